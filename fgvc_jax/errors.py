@@ -1,0 +1,16 @@
+"""The one exception that is meant for the user's eyes."""
+
+
+class UserError(Exception):
+    """A mistake of the user, or of what they gave us, in one line: the thing and the way out.
+
+    The commands print it as `error: ...` on stderr and exit with code 2, without a traceback.
+    """
+
+
+class Interrupted(Exception):
+    """A signal stopped the run after its state was saved."""
+
+    def __init__(self, signal_number: int, message: str):
+        super().__init__(message)
+        self.signal_number = signal_number
