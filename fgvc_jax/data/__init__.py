@@ -1,0 +1,1 @@
+"""Records from disk or from a renderer, and their way to the device."""

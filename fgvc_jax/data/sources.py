@@ -1,0 +1,136 @@
+"""The names users type (`sketchbirds`, `cub:PATH`, ...) -> train, validation and test sources."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from fgvc_jax.data import layouts
+from fgvc_jax.data.records import Source, Splits, Subset, stratified
+from fgvc_jax.errors import UserError
+
+__all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
+
+
+SEED = 0  # of the data themselves, which stay the same whatever the seed of a run
+
+
+def _sketchbirds(path: str) -> Splits:
+    from fgvc_jax.data.sketchbirds import open_sketchbirds
+
+    if path:
+        raise UserError(f"sketchbirds is drawn on the fly and takes no path: not {path!r}")
+    return open_sketchbirds(seed=SEED)
+
+
+def _tfds(path: str) -> Splits:
+    from fgvc_jax.data.tfds import open_tfds
+
+    return open_tfds(path)
+
+
+OPENERS: dict[str, Callable[[str], Splits]] = {
+    "sketchbirds": _sketchbirds,
+    "folder": lambda path: layouts.open_folder(path, seed=SEED),
+    "cub": layouts.open_cub,
+    "cars": layouts.open_cars,
+    "aircraft": layouts.open_aircraft,
+    "ultra": layouts.open_ultra,
+    "tfds": _tfds,
+}
+PATHLESS = ("sketchbirds",)
+
+
+def open_source(spec: str) -> Splits:
+    """Opens the dataset that `spec` names: `sketchbirds`, or `NAME:PATH` with NAME in `OPENERS`.
+
+    The images and their split are the same for every seed of a run, so that runs with other seeds
+    are judged on the same test images. Only indices are read here, images when they are asked for.
+    Raises UserError if the name is unknown, or if what is on disk is missing or contradicts itself.
+    """
+    name, _, path = spec.partition(":")
+    known = ", ".join(key if key in PATHLESS else f"{key}:PATH" for key in OPENERS)
+    if name not in OPENERS:
+        near = difflib.get_close_matches(name, OPENERS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"unknown data source {spec!r}: {hint}known are {known}")
+    if not path and name not in PATHLESS:
+        raise UserError(f"data source {spec!r} lacks what follows the colon: write {name}:PATH")
+    return OPENERS[name](path)
+
+
+def restrict(
+    splits: Splits, *, classes: int, images_per_class: int, validation: float, seed: int
+) -> Splits:
+    """The same dataset, smaller, and with a validation part.
+
+    classes: keep the first so many classes in every part (0: all).
+    images_per_class: of each class keep the first so many training images (0: all).
+    validation: move this fraction of the remaining training images, stratified and chosen by
+      `seed`, to the validation part (0: none); every class keeps a training image.
+    Labels and ids stay what they were. Raises UserError if it cannot be done.
+    """
+    available = len(splits.classes)
+    if not 0 <= classes <= available:
+        raise UserError(
+            f"data.classes={classes} must be 0 (all) or at most {available}, the classes there are"
+        )
+    if images_per_class < 0:
+        raise UserError(f"data.images_per_class={images_per_class} must be 0 (all) or more")
+    if not 0.0 <= validation < 1.0:
+        raise UserError(f"data.validation={validation} is a fraction: it must be in [0, 1)")
+    if validation and splits.validation is not None:
+        raise UserError(
+            f"data.validation={validation}, but the dataset has a validation part of its own: "
+            "set data.validation to 0"
+        )
+    if classes:
+        splits = _first_classes(splits, classes)
+    if images_per_class:
+        seen = _occurrence(splits.train.labels)
+        splits = replace(splits, train=_where(splits.train, seen < images_per_class))
+    if validation:
+        splits = _split_validation(splits, validation, seed)
+    return splits
+
+
+def _where(source: Source, mask: np.ndarray) -> Source:
+    return Subset(source, np.flatnonzero(mask))
+
+
+def _first_classes(splits: Splits, count: int) -> Splits:
+    def kept(source: Source) -> Source:
+        return _where(source, source.labels < count)
+
+    test = kept(splits.test)
+    if not len(test):
+        raise UserError(f"data.classes={count} leaves no test image: raise it")
+    return Splits(
+        train=kept(splits.train),
+        test=test,
+        classes=splits.classes[:count],
+        validation=None if splits.validation is None else kept(splits.validation),
+    )
+
+
+def _occurrence(labels: np.ndarray) -> np.ndarray:
+    """How many earlier entries have the same label: (N,)."""
+    order = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[order], labels[order])
+    seen = np.empty(len(labels), np.int64)
+    seen[order] = np.arange(len(labels)) - starts
+    return seen
+
+
+def _split_validation(splits: Splits, fraction: float, seed: int) -> Splits:
+    train = splits.train
+    keys = (f"validation {image_id}" for image_id in train.ids)
+    marked = stratified(train.labels, keys, fraction, seed=seed, at_least=0)
+    if not marked.any():
+        largest = int(np.bincount(train.labels).max())
+        raise UserError(
+            f"data.validation={fraction} takes no image: the largest class has {largest} training "
+            f"images and must keep one; raise the fraction or the number of images"
+        )
+    return replace(splits, train=_where(train, ~marked), validation=_where(train, marked))

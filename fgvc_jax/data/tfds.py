@@ -1,0 +1,206 @@
+"""Datasets prepared by TensorFlow Datasets in the ArrayRecord format, read without TensorFlow."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax.data.records import Splits
+from fgvc_jax.errors import UserError
+
+NAME = re.compile(r"(?P<folder>\w+(/\w[\w.-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
+TEST_NAMES = ("test", "validation")  # the first that exists is the test part
+READ_AT_ONCE = 512  # records, when only their labels are wanted
+
+
+class Prepared:
+    """A Source of one split of a prepared dataset: serialized `records`, images left encoded."""
+
+    def __init__(self, records: Any, labels: np.ndarray, *, features: Any, name: str, first: int):
+        self.records = records
+        self.labels = labels
+        self.ids = np.arange(first, first + len(labels), dtype=np.int32)
+        self.features = features
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        index = range(len(self))[index]
+        name = f"{self.name}[{index}]"
+        try:
+            (image,) = _decoded(self.features, self.records[index]).values()
+        except Exception as error:  # array_record raises nearly anything on broken files
+            raise UserError(f"{name} cannot be read ({_brief(error)}): prepare it again") from error
+        return {
+            "image": image,
+            "label": int(self.labels[index]),
+            "id": int(self.ids[index]),
+            "name": name,
+        }
+
+
+def open_tfds(spec: str) -> Splits:
+    """`NAME[/CONFIG][:VERSION][@DIR]`: a dataset prepared under DIR in the ArrayRecord format.
+
+    DIR is, where not given, $TFDS_DATA_DIR or ~/tensorflow_datasets; VERSION the newest there. Only
+    files are read: no code of the dataset runs, nothing is downloaded, TensorFlow is not imported.
+    The image and the label are the dataset's supervised pair. Opening reads every label once.
+    """
+    name, _, directory = spec.partition("@")
+    directory = directory or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
+    builder = _builder(name, _prepared(name, Path(directory).expanduser()))
+    image, label = _pair(builder, name)
+    parts = builder.info.splits
+    tests = [part for part in TEST_NAMES if part in parts]
+    if "train" not in parts or not tests:
+        raise UserError(
+            f"tfds:{name} has the splits {', '.join(parts) or 'none'}: it takes train, and one of "
+            f"{', '.join(TEST_NAMES)}"
+        )
+    classes = _class_names(builder.info.features[label])
+    train = _source(builder, "train", image, label, classes, name=name, first=0)
+    test = _source(builder, tests[0], image, label, classes, name=name, first=len(train))
+    empty = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0)
+    if len(empty):
+        raise UserError(f"tfds:{name}: class {classes[empty[0]]!r} has no training image")
+    return Splits(train=train, test=test, classes=classes)
+
+
+def _prepared(name: str, directory: Path) -> Path:
+    """The folder of the version that `name` asks for."""
+    match = NAME.fullmatch(name)
+    if not match:
+        raise UserError(f"tfds:{name!r} is not of the form NAME[/CONFIG][:VERSION][@DIR]")
+    home = directory / match["folder"]
+    versions = {
+        tuple(map(int, folder.name.split("."))): folder
+        for folder in (home.iterdir() if home.is_dir() else ())
+        if re.fullmatch(r"\d+\.\d+\.\d+", folder.name, re.ASCII)
+        and (folder / "dataset_info.json").is_file()
+    }
+    if match["version"]:
+        wanted = versions.get(tuple(map(int, match["version"].split("."))))
+    else:
+        wanted = versions[max(versions)] if versions else None
+    if wanted is None:
+        raise UserError(
+            f"tfds:{name} is not prepared in {str(directory)!r}, and nothing is downloaded here: "
+            f"{_recipe(name)}, or name the folder as tfds:{name}@DIR"
+        )
+    return wanted
+
+
+def _recipe(name: str) -> str:
+    return (
+        f"run `import tensorflow_datasets as tfds; tfds.builder({name!r}, data_dir=DIR)"
+        ".download_and_prepare(file_format='array_record')` once"
+    )
+
+
+def _builder(name: str, folder: Path) -> Any:
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(
+            f"tfds:{name} is read by the package tensorflow-datasets (and array-record): install it"
+        ) from error
+    try:
+        builder = tfds.builder_from_directory(folder)
+        formats = {kind.value for kind in builder.info.available_file_formats()}
+    except Exception as error:  # the files' content may be anything
+        raise UserError(
+            f"{str(folder)!r} is not a readable dataset ({_brief(error)}): prepare it again"
+        ) from error
+    if "array_record" not in formats:
+        raise UserError(
+            f"{str(folder)!r} is in the format {', '.join(sorted(formats))}, which cannot be read "
+            f"at random without TensorFlow: {_recipe(name)} with another DIR"
+        )
+    return builder
+
+
+def _pair(builder: Any, name: str) -> tuple[str, str]:
+    """The names of the features that are the image and its class."""
+    import tensorflow_datasets as tfds
+
+    features, pair = builder.info.features, builder.info.supervised_keys or ("image", "label")
+    kinds = (tfds.features.Image, tfds.features.ClassLabel)
+    if len(pair) != 2 or not all(
+        key in features and isinstance(features[key], kind)
+        for key, kind in zip(pair, kinds, strict=True)
+    ):
+        raise UserError(
+            f"tfds:{name} is no dataset of images with one class each: its features are "
+            f"{', '.join(features)}"
+        )
+    return pair
+
+
+def _class_names(label: Any) -> tuple[str, ...]:
+    return tuple(label.names or map(str, range(label.num_classes or 0)))
+
+
+def _source(
+    builder: Any,
+    part: str,
+    image: str,
+    label: str,
+    classes: tuple[str, ...],
+    *,
+    name: str,
+    first: int,
+) -> Prepared:
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    where = f"tfds:{name} {part}"
+    try:
+        records = builder.as_data_source(
+            part, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        labels = _labels(records, tfds.features.FeaturesDict({label: features[label]}))
+    except Exception as error:  # array_record raises nearly anything on broken files
+        raise UserError(f"{where} cannot be read ({_brief(error)}): prepare it again") from error
+    if not len(labels):
+        raise UserError(f"{where} has no image: prepare it again")
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if len(wrong):
+        raise UserError(
+            f"{where}[{wrong[0]}]: label {labels[wrong[0]]} is outside 0..{len(classes) - 1}; a "
+            "split without labels cannot be used"
+        )
+    return Prepared(
+        records,
+        labels.astype(np.int32),
+        features=tfds.features.FeaturesDict({image: features[image]}),
+        name=where,
+        first=first,
+    )
+
+
+def _labels(records: Any, features: Any) -> np.ndarray:
+    labels: list[int] = []
+    for start in range(0, len(records), READ_AT_ONCE):
+        stop = min(start + READ_AT_ONCE, len(records))
+        for record in records.__getitems__(range(start, stop)):
+            (label,) = _decoded(features, record).values()
+            labels.append(int(label))
+    return np.array(labels, np.int64)
+
+
+def _decoded(features: Any, record: bytes) -> dict[str, Any]:
+    """The example's values for `features` only, images as they are encoded."""
+    from tensorflow_datasets import decode
+
+    return features.deserialize_example_np(
+        record, decoders={key: decode.SkipDecoding() for key in features}
+    )
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).split("\n")
+    return f"{type(error).__name__}: {lines[0][:120]}"
