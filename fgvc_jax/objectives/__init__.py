@@ -1,0 +1,1 @@
+"""What one network learns from a batch. One paper per file; `build.py` has a line for each."""

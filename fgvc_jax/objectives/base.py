@@ -1,0 +1,61 @@
+"""The three pure parts of an objective and what they hand each other."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+Forward = Callable[[Any, jax.Array], tuple[dict, dict, Any]]
+
+
+class Batch(NamedTuple):
+    """One global training batch, augmented. Images are float32 in [0, 1], not yet normalised."""
+
+    image: jax.Array  # (B, H, W, 3)
+    label: jax.Array  # (B,) int32
+    key: jax.Array  # (B,) random keys of (seed, view, id)
+    progress: jax.Array  # () float32: step / steps of the whole run of this member
+
+
+class Step(NamedTuple):
+    """What an objective's loss returns."""
+
+    loss: jax.Array  # () float32
+    metrics: dict[str, jax.Array]  # scalars to log
+    taps: dict[str, jax.Array]  # the raw view's feature maps, for the transfer
+    batch_stats: Any  # running statistics after this step
+    memory: Any  # what the objective remembers after this step
+
+
+class Objective(NamedTuple):
+    """A method, as a tuple of pure parts.
+
+    heads: (heads beside "logits" that the method needs), by name.
+    init_memory: (variables, outputs of one image as ShapeDtypeStructs) -> pytree of arrays.
+    loss: (forward, variables, batch, memory) -> Step, where forward(variables, images) -> (taps,
+        outputs, batch_stats) normalises the images and runs the network in training mode.
+    predict: outputs -> (B, K) logits whose softmax is the prediction.
+    """
+
+    heads: Mapping[str, nn.Module]
+    init_memory: Callable[[Any, dict], Any]
+    loss: Callable[[Forward, Any, Batch, Any], Step]
+    predict: Callable[[dict], jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: float) -> jax.Array:
+    """Mean cross entropy against labels mixed with the uniform distribution.
+
+    Args:
+        logits: (B, K).
+        labels: (B,) int.
+        smoothing: weight of the uniform distribution, in [0, 1).
+
+    Returns:
+        float32 scalar.
+    """
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets).mean()

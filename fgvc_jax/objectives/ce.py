@@ -1,0 +1,26 @@
+"""Cross entropy: the plain classifier, and the objective of KT's members (eq. 6, first term)."""
+
+from fgvc_jax.metrics import accuracy
+from fgvc_jax.objectives.base import Objective, Step, cross_entropy
+
+
+def ce(*, label_smoothing: float) -> Objective:
+    """Cross entropy of the main head; remembers nothing.
+
+    Args:
+        label_smoothing: weight of the uniform distribution in the target, in [0, 1).
+    """
+
+    def loss(forward, variables, batch, memory):
+        taps, outputs, batch_stats = forward(variables, batch.image)
+        logits = outputs["logits"]
+        value = cross_entropy(logits, batch.label, smoothing=label_smoothing)
+        metrics = {"cross_entropy": value, "accuracy": accuracy(logits, batch.label)}
+        return Step(value, metrics, taps, batch_stats, memory)
+
+    return Objective(
+        heads={},
+        init_memory=lambda variables, outputs: (),
+        loss=loss,
+        predict=lambda outputs: outputs["logits"],
+    )

@@ -1,0 +1,232 @@
+"""HSD: hierarchical self-distillation, reconstructed from its abstract.
+
+"Hierarchical Self-Distilled Feature Learning for Fine-Grained Visual Categorization", Hu et al.,
+TNNLS 2021, doi 10.1109/tnnls.2021.3124135. Only the abstract is public. It says that deeper stages
+teach shallower ones by soft predictions, that hard labels on shallow stages hurt, that a
+self-information entropy loss (SIELoss) softens the shallow predictions, and that a
+gradient-detached fusion (GDF) of the stages' features is an ensemble. The formulas here are ours,
+after the closest relative ("Be Your Own Teacher", Zhang et al., ICCV 2019, arXiv 1905.08094), and
+every choice that the abstract leaves open is an argument of `hsd`:
+
+    L = CE(logits) + kd_weight * sum_k KD_k + sie_weight * sum_k SIE_k + CE(fusion)
+
+with k over the intermediate stages.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fgvc_jax.errors import UserError
+from fgvc_jax.metrics import accuracy
+from fgvc_jax.networks.heads import FusionHead, StageHead
+from fgvc_jax.objectives.base import Objective, Step, cross_entropy
+
+
+def mixture(logits: Sequence[jax.Array], *, temperature: float) -> jax.Array:
+    """Logits whose softmax at `temperature` is the mean of the softmaxes at `temperature`.
+
+    Args:
+        logits: one or more arrays (..., K).
+        temperature: above 0.
+
+    Returns:
+        (..., K) float32.
+    """
+    softened = jnp.stack(logits).astype(jnp.float32) / temperature
+    total = jax.nn.logsumexp(jax.nn.log_softmax(softened), axis=0)
+    return temperature * (total - jnp.log(len(logits)))
+
+
+def choose_teacher(deeper: Sequence[jax.Array], *, rule: str, temperature: float) -> jax.Array:
+    """The logits that teach a stage.
+
+    Args:
+        deeper: logits (B, K) of all deeper stages, the next one first.
+        rule: "next", "deepest", or "mean_deeper": the mean of their softened probabilities.
+        temperature: at which "mean_deeper" softens.
+
+    Returns:
+        (B, K).
+
+    Raises:
+        UserError: for another rule.
+    """
+    match rule:
+        case "next":
+            return deeper[0]
+        case "deepest":
+            return deeper[-1]
+        case "mean_deeper":
+            return mixture(deeper, temperature=temperature)
+    raise UserError(f"--hsd.teacher is {rule!r}: choose next, deepest or mean_deeper")
+
+
+def distillation(student: jax.Array, teacher: jax.Array, *, temperature: float) -> jax.Array:
+    """T^2 * KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch.
+
+    Hinton et al., arXiv 1503.02531. No gradient reaches the teacher.
+
+    Args:
+        student: (B, K) logits.
+        teacher: (B, K) logits.
+        temperature: T, above 0.
+
+    Returns:
+        float32 scalar, at least 0 but for rounding.
+    """
+
+    def softened(logits):
+        return jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+
+    target = jax.lax.stop_gradient(softened(teacher))
+    divergence = optax.losses.kl_divergence_with_log_targets(softened(student), target)
+    return temperature**2 * divergence.mean()
+
+
+def entropy(logits: jax.Array) -> jax.Array:
+    """Expected self-information -sum_c p_c log p_c in nats: (..., K) -> (...) float32."""
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: str) -> jax.Array:
+    """SIELoss: the less sure of itself the student, the lower. Mean over the batch.
+
+    "entropy" is -H(student), whose gradient fades as the prediction softens but which always pulls
+    to the uniform distribution; "hinge" is max(0, H(teacher) - H(student)) per image, which stops
+    pulling where the student is as soft as its teacher. No gradient reaches the teacher.
+
+    Args:
+        student: (B, K) logits.
+        teacher: (B, K) logits; only "hinge" reads them.
+        form: "entropy" or "hinge".
+
+    Returns:
+        float32 scalar in nats.
+
+    Raises:
+        UserError: for another form.
+    """
+    match form:
+        case "entropy":
+            return -entropy(student).mean()
+        case "hinge":
+            missing = entropy(jax.lax.stop_gradient(teacher)) - entropy(student)
+            return jax.nn.relu(missing).mean()
+    raise UserError(f"--hsd.sie is {form!r}: choose entropy or hinge")
+
+
+def hsd(
+    *,
+    classes: int,
+    label_smoothing: float,
+    stages: Sequence[int],
+    teacher: str,
+    temperature: float,
+    kd_weight: float,
+    sie: str,
+    sie_weight: float,
+    fusion: bool,
+    fusion_width: int,
+    detach: bool,
+    hard_labels: bool,
+) -> Objective:
+    """Hierarchical self-distillation; remembers nothing. A reconstruction, see the module.
+
+    The heads are "stage3", "stage4", ... on the intermediate stages and "fusion" on all of them;
+    the deepest stage has the network's main head, "logits". The metrics carry the head's name at
+    their end: `cross_entropy_*` (of the heads that labels supervise), `accuracy_*`, `entropy_*`,
+    and unweighted `kd_*` and `sie_*` of the intermediate heads; plain `accuracy` is that of the
+    prediction. Terms of weight 0 are measured all the same.
+
+    Args:
+        classes: K.
+        label_smoothing: weight of the uniform distribution in every cross entropy, in [0, 1).
+        stages: in increasing order, from 2 to 5. The last must be 5, which the main head reads; 5
+            alone leaves nothing to distil and is for the fusion by itself.
+        teacher: see `choose_teacher`; rules the distillation and SIE's hinge.
+        temperature: of the distillation; the hinge compares entropies at temperature 1.
+        kd_weight: weight of the sum of the distillation terms.
+        sie: see `self_information_entropy`.
+        sie_weight: weight of the sum of the SIE terms.
+        fusion: classify the concatenated stages too and predict the mean probability of that head
+            and the main one; else the main head predicts alone.
+        fusion_width: of the fusion head's middle layer.
+        detach: no gradient from the fusion into the backbone.
+        hard_labels: cross entropy on the intermediate heads too, with weight 1.
+
+    Raises:
+        UserError: for stages that do not make sense.
+    """
+    _check(stages, intermediate_terms=bool(kd_weight or sie_weight or hard_labels))
+    read = tuple(f"stage{stage}" for stage in stages)
+    intermediate = read[:-1]  # a head is called as the tap that it reads
+    hierarchy = (*intermediate, "logits")
+    heads = {name: StageHead(classes=classes, tap=name) for name in intermediate}
+    if fusion:
+        heads["fusion"] = FusionHead(classes=classes, width=fusion_width, taps=read, detach=detach)
+    everything = ("logits", *heads)
+    labelled = everything if hard_labels else [h for h in everything if h not in intermediate]
+
+    def predict(outputs):
+        if not fusion:
+            return outputs["logits"]
+        return mixture([outputs["fusion"], outputs["logits"]], temperature=1.0)
+
+    def loss(forward, variables, batch, memory):
+        taps, outputs, batch_stats = forward(variables, batch.image)
+        supervision = {
+            name: cross_entropy(outputs[name], batch.label, smoothing=label_smoothing)
+            for name in labelled
+        }
+        kd_terms, sie_terms = {}, {}
+        for depth, name in enumerate(intermediate, start=1):
+            student, deeper = outputs[name], [outputs[other] for other in hierarchy[depth:]]
+            target = choose_teacher(deeper, rule=teacher, temperature=temperature)
+            kd_terms[name] = distillation(student, target, temperature=temperature)
+            target = choose_teacher(deeper, rule=teacher, temperature=1.0)
+            sie_terms[name] = self_information_entropy(student, target, form=sie)
+
+        value = (
+            sum(supervision.values())
+            + kd_weight * sum(kd_terms.values())
+            + sie_weight * sum(sie_terms.values())
+        )
+        measured = {
+            "cross_entropy": supervision,
+            "kd": kd_terms,
+            "sie": sie_terms,
+            "accuracy": {name: accuracy(outputs[name], batch.label) for name in everything},
+            "entropy": {name: entropy(outputs[name]).mean() for name in everything},
+        }
+        metrics = {
+            f"{kind}_{head}": number
+            for kind, heads_of_kind in measured.items()
+            for head, number in heads_of_kind.items()
+        }
+        metrics["accuracy"] = accuracy(predict(outputs), batch.label)
+        return Step(value, metrics, taps, batch_stats, memory)
+
+    return Objective(
+        heads=heads,
+        init_memory=lambda variables, outputs: (),
+        loss=loss,
+        predict=predict,
+    )
+
+
+def _check(stages: Sequence[int], *, intermediate_terms: bool) -> None:
+    """UserError unless the stages are some of 2 to 5 in order, end at 5, and serve every term."""
+    if tuple(stages) != tuple(sorted({2, 3, 4, 5}.intersection(stages))) or 5 not in stages:
+        raise UserError(
+            f"--hsd.stages is {tuple(stages)}: name stages from 2 to 5 in increasing order, "
+            "the last one 5, which the main head reads"
+        )
+    if len(stages) == 1 and intermediate_terms:
+        raise UserError(
+            "--hsd.stages has no stage before 5: name one, or set --hsd.kd-weight 0, "
+            "--hsd.sie-weight 0 and --hsd.hard-labels False"
+        )
