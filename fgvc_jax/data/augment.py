@@ -1,0 +1,216 @@
+"""Augmentation on the device: pure functions of (seed, view, image id).
+
+The same view of the same image can be computed again at any time, for any member of an ensemble,
+in a batch of any size on any number of devices. Images are (B, H, W, 3); `random_crop`,
+`center_crop` and `whole` make float32 in [0, 1] of uint8, and `normalize` is the last thing done to
+an image. Between them stand the operations of stronger views, on squares (B, S, S, 3) in [0, 1].
+What those hide or uncover is mid-gray: about zero once normalised, as torchvision's erasing.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from fgvc_jax.errors import UserError
+
+MEAN_STD = {
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+GRAY = 0.5
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as in Pillow and torchvision
+
+
+def image_keys(seed: int, view: jax.Array, ids: jax.Array) -> jax.Array:
+    """One random key per image: fold_in(fold_in(key(seed), view), id).
+
+    Args:
+        seed: of the run.
+        view: int scalar; an epoch, or a view that is shown again in several epochs.
+        ids: (B,) int, unique per image.
+
+    Returns:
+        (B,) keys.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), view)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
+
+
+def random_crop(
+    keys: jax.Array, images: jax.Array, *, crop: int, pad: int, flip: bool
+) -> jax.Array:
+    """Pad with black, crop at a uniformly random place, mirror every second image (KT's recipe).
+
+    Args:
+        keys: (B,) from `image_keys`.
+        images: (B, R, R, 3) uint8.
+        crop: side of the result, at most R + 2 * pad.
+        pad: pixels of black on every side.
+        flip: whether to mirror at all.
+
+    Returns:
+        (B, crop, crop, 3) float32 in [0, 1].
+    """
+    last = images.shape[1] + 2 * pad - crop
+
+    def one(key, image):
+        place, mirror = jax.random.split(key)
+        y, x = jax.random.randint(place, (2,), 0, last + 1)
+        image = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)))
+        image = lax.dynamic_slice(image, (y, x, 0), (crop, crop, 3))
+        return jnp.where(flip & jax.random.bernoulli(mirror), image[:, ::-1], image)
+
+    return jax.vmap(one)(keys, images).astype(jnp.float32) / 255
+
+
+def center_crop(images: jax.Array, *, crop: int) -> jax.Array:
+    """The middle, as torchvision's CenterCrop: (B, R, R, 3) uint8 -> (B, crop, crop, 3) float32."""
+    start = round((images.shape[1] - crop) / 2)
+    return images[:, start : start + crop, start : start + crop].astype(jnp.float32) / 255
+
+
+def whole(images: jax.Array, *, crop: int) -> jax.Array:
+    """The whole image resized: (B, R, R, 3) uint8 -> (B, crop, crop, 3) float32 in [0, 1]."""
+    shape = (images.shape[0], crop, crop, 3)
+    return jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=True) / 255
+
+
+def normalize(images: jax.Array, kind: str) -> jax.Array:
+    """(image - mean) / std with the constants that `kind` names in MEAN_STD."""
+    mean, std = MEAN_STD[kind]
+    return (images - jnp.array(mean)) / jnp.array(std)
+
+
+# -- operations of stronger views: [0, 1] -> [0, 1] ------------------------------------------------
+
+
+def random_affine(
+    keys: jax.Array,
+    images: jax.Array,
+    *,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    degrees: float,
+    flip: bool,
+) -> jax.Array:
+    """Random resized crop, rotation about its centre and mirror, as one bilinear resampling.
+
+    The angle is uniform, the crop as in `_random_box`, every second image is mirrored. What a
+    rotated corner uncovers beyond the image is gray. A crop is never larger than the result, so
+    nothing shrinks and needs smoothing first.
+
+    Args:
+        keys: (B,).
+        images: (B, S, S, 3) in [0, 1].
+        area: smallest and largest area of the crop, as fractions of the image.
+        ratio: smallest and largest width / height of the crop.
+        degrees: largest rotation either way.
+        flip: whether to mirror at all.
+
+    Returns:
+        (B, S, S, 3) in [0, 1].
+    """
+    size = images.shape[1]
+    offset = (jnp.arange(size) + 0.5) / size - 0.5
+    y, x = offset[:, None], offset[None, :]
+
+    def one(key, image):
+        box_key, angle_key, mirror_key = jax.random.split(key, 3)
+        top, left, height, width = _random_box(box_key, area, ratio)
+        angle = jnp.deg2rad(jax.random.uniform(angle_key, (), jnp.float32, -degrees, degrees))
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        column = jnp.where(flip & jax.random.bernoulli(mirror_key), -x, x)
+        source_y = top + height * (0.5 + cos * y + sin * column)
+        source_x = left + width * (0.5 - sin * y + cos * column)
+        return _bilinear(image, source_y * size - 0.5, source_x * size - 0.5)
+
+    return jax.vmap(one)(keys, images)
+
+
+def color_jitter(keys: jax.Array, images: jax.Array, *, strength: float) -> jax.Array:
+    """Change brightness, then contrast, then saturation, by factors uniform in 1 +- strength.
+
+    The definitions and the clipping after each are torchvision's; its order is random, ours is not.
+    """
+
+    def one(key, image):
+        factors = jax.random.uniform(key, (3,), jnp.float32, 1 - strength, 1 + strength)
+        image = jnp.clip(image * factors[0], 0, 1)
+        image = jnp.clip(_mix(_luma(image).mean(), image, factors[1]), 0, 1)
+        return jnp.clip(_mix(_luma(image), image, factors[2]), 0, 1)
+
+    return jax.vmap(one)(keys, images)
+
+
+def random_erase(
+    keys: jax.Array, images: jax.Array, *, area: tuple[float, float], ratio: tuple[float, float]
+) -> jax.Array:
+    """Gray out one box per image (Zhong et al., arXiv 1708.04896); area and ratio as in
+    `random_affine`. A pixel is erased if its centre lies in the box."""
+    centre = (jnp.arange(images.shape[1]) + 0.5) / images.shape[1]
+
+    def one(key, image):
+        top, left, height, width = _random_box(key, area, ratio)
+        rows = (centre >= top) & (centre < top + height)
+        columns = (centre >= left) & (centre < left + width)
+        return jnp.where((rows[:, None] & columns)[..., None], GRAY, image)
+
+    return jax.vmap(one)(keys, images)
+
+
+def patch_shuffle(keys: jax.Array, images: jax.Array, *, grid: int) -> jax.Array:
+    """Cut every image into grid x grid patches and put them together in a random order.
+
+    Raises UserError when the patches do not tile the image.
+    """
+    size = images.shape[1]
+    if size % grid:
+        raise UserError(
+            f"images of {size}x{size} px do not divide into {grid}x{grid} patches: "
+            f"choose a multiple of {grid} (--data.crop)"
+        )
+    side = size // grid
+
+    def one(key, image):
+        patches = image.reshape(grid, side, grid, side, 3).swapaxes(1, 2)
+        patches = jax.random.permutation(key, patches.reshape(grid * grid, side, side, 3))
+        patches = patches.reshape(grid, grid, side, side, 3)
+        return patches.swapaxes(1, 2).reshape(image.shape)
+
+    return jax.vmap(one)(keys, images)
+
+
+def _random_box(key: jax.Array, area, ratio) -> tuple[jax.Array, ...]:
+    """(top, left, height, width) of a random box in a square, as fractions of its side.
+
+    The area is uniform; width / height is uniform in its logarithm among the ratios at which a box
+    of that area fits in (torchvision draws again until it fits); so is the place.
+    """
+    area_key, ratio_key, place_key = jax.random.split(key, 3)
+    size = jax.random.uniform(area_key, (), jnp.float32, *area)
+    low, high = jnp.log(jnp.maximum(ratio[0], size)), jnp.log(jnp.minimum(ratio[1], 1 / size))
+    shape = jnp.exp(jax.random.uniform(ratio_key, (), jnp.float32, low, high))
+    height, width = jnp.minimum(jnp.sqrt(size / shape), 1), jnp.minimum(jnp.sqrt(size * shape), 1)
+    top, left = jax.random.uniform(place_key, (2,)) * (1 - jnp.stack([height, width]))
+    return top, left, height, width
+
+
+def _bilinear(image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """Sample (H, W, 3) at pixel coordinates y, x (h, w), 0 the centre of the first pixel."""
+    height, width = image.shape[:2]
+    inside = (y >= -0.5) & (y <= height - 0.5) & (x >= -0.5) & (x <= width - 0.5)
+    y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
+    top = jnp.minimum(jnp.floor(y), height - 2).astype(jnp.int32)
+    left = jnp.minimum(jnp.floor(x), width - 2).astype(jnp.int32)
+    down, right = (y - top)[..., None], (x - left)[..., None]
+    upper = _mix(image[top, left], image[top, left + 1], right)
+    lower = _mix(image[top + 1, left], image[top + 1, left + 1], right)
+    return jnp.where(inside[..., None], _mix(upper, lower, down), GRAY)
+
+
+def _mix(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
+    return a + share * (b - a)
+
+
+def _luma(image: jax.Array) -> jax.Array:
+    return jnp.sum(image * jnp.array(LUMA), axis=-1, keepdims=True)

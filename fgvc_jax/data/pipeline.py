@@ -1,0 +1,120 @@
+"""From sources to batches of numpy arrays, with grain.
+
+The global training batch at step t is a pure function of (seed, member, t): a process loads only
+its own rows of it, and resuming is indexing.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grain
+import numpy as np
+
+from fgvc_jax.data.images import decode
+from fgvc_jax.data.sources import Source
+from fgvc_jax.errors import UserError
+
+Fetch = Callable[[np.ndarray], np.ndarray]
+THREADS = os.cpu_count() or 1
+
+
+def streamed(source: Source, size: int) -> Fetch:
+    """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time."""
+    return lambda rows: np.stack([decode(source[int(row)], size) for row in rows])
+
+
+def decoded(source: Source, size: int) -> np.ndarray:
+    """All images of a source, decoded once on all cores: (N, size, size, 3) uint8."""
+    images = np.empty((len(source), size, size, 3), np.uint8)
+
+    def fill(row: int) -> None:
+        images[row] = decode(source[row], size)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(fill, range(len(source))):
+            pass
+    return images
+
+
+def train_batches(
+    source: Source,
+    fetch: Fetch | None,
+    *,
+    seed: int,
+    member: int,
+    batch_size: int,
+    start: int,
+    process: int,
+    processes: int,
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of the global batches from step `start` on, without end.
+
+    Every epoch is another permutation of the images; its last partial batch is dropped, as torch's
+    drop_last does.
+
+    Args:
+        source: the training images.
+        fetch: rows -> images; None leaves the images to whoever has them (on the device).
+        seed: of the run.
+        member: number of the network; each sees another order.
+        batch_size: of the global batch.
+        start: step of the first batch.
+        process: index of this process.
+        processes: their number; divides batch_size.
+
+    Yields:
+        {"row", "label", "id": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size / processes.
+
+    Raises:
+        UserError: when there are fewer images than one batch.
+    """
+    if len(source) < batch_size:
+        raise UserError(
+            f"{len(source)} training images do not fill one batch of {batch_size}: "
+            "lower --batch-size"
+        )
+    grain_seed = int(np.random.SeedSequence([seed, member]).generate_state(1)[0])
+    order = grain.MapDataset.range(len(source)).seed(grain_seed).shuffle()
+    order = order.batch(batch_size, drop_remainder=True).repeat()
+    local = _share(batch_size, process, processes)
+
+    def load(rows: np.ndarray) -> dict[str, np.ndarray]:
+        return _load(source, fetch, np.asarray(rows, np.int32)[local])
+
+    return _threaded(order[start:].map(load))
+
+
+def evaluation_batches(
+    source: Source, fetch: Fetch | None, *, batch_size: int, process: int, processes: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every image once, in order; the last batch is padded with masked copies of the first image.
+
+    Yields:
+        As `train_batches`, with "mask": (b,) bool, False for padding.
+    """
+    local = _share(batch_size, process, processes)
+
+    def load(index: int) -> dict[str, np.ndarray]:
+        rows = np.arange(index * batch_size, (index + 1) * batch_size, dtype=np.int32)[local]
+        mask = rows < len(source)
+        return {**_load(source, fetch, np.where(mask, rows, 0)), "mask": mask}
+
+    return _threaded(grain.MapDataset.range(-(-len(source) // batch_size)).map(load))
+
+
+def _share(batch_size: int, process: int, processes: int) -> slice:
+    """The contiguous rows of a global batch that belong to one process."""
+    share = batch_size // processes
+    return slice(process * share, (process + 1) * share)
+
+
+def _load(source: Source, fetch: Fetch | None, rows: np.ndarray) -> dict[str, np.ndarray]:
+    batch = {"row": rows, "label": source.labels[rows], "id": source.ids[rows]}
+    return batch if fetch is None else {**batch, "image": fetch(rows)}
+
+
+def _threaded(batches: grain.MapDataset) -> Iterator[dict[str, np.ndarray]]:
+    """Batches are loaded ahead by threads (decoding releases the GIL) and come in order."""
+    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
+    return iter(batches.to_iter_dataset(options))

@@ -1,0 +1,128 @@
+"""Batches are pure functions of (seed, member, step); evaluation counts every image once."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from fgvc_jax.data import pipeline
+from fgvc_jax.errors import UserError
+
+
+class Squares:
+    """Eleven images, each of its own grey."""
+
+    labels = np.arange(11, dtype=np.int32) % 3
+    ids = np.arange(11, dtype=np.int32) + 100
+
+    def __len__(self):
+        return 11
+
+    def __getitem__(self, i):
+        image = np.full((6, 6, 3), i, np.uint8)
+        return {"image": image, "label": self.labels[i], "id": self.ids[i], "name": f"square {i}"}
+
+
+SOURCE = Squares()
+
+
+def batches(start=0, count=7, **options):
+    defaults = {"seed": 3, "member": 1, "batch_size": 4, "process": 0, "processes": 1}
+    fetch = pipeline.streamed(SOURCE, 6)
+    endless = pipeline.train_batches(SOURCE, fetch, start=start, **(defaults | options))
+    return list(islice(endless, count))
+
+
+def equal(one, other):
+    return all(np.array_equal(a[k], b[k]) for a, b in zip(one, other, strict=True) for k in a)
+
+
+def test_an_epoch_is_a_permutation_without_the_last_partial_batch():
+    first, second = batches(count=2), batches(start=2, count=2)
+    for epoch in (first, second):
+        rows = np.concatenate([batch["row"] for batch in epoch])
+        assert len(set(rows)) == 8
+    assert not equal(first, second)
+
+
+def test_rows_labels_ids_and_images_belong_together():
+    for batch in batches():
+        np.testing.assert_array_equal(batch["label"], SOURCE.labels[batch["row"]])
+        np.testing.assert_array_equal(batch["id"], SOURCE.ids[batch["row"]])
+        np.testing.assert_array_equal(batch["image"][:, 0, 0, 0], batch["row"])
+        assert batch["image"].dtype == np.uint8
+
+
+def test_resuming_is_indexing():
+    assert equal(batches(count=9)[5:], batches(start=5, count=4))
+
+
+def test_seed_and_member_decide_the_order():
+    assert equal(batches(), batches())
+    assert not equal(batches(), batches(seed=4))
+    assert not equal(batches(), batches(member=2))
+
+
+def test_processes_share_the_same_global_batch():
+    whole = batches()
+    parts = [batches(process=p, processes=2) for p in range(2)]
+    for batch, *halves in zip(whole, *parts, strict=True):
+        rows = np.concatenate([half["row"] for half in halves])
+        np.testing.assert_array_equal(rows, batch["row"])
+
+
+def test_every_placement_gives_the_same_batches():
+    kept = pipeline.decoded(SOURCE, 6)
+    in_memory = islice(
+        pipeline.train_batches(
+            SOURCE, kept.__getitem__, seed=3, member=1, batch_size=4, start=0, process=0,
+            processes=1,
+        ),
+        7,
+    )  # fmt: skip
+    on_device = islice(
+        pipeline.train_batches(
+            SOURCE, None, seed=3, member=1, batch_size=4, start=0, process=0, processes=1
+        ),
+        7,
+    )
+    assert equal(batches(), list(in_memory))
+    for streamed, bare in zip(batches(), on_device, strict=True):
+        assert "image" not in bare
+        np.testing.assert_array_equal(streamed["image"], kept[bare["row"]])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_evaluation_counts_every_image_once(batch_size, processes):
+    if batch_size < processes:
+        pytest.skip("a process has no row")
+    rows = []
+    for process in range(processes):
+        for batch in pipeline.evaluation_batches(
+            SOURCE, pipeline.streamed(SOURCE, 6), batch_size=batch_size, process=process,
+            processes=processes,
+        ):  # fmt: skip
+            assert len(batch["row"]) == batch_size // processes
+            rows += batch["row"][batch["mask"]].tolist()
+    assert sorted(rows) == list(range(11))
+
+
+def test_too_few_images_for_a_batch():
+    with pytest.raises(UserError, match="11 training images do not fill one batch of 12"):
+        batches(batch_size=12)
+
+
+def test_an_image_that_cannot_be_read_is_named():
+    class Broken(Squares):
+        def __getitem__(self, i):
+            return super().__getitem__(i) | {"image": b"no image", "name": f"bird {i}.jpg"}
+
+    with pytest.raises(UserError, match=r"bird \d+\.jpg"):
+        pipeline.decoded(Broken(), 6)
+    endless = pipeline.train_batches(
+        Broken(), pipeline.streamed(Broken(), 6), seed=0, member=1, batch_size=2, start=0,
+        process=0, processes=1,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"bird \d+\.jpg"):
+        next(endless)
