@@ -1,0 +1,1 @@
+"""What trains ONE member: mesh, state, optimizer, step, checkpoint, loop."""

@@ -1,0 +1,112 @@
+"""What a member's training leaves to read: metrics.jsonl, TensorBoard, the progress bar."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from fgvc_jax.errors import UserError
+
+
+class Journal:
+    """Metrics of one member's training, fetched late: a window of steps is read from the device
+    when the next one is full, so that logging never waits for a step in flight.
+
+    With `write` false (all processes but the first) nothing is written, but values are checked.
+    """
+
+    def __init__(
+        self, folder: Path, *, title: str, start: int, total: int, images_per_step: int, write: bool
+    ):
+        self.path = folder / "metrics.jsonl"
+        self._write = write
+        self._images = images_per_step
+        self._window: list[dict[str, jax.Array]] = []
+        self._full: tuple[dict[str, int], list[dict[str, jax.Array]]] | None = None
+        self._clock = time.perf_counter()
+        self._bar = tqdm(
+            total=total, initial=start, desc=title, unit="step", disable=None if write else True,
+            dynamic_ncols=True, leave=False,
+        )  # fmt: skip
+        self._file = self._board = None
+        if write:
+            from tensorboardX import SummaryWriter
+
+            keep = [line for line in read(self.path) if line["step"] <= start]
+            folder.mkdir(parents=True, exist_ok=True)
+            rewritten = self.path.with_suffix(".partial")
+            rewritten.write_text("".join(json.dumps(line) + "\n" for line in keep))
+            rewritten.replace(self.path)
+            self._file = self.path.open("a")
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def step(self, metrics: dict[str, jax.Array]) -> None:
+        """Remember one step's metrics without waiting for them."""
+        self._window.append(metrics)
+        self._bar.update(1)
+
+    def restart_clock(self) -> None:
+        """Do not count what came before (compilation, an evaluation) as training time."""
+        self._clock = time.perf_counter()
+
+    def flush(self, position: dict[str, int], *, now: bool) -> None:
+        """Close the window at `position` and write the one before it, or this one too if `now`.
+
+        Raises:
+            UserError: when a loss or gradient of the written steps is not finite.
+        """
+        self._write_window()
+        self._full, self._window = (position, self._window), []
+        if now:
+            self._write_window()
+
+    def _write_window(self) -> None:
+        if self._full is None or not self._full[1]:
+            return
+        (position, window), self._full = self._full, None
+        window = jax.device_get(window)
+        seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
+        mean = {k: sum(float(m[k]) for m in window) / len(window) for k in window[0]}
+        for offset, values in enumerate(window, start=position["step"] - len(window) + 1):
+            bad = [k for k, v in values.items() if not math.isfinite(v)]
+            if bad:
+                raise UserError(
+                    f"{bad[0]} is not finite at step {offset}: the last good checkpoint is kept; "
+                    "lower --optimizer.learning-rate or set --optimizer.clip-norm, "
+                    "in a new --workdir"
+                )
+        rate = self._images * len(window) / seconds
+        self.write({**position, **mean, "images_per_second": rate, "seconds": seconds})
+        self._bar.set_postfix_str(
+            f"loss {mean['loss']:.3f}, accuracy {mean['accuracy']:.1%}, {rate:.0f} images/s"
+        )
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Append one JSON object, and its scalars to TensorBoard."""
+        if self._write:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            for name, value in line.items():
+                if name not in ("step", "epoch"):
+                    self._board.add_scalar(name, value, line["step"])
+
+    def close(self) -> None:
+        self._bar.close()
+        if self._write:
+            self._file.close()
+            self._board.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a metrics.jsonl; a last one cut by a kill is left out."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines

@@ -1,0 +1,67 @@
+"""Devices: one mesh axis `data`; the batch is split over it, everything else is replicated."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fgvc_jax.errors import UserError
+
+
+def join_processes() -> None:
+    """Join the other processes: clusters and pods are detected, else three variables say where.
+
+    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+    """
+    names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+    address, count, index = (os.environ.get(name) for name in names)
+    try:
+        if address and count and index:
+            jax.distributed.initialize(address, int(count), int(index))
+        else:
+            jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--distributed could not join the other processes ({reason}): "
+            f"on a machine that is no known cluster, set {', '.join(names)}"
+        ) from error
+
+
+def create() -> Mesh:
+    """All devices of all processes along the axis `data`."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """The leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """Put host arrays, equal in every process, on every device."""
+    sharding = replicated(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda i: np.asarray(x)[i]),
+        tree,
+    )
+
+
+def shard_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """This process's rows become its part of the global batch."""
+    return jax.make_array_from_process_local_data(split(mesh), batch)
+
+
+def check_batch(mesh: Mesh, size: int, flag: str) -> None:
+    """Raise a UserError when a global batch does not divide over the devices."""
+    if size % mesh.size:
+        raise UserError(
+            f"{flag} {size} does not divide over {mesh.size} devices: "
+            f"take a multiple of {mesh.size}"
+        )

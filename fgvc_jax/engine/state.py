@@ -1,0 +1,70 @@
+"""The training state of one member: a dataclass of arrays, nothing else survives a step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class State:
+    """step: int32 scalar. memory: the objective's. teachers: frozen members, stacked."""
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    memory: Any
+    teachers: "Teachers"
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+    def saved(self) -> dict[str, Any]:
+        """What a checkpoint holds: all but the teachers, who have checkpoints of their own."""
+        return {
+            "step": self.step,
+            "params": self.params,
+            "batch_stats": self.batch_stats,
+            "opt_state": self.opt_state,
+            "memory": self.memory,
+        }
+
+
+@struct.dataclass
+class Teachers:
+    """The frozen members' backbones, stacked along a leading axis; the first `count` are there.
+
+    The axis has room for all teachers of the last member, so that one compiled step serves every
+    member of a run.
+    """
+
+    count: jax.Array
+    variables: Any
+
+
+def backbone_only(variables: Any) -> Any:
+    """The part of a network's variables that its taps need."""
+    return {
+        collection: {"backbone": tree["backbone"]}
+        for collection, tree in variables.items()
+        if "backbone" in tree
+    }
+
+
+def stack_teachers(members: list[Any], room: int, like: Any) -> Teachers:
+    """Stack the frozen members' backbones, filling up with zeros to `room` teachers.
+
+    Args:
+        members: variables of each frozen member.
+        room: length of the stacked axis, at least len(members).
+        like: variables of a network, for the shapes.
+    """
+    backbones = [backbone_only(member) for member in members]
+    empty = jax.tree.map(jnp.zeros_like, backbone_only(like))
+    rows = backbones + [empty] * (room - len(backbones))
+    if not rows:
+        return Teachers(jnp.int32(0), ())
+    return Teachers(jnp.int32(len(members)), jax.tree.map(lambda *x: jnp.stack(x), *rows))

@@ -1,0 +1,167 @@
+"""One training step and one evaluation step, pure; jitted once, here, over the mesh."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from fgvc_jax import metrics, transfer
+from fgvc_jax.data import augment
+from fgvc_jax.engine.mesh import replicated, split
+from fgvc_jax.engine.state import State
+from fgvc_jax.objectives.base import Batch, Objective
+
+
+def images_of(batch: dict[str, jax.Array], store: jax.Array | None) -> jax.Array:
+    """The batch's own images, or the rows of the set that lives on the device."""
+    return batch["image"] if store is None else store[batch["row"]]
+
+
+def train_step(
+    *,
+    network: Any,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    alpha: float,
+    weighting: str,
+    seed: int,
+    crop: int,
+    pad: int,
+    flip: bool,
+    normalize: str,
+    steps_per_epoch: int,
+    total_steps: int,
+    mesh: Mesh,
+) -> Callable:
+    """The compiled step: (state, batch, store) -> (state, metrics).
+
+    The state is donated. The batch is split over the devices, so that batch statistics, losses and
+    gradients are those of the global batch whatever the number of devices.
+
+    Args:
+        network: with methods `taps` and `outputs`.
+        objective: what the network learns from the batch.
+        optimizer: of all parameters.
+        learning_rate: the backbone's, to log.
+        alpha: weight of the orthogonal loss.
+        weighting: "fixed" or "ratio", see `transfer.weigh`.
+        seed: of the augmentation.
+        crop: see `augment.random_crop`, as pad and flip.
+        pad: see crop.
+        flip: see crop.
+        normalize: key of `augment.MEAN_STD`.
+        steps_per_epoch: the view of an image is the epoch.
+        total_steps: of this member.
+        mesh: devices.
+    """
+
+    def forward(variables, images):
+        images = augment.normalize(images, normalize)
+        (taps, outputs), new = network.apply(variables, images, True, mutable=["batch_stats"])
+        return taps, outputs, new.get("batch_stats", {})
+
+    def teacher_attention(teachers, images, shape):
+        def features_of(variables):
+            return network.apply(variables, images, False, method="taps")["stage5"]
+
+        images = augment.normalize(images, normalize)
+        return transfer.mean_teacher_attention(
+            features_of, teachers.variables, teachers.count, shape
+        )
+
+    def step(state: State, arrays: dict[str, jax.Array], store: jax.Array | None):
+        keys = augment.image_keys(seed, state.step // steps_per_epoch, arrays["id"])
+        images = augment.random_crop(keys, images_of(arrays, store), crop=crop, pad=pad, flip=flip)
+        batch = Batch(images, arrays["label"], keys, state.step / total_steps)
+        has_teachers = bool(jax.tree.leaves(state.teachers.variables))
+
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            result = objective.loss(forward, variables, batch, state.memory)
+            if not has_teachers:
+                return result.loss, (result, result.metrics)
+            features = result.taps["stage5"]
+            attended = teacher_attention(state.teachers, images, features.shape[:3])
+            orthogonal = transfer.overlap(features, attended)
+            # Without a teacher yet the attention is zero, and so are the loss and its gradient.
+            total = transfer.weigh(result.loss, orthogonal, alpha=alpha, weighting=weighting)
+            return total, (result, {**result.metrics, "orthogonal": orthogonal})
+
+        (value, (result, logged)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=result.batch_stats,
+            opt_state=opt_state,
+            memory=result.memory,
+        )
+        logged = {
+            "loss": value,
+            **logged,
+            "gradient_norm": optax.tree.norm(gradient),
+            "learning_rate": learning_rate(state.step - 1),
+        }
+        return state, logged
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def test_images(images: jax.Array, *, crop: int, test_view: str, normalize: str) -> jax.Array:
+    """(B, R, R, 3) uint8 -> (B, crop, crop, 3) normalised: the one view that evaluation uses."""
+    view = augment.center_crop if test_view == "center" else augment.whole
+    return augment.normalize(view(images, crop=crop), normalize)
+
+
+def evaluation_step(
+    *,
+    network: Any,
+    predict: Callable[[dict], jax.Array],
+    crop: int,
+    test_view: str,
+    normalize: str,
+    mesh: Mesh,
+) -> Callable:
+    """The compiled evaluation: (variables, batch, store) -> number of images each head has right.
+
+    The counts are int32 by name: "prediction", and every head of the network.
+    """
+
+    def step(variables, arrays, store):
+        images = test_images(
+            images_of(arrays, store), crop=crop, test_view=test_view, normalize=normalize
+        )
+        _, outputs = network.apply(variables, images, False)
+        prediction = predict(outputs)
+        answers = {**outputs, "prediction": prediction}
+        del answers["features"]
+        return {
+            name: metrics.correct(logits, arrays["label"], arrays["mask"])
+            for name, logits in answers.items()
+        }
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def count_correct(step: Callable, variables: Any, batches, store) -> dict[str, int]:
+    """Sum an evaluation step over all batches; fetched once at the end."""
+    total = None
+    for batch in batches:
+        counts = step(variables, batch, store)
+        total = counts if total is None else jax.tree.map(jnp.add, total, counts)
+    return {name: int(count) for name, count in jax.device_get(total).items()}

@@ -1,0 +1,66 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fgvc_jax import ensemble, transfer
+
+
+@pytest.fixture
+def logits():
+    return np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+
+
+def test_fused_probabilities_are_the_mean_of_the_softmax(logits):
+    wide = np.exp(logits.astype(np.float64))
+    mean = (wide / wide.sum(-1, keepdims=True)).mean(0)
+    fused = jax.nn.softmax(ensemble.fuse(jnp.asarray(logits), "probabilities"))
+    np.testing.assert_allclose(fused, mean, rtol=1e-5)
+
+
+def test_fused_logits_decide_as_their_sum(logits):
+    fused = ensemble.fuse(jnp.asarray(logits), "logits")
+    np.testing.assert_array_equal(fused.argmax(-1), logits.sum(0).argmax(-1))
+
+
+def test_the_two_ways_differ_where_one_member_is_very_sure():
+    sure, others = [0.0, 30.0, 0.0], [5.0, 0.0, 0.0]
+    logits = jnp.asarray([[sure], [others], [others]])
+    assert ensemble.fuse(logits, "probabilities").argmax() == 0
+    assert ensemble.fuse(logits, "logits").argmax() == 1
+
+
+def test_one_member_is_itself(logits):
+    one = jnp.asarray(logits[:1])
+    for how in ("probabilities", "logits"):
+        np.testing.assert_allclose(
+            jax.nn.softmax(ensemble.fuse(one, how)), jax.nn.softmax(one[0]), rtol=1e-5
+        )
+
+
+def test_extreme_logits_stay_finite():
+    logits = jnp.asarray([[[1e4, -1e4]], [[-1e4, 1e4]]])
+    assert np.all(np.isfinite(ensemble.fuse(logits, "probabilities")))
+
+
+def test_unknown_way_is_refused(logits):
+    with pytest.raises(ValueError, match="'vote'"):
+        ensemble.fuse(jnp.asarray(logits), "vote")
+
+
+def test_overlap_of_two_members_is_their_orthogonal_loss():
+    rng = np.random.default_rng(1)
+    teacher, student = jnp.asarray(rng.normal(size=(2, 3, 4, 4, 6)), jnp.float32)
+    maps = [transfer.standardize(transfer.attention_map(f)) for f in (teacher, student)]
+    sums = ensemble.attention_overlap(jnp.stack(maps), jnp.ones(3, bool))
+    there, back = (transfer.orthogonal_loss(*p) for p in ((student, teacher), (teacher, student)))
+    np.testing.assert_allclose(sums[0, 1] / 3, there, rtol=1e-5)
+    np.testing.assert_allclose(sums[1, 0] / 3, back, rtol=1e-5)
+
+
+def test_overlap_leaves_padding_out():
+    maps = jnp.asarray(np.random.default_rng(2).normal(size=(2, 3, 4, 4)), jnp.float32)
+    masked = ensemble.attention_overlap(maps, jnp.asarray([True, True, False]))
+    np.testing.assert_allclose(
+        masked, ensemble.attention_overlap(maps[:, :2], jnp.ones(2, bool)), rtol=1e-5
+    )

@@ -1,0 +1,99 @@
+"""The optimizer against torch's rule written out in numpy, and the schedules' known values."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fgvc_jax.engine.optimizer import optimizer, schedule
+
+
+def rates(kind="cosine_epoch", peak=0.1, steps_per_epoch=3, epochs=4, warmup_steps=0):
+    rate = schedule(
+        peak, kind=kind, steps_per_epoch=steps_per_epoch, epochs=epochs,
+        warmup_steps=warmup_steps, step_epochs=2, step_factor=0.1,
+    )  # fmt: skip
+    return np.array([float(rate(step)) for step in range(steps_per_epoch * epochs)])
+
+
+def test_cosine_per_epoch_is_the_papers():
+    epochs = np.repeat(np.arange(4), 3)
+    expected = 0.1 / 2 * (1 + np.cos(np.pi * epochs / 4))
+    np.testing.assert_allclose(rates(), expected, rtol=1e-5)
+
+
+def test_cosine_per_step_falls_from_peak_to_zero():
+    values = rates("cosine")
+    assert values[0] == pytest.approx(0.1)
+    assert np.all(np.diff(values) < 0)
+    assert values[-1] == pytest.approx(0.05 * (1 + np.cos(np.pi * 11 / 12)), rel=1e-4)
+
+
+def test_step_drops_every_two_epochs():
+    np.testing.assert_allclose(rates("step"), [0.1] * 6 + [0.01] * 6, rtol=1e-5)
+
+
+def test_constant():
+    np.testing.assert_allclose(rates("constant"), 0.1)
+
+
+@pytest.mark.parametrize("kind", ["cosine_epoch", "cosine", "step", "constant"])
+def test_warm_up_rises_linearly_from_zero(kind):
+    values = rates(kind, warmup_steps=4)
+    np.testing.assert_allclose(values[:4], [0, 0.025, 0.05, 0.075], rtol=1e-5)
+    if kind == "cosine":
+        assert values[4] == pytest.approx(0.1)
+
+
+def run(transform, gradients, start):
+    params, state = start, transform.init(start)
+    for gradient in gradients:
+        updates, state = transform.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def make(name="sgd", clip_norm=0.0):
+    return optimizer(
+        name, backbone=lambda step: 0.01, heads=lambda step: 0.1, momentum=0.9,
+        weight_decay=0.05, clip_norm=clip_norm,
+    )  # fmt: skip
+
+
+def test_sgd_is_torchs_with_two_groups():
+    rng = np.random.default_rng(0)
+    start = {"backbone": {"w": rng.normal(size=3)}, "heads": {"logits": {"w": rng.normal(size=2)}}}
+    gradients = [
+        {"backbone": {"w": rng.normal(size=3)}, "heads": {"logits": {"w": rng.normal(size=2)}}}
+        for _ in range(4)
+    ]
+    ours = run(make(), gradients, start)
+    for path, rate in ((("backbone", "w"), 0.01), (("heads", "logits", "w"), 0.1)):
+        weight, *steps = (np.copy(_at(tree, path)) for tree in (start, *gradients))
+        buffer = np.zeros_like(weight)
+        for gradient in steps:  # torch.optim.SGD, documentation, without dampening
+            buffer = 0.9 * buffer + (gradient + 0.05 * weight)
+            weight = weight - rate * buffer
+        np.testing.assert_allclose(_at(ours, path), weight, rtol=1e-5)
+
+
+def _at(tree, path):
+    for key in path:
+        tree = tree[key]
+    return tree
+
+
+def test_clipping_is_over_both_groups():
+    start = {"backbone": jnp.zeros(1), "heads": jnp.zeros(1)}
+    gradient = {"backbone": jnp.array([3.0]), "heads": jnp.array([4.0])}
+    ours = run(make(clip_norm=1.0), [gradient], start)
+    np.testing.assert_allclose(ours["backbone"], [-0.01 * 0.6], rtol=1e-5)
+    np.testing.assert_allclose(ours["heads"], [-0.1 * 0.8], rtol=1e-5)
+
+
+def test_adamw_decouples_the_weight_decay():
+    start = {"backbone": jnp.array([2.0]), "heads": jnp.array([2.0])}
+    zero = {"backbone": jnp.zeros(1), "heads": jnp.zeros(1)}
+    ours = run(make("adamw"), [zero], start)
+    np.testing.assert_allclose(ours["backbone"], [2.0 * (1 - 0.01 * 0.05)], rtol=1e-6)
+    np.testing.assert_allclose(ours["heads"], [2.0 * (1 - 0.1 * 0.05)], rtol=1e-6)
