@@ -1,0 +1,300 @@
+"""The one place that turns an Experiment into the parts of a run."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fgvc_jax import ensemble, networks
+from fgvc_jax.config import Experiment
+from fgvc_jax.data import pipeline, sources
+from fgvc_jax.data.sources import Source
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine import step as steps
+from fgvc_jax.engine.loop import ahead
+from fgvc_jax.engine.optimizer import optimizer, schedule
+from fgvc_jax.engine.state import State, stack_teachers
+from fgvc_jax.errors import UserError
+from fgvc_jax.networks import heads, weights
+from fgvc_jax.objectives.base import Objective
+from fgvc_jax.objectives.ce import ce
+from fgvc_jax.objectives.csdnet import csdnet
+from fgvc_jax.objectives.hsd import hsd
+
+DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
+HOST_SHARE = 0.5  # likewise of the free memory of this machine
+
+
+@dataclass(frozen=True)
+class Images:
+    """A source at one size, wherever its decoded images live."""
+
+    source: Source
+    fetch: pipeline.Fetch | None
+    store: jax.Array | None
+
+
+class Run:
+    """An experiment's parts, built from plain values when they are first needed."""
+
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        data = experiment.data
+        self.splits = sources.restrict(
+            sources.open_source(data.source),
+            classes=data.classes,
+            images_per_class=data.images_per_class,
+            validation=data.validation,
+            seed=experiment.seed,
+        )
+        self.mesh = devices.create()
+        devices.check_batch(self.mesh, experiment.batch_size, "--batch-size")
+        devices.check_batch(self.mesh, experiment.evaluation_batch_size, "--evaluation-batch-size")
+        self.steps_per_epoch = len(self.splits.train) // experiment.batch_size
+        self.total_steps = self.steps_per_epoch * experiment.epochs
+        if not self.steps_per_epoch:
+            raise UserError(
+                f"{len(self.splits.train)} training images do not fill one batch of "
+                f"{experiment.batch_size}: lower --batch-size"
+            )
+        self.objective = self._objective()
+        self.network = self._network()
+
+    # -- network ---------------------------------------------------------------------------------
+
+    def _objective(self) -> Objective:
+        spec, smoothing = self.experiment, self.experiment.label_smoothing
+        makers = {
+            "ce": lambda: ce(label_smoothing=smoothing),
+            "hsd": lambda: hsd(
+                classes=len(self.splits.classes), label_smoothing=smoothing, **asdict(spec.hsd)
+            ),
+            "csdnet": lambda: csdnet(
+                labels=self.splits.train.labels, label_smoothing=smoothing, **asdict(spec.csdnet)
+            ),
+        }
+        return makers[spec.objective]()
+
+    @property
+    def dtype(self) -> str:
+        """Precision of the computation, with `auto` resolved for these devices."""
+        chosen = self.experiment.network.dtype
+        if chosen != "auto":
+            return chosen
+        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+    def _network(self) -> Any:
+        spec, classes = self.experiment.network, len(self.splits.classes)
+        main = (
+            heads.KTHead(classes=classes, width=spec.head_width)
+            if spec.head == "kt"
+            else heads.LinearHead(classes=classes)
+        )
+        return networks.create(
+            spec.name,
+            heads={"logits": main, **self.objective.heads},
+            dtype=jnp.dtype(self.dtype),
+            batch_norm_groups=spec.batch_norm_groups,
+        )
+
+    def variables(self, member: int) -> Any:
+        """Initial variables of a member: pretrained where there are weights, its own elsewhere."""
+        key = jax.random.fold_in(jax.random.key(self.experiment.seed), member)
+        crop = self.experiment.data.crop
+        image = jnp.zeros((1, crop, crop, 3))
+        initial = jax.jit(partial(self.network.init, train=False))(key, image)
+        initial = {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
+        if self._weights_file:
+            initial = weights.load_torch(self._weights_file, initial)
+        return jax.device_get(initial)
+
+    @cached_property
+    def _weights_file(self) -> Path | None:
+        name = self.experiment.network.weights
+        return weights.resolve(name) if name else None
+
+    def state(self, member: int, frozen: list[Any]) -> State:
+        """The state of member `member` (from 1) at step 0, with the frozen members as teachers."""
+        variables = self.variables(member)
+        has_transfer = self.experiment.transfer.name == "orthogonal"
+        room = self.experiment.members - 1 if has_transfer else 0
+        teachers = stack_teachers(frozen if room else [], room, variables)
+        memory = self.objective.init_memory(variables, self._outputs(variables))
+        state = State(
+            step=np.int32(0),
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=self.optimizer.init(variables["params"]),
+            memory=memory,
+            teachers=teachers,
+        )
+        return devices.replicate(self.mesh, state)
+
+    def _outputs(self, variables: Any) -> dict:
+        crop = self.experiment.data.crop
+        image = jnp.zeros((1, crop, crop, 3))
+        return jax.eval_shape(lambda v: self.network.apply(v, image, False)[1], variables)
+
+    # -- data ------------------------------------------------------------------------------------
+
+    @cached_property
+    def placement(self) -> str:
+        """Where decoded images live, with `auto` resolved by their size."""
+        chosen = self.experiment.data.placement
+        if chosen != "auto":
+            return chosen
+        device = jax.devices()[0]
+        limit = (device.memory_stats() or {}).get("bytes_limit", 0)
+        if device.platform != "cpu" and self.image_bytes < DEVICE_SHARE * limit:
+            return "device"
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return "host" if self.image_bytes < HOST_SHARE * free else "stream"
+
+    @property
+    def image_bytes(self) -> int:
+        """Memory of all decoded images."""
+        parts = self.splits.train, self.splits.test, self.splits.validation
+        return 3 * self.experiment.data.resize**2 * sum(len(part) for part in parts if part)
+
+    def _images(self, source: Source) -> Images:
+        size = self.experiment.data.resize
+        if self.placement == "stream":
+            return Images(source, pipeline.streamed(source, size), None)
+        images = pipeline.decoded(source, size)
+        if self.placement == "host":
+            return Images(source, images.__getitem__, None)
+        return Images(source, None, devices.replicate(self.mesh, images))
+
+    @cached_property
+    def train_images(self) -> Images:
+        return self._images(self.splits.train)
+
+    @cached_property
+    def test_images(self) -> Images:
+        return self._images(self.splits.test)
+
+    @cached_property
+    def validation_images(self) -> Images | None:
+        return self._images(self.splits.validation) if self.splits.validation else None
+
+    def train_batches(self, member: int, start: int) -> Iterator[dict[str, np.ndarray]]:
+        return pipeline.train_batches(
+            self.train_images.source,
+            self.train_images.fetch,
+            seed=self.experiment.seed,
+            member=member,
+            batch_size=self.experiment.batch_size,
+            start=start,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        )
+
+    def evaluation_batches(self, images: Images) -> Iterator[dict[str, jax.Array]]:
+        """Every image of a set once, on the devices."""
+        batches = pipeline.evaluation_batches(
+            images.source,
+            images.fetch,
+            batch_size=self.experiment.evaluation_batch_size,
+            process=jax.process_index(),
+            processes=jax.process_count(),
+        )
+        return ahead(batches, partial(devices.shard_batch, self.mesh))
+
+    # -- optimizer and steps ---------------------------------------------------------------------
+
+    def _schedule(self, peak: float):
+        spec = self.experiment.optimizer
+        return schedule(
+            peak,
+            kind=spec.schedule,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=self.experiment.epochs,
+            warmup_steps=spec.warmup_steps,
+            step_epochs=spec.step_epochs,
+            step_factor=spec.step_factor,
+        )
+
+    @cached_property
+    def optimizer(self):
+        spec = self.experiment.optimizer
+        return optimizer(
+            spec.name,
+            backbone=self._schedule(spec.learning_rate),
+            heads=self._schedule(spec.head_learning_rate),
+            momentum=spec.momentum,
+            weight_decay=spec.weight_decay,
+            clip_norm=spec.clip_norm,
+        )
+
+    @cached_property
+    def train_step(self):
+        experiment = self.experiment
+        return steps.train_step(
+            network=self.network,
+            objective=self.objective,
+            optimizer=self.optimizer,
+            learning_rate=self._schedule(experiment.optimizer.learning_rate),
+            alpha=experiment.transfer.alpha,
+            weighting=experiment.transfer.weighting,
+            seed=experiment.seed,
+            crop=experiment.data.crop,
+            pad=experiment.data.pad,
+            flip=experiment.data.flip,
+            normalize=experiment.data.normalize,
+            steps_per_epoch=self.steps_per_epoch,
+            total_steps=self.total_steps,
+            mesh=self.mesh,
+        )
+
+    @property
+    def _view(self) -> dict[str, Any]:
+        data = self.experiment.data
+        return {"crop": data.crop, "test_view": data.test_view, "normalize": data.normalize}
+
+    @cached_property
+    def evaluation_step(self):
+        return steps.evaluation_step(
+            network=self.network, predict=self.objective.predict, mesh=self.mesh, **self._view
+        )
+
+    @cached_property
+    def judge_step(self):
+        return ensemble.judge_step(
+            network=self.network,
+            predict=self.objective.predict,
+            how=self.experiment.fusion,
+            members_per_pass=self.experiment.members_per_pass,
+            mesh=self.mesh,
+            **self._view,
+        )
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def evaluate(self, variables: Any) -> dict[str, int | float]:
+        """Exact counts and accuracies on the test set and, if there is one, the validation set."""
+        scores: dict[str, int | float] = {}
+        for name, images in (("test", self.test_images), ("validation", self.validation_images)):
+            if images is None:
+                continue
+            total = len(images.source)
+            counts = steps.count_correct(
+                self.evaluation_step, variables, self.evaluation_batches(images), images.store
+            )
+            scores[f"{name}_images"] = total
+            scores[f"{name}_accuracy"] = counts.pop("prediction") / total
+            if len(counts) > 1:
+                scores |= {f"{name}_accuracy_{head}": n / total for head, n in counts.items()}
+        return scores
+
+    def judge(self, members: list[Any]) -> dict[str, Any]:
+        """Members and ensembles on the test set, see `ensemble.judge`."""
+        images = self.test_images
+        return ensemble.judge(
+            self.judge_step, members, self.evaluation_batches(images), images.store
+        )

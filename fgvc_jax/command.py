@@ -1,0 +1,76 @@
+"""How every command starts and ends: one line for a mistake, and the exit code that says why."""
+
+import errno
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fgvc_jax.errors import Interrupted, UserError
+
+_FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+_FULL = "no space left on device", "disk quota exceeded", "file too large"
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Run a command with the process's arguments and exit.
+
+    0: done; 2: a mistake of the user, told in one line on stderr; 130 and 143: SIGINT and SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        _leave(2, f"error: {error}")
+    except Interrupted as stop:
+        _leave(128 + stop.signal_number, f"interrupted: {stop}; the same command continues")
+    except KeyboardInterrupt:
+        _leave(128 + signal.SIGINT, "interrupted; the same command continues where it was saved")
+    except Exception as error:
+        if not _disk_is_full(error):
+            raise
+        _leave(2, "error: no space left on the disk: free some, then the same command continues")
+
+
+def _terminate(number: int, _frame: object) -> None:
+    raise Interrupted(number, "nothing was in training")
+
+
+def _leave(code: int, message: str) -> None:
+    """Print and end now, without waiting for threads such as a save that hangs on a full disk."""
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, is that of a full disk."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in _FULL_CODES
+        if full or any(words in str(error).lower() for words in _FULL):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between runs, in a folder that only this user can write.
+
+    Whoever can write there can run code, so a folder of somebody else's, or one that others may
+    write, is left alone. JAX_COMPILATION_CACHE_DIR, where set, decides instead.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "fgvc_jax" / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = folder.stat()
+    except OSError:
+        return
+    if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        jax.config.update("jax_compilation_cache_dir", str(folder))

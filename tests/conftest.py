@@ -1,0 +1,47 @@
+"""What several test files need: a tiny experiment, runs of it, and the shared real data."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fgvc_jax.config import Experiment, load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the shared real data are not here")
+
+
+def tiny(workdir="unused", **changes) -> Experiment:
+    """configs/tiny.py with changes to its top-level fields."""
+    return dataclasses.replace(
+        load_config(str(ROOT / "configs/tiny.py")), workdir=str(workdir), **changes
+    )
+
+
+def command(module: str, *arguments: object, devices: int = 1, **options) -> subprocess.Popen:
+    """Start `python -m fgvc_jax.MODULE ARGUMENTS` on so many virtual CPU devices."""
+    environment = (
+        os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "PYTHONPATH": str(ROOT),
+        }
+        | options.pop("env", {})
+    )
+    return subprocess.Popen(
+        [sys.executable, "-m", f"fgvc_jax.{module}", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
+        **options,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a started command."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err

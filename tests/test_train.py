@@ -1,0 +1,231 @@
+"""The commands end to end on tiny networks: train, resume, refuse, judge."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, command, finish, tiny
+
+from fgvc_jax import evaluate, train
+from fgvc_jax.build import Run
+from fgvc_jax.config import Data, Network, Optimizer, Transfer, differences
+from fgvc_jax.engine.checkpoint import Checkpoints, load_final
+from fgvc_jax.errors import UserError
+from fgvc_jax.workdir import Workdir
+
+TINY = ["--config", ROOT / "configs/tiny.py"]
+
+
+def run(experiment):
+    workdir = Workdir(experiment.workdir)
+    workdir.check(experiment)
+    return train.train(experiment, workdir)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One uninterrupted run with its results."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return workdir, run(tiny(workdir, data=dataclasses.replace(tiny().data, validation=0.25)))
+
+
+def test_the_files_that_a_run_leaves(finished):
+    workdir, results = finished
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert Workdir(str(workdir)).experiment().members == 2
+    for member in ("01", "02"):
+        folder = workdir / "members" / member
+        assert (folder / "final").is_dir() and (folder / "checkpoints").is_dir()
+        assert list((folder / "tensorboard").iterdir())
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        steps = [line for line in lines if "loss" in line]
+        expected = {"step", "epoch", "loss", "accuracy", "cross_entropy", "orthogonal",
+                    "learning_rate", "images_per_second"}  # fmt: skip
+        assert expected <= steps[0].keys()
+        assert [line["step"] for line in steps] == [2, 3, 5, 6] or steps[-1]["step"] == 6
+        assert all(np.isfinite(value) for line in lines for value in line.values())
+        # The first member has nobody to differ from, the second has.
+        assert all((line["orthogonal"] > 0) == (member == "02") for line in steps)
+
+
+def test_results_have_the_promised_keys(finished):
+    _, results = finished
+    assert results["classes"] == 4
+    assert results["images"] == {"train": 24, "validation": 8, "test": 100}
+    assert len(results["members"]) == len(results["ensemble"]) == 2
+    for member in results["members"]:
+        assert {"final", "selected", "best_on_test"} <= member.keys()
+        assert member["final"] <= member["best_on_test"]
+        assert member["selected"] <= member["best_on_test"]
+    assert results["ensemble"][0] == results["members"][0]["final"]
+    assert np.shape(results["attention_overlap"]) == (2, 2)
+    assert {"jax", "devices", "commit", "dtype"} <= results["environment"].keys()
+
+
+def test_the_members_differ(finished):
+    workdir, _ = finished
+    one, two = (final(workdir, n) for n in (1, 2))
+    different = jax.tree.map(lambda a, b: not np.array_equal(a, b), one, two)
+    assert any(jax.tree.leaves(different))
+
+
+def final(workdir, number):
+    run = Run(Workdir(str(workdir)).experiment())
+    return load_final(Workdir(str(workdir)).final(number), run.variables(1), run.mesh)
+
+
+def last_state(workdir, number):
+    run = Run(Workdir(str(workdir)).experiment())
+    like = run.state(number, []).saved()
+    checkpoints = Checkpoints(Workdir(str(workdir)).member(number) / "checkpoints", run.mesh)
+    return checkpoints.restore(like)
+
+
+def test_the_same_command_again_does_nothing(finished, capsys):
+    workdir, results = finished
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+    train.main([*map(str, TINY), "--workdir", str(workdir), "--data.validation", "0.25"])
+    assert "nothing to do" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()} == before
+
+
+def test_another_experiment_is_refused_and_nothing_is_touched(finished):
+    workdir, _ = finished
+    before = (workdir / "config.json").read_text()
+    other = tiny(workdir, epochs=3, transfer=Transfer(alpha=0.1))
+    with pytest.raises(UserError, match=r"--epochs 2 -> 3.*--transfer.alpha 0.5 -> 0.1"):
+        run(other)
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_a_third_member_joins_two(finished, tmp_path):
+    """The first two are kept as they are, and the third is what it would have been at once."""
+    workdir, two = finished
+    shutil.copytree(workdir, tmp_path / "grown")
+    data = dataclasses.replace(tiny().data, validation=0.25)
+    grown = run(tiny(tmp_path / "grown", members=3, data=data))
+    assert grown["ensemble"][:2] == two["ensemble"]
+    assert len(grown["members"]) == 3
+
+
+def test_evaluate_agrees_with_training(finished, capsys):
+    workdir, results = finished
+    evaluate.main(["--workdir", str(workdir), "--json", "True", "--batch-size", "7",
+                   "--members-per-pass", "2"])  # fmt: skip
+    judged = json.loads(capsys.readouterr().out)
+    assert judged["ensemble"] == results["ensemble"]
+    assert [m["final"] for m in judged["members"]] == [m["final"] for m in results["members"]]
+    np.testing.assert_allclose(judged["attention_overlap"], results["attention_overlap"], rtol=1e-4)
+
+
+def test_evaluate_refuses_what_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="no config.json"):
+        evaluate.main(["--workdir", str(tmp_path)])
+
+
+def same(one, other):
+    equal = jax.tree.map(lambda a, b: np.array_equal(a, b), one, other)
+    return all(jax.tree.leaves(equal))
+
+
+def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
+    """SIGKILL in the middle of the first member: parameters, statistics, optimizer and results are
+    the uninterrupted run's bit for bit."""
+    workdir, results = finished
+    arguments = [*TINY, "--workdir", tmp_path / "run", "--data.validation", "0.25",
+                 "--save-every", "1"]  # fmt: skip
+    process = command("train", *arguments)
+    checkpoints = tmp_path / "run/members/01/checkpoints"
+    while process.poll() is None and not (checkpoints / "3").exists():
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "run/results.json").exists()
+    code, out, err = finish(command("train", *arguments))
+    assert code == 0, err
+    assert "continues at step" in out
+    for number in (1, 2):
+        assert same(last_state(tmp_path / "run", number), last_state(workdir, number))
+        assert same(final(tmp_path / "run", number), final(workdir, number))
+    continued = json.loads((tmp_path / "run/results.json").read_text())
+    for key in ("members", "ensemble", "attention_overlap", "images"):
+        assert continued[key] == results[key]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
+    process = command("train", *TINY, "--workdir", tmp_path / "run", "--epochs", 500)
+    metrics = tmp_path / "run/members/01/metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.05)
+    process.send_signal(number)
+    exit_code, _, err = finish(process)
+    assert exit_code == code
+    assert "saved at step" in err and "the same command continues" in err
+    assert "Traceback" not in err
+    saved = [int(p.name) for p in (tmp_path / "run/members/01/checkpoints").iterdir()]
+    assert f"saved at step {max(saved)} " in err
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
+    experiment = tiny(
+        tmp_path / "run", optimizer=Optimizer(learning_rate=1e30, head_learning_rate=1e30),
+        save_every=1,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"is not finite at step \d+.*learning-rate"):
+        run(experiment)
+    with pytest.raises(UserError):
+        run(experiment)
+    for folder in (tmp_path / "run/members/01/checkpoints").iterdir():
+        state = last_state(tmp_path / "run", 1)
+        assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state)), folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": Data(source="folder:nowhere")}, "nowhere"),
+        ({"data": Data(source="cubs:x")}, "cubs"),
+        ({"network": Network(name="resnet52")}, "did you mean"),
+        ({"network": Network(name="resnet18", weights="missing.safetensors")}, "missing"),
+        ({"batch_size": 1000}, "--batch-size"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_written(tmp_path, changes, words):
+    experiment = tiny(tmp_path / "run", **changes)
+    with pytest.raises(UserError, match=words):
+        run(experiment)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
+    code, out, err = finish(command("train", "--workdir", tmp_path / "run", "--mebers", 3))
+    assert (code, out) == (2, "")
+    assert err == "error: unknown argument '--mebers': did you mean --members?\n"
+    code, _, err = finish(command("train", *TINY, "--data.source", "folder:/no/such/place",
+                                  "--workdir", tmp_path / "run"))  # fmt: skip
+    assert code == 2
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert not os.path.exists(tmp_path / "run")
+
+
+def test_a_workdir_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="is not a folder"):
+        run(tiny(tmp_path / "file"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_validation_images_come_off_the_training_images():
+    with_part = Run(tiny(data=dataclasses.replace(tiny().data, validation=0.25))).splits
+    without = Run(tiny()).splits
+    parts = [set(p.ids.tolist()) for p in (with_part.train, with_part.validation, with_part.test)]
+    assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+    assert parts[0] | parts[1] == set(without.train.ids.tolist())
+    assert differences(tiny(), tiny()) == []
