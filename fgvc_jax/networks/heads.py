@@ -1,0 +1,123 @@
+"""Heads: taps of a backbone -> logits (B,K).
+
+They compute in float32 whatever the backbone does: beside it they cost nothing. `pool` reduces a
+map to a vector: "avg" or "max" over its positions, or "token", the class token that a transformer
+gives beside its maps. `batch_norm_groups` of every head is set by `networks.create`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fgvc_jax.errors import UserError
+from fgvc_jax.networks.layers import BatchNorm, linear
+
+
+def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
+    """One float32 vector (B,C) per image from the map `taps[tap]`, or from the class token.
+
+    Of equal maxima each gets its share of the gradient (torch: the first takes all); behind a ReLU
+    only zeros tie in practice, and those pass no gradient on.
+    """
+    name = "token" if pool == "token" else tap
+    if name not in taps:
+        raise UserError(f"this backbone has no tap {name!r}, only {', '.join(sorted(taps))}")
+    features = taps[name].astype(jnp.float32)
+    match pool:
+        case "token":
+            return features
+        case "avg":
+            return features.mean((1, 2))
+        case "max":
+            return features.max((1, 2))
+    raise UserError(f"unknown pooling {pool!r}: choose avg, max or token")
+
+
+class LinearHead(nn.Module):
+    """Pool, then one linear layer: the plain classifier; torch's `fc.*` loads into it."""
+
+    classes: int
+    tap: str = "stage5"
+    pool: str = "avg"
+    batch_norm_groups: int = 1
+
+    @nn.compact
+    def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        x = pooled(taps, self.tap, self.pool)
+        return linear(self.classes, x.shape[-1], name="fc")(x)
+
+
+class KTHead(nn.Module):
+    """The head of KT's code: pool, batch norm, linear, batch norm, ELU, linear.
+
+    `width` is 512 on ResNet-50 and 4096 on VGG-16; the pooling there is a global maximum.
+    """
+
+    classes: int
+    width: int
+    tap: str = "stage5"
+    pool: str = "max"
+    batch_norm_groups: int = 1
+
+    @nn.compact
+    def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        x = pooled(taps, self.tap, self.pool)
+        return _classify(x, train, self.width, self.classes, self.batch_norm_groups)
+
+
+class StageHead(nn.Module):
+    """HSD's head of an intermediate stage: average pool, batch norm, linear."""
+
+    classes: int
+    tap: str
+    batch_norm_groups: int = 1
+
+    @nn.compact
+    def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        x = pooled(taps, self.tap, "avg")
+        x = BatchNorm(self.batch_norm_groups, jnp.float32, name="bn1")(x, train)
+        return linear(self.classes, x.shape[-1], name="fc")(x)
+
+
+class FusionHead(nn.Module):
+    """HSD's gradient-detached fusion: the averages of several stages, concatenated and classified.
+
+    With `detach` no gradient reaches the backbone; without it is the ablation.
+    """
+
+    classes: int
+    width: int
+    taps: Sequence[str]
+    detach: bool
+    batch_norm_groups: int = 1
+
+    @nn.compact
+    def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        x = jnp.concatenate([pooled(taps, tap, "avg") for tap in self.taps], axis=-1)
+        if self.detach:
+            x = jax.lax.stop_gradient(x)
+        return _classify(x, train, self.width, self.classes, self.batch_norm_groups)
+
+
+def _classify(x: jax.Array, train: bool, width: int, classes: int, groups: int) -> jax.Array:
+    x = BatchNorm(groups, jnp.float32, name="bn1")(x, train)
+    x = linear(width, x.shape[-1], name="fc1")(x)
+    x = BatchNorm(groups, jnp.float32, name="bn2")(x, train)
+    return linear(classes, width, name="fc2")(nn.elu(x))
+
+
+class Heads(nn.Module):
+    """Several heads on the same taps -> dict of logits by name, and pooled `features` (B,C).
+
+    `features` is the class token where there is one, else the average of stage5. The heads come as
+    constructors `(parent) -> module`, because Linen would rename modules that it finds in a field.
+    """
+
+    constructors: Mapping[str, Callable[..., nn.Module]]
+
+    @nn.compact
+    def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> dict[str, jax.Array]:
+        outputs = {name: make(parent=self)(taps, train) for name, make in self.constructors.items()}
+        return outputs | {"features": pooled(taps, "stage5", "token" if "token" in taps else "avg")}

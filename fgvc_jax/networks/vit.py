@@ -1,0 +1,132 @@
+"""Vision transformer: Dosovitskiy et al., arXiv 2010.11929. Names as in timm, `_` for `.`."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from fgvc_jax.errors import UserError
+from fgvc_jax.networks.layers import Conv, Dtype, uniform_fan_in
+
+# timm's start: linear layers and position embeddings normal with 0.02 (its truncation, at 100
+# sigma, cuts nothing), biases zero.
+normal = nn.initializers.normal(0.02)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection: (B,T,D) -> (B,T,D)."""
+
+    heads: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, tokens, width = x.shape
+        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=normal, name="qkv")(x)
+        q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, self.heads, -1), 2, 0)
+        y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=normal, name="proj")(y)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact GELU between, four times as wide inside."""
+
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        y = nn.Dense(4 * width, dtype=self.dtype, kernel_init=normal, name="fc1")(x)
+        y = nn.gelu(y, approximate=False)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=normal, name="fc2")(y)
+
+
+def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
+    """Layer norm with timm's epsilon; its statistics are float32 and two-pass."""
+    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each behind a layer norm and beside a shortcut: (B,T,D) -> (B,T,D)."""
+
+    heads: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x + Attention(self.heads, self.dtype, name="attn")(layer_norm(self.dtype, "norm1")(x))
+        return x + Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2")(x))
+
+
+class PatchEmbed(nn.Module):
+    """Patches of `size` px -> tokens: (B,H,W,3) -> (B,H/size,W/size,width)."""
+
+    size: int
+    width: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        init = uniform_fan_in(self.size**2 * images.shape[-1])
+        size = self.size
+        return Conv(self.width, size, size, 0, True, self.dtype, init, init, name="proj")(images)
+
+
+class VisionTransformer(nn.Module):
+    """Images (B,H,W,3), normalised -> taps (B,h,w,width) in `dtype`, and `token` (B,width).
+
+    All maps have the stride of the patches: `stage2`, `stage3`, `stage4` are the tokens behind a
+    quarter, a half and three quarters of the blocks; `stage5` those behind the last block and the
+    final norm, where `token` is the class token. The position embedding fixes the image size at
+    initialisation; `weights.load_torch` resamples stored ones.
+
+    Raises UserError for images that the patches do not tile, or of another size than at init.
+    """
+
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+        del train  # no dropout, no batch statistics
+        self._check(images.shape[1:3])
+        patches = PatchEmbed(self.patch, self.width, self.dtype, name="patch_embed")(images)
+        batch, rows, columns, width = patches.shape
+
+        token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))
+        position = self.param("pos_embed", normal, (1, 1 + rows * columns, width))
+        x = jnp.concatenate(
+            [
+                jnp.broadcast_to(token.astype(self.dtype), (batch, 1, width)),
+                patches.reshape(batch, rows * columns, width),
+            ],
+            axis=1,
+        )
+        x = x + position.astype(self.dtype)
+
+        quarter = self.depth // 4
+        stage_ends = {quarter: "stage2", 2 * quarter: "stage3", 3 * quarter: "stage4"}
+        taps = {}
+        for i in range(self.depth):
+            x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+            if i + 1 in stage_ends:
+                taps[stage_ends[i + 1]] = x[:, 1:].reshape(patches.shape)
+        x = layer_norm(self.dtype, "norm")(x)
+        return taps | {"stage5": x[:, 1:].reshape(patches.shape), "token": x[:, 0]}
+
+    def _check(self, size: tuple[int, int]) -> None:
+        height, width = size
+        if height % self.patch or width % self.patch:
+            raise UserError(
+                f"images of {height}x{width} px do not divide into patches of {self.patch} px: "
+                f"choose a multiple of {self.patch} (data.crop)"
+            )
+        position = self.get_variable("params", "pos_embed")
+        tokens = 1 + (height // self.patch) * (width // self.patch)
+        if position is not None and position.shape[1] != tokens:
+            raise UserError(
+                f"images of {height}x{width} px make {tokens} tokens, but this transformer was "
+                f"built for {position.shape[1]}: give it images of the size it was built with"
+            )

@@ -1,0 +1,349 @@
+"""Weights from and to torch: names and shapes are checked, nothing is unpickled, nothing guessed.
+
+A tensor's torch name follows from its place in our variables: the backbone's
+`layer1_0/conv1/kernel` is `layer1.0.conv1.weight`. Kernels are (k,k,I,O) or (I,O) here, (O,I,k,k)
+or (O,I) there.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from fgvc_jax.errors import UserError
+
+Variables = Mapping[str, Any]
+Place = tuple[str, ...]  # ("params", "backbone", "layer1_0", "conv1", "kernel")
+Shape = tuple[int, ...]
+
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+_CLASSIFIER = re.compile(r"(fc|head|classifier|pre_logits)\.")
+_PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
+
+
+def resolve(name_or_path: str | os.PathLike) -> Path:
+    """The local file of `hf:ORG/NAME` (downloaded once, then from the hub's cache), or of a path.
+
+    From the hub comes `model.safetensors` and nothing else. Raises UserError for a missing file, a
+    pickle, a hub that cannot be reached, and when the optional huggingface_hub is not installed.
+    """
+    name = os.fspath(name_or_path)
+    if name.startswith("hf:"):
+        return _from_hub(name)
+    if name.endswith(_PICKLES):
+        raise UserError(
+            f"weights {name!r}: a pickle can run code; convert it once with "
+            "`python scripts/convert_weights.py IN.pth OUT.safetensors` and give the result"
+        )
+    if not Path(name).is_file():
+        raise UserError(f"weights {name!r}: no such file (give a path or hf:ORG/NAME)")
+    return Path(name)
+
+
+def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
+    """The `variables` of a Network, with the weights of a file (see `resolve`) put in as float32.
+
+    Reads `.safetensors` with torchvision's or timm's names, or as `export_torch` wrote them, and
+    `.npz` with the names of the original vision transformers. Strict in names and shapes: the
+    whole backbone must be there, and beside it only classifiers. A head is loaded when all its
+    tensors are there and fit (a plain linear `logits` also from torch's classifier) and stays as it
+    is otherwise; what was not loaded is listed in one line of the log. A transformer's position
+    embedding is resampled to the image size of `variables`.
+
+    Names and shapes cannot tell resnet50 from resnet50_v1, where the stride sits elsewhere: that
+    remains the user's knowledge.
+
+    Raises UserError for the weights of another network, a damaged file, and values not finite.
+    """
+    path = resolve(path)
+    file = _open(path)
+    loaded = dict(flatten_dict(variables))
+    backbone = {_torch_name(place): place for place in loaded if place[1] == "backbone"}
+    expected = {name: _torch_shape(loaded[place], place) for name, place in backbone.items()}
+    _check(path, file.shapes, expected)
+
+    wanted = backbone | _fitting_heads(file.shapes, loaded)
+    for name, place in wanted.items():
+        value = _from_torch(_read(path, file, name), place)
+        if place[-1] == "pos_embed":
+            value = resample_positions(value, loaded[place].shape[1])
+        loaded[place] = jnp.asarray(value)
+
+    left = [f"{name!r} {shape}" for name, shape in file.shapes.items() if name not in wanted]
+    logging.info("%s: %d tensors loaded, not: %s", path, len(wanted), ", ".join(left) or "none")
+    return unflatten_dict(loaded)
+
+
+def export_torch(path: str | os.PathLike, variables: Variables) -> None:
+    """Write the `variables` of a Network as safetensors with torch's names and layouts.
+
+    `load_torch` gives back the same bits. The backbone has torchvision's or timm's names, a plain
+    linear head `logits` is `fc.*` (a transformer's is `head.*`), other heads are `heads.NAME.*`.
+    """
+    leaves = flatten_dict(variables)
+    tensors = {_torch_name(place): _to_torch(leaf, place) for place, leaf in leaves.items()}
+    ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
+    if {name for name in tensors if name.startswith("heads.logits.")} == set(ours):
+        theirs = "head" if "cls_token" in tensors else "fc"
+        for name in ours:
+            tensors[name.replace("heads.logits.fc", theirs)] = tensors.pop(name)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def resample_positions(positions: jax.typing.ArrayLike, tokens: int) -> np.ndarray:
+    """Position embeddings (1,1+n*n,D) -> (1,tokens,D), the class token's first and untouched.
+
+    As timm's `resample_abs_pos_embed`: bicubic with antialias (which in torch means a = -0.5).
+    """
+    positions = np.asarray(positions)
+    old, new = isqrt(positions.shape[1] - 1), isqrt(tokens - 1)
+    if old == new:
+        return positions
+    width = positions.shape[2]
+    grid = positions[0, 1:].reshape(old, old, width)
+    grid = jax.image.resize(grid, (new, new, width), "cubic", antialias=True)
+    return np.concatenate([positions[:, :1], np.asarray(grid).reshape(1, -1, width)], axis=1)
+
+
+# --- names, layouts and shapes
+
+
+def _torch_name(place: Place) -> str:
+    modules = place[2:-1] if place[1] == "backbone" else place[1:-1]
+    dotted = [re.sub(r"_(\d+)$", r".\1", module) for module in modules]
+    return ".".join([*dotted, _LEAVES.get(place[-1], place[-1])])
+
+
+def _to_torch(leaf: jax.Array, place: Place) -> np.ndarray:
+    value = np.asarray(leaf)
+    if place[-1] == "kernel":
+        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+    return np.ascontiguousarray(value)  # save_file writes the buffer, whatever the strides
+
+
+def _from_torch(value: np.ndarray, place: Place) -> np.ndarray:
+    if place[-1] == "kernel":
+        value = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+    return value
+
+
+def _torch_shape(leaf: jax.Array, place: Place) -> Shape:
+    shape = tuple(leaf.shape)
+    return (*reversed(shape[-2:]), *shape[:-2]) if place[-1] == "kernel" else shape
+
+
+def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> dict[str, Place]:
+    """{name in the file: place} of every head that the file holds entirely."""
+    plain = sorted(name for name in shapes if _CLASSIFIER.match(name))
+    ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
+    names = dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {}
+
+    fitting = {}
+    for head in {place[2] for place in leaves if place[1] == "heads"}:
+        places = [place for place in leaves if place[1:3] == ("heads", head)]
+        named = {_torch_name(place): place for place in places}
+        named = {names.get(name, name): place for name, place in named.items()}
+        if all(shapes.get(n) == _torch_shape(leaves[place], place) for n, place in named.items()):
+            fitting |= named
+    return fitting
+
+
+def _check(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
+    missing = [repr(name) for name in expected if name not in shapes]
+    unexpected = [
+        repr(name)
+        for name in shapes
+        if name not in expected and not name.startswith("heads.") and not _CLASSIFIER.match(name)
+    ]
+    wrong = [
+        f"{name!r} {shapes[name]} for {shape}"
+        for name, shape in expected.items()
+        if name in shapes and not _same_shape(name, shapes[name], shape)
+    ]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": wrong}
+    listed = [
+        f"{len(names)} {fault} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for fault, names in faults.items()
+        if names
+    ]
+    if listed:
+        likely = _looks_like(shapes)
+        hint = f"; it looks like {likely}: choose network.name accordingly" if likely else ""
+        raise UserError(f"weights {str(path)!r} are not of this network: {', '.join(listed)}{hint}")
+
+
+def _same_shape(name: str, theirs: Shape, ours: Shape) -> bool:
+    if name != "pos_embed":
+        return theirs == ours
+    square = len(theirs) == 3 and theirs[1] > 1 and isqrt(theirs[1] - 1) ** 2 == theirs[1] - 1
+    return square and (theirs[0], theirs[2]) == (ours[0], ours[2])
+
+
+def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
+    """The network that a file seems to be of, by the layers that its names count."""
+    if "layer1.0.conv1.weight" in shapes:
+        blocks = sum(bool(re.fullmatch(r"layer\d\.\d+\.conv1\.weight", name)) for name in shapes)
+        return f"resnet{2 + blocks * (3 if 'layer1.0.conv3.weight' in shapes else 2)}"
+    if "features.0.weight" in shapes:
+        convolutions = [n for n, s in shapes.items() if n.startswith("features.") and len(s) == 4]
+        batch_norm = "_bn" if "features.1.running_mean" in shapes else ""
+        return f"vgg{len(convolutions) + 3}{batch_norm}"
+    patch = shapes.get("patch_embed.proj.weight", ())
+    if len(patch) == 4:
+        return f"a vision transformer of width {patch[0]} and patches of {patch[-1]} px"
+    return None
+
+
+# --- files
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a file holds, in torch's names and layouts; tensors are read one by one."""
+
+    shapes: Mapping[str, Shape]
+    read: Callable[[str], np.ndarray]
+
+
+# What damaged or hostile files raise in the two readers.
+_DAMAGED = (
+    SafetensorError,
+    BadZipFile,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    MemoryError,
+)
+
+
+def _open(path: Path) -> _File:
+    readers = {".safetensors": _open_safetensors, ".npz": _open_npz}
+    if path.suffix not in readers:
+        raise UserError(f"weights {str(path)!r}: only .safetensors and .npz files are read")
+    try:
+        return readers[path.suffix](path)
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+
+
+def _read(path: Path, file: _File, name: str) -> np.ndarray:
+    try:
+        value = file.read(name)
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise UserError(f"weights {str(path)!r}: {name!r} is of type {value.dtype}, not floating")
+    value = value.astype(np.float32)
+    if not np.isfinite(value).all():
+        raise UserError(f"weights {str(path)!r}: {name!r} holds values that are not finite")
+    return value
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return UserError(f"weights {str(path)!r} cannot be read ({reason}): fetch the file again")
+
+
+def _open_safetensors(path: Path) -> _File:
+    file = safe_open(path, framework="numpy")
+    names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118
+    return _File({n: tuple(file.get_slice(n).get_shape()) for n in names}, file.get_tensor)
+
+
+# The original names of a vision transformer -> timm's, applied in turn.
+_AUGREG = (
+    (r"^cls$", "cls_token"),
+    (r"^embedding/", "patch_embed/proj/"),
+    (r"^Transformer/posembed_input/pos_embedding$", "pos_embed"),
+    (r"^Transformer/encoder_norm/", "norm/"),
+    (r"^Transformer/encoderblock_", "blocks/"),
+    (r"/LayerNorm_0/", "/norm1/"),
+    (r"/MultiHeadDotProductAttention_1/(query|key|value)/", "/attn/qkv/"),
+    (r"/MultiHeadDotProductAttention_1/out/", "/attn/proj/"),
+    (r"/LayerNorm_2/", "/norm2/"),
+    (r"/MlpBlock_3/Dense_0/", "/mlp/fc1/"),
+    (r"/MlpBlock_3/Dense_1/", "/mlp/fc2/"),
+    (r"/(kernel|scale)$", "/weight"),
+    (r"/", "."),
+)
+
+
+def _open_npz(path: Path) -> _File:
+    """A vision transformer as its authors saved it, query, key and value apart."""
+    with ZipFile(path) as members:
+        stored = {
+            name.removesuffix(".npy"): _npy_shape(members, name) for name in members.namelist()
+        }
+    parts: dict[str, list[str]] = {}
+    for key in sorted(stored, key=lambda key: ("/key/" in key) + 2 * ("/value/" in key)):
+        name = key
+        for pattern, replacement in _AUGREG:
+            name = re.sub(pattern, replacement, name)
+        parts.setdefault(name, []).append(key)
+
+    shapes = {}
+    for name, keys in parts.items():
+        blanks = [_augreg_to_torch(np.broadcast_to(np.float32(0), stored[k]), k) for k in keys]
+        shapes[name] = (sum(blank.shape[0] for blank in blanks), *blanks[0].shape[1:])
+    arrays = np.load(path, allow_pickle=False)
+
+    def read(name: str) -> np.ndarray:
+        return np.concatenate([_augreg_to_torch(arrays[key], key) for key in parts[name]])
+
+    return _File(shapes, read)
+
+
+def _augreg_to_torch(value: np.ndarray, key: str) -> np.ndarray:
+    """Their layouts: kernels with inputs first, those of attention with the heads as an axis."""
+    if key.endswith("/kernel"):
+        if key.startswith("embedding"):
+            return value.transpose(3, 2, 0, 1)
+        shape = (-1, value.shape[-1]) if "/out/" in key else (value.shape[0], -1)
+        return value.reshape(shape).T
+    return value.reshape(-1) if key.endswith("/bias") else value
+
+
+def _npy_shape(members: ZipFile, name: str) -> Shape:
+    """The shape in an array's header, to be checked first: a small zip may unpack to terabytes."""
+    with members.open(name) as member:
+        if np.lib.format.read_magic(member) != (1, 0):
+            raise ValueError(f"array {name!r} is of an unknown version")
+        return np.lib.format.read_array_header_1_0(member)[0]
+
+
+def _from_hub(name: str) -> Path:
+    repository = name.removeprefix("hf:")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UserError(f"weights {name!r}: expected hf:ORG/NAME, as in hf:timm/resnet50.tv_in1k")
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise UserError(f"weights {name!r} need huggingface_hub: install the extra `hf`") from error
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors"))
+    except Exception as error:  # the hub's client lets its HTTP library's errors through
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"weights {name!r} cannot be fetched ({reason}): check the name and the network, or "
+            "download model.safetensors elsewhere and give its path"
+        ) from error
