@@ -91,10 +91,14 @@ class Run:
 
     def _network(self) -> Any:
         spec, classes = self.experiment.network, len(self.splits.classes)
+        pool = spec.pool
+        if pool == "auto":
+            linear = "token" if spec.name.startswith("vit") else "avg"
+            pool = "max" if spec.head == "kt" else linear
         main = (
-            heads.KTHead(classes=classes, width=spec.head_width)
+            heads.KTHead(classes=classes, width=spec.head_width, pool=pool)
             if spec.head == "kt"
-            else heads.LinearHead(classes=classes)
+            else heads.LinearHead(classes=classes, pool=pool)
         )
         return networks.create(
             spec.name,
@@ -103,16 +107,26 @@ class Run:
             batch_norm_groups=spec.batch_norm_groups,
         )
 
+    @cached_property
+    def _initialize(self):
+        crop = self.experiment.data.crop
+
+        def initialize(key):
+            initial = self.network.init(key, jnp.zeros((1, crop, crop, 3)), False)
+            return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
+
+        return jax.jit(initialize)
+
+    @property
+    def abstract_variables(self) -> Any:
+        """Shapes and dtypes of one member's variables."""
+        return jax.eval_shape(self._initialize, jax.random.key(0))
+
     def variables(self, member: int) -> Any:
         """Initial variables of a member: pretrained where there are weights, its own elsewhere."""
         key = jax.random.fold_in(jax.random.key(self.experiment.seed), member)
-        crop = self.experiment.data.crop
-        image = jnp.zeros((1, crop, crop, 3))
-        initial = jax.jit(partial(self.network.init, train=False))(key, image)
-        initial = {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
-        if self._weights_file:
-            initial = weights.load_torch(self._weights_file, initial)
-        return jax.device_get(initial)
+        initial = jax.device_get(self._initialize(key))
+        return weights.load_torch(self._weights_file, initial) if self._weights_file else initial
 
     @cached_property
     def _weights_file(self) -> Path | None:
@@ -125,7 +139,9 @@ class Run:
         has_transfer = self.experiment.transfer.name == "orthogonal"
         room = self.experiment.members - 1 if has_transfer else 0
         teachers = stack_teachers(frozen if room else [], room, variables)
-        memory = self.objective.init_memory(variables, self._outputs(variables))
+        image = jnp.zeros((1, self.experiment.data.crop, self.experiment.data.crop, 3))
+        _, outputs = jax.eval_shape(lambda v: self.network.apply(v, image, False), variables)
+        memory = self.objective.init_memory(variables, outputs)
         state = State(
             step=np.int32(0),
             params=variables["params"],
@@ -136,11 +152,6 @@ class Run:
         )
         return devices.replicate(self.mesh, state)
 
-    def _outputs(self, variables: Any) -> dict:
-        crop = self.experiment.data.crop
-        image = jnp.zeros((1, crop, crop, 3))
-        return jax.eval_shape(lambda v: self.network.apply(v, image, False)[1], variables)
-
     # -- data ------------------------------------------------------------------------------------
 
     @cached_property
@@ -149,7 +160,7 @@ class Run:
         chosen = self.experiment.data.placement
         if chosen != "auto":
             return chosen
-        device = jax.devices()[0]
+        device = jax.local_devices()[0]
         limit = (device.memory_stats() or {}).get("bytes_limit", 0)
         if device.platform != "cpu" and self.image_bytes < DEVICE_SHARE * limit:
             return "device"

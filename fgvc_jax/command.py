@@ -1,6 +1,7 @@
 """How every command starts and ends: one line for a mistake, and the exit code that says why."""
 
 import errno
+import logging
 import os
 import signal
 import stat
@@ -20,6 +21,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     0: done; 2: a mistake of the user, told in one line on stderr; 130 and 143: SIGINT and SIGTERM.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("fgvc_jax").setLevel(logging.INFO)
     try:
         main(sys.argv[1:])
     except UserError as error:

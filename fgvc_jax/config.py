@@ -60,6 +60,8 @@ class Network:
     """Pretrained weights: a .safetensors file, hf:ORG/NAME, or empty for a random start."""
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
+    pool: Literal["auto", "max", "avg", "token"] = "auto"
+    """Pooling before the head; auto is max for kt, and for linear the class token or the average."""
     head_width: int = 512
     """Width of the KT head's middle layer (the authors use 4096 on VGG)."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"

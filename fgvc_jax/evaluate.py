@@ -63,7 +63,7 @@ def evaluate(experiment: config.Experiment, workdir: Workdir) -> dict:
 
     command.use_compilation_cache()
     run = Run(experiment)
-    like = run.variables(1)
+    like = run.abstract_variables
     numbers = range(1, experiment.members + 1)
     members = [checkpoint.load_final(workdir.final(n), like, run.mesh) for n in numbers]
     verdict = run.judge(members)

@@ -54,7 +54,7 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     if first:
         workdir.claim(experiment)
 
-    like = run.variables(1)
+    like = run.abstract_variables
     frozen: list[Any] = []
     for number in range(1, experiment.members + 1):
         if not workdir.final(number).exists():

@@ -77,7 +77,7 @@ def test_the_members_differ(finished):
 
 def final(workdir, number):
     run = Run(Workdir(str(workdir)).experiment())
-    return load_final(Workdir(str(workdir)).final(number), run.variables(1), run.mesh)
+    return load_final(Workdir(str(workdir)).final(number), run.abstract_variables, run.mesh)
 
 
 def last_state(workdir, number):
