@@ -13,11 +13,11 @@ from fgvc_jax.errors import UserError
 __all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
 
 
-SEED = 0  # of the data themselves, which stay the same whatever the seed of a run
+FOLDER_SEED = 0  # of the split of a folder without a test part, the same for all runs
 
 
 def _sketchbirds(path: str) -> Splits:
-    from fgvc_jax.data.sketchbirds import open_sketchbirds
+    from fgvc_jax.data.sketchbirds import SEED, open_sketchbirds
 
     if path:
         raise UserError(f"sketchbirds is drawn on the fly and takes no path: not {path!r}")
@@ -32,7 +32,7 @@ def _tfds(path: str) -> Splits:
 
 OPENERS: dict[str, Callable[[str], Splits]] = {
     "sketchbirds": _sketchbirds,
-    "folder": lambda path: layouts.open_folder(path, seed=SEED),
+    "folder": lambda path: layouts.open_folder(path, seed=FOLDER_SEED),
     "cub": layouts.open_cub,
     "cars": layouts.open_cars,
     "aircraft": layouts.open_aircraft,
