@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from fgvc_jax import ensemble, networks
 from fgvc_jax.config import Experiment
@@ -18,8 +19,9 @@ from fgvc_jax.data.sources import Source
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.engine.loop import ahead
+from fgvc_jax.engine.maps import AttentionMaps
 from fgvc_jax.engine.optimizer import optimizer, schedule
-from fgvc_jax.engine.state import State, stack_teachers
+from fgvc_jax.engine.state import State, backbone_only, stack_teachers
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks import heads, weights
 from fgvc_jax.objectives.base import Objective
@@ -107,12 +109,14 @@ class Run:
             batch_norm_groups=spec.batch_norm_groups,
         )
 
+    @property
+    def _one_image(self) -> jax.Array:
+        return jnp.zeros((1, self.experiment.data.crop, self.experiment.data.crop, 3))
+
     @cached_property
     def _initialize(self):
-        crop = self.experiment.data.crop
-
         def initialize(key):
-            initial = self.network.init(key, jnp.zeros((1, crop, crop, 3)), False)
+            initial = self.network.init(key, self._one_image, False)
             return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
 
         return jax.jit(initialize)
@@ -136,11 +140,13 @@ class Run:
     def state(self, member: int, frozen: list[Any]) -> State:
         """The state of member `member` (from 1) at step 0, with the frozen members as teachers."""
         variables = self.variables(member)
-        has_transfer = self.experiment.transfer.name == "orthogonal"
-        room = self.experiment.members - 1 if has_transfer else 0
+        transfer = self.experiment.transfer
+        online = transfer.name == "orthogonal" and transfer.maps == "online"
+        room = self.experiment.members - 1 if online else 0
         teachers = stack_teachers(frozen if room else [], room, variables)
-        image = jnp.zeros((1, self.experiment.data.crop, self.experiment.data.crop, 3))
-        _, outputs = jax.eval_shape(lambda v: self.network.apply(v, image, False), variables)
+        _, outputs = jax.eval_shape(
+            lambda v: self.network.apply(v, self._one_image, False), variables
+        )
         memory = self.objective.init_memory(variables, outputs)
         state = State(
             step=np.int32(0),
@@ -194,7 +200,40 @@ class Run:
     def validation_images(self) -> Images | None:
         return self._images(self.splits.validation) if self.splits.validation else None
 
-    def train_batches(self, member: int, start: int) -> Iterator[dict[str, np.ndarray]]:
+    def attention_maps(self, folder: Path, frozen: list[Any], report) -> AttentionMaps | None:
+        """The frozen members' attention on every training view, where it is precomputed."""
+        transfer = self.experiment.transfer
+        if transfer.name == "none" or transfer.maps == "online":
+            return None
+        taps, _ = jax.eval_shape(
+            lambda v: self.network.apply(v, self._one_image, False), self.abstract_variables
+        )
+        maps = AttentionMaps(
+            folder,
+            views=self.views,
+            shape=(len(self.splits.train), *taps["stage5"].shape[1:3]),
+        )
+        backbones = [backbone_only(member) for member in frozen]
+        maps.add(backbones, self._attention, write=jax.process_index() == 0, progress=report)
+        multihost_utils.sync_global_devices("attention maps are written")
+        maps.open()
+        return maps
+
+    def _attention(self, variables: Any, view: int) -> np.ndarray:
+        images = self.train_images
+        batches = self.evaluation_batches(images)
+        parts = [
+            self._attention_step(variables, batch, images.store, np.int32(view))
+            for batch in batches
+        ]
+        return np.concatenate(jax.device_get(parts))[: len(images.source)]
+
+    def train_batches(
+        self, member: int, start: int, maps: AttentionMaps | None
+    ) -> Iterator[dict[str, np.ndarray]]:
+        def attention(step: int, rows: np.ndarray) -> np.ndarray:
+            return maps.mean(step // self.steps_per_epoch, rows)
+
         return pipeline.train_batches(
             self.train_images.source,
             self.train_images.fetch,
@@ -204,6 +243,7 @@ class Run:
             start=start,
             process=jax.process_index(),
             processes=jax.process_count(),
+            attention=attention if maps else None,
         )
 
     def evaluation_batches(self, images: Images) -> Iterator[dict[str, jax.Array]]:
@@ -253,25 +293,42 @@ class Run:
             learning_rate=self._schedule(experiment.optimizer.learning_rate),
             alpha=experiment.transfer.alpha,
             weighting=experiment.transfer.weighting,
-            seed=experiment.seed,
-            crop=experiment.data.crop,
-            pad=experiment.data.pad,
-            flip=experiment.data.flip,
-            normalize=experiment.data.normalize,
             steps_per_epoch=self.steps_per_epoch,
             total_steps=self.total_steps,
+            views=self.views,
             mesh=self.mesh,
+            **self._train_view,
         )
 
+    @cached_property
+    def _attention_step(self):
+        return steps.attention_step(network=self.network, mesh=self.mesh, **self._train_view)
+
     @property
-    def _view(self) -> dict[str, Any]:
+    def views(self) -> int:
+        """Number of different views of a training image."""
+        return self.experiment.transfer.views or self.experiment.epochs
+
+    @property
+    def _train_view(self) -> dict[str, Any]:
+        data = self.experiment.data
+        return {
+            "seed": self.experiment.seed,
+            "crop": data.crop,
+            "pad": data.pad,
+            "flip": data.flip,
+            "normalize": data.normalize,
+        }
+
+    @property
+    def _test_view(self) -> dict[str, Any]:
         data = self.experiment.data
         return {"crop": data.crop, "test_view": data.test_view, "normalize": data.normalize}
 
     @cached_property
     def evaluation_step(self):
         return steps.evaluation_step(
-            network=self.network, predict=self.objective.predict, mesh=self.mesh, **self._view
+            network=self.network, predict=self.objective.predict, mesh=self.mesh, **self._test_view
         )
 
     @cached_property
@@ -282,7 +339,7 @@ class Run:
             how=self.experiment.fusion,
             members_per_pass=self.experiment.members_per_pass,
             mesh=self.mesh,
-            **self._view,
+            **self._test_view,
         )
 
     # -- judging ---------------------------------------------------------------------------------

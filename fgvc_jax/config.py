@@ -61,7 +61,7 @@ class Network:
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
     pool: Literal["auto", "max", "avg", "token"] = "auto"
-    """Pooling before the head; auto is max for kt, and for linear the class token or the average."""
+    """Pooling before the head; auto: max for kt; class token or average for linear."""
     head_width: int = 512
     """Width of the KT head's middle layer (the authors use 4096 on VGG)."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -138,6 +138,10 @@ class Transfer:
     """Weight of the orthogonal loss."""
     weighting: Literal["fixed", "ratio"] = "fixed"
     """fixed: loss + alpha * OR (the paper); ratio: OR rescaled to alpha * loss (the code)."""
+    maps: Literal["online", "precomputed"] = "precomputed"
+    """Run the teachers in every step, or look their attention up, computed once per view."""
+    views: int = 0
+    """Different views of an image; epochs beyond repeat them. 0: one per epoch, as usual."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +279,8 @@ _AT_LEAST = {
     "members_per_pass": 1, "save_every": 0, "log_every": 1, "seed": 0, "label_smoothing": 0,
     "data.resize": 1, "data.crop": 1, "data.pad": 0, "data.classes": 0, "data.images_per_class": 0,
     "data.validation": 0, "network.head_width": 1, "network.batch_norm_groups": 1,
-    "transfer.alpha": 0, "optimizer.learning_rate": 0, "optimizer.head_learning_rate": 0,
+    "transfer.alpha": 0, "transfer.views": 0,
+    "optimizer.learning_rate": 0, "optimizer.head_learning_rate": 0,
     "optimizer.momentum": 0, "optimizer.weight_decay": 0, "optimizer.warmup_steps": 0,
     "optimizer.step_epochs": 1, "optimizer.step_factor": 0, "optimizer.clip_norm": 0,
     "hsd.kd_weight": 0, "hsd.sie_weight": 0, "hsd.fusion_width": 1,

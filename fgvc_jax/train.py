@@ -77,12 +77,13 @@ def train_member(run: Any, workdir: Workdir, number: int, frozen: list[Any], rep
     from fgvc_jax.engine.loop import train_member as train_one
 
     experiment = run.experiment
+    maps = run.attention_maps(workdir.attention, frozen, report)
     state = train_one(
         run.state(number, frozen),
         folder=workdir.member(number),
         title=f"member {number}/{experiment.members}",
         train_step=run.train_step,
-        train_batches=lambda start: run.train_batches(number, start),
+        train_batches=lambda start: run.train_batches(number, start, maps),
         store=run.train_images.store,
         evaluate=run.evaluate,
         mesh=run.mesh,

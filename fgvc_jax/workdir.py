@@ -17,6 +17,7 @@ class Workdir:
         self.path = Path(path)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
+        self.attention = self.path / "attention"
 
     def member(self, number: int) -> Path:
         """members/NN of member `number`, counted from 1."""

@@ -47,6 +47,7 @@ def train_batches(
     start: int,
     process: int,
     processes: int,
+    attention: Callable[[int, np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches from step `start` on, without end.
 
@@ -62,9 +63,11 @@ def train_batches(
         start: step of the first batch.
         process: index of this process.
         processes: their number; divides batch_size.
+        attention: (step, rows) -> (b, h, w) precomputed attention of the teachers, if there is any.
 
     Yields:
-        {"row", "label", "id": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size / processes.
+        {"row", "label", "id": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size / processes;
+        with "attention" where it is given.
 
     Raises:
         UserError: when there are fewer images than one batch.
@@ -79,10 +82,11 @@ def train_batches(
     order = order.batch(batch_size, drop_remainder=True).repeat()
     local = _share(batch_size, process, processes)
 
-    def load(rows: np.ndarray) -> dict[str, np.ndarray]:
-        return _load(source, fetch, np.asarray(rows, np.int32)[local])
+    def load(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+        batch = _load(source, fetch, np.asarray(rows, np.int32)[local])
+        return batch if attention is None else {**batch, "attention": attention(step, batch["row"])}
 
-    return _threaded(order[start:].map(load))
+    return _threaded(order.map_with_index(load)[start:])
 
 
 def evaluation_batches(

@@ -35,6 +35,7 @@ def train_step(
     normalize: str,
     steps_per_epoch: int,
     total_steps: int,
+    views: int,
     mesh: Mesh,
 ) -> Callable:
     """The compiled step: (state, batch, store) -> (state, metrics).
@@ -54,8 +55,9 @@ def train_step(
         pad: see crop.
         flip: see crop.
         normalize: key of `augment.MEAN_STD`.
-        steps_per_epoch: the view of an image is the epoch.
+        steps_per_epoch: tells the epoch.
         total_steps: of this member.
+        views: number of views of an image; epoch e shows view e % views.
         mesh: devices.
     """
 
@@ -64,29 +66,35 @@ def train_step(
         (taps, outputs), new = network.apply(variables, images, True, mutable=["batch_stats"])
         return taps, outputs, new.get("batch_stats", {})
 
-    def teacher_attention(teachers, images, shape):
-        def features_of(variables):
-            return network.apply(variables, images, False, method="taps")["stage5"]
+    def attended(state, arrays, images, shape):
+        """Mean |Z| of the teachers: with the batch, from the teachers in the state, or None."""
+        if "attention" in arrays:
+            return arrays["attention"]
+        if not jax.tree.leaves(state.teachers.variables):
+            return None
 
-        images = augment.normalize(images, normalize)
+        def features_of(variables):
+            return network.apply(variables, normalized, False, method="taps")["stage5"]
+
+        normalized = augment.normalize(images, normalize)
+        teachers = state.teachers
         return transfer.mean_teacher_attention(
             features_of, teachers.variables, teachers.count, shape
         )
 
     def step(state: State, arrays: dict[str, jax.Array], store: jax.Array | None):
-        keys = augment.image_keys(seed, state.step // steps_per_epoch, arrays["id"])
+        keys = augment.image_keys(seed, state.step // steps_per_epoch % views, arrays["id"])
         images = augment.random_crop(keys, images_of(arrays, store), crop=crop, pad=pad, flip=flip)
         batch = Batch(images, arrays["label"], keys, state.step / total_steps)
-        has_teachers = bool(jax.tree.leaves(state.teachers.variables))
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
             result = objective.loss(forward, variables, batch, state.memory)
-            if not has_teachers:
-                return result.loss, (result, result.metrics)
             features = result.taps["stage5"]
-            attended = teacher_attention(state.teachers, images, features.shape[:3])
-            orthogonal = transfer.overlap(features, attended)
+            attention = attended(state, arrays, images, features.shape[:3])
+            if attention is None:
+                return result.loss, (result, result.metrics)
+            orthogonal = transfer.overlap(features, attention)
             # Without a teacher yet the attention is zero, and so are the loss and its gradient.
             total = transfer.weigh(result.loss, orthogonal, alpha=alpha, weighting=weighting)
             return total, (result, {**result.metrics, "orthogonal": orthogonal})
@@ -113,6 +121,36 @@ def train_step(
         step,
         donate_argnums=0,
         in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def attention_step(
+    *,
+    network: Any,
+    seed: int,
+    crop: int,
+    pad: int,
+    flip: bool,
+    normalize: str,
+    mesh: Mesh,
+) -> Callable:
+    """The compiled |Z| of one frozen member: (variables, batch, store, view) -> (B, h, w) float32.
+
+    It sees exactly what `train_step` shows in that view, in inference mode.
+    """
+
+    def step(variables, arrays, store, view):
+        keys = augment.image_keys(seed, view, arrays["id"])
+        images = augment.random_crop(keys, images_of(arrays, store), crop=crop, pad=pad, flip=flip)
+        images = augment.normalize(images, normalize)
+        features = network.apply(variables, images, False, method="taps")["stage5"]
+        return jnp.abs(transfer.standardize(transfer.attention_map(features)))
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, split(mesh), everywhere, everywhere),
         out_shardings=everywhere,
     )
 

@@ -1,0 +1,106 @@
+"""One device, four, and two processes of two: the same losses, the same counts, one checkpoint."""
+
+import json
+import shutil
+import socket
+
+import numpy as np
+import pytest
+from conftest import ROOT, command, finish
+
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.journal import read
+from fgvc_jax.errors import UserError
+
+EPOCHS = 5  # of four steps: twenty in all
+
+
+def arguments(workdir, *more):
+    # At KT's learning rates. At twenty times these a network so small and narrow is chaotic: the
+    # last bit of a sum over devices grows to a per cent within ten steps.
+    return ["--config", ROOT / "configs/tiny.py", "--workdir", workdir, "--epochs", EPOCHS,
+            "--optimizer.learning-rate", 0.001, "--optimizer.head-learning-rate", 0.01,
+            "--log-every", 1, "--evaluation-batch-size", 8, *more]  # fmt: skip
+
+
+def train(workdir, *more, count=1):
+    code, out, err = finish(command("train", *arguments(workdir, *more), devices=count))
+    assert code == 0, err
+    return workdir
+
+
+def losses(workdir, member=1):
+    lines = read(workdir / f"members/{member:02d}/metrics.jsonl")
+    return np.array([line["loss"] for line in lines if "loss" in line])
+
+
+def counts(workdir):
+    results = json.loads((workdir / "results.json").read_text())
+    return results["ensemble"], [member["final"] for member in results["members"]]
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("single") / "run")
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    return train(tmp_path_factory.mktemp("four") / "run", count=4)
+
+
+def assert_equal(one, other):
+    assert len(losses(one)) == 20
+    for member in (1, 2):
+        np.testing.assert_allclose(losses(one, member), losses(other, member), rtol=1e-4)
+    assert counts(one) == counts(other)
+
+
+def test_four_devices_train_as_one(single, four):
+    assert_equal(single, four)
+
+
+def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    workers = [
+        command(
+            "train", *arguments(tmp_path / "run", "--distributed", "True"), devices=2,
+            env={"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2",
+                 "JAX_PROCESS_ID": str(index)},
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    for code, out, err in map(finish, workers):
+        assert code == 0, err
+    assert_equal(single, tmp_path / "run")
+
+
+def test_a_checkpoint_of_four_devices_continues_on_one(single, four, tmp_path):
+    """Take the second member back to the checkpoint before its last."""
+    shutil.copytree(four, tmp_path / "run")
+    member = tmp_path / "run/members/02"
+    shutil.rmtree(member / "final")
+    shutil.rmtree(member / "checkpoints/20")
+    (tmp_path / "run/results.json").unlink()
+    code, out, err = finish(command("train", *arguments(tmp_path / "run")))
+    assert code == 0, err
+    assert "member 2/2: continues at step 16 of 20" in out
+    assert_equal(single, tmp_path / "run")
+
+
+def test_a_batch_that_does_not_divide_is_told(tmp_path):
+    code, _, err = finish(
+        command("train", *arguments(tmp_path / "run", "--batch-size", 6), devices=4)
+    )
+    assert code == 2
+    assert err == "error: --batch-size 6 does not divide over 4 devices: take a multiple of 4\n"
+
+
+def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")
+    with pytest.raises(UserError, match="--distributed could not join"):
+        devices.join_processes()
