@@ -150,9 +150,9 @@ class Optimizer:
 
     name: Literal["sgd", "adamw"] = "sgd"
     """sgd adds weight decay to the gradient, as torch does; adamw decouples it."""
-    learning_rate: float = 0.05
+    learning_rate: float = 0.07
     """Peak learning rate of the backbone."""
-    head_learning_rate: float = 0.05
+    head_learning_rate: float = 0.07
     """Peak learning rate of the heads."""
     momentum: float = 0.9
     """SGD momentum (first-moment decay of adamw)."""
@@ -185,7 +185,7 @@ class Experiment:
     """Number of networks. May be raised later on the same workdir."""
     objective: Literal["ce", "hsd", "csdnet"] = "ce"
     """What one network learns from a batch."""
-    epochs: int = 15
+    epochs: int = 16
     """Epochs per member."""
     batch_size: int = 32
     """Global training batch; the last partial batch of an epoch is dropped."""

@@ -72,7 +72,7 @@ def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
         )
         for index in range(2)
     ]  # fmt: skip
-    for code, out, err in map(finish, workers):
+    for code, _, err in map(finish, workers):
         assert code == 0, err
     assert_equal(single, tmp_path / "run")
 

@@ -53,11 +53,14 @@ class AttentionMaps:
             write: whether this process writes; the others compute along and read.
             progress: told in words what is being done.
         """
+        told = False
         for view in range(self._views):
             total, summed = self._load(view, len(members))
             if summed == len(members):
                 continue
-            progress(f"attention of {len(members)} member(s): view {view + 1}/{self._views}")
+            if not told:
+                progress(f"attention of member {len(members)} in {self._views} views")
+                told = True
             total = np.zeros(self._shape, np.float32) if total is None else total.astype(np.float32)
             for variables in members[summed:]:
                 total += attention(variables, view)
@@ -88,7 +91,7 @@ class AttentionMaps:
         for members, checksum, path in sorted(found, reverse=True):
             try:
                 maps = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError):
+            except (OSError, ValueError, EOFError):
                 continue
             fits = maps.shape == self._shape and maps.dtype == np.float16
             if fits and zlib.crc32(maps) == checksum:

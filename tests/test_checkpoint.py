@@ -1,0 +1,88 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.checkpoint import Checkpoints, load_final, save_final
+from fgvc_jax.errors import UserError
+
+
+def tree(value):
+    return {"step": jnp.int32(value), "w": jnp.full((3, 2), value, jnp.float32), "memory": ()}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", devices.create())
+    for step in (1, 2, 3):
+        checkpoints.save(step, tree(step))
+    checkpoints.close()
+    return tmp_path / "checkpoints"
+
+
+def restore(folder):
+    return Checkpoints(folder, devices.create()).restore(tree(0))
+
+
+def damage(folder):
+    for path in folder.rglob("*"):
+        if path.is_file() and "d" in path.parent.name:
+            path.write_bytes(b"damaged")
+
+
+def test_the_newest_comes_back_exactly(saved):
+    restored = restore(saved)
+    assert jax.tree.structure(restored) == jax.tree.structure(tree(3))
+    assert all(map(np.array_equal, jax.tree.leaves(restored), jax.tree.leaves(tree(3))))
+
+
+def test_only_the_newest_two_are_kept(saved):
+    assert sorted(path.name for path in saved.iterdir() if path.name.isdigit()) == ["2", "3"]
+
+
+def test_nothing_saved_restores_nothing(tmp_path):
+    assert restore(tmp_path / "empty") is None
+
+
+def test_a_damaged_newest_falls_back_to_the_one_before(saved):
+    damage(saved / "3")
+    assert restore(saved)["step"] == 2
+    assert (saved / "3.damaged").exists()  # put aside, not thrown away
+
+
+def test_nothing_readable_is_told(saved):
+    damage(saved / "2")
+    damage(saved / "3")
+    with pytest.raises(UserError, match="no checkpoint in .* can be read"):
+        restore(saved)
+
+
+def test_a_state_saved_in_the_background_is_the_state_at_that_step(tmp_path):
+    """Donated buffers are overwritten by the next steps while the save is under way."""
+    step = jax.jit(lambda x: x + 1, donate_argnums=0)
+    checkpoints = Checkpoints(tmp_path / "c", devices.create(), keep=10)
+    x = jnp.zeros((512, 512))
+    for number in range(1, 6):
+        x = step(x)
+        checkpoints.save(number, {"x": x})
+        for _ in range(20):
+            x = step(x)
+        x = step(x - 20 - 1)
+    checkpoints.close()
+    again = Checkpoints(tmp_path / "c", devices.create(), keep=10)
+    for number in again._manager.all_steps():
+        restored = again._manager.restore(number)["x"]
+        assert np.all(restored == number), number
+
+
+def test_final_is_written_whole_and_of_one_network(tmp_path):
+    variables = {"params": {"w": jnp.arange(6.0).reshape(2, 3)}}
+    save_final(tmp_path / "final", variables)
+    mesh = devices.create()
+    restored = load_final(tmp_path / "final", variables, mesh)
+    assert np.array_equal(restored["params"]["w"], variables["params"]["w"])
+    with pytest.raises(UserError, match="cannot be read"):
+        load_final(tmp_path / "final", {"params": {"other": jnp.zeros(2)}}, mesh)
+    with pytest.raises(UserError, match="cannot be read"):
+        load_final(tmp_path / "final", {"params": {"w": jnp.zeros((9, 9))}}, mesh)

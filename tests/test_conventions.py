@@ -1,0 +1,123 @@
+"""The house's rules: imports go down, no cycles, documented public names, nothing stray."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "fgvc_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Later rooms may import from earlier ones and from their own, never the other way round.
+ROOMS = (
+    {"errors"},
+    {"config", "metrics", "transfer", "data", "networks"},
+    {"recipes"},
+    {"objectives"},
+    {"engine"},
+    {"ensemble"},
+    {"build", "workdir", "command"},
+    {"train"},
+    {"evaluate", "study"},
+)
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module(path): path for path in FILES}
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of ours that a file imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {name for name in found if name in MODULES and name != "fgvc_jax"}
+
+
+def room(name: str) -> int:
+    first = name.split(".")[1]
+    return next(level for level, names in enumerate(ROOMS) if first in names)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"fgvc_jax"}))
+def test_imports_go_down_only(name):
+    for other in imports(MODULES[name]):
+        assert room(other) <= room(name), f"{name} imports {other}"
+
+
+def test_no_import_cycles():
+    graph = {name: imports(path) - {name} for name, path in MODULES.items()}
+    done: set[str] = set()
+
+    def visit(name, trail):
+        assert name not in trail, " -> ".join([*trail, name])
+        if name not in done:
+            for other in graph[name]:
+                visit(other, [*trail, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("path", FILES, ids=module)
+def test_public_names_are_documented(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), f"{path.name} has no docstring"
+    kinds = ast.FunctionDef, ast.ClassDef
+    for node in tree.body:
+        if isinstance(node, kinds) and not node.name.startswith("_") and node.name != "main":
+            short = isinstance(node, ast.FunctionDef) and len(node.body) == 1
+            assert ast.get_docstring(node) or short, f"{module(path)}.{node.name}"
+
+
+@pytest.mark.parametrize("room_name", ["data", "networks", "objectives", "engine"])
+def test_rooms_do_not_read_the_config(room_name):
+    for path in (PACKAGE / room_name).rglob("*.py"):
+        assert "fgvc_jax.config" not in imports(path), path
+
+
+def test_every_file_has_its_test():
+    tested = {path.name for path in (ROOT / "tests").glob("test_*.py")}
+    # Run by others' tests: thin files and those that only a whole run exercises.
+    thin = {
+        "__init__",
+        "errors",
+        "base",
+        "records",
+        "build",
+        "evaluate",
+        "workdir",
+        "state",
+        "loop",
+    }
+    for path in FILES:
+        if path.stem not in thin:
+            assert f"test_{path.stem}.py" in tested, path
+
+
+def test_tracked_files_are_sources():
+    """Data, weights, runs and caches are never committed; the README's picture is small."""
+    try:
+        listed = subprocess.run(
+            ["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True
+        ).stdout.split()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    allowed = {".py", ".md", ".toml", ".txt", ""}
+    for name in listed:
+        path = ROOT / name
+        assert path.suffix in allowed or name == ".github/sketchbirds.png", name
+        assert not path.exists() or path.stat().st_size < 200_000, name
+    assert {name.split("/")[0] for name in listed if not name.startswith(".")} <= {
+        "fgvc_jax", "configs", "scripts", "tests", "pyproject.toml", "README.md"
+    }  # fmt: skip

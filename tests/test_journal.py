@@ -1,0 +1,45 @@
+import json
+
+import jax.numpy as jnp
+import pytest
+
+from fgvc_jax.engine import journal
+from fgvc_jax.engine.journal import Journal
+from fgvc_jax.errors import UserError
+
+
+def write(folder, values, start=0, every=2):
+    book = Journal(
+        folder, title="m", start=start, total=start + len(values), images_per_step=4, write=True
+    )
+    for step, value in enumerate(values, start + 1):
+        book.step({"loss": jnp.float32(value), "accuracy": jnp.float32(0.5)})
+        if step % every == 0:
+            book.flush({"step": step, "epoch": 1}, now=step == start + len(values))
+    book.close()
+
+
+def test_lines_are_means_of_their_window(tmp_path):
+    write(tmp_path, [1, 3, 5, 7])
+    lines = journal.read(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line["loss"]) for line in lines] == [(2, 2.0), (4, 6.0)]
+    assert all(line["images_per_second"] > 0 for line in lines)
+
+
+def test_continuing_drops_what_comes_after_the_checkpoint(tmp_path):
+    write(tmp_path, [1, 1, 1, 1, 1, 1])
+    write(tmp_path, [2, 2, 2, 2], start=2)
+    lines = journal.read(tmp_path / "metrics.jsonl")
+    assert [(line["step"], line["loss"]) for line in lines] == [(2, 1.0), (4, 2.0), (6, 2.0)]
+
+
+def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 1}) + "\n" + '{"step": 2, "lo')
+    assert journal.read(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_the_first_step_that_is_not_finite_is_named(tmp_path, bad):
+    with pytest.raises(UserError, match="loss is not finite at step 3"):
+        write(tmp_path, [1, 1, bad, bad])

@@ -1,0 +1,138 @@
+"""Precomputed attention equals the teachers in the step, and its files survive kills and damage."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import tiny
+
+from fgvc_jax.build import Run
+from fgvc_jax.config import Optimizer, Transfer
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.maps import AttentionMaps
+
+SHAPE = (5, 2, 3)
+
+
+def attention(member, view):
+    """Of a stand-in for a member, a plain number."""
+    return np.random.default_rng([member, view]).random(SHAPE, np.float32)
+
+
+def expected(members, view):
+    return np.mean([attention(member, view) for member in members], axis=0)
+
+
+def make(folder, members, calls=None, write=True):
+    maps = AttentionMaps(folder, views=3, shape=SHAPE)
+
+    def counted(member, view):
+        if calls is not None:
+            calls.append((member, view))
+        return attention(member, view)
+
+    maps.add(members, counted, write=write, progress=lambda line: None)
+    maps.open()
+    return maps
+
+
+def assert_right(maps, members):
+    rows = np.array([4, 0, 2])
+    for epoch in range(6):
+        np.testing.assert_allclose(
+            maps.mean(epoch, rows), expected(members, epoch % 3)[rows], rtol=2e-3
+        )
+
+
+def test_mean_over_the_members_of_the_view_of_an_epoch(tmp_path):
+    assert_right(make(tmp_path, [1, 2]), [1, 2])
+
+
+def test_a_new_member_is_added_to_what_is_there(tmp_path):
+    make(tmp_path, [1, 2])
+    calls = []
+    assert_right(make(tmp_path, [1, 2, 3], calls), [1, 2, 3])
+    assert calls == [(3, 0), (3, 1), (3, 2)]
+    assert len(list(tmp_path.iterdir())) == 3  # one file per view, whatever the members
+
+
+def test_nothing_is_computed_twice(tmp_path):
+    make(tmp_path, [1, 2])
+    calls = []
+    make(tmp_path, [1, 2], calls)
+    assert calls == []
+
+
+def test_no_member_is_no_attention(tmp_path):
+    maps = make(tmp_path, [])
+    assert not np.any(maps.mean(0, np.array([1, 2])))
+    assert maps.mean(0, np.array([1, 2])).shape == (2, 2, 3)
+
+
+def test_a_damaged_file_is_made_again(tmp_path):
+    make(tmp_path, [1, 2])
+    path = next(tmp_path.glob("view00001.*"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    calls = []
+    assert_right(make(tmp_path, [1, 2], calls), [1, 2])
+    assert calls == [(1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"not an array at all"])
+def test_a_file_that_is_no_array_is_made_again(tmp_path, content):
+    make(tmp_path, [1])
+    next(tmp_path.glob("view00002.*")).write_bytes(content)
+    assert_right(make(tmp_path, [1]), [1])
+
+
+def test_a_kill_while_writing_leaves_the_older_file(tmp_path, monkeypatch):
+    make(tmp_path, [1])
+
+    def killed(file, array):
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(tmp_path, [1, 2])
+    assert_right(make(tmp_path, [1]), [1])
+    assert_right(make(tmp_path, [1, 2]), [1, 2])
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_fewer_members_than_a_file_holds_are_computed_for_themselves(tmp_path):
+    make(tmp_path, [1, 2, 3])
+    assert_right(make(tmp_path, [1]), [1])
+
+
+def losses(run, teachers, maps, steps=20):
+    state = run.state(3, teachers)
+    batches = run.train_batches(3, 0, maps)
+    for _ in range(steps):
+        state, metrics = run.train_step(state, devices.shard_batch(run.mesh, next(batches)), None)
+        yield {name: float(metrics[name]) for name in ("loss", "orthogonal")}
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
+    def run(maps):
+        return Run(
+            tiny(
+                members=3,
+                epochs=5,
+                transfer=Transfer(maps=maps, views=views, alpha=0.5),
+                optimizer=Optimizer(learning_rate=0.001, head_learning_rate=0.01),
+            )
+        )
+
+    online, precomputed = run("online"), run("precomputed")
+    teachers = [jax.device_put(online.variables(number)) for number in (1, 2)]
+    maps = precomputed.attention_maps(tmp_path, teachers, lambda line: None)
+    pairs = zip(losses(online, teachers, None), losses(precomputed, teachers, maps), strict=True)
+    for one, other in pairs:
+        assert one["orthogonal"] > 0.05
+        for name in one:
+            assert other[name] == pytest.approx(one[name], rel=1e-3)
+    assert len(list(tmp_path.iterdir())) == (views or 5)

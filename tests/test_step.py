@@ -1,0 +1,126 @@
+"""The training step: every objective with every transfer on every kind of network."""
+
+import dataclasses
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+from conftest import tiny
+
+from fgvc_jax.build import Run
+from fgvc_jax.config import CSDNet, Network, Transfer
+from fgvc_jax.engine import mesh as devices
+
+NETWORKS = {
+    "resnet_micro": Network(name="resnet_micro", head_width=16),
+    "vgg_micro": Network(name="vgg_micro", head_width=16),
+    "vit_micro": Network(name="vit_micro", head="linear"),
+}
+
+
+@cache
+def run_of(objective, network, transfer, maps="online"):
+    return Run(
+        tiny(
+            objective=objective,
+            network=NETWORKS[network],
+            transfer=Transfer(name=transfer, maps=maps),
+            csdnet=CSDNet(queue=16),
+        )
+    )
+
+
+def two_steps(run, number, frozen):
+    """(state before, state after, metrics of each step)."""
+    before = run.state(number, frozen)
+    kept = jax.tree.map(np.array, before)
+    batches = run.train_batches(number, 0, None)
+    state, metrics = before, []
+    for _ in range(2):
+        state, logged = run.train_step(state, devices.shard_batch(run.mesh, next(batches)), None)
+        metrics.append(jax.device_get(logged))
+    return kept, jax.device_get(state), metrics
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("transfer", ["none", "orthogonal"])
+@pytest.mark.parametrize("objective", ["ce", "hsd", "csdnet"])
+def test_every_objective_with_every_transfer_and_network(objective, transfer, network):
+    run = run_of(objective, network, transfer)
+    first = run.variables(1)
+    for number, frozen in ((1, []), (2, [first])):
+        before, after, metrics = two_steps(run, number, frozen)
+        assert after.step == 2
+        assert all(np.isfinite(v) for step in metrics for v in step.values())
+        moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params, after.params)
+        assert all(jax.tree.leaves(moved["heads"]["logits"]))
+        assert any(jax.tree.leaves(moved["backbone"]))
+        if transfer == "orthogonal":
+            # Only a member that has teachers pays, and the teachers stay as they were.
+            assert all((step["orthogonal"] > 0) == (number == 2) for step in metrics)
+            same = jax.tree.map(np.array_equal, before.teachers, after.teachers)
+            assert all(jax.tree.leaves(same))
+        else:
+            assert "orthogonal" not in metrics[0]
+    # One compiled step serves all members, epochs and resumptions.
+    assert run.train_step._cache_size() == 1
+
+
+def test_the_step_is_a_pure_function_of_state_and_batch():
+    run = run_of("ce", "resnet_micro", "orthogonal")
+    one, other = (two_steps(run, 2, [run.variables(1)]) for _ in range(2))
+    for a, b in zip(one, other, strict=True):
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
+
+
+def test_jit_equals_eager():
+    run = run_of("ce", "resnet_micro", "orthogonal")
+    _, jitted, _ = two_steps(run, 2, [run.variables(1)])
+    with jax.disable_jit():
+        _, eager, _ = two_steps(run, 2, [run.variables(1)])
+    for a, b in zip(jax.tree.leaves(jitted), jax.tree.leaves(eager), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_alpha_zero_trains_as_no_transfer():
+    teacher = run_of("ce", "resnet_micro", "none").variables(1)
+    _, plain, _ = two_steps(run_of("ce", "resnet_micro", "none"), 2, [teacher])
+    without = Run(tiny(network=NETWORKS["resnet_micro"], transfer=Transfer(alpha=0, maps="online")))
+    _, zero, _ = two_steps(without, 2, [teacher])
+    for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(zero.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_members_start_differently_and_see_another_order():
+    run = run_of("ce", "resnet_micro", "orthogonal")
+    one, two = run.variables(1), run.variables(2)
+    different = jax.tree.map(lambda a, b: not np.array_equal(a, b), one, two)
+    assert any(jax.tree.leaves(different["params"]["backbone"]))
+    assert any(jax.tree.leaves(different["params"]["heads"]))
+    rows = [next(run.train_batches(number, 0, None))["row"] for number in (1, 2)]
+    assert not np.array_equal(*rows)
+
+
+def test_evaluation_counts_are_the_same_at_every_batch_size():
+    experiment = tiny(network=NETWORKS["resnet_micro"])
+    variables = Run(experiment).variables(1)
+    scores = [
+        Run(dataclasses.replace(experiment, evaluation_batch_size=size)).evaluate(variables)
+        for size in (1, 7, 100, 128)
+    ]
+    assert all(score == scores[0] for score in scores)
+    assert scores[0]["test_images"] == 100
+
+
+def test_every_placement_evaluates_alike():
+    scores = []
+    for placement in ("stream", "host", "device"):
+        data = dataclasses.replace(tiny().data, placement=placement)
+        run = Run(tiny(network=NETWORKS["resnet_micro"], data=data))
+        scores.append(run.evaluate(run.variables(1)))
+        store = run.train_images.store
+        batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0, None)))
+        state, metrics = run.train_step(run.state(1, []), batch, store)
+        scores[-1]["loss"] = float(metrics["loss"])
+    assert scores[0] == scores[1] == scores[2]
