@@ -1,0 +1,17 @@
+"""One ResNet-50 on FGVC-Aircraft with plain cross entropy: the baseline.
+
+Command:  python -m fgvc_jax.train --config configs/ce_aircraft_resnet50.py \
+              --data.source aircraft:PATH
+Cost:     not run. 0.67 million training images of 448 px; an estimated 0.1 h on a GPU that trains
+          ResNet-50 at 1,400 of them per second.
+Expected: published 88.5 % (fine-tuned ResNet-50, other protocols).
+"""
+
+from dataclasses import replace
+
+from fgvc_jax import recipes
+from fgvc_jax.config import Experiment
+
+
+def get_config() -> Experiment:
+    return replace(recipes.kt("aircraft", "resnet50"), workdir="runs/ce_aircraft_resnet50")

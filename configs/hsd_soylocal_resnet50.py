@@ -1,0 +1,22 @@
+"""HSD (a reconstruction) on SoyLocal with ResNet-50.
+
+Command:  python -m fgvc_jax.train --config configs/hsd_soylocal_resnet50.py \
+              --data.source ultra:PATH
+Cost:     not run. 0.09 million training images of 448 px; an estimated 1 min on a GPU that trains
+          ResNet-50 at 1,400 of them per second.
+Expected: HSD is a reconstruction from its abstract, so there is no number to reproduce. Compare
+          with ce_soylocal_resnet50.
+"""
+
+from dataclasses import replace
+
+from fgvc_jax import recipes
+from fgvc_jax.config import Experiment
+
+
+def get_config() -> Experiment:
+    return replace(
+        recipes.maskcov("soylocal"),
+        workdir="runs/hsd_soylocal_resnet50",
+        objective="hsd",
+    )

@@ -1,0 +1,21 @@
+"""Compares variants of an experiment over several seeds.
+
+    python scripts/study.py scripts/studies/kt_members.py --minutes 60
+    python scripts/study.py scripts/studies/hsd.py --config configs/kt_quick_resnet50_v1.py \
+        --base.data.source cub:PATH --base.network.weights FILE --workdir runs/studies/hsd_birds
+
+Trains the runs that are missing and prints, row by row, mean, standard deviation, interval, and the
+paired difference to the first row with its p-value; the same is saved as study.md and study.json.
+The same command continues after an interruption. Needs scipy (the extra `study`).
+"""
+
+from fgvc_jax import command, study
+
+
+def main(arguments: list[str]) -> None:
+    chosen, options = study.parse(arguments, "python scripts/study.py")
+    study.carry_out(chosen, options, measure=study.measure)
+
+
+if __name__ == "__main__":
+    command.run(main)
