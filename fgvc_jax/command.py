@@ -6,6 +6,8 @@ import os
 import signal
 import stat
 import sys
+import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,23 +20,35 @@ _FULL = "no space left on device", "disk quota exceeded", "file too large"
 def run(main: Callable[[list[str]], None]) -> None:
     """Run a command with the process's arguments and exit.
 
-    0: done; 2: a mistake of the user, told in one line on stderr; 130 and 143: SIGINT and SIGTERM.
+    0: done; 1: a mistake of ours, with its traceback; 2: a mistake of the user, told in one line on
+    stderr; 130 and 143: SIGINT and SIGTERM; 141: whoever read the output has gone.
     """
+    _silence_threads()
     signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("fgvc_jax").setLevel(logging.INFO)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
     try:
         main(sys.argv[1:])
     except UserError as error:
         _leave(2, f"error: {error}")
     except Interrupted as stop:
         _leave(128 + stop.signal_number, f"interrupted: {stop}; the same command continues")
+    except BrokenPipeError:
+        os._exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         _leave(128 + signal.SIGINT, "interrupted; the same command continues where it was saved")
     except Exception as error:
         if not _disk_is_full(error):
-            raise
+            _leave(1, traceback.format_exc())
         _leave(2, "error: no space left on the disk: free some, then the same command continues")
+
+
+def _silence_threads() -> None:
+    """Print no traceback but that of `run`: a save that fails in one of Orbax's threads is raised
+    again where it is waited for."""
+    sys.excepthook = lambda kind, error, trace: None
+    threading.excepthook = lambda failure: None
 
 
 def _terminate(number: int, _frame: object) -> None:

@@ -1,3 +1,6 @@
+import shutil
+from collections import namedtuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +77,17 @@ def test_a_state_saved_in_the_background_is_the_state_at_that_step(tmp_path):
     for number in again._manager.all_steps():
         restored = again._manager.restore(number)["x"]
         assert np.all(restored == number), number
+
+
+def test_a_full_disk_is_told_before_anything_is_written(saved, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(9, 9, 2**19))
+    with pytest.raises(UserError, match="no space left on the disk.*0.5 are free"):
+        Checkpoints(saved, devices.create()).save(4, tree(4))
+    with pytest.raises(UserError, match="no space left on the disk"):
+        save_final(tmp_path / "final", tree(4))
+    assert not (tmp_path / "final").exists()
+    assert restore(saved)["step"] == 3
 
 
 def test_final_is_written_whole_and_of_one_network(tmp_path):

@@ -1,6 +1,7 @@
 """Saving and restoring with Orbax, the only file that knows of it."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from fgvc_jax.engine.mesh import replicated
 from fgvc_jax.errors import UserError
 
 log = logging.getLogger(__name__)
+
+SLACK = 2**20  # bytes that a checkpoint takes beside its arrays, at the most
 
 
 class Checkpoints:
@@ -60,8 +63,14 @@ class Checkpoints:
         return self._manager.latest_step() or 0
 
     def save(self, step: int, tree: Any) -> None:
-        """Start to save; returns once the arrays are copied. Raises what an earlier save hit."""
+        """Start to save; returns once the arrays are copied.
+
+        Raises:
+            UserError: when there is no space for it; earlier checkpoints stay.
+            Exception: what an earlier save in the background hit.
+        """
         if step not in self._manager.all_steps():
+            _check_space(Path(self._manager.directory), tree)
             self._manager.save(step, args=ocp.args.StandardSave(tree))
 
     def close(self) -> None:
@@ -71,7 +80,12 @@ class Checkpoints:
 
 
 def save_final(directory: Path, variables: Any) -> None:
-    """Write a frozen member; `directory` appears only when it is complete."""
+    """Write a frozen member; `directory` appears only when it is complete.
+
+    Raises:
+        UserError: when there is no space for it.
+    """
+    _check_space(directory.parent, variables)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory.absolute(), variables, force=True)
 
@@ -90,6 +104,18 @@ def load_final(directory: Path, like: Any, mesh: Mesh) -> Any:
             f"the trained member in {str(directory)!r} cannot be read ({_first_line(error)}): "
             "remove that folder to train it again"
         ) from error
+
+
+def _check_space(folder: Path, tree: Any) -> None:
+    """Ask for space before a save: one that runs out of it ends in a dozen tracebacks of threads."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SLACK
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(
+            f"no space left on the disk: a checkpoint in {str(folder)!r} needs "
+            f"{needed / 2**20:.1f} MiB, {free / 2**20:.1f} are free; free some, "
+            "then the same command continues"
+        )
 
 
 def _abstract(like: Any, mesh: Mesh) -> Any:
