@@ -130,12 +130,19 @@ class Run:
         """Initial variables of a member: pretrained where there are weights, its own elsewhere."""
         key = jax.random.fold_in(jax.random.key(self.experiment.seed), member)
         initial = jax.device_get(self._initialize(key))
-        return weights.load_torch(self._weights_file, initial) if self._weights_file else initial
+
+        def choose(pretrained, own):
+            return own if isinstance(pretrained, jax.ShapeDtypeStruct) else np.asarray(pretrained)
+
+        return jax.tree.map(choose, self._pretrained, initial)
 
     @cached_property
-    def _weights_file(self) -> Path | None:
-        name = self.experiment.network.weights
-        return weights.resolve(name) if name else None
+    def _pretrained(self) -> Any:
+        """Variables of the weights' file; a ShapeDtypeStruct where it has none."""
+        file = self.experiment.network.weights
+        return (
+            weights.load_torch(file, self.abstract_variables) if file else self.abstract_variables
+        )
 
     def state(self, member: int, frozen: list[Any]) -> State:
         """The state of member `member` (from 1) at step 0, with the frozen members as teachers."""
@@ -341,6 +348,11 @@ class Run:
             mesh=self.mesh,
             **self._test_view,
         )
+
+    def check_input(self) -> None:
+        """Read the weights and, unless they are streamed, all images, so that what is wrong with
+        them is told before anything is written."""
+        _ = self._pretrained, self.train_images, self.test_images, self.validation_images
 
     # -- judging ---------------------------------------------------------------------------------
 

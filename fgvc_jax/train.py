@@ -51,6 +51,7 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     began = time.perf_counter()
     run = Run(experiment)
     report(describe(run))
+    run.check_input()
     if first:
         workdir.claim(experiment)
 

@@ -66,8 +66,18 @@ class Workdir:
             )
 
     def claim(self, experiment: Experiment) -> None:
-        """Write config.json."""
-        write_json(self.config, config.to_dict(experiment))
+        """Write config.json.
+
+        Raises:
+            UserError: when the folder cannot be written.
+        """
+        try:
+            write_json(self.config, config.to_dict(experiment))
+        except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(
+                f"workdir {str(self.path)!r} cannot be written ({error.strerror}): "
+                "name another --workdir"
+            ) from error
 
 
 def write_json(path: Path, value: Any) -> None:

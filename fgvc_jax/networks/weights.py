@@ -35,6 +35,8 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
+log = logging.getLogger(__name__)
+
 _CLASSIFIER = re.compile(r"(fc|head|classifier|pre_logits)\.")
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
@@ -88,7 +90,7 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
         loaded[place] = jnp.asarray(value)
 
     left = [f"{name!r} {shape}" for name, shape in file.shapes.items() if name not in wanted]
-    logging.info("%s: %d tensors loaded, not: %s", path, len(wanted), ", ".join(left) or "none")
+    log.info("%s: %d tensors loaded, not: %s", path, len(wanted), ", ".join(left) or "none")
     return unflatten_dict(loaded)
 
 
