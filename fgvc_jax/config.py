@@ -100,8 +100,18 @@ class HSD:
 class CSDNet:
     """--objective csdnet: contrastive self-distillation, reconstructed from its abstract."""
 
-    view: Literal["viewpoint", "adaptive"] = "viewpoint"
-    """The augmented view: another viewpoint, erased and shuffled; or the attended parts only."""
+    view: Literal["viewpoint", "adaptive", "mirror"] = "viewpoint"
+    """Another viewpoint, partly hidden; the attended parts only; mirrored only, the ablation."""
+    crop_area: tuple[float, float] = (0.67, 1.0)
+    """Smallest and largest area of the viewpoint's crop, as fractions of the image."""
+    rotation: float = 15.0
+    """Largest rotation of the viewpoint either way, in degrees."""
+    jitter: float = 0.3
+    """Largest relative change of the viewpoint's brightness, contrast and saturation."""
+    erase_area: tuple[float, float] = (0.15, 0.45)
+    """Smallest and largest area of the box erased from the viewpoint; 0 0 erases nothing."""
+    shuffle: int = 2
+    """Shuffle the viewpoint's patches, so many a side; 1 does not."""
     view_weight: float = 1.0
     """Weight of the augmented view's cross entropy (lambda)."""
     contrast: Literal["margin", "joint", "supcon"] = "margin"
@@ -286,10 +296,11 @@ _AT_LEAST = {
     "hsd.kd_weight": 0, "hsd.sie_weight": 0, "hsd.fusion_width": 1,
     "csdnet.view_weight": 0, "csdnet.contrast_weight": 0, "csdnet.distill_weight": 0,
     "csdnet.queue": 0, "csdnet.ramp": 0, "csdnet.ema_momentum": 0, "csdnet.margin": -1,
+    "csdnet.rotation": 0, "csdnet.jitter": 0, "csdnet.shuffle": 1,
 }  # fmt: skip
 _BELOW = {
     "label_smoothing": 1, "data.validation": 1, "optimizer.momentum": 1, "seed": 2**31,
-    "csdnet.ema_momentum": 1, "csdnet.margin": 1,
+    "csdnet.ema_momentum": 1, "csdnet.margin": 1, "csdnet.rotation": 360, "csdnet.jitter": 1,
 }  # fmt: skip
 _POSITIVE = {"hsd.temperature", "csdnet.temperature", "csdnet.contrast_temperature"}
 
@@ -322,6 +333,19 @@ def check(experiment: Experiment) -> Experiment:
         raise UserError(
             f"--batch-size {experiment.batch_size} is not divisible by "
             f"--network.batch-norm-groups {experiment.network.batch_norm_groups}"
+        )
+    csdnet = experiment.csdnet
+    for flag, area in (("crop-area", csdnet.crop_area), ("erase-area", csdnet.erase_area)):
+        if not 0 <= area[0] <= area[1] <= 1:
+            raise UserError(
+                f"--csdnet.{flag} is {area[0]} {area[1]}: name a smallest and a largest area "
+                "between 0 and 1"
+            )
+    shuffled = experiment.objective == "csdnet" and csdnet.view == "viewpoint"
+    if shuffled and data.crop % csdnet.shuffle:
+        raise UserError(
+            f"--data.crop {data.crop} does not divide into --csdnet.shuffle {csdnet.shuffle} "
+            f"patches a side: take a multiple of {csdnet.shuffle}, or --csdnet.shuffle 1"
         )
     return experiment
 

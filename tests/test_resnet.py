@@ -100,9 +100,7 @@ def test_groups_train_as_separate_batches(micro):
 
     (_, outputs), updated = train(variables, images)
     # Two groups of a batch with every image doubled: each group is one half of it, twice.
-    halves = [
-        train(variables, jnp.concatenate([half, half])) for half in (images[:2], images[2:])
-    ]
+    halves = [train(variables, jnp.concatenate([half, half])) for half in (images[:2], images[2:])]
     expected = jnp.concatenate([half[0][1]["logits"][:2] for half in halves])
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-3, atol=1e-4)
     means = [half[1]["batch_stats"]["backbone"]["bn1"]["mean"] for half in halves]

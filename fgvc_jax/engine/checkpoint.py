@@ -107,7 +107,7 @@ def load_final(directory: Path, like: Any, mesh: Mesh) -> Any:
 
 
 def _check_space(folder: Path, tree: Any) -> None:
-    """Ask for space before a save: one that runs out of it ends in a dozen tracebacks of threads."""
+    """Ask for space before a save: one that runs out of it ends in tracebacks of threads."""
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SLACK
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""The three pure parts of an objective and what they hand each other."""
+"""The pure parts of an objective, what they hand each other, and the losses that they share."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -59,3 +59,25 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: float) -> 
     """
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets).mean()
+
+
+def distillation(student: jax.Array, teacher: jax.Array, *, temperature: float) -> jax.Array:
+    """T^2 * KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch.
+
+    Hinton et al., arXiv 1503.02531. No gradient reaches the teacher.
+
+    Args:
+        student: (B, K) logits.
+        teacher: (B, K) logits.
+        temperature: T, above 0.
+
+    Returns:
+        float32 scalar, at least 0 but for rounding.
+    """
+
+    def softened(logits):
+        return jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+
+    target = jax.lax.stop_gradient(softened(teacher))
+    divergence = optax.losses.kl_divergence_with_log_targets(softened(student), target)
+    return temperature**2 * divergence.mean()

@@ -17,12 +17,11 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.metrics import accuracy
 from fgvc_jax.networks.heads import FusionHead, StageHead
-from fgvc_jax.objectives.base import Objective, Step, cross_entropy
+from fgvc_jax.objectives.base import Objective, Step, cross_entropy, distillation
 
 
 def mixture(logits: Sequence[jax.Array], *, temperature: float) -> jax.Array:
@@ -62,28 +61,6 @@ def choose_teacher(deeper: Sequence[jax.Array], *, rule: str, temperature: float
         case "mean_deeper":
             return mixture(deeper, temperature=temperature)
     raise UserError(f"--hsd.teacher is {rule!r}: choose next, deepest or mean_deeper")
-
-
-def distillation(student: jax.Array, teacher: jax.Array, *, temperature: float) -> jax.Array:
-    """T^2 * KL(softmax(teacher / T) || softmax(student / T)), the mean over the batch.
-
-    Hinton et al., arXiv 1503.02531. No gradient reaches the teacher.
-
-    Args:
-        student: (B, K) logits.
-        teacher: (B, K) logits.
-        temperature: T, above 0.
-
-    Returns:
-        float32 scalar, at least 0 but for rounding.
-    """
-
-    def softened(logits):
-        return jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
-
-    target = jax.lax.stop_gradient(softened(teacher))
-    divergence = optax.losses.kl_divergence_with_log_targets(softened(student), target)
-    return temperature**2 * divergence.mean()
 
 
 def entropy(logits: jax.Array) -> jax.Array:

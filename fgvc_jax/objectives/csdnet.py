@@ -1,0 +1,474 @@
+"""CSDNet: contrastive self-distillation for categories with few images.
+
+"Learning Contrastive Self-Distillation for Ultra-Fine-Grained Visual Categorization Targeting
+Limited Samples", Fang, Jiang, Tang, Li, TCSVT 2023, arXiv 2311.06056. This is a reconstruction from
+the abstract and a summary of the objective, L = L_cls + alpha * L_qc + beta * L_ssdt, of
+
+- SSDP, subcategory-specific discrepancy parsing: an augmented view x' of every image x;
+- DDL, dynamic discrepancy learning: a contrastive loss against a memory queue of past features;
+- SSDT, subcategory-specific discrepancy transfer: self-distillation between the views' logits.
+
+What they leave open is decided here, and said where it is decided. Each module can be off: DDL at
+alpha = 0, SSDT at beta = 0, SSDP with the view "mirror".
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax import lax
+
+from fgvc_jax import transfer
+from fgvc_jax.data import augment
+from fgvc_jax.errors import UserError
+from fgvc_jax.metrics import accuracy
+from fgvc_jax.objectives.base import (
+    Batch,
+    Forward,
+    Objective,
+    Step,
+    cross_entropy,
+    distillation,
+)
+
+DEFAULT_QUEUE = 512
+# Keeps the view's randomness apart from the raw crop's, whose keys are split off the same key:
+# the i-th of them is fold_in(key, i).
+SSDP = 0x53534450
+
+
+class Queue(NamedTuple):
+    """Features of past images, the oldest overwritten first."""
+
+    features: jax.Array  # (L, D) float32, L2-normalised
+    labels: jax.Array  # (L,) int32, -1 where nothing has been stored yet
+    pointer: jax.Array  # () int32: the slot that is written next
+
+
+class Memory(NamedTuple):
+    """What CSDNet remembers from step to step."""
+
+    queue: Queue
+    encoder: Any  # variables of the keys' moving-average network; () where the network does it
+
+
+class Views(NamedTuple):
+    """A network's answers to both views of a batch."""
+
+    taps: dict[str, jax.Array]  # of the raw view
+    raw: dict[str, jax.Array]  # outputs
+    augmented: dict[str, jax.Array]  # outputs
+    images: jax.Array  # the augmented view, (B, H, W, 3)
+    batch_stats: Any
+
+
+def csdnet(
+    *,
+    labels: np.ndarray,
+    label_smoothing: float,
+    view: str,
+    crop_area: tuple[float, float],
+    rotation: float,
+    jitter: float,
+    erase_area: tuple[float, float],
+    shuffle: int,
+    view_weight: float,
+    contrast: str,
+    contrast_weight: float,
+    margin: float,
+    contrast_temperature: float,
+    queue: int,
+    keys: str,
+    ema_momentum: float,
+    distill_weight: float,
+    temperature: float,
+    direction: str,
+    ramp: float,
+) -> Objective:
+    """L = CE(z, y) + lambda CE(z', y) + alpha L_qc + ramp beta L_ssdt; softmax(z) predicts.
+
+    The keys of the contrastive loss are the queue and the batch's own augmented features; these
+    are then enqueued. So the queue holds what was a key (as MoCo's does), never a query.
+
+    Args:
+        labels: (N,) of the training images.
+        label_smoothing: of both cross entropies, in [0, 1).
+        view: "viewpoint", "adaptive" or "mirror", see `viewpoint`, `attended_mask` and `mirror`.
+        crop_area: of "viewpoint", as are the next four.
+        rotation: largest angle either way, in degrees.
+        jitter: strength of the change of colours.
+        erase_area: of the erased box.
+        shuffle: patches a side.
+        view_weight: lambda.
+        contrast: "margin", "joint" or "supcon": the form of L_qc, see the function of that name.
+        contrast_weight: alpha.
+        margin: xi of "margin" and "joint".
+        contrast_temperature: of "supcon".
+        queue: length of the queue; 0 takes min(512, N).
+        keys: "same": the network's own features; "ema": those of a moving average of its
+            parameters, in training mode, with running statistics of its own.
+        ema_momentum: of that average, which takes in the parameters from before each update.
+        distill_weight: beta.
+        temperature: T of L_ssdt.
+        direction: of L_ssdt, see `mutual_distillation`.
+        ramp: fraction of the training over which L_ssdt grows linearly to its full weight.
+
+    Raises:
+        UserError: for a queue longer than the training set, a contrastive loss where no class has
+            two images, or an unknown choice.
+    """
+    _check(labels, queue=queue, contrast_weight=contrast_weight)
+    length = queue or min(DEFAULT_QUEUE, len(labels))
+    elsewhere = partial(
+        viewpoint,
+        crop_area=crop_area,
+        rotation=rotation,
+        jitter=jitter,
+        erase_area=erase_area,
+        shuffle=shuffle,
+    )
+    see = _choose(
+        "view",
+        view,
+        {
+            "viewpoint": partial(_see_both, elsewhere),
+            "adaptive": _see_adaptive,
+            "mirror": partial(_see_both, mirror),
+        },
+    )
+    contrastive = _choose(
+        "contrast",
+        contrast,
+        {
+            "margin": partial(margin_contrast, margin=margin),
+            "joint": partial(joint_contrast, margin=margin),
+            "supcon": partial(supervised_contrast, temperature=contrast_temperature),
+        },
+    )
+    averaged = _choose("keys", keys, {"same": False, "ema": True})
+
+    def init_memory(variables, outputs):
+        encoder = jax.tree.map(jnp.array, variables) if averaged else ()
+        return Memory(empty_queue(length, outputs["features"].shape[-1]), encoder)
+
+    def encode_keys(forward, variables, views, encoder):
+        if not averaged:
+            return views.augmented["features"], encoder
+        _, outputs, batch_stats = forward(encoder, views.images)
+        params = optax.incremental_update(variables["params"], encoder["params"], 1 - ema_momentum)
+        return outputs["features"], {"params": params, "batch_stats": batch_stats}
+
+    def loss(forward, variables, batch, memory):
+        views = see(forward, variables, batch)
+        logits, augmented_logits = views.raw["logits"], views.augmented["logits"]
+        raw_error = cross_entropy(logits, batch.label, smoothing=label_smoothing)
+        augmented_error = cross_entropy(augmented_logits, batch.label, smoothing=label_smoothing)
+
+        key_features, encoder = encode_keys(forward, variables, views, memory.encoder)
+        key_features = lax.stop_gradient(unit(key_features))
+        contrast_loss = contrastive(
+            *compare(unit(views.raw["features"]), batch.label, key_features, memory.queue)
+        )
+        distill_loss = mutual_distillation(
+            logits, augmented_logits, temperature=temperature, direction=direction
+        )
+
+        total = (
+            raw_error
+            + view_weight * augmented_error
+            + contrast_weight * contrast_loss
+            + ramped(batch.progress, ramp) * distill_weight * distill_loss
+        )
+        new_queue = enqueue(memory.queue, key_features, batch.label)
+        metrics = {
+            "cross_entropy": raw_error,
+            "accuracy": accuracy(logits, batch.label),
+            "cross_entropy_augmented": augmented_error,
+            "contrast": contrast_loss,
+            "distill": distill_loss,
+            "queue_fill": jnp.mean(new_queue.labels >= 0, dtype=jnp.float32),
+        }
+        return Step(total, metrics, views.taps, views.batch_stats, Memory(new_queue, encoder))
+
+    return Objective(
+        heads={}, init_memory=init_memory, loss=loss, predict=lambda outputs: outputs["logits"]
+    )
+
+
+def _check(labels: np.ndarray, *, queue: int, contrast_weight: float) -> None:
+    if queue > len(labels):
+        raise UserError(
+            f"--csdnet.queue {queue} is longer than the training set of {len(labels)} images: "
+            "lower it, or take 0 for a queue that fits"
+        )
+    if contrast_weight > 0 and np.bincount(labels).max() < 2:
+        raise UserError(
+            "no class has two training images for the contrastive loss to compare: "
+            "give more of them (--data.images-per-class), or set --csdnet.contrast-weight 0"
+        )
+
+
+def _choose(field: str, name: str, options: Mapping[str, Any]) -> Any:
+    if name not in options:
+        raise UserError(f"--csdnet.{field} is {name!r}: choose {', '.join(options)}")
+    return options[name]
+
+
+# -- SSDP: two views -----------------------------------------------------------------------------
+
+
+def viewpoint(
+    keys: jax.Array,
+    images: jax.Array,
+    *,
+    crop_area: tuple[float, float],
+    rotation: float,
+    jitter: float,
+    erase_area: tuple[float, float],
+    shuffle: int,
+) -> jax.Array:
+    """The same thing seen from elsewhere, partly hidden: SSDP by strong augmentation.
+
+    Colour jitter, random resized crop with rotation and mirror, one erased box, and a shuffle of
+    patches. The aspect ratios are torchvision's. The colours come first, so that the corners
+    uncovered by the rotation stay as gray as what is erased.
+
+    Args:
+        keys: (B,) of (seed, view, image id), of which the view is a pure function.
+        images: (B, S, S, 3) float32 in [0, 1].
+        crop_area: smallest and largest area of the crop, as fractions of the image.
+        rotation: largest angle either way, in degrees.
+        jitter: brightness, contrast and saturation change by factors within 1 +- jitter.
+        erase_area: smallest and largest area of the erased box, as fractions of the image.
+        shuffle: patches a side, a divisor of S; 1 leaves the image whole.
+
+    Returns:
+        (B, S, S, 3) float32 in [0, 1].
+    """
+    keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, SSDP), 4))(keys)
+    images = augment.color_jitter(keys[:, 0], images, strength=jitter)
+    images = augment.random_affine(
+        keys[:, 1], images, area=crop_area, ratio=(3 / 4, 4 / 3), degrees=rotation, flip=True
+    )
+    images = augment.random_erase(keys[:, 2], images, area=erase_area, ratio=(0.3, 3.3))
+    return augment.patch_shuffle(keys[:, 3], images, grid=shuffle)
+
+
+def mirror(keys: jax.Array, images: jax.Array) -> jax.Array:
+    """SSDP off: (B, H, W, 3) mirrored, without randomness.
+
+    Our reading of that ablation. DDL and SSDT compare two views, so there has to be a second one;
+    a mirror image is as ordinary as the raw crop, which is mirrored at random itself, and shows no
+    discrepancy beyond that. Cost and batch statistics are those of two views, as with SSDP.
+    """
+    return images[:, :, ::-1]
+
+
+def attended_mask(maps: jax.Array, size: int) -> jax.Array:
+    """The content-aware mask: where the smoothed attention is above its mean over the image.
+
+    A 3x3 box filter over the positions that exist, bilinear enlargement, then min-max scaling to
+    [0, 1]. A constant map, which attends to nothing more than to the rest, keeps everything.
+
+    Args:
+        maps: (B, h, w) attention.
+        size: side S of the images.
+
+    Returns:
+        (B, S, S) bool, True where a pixel is kept. It has no gradient.
+    """
+    maps = lax.stop_gradient(maps).astype(jnp.float32)[..., None]
+    smooth = nn.avg_pool(maps, (3, 3), padding="SAME", count_include_pad=False)[..., 0]
+    low, high = smooth.min((1, 2), keepdims=True), smooth.max((1, 2), keepdims=True)
+    rounding = 8 * jnp.finfo(jnp.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    flat = high - low <= rounding
+    scaled = jnp.where(flat, 0.0, (smooth - low) / jnp.where(flat, 1.0, high - low))
+    large = jax.image.resize(scaled, (len(maps), size, size), "bilinear")
+    return flat | (large > large.mean((1, 2), keepdims=True))
+
+
+def _see_both(
+    view: Callable[[jax.Array, jax.Array], jax.Array],
+    forward: Forward,
+    variables: Any,
+    batch: Batch,
+) -> Views:
+    """Both views in one forward pass: batch statistics are those of both together.
+
+    The views of an image lie side by side, so that every device keeps its own images and every
+    batch-norm group sees both views.
+    """
+    images = view(batch.key, batch.image)
+    both = jnp.stack([batch.image, images], axis=1).reshape(-1, *images.shape[1:])
+    taps, outputs, batch_stats = forward(variables, both)
+
+    def of_view(tree, i):
+        return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, i], tree)
+
+    return Views(of_view(taps, 0), of_view(outputs, 0), of_view(outputs, 1), images, batch_stats)
+
+
+def _see_adaptive(forward: Forward, variables: Any, batch: Batch) -> Views:
+    """The raw view, then what it attends to, the rest gray: two passes, each with batch statistics
+    of its own; the running statistics take in both."""
+    taps, raw, batch_stats = forward(variables, batch.image)
+    if "stage5" not in taps:
+        raise UserError(
+            "--csdnet.view adaptive needs a network with feature maps (stage5): "
+            "take another network, or --csdnet.view viewpoint"
+        )
+    kept = attended_mask(transfer.attention_map(taps["stage5"]), batch.image.shape[1])
+    images = jnp.where(kept[..., None], batch.image, augment.GRAY)
+    _, augmented, batch_stats = forward({**variables, "batch_stats": batch_stats}, images)
+    return Views(taps, raw, augmented, images, batch_stats)
+
+
+# -- DDL: contrast against a memory queue --------------------------------------------------------
+
+
+def empty_queue(length: int, width: int) -> Queue:
+    """A queue of `length` free slots for features of `width` dimensions."""
+    return Queue(
+        jnp.zeros((length, width), jnp.float32), jnp.full(length, -1, jnp.int32), jnp.int32(0)
+    )
+
+
+def enqueue(queue: Queue, features: jax.Array, labels: jax.Array) -> Queue:
+    """Store a batch over the oldest entries; of a batch longer than the queue, the last images.
+
+    Args:
+        queue: of length L.
+        features: (B, D) float32, of the global batch: every device sees the same queue.
+        labels: (B,) int32.
+    """
+    length, batch = len(queue.labels), len(labels)
+    slots = (queue.pointer + jnp.arange(batch, dtype=jnp.int32)) % length
+    newest = slice(max(0, batch - length), None)
+    return Queue(
+        queue.features.at[slots[newest]].set(features[newest], unique_indices=True),
+        queue.labels.at[slots[newest]].set(labels[newest], unique_indices=True),
+        (queue.pointer + batch) % length,
+    )
+
+
+def unit(features: jax.Array) -> jax.Array:
+    """(B, D) -> (B, D) float32 of length 1; zeros stay zeros, with a finite gradient."""
+    features = features.astype(jnp.float32)
+    square = jnp.sum(features**2, axis=-1, keepdims=True)
+    return features * lax.rsqrt(jnp.maximum(square, 1e-12))
+
+
+def compare(
+    queries: jax.Array, labels: jax.Array, keys: jax.Array, queue: Queue
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Cosines of the batch's raw features to the queue's and to the batch's augmented features.
+
+    An image's own augmented view is one of its keys, of the same class. Free slots of the queue
+    are in no pair.
+
+    Args:
+        queries: (B, D), L2-normalised.
+        labels: (B,) int32.
+        keys: (B, D), L2-normalised, without gradient.
+        queue: of length L, as it was before this batch.
+
+    Returns:
+        cosines s (B, L + B) float32, and two masks of that shape: same class, other class.
+    """
+    key_labels = jnp.concatenate([queue.labels, labels])
+    keys = jnp.concatenate([queue.features, keys])
+    similarity = jnp.matmul(queries, keys.T, precision=lax.Precision.HIGHEST)
+    same = labels[:, None] == key_labels
+    return similarity, same, ~same & (key_labels >= 0)
+
+
+def margin_contrast(
+    similarity: jax.Array, same: jax.Array, other: jax.Array, *, margin: float
+) -> jax.Array:
+    """L_qc = mean over same-class pairs of 1 - s  +  mean over other-class pairs of max(s - xi, 0).
+
+    Args:
+        similarity: (B, M) cosines s.
+        same: (B, M) bool, pairs of one class.
+        other: (B, M) bool, pairs of two classes.
+        margin: xi.
+
+    Returns:
+        float32 scalar. The mean over no pairs is 0.
+    """
+    return _mean(1 - similarity, same) + _mean(jax.nn.relu(similarity - margin), other)
+
+
+def joint_contrast(
+    similarity: jax.Array, same: jax.Array, other: jax.Array, *, margin: float
+) -> jax.Array:
+    """As `margin_contrast`, but one mean over all pairs (TransFG, He et al., arXiv 2103.07976)."""
+    apart = jax.nn.relu(similarity - margin)
+    return _mean(jnp.where(same, 1 - similarity, apart), same | other)
+
+
+def supervised_contrast(
+    similarity: jax.Array, same: jax.Array, other: jax.Array, *, temperature: float
+) -> jax.Array:
+    """SupCon (Khosla et al., arXiv 2004.11362, eq. 2): minus the mean log-probability of the
+    same-class keys among all keys, averaged over the queries that have any.
+
+    Args:
+        similarity: (B, M) cosines s; the probabilities are the softmax of s / temperature.
+        same: (B, M) bool, pairs of one class.
+        other: (B, M) bool, pairs of two classes.
+        temperature: above 0.
+
+    Returns:
+        float32 scalar; 0 if no query has a same-class key.
+    """
+    logits = jnp.where(same | other, similarity / temperature, jnp.finfo(jnp.float32).min)
+    surprise = -jnp.where(same, jax.nn.log_softmax(logits, axis=-1), 0.0)
+    count = same.sum(axis=-1)
+    return _mean(surprise.sum(axis=-1) / jnp.maximum(count, 1), count > 0)
+
+
+def _mean(values: jax.Array, where: jax.Array) -> jax.Array:
+    """The mean where `where` holds; 0 if it holds nowhere."""
+    return jnp.where(where, values, 0.0).sum() / jnp.maximum(where.sum(), 1)
+
+
+# -- SSDT: distillation between the views --------------------------------------------------------
+
+
+def mutual_distillation(
+    logits: jax.Array, augmented_logits: jax.Array, *, temperature: float, direction: str
+) -> jax.Array:
+    """L_ssdt: how far the views' softened predictions p = softmax(z / T) and p' are apart.
+
+    "raw_to_augmented":  T^2 KL(sg p || p'), the raw view teaches;
+    "augmented_to_raw":  T^2 KL(sg p' || p), the augmented view teaches;
+    "symmetric": the mean of both.
+
+    Args:
+        logits: (B, K) z of the raw view.
+        augmented_logits: (B, K) z'.
+        temperature: T.
+        direction: one of the above.
+
+    Returns:
+        float32 scalar, the mean over the batch. No gradient reaches a view as a teacher.
+    """
+    to_augmented, to_raw = _choose(
+        "direction",
+        direction,
+        {"symmetric": (0.5, 0.5), "raw_to_augmented": (1.0, 0.0), "augmented_to_raw": (0.0, 1.0)},
+    )
+    return to_augmented * distillation(
+        augmented_logits, logits, temperature=temperature
+    ) + to_raw * distillation(logits, augmented_logits, temperature=temperature)
+
+
+def ramped(progress: jax.Array, ramp: float) -> jax.Array:
+    """The weight of L_ssdt: from 0 to 1 over the first `ramp` of the training, then 1."""
+    return jnp.clip(progress / ramp, 0.0, 1.0) if ramp else jnp.float32(1.0)
