@@ -26,7 +26,7 @@ class Journal:
         self._write = write
         self._images = images_per_step
         self._window: list[dict[str, jax.Array]] = []
-        self._full: tuple[dict[str, int], list[dict[str, jax.Array]]] | None = None
+        self._full: tuple[dict[str, int], list[dict[str, jax.Array]], float] | None = None
         self._clock = time.perf_counter()
         self._bar = tqdm(
             total=total, initial=start, desc=title, unit="step", disable=None if write else True,
@@ -59,17 +59,20 @@ class Journal:
         Raises:
             UserError: when a loss or gradient of the written steps is not finite.
         """
+        if now:
+            jax.block_until_ready(self._window)
+        seconds = time.perf_counter() - self._clock
+        self.restart_clock()
         self._write_window()
-        self._full, self._window = (position, self._window), []
+        self._full, self._window = (position, self._window, seconds), []
         if now:
             self._write_window()
 
     def _write_window(self) -> None:
         if self._full is None or not self._full[1]:
             return
-        (position, window), self._full = self._full, None
+        (position, window, seconds), self._full = self._full, None
         window = jax.device_get(window)
-        seconds, self._clock = time.perf_counter() - self._clock, time.perf_counter()
         mean = {k: sum(float(m[k]) for m in window) / len(window) for k in window[0]}
         for offset, values in enumerate(window, start=position["step"] - len(window) + 1):
             bad = [k for k, v in values.items() if not math.isfinite(v)]

@@ -1,8 +1,8 @@
 """CSDNet (a reconstruction) with few images per class: each module off.
 
 DDL is the contrastive loss against the queue, SSDT the self-distillation between the views, SSDP
-the augmented view: without it both others fall too, which leaves plain cross entropy on the raw
-images. "views_alone" is SSDP as augmentation, without DDL and SSDT.
+the augmented view: without it the second view is a mere mirror image. "views_alone" is SSDP as
+augmentation, without DDL and SSDT.
 
     python scripts/study.py scripts/studies/csdnet.py --config CONFIG \
         --base.data.images-per-class 3 --base.epochs ...
@@ -26,6 +26,7 @@ def get_study(base: Experiment = BASE) -> Study:
         base=base,
         rows={
             "csdnet": csdnet,
+            "without_ssdp": {**csdnet, "csdnet.view": "mirror"},
             "without_ddl": {**csdnet, **no_contrast},
             "without_ssdt": {**csdnet, **no_distillation},
             "views_alone": {**csdnet, **no_contrast, **no_distillation},
