@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from fgvc_jax.data.layouts import open_folder
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
 
@@ -33,7 +34,7 @@ def contents(source):
 
 def refused(spec, *words):
     with pytest.raises(UserError) as caught:
-        open_source(spec, seed=0)
+        open_source(spec)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -49,7 +50,7 @@ def test_folder_with_parts(tmp_path):
     )
     ignored = placeholders("train/b/notes.txt", "train/b/.hidden.jpg", "train/.c/1.jpg", "README")
     write(tmp_path, {**files, **ignored})
-    splits = open_source(f"folder:{tmp_path}", seed=0)
+    splits = open_source(f"folder:{tmp_path}")
     assert splits.classes == ("a", "b") and splits.validation is None
     assert contents(splits.train) == [
         ("train/a/1.jpg", 0, 0),
@@ -66,13 +67,13 @@ def test_folder_with_parts(tmp_path):
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_folder_other_names_of_the_test_part(tmp_path, name):
     write(tmp_path, placeholders("train/a/1.jpg", f"{name}/a/2.jpg"))
-    splits = open_source(f"folder:{tmp_path}", seed=0)
+    splits = open_source(f"folder:{tmp_path}")
     assert len(splits.test) == 1 and splits.validation is None
 
 
 def test_folder_with_three_parts(tmp_path):
     write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.jpg"))
-    splits = open_source(f"folder:{tmp_path}", seed=0)
+    splits = open_source(f"folder:{tmp_path}")
     assert contents(splits.test) == [("test/a/2.jpg", 0, 1)]
     assert contents(splits.validation) == [("val/a/3.jpg", 0, 2)]
 
@@ -80,15 +81,15 @@ def test_folder_with_three_parts(tmp_path):
 def test_folder_that_is_split(tmp_path):
     names = [f"{name}/{i}.jpg" for name, n in {"a": 2, "b": 10, "c": 11}.items() for i in range(n)]
     write(tmp_path, placeholders(*names))
-    splits = open_source(f"folder:{tmp_path}", seed=0)
+    splits = open_source(f"folder:{tmp_path}")
     assert splits.classes == ("a", "b", "c")
     assert np.bincount(splits.test.labels).tolist() == [1, 2, 2]
     parts = [contents(splits.train), contents(splits.test)]
     assert sorted(name for part in parts for name, _, _ in part) == sorted(names)
     assert sorted(number for part in parts for _, _, number in part) == list(range(len(names)))
-    again = open_source(f"folder:{tmp_path}", seed=0)
+    again = open_source(f"folder:{tmp_path}")
     assert contents(again.test) == parts[1]
-    assert contents(open_source(f"folder:{tmp_path}", seed=1).test) != parts[1]
+    assert contents(open_folder(str(tmp_path), seed=1).test) != parts[1]
 
 
 def test_folder_mistakes(tmp_path):
@@ -113,7 +114,7 @@ def test_folder_links(tmp_path):
     link = root / "test" / "a" / "9.jpg"
 
     link.symlink_to(root / "pool" / "x.jpg")
-    assert len(open_source(f"folder:{root}", seed=0).test) == 2  # inside, and nobody else's
+    assert len(open_source(f"folder:{root}").test) == 2  # inside, and nobody else's
 
     for target, words in {
         outside / "1.jpg": ["'test/a/9.jpg' is a link that leaves"],
@@ -132,12 +133,12 @@ def test_folder_links(tmp_path):
     alias = tmp_path / "alias"  # the dataset's folder itself may be a link
     (root / "train" / "b").unlink()
     alias.symlink_to(root)
-    assert len(open_source(f"folder:{alias}", seed=0).train) == 1
+    assert len(open_source(f"folder:{alias}").train) == 1
 
 
 def test_image_that_vanishes_is_named(tmp_path):
     write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg"))
-    splits = open_source(f"folder:{tmp_path}", seed=0)
+    splits = open_source(f"folder:{tmp_path}")
     (tmp_path / "train/a/1.jpg").unlink()
     with pytest.raises(UserError, match="train/a/1.jpg': No such file"):
         splits.train[0]
@@ -155,7 +156,7 @@ CUB = {
 
 
 def test_cub(tmp_path):
-    splits = open_source(f"cub:{write(tmp_path, CUB)}", seed=0)
+    splits = open_source(f"cub:{write(tmp_path, CUB)}")
     assert splits.classes == ("001.Auk", "002.Wren")
     assert contents(splits.train) == [
         ("images/002.Wren/b c.jpg", 1, 3),
@@ -217,7 +218,7 @@ def test_cub_true_index_of_2011(tmp_path):
         (tmp_path / "images" / folder).mkdir(parents=True)
     for name in names:
         (tmp_path / "images" / name).touch()
-    splits = open_source(f"cub:{tmp_path}", seed=0)
+    splits = open_source(f"cub:{tmp_path}")
     assert (len(splits.train), len(splits.test), len(splits.classes)) == (5994, 5794, 200)
     assert sorted([*splits.train.ids, *splits.test.ids]) == list(range(1, 11789))
     (tmp_path / "images" / names[4]).unlink()
@@ -226,7 +227,7 @@ def test_cub_true_index_of_2011(tmp_path):
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared/data")
 def test_cub_set_of_2010():
-    splits = open_source(f"cub:{SHARED / 'cub200_2010'}", seed=0)
+    splits = open_source(f"cub:{SHARED / 'cub200_2010'}")
     assert (len(splits.train), len(splits.test), len(splits.classes)) == (3000, 3033, 200)
     assert np.bincount(splits.train.labels).tolist() == [15] * 200
     record = splits.test[17]
@@ -269,7 +270,7 @@ def cars_devkit(root, train=None, test=None, names=NAMES, beside=True):
 
 @pytest.mark.parametrize("beside", [True, False])
 def test_cars_first_release(tmp_path, beside):
-    splits = open_source(f"cars:{cars_devkit(tmp_path, beside=beside)}", seed=0)
+    splits = open_source(f"cars:{cars_devkit(tmp_path, beside=beside)}")
     assert splits.classes == tuple(NAMES)
     assert contents(splits.train) == [("cars_train/00001.jpg", 1, 0), ("cars_train/2.jpg", 0, 1)]
     assert contents(splits.test) == [("cars_test/00001.jpg", 0, 2)]
@@ -287,7 +288,7 @@ def car(name, label, test):
 
 def test_cars_single_folder_release(tmp_path):
     rows = [car(1, np.uint8(1), np.uint8(0)), car(2, np.uint8(2), 1), car(3, 2.0, np.bool_(False))]
-    splits = open_source(f"cars:{cars_single(tmp_path, rows)}", seed=0)
+    splits = open_source(f"cars:{cars_single(tmp_path, rows)}")
     assert contents(splits.train) == [("car_ims/1.jpg", 0, 0), ("car_ims/3.jpg", 1, 1)]
     assert contents(splits.test) == [("car_ims/2.jpg", 1, 2)]
 
@@ -351,7 +352,7 @@ AIRCRAFT = {
 @pytest.mark.parametrize("inside", ["", "data/"])
 def test_aircraft(tmp_path, inside):
     write(tmp_path, {f"{inside}{name}": content for name, content in AIRCRAFT.items()})
-    splits = open_source(f"aircraft:{tmp_path}", seed=0)
+    splits = open_source(f"aircraft:{tmp_path}")
     assert splits.classes == ("Spitfire Mk V", "707-320")
     assert contents(splits.train) == [("images/0034309.jpg", 1, 0), ("images/0000002.jpg", 0, 1)]
     assert contents(splits.test) == [("images/0000003.jpg", 1, 2)]
@@ -360,7 +361,7 @@ def test_aircraft(tmp_path, inside):
 
 def test_aircraft_without_list_of_variants(tmp_path):
     (write(tmp_path, AIRCRAFT) / "variants.txt").unlink()
-    assert open_source(f"aircraft:{tmp_path}", seed=0).classes == ("707-320", "Spitfire Mk V")
+    assert open_source(f"aircraft:{tmp_path}").classes == ("707-320", "Spitfire Mk V")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +389,7 @@ ULTRA = {
 
 
 def test_ultra(tmp_path):
-    splits = open_source(f"ultra:{write(tmp_path, ULTRA)}", seed=0)
+    splits = open_source(f"ultra:{write(tmp_path, ULTRA)}")
     assert splits.classes == ("1", "2")
     assert contents(splits.train) == [("images/a 1.png", 1, 0), ("images/sub/b.png", 0, 1)]
     assert contents(splits.test) == [("images/c.png", 1, 2)]
