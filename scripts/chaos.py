@@ -92,9 +92,7 @@ def outcome(workdir: Path) -> tuple[list, dict]:
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line(
-        Options, arguments, program="python scripts/chaos.py", default=Options()
-    )
+    options = command_line(Options, arguments, program="python scripts/chaos.py", default=Options())
     moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as folder:
         peace, war = Path(folder) / "peace", Path(folder) / "war"

@@ -1,0 +1,96 @@
+"""The benchmark's tables, and that its PyTorch side computes the same training step as ours."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny
+
+from fgvc_jax.build import Run
+from fgvc_jax.config import Data, Network, Optimizer, Transfer
+from fgvc_jax.engine.mesh import shard_batch
+from fgvc_jax.networks.weights import export_torch
+
+sys.path.insert(0, str(ROOT / "scripts"))
+import bench  # noqa: E402
+
+
+def test_spread_is_median_and_quartiles():
+    assert bench.spread([5.0, 1.0, 2.0, 4.0, 3.0], ".1f") == "3.0 [2.0, 4.0]"
+    assert bench.spread([2.0], ".0f") == "2 [2, 2]"
+
+
+def test_ratios_are_taken_within_a_repetition():
+    assert bench.ratios([2.0, 30.0], [1.0, 10.0]) == [2.0, 3.0]
+
+
+def test_table_is_aligned_markdown():
+    lines = bench.table(["row", "ratio"], [["a long name", "1"], ["b", "1.25"]]).splitlines()
+    assert lines[0] == "| row         | ratio |"
+    assert lines[1] == "| ----------- | ----- |"
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_rows_run_in_turn_and_the_first_repetition_does_not_count():
+    calls = []
+    rows = {name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}
+    found = bench.measure(rows, bench.Common(repetitions=2))
+    assert "".join(calls) == "abbaab"
+    assert found == {"a": [4, 5], "b": [3, 6]}
+
+
+def test_a_header_does_not_tell_where_things_are():
+    spec = bench.Job(source="cub:/somewhere", torch_python="/elsewhere/python")
+    assert "/" not in bench.options(spec)
+    assert "source=cub" in bench.options(spec)
+
+
+def test_torch_computes_the_same_two_training_steps(tmp_path):
+    """Losses and weights after two steps of a second member against one online teacher."""
+    torch = pytest.importorskip("torch")
+    import torch_kt
+    from safetensors.torch import load_file
+
+    run = Run(
+        tiny(
+            members=2,
+            batch_size=4,
+            data=Data(resize=64, crop=64, pad=0, flip=False, classes=4, images_per_class=8),
+            network=Network(name="resnet18", head_width=16, dtype="float32"),
+            transfer=Transfer(maps="online"),
+            optimizer=Optimizer(learning_rate=0.001, head_learning_rate=0.01),
+        )
+    )
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=(4, 64, 64, 3), dtype=np.uint8)
+    batch = {"image": images, "label": np.arange(4, dtype=np.int32)}
+    batch |= {name: np.arange(4, dtype=np.int32) for name in ("row", "id")}
+
+    def of_torch(variables):
+        export_torch(tmp_path / "w.safetensors", variables)
+        return load_file(tmp_path / "w.safetensors")
+
+    teacher, student = run.variables(1), run.variables(2)
+    spec = {
+        "network": "resnet18", "classes": 4, "head_width": 16, "crop": 64, "pad": 0,
+        "flip": False, "normalize": "half", "dtype": "float32", "alpha": 0.5, "momentum": 0.9,
+        "weight_decay": 5e-4, "learning_rate": 0.001, "head_learning_rate": 0.01,
+    }  # fmt: skip
+    other = torch_kt.Trainer(spec, [])
+    other.network.load_state_dict(of_torch(teacher), strict=False)
+    trainer = torch_kt.Trainer(spec, [other.frozen()])
+    missing = trainer.network.load_state_dict(of_torch(student), strict=False)
+    assert not missing.unexpected_keys
+    assert all(name.endswith("num_batches_tracked") for name in missing.missing_keys)
+
+    state, on_device = run.state(2, [teacher]), shard_batch(run.mesh, batch)
+    for _ in range(2):
+        state, metrics = run.train_step(state, on_device, None)
+        expected = trainer.step(
+            torch.from_numpy(images).to(trainer.device), torch.arange(4, device=trainer.device)
+        )
+        assert metrics["orthogonal"] > 0
+        np.testing.assert_allclose(metrics["loss"], expected.item(), rtol=1e-4)
+    theirs = trainer.network.state_dict()
+    for name, ours in of_torch(state.variables).items():
+        np.testing.assert_allclose(ours, theirs[name].cpu(), rtol=1e-3, atol=1e-4, err_msg=name)
