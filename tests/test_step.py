@@ -31,13 +31,13 @@ def run_of(objective, network, transfer, maps="online"):
     )
 
 
-def two_steps(run, number, frozen):
+def train(run, number, frozen, steps=2):
     """(state before, state after, metrics of each step)."""
     before = run.state(number, frozen)
     kept = jax.tree.map(np.array, before)
     batches = run.train_batches(number, 0, None)
     state, metrics = before, []
-    for _ in range(2):
+    for _ in range(steps):
         state, logged = run.train_step(state, devices.shard_batch(run.mesh, next(batches)), None)
         metrics.append(jax.device_get(logged))
     return kept, jax.device_get(state), metrics
@@ -50,7 +50,7 @@ def test_every_objective_with_every_transfer_and_network(objective, transfer, ne
     run = run_of(objective, network, transfer)
     first = run.variables(1)
     for number, frozen in ((1, []), (2, [first])):
-        before, after, metrics = two_steps(run, number, frozen)
+        before, after, metrics = train(run, number, frozen)
         assert after.step == 2
         assert all(np.isfinite(v) for step in metrics for v in step.values())
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params, after.params)
@@ -69,25 +69,25 @@ def test_every_objective_with_every_transfer_and_network(objective, transfer, ne
 
 def test_the_step_is_a_pure_function_of_state_and_batch():
     run = run_of("ce", "resnet_micro", "orthogonal")
-    one, other = (two_steps(run, 2, [run.variables(1)]) for _ in range(2))
+    one, other = (train(run, 2, [run.variables(1)]) for _ in range(2))
     for a, b in zip(one, other, strict=True):
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
 def test_jit_equals_eager():
     run = run_of("ce", "resnet_micro", "orthogonal")
-    _, jitted, _ = two_steps(run, 2, [run.variables(1)])
+    _, jitted, _ = train(run, 2, [run.variables(1)], steps=1)
     with jax.disable_jit():
-        _, eager, _ = two_steps(run, 2, [run.variables(1)])
+        _, eager, _ = train(run, 2, [run.variables(1)], steps=1)
     for a, b in zip(jax.tree.leaves(jitted), jax.tree.leaves(eager), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_alpha_zero_trains_as_no_transfer():
     teacher = run_of("ce", "resnet_micro", "none").variables(1)
-    _, plain, _ = two_steps(run_of("ce", "resnet_micro", "none"), 2, [teacher])
+    _, plain, _ = train(run_of("ce", "resnet_micro", "none"), 2, [teacher])
     without = Run(tiny(network=NETWORKS["resnet_micro"], transfer=Transfer(alpha=0, maps="online")))
-    _, zero, _ = two_steps(without, 2, [teacher])
+    _, zero, _ = train(without, 2, [teacher])
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(zero.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -113,9 +113,9 @@ def test_evaluation_counts_are_the_same_at_every_batch_size():
     assert scores[0]["test_images"] == 100
 
 
-def test_every_placement_evaluates_alike():
+def test_images_on_the_device_train_and_evaluate_alike():
     scores = []
-    for placement in ("stream", "host", "device"):
+    for placement in ("stream", "device"):
         data = dataclasses.replace(tiny().data, placement=placement)
         run = Run(tiny(network=NETWORKS["resnet_micro"], data=data))
         scores.append(run.evaluate(run.variables(1)))
@@ -123,4 +123,4 @@ def test_every_placement_evaluates_alike():
         batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0, None)))
         state, metrics = run.train_step(run.state(1, []), batch, store)
         scores[-1]["loss"] = float(metrics["loss"])
-    assert scores[0] == scores[1] == scores[2]
+    assert scores[0] == scores[1]
