@@ -22,7 +22,6 @@ from fgvc_jax.engine.loop import ahead
 from fgvc_jax.engine.maps import AttentionMaps
 from fgvc_jax.engine.optimizer import optimizer, schedule
 from fgvc_jax.engine.state import State, backbone_only, stack_teachers
-from fgvc_jax.errors import UserError
 from fgvc_jax.networks import heads, weights
 from fgvc_jax.objectives.base import Objective
 from fgvc_jax.objectives.ce import ce
@@ -58,13 +57,8 @@ class Run:
         self.mesh = devices.create()
         devices.check_batch(self.mesh, experiment.batch_size, "--batch-size")
         devices.check_batch(self.mesh, experiment.evaluation_batch_size, "--evaluation-batch-size")
-        self.steps_per_epoch = len(self.splits.train) // experiment.batch_size
+        self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, experiment.batch_size)
         self.total_steps = self.steps_per_epoch * experiment.epochs
-        if not self.steps_per_epoch:
-            raise UserError(
-                f"{len(self.splits.train)} training images do not fill one batch of "
-                f"{experiment.batch_size}: lower --batch-size"
-            )
         self.objective = self._objective()
         self.network = self._network()
 
@@ -126,6 +120,13 @@ class Run:
         """Shapes and dtypes of one member's variables."""
         return jax.eval_shape(self._initialize, jax.random.key(0))
 
+    @cached_property
+    def _abstract_answer(self) -> tuple[dict, dict]:
+        """Shapes and dtypes of (taps, outputs) of one image."""
+        return jax.eval_shape(
+            lambda v: self.network.apply(v, self._one_image, False), self.abstract_variables
+        )
+
     def variables(self, member: int) -> Any:
         """Initial variables of a member: pretrained where there are weights, its own elsewhere."""
         key = jax.random.fold_in(jax.random.key(self.experiment.seed), member)
@@ -151,9 +152,7 @@ class Run:
         online = transfer.name == "orthogonal" and transfer.maps == "online"
         room = self.experiment.members - 1 if online else 0
         teachers = stack_teachers(frozen if room else [], room, variables)
-        _, outputs = jax.eval_shape(
-            lambda v: self.network.apply(v, self._one_image, False), variables
-        )
+        _, outputs = self._abstract_answer
         memory = self.objective.init_memory(variables, outputs)
         state = State(
             step=np.int32(0),
@@ -212,9 +211,7 @@ class Run:
         transfer = self.experiment.transfer
         if transfer.name == "none" or transfer.maps == "online":
             return None
-        taps, _ = jax.eval_shape(
-            lambda v: self.network.apply(v, self._one_image, False), self.abstract_variables
-        )
+        taps, _ = self._abstract_answer
         maps = AttentionMaps(
             folder,
             views=self.views,

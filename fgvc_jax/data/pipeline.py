@@ -37,6 +37,16 @@ def decoded(source: Source, size: int) -> np.ndarray:
     return images
 
 
+def steps_per_epoch(source: Source, batch_size: int) -> int:
+    """Full batches in an epoch. Raises a UserError when there are fewer images than one batch."""
+    if len(source) < batch_size:
+        raise UserError(
+            f"{len(source)} training images do not fill one batch of {batch_size}: "
+            "lower --batch-size"
+        )
+    return len(source) // batch_size
+
+
 def train_batches(
     source: Source,
     fetch: Fetch | None,
@@ -72,11 +82,7 @@ def train_batches(
     Raises:
         UserError: when there are fewer images than one batch.
     """
-    if len(source) < batch_size:
-        raise UserError(
-            f"{len(source)} training images do not fill one batch of {batch_size}: "
-            "lower --batch-size"
-        )
+    steps_per_epoch(source, batch_size)
     grain_seed = int(np.random.SeedSequence([seed, member]).generate_state(1)[0])
     order = grain.MapDataset.range(len(source)).seed(grain_seed).shuffle()
     order = order.batch(batch_size, drop_remainder=True).repeat()
