@@ -235,10 +235,9 @@ def measure(_experiment: Experiment, results: dict[str, Any]) -> dict[str, float
     values = {"ensemble": results["ensemble"][-1], "single": statistics.fmean(finals)}
     for kind, accuracies in (("ensemble", results["ensemble"]), ("single", finals)):
         values |= {f"{kind}_{n}": value for n, value in enumerate(accuracies, start=1)}
-    overlap = results["attention_overlap"]
-    pairs = [x for i, row in enumerate(overlap) for j, x in enumerate(row) if i != j]
-    if pairs:
-        values["overlap"] = statistics.fmean(pairs)
+    overlap = train.mean_overlap(results)
+    if overlap is not None:
+        values["overlap"] = overlap
     values["head_logits"] = values["single"]  # what a network with one head predicts with
     prefix = "test_accuracy_"
     for name in results["members"][0]:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -188,11 +189,17 @@ def table(results: dict[str, Any]) -> str:
     for number, (member, fused) in enumerate(judged, start=1):
         singles = "".join(f"{percent(member.get(column)):>14}" for column in columns)
         rows.append(f"{number:>8}{singles}{percent(fused):>20}")
-    overlap = results["attention_overlap"]
-    pairs = [overlap[i][j] for i in range(len(overlap)) for j in range(len(overlap)) if i != j]
-    if pairs:
-        rows.append(f"mean attention overlap between members: {sum(pairs) / len(pairs):.3f}")
+    overlap = mean_overlap(results)
+    if overlap is not None:
+        rows.append(f"mean attention overlap between members: {overlap:.3f}")
     return "\n".join(rows)
+
+
+def mean_overlap(results: dict[str, Any]) -> float | None:
+    """Mean attention overlap of two different members, None where there is only one."""
+    matrix = results["attention_overlap"]
+    pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]
+    return statistics.fmean(pairs) if pairs else None
 
 
 def tell(line: str) -> None:
