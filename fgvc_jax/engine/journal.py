@@ -26,8 +26,10 @@ class Journal:
         self._write = write
         self._images = images_per_step
         self._window: list[dict[str, jax.Array]] = []
-        self._full: tuple[dict[str, int], list[dict[str, jax.Array]], float] | None = None
-        self._clock = time.perf_counter()
+        self._full: tuple[dict[str, int], list[dict[str, jax.Array]], int] | None = None
+        self._clock = time.perf_counter()  # when the training of the oldest window began
+        self._untimed = 0  # steps of the open window that were over when the clock began
+        self._done: float | None = None  # when the full window was first seen to be computed
         self._bar = tqdm(
             total=total, initial=start, desc=title, unit="step", disable=None if write else True,
             dynamic_ncols=True, leave=False,
@@ -48,10 +50,11 @@ class Journal:
         """Remember one step's metrics without waiting for them."""
         self._window.append(metrics)
         self._bar.update(1)
+        self._look()
 
     def restart_clock(self) -> None:
         """Do not count what came before (compilation, an evaluation) as training time."""
-        self._clock = time.perf_counter()
+        self._clock, self._untimed = time.perf_counter(), len(self._window)
 
     def flush(self, position: dict[str, int], *, now: bool) -> None:
         """Close the window at `position` and write the one before it, or this one too if `now`.
@@ -59,20 +62,26 @@ class Journal:
         Raises:
             UserError: when a loss or gradient of the written steps is not finite.
         """
-        if now:
-            jax.block_until_ready(self._window)
-        seconds = time.perf_counter() - self._clock
-        self.restart_clock()
         self._write_window()
-        self._full, self._window = (position, self._window, seconds), []
+        if self._window:
+            self._full = position, self._window, len(self._window) - self._untimed
+        self._window, self._untimed = [], 0
+        self._look()
         if now:
             self._write_window()
 
+    def _look(self) -> None:
+        """Note the time once the full window is computed: steps are dispatched long before."""
+        if self._full and self._done is None and self._full[1][-1]["loss"].is_ready():
+            self._done = time.perf_counter()
+
     def _write_window(self) -> None:
-        if self._full is None or not self._full[1]:
+        if self._full is None:
             return
-        (position, window, seconds), self._full = self._full, None
+        (position, window, timed), self._full = self._full, None
         window = jax.device_get(window)
+        done, self._done = self._done or time.perf_counter(), None
+        seconds, self._clock = done - self._clock, done
         mean = {k: sum(float(m[k]) for m in window) / len(window) for k in window[0]}
         for offset, values in enumerate(window, start=position["step"] - len(window) + 1):
             bad = [k for k, v in values.items() if not math.isfinite(v)]
@@ -82,11 +91,13 @@ class Journal:
                     "lower --optimizer.learning-rate or set --optimizer.clip-norm, "
                     "in a new --workdir"
                 )
-        rate = self._images * len(window) / seconds
-        self.write({**position, **mean, "images_per_second": rate, "seconds": seconds})
-        self._bar.set_postfix_str(
-            f"loss {mean['loss']:.3f}, accuracy {mean['accuracy']:.1%}, {rate:.0f} images/s"
-        )
+        summary = f"loss {mean['loss']:.3f}, accuracy {mean['accuracy']:.1%}"
+        if timed:
+            rate = self._images * timed / seconds
+            mean |= {"images_per_second": rate, "seconds": seconds}
+            summary += f", {rate:.0f} images/s"
+        self.write({**position, **mean})
+        self._bar.set_postfix_str(summary)
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one JSON object, and its scalars to TensorBoard."""
