@@ -1,9 +1,31 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from fgvc_jax import command
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux")
+@pytest.mark.parametrize(
+    "given, used", [({}, "glibc.malloc.hugetlb=1"), ({"GLIBC_TUNABLES": "x"}, "x")]
+)
+def test_a_command_begins_again_with_huge_pages_unless_tunables_are_set(tmp_path, given, used):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os\nfrom fgvc_jax.command import run\n"
+        "print('started', flush=True)\n"
+        "run(lambda words: print(os.environ['GLIBC_TUNABLES'], *words))\n"
+    )
+    inherited = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, str(program), "a b", "--c"],
+        env=inherited | given, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    starts = ["started"] if given else ["started", "started"]
+    assert done.stdout.splitlines() == [*starts, f"{used} a b --c"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
