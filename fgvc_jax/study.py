@@ -11,9 +11,10 @@ import gc
 import math
 import re
 import runpy
+import shutil
 import signal
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,8 +167,9 @@ def _put(group: Any, path: str, value: Any, name: str) -> Any:
 def train_missing(runs: Mapping[Key, Experiment], *, minutes: float) -> dict[Key, str]:
     """Train every run that is not finished, one after the other, until the time is up.
 
-    A run that fails on its way (a loss that is not finite) does not keep the others from being
-    trained; a mistake that shows before it starts is raised.
+    The first member of an ensemble learns nothing from others: runs that differ only in transfer or
+    in the number of members share it. A run that fails on its way (a loss that is not finite) does
+    not keep the others from being trained; a mistake that shows before it starts is raised.
 
     Returns:
         What the failed runs say.
@@ -180,6 +182,7 @@ def train_missing(runs: Mapping[Key, Experiment], *, minutes: float) -> dict[Key
         for number, ((row, seed), experiment) in enumerate(missing.items(), start=1):
             train.tell(f"\n[{number}/{len(missing)}] {row}, seed {seed}")
             workdir = Workdir(experiment.workdir)
+            _share_first_member(experiment, runs.values())
             try:
                 train.train(experiment, workdir)
             except UserError as error:
@@ -188,6 +191,30 @@ def train_missing(runs: Mapping[Key, Experiment], *, minutes: float) -> dict[Key
                 failures[row, seed] = str(error)
             gc.collect()  # a run's arrays go before the next one's come
     return failures
+
+
+def _share_first_member(experiment: Experiment, others: Iterable[Experiment]) -> None:
+    """Copy the first member from another run that trained the same one, unless it is there."""
+    workdir = Workdir(experiment.workdir)
+    copy = workdir.member(1)
+    alike = (e for e in others if _first_member(e) == _first_member(experiment))
+    trained = (w for e in alike if (w := Workdir(e.workdir)).final(1).exists())
+    source = None if copy.exists() else next(trained, None)
+    if source is None:
+        return
+    workdir.claim(experiment)
+    partial = copy.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a copy that was killed
+    shutil.copytree(source.member(1), partial, ignore=shutil.ignore_patterns("checkpoints"))
+    partial.replace(copy)
+    train.tell(f"member 1 is that of {source.path}")
+
+
+def _first_member(experiment: Experiment) -> Experiment:
+    """The experiment without all that its first member does not depend on."""
+    plain = Experiment()
+    free = "workdir", "members", "members_per_pass", "fusion", "transfer"
+    return replace(experiment, **{name: getattr(plain, name) for name in free})
 
 
 def _results(experiment: Experiment) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from fgvc_jax import config, study, train
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import Interrupted, UserError
 from fgvc_jax.study import Options, Study
-from fgvc_jax.workdir import write_json
+from fgvc_jax.workdir import Workdir, write_json
 
 STUDIES = sorted((ROOT / "scripts/studies").glob("*.py"))
 ROWS = {"none": {"transfer.name": "none"}, "orthogonal": {}}
@@ -212,6 +212,48 @@ def test_what_is_finished_is_not_trained_again(tmp_path, trainer, capsys):
     assert "all 4 runs are finished" in out
     assert (tmp_path / "s/study.md").read_text() in out
     assert "- orthogonal: the base itself" in out
+
+
+def test_runs_that_differ_in_transfer_share_the_first_member(tmp_path):
+    """It is the same network, trained once; another seed has another."""
+    base = tiny()
+    rows = {**ROWS, "another_rate": {"optimizer.learning_rate": 0.01}}
+    runs = study.experiments(Study(base, rows), folder=tmp_path, seeds=2)
+    first = Workdir(runs["none", 0].workdir)
+    first.claim(runs["none", 0])
+    (first.final(1) / "params").mkdir(parents=True)
+    (first.member(1) / "checkpoints").mkdir()
+    (first.member(1) / "metrics.jsonl").write_text("lines")
+    for run in runs.values():
+        study._share_first_member(run, runs.values())
+    has = [key for key, run in runs.items() if Workdir(run.workdir).member(1).exists()]
+    assert has == [("none", 0), ("orthogonal", 0)]
+    copied = Workdir(runs["orthogonal", 0].workdir)
+    assert copied.experiment() == runs["orthogonal", 0]
+    assert (copied.member(1) / "metrics.jsonl").read_text() == "lines"
+    assert {path.name for path in copied.member(1).iterdir()} == {"final", "metrics.jsonl"}
+
+    (copied.member(1) / "metrics.jsonl").write_text("its own")
+    study._share_first_member(runs["orthogonal", 0], runs.values())
+    assert (copied.member(1) / "metrics.jsonl").read_text() == "its own"
+
+
+def test_a_shared_first_member_is_continued_from(tmp_path):
+    """Nothing is left to train of it, and the ensembles start with the same accuracy."""
+    base = tiny(epochs=1)
+    options = Options(base=base, workdir=str(tmp_path), seeds=1, metrics=("ensemble", "single_1"))
+    study.carry_out(Study(base, ROWS), options, measure=study.measure)
+    runs = json.loads((tmp_path / "study.json").read_text())["runs"]
+    assert runs[0]["single_1"] == runs[1]["single_1"]
+    first, second = (
+        {
+            path.name: path.read_bytes()
+            for path in (tmp_path / row).rglob("01/final/**/*")
+            if path.is_file()
+        }
+        for row in ROWS
+    )
+    assert first == second
 
 
 def test_without_time_it_reports_and_trains_nothing(tmp_path, trainer, capsys):
