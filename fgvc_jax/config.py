@@ -86,6 +86,8 @@ class HSD:
     """Self-information entropy loss: minus the entropy, or how far it is below the teacher's."""
     sie_weight: float = 0.1
     """Weight of the self-information entropy loss; 0 is the ablation."""
+    ramp: float = 0.0
+    """Fraction of the training over which both weights grow linearly to their full size."""
     fusion: bool = True
     """Classify the concatenated stages as well (GDF); without it the main head predicts alone."""
     fusion_width: int = 512
@@ -295,7 +297,7 @@ _AT_LEAST = {
     "optimizer.step_epochs": 1, "optimizer.step_factor": 0, "optimizer.clip_norm": 0,
     "hsd.kd_weight": 0, "hsd.sie_weight": 0, "hsd.fusion_width": 1,
     "csdnet.view_weight": 0, "csdnet.contrast_weight": 0, "csdnet.distill_weight": 0,
-    "csdnet.queue": 0, "csdnet.ramp": 0, "csdnet.ema_momentum": 0, "csdnet.margin": -1,
+    "hsd.ramp": 0, "csdnet.queue": 0, "csdnet.ramp": 0, "csdnet.ema_momentum": 0, "csdnet.margin": -1,
     "csdnet.rotation": 0, "csdnet.jitter": 0, "csdnet.shuffle": 1,
 }  # fmt: skip
 _BELOW = {

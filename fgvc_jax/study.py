@@ -27,6 +27,7 @@ from fgvc_jax.workdir import Workdir, write_json
 
 Key = tuple[str, int]  # (row, seed)
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
+Page = Callable[..., str]  # see `report`
 
 CONFIDENCE = 0.95
 NO_PERCENTAGES = ("overlap",)
@@ -52,7 +53,7 @@ class Study:
 class Options:
     """Train the runs of a study that are missing and compare its rows.
 
-    FILE has get_study(), see scripts/studies/. The same command continues after an interruption.
+    A study FILE has get_study(), see scripts/studies/. The same command continues after an interruption.
     """
 
     base: Experiment
@@ -66,6 +67,8 @@ class Options:
     """Save and stop after so many minutes; 0 trains nothing and reports what is finished."""
     metrics: tuple[str, ...] = ()
     """ensemble, single, ensemble_N, single_N, ...: what to compare; empty: as the study says."""
+    rows: tuple[str, ...] = ()
+    """Only these rows, the first of which the others are compared with; empty: all of the study."""
 
 
 def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
@@ -90,7 +93,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
     options = read(rest, _checked(get_study(), file).base)
     if options.config:
         options = read(rest, config.load_config(options.config))
-    study = _checked(get_study(options.base), file)
+    study = _chosen(_checked(get_study(options.base), file), options.rows)
     if options.seeds < 0 or not options.minutes >= 0:
         raise UserError("--seeds and --minutes must not be negative")
     return study, replace(
@@ -117,6 +120,14 @@ def _checked(study: Any, path: str) -> Study:
     if not isinstance(study, Study):
         raise UserError(f"get_study() of {path!r} returned no fgvc_jax.study.Study")
     return study
+
+
+def _chosen(study: Study, names: Sequence[str]) -> Study:
+    """The study with the named rows only; all for no names."""
+    for name in names:
+        if name not in study.rows:
+            raise UserError(f"row {name!r} is not among {', '.join(study.rows)}")
+    return replace(study, rows={name: study.rows[name] for name in names or study.rows})
 
 
 # -- the runs ------------------------------------------------------------------------------------
@@ -405,13 +416,16 @@ def left(runs: Mapping[Key, Experiment], values: Mapping[Key, Any]) -> str:
     return f"left: {len(runs) - len(values)} of {len(runs)} runs ({which})"
 
 
-def carry_out(study: Study, options: Options, *, measure: Measure) -> None:
+def carry_out(
+    study: Study, options: Options, *, measure: Measure = measure, page: Page = report
+) -> None:
     """Train what is missing; save study.json and study.md of what is finished; print the table.
 
     Args:
         study: from `parse`.
         options: from `parse`.
         measure: (experiment, results) of a finished run -> its metrics.
+        page: what study.md says, see `report`.
 
     Raises:
         UserError: at the end, when runs failed.
@@ -427,7 +441,7 @@ def carry_out(study: Study, options: Options, *, measure: Measure) -> None:
     values = {key: measure(runs[key], results) for key, results in finished.items()}
     summary = summarize(values, list(study.rows))
     name = folder.name
-    page = report(study, summary, name=name, metrics=options.metrics)
+    text = page(study, summary, name=name, metrics=options.metrics)
     outcome = {
         "study": name,
         "base": config.to_dict(study.base),
@@ -436,8 +450,8 @@ def carry_out(study: Study, options: Options, *, measure: Measure) -> None:
         "summary": summary,
     }
     write_json(folder / "study.json", outcome)
-    (folder / "study.md").write_text(page)
-    print(f"\n{page}\n{left(runs, values)}\nsaved: {folder / 'study.md'}, {folder / 'study.json'}")
+    (folder / "study.md").write_text(text)
+    print(f"\n{text}\n{left(runs, values)}\nsaved: {folder / 'study.md'}, {folder / 'study.json'}")
     if failures:
         (row, seed), reason = next(iter(failures.items()))
         raise UserError(f"{len(failures)} runs failed; {row}, seed {seed}: {reason}")

@@ -1,6 +1,6 @@
 """Compares variants of an experiment over several seeds.
 
-    python scripts/study.py scripts/studies/kt_members.py --minutes 60
+    python scripts/study.py scripts/studies/kt.py --minutes 60
     python scripts/study.py scripts/studies/hsd.py --config configs/kt_quick_resnet50_v1.py \
         --base.data.source cub:PATH --base.network.weights FILE --workdir runs/studies/hsd_birds
 
@@ -14,7 +14,7 @@ from fgvc_jax import command, study
 
 def main(arguments: list[str]) -> None:
     chosen, options = study.parse(arguments, "python scripts/study.py")
-    study.carry_out(chosen, options, measure=study.measure)
+    study.carry_out(chosen, options)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from fgvc_jax.objectives.hsd import (
 
 CLASSES = 5
 LABELS = np.array([1, 0, 4, 1])
+PROGRESS = 0.25
 DEFAULTS = {
     "classes": CLASSES,
     "label_smoothing": 0.0,
@@ -30,6 +31,7 @@ DEFAULTS = {
     "kd_weight": 1.0,
     "sie": "entropy",
     "sie_weight": 0.1,
+    "ramp": 0.0,
     "fusion": True,
     "fusion_width": 8,
     "detach": True,
@@ -52,7 +54,7 @@ def outputs_of(*heads):
 
 
 def batch_of(images):
-    return Batch(images, jnp.asarray(LABELS), None, jnp.float32(0))
+    return Batch(images, jnp.asarray(LABELS), None, jnp.float32(PROGRESS))
 
 
 def step_of(objective, outputs):
@@ -120,7 +122,9 @@ def np_metrics(options):
 
 
 def np_loss(options):
-    weights = {"cross": 1.0, "kd": options["kd_weight"], "sie": options["sie_weight"]}
+    share = min(PROGRESS / options["ramp"], 1.0) if options["ramp"] else 1.0
+    weights = {"cross": 1.0, "kd": share * options["kd_weight"]}
+    weights["sie"] = share * options["sie_weight"]
     terms = ((name.split("_")[0], value) for name, value in np_metrics(options).items())
     return sum(weights.get(kind, 0.0) * value for kind, value in terms)
 
@@ -230,6 +234,8 @@ VARIANTS = {
     "deepest": {"teacher": "deepest", "temperature": 2.0},
     "mean hinge": {"teacher": "mean_deeper", "sie": "hinge", "stages": (2, 3, 4, 5)},
     "hinge": {"sie": "hinge", "kd_weight": 0.5, "sie_weight": 2.0},
+    "half way up the ramp": {"ramp": 0.5, "hard_labels": True},
+    "past the ramp": {"ramp": 0.1},
     "no fusion": {"fusion": False},
     "baseline": {"fusion": False, "kd_weight": 0.0, "sie_weight": 0.0},
     "two stages": {"stages": (2, 5)},

@@ -81,3 +81,8 @@ def distillation(student: jax.Array, teacher: jax.Array, *, temperature: float) 
     target = jax.lax.stop_gradient(softened(teacher))
     divergence = optax.losses.kl_divergence_with_log_targets(softened(student), target)
     return temperature**2 * divergence.mean()
+
+
+def ramped(progress: jax.Array, ramp: float) -> jax.Array:
+    """A term's share of its weight: from 0 to 1 over the first `ramp` of the training, then 1."""
+    return jnp.clip(progress / ramp, 0.0, 1.0) if ramp else jnp.float32(1.0)

@@ -34,6 +34,7 @@ from fgvc_jax.objectives.base import (
     Step,
     cross_entropy,
     distillation,
+    ramped,
 )
 
 DEFAULT_QUEUE = 512
@@ -467,8 +468,3 @@ def mutual_distillation(
     return to_augmented * distillation(
         augmented_logits, logits, temperature=temperature
     ) + to_raw * distillation(logits, augmented_logits, temperature=temperature)
-
-
-def ramped(progress: jax.Array, ramp: float) -> jax.Array:
-    """The weight of L_ssdt: from 0 to 1 over the first `ramp` of the training, then 1."""
-    return jnp.clip(progress / ramp, 0.0, 1.0) if ramp else jnp.float32(1.0)

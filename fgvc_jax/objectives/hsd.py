@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from fgvc_jax.errors import UserError
 from fgvc_jax.metrics import accuracy
 from fgvc_jax.networks.heads import FusionHead, StageHead
-from fgvc_jax.objectives.base import Objective, Step, cross_entropy, distillation
+from fgvc_jax.objectives.base import Objective, Step, cross_entropy, distillation, ramped
 
 
 def mixture(logits: Sequence[jax.Array], *, temperature: float) -> jax.Array:
@@ -106,6 +106,7 @@ def hsd(
     kd_weight: float,
     sie: str,
     sie_weight: float,
+    ramp: float,
     fusion: bool,
     fusion_width: int,
     detach: bool,
@@ -129,6 +130,8 @@ def hsd(
         kd_weight: weight of the sum of the distillation terms.
         sie: see `self_information_entropy`.
         sie_weight: weight of the sum of the SIE terms.
+        ramp: fraction of the training over which both weights grow linearly to their full size. A
+            network that starts from nothing has at first nothing to teach.
         fusion: classify the concatenated stages too and predict the mean probability of that head
             and the main one; else the main head predicts alone.
         fusion_width: of the fusion head's middle layer.
@@ -167,11 +170,8 @@ def hsd(
             target = choose_teacher(deeper, rule=teacher, temperature=1.0)
             sie_terms[name] = self_information_entropy(student, target, form=sie)
 
-        value = (
-            sum(supervision.values())
-            + kd_weight * sum(kd_terms.values())
-            + sie_weight * sum(sie_terms.values())
-        )
+        soft = kd_weight * sum(kd_terms.values()) + sie_weight * sum(sie_terms.values())
+        value = sum(supervision.values()) + ramped(batch.progress, ramp) * soft
         measured = {
             "cross_entropy": supervision,
             "kd": kd_terms,
