@@ -295,9 +295,9 @@ _AT_LEAST = {
     "optimizer.learning_rate": 0, "optimizer.head_learning_rate": 0,
     "optimizer.momentum": 0, "optimizer.weight_decay": 0, "optimizer.warmup_steps": 0,
     "optimizer.step_epochs": 1, "optimizer.step_factor": 0, "optimizer.clip_norm": 0,
-    "hsd.kd_weight": 0, "hsd.sie_weight": 0, "hsd.fusion_width": 1,
+    "hsd.kd_weight": 0, "hsd.sie_weight": 0, "hsd.ramp": 0, "hsd.fusion_width": 1,
     "csdnet.view_weight": 0, "csdnet.contrast_weight": 0, "csdnet.distill_weight": 0,
-    "hsd.ramp": 0, "csdnet.queue": 0, "csdnet.ramp": 0, "csdnet.ema_momentum": 0, "csdnet.margin": -1,
+    "csdnet.queue": 0, "csdnet.ramp": 0, "csdnet.ema_momentum": 0, "csdnet.margin": -1,
     "csdnet.rotation": 0, "csdnet.jitter": 0, "csdnet.shuffle": 1,
 }  # fmt: skip
 _BELOW = {

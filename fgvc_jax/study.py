@@ -53,7 +53,8 @@ class Study:
 class Options:
     """Train the runs of a study that are missing and compare its rows.
 
-    A study FILE has get_study(), see scripts/studies/. The same command continues after an interruption.
+    A study FILE has get_study(), see scripts/studies/. The same command continues after an
+    interruption.
     """
 
     base: Experiment

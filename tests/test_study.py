@@ -118,6 +118,8 @@ def test_the_base_can_be_replaced_and_overridden(file):
     assert chosen.base == tiny("runs/tiny", epochs=7)
     assert chosen.rows["b"] == {"epochs": 14}
     assert (options.seeds, options.minutes) == (2, 1.5)
+    chosen, _ = study.parse([*words, "--rows", "b"], "study")
+    assert list(chosen.rows) == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,7 @@ def test_the_base_can_be_replaced_and_overridden(file):
         (["FILE", "--sed", "3"], "did you mean --seeds"),
         (["FILE", "--seeds", "-1"], "must not be negative"),
         (["FILE", "--minutes", "-1"], "must not be negative"),
+        (["FILE", "--rows", "a", "c"], "row 'c' is not among a, b"),
         (["FILE", "--base.epoch", "1"], "did you mean --base.epochs"),
         (["FILE", "--config", "nowhere.py"], "config file 'nowhere.py' does not exist"),
     ],
