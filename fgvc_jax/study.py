@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
 
     def read(words: Sequence[str], base: Experiment) -> Options:
         return config.command_line(
-            Options, [*words], program=f"{program} FILE", default=Options(base=base)
+            Options, [*words], program=program, default=Options(base=base)
         )
 
     if file in ("-h", "--help"):

@@ -57,7 +57,7 @@ METRICS = tuple(
 
 
 def main(arguments: list[str]) -> None:
-    chosen, options = study.parse(arguments, "python scripts/attention.py")
+    chosen, options = study.parse(arguments, "python scripts/attention.py FILE")
     if chosen.base.data.source != "sketchbirds":
         raise UserError("only sketchbirds knows the parts of its birds: take it as the data.source")
     metrics = (*options.metrics, *METRICS)

@@ -13,7 +13,7 @@ from fgvc_jax import command, study
 
 
 def main(arguments: list[str]) -> None:
-    chosen, options = study.parse(arguments, "python scripts/study.py")
+    chosen, options = study.parse(arguments, "python scripts/study.py FILE")
     study.carry_out(chosen, options)
 
 

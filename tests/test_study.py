@@ -157,7 +157,7 @@ def test_a_broken_study_file_is_named(tmp_path, text, words):
 
 def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
-        study.parse(["--help"], "python scripts/study.py")
+        study.parse(["--help"], "python scripts/study.py FILE")
     assert not stop.value.code
     text = capsys.readouterr().out
     assert "--minutes" in text and "--base.data.source" in text
