@@ -86,8 +86,8 @@ class HSD:
     """Self-information entropy loss: minus the entropy, or how far it is below the teacher's."""
     sie_weight: float = 0.1
     """Weight of the self-information entropy loss; 0 is the ablation."""
-    ramp: float = 0.0
-    """Fraction of the training over which both weights grow linearly to their full size."""
+    ramp: float = 1.0
+    """Fraction of the training over which both weights grow linearly to their full size; 0: none."""
     fusion: bool = True
     """Classify the concatenated stages as well (GDF); without it the main head predicts alone."""
     fusion_width: int = 512
