@@ -87,7 +87,7 @@ class HSD:
     sie_weight: float = 0.1
     """Weight of the self-information entropy loss; 0 is the ablation."""
     ramp: float = 1.0
-    """Fraction of the training over which both weights grow linearly to their full size; 0: none."""
+    """Fraction of the training over which both weights grow linearly to their full size."""
     fusion: bool = True
     """Classify the concatenated stages as well (GDF); without it the main head predicts alone."""
     fusion_width: int = 512
