@@ -170,9 +170,23 @@ def describe(run: Any) -> str:
     return (
         f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "
         f"{len(splits.test)} test images ({where[run.placement]}); {spec.members} x "
-        f"{spec.network.name} ({run.dtype}), {spec.objective}, transfer {spec.transfer.name}; "
-        f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+        f"{spec.network.name} ({run.dtype}{parameters(run)}), {spec.objective}, "
+        f"transfer {spec.transfer.name}; {jax.device_count()} x {jax.devices()[0].device_kind}"
     )
+
+
+def parameters(run: Any) -> str:
+    """The network's millions of parameters, and what each head of the objective adds in percent."""
+    import jax
+
+    def size(tree: Any) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    tree = run.abstract_variables["params"]
+    added = {name: size(tree["heads"][name]) for name in run.objective.heads}
+    plain = size(tree) - sum(added.values())
+    heads = "".join(f", {name} +{n / plain:.1%}" for name, n in added.items())
+    return f", {plain / 1e6:.1f} M parameters{heads}"
 
 
 def table(results: dict[str, Any]) -> str:

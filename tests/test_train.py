@@ -229,3 +229,16 @@ def test_validation_images_come_off_the_training_images():
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
     assert parts[0] | parts[1] == set(without.train.ids.tolist())
     assert differences(tiny(), tiny()) == []
+
+
+def test_what_the_heads_of_an_objective_add_is_told():
+    """ResNet-50 and its linear head for K classes have 23,508,032 + 2049 K parameters; a head on an
+    intermediate stage of C channels has 2 C of batch norm and (C + 1) K."""
+    network = Network(name="resnet50", head="linear")
+    experiment = tiny(objective="hsd", network=network)
+    classes = len(Run(experiment).splits.classes)
+    plain = 23_508_032 + 2049 * classes
+    stage3, stage4 = (100 * (2 * c + (c + 1) * classes) / plain for c in (512, 1024))
+    told = train.describe(Run(experiment))
+    assert f"23.5 M parameters, stage3 +{stage3:.1f}%, stage4 +{stage4:.1f}%, fusion +" in told
+    assert "M parameters), ce" in train.describe(Run(tiny(network=network)))
