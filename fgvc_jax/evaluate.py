@@ -63,6 +63,12 @@ def evaluate(experiment: config.Experiment, workdir: Workdir) -> dict:
 
     command.use_compilation_cache()
     run = Run(experiment)
+    known, found = trained_classes(workdir), len(run.splits.classes)
+    if known and known != found:
+        raise UserError(
+            f"{experiment.data.source!r} has {found} classes, and the members were trained with "
+            f"{known}: name a --source with the same classes"
+        )
     like = run.abstract_variables
     numbers = range(1, experiment.members + 1)
     members = [checkpoint.load_final(workdir.final(n), like, run.mesh) for n in numbers]
@@ -75,6 +81,11 @@ def evaluate(experiment: config.Experiment, workdir: Workdir) -> dict:
         "ensemble": verdict["ensemble"],
         "attention_overlap": verdict["attention_overlap"],
     }
+
+
+def trained_classes(workdir: Workdir) -> int:
+    """The number of classes that a finished run was trained with, 0 where it is not finished."""
+    return json.loads(workdir.results.read_text())["classes"] if workdir.results.exists() else 0
 
 
 if __name__ == "__main__":

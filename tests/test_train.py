@@ -124,6 +124,14 @@ def test_evaluate_agrees_with_training(finished, capsys):
     np.testing.assert_allclose(judged["attention_overlap"], results["attention_overlap"], rtol=1e-4)
 
 
+def test_evaluate_refuses_other_classes_than_the_members_have(finished):
+    workdir = Workdir(str(finished[0]))
+    saved = workdir.experiment()
+    fewer = dataclasses.replace(saved, data=dataclasses.replace(saved.data, classes=3))
+    with pytest.raises(UserError, match="has 3 classes, and the members were trained with 4"):
+        evaluate.evaluate(fewer, workdir)
+
+
 def test_evaluate_refuses_what_is_no_run(tmp_path):
     with pytest.raises(UserError, match="no config.json"):
         evaluate.main(["--workdir", str(tmp_path)])
