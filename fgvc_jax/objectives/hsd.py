@@ -11,9 +11,10 @@ every choice that the abstract leaves open is an argument of `hsd`:
     L = CE(logits) + ramp * (kd_weight * sum_k KD_k + sie_weight * sum_k SIE_k) + CE(fusion)
 
 with k over the intermediate stages. The ramp is what makes it work from random weights: there the
-deepest stage has at first nothing to teach, and distilling its noise costs the small network on
-drawn birds more than self-distillation gives it (69.7 and 78.5 % against 81.7 and 83.2 % of cross
-entropy with two seeds; with the ramp 85.8 % with the first of them).
+deepest stage has at first nothing to teach, and without a ramp the small network on drawn birds
+learns its noise and ends below cross entropy (69.7 and 78.5 % against 81.7 and 83.2 % with two
+seeds); with the ramp it ends above (the main head by 4.2 points, 95 % interval 0.1 to 8.2, five
+seeds).
 """
 
 from collections.abc import Sequence
