@@ -2,9 +2,10 @@
 
 Command:  python -m fgvc_jax.train --config configs/kt_quick_resnet50_v1.py \
               --data.source cub:CUB_200_2010 --network.weights resnet50_v1_in1k.safetensors
-Cost:     about 40 s an epoch and member on two cores.
+Cost:     about 25 s an epoch and member on two cores.
 Expected: single networks about 79 %, the two together a few points above (280 test images, so one
-          image is 0.36 points). The paper's recipe at a fraction of its resolution and epochs.
+          image is 0.36 points). The paper's recipe at a fraction of its resolution and epochs; with
+          so few steps `--network.head linear` does better (88.9 % alone at 224 px).
 """
 
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
