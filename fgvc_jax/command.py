@@ -14,8 +14,8 @@ from pathlib import Path
 from fgvc_jax.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
-_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 _FULL = "no space left on device", "disk quota exceeded", "file too large"
+_HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def run(main: Callable[[list[str]], None]) -> None:

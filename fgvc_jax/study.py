@@ -356,34 +356,56 @@ def shown(summary: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys([*metrics, *extra]) if name in summary]
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, labels: int = 1) -> str:
+    """A Markdown table that is aligned as text, too: the first `labels` columns to the left."""
+    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        aligned = [cell.ljust(w) for cell, w in zip(cells[:labels], widths[:labels], strict=True)]
+        aligned += [cell.rjust(w) for cell, w in zip(cells[labels:], widths[labels:], strict=True)]
+        return f"| {' | '.join(aligned)} |"
+
+    rule = [("-" * w) if k < labels else "-" * (w - 1) + ":" for k, w in enumerate(widths)]
+    return "\n".join(map(line, [header, rule, *rows]))
+
+
+def written(value: float | Sequence[float] | None, *, metric: str, sign: str = "") -> str:
+    """A value, or both ends of an interval, as tables show them; "-" for None.
+
+    Args:
+        value: of a metric, or of a difference.
+        metric: its name: overlaps stay as they are, all others are shown in percent.
+        sign: "+" shows the sign of positive values, too.
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, Sequence):
+        return " to ".join(written(end, metric=metric, sign=sign) for end in value)
+    scale, digits = (1, 3) if metric in NO_PERCENTAGES else (100, 2)
+    return f"{scale * value:{sign}.{digits}f}"
+
+
+def written_p(p: float | None) -> str:
+    """A p-value as tables show it."""
+    return "-" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def table(summary: Mapping[str, Any], metrics: Sequence[str], *, first: str) -> str:
     """The comparison as a Markdown table; accuracies in percent, their differences in points."""
     level = f"{CONFIDENCE:.0%}".replace("%", " %")
-    spread, compared_with = f"sd | {level} interval", f"minus {first} | {level} interval"
-    lines = [
-        f"| metric | row | n | mean | {spread} | {compared_with} | p |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    interval = f"{level} interval"
+    header = "metric", "row", "n", "mean", "sd", interval, f"minus {first}", interval, "p"
+    nothing = {"mean": None, "interval": None, "p": None}
+    rows = []
     for metric in metrics:
-        scale, digits = (1, 3) if metric in NO_PERCENTAGES else (100, 2)
-
-        def number(value: float | None, sign: str = "", scale=scale, digits=digits) -> str:
-            return "-" if value is None else f"{scale * value:{sign}.{digits}f}"
-
-        def interval(ends: Sequence[float] | None, sign: str = "", number=number) -> str:
-            return "-" if ends is None else " to ".join(number(end, sign) for end in ends)
-
         for row, cell in summary[metric].items():
-            mean = [number(cell["mean"]), number(cell["sd"]), interval(cell["interval"])]
-            difference = cell["difference"] or {"mean": None, "interval": None, "p": None}
-            p = difference["p"]
+            difference = cell["difference"] or nothing
+            own = [written(cell[key], metric=metric) for key in ("mean", "sd", "interval")]
             compared = [
-                number(difference["mean"], "+"),
-                interval(difference["interval"], "+"),
-                "-" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001",
+                written(difference[key], metric=metric, sign="+") for key in ("mean", "interval")
             ]
-            lines.append("| " + " | ".join([metric, row, str(cell["n"]), *mean, *compared]) + " |")
-    return "\n".join(lines)
+            rows.append([metric, row, str(cell["n"]), *own, *compared, written_p(difference["p"])])
+    return markdown_table(header, rows, labels=2)
 
 
 def report(study: Study, summary: Mapping[str, Any], *, name: str, metrics: Sequence[str]) -> str:

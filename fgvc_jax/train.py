@@ -170,7 +170,7 @@ def describe(run: Any) -> str:
     return (
         f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "
         f"{len(splits.test)} test images ({where[run.placement]}); {spec.members} x "
-        f"{spec.network.name} ({run.dtype}{parameters(run)}), {spec.objective}, "
+        f"{spec.network.name} ({run.dtype}, {parameters(run)}), {spec.objective}, "
         f"transfer {spec.transfer.name}; {jax.device_count()} x {jax.devices()[0].device_kind}"
     )
 
@@ -186,7 +186,7 @@ def parameters(run: Any) -> str:
     added = {name: size(tree["heads"][name]) for name in run.objective.heads}
     plain = size(tree) - sum(added.values())
     heads = "".join(f", {name} +{n / plain:.1%}" for name, n in added.items())
-    return f", {plain / 1e6:.1f} M parameters{heads}"
+    return f"{plain / 1e6:.1f} M parameters{heads}"
 
 
 def table(results: dict[str, Any]) -> str:

@@ -109,6 +109,8 @@ class Ensemble(Sliced):
 def main(arguments: list[str]) -> None:
     import tyro
 
+    from fgvc_jax.study import markdown_table
+
     tables = {"step": step, "job": job, "input": input_, "ensemble": ensemble}
     specs = {"step": Step, "job": Job, "input": Input, "ensemble": Ensemble}
     spec = tyro.extras.subcommand_cli_from_dict(
@@ -117,7 +119,7 @@ def main(arguments: list[str]) -> None:
     name = type(spec).__name__.lower()
     print(f"{name}: {options(spec)}\n{processor()}, {os.cpu_count()} cores")
     with processes(spec) as workers:
-        print("\n" + table(*tables[name](spec, workers)))
+        print("\n" + markdown_table(*tables[name](spec, workers)))
 
 
 def options(spec: Common) -> str:
@@ -285,18 +287,6 @@ def spread(values: Sequence[float], form: str = ".3f") -> str:
     several = values if len(values) > 1 else [*values, *values]
     low, middle, high = statistics.quantiles(several, n=4, method="inclusive")
     return f"{middle:{form}} [{low:{form}}, {high:{form}}]"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that is aligned as text."""
-    cells = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-
-    def line(row: Sequence[str]) -> str:
-        padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        return f"| {' | '.join(padded)} |"
-
-    return "\n".join([line(header), line(["-" * width for width in widths]), *map(line, rows)])
 
 
 # ------------------------------------------------------------------------------ what is measured

@@ -27,13 +27,15 @@ STUDY = HERE / "studies/kt.py"
 RECIPE = HERE.parent / "configs/kt_cub_resnet50.py"
 
 # arXiv 2012.11389, CUB-200-2011, ResNet-50, 448 px, top-1 %. Table 2 by N = 1 ... 6.
-ENSEMBLE = {
-    "independent": (87.2, 87.8, 88.2, 88.3, 88.6, 88.5),
-    "kt": (87.2, 88.5, 88.6, 88.8, 89.1, 89.1),
-}
-SINGLE = {
-    "independent": (87.2, 86.8, 87.1, 87.0, 86.6, 87.0),
-    "kt": (87.2, 86.1, 87.0, 86.5, 86.4, 86.6),
+PUBLISHED = {
+    "ensemble": {
+        "independent": (87.2, 87.8, 88.2, 88.3, 88.6, 88.5),
+        "kt": (87.2, 88.5, 88.6, 88.8, 89.1, 89.1),
+    },
+    "single": {
+        "independent": (87.2, 86.8, 87.1, 87.0, 86.6, 87.0),
+        "kt": (87.2, 86.1, 87.0, 86.5, 86.4, 86.6),
+    },
 }
 # Table 3: row of the study -> (alpha, ensemble of two).
 ALPHA = {
@@ -67,75 +69,48 @@ def page(chosen: Study, summary: Mapping[str, Any], *, name: str, metrics: Seque
             "Accuracies in percent, ours as mean [95 % interval over seeds]; differences are",
             "paired by seed. Where we deviate from the published recipe:",
             *(f"- {deviation}" for deviation in deviations),
-            f"\n## Table 2: ensembles of N\n\n{table_2(summary)}",
-            f"\n## Table 2: network N alone\n\n{singles(summary)}",
+            f"\n## Table 2: ensembles of N\n\n{table_2(summary, 'ensemble')}",
+            f"\n## Table 2: network N alone\n\n{table_2(summary, 'single')}",
             f"\n## Table 3: ensembles of two by alpha\n\n{table_3(summary)}\n",
             study.report(chosen, summary, name=name, metrics=metrics),
         ]
     )
 
 
-def table_2(summary: Mapping[str, Any]) -> str:
+def table_2(summary: Mapping[str, Any], kind: str) -> str:
+    """Independent and KT by N, the published numbers and ours: of "ensemble" or of "single"."""
     header = "N", "independent", "ours", "KT", "ours", "KT - independent", "ours", "p"
     rows = []
-    for n, (independent, kt) in enumerate(zip(*ENSEMBLE.values(), strict=True), start=1):
-        ours = summary.get(f"ensemble_{n}", {})
-        difference = ours.get("kt", {}).get("difference")
-        rows.append(
-            (
-                str(n), f"{independent:.1f}", cell(ours.get("independent")), f"{kt:.1f}",
-                cell(ours.get("kt")), f"{kt - independent:+.1f}", cell(difference, "+"),
-                p_value(difference),
-            )
-        )  # fmt: skip
-    return table(header, rows)
-
-
-def singles(summary: Mapping[str, Any]) -> str:
-    rows = []
-    for n, (independent, kt) in enumerate(zip(*SINGLE.values(), strict=True), start=1):
-        ours = summary.get(f"single_{n}", {})
-        rows.append(
-            (
-                str(n), f"{independent:.1f}", cell(ours.get("independent")), f"{kt:.1f}",
-                cell(ours.get("kt")),
-            )
-        )  # fmt: skip
-    return table(("N", "independent", "ours", "KT", "ours"), rows)
+    for n, (independent, kt) in enumerate(zip(*PUBLISHED[kind].values(), strict=True), start=1):
+        metric = f"{kind}_{n}"
+        plain, own, *compared = ours(summary, metric, "independent", "kt")
+        published = f"{independent:.1f}", f"{kt:.1f}", f"{kt - independent:+.1f}"
+        rows.append([str(n), published[0], plain, published[1], own, published[2], *compared])
+    return study.markdown_table(header, rows)
 
 
 def table_3(summary: Mapping[str, Any]) -> str:
-    ours = summary.get("ensemble_2", {})
+    header = "alpha", "published", "ours", "minus alpha 0", "ours", "p"
     _, plain = ALPHA["independent"]
     rows = []
     for row, (alpha, published) in ALPHA.items():
-        difference = ours.get(row, {}).get("difference")
-        rows.append(
-            (
-                f"{alpha:g}", f"{published:.1f}", cell(ours.get(row)), f"{published - plain:+.1f}",
-                cell(difference, "+"), p_value(difference),
-            )
-        )  # fmt: skip
-    return table(("alpha", "published", "ours", "minus alpha 0", "ours", "p"), rows)
+        own, *compared = ours(summary, "ensemble_2", row)
+        rows.append([f"{alpha:g}", f"{published:.1f}", own, f"{published - plain:+.1f}", *compared])
+    return study.markdown_table(header, rows)
 
 
-def cell(found: Mapping[str, Any] | None, sign: str = "") -> str:
-    """mean [interval] in percent; "-" for what was not trained."""
-    if not found:
-        return "-"
-    ends = found["interval"]
-    spread = f" [{', '.join(f'{100 * end:{sign}.2f}' for end in ends)}]" if ends else ""
-    return f"{100 * found['mean']:{sign}.2f}{spread}"
+def ours(summary: Mapping[str, Any], metric: str, *rows: str) -> list[str]:
+    """mean [interval] of every row, then the last one's paired difference to the first, and p."""
 
+    def cell(found: Mapping[str, Any] | None, sign: str = "") -> str:
+        mean, interval = (found[key] if found else None for key in ("mean", "interval"))
+        text = study.written(mean, metric=metric, sign=sign)
+        return f"{text} [{study.written(interval, metric=metric, sign=sign)}]" if interval else text
 
-def p_value(difference: Mapping[str, Any] | None) -> str:
-    return "-" if not difference or difference["p"] is None else f"{difference['p']:.3f}"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---:"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    found = [summary.get(metric, {}).get(row) for row in rows]
+    difference = found[-1]["difference"] if found[-1] else None
+    p = study.written_p(difference["p"] if difference else None)
+    return [*map(cell, found), cell(difference, "+"), p]
 
 
 if __name__ == "__main__":

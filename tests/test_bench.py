@@ -24,13 +24,6 @@ def test_ratios_are_taken_within_a_repetition():
     assert bench.ratios([2.0, 30.0], [1.0, 10.0]) == [2.0, 3.0]
 
 
-def test_table_is_aligned_markdown():
-    lines = bench.table(["row", "ratio"], [["a long name", "1"], ["b", "1.25"]]).splitlines()
-    assert lines[0] == "| row         | ratio |"
-    assert lines[1] == "| ----------- | ----- |"
-    assert len({len(line) for line in lines}) == 1
-
-
 def test_rows_run_in_turn_and_the_first_repetition_does_not_count():
     calls = []
     rows = {name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}

@@ -398,7 +398,7 @@ def test_the_table():
     summary = study.summarize(values, ["a", "b", "untrained"])
     shown = study.shown(summary, ["ensemble"])
     assert shown == ["ensemble", "overlap", "head_logits", "head_fusion"]
-    lines = study.table(summary, shown, first="a").splitlines()
+    lines = [" ".join(line.split()) for line in study.table(summary, shown, first="a").splitlines()]
     assert lines[0].startswith("| metric | row | n | mean | sd | 95 % interval | minus a |")
     assert lines[2] == "| ensemble | a | 2 | 55.00 | 7.07 | -8.53 to 118.53 | - | - | - |"
     sd = statistics.stdev([0.01, 0.03])
@@ -411,6 +411,21 @@ def test_the_table():
     assert len(lines) == 7
     one_head = study.summarize({("a", 0): {"ensemble": 0.5, "head_logits": 0.5}}, ["a"])
     assert study.shown(one_head, ["ensemble"]) == ["ensemble"]
+
+
+def test_markdown_is_aligned_as_text():
+    rows = [["a long name", "1"], ["b", "12.25"]]
+    assert study.markdown_table(["row", "%"], rows).splitlines() == [
+        "| row         |     % |",
+        "| ----------- | ----: |",
+        "| a long name |     1 |",
+        "| b           | 12.25 |",
+    ]
+    assert study.markdown_table(["row", "%"], []).count("\n") == 1
+
+
+def test_small_p_values_are_not_zero():
+    assert [study.written_p(p) for p in (None, 0.0004, 0.0125)] == ["-", "< 0.001", "0.013"]
 
 
 def test_the_command_is_the_machinery():
