@@ -103,17 +103,17 @@ class CSDNet:
     """--objective csdnet: contrastive self-distillation, reconstructed from its abstract."""
 
     view: Literal["viewpoint", "adaptive", "mirror"] = "viewpoint"
-    """Another viewpoint, partly hidden; the attended parts only; mirrored only, the ablation."""
+    """Another viewpoint; the attended parts only; mirrored only, which is the ablation."""
     crop_area: tuple[float, float] = (0.67, 1.0)
     """Smallest and largest area of the viewpoint's crop, as fractions of the image."""
     rotation: float = 15.0
     """Largest rotation of the viewpoint either way, in degrees."""
     jitter: float = 0.3
     """Largest relative change of the viewpoint's brightness, contrast and saturation."""
-    erase_area: tuple[float, float] = (0.15, 0.45)
-    """Smallest and largest area of the box erased from the viewpoint; 0 0 erases nothing."""
-    shuffle: int = 2
-    """Shuffle the viewpoint's patches, so many a side; 1 does not."""
+    erase_area: tuple[float, float] = (0.0, 0.0)
+    """Smallest and largest area of a box erased from the viewpoint; 0 0 erases nothing."""
+    shuffle: int = 1
+    """Shuffle the viewpoint's patches, so many a side; 1 leaves it whole."""
     view_weight: float = 1.0
     """Weight of the augmented view's cross entropy (lambda)."""
     contrast: Literal["margin", "joint", "supcon"] = "margin"

@@ -10,6 +10,11 @@ the abstract and a summary of the objective, L = L_cls + alpha * L_qc + beta * L
 
 What they leave open is decided here, and said where it is decided. Each module can be off: DDL at
 alpha = 0, SSDT at beta = 0, SSDP with the view "mirror".
+
+The view decides whether the method helps. A box erased from it and shuffled patches, as in MaskCOV,
+take it below cross entropy where images and steps are few: a pretrained ResNet-50 at 3 images of 20
+bird species and 60 steps had 43 % with them (one seed), 52.4 % without, cross entropy alone 51.3 %
+(three seeds each). So both are off by default.
 """
 
 from collections.abc import Callable, Mapping
@@ -233,7 +238,7 @@ def viewpoint(
     erase_area: tuple[float, float],
     shuffle: int,
 ) -> jax.Array:
-    """The same thing seen from elsewhere, partly hidden: SSDP by strong augmentation.
+    """The same thing seen from elsewhere and, if asked for, partly hidden: SSDP by augmentation.
 
     Colour jitter, random resized crop with rotation and mirror, one erased box, and a shuffle of
     patches. The aspect ratios are torchvision's. The colours come first, so that the corners

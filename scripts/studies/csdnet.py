@@ -2,8 +2,8 @@
 
 DDL is the contrastive loss against the queue, SSDT the self-distillation between the views, SSDP
 the augmented view: without it the second view is a mere mirror image. "views_alone" is SSDP as
-augmentation, without DDL and SSDT. "mild_view" keeps the viewpoint's crop, rotation and flip only:
-erasing, shuffling and jitter may hide or recolour the very part that makes the species.
+augmentation, without DDL and SSDT. "hidden_view" also erases a box and shuffles patches, which may
+hide the very part that makes the species.
 
     python scripts/study.py scripts/studies/csdnet.py --config CONFIG \
         --base.data.images-per-class 3 --base.epochs ...
@@ -31,12 +31,7 @@ def get_study(base: Experiment = BASE) -> Study:
             "without_ddl": {**csdnet, **no_contrast},
             "without_ssdt": {**csdnet, **no_distillation},
             "views_alone": {**csdnet, **no_contrast, **no_distillation},
-            "mild_view": {
-                **csdnet,
-                "csdnet.jitter": 0.0,
-                "csdnet.erase_area": (0.0, 0.0),
-                "csdnet.shuffle": 1,
-            },
+            "hidden_view": {**csdnet, "csdnet.erase_area": (0.15, 0.45), "csdnet.shuffle": 2},
             "without_view_labels": {**csdnet, "csdnet.view_weight": 0.0},
             "adaptive_view": {**csdnet, "csdnet.view": "adaptive"},
             "ce": {"objective": "ce"},
