@@ -12,9 +12,9 @@ What they leave open is decided here, and said where it is decided. Each module 
 alpha = 0, SSDT at beta = 0, SSDP with the view "mirror".
 
 The view decides whether the method helps. A box erased from it and shuffled patches, as in MaskCOV,
-take it below cross entropy where images and steps are few: a pretrained ResNet-50 at 3 images of 20
-bird species and 60 steps had 43 % with them (one seed), 52.4 % without, cross entropy alone 51.3 %
-(three seeds each). So both are off by default.
+take it below cross entropy where steps are few: a pretrained ResNet-50 reached 68.2 % with them and
+75.5 % without, cross entropy alone 73.2 % (20 bird species, 15 images each, 112 px, 90 steps, three
+seeds; the first difference has a 95 % interval of 0.1 to 14.4 points). So both are off by default.
 """
 
 from collections.abc import Callable, Mapping
