@@ -361,11 +361,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, labe
     widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        aligned = [cell.ljust(w) for cell, w in zip(cells[:labels], widths[:labels], strict=True)]
-        aligned += [cell.rjust(w) for cell, w in zip(cells[labels:], widths[labels:], strict=True)]
+        aligned = (
+            cell.ljust(width) if k < labels else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
         return f"| {' | '.join(aligned)} |"
 
-    rule = [("-" * w) if k < labels else "-" * (w - 1) + ":" for k, w in enumerate(widths)]
+    rule = ["-" * w if k < labels else "-" * (w - 1) + ":" for k, w in enumerate(widths)]
     return "\n".join(map(line, [header, rule, *rows]))
 
 

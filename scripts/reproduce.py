@@ -82,10 +82,9 @@ def table_2(summary: Mapping[str, Any], kind: str) -> str:
     header = "N", "independent", "ours", "KT", "ours", "KT - independent", "ours", "p"
     rows = []
     for n, (independent, kt) in enumerate(zip(*PUBLISHED[kind].values(), strict=True), start=1):
-        metric = f"{kind}_{n}"
-        plain, own, *compared = ours(summary, metric, "independent", "kt")
-        published = f"{independent:.1f}", f"{kt:.1f}", f"{kt - independent:+.1f}"
-        rows.append([str(n), published[0], plain, published[1], own, published[2], *compared])
+        plain, own, *compared = ours(summary, f"{kind}_{n}", "independent", "kt")
+        means = [f"{independent:.1f}", plain, f"{kt:.1f}", own]
+        rows.append([str(n), *means, f"{kt - independent:+.1f}", *compared])
     return study.markdown_table(header, rows)
 
 
