@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.layers import BatchNorm, Conv, linear, max_pool
+from fgvc_jax.networks.layers import BatchNorm, Conv, add_relu, linear, max_pool, pointwise
 
 
 def waves(*shape):
@@ -37,6 +37,16 @@ def test_convolution(size, stride, padding):
     for apply in (conv.apply, jax.jit(conv.apply)):
         got = apply(variables, jnp.float32(x))
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("inputs", "features"), [(3, 5), (5, 3), (4, 4)])
+def test_pointwise_gradient_whichever_side_is_narrower(inputs, features):
+    x, kernel, dy = waves(2, 3, 4, inputs), waves(inputs, features), waves(2, 3, 4, features) + 1
+    y, gradient = jax.vjp(jax.jit(pointwise), jnp.float32(x), jnp.float32(kernel))
+    dx, dkernel = gradient(jnp.float32(dy))
+    np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", x, dy), rtol=1e-5, atol=1e-5)
 
 
 def test_convolution_keeps_float32_parameters():
@@ -161,3 +171,17 @@ def test_max_pool_gives_the_gradient_to_the_first_of_equals():
 def test_max_pool_keeps_nan(place):
     x = jnp.ones(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
     assert jnp.isnan(max_pool(x, 2, 2, 0)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_add_relu_is_relu_of_the_sum_to_the_last_bit(dtype):
+    x, y = jnp.asarray(waves(4096), dtype), jnp.asarray(3 * waves(4096)[::-1], dtype)
+    y = y.at[:100].set(-x[:100])  # sums of exactly 0
+    x = x.at[100].set(jnp.nan)
+    dy = jnp.asarray(waves(4096) + 2, dtype)
+    got, gradient = jax.vjp(add_relu, x, y)
+    expected, plain = jax.vjp(lambda x, y: nn.relu(x + y), x, y)
+    np.testing.assert_array_equal(np.float32(got), np.float32(expected))
+    assert np.isnan(got[100])
+    for ours, its in zip(gradient(dy), plain(dy), strict=True):
+        np.testing.assert_array_equal(ours, its)

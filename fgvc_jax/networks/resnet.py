@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 
-from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, max_pool
+from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, add_relu, max_pool
 
 
 def conv_norm(
@@ -44,7 +44,7 @@ class BasicBlock(nn.Module):
         if stride != 1 or x.shape[-1] != width:
             names = ("downsample_0", "downsample_1")
             x = conv_norm(x, train, names, features=width, size=1, stride=stride, **common)
-        return nn.relu(x + y)
+        return add_relu(x, y)
 
 
 class Bottleneck(nn.Module):
@@ -74,7 +74,7 @@ class Bottleneck(nn.Module):
         if stride != 1 or x.shape[-1] != 4 * width:
             names = ("downsample_0", "downsample_1")
             x = conv_norm(x, train, names, features=4 * width, size=1, stride=stride, **common)
-        return nn.relu(x + y)
+        return add_relu(x, y)
 
 
 class ResNet(nn.Module):
