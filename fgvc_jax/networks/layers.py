@@ -53,8 +53,10 @@ def _pointwise_backward(saved: tuple, dy: jax.Array) -> tuple:
     x, kernel = saved
     axes = tuple(range(x.ndim - 1))
     if x.shape[-1] <= dy.shape[-1]:
-        return dy @ kernel.T, jnp.tensordot(x, dy, (axes, axes))
-    return dy @ kernel.T, jnp.tensordot(dy, x, (axes, axes)).T
+        dkernel = jnp.tensordot(x, dy, (axes, axes))
+    else:
+        dkernel = jnp.tensordot(dy, x, (axes, axes)).T
+    return dy @ kernel.T, dkernel
 
 
 pointwise.defvjp(_pointwise_forward, _pointwise_backward)
