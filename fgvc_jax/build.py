@@ -54,7 +54,7 @@ class Run:
             validation=data.validation,
             seed=experiment.seed,
         )
-        self.mesh = devices.create()
+        self.mesh = devices.create(experiment.batch_size, experiment.evaluation_batch_size)
         devices.check_batch(self.mesh, experiment.batch_size, "--batch-size")
         devices.check_batch(self.mesh, experiment.evaluation_batch_size, "--evaluation-batch-size")
         self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, experiment.batch_size)

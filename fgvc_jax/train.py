@@ -171,7 +171,7 @@ def describe(run: Any) -> str:
         f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "
         f"{len(splits.test)} test images ({where[run.placement]}); {spec.members} x "
         f"{spec.network.name} ({run.dtype}, {parameters(run)}), {spec.objective}, "
-        f"transfer {spec.transfer.name}; {jax.device_count()} x {jax.devices()[0].device_kind}"
+        f"transfer {spec.transfer.name}; {run.mesh.size} x {jax.devices()[0].device_kind}"
     )
 
 

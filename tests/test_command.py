@@ -7,25 +7,48 @@ import pytest
 
 from fgvc_jax import command
 
+PROGRAM = """
+import os, sys
+from fgvc_jax.command import run
+print("started", flush=True)
+shown = "JAX_NUM_CPU_DEVICES", "LD_PRELOAD", "GLIBC_TUNABLES"
+run(lambda words: print(*words, *(os.environ.get(name) for name in shown)))
+"""
 
-@pytest.mark.skipif(sys.platform != "linux", reason="huge pages are asked for on Linux")
-@pytest.mark.parametrize(
-    "given, used", [({}, "glibc.malloc.hugetlb=1"), ({"GLIBC_TUNABLES": "x"}, "x")]
-)
-def test_a_command_begins_again_with_huge_pages_unless_tunables_are_set(tmp_path, given, used):
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import os\nfrom fgvc_jax.command import run\n"
-        "print('started', flush=True)\n"
-        "run(lambda words: print(os.environ['GLIBC_TUNABLES'], *words))\n"
-    )
-    inherited = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"}
+
+def start(**given):
+    """Lines that PROGRAM prints with so much of the environment given."""
+    ours = {"JAX_NUM_CPU_DEVICES", "LD_PRELOAD", "GLIBC_TUNABLES", "XLA_FLAGS"}
+    inherited = {k: v for k, v in os.environ.items() if k not in ours}
     done = subprocess.run(
-        [sys.executable, str(program), "a b", "--c"],
+        [sys.executable, "-c", PROGRAM, "a b", "--c"],
         env=inherited | given, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    starts = ["started"] if given else ["started", "started"]
-    assert done.stdout.splitlines() == [*starts, f"{used} a b --c"]
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another malloc is asked for on Linux")
+def test_a_command_begins_again_under_a_faster_malloc():
+    tcmalloc, huge_pages = "libtcmalloc_minimal.so.4", "glibc.malloc.hugetlb=1"
+    *starts, last = start()
+    assert starts == ["started", "started"]
+    assert last in (f"a b --c 2 {tcmalloc} None", f"a b --c 2 None {huge_pages}")
+
+
+@pytest.mark.parametrize(
+    "given, used",
+    [
+        ({"GLIBC_TUNABLES": "glibc.malloc.check=0"}, "2 None glibc.malloc.check=0"),
+        ({"LD_PRELOAD": ""}, "2  None"),
+        ({"LD_PRELOAD": "", "JAX_NUM_CPU_DEVICES": "3"}, "3  None"),
+        (
+            {"LD_PRELOAD": "", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+            "None  None",
+        ),
+    ],
+)
+def test_what_the_environment_sets_is_left_alone(given, used):
+    assert start(**given) == ["started", f"a b --c {used}"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

@@ -60,19 +60,24 @@ def test_four_devices_train_as_one(single, four):
     assert_equal(single, four)
 
 
-def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
+def two_processes(workdir, *more):
+    """(exit code, stdout, stderr) of two processes of two devices each that train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     workers = [
         command(
-            "train", *arguments(tmp_path / "run", "--distributed", "True"), devices=2,
+            "train", *arguments(workdir, "--distributed", "True", *more), devices=2,
             env={"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2",
                  "JAX_PROCESS_ID": str(index)},
         )
         for index in range(2)
     ]  # fmt: skip
-    for code, _, err in map(finish, workers):
+    return [finish(worker) for worker in workers]
+
+
+def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
+    for code, _, err in two_processes(tmp_path / "run"):
         assert code == 0, err
     assert_equal(single, tmp_path / "run")
 
@@ -90,12 +95,17 @@ def test_a_checkpoint_of_four_devices_continues_on_one(single, four, tmp_path):
     assert_equal(single, tmp_path / "run")
 
 
-def test_a_batch_that_does_not_divide_is_told(tmp_path):
-    code, _, err = finish(
-        command("train", *arguments(tmp_path / "run", "--batch-size", 6), devices=4)
-    )
-    assert code == 2
-    assert err == "error: --batch-size 6 does not divide over 4 devices: take a multiple of 4\n"
+def test_a_batch_that_does_not_divide_over_processes_is_told(tmp_path):
+    for code, _, err in two_processes(tmp_path / "run", "--batch-size", 6):
+        assert code == 2
+        assert "error: --batch-size 6 does not divide over 4 devices: take a multiple of 4\n" in err
+
+
+def test_virtual_devices_of_one_cpu_are_left_out_where_a_batch_does_not_divide(tmp_path):
+    words = arguments(tmp_path / "run", "--batch-size", 6, "--epochs", 1)
+    code, out, err = finish(command("train", *words, devices=4))
+    assert code == 0, err
+    assert "; 2 x cpu" in out
 
 
 def test_a_coordinator_that_is_not_there_is_told(monkeypatch):

@@ -1,5 +1,6 @@
 """Devices: one mesh axis `data`; the batch is split over it, everything else is replicated."""
 
+import math
 import os
 from typing import Any
 
@@ -30,9 +31,16 @@ def join_processes() -> None:
         ) from error
 
 
-def create() -> Mesh:
-    """All devices of all processes along the axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def create(*batch_sizes: int) -> Mesh:
+    """All devices of all processes along the axis `data`.
+
+    Of the virtual devices of a single CPU only as many as divide the batch sizes: nobody asked for
+    them.
+    """
+    chosen = jax.devices()
+    if chosen[0].platform == "cpu" and jax.process_count() == 1:
+        chosen = chosen[: math.gcd(len(chosen), *batch_sizes)]
+    return jax.make_mesh((len(chosen),), ("data",), axis_types=(AxisType.Auto,), devices=chosen)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
