@@ -220,7 +220,7 @@ class Experiment:
     members_per_pass: int = _free(1)
     """Members that the ensemble's forward pass vectorises over at a time."""
     save_every: int = _free(0)
-    """Steps between checkpoints; 0 saves at the end of every epoch."""
+    """Steps between checkpoints; 0 saves at the end of an epoch, at most every 30 seconds."""
     log_every: int = _free(10)
     """Steps between lines of metrics.jsonl."""
     distributed: bool = _free(False)

@@ -15,6 +15,7 @@ from conftest import ROOT, command, finish, tiny
 from fgvc_jax import evaluate, train
 from fgvc_jax.build import Run
 from fgvc_jax.config import Data, Network, Optimizer, Transfer, differences
+from fgvc_jax.engine import loop
 from fgvc_jax.engine.checkpoint import Checkpoints, load_final
 from fgvc_jax.errors import UserError
 from fgvc_jax.workdir import Workdir
@@ -164,6 +165,17 @@ def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
     continued = json.loads((tmp_path / "run/results.json").read_text())
     for key in ("members", "ensemble", "attention_overlap", "images"):
         assert continued[key] == results[key]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "every", "steps"), [(30, 0, {"16"}), (0, 0, {"12", "16"}), (30, 7, {"14", "16"})]
+)
+def test_short_epochs_are_not_all_saved(tmp_path, monkeypatch, seconds, every, steps):
+    """Four epochs of four steps; the newest two checkpoints stay."""
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", seconds)
+    run(tiny(tmp_path / "run", members=1, epochs=4, save_every=every))
+    checkpoints = tmp_path / "run/members/01/checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == steps
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

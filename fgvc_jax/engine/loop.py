@@ -1,6 +1,7 @@
 """The loop that trains ONE member."""
 
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from fgvc_jax.engine.state import State
 from fgvc_jax.errors import Interrupted
 
 STEPS_BETWEEN_VOTES = 10  # between two looks at whether another process was asked to stop
+SECONDS_BETWEEN_SAVES = 30  # at the least, where epochs are short: a save costs as much as a step
 
 
 def train_member(
@@ -53,7 +55,8 @@ def train_member(
         steps_per_epoch: optimizer steps.
         batch_size: images per step, to tell images per second.
         evaluate_every: epochs; the last one is always evaluated.
-        save_every: steps between checkpoints; 0 saves every epoch.
+        save_every: steps between checkpoints; 0 saves at the end of an epoch, but not within
+            SECONDS_BETWEEN_SAVES of the last time.
         log_every: steps between lines of metrics.jsonl.
         report: prints a line for people.
 
@@ -78,6 +81,7 @@ def train_member(
     )  # fmt: skip
     batches = ahead(train_batches(start), lambda batch: devices.shard_batch(mesh, batch))
 
+    last_save = time.monotonic()
     with Stop() as stop:
         try:
             for step in range(start + 1, total + 1):
@@ -91,21 +95,23 @@ def train_member(
                 position = {"step": step, "epoch": epoch + (into_epoch > 0)}
                 ends_epoch = into_epoch == 0
                 stops = stop.agreed(step)
-                saves = step % save_every == 0 if save_every else ends_epoch
-                if stops or saves or ends_epoch:
+                saves = step % save_every == 0 if save_every else ends_epoch and _due(last_save)
+                evaluates = ends_epoch and (epoch % evaluate_every == 0 or epoch == epochs)
+                if stops or saves or evaluates:
                     # A state is saved only after the losses and gradients that made it are known
                     # to be finite.
                     journal.flush(position, now=True)
-                elif step % log_every == 0:
+                elif ends_epoch or step % log_every == 0:
                     journal.flush(position, now=False)
 
-                if ends_epoch and (epoch % evaluate_every == 0 or epoch == epochs):
+                if evaluates:
                     scores = evaluate(state.variables)
                     journal.write({**position, **scores})
                     report(f"{title}  epoch {epoch}/{epochs}  {_summary(scores)}")
                     journal.restart_clock()
                 if stops or saves or step == total:
                     checkpoints.save(step, state.saved())
+                    last_save = time.monotonic()
                 if stops:
                     raise Interrupted(stops, f"{title} is saved at step {step} of {total}")
         finally:
@@ -149,6 +155,14 @@ class Stop:
         if step % STEPS_BETWEEN_VOTES:
             return 0
         return int(multihost_utils.process_allgather(np.int32(self._signal)).max())
+
+
+def _due(last_save: float) -> bool:
+    """Whether it is time to save again, by the clock of the first process."""
+    due = time.monotonic() - last_save >= SECONDS_BETWEEN_SAVES
+    if jax.process_count() == 1:
+        return due
+    return bool(multihost_utils.broadcast_one_to_all(np.bool_(due)))
 
 
 def _summary(scores: dict[str, int | float]) -> str:
