@@ -56,12 +56,15 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     if first:
         workdir.claim(experiment)
 
-    like = run.abstract_variables
     frozen: list[Any] = []
     for number in range(1, experiment.members + 1):
-        if not workdir.final(number).exists():
-            train_member(run, workdir, number, frozen, report)
-        frozen.append(checkpoint.load_final(workdir.final(number), like, run.mesh))
+        final = workdir.final(number)
+        if final.exists():
+            variables = checkpoint.load_final(final, run.abstract_variables, run.mesh)
+        else:
+            variables = train_member(run, workdir, number, frozen, report)
+            checkpoint.save_final(final, variables)
+        frozen.append(variables)
 
     judging = time.perf_counter()
     verdict = run.judge(frozen)
@@ -73,14 +76,13 @@ def train(experiment: Experiment, workdir: Workdir) -> dict[str, Any]:
     return results
 
 
-def train_member(run: Any, workdir: Workdir, number: int, frozen: list[Any], report: Any) -> None:
-    """Train member `number` against the frozen ones and freeze it."""
-    from fgvc_jax.engine import checkpoint
+def train_member(run: Any, workdir: Workdir, number: int, frozen: list[Any], report: Any) -> Any:
+    """Train member `number` against the frozen ones; its variables."""
     from fgvc_jax.engine.loop import train_member as train_one
 
     experiment = run.experiment
     maps = run.attention_maps(workdir.attention, frozen, report)
-    state = train_one(
+    return train_one(
         run.state(number, frozen),
         folder=workdir.member(number),
         title=f"member {number}/{experiment.members}",
@@ -96,8 +98,7 @@ def train_member(run: Any, workdir: Workdir, number: int, frozen: list[Any], rep
         save_every=experiment.save_every,
         log_every=experiment.log_every,
         report=report,
-    )
-    checkpoint.save_final(workdir.final(number), state.variables)
+    ).variables
 
 
 def summarize(run: Any, workdir: Workdir, verdict: dict[str, Any]) -> dict[str, Any]:
@@ -136,11 +137,12 @@ def environment(run: Any) -> dict[str, Any]:
     """What a number's reader needs to know of the machine."""
     import jax
 
+    devices = run.mesh.devices.flat
     packages = "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"
     return {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in packages},
-        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
         "processes": jax.process_count(),
         "dtype": run.dtype,
         "commit": commit(),
