@@ -125,3 +125,5 @@ def use_compilation_cache() -> None:
         return
     if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        # JAX leaves out what compiles within a second: of this project's programs, the most.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
