@@ -77,7 +77,7 @@ def two_processes(workdir, *more):
 
 
 def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
-    for code, _, err in two_processes(tmp_path / "run"):
+    for code, _, err in two_processes(tmp_path / "run", "--save-every", 0):
         assert code == 0, err
     assert_equal(single, tmp_path / "run")
 
