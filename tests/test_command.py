@@ -8,7 +8,7 @@ import pytest
 from fgvc_jax import command
 
 PROGRAM = """
-import os, sys
+import os
 from fgvc_jax.command import run
 print("started", flush=True)
 shown = "JAX_NUM_CPU_DEVICES", "LD_PRELOAD", "GLIBC_TUNABLES"

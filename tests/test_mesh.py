@@ -98,7 +98,7 @@ def test_a_checkpoint_of_four_devices_continues_on_one(single, four, tmp_path):
 def test_a_batch_that_does_not_divide_over_processes_is_told(tmp_path):
     for code, _, err in two_processes(tmp_path / "run", "--batch-size", 6):
         assert code == 2
-        assert "error: --batch-size 6 does not divide over 4 devices: take a multiple of 4\n" in err
+        assert err == "error: --batch-size 6 does not divide over 4 devices: take a multiple of 4\n"
 
 
 def test_virtual_devices_of_one_cpu_are_left_out_where_a_batch_does_not_divide(tmp_path):
