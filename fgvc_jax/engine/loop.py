@@ -160,8 +160,6 @@ class Stop:
 def _due(last_save: float) -> bool:
     """Whether it is time to save again, by the clock of the first process."""
     due = time.monotonic() - last_save >= SECONDS_BETWEEN_SAVES
-    if jax.process_count() == 1:
-        return due
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(due)))
 
 
