@@ -61,7 +61,8 @@ def train_member(
         report: prints a line for people.
 
     Returns:
-        The state after the last step.
+        The state after the last step; of its own no checkpoint is made, since what is frozen of it
+        is saved next.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
@@ -109,7 +110,7 @@ def train_member(
                     journal.write({**position, **scores})
                     report(f"{title}  epoch {epoch}/{epochs}  {_summary(scores)}")
                     journal.restart_clock()
-                if stops or saves or step == total:
+                if stops or saves:
                     checkpoints.save(step, state.saved())
                     last_save = time.monotonic()
                 if stops:
