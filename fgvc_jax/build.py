@@ -251,11 +251,14 @@ class Run:
         )
 
     def evaluation_batches(self, images: Images) -> Iterator[dict[str, jax.Array]]:
-        """Every image of a set once, on the devices."""
+        """Every image of a set once, on the devices: in no more batches than the size asked for
+        needs, each as small as that allows, so that little of the last one is padding."""
+        count = -(-len(images.source) // self.experiment.evaluation_batch_size)
+        share = -(-len(images.source) // (count * self.mesh.size))  # images per batch and device
         batches = pipeline.evaluation_batches(
             images.source,
             images.fetch,
-            batch_size=self.experiment.evaluation_batch_size,
+            batch_size=share * self.mesh.size,
             process=jax.process_index(),
             processes=jax.process_count(),
         )

@@ -216,7 +216,7 @@ class Experiment:
     evaluate_every: int = 1
     """Epochs between evaluations on the test set; the last epoch is always evaluated."""
     evaluation_batch_size: int = _free(64)
-    """Images per evaluation batch."""
+    """Images per evaluation batch, at the most."""
     members_per_pass: int = _free(1)
     """Members that the ensemble's forward pass vectorises over at a time."""
     save_every: int = _free(0)

@@ -107,7 +107,7 @@ def test_evaluation_counts_are_the_same_at_every_batch_size():
     variables = Run(experiment).variables(1)
     scores = [
         Run(dataclasses.replace(experiment, evaluation_batch_size=size)).evaluate(variables)
-        for size in (1, 7, 100, 128)
+        for size in (1, 7, 64, 128)
     ]
     assert all(score == scores[0] for score in scores)
     assert scores[0]["test_images"] == 100
