@@ -113,6 +113,14 @@ def test_evaluation_counts_are_the_same_at_every_batch_size():
     assert scores[0]["test_images"] == 100
 
 
+def test_evaluation_batches_are_as_equal_as_they_can_be():
+    """100 test images."""
+    for most, sizes in {64: [50, 50], 128: [100], 48: [34, 34, 34]}.items():
+        run = Run(tiny(evaluation_batch_size=most))
+        batches = run.evaluation_batches(run.test_images)
+        assert [len(batch["label"]) for batch in batches] == sizes
+
+
 def test_images_on_the_device_train_and_evaluate_alike():
     scores = []
     for placement in ("stream", "device"):

@@ -61,8 +61,8 @@ def train_member(
         report: prints a line for people.
 
     Returns:
-        The state after the last step; of its own no checkpoint is made, since what is frozen of it
-        is saved next.
+        The state after the last step. It is not saved for being the last, since the caller keeps
+        what is frozen of it.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, once the state is saved.
