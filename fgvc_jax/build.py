@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,7 @@ from fgvc_jax.engine.optimizer import optimizer, schedule
 from fgvc_jax.engine.state import State, backbone_only, stack_teachers
 from fgvc_jax.networks import heads, weights
 from fgvc_jax.objectives.base import Objective
-from fgvc_jax.objectives.ce import ce
-from fgvc_jax.objectives.csdnet import csdnet
-from fgvc_jax.objectives.hsd import hsd
+from fgvc_jax.transfer import weigh
 
 DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
 HOST_SHARE = 0.5  # likewise of the free memory of this machine
@@ -65,17 +63,10 @@ class Run:
     # -- network ---------------------------------------------------------------------------------
 
     def _objective(self) -> Objective:
-        spec, smoothing = self.experiment, self.experiment.label_smoothing
-        makers = {
-            "ce": lambda: ce(label_smoothing=smoothing),
-            "hsd": lambda: hsd(
-                classes=len(self.splits.classes), label_smoothing=smoothing, **asdict(spec.hsd)
-            ),
-            "csdnet": lambda: csdnet(
-                labels=self.splits.train.labels, label_smoothing=smoothing, **asdict(spec.csdnet)
-            ),
-        }
-        return makers[spec.objective]()
+        method = self.experiment.method.settle(self.splits.train.labels)
+        return method.make(
+            classes=len(self.splits.classes), label_smoothing=self.experiment.label_smoothing
+        )
 
     @property
     def dtype(self) -> str:
@@ -235,9 +226,6 @@ class Run:
     def train_batches(
         self, member: int, start: int, maps: AttentionMaps | None
     ) -> Iterator[dict[str, np.ndarray]]:
-        def attention(step: int, rows: np.ndarray) -> np.ndarray:
-            return maps.mean(step // self.steps_per_epoch, rows)
-
         return pipeline.train_batches(
             self.train_images.source,
             self.train_images.fetch,
@@ -247,7 +235,8 @@ class Run:
             start=start,
             process=jax.process_index(),
             processes=jax.process_count(),
-            attention=attention if maps else None,
+            views=self.views,
+            attention=maps.mean if maps else None,
         )
 
     def evaluation_batches(self, images: Images) -> Iterator[dict[str, jax.Array]]:
@@ -298,44 +287,38 @@ class Run:
             objective=self.objective,
             optimizer=self.optimizer,
             learning_rate=self._schedule(experiment.optimizer.learning_rate),
-            alpha=experiment.transfer.alpha,
-            weighting=experiment.transfer.weighting,
-            steps_per_epoch=self.steps_per_epoch,
+            weigh=partial(
+                weigh,
+                alpha=experiment.transfer.alpha,
+                weighting=experiment.transfer.weighting,
+            ),
+            view=experiment.data.view,
+            seed=experiment.seed,
             total_steps=self.total_steps,
-            views=self.views,
             mesh=self.mesh,
-            **self._train_view,
         )
 
     @cached_property
     def _attention_step(self):
-        return steps.attention_step(network=self.network, mesh=self.mesh, **self._train_view)
+        return steps.attention_step(
+            network=self.network,
+            view=self.experiment.data.view,
+            seed=self.experiment.seed,
+            mesh=self.mesh,
+        )
 
     @property
     def views(self) -> int:
         """Number of different views of a training image."""
-        return self.experiment.transfer.views or self.experiment.epochs
-
-    @property
-    def _train_view(self) -> dict[str, Any]:
-        data = self.experiment.data
-        return {
-            "seed": self.experiment.seed,
-            "crop": data.crop,
-            "pad": data.pad,
-            "flip": data.flip,
-            "normalize": data.normalize,
-        }
-
-    @property
-    def _test_view(self) -> dict[str, Any]:
-        data = self.experiment.data
-        return {"crop": data.crop, "test_view": data.test_view, "normalize": data.normalize}
+        return self.experiment.data.views or self.experiment.epochs
 
     @cached_property
     def evaluation_step(self):
         return steps.evaluation_step(
-            network=self.network, predict=self.objective.predict, mesh=self.mesh, **self._test_view
+            network=self.network,
+            predict=self.objective.predict,
+            view=self.experiment.data.view,
+            mesh=self.mesh,
         )
 
     @cached_property
@@ -345,8 +328,8 @@ class Run:
             predict=self.objective.predict,
             how=self.experiment.fusion,
             members_per_pass=self.experiment.members_per_pass,
+            view=self.experiment.data.view,
             mesh=self.mesh,
-            **self._test_view,
         )
 
     def check_input(self) -> None:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fgvc_jax import metrics, transfer
+from fgvc_jax.data import augment
+from fgvc_jax.data.view import View
 from fgvc_jax.engine.mesh import replicated, split
-from fgvc_jax.engine.step import images_of, test_images
+from fgvc_jax.engine.step import images_of
 
 
 def fuse(logits: jax.Array, how: str) -> jax.Array:
@@ -58,9 +60,7 @@ def judge_step(
     predict: Callable[[dict], jax.Array],
     how: str,
     members_per_pass: int,
-    crop: int,
-    test_view: str,
-    normalize: str,
+    view: View,
     mesh: Mesh,
 ) -> Callable:
     """The compiled evaluation of all members together: (stacked, batch, store) -> sums.
@@ -70,9 +70,7 @@ def judge_step(
         predict: outputs -> (B, K) logits.
         how: see `fuse`.
         members_per_pass: members vectorised at a time; the others follow one after the other.
-        crop: see `engine.step.test_images`, as test_view and normalize.
-        test_view: see crop.
-        normalize: see crop.
+        view: what is shown of a test image.
         mesh: devices.
 
     Returns:
@@ -81,9 +79,7 @@ def judge_step(
     """
 
     def step(stacked, arrays, store):
-        images = test_images(
-            images_of(arrays, store), crop=crop, test_view=test_view, normalize=normalize
-        )
+        images = augment.test_view(view, images_of(arrays, store))
 
         def one(variables):
             taps, outputs = network.apply(variables, images, False)

@@ -4,8 +4,27 @@
 arXiv 2012.11389.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
+
+from fgvc_jax.options import option
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a network learns from the networks trained before it."""
+
+    name: Literal["none", "orthogonal"] = "orthogonal"
+    """none gives an ordinary, independent ensemble; orthogonal is KT."""
+    alpha: float = option(0.5, at_least=0)
+    """Weight of the orthogonal loss."""
+    weighting: Literal["fixed", "ratio"] = "fixed"
+    """fixed: loss + alpha * OR (the paper); ratio: OR rescaled to alpha * loss (the code)."""
+    maps: Literal["online", "precomputed"] = "precomputed"
+    """Run the teachers in every step, or look their attention up, computed once per view."""
 
 
 def attention_map(features: jax.Array) -> jax.Array:

@@ -319,7 +319,7 @@ def experiment(
         batch_size=spec.batch_size,
         data=data,
         network=config.Network(name=spec.network, dtype=spec.dtype),
-        transfer=config.Transfer(name=transfer, maps=maps, views=views),
+        transfer=config.Transfer(name=transfer, maps=maps),
         optimizer=config.Optimizer(**LEARNING_RATES),
         evaluate_every=epochs,
         members_per_pass=members_per_pass,

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from fgvc_jax import networks
+from fgvc_jax.data.view import View
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.heads import FusionHead, LinearHead, StageHead
 from fgvc_jax.objectives.base import Batch, distillation
 from fgvc_jax.objectives.hsd import (
+    HSD,
     choose_teacher,
     entropy,
-    hsd,
     mixture,
     self_information_entropy,
 )
@@ -23,8 +24,6 @@ CLASSES = 5
 LABELS = np.array([1, 0, 4, 1])
 PROGRESS = 0.25
 DEFAULTS = {
-    "classes": CLASSES,
-    "label_smoothing": 0.0,
     "stages": (3, 4, 5),
     "teacher": "next",
     "temperature": 3.0,
@@ -41,7 +40,11 @@ HEADS = ("stage2", "stage3", "stage4", "logits", "fusion")
 
 
 def make(**changes):
-    return hsd(**{**DEFAULTS, **changes})
+    classes = changes.pop("classes", CLASSES)
+    smoothing = changes.pop("label_smoothing", 0.0)
+    options = HSD(**{**DEFAULTS, **changes})
+    options.check(View())
+    return options.make(classes=classes, label_smoothing=smoothing)
 
 
 @cache

@@ -1,5 +1,7 @@
 """Precomputed attention equals the teachers in the step, and its files survive kills and damage."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -37,13 +39,11 @@ def make(folder, members, calls=None, write=True):
 
 def assert_right(maps, members):
     rows = np.array([4, 0, 2])
-    for epoch in range(6):
-        np.testing.assert_allclose(
-            maps.mean(epoch, rows), expected(members, epoch % 3)[rows], rtol=2e-3
-        )
+    for view in range(3):
+        np.testing.assert_allclose(maps.mean(view, rows), expected(members, view)[rows], rtol=2e-3)
 
 
-def test_mean_over_the_members_of_the_view_of_an_epoch(tmp_path):
+def test_mean_over_the_members_of_a_view(tmp_path):
     assert_right(make(tmp_path, [1, 2]), [1, 2])
 
 
@@ -122,7 +122,8 @@ def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
             tiny(
                 members=3,
                 epochs=5,
-                transfer=Transfer(maps=maps, views=views, alpha=0.5),
+                data=dataclasses.replace(tiny().data, views=views),
+                transfer=Transfer(maps=maps, alpha=0.5),
                 optimizer=Optimizer(learning_rate=0.001, head_learning_rate=0.01),
             )
         )

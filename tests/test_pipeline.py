@@ -27,7 +27,7 @@ SOURCE = Squares()
 
 
 def batches(start=0, count=7, **options):
-    defaults = {"seed": 3, "member": 1, "batch_size": 4, "process": 0, "processes": 1}
+    defaults = {"seed": 3, "member": 1, "batch_size": 4, "process": 0, "processes": 1, "views": 2}
     fetch = pipeline.streamed(SOURCE, 6)
     endless = pipeline.train_batches(SOURCE, fetch, start=start, **(defaults | options))
     return list(islice(endless, count))

@@ -9,8 +9,9 @@ import pytest
 from conftest import tiny
 
 from fgvc_jax.build import Run
-from fgvc_jax.config import CSDNet, Network, Transfer
+from fgvc_jax.config import Network, Transfer
 from fgvc_jax.engine import mesh as devices
+from fgvc_jax.objectives import CSDNet
 
 NETWORKS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fgvc_jax.data.view import View
 from fgvc_jax.errors import UserError
 
 MEAN_STD = {
@@ -26,14 +27,32 @@ def image_keys(seed: int, view: jax.Array, ids: jax.Array) -> jax.Array:
 
     Args:
         seed: of the run.
-        view: int scalar; an epoch, or a view that is shown again in several epochs.
+        view: int, scalar or (B,): the number of the view, which may be shown in several epochs.
         ids: (B,) int, unique per image.
 
     Returns:
         (B,) keys.
     """
-    key = jax.random.fold_in(jax.random.key(seed), view)
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
+    key = jax.random.key(seed)
+
+    def one(number, image):
+        return jax.random.fold_in(jax.random.fold_in(key, number), image)
+
+    return jax.vmap(one)(jnp.broadcast_to(view, ids.shape), ids)
+
+
+def training_view(view: View, keys: jax.Array, images: jax.Array) -> jax.Array:
+    """What `view` shows in training: (B,) keys, (B, R, R, 3) uint8 -> (B, crop, crop, 3) in [0, 1].
+
+    It is not yet normalised, since objectives change it further.
+    """
+    return random_crop(keys, images, crop=view.crop, pad=view.pad, flip=view.flip)
+
+
+def test_view(view: View, images: jax.Array) -> jax.Array:
+    """The one view that evaluation uses: (B, R, R, 3) uint8 -> (B, crop, crop, 3) normalised."""
+    shown = center_crop if view.test_view == "center" else whole
+    return normalize(shown(images, crop=view.crop), view.normalize)
 
 
 def random_crop(

@@ -57,6 +57,8 @@ def train_batches(
     start: int,
     process: int,
     processes: int,
+    views: int,
+    first_view: int = 0,
     attention: Callable[[int, np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches from step `start` on, without end.
@@ -73,16 +75,18 @@ def train_batches(
         start: step of the first batch.
         process: index of this process.
         processes: their number; divides batch_size.
-        attention: (step, rows) -> (b, h, w) precomputed attention of the teachers, if there is any.
+        views: number of views of an image; epoch e shows the e-th of them modulo this number.
+        first_view: the number of the first one.
+        attention: (view, rows) -> (b, h, w) precomputed attention of the teachers, if there is any.
 
     Yields:
-        {"row", "label", "id": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size / processes;
-        with "attention" where it is given.
+        {"row", "label", "id", "view": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size /
+        processes; with "attention" where it is given.
 
     Raises:
         UserError: when there are fewer images than one batch.
     """
-    steps_per_epoch(source, batch_size)
+    per_epoch = steps_per_epoch(source, batch_size)
     grain_seed = int(np.random.SeedSequence([seed, member]).generate_state(1)[0])
     order = grain.MapDataset.range(len(source)).seed(grain_seed).shuffle()
     order = order.batch(batch_size, drop_remainder=True).repeat()
@@ -90,7 +94,9 @@ def train_batches(
 
     def load(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
         batch = _load(source, fetch, np.asarray(rows, np.int32)[local])
-        return batch if attention is None else {**batch, "attention": attention(step, batch["row"])}
+        view = first_view + step // per_epoch % views
+        batch["view"] = np.full(len(batch["row"]), view, np.int32)
+        return batch if attention is None else {**batch, "attention": attention(view, batch["row"])}
 
     return _threaded(order.map_with_index(load)[start:])
 

@@ -26,7 +26,7 @@ class AttentionMaps:
 
     Args:
         folder: where the files are.
-        views: number of views V; epoch e shows view e % V.
+        views: number of views, counted from 0.
         shape: (images, h, w) of one view.
     """
 
@@ -72,14 +72,14 @@ class AttentionMaps:
         """Map the files of all views into memory."""
         self._maps = [self._load(view, self._members)[0] for view in range(self._views)]
 
-    def mean(self, epoch: int, rows: np.ndarray) -> np.ndarray:
-        """Mean over the members of |Z| in the view of `epoch`: rows (b,) -> (b, h, w) float32.
+    def mean(self, view: int, rows: np.ndarray) -> np.ndarray:
+        """Mean over the members of |Z| in a view: rows (b,) -> (b, h, w) float32.
 
         Zero while there is no member.
         """
         if not self._members:
             return np.zeros((len(rows), *self._shape[1:]), np.float32)
-        return self._maps[epoch % self._views][rows].astype(np.float32) / self._members
+        return self._maps[view][rows].astype(np.float32) / self._members
 
     def _load(self, view: int, most: int) -> tuple[np.ndarray | None, int]:
         """The intact file of a view with the most members, up to `most`: (map or None, members)."""

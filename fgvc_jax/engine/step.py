@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from fgvc_jax import metrics, transfer
 from fgvc_jax.data import augment
+from fgvc_jax.data.view import View
 from fgvc_jax.engine.mesh import replicated, split
 from fgvc_jax.engine.state import State
 from fgvc_jax.objectives.base import Batch, Objective
@@ -26,16 +27,10 @@ def train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
-    alpha: float,
-    weighting: str,
+    weigh: Callable[[jax.Array, jax.Array], jax.Array],
+    view: View,
     seed: int,
-    crop: int,
-    pad: int,
-    flip: bool,
-    normalize: str,
-    steps_per_epoch: int,
     total_steps: int,
-    views: int,
     mesh: Mesh,
 ) -> Callable:
     """The compiled step: (state, batch, store) -> (state, metrics).
@@ -48,21 +43,15 @@ def train_step(
         objective: what the network learns from the batch.
         optimizer: of all parameters.
         learning_rate: the backbone's, to log.
-        alpha: weight of the orthogonal loss.
-        weighting: "fixed" or "ratio", see `transfer.weigh`.
+        weigh: (the objective's loss, the mean orthogonal loss) -> total, see `transfer.weigh`.
+        view: what is shown of an image; which of its views, the batch says.
         seed: of the augmentation.
-        crop: see `augment.random_crop`, as pad and flip.
-        pad: see crop.
-        flip: see crop.
-        normalize: key of `augment.MEAN_STD`.
-        steps_per_epoch: tells the epoch.
         total_steps: of this member.
-        views: number of views of an image; epoch e shows view e % views.
         mesh: devices.
     """
 
     def forward(variables, images):
-        images = augment.normalize(images, normalize)
+        images = augment.normalize(images, view.normalize)
         (taps, outputs), new = network.apply(variables, images, True, mutable=["batch_stats"])
         return taps, outputs, new.get("batch_stats", {})
 
@@ -76,15 +65,15 @@ def train_step(
         def features_of(variables):
             return network.apply(variables, normalized, False, method="taps")["stage5"]
 
-        normalized = augment.normalize(images, normalize)
+        normalized = augment.normalize(images, view.normalize)
         teachers = state.teachers
         return transfer.mean_teacher_attention(
             features_of, teachers.variables, teachers.count, shape
         )
 
     def step(state: State, arrays: dict[str, jax.Array], store: jax.Array | None):
-        keys = augment.image_keys(seed, state.step // steps_per_epoch % views, arrays["id"])
-        images = augment.random_crop(keys, images_of(arrays, store), crop=crop, pad=pad, flip=flip)
+        keys = augment.image_keys(seed, arrays["view"], arrays["id"])
+        images = augment.training_view(view, keys, images_of(arrays, store))
         batch = Batch(images, arrays["label"], keys, state.step / total_steps)
 
         def loss(params):
@@ -96,7 +85,7 @@ def train_step(
                 return result.loss, (result, result.metrics)
             orthogonal = transfer.overlap(features, attention)
             # Without a teacher yet the attention is zero, and so are the loss and its gradient.
-            total = transfer.weigh(result.loss, orthogonal, alpha=alpha, weighting=weighting)
+            total = weigh(result.loss, orthogonal)
             return total, (result, {**result.metrics, "orthogonal": orthogonal})
 
         (value, (result, logged)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
@@ -125,25 +114,17 @@ def train_step(
     )
 
 
-def attention_step(
-    *,
-    network: Any,
-    seed: int,
-    crop: int,
-    pad: int,
-    flip: bool,
-    normalize: str,
-    mesh: Mesh,
-) -> Callable:
-    """The compiled |Z| of one frozen member: (variables, batch, store, view) -> (B, h, w) float32.
+def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callable:
+    """The compiled |Z| of one frozen member: (variables, batch, store, number of the view) ->
+    (B, h, w) float32.
 
     It sees exactly what `train_step` shows in that view, in inference mode.
     """
 
-    def step(variables, arrays, store, view):
-        keys = augment.image_keys(seed, view, arrays["id"])
-        images = augment.random_crop(keys, images_of(arrays, store), crop=crop, pad=pad, flip=flip)
-        images = augment.normalize(images, normalize)
+    def step(variables, arrays, store, number):
+        keys = augment.image_keys(seed, number, arrays["id"])
+        images = augment.training_view(view, keys, images_of(arrays, store))
+        images = augment.normalize(images, view.normalize)
         features = network.apply(variables, images, False, method="taps")["stage5"]
         return jnp.abs(transfer.standardize(transfer.attention_map(features)))
 
@@ -155,19 +136,11 @@ def attention_step(
     )
 
 
-def test_images(images: jax.Array, *, crop: int, test_view: str, normalize: str) -> jax.Array:
-    """(B, R, R, 3) uint8 -> (B, crop, crop, 3) normalised: the one view that evaluation uses."""
-    view = augment.center_crop if test_view == "center" else augment.whole
-    return augment.normalize(view(images, crop=crop), normalize)
-
-
 def evaluation_step(
     *,
     network: Any,
     predict: Callable[[dict], jax.Array],
-    crop: int,
-    test_view: str,
-    normalize: str,
+    view: View,
     mesh: Mesh,
 ) -> Callable:
     """The compiled evaluation: (variables, batch, store) -> number of images each head has right.
@@ -176,9 +149,7 @@ def evaluation_step(
     """
 
     def step(variables, arrays, store):
-        images = test_images(
-            images_of(arrays, store), crop=crop, test_view=test_view, normalize=normalize
-        )
+        images = augment.test_view(view, images_of(arrays, store))
         _, outputs = network.apply(variables, images, False)
         prediction = predict(outputs)
         answers = {**outputs, "prediction": prediction}

@@ -1,12 +1,16 @@
 """The pure parts of an objective, what they hand each other, and the losses that they share."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
+
+from fgvc_jax.data.view import View
 
 Forward = Callable[[Any, jax.Array], tuple[dict, dict, Any]]
 
@@ -44,6 +48,29 @@ class Objective(NamedTuple):
     init_memory: Callable[[Any, dict], Any]
     loss: Callable[[Forward, Any, Batch, Any], Step]
     predict: Callable[[dict], jax.Array]
+
+
+@dataclass(frozen=True)
+class Method:
+    """The options of an objective, which also make it: the base class of every objective's own.
+
+    A subclass declares its fields with `fgvc_jax.options.option` and makes the objective of them.
+    One entry in `objectives.OBJECTIVES` puts it on the command line.
+    """
+
+    def check(self, view: View) -> None:
+        """Raise a UserError where options do not fit each other or the images."""
+
+    def settle(self, labels: np.ndarray) -> Self:
+        """These options with what is automatic decided by the labels (N,) of the training images.
+
+        Raises UserError where the method cannot learn from such a set.
+        """
+        return self
+
+    def make(self, *, classes: int, label_smoothing: float) -> Objective:
+        """The objective; its options are settled."""
+        raise NotImplementedError(type(self))
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: float) -> jax.Array:

@@ -1,7 +1,17 @@
 """Cross entropy: the plain classifier, and the objective of KT's members (eq. 6, first term)."""
 
+from dataclasses import dataclass
+
 from fgvc_jax.metrics import accuracy
-from fgvc_jax.objectives.base import Objective, Step, cross_entropy
+from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy
+
+
+@dataclass(frozen=True)
+class CE(Method):
+    """--objective ce: it has no options of its own."""
+
+    def make(self, *, classes: int, label_smoothing: float) -> Objective:
+        return ce(label_smoothing=label_smoothing)
 
 
 def ce(*, label_smoothing: float) -> Objective:

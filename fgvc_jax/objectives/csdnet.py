@@ -18,8 +18,9 @@ seeds; the first difference has a 95 % interval of 0.1 to 14.4 points). So both 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -30,17 +31,20 @@ from jax import lax
 
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
+from fgvc_jax.data.view import View
 from fgvc_jax.errors import UserError
 from fgvc_jax.metrics import accuracy
 from fgvc_jax.objectives.base import (
     Batch,
     Forward,
+    Method,
     Objective,
     Step,
     cross_entropy,
     distillation,
     ramped,
 )
+from fgvc_jax.options import option
 
 DEFAULT_QUEUE = 512
 # Keeps the view's randomness apart from the raw crop's, whose keys are split off the same key:
@@ -73,74 +77,105 @@ class Views(NamedTuple):
     batch_stats: Any
 
 
-def csdnet(
-    *,
-    labels: np.ndarray,
-    label_smoothing: float,
-    view: str,
-    crop_area: tuple[float, float],
-    rotation: float,
-    jitter: float,
-    erase_area: tuple[float, float],
-    shuffle: int,
-    view_weight: float,
-    contrast: str,
-    contrast_weight: float,
-    margin: float,
-    contrast_temperature: float,
-    queue: int,
-    keys: str,
-    ema_momentum: float,
-    distill_weight: float,
-    temperature: float,
-    direction: str,
-    ramp: float,
-) -> Objective:
+@dataclass(frozen=True)
+class CSDNet(Method):
+    """--objective csdnet: contrastive self-distillation, reconstructed from its abstract."""
+
+    view: Literal["viewpoint", "adaptive", "mirror"] = "viewpoint"
+    """Another viewpoint; the attended parts only; mirrored only, which is the ablation."""
+    crop_area: tuple[float, float] = option((0.67, 1.0), above=0, at_most=1)
+    """Smallest and largest area of the viewpoint's crop, as fractions of the image."""
+    rotation: float = option(15.0, at_least=0, below=360)
+    """Largest rotation of the viewpoint either way, in degrees."""
+    jitter: float = option(0.3, at_least=0, below=1)
+    """Largest relative change of the viewpoint's brightness, contrast and saturation."""
+    erase_area: tuple[float, float] = option((0.0, 0.0), at_least=0, at_most=1)
+    """Smallest and largest area of a box erased from the viewpoint; 0 0 erases nothing."""
+    shuffle: int = option(1, at_least=1)
+    """Shuffle the viewpoint's patches, so many a side; 1 leaves it whole."""
+    view_weight: float = option(1.0, at_least=0)
+    """Weight of the augmented view's cross entropy (lambda)."""
+    contrast: Literal["margin", "joint", "supcon"] = "margin"
+    """Contrastive loss: margin cosine with separate means or one joint mean, or SupCon."""
+    contrast_weight: float = option(1.0, at_least=0)
+    """Weight of the contrastive loss (alpha); 0 is the ablation."""
+    margin: float = option(0.4, at_least=-1, below=1)
+    """Cosine below which another class costs nothing (xi)."""
+    contrast_temperature: float = option(0.07, above=0)
+    """Temperature of SupCon."""
+    queue: int = option(0, at_least=0, automatic=True)
+    """Features that the memory queue holds; 0 takes min(512, training images)."""
+    keys: Literal["same", "ema"] = "same"
+    """Encoder of the keys: the network itself, or a moving average of it."""
+    ema_momentum: float = option(0.999, at_least=0, below=1)
+    """How slowly the moving average moves."""
+    distill_weight: float = option(1.0, at_least=0)
+    """Weight of the self-distillation between the views (beta); 0 is the ablation."""
+    temperature: float = option(3.0, above=0)
+    """Temperature of the self-distillation."""
+    direction: Literal["symmetric", "raw_to_augmented", "augmented_to_raw"] = "symmetric"
+    """Which view teaches which."""
+    ramp: float = option(0.1, at_least=0)
+    """Fraction of the training over which the self-distillation is faded in."""
+
+    def check(self, view: View) -> None:
+        for flag, area in (("crop-area", self.crop_area), ("erase-area", self.erase_area)):
+            if area[0] > area[1]:
+                raise UserError(
+                    f"--csdnet.{flag} is {area[0]} {area[1]}: name a smallest and a largest area"
+                )
+        if self.view == "viewpoint" and view.crop % self.shuffle:
+            raise UserError(
+                f"--data.crop {view.crop} does not divide into --csdnet.shuffle {self.shuffle} "
+                f"patches a side: take a multiple of {self.shuffle}, or --csdnet.shuffle 1"
+            )
+
+    def settle(self, labels: np.ndarray) -> Self:
+        """The queue fits the training set, and the contrastive loss finds two images of a class."""
+        if self.queue > len(labels):
+            raise UserError(
+                f"--csdnet.queue {self.queue} is longer than the training set of {len(labels)} "
+                "images: lower it, or take 0 for a queue that fits"
+            )
+        if self.contrast_weight > 0 and np.bincount(labels).max() < 2:
+            raise UserError(
+                "no class has two training images for the contrastive loss to compare: "
+                "give more of them (--data.images-per-class), or set --csdnet.contrast-weight 0"
+            )
+        return replace(self, queue=self.queue or min(DEFAULT_QUEUE, len(labels)))
+
+    def make(self, *, classes: int, label_smoothing: float) -> Objective:
+        return csdnet(self, label_smoothing=label_smoothing)
+
+
+def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
     """L = CE(z, y) + lambda CE(z', y) + alpha L_qc + ramp beta L_ssdt; softmax(z) predicts.
 
     The keys of the contrastive loss are the queue and the batch's own augmented features; these
-    are then enqueued. So the queue holds what was a key (as MoCo's does), never a query.
+    are then enqueued. So the queue holds what was a key (as MoCo's does), never a query. With
+    `keys` "ema" they come from a moving average of the parameters, which takes them in from before
+    each update, in training mode, with running statistics of its own.
 
     Args:
-        labels: (N,) of the training images.
+        options: see `CSDNet`, with the length of the queue settled; `viewpoint`, `attended_mask`
+            and `mirror` for the views, `margin_contrast`, `joint_contrast` and
+            `supervised_contrast` for L_qc, `mutual_distillation` for L_ssdt.
         label_smoothing: of both cross entropies, in [0, 1).
-        view: "viewpoint", "adaptive" or "mirror", see `viewpoint`, `attended_mask` and `mirror`.
-        crop_area: of "viewpoint", as are the next four.
-        rotation: largest angle either way, in degrees.
-        jitter: strength of the change of colours.
-        erase_area: of the erased box.
-        shuffle: patches a side.
-        view_weight: lambda.
-        contrast: "margin", "joint" or "supcon": the form of L_qc, see the function of that name.
-        contrast_weight: alpha.
-        margin: xi of "margin" and "joint".
-        contrast_temperature: of "supcon".
-        queue: length of the queue; 0 takes min(512, N).
-        keys: "same": the network's own features; "ema": those of a moving average of its
-            parameters, in training mode, with running statistics of its own.
-        ema_momentum: of that average, which takes in the parameters from before each update.
-        distill_weight: beta.
-        temperature: T of L_ssdt.
-        direction: of L_ssdt, see `mutual_distillation`.
-        ramp: fraction of the training over which L_ssdt grows linearly to its full weight.
 
     Raises:
-        UserError: for a queue longer than the training set, a contrastive loss where no class has
-            two images, or an unknown choice.
+        UserError: for an unknown choice.
     """
-    _check(labels, queue=queue, contrast_weight=contrast_weight)
-    length = queue or min(DEFAULT_QUEUE, len(labels))
     elsewhere = partial(
         viewpoint,
-        crop_area=crop_area,
-        rotation=rotation,
-        jitter=jitter,
-        erase_area=erase_area,
-        shuffle=shuffle,
+        crop_area=options.crop_area,
+        rotation=options.rotation,
+        jitter=options.jitter,
+        erase_area=options.erase_area,
+        shuffle=options.shuffle,
     )
     see = _choose(
         "view",
-        view,
+        options.view,
         {
             "viewpoint": partial(_see_both, elsewhere),
             "adaptive": _see_adaptive,
@@ -149,24 +184,26 @@ def csdnet(
     )
     contrastive = _choose(
         "contrast",
-        contrast,
+        options.contrast,
         {
-            "margin": partial(margin_contrast, margin=margin),
-            "joint": partial(joint_contrast, margin=margin),
-            "supcon": partial(supervised_contrast, temperature=contrast_temperature),
+            "margin": partial(margin_contrast, margin=options.margin),
+            "joint": partial(joint_contrast, margin=options.margin),
+            "supcon": partial(supervised_contrast, temperature=options.contrast_temperature),
         },
     )
-    averaged = _choose("keys", keys, {"same": False, "ema": True})
+    averaged = _choose("keys", options.keys, {"same": False, "ema": True})
 
     def init_memory(variables, outputs):
         encoder = jax.tree.map(jnp.array, variables) if averaged else ()
-        return Memory(empty_queue(length, outputs["features"].shape[-1]), encoder)
+        return Memory(empty_queue(options.queue, outputs["features"].shape[-1]), encoder)
 
     def encode_keys(forward, variables, views, encoder):
         if not averaged:
             return views.augmented["features"], encoder
         _, outputs, batch_stats = forward(encoder, views.images)
-        params = optax.incremental_update(variables["params"], encoder["params"], 1 - ema_momentum)
+        params = optax.incremental_update(
+            variables["params"], encoder["params"], 1 - options.ema_momentum
+        )
         return outputs["features"], {"params": params, "batch_stats": batch_stats}
 
     def loss(forward, variables, batch, memory):
@@ -181,14 +218,14 @@ def csdnet(
             *compare(unit(views.raw["features"]), batch.label, key_features, memory.queue)
         )
         distill_loss = mutual_distillation(
-            logits, augmented_logits, temperature=temperature, direction=direction
+            logits, augmented_logits, temperature=options.temperature, direction=options.direction
         )
 
         total = (
             raw_error
-            + view_weight * augmented_error
-            + contrast_weight * contrast_loss
-            + ramped(batch.progress, ramp) * distill_weight * distill_loss
+            + options.view_weight * augmented_error
+            + options.contrast_weight * contrast_loss
+            + ramped(batch.progress, options.ramp) * options.distill_weight * distill_loss
         )
         new_queue = enqueue(memory.queue, key_features, batch.label)
         metrics = {
@@ -204,19 +241,6 @@ def csdnet(
     return Objective(
         heads={}, init_memory=init_memory, loss=loss, predict=lambda outputs: outputs["logits"]
     )
-
-
-def _check(labels: np.ndarray, *, queue: int, contrast_weight: float) -> None:
-    if queue > len(labels):
-        raise UserError(
-            f"--csdnet.queue {queue} is longer than the training set of {len(labels)} images: "
-            "lower it, or take 0 for a queue that fits"
-        )
-    if contrast_weight > 0 and np.bincount(labels).max() < 2:
-        raise UserError(
-            "no class has two training images for the contrastive loss to compare: "
-            "give more of them (--data.images-per-class), or set --csdnet.contrast-weight 0"
-        )
 
 
 def _choose(field: str, name: str, options: Mapping[str, Any]) -> Any:

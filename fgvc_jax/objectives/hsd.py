@@ -6,7 +6,7 @@ teach shallower ones by soft predictions, that hard labels on shallow stages hur
 self-information entropy loss (SIELoss) softens the shallow predictions, and that a
 gradient-detached fusion (GDF) of the stages' features is an ensemble. The formulas here are ours,
 after the closest relative ("Be Your Own Teacher", Zhang et al., ICCV 2019, arXiv 1905.08094), and
-every choice that the abstract leaves open is an argument of `hsd`:
+every choice that the abstract leaves open is an option:
 
     L = CE(logits) + ramp * (kd_weight * sum_k KD_k + sie_weight * sum_k SIE_k) + CE(fusion)
 
@@ -18,14 +18,25 @@ seeds).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
+from fgvc_jax.data.view import View
 from fgvc_jax.errors import UserError
 from fgvc_jax.metrics import accuracy
 from fgvc_jax.networks.heads import FusionHead, StageHead
-from fgvc_jax.objectives.base import Objective, Step, cross_entropy, distillation, ramped
+from fgvc_jax.objectives.base import (
+    Method,
+    Objective,
+    Step,
+    cross_entropy,
+    distillation,
+    ramped,
+)
+from fgvc_jax.options import option
 
 
 def mixture(logits: Sequence[jax.Array], *, temperature: float) -> jax.Array:
@@ -100,63 +111,82 @@ def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: st
     raise UserError(f"--hsd.sie is {form!r}: choose entropy or hinge")
 
 
-def hsd(
-    *,
-    classes: int,
-    label_smoothing: float,
-    stages: Sequence[int],
-    teacher: str,
-    temperature: float,
-    kd_weight: float,
-    sie: str,
-    sie_weight: float,
-    ramp: float,
-    fusion: bool,
-    fusion_width: int,
-    detach: bool,
-    hard_labels: bool,
-) -> Objective:
+@dataclass(frozen=True)
+class HSD(Method):
+    """--objective hsd: hierarchical self-distillation, reconstructed from its abstract."""
+
+    stages: tuple[int, ...] = (3, 4, 5)
+    """Stages that are used; the deepest has the main head, the others get intermediate heads."""
+    teacher: Literal["next", "deepest", "mean_deeper"] = "next"
+    """Who teaches a stage: the next deeper one, the deepest, or the mean of all deeper ones."""
+    temperature: float = option(3.0, above=0)
+    """Temperature of the distillation."""
+    kd_weight: float = option(1.0, at_least=0)
+    """Weight of the distillation; 0 is the ablation."""
+    sie: Literal["entropy", "hinge"] = "entropy"
+    """Self-information entropy loss: minus the entropy, or how far it is below the teacher's."""
+    sie_weight: float = option(0.1, at_least=0)
+    """Weight of the self-information entropy loss; 0 is the ablation."""
+    ramp: float = option(1.0, at_least=0)
+    """Fraction of the training over which both weights grow linearly to their full size."""
+    fusion: bool = True
+    """Classify the concatenated stages as well (GDF); without it the main head predicts alone."""
+    fusion_width: int = option(512, at_least=1)
+    """Width of the fusion head's middle layer."""
+    detach: bool = True
+    """No gradient from the fusion into the backbone; False is the ablation."""
+    hard_labels: bool = False
+    """Cross entropy on the intermediate heads too, which the paper finds harmful; the ablation."""
+
+    def check(self, view: View) -> None:
+        """Stages are some of 2 to 5 in order, end at 5, and serve every term."""
+        stages = self.stages
+        if tuple(stages) != tuple(sorted({2, 3, 4, 5}.intersection(stages))) or 5 not in stages:
+            raise UserError(
+                f"--hsd.stages is {tuple(stages)}: name stages from 2 to 5 in increasing order, "
+                "the last one 5, which the main head reads"
+            )
+        if len(stages) == 1 and (self.kd_weight or self.sie_weight or self.hard_labels):
+            raise UserError(
+                "--hsd.stages has no stage before 5: name one, or set --hsd.kd-weight 0, "
+                "--hsd.sie-weight 0 and --hsd.hard-labels False"
+            )
+
+    def make(self, *, classes: int, label_smoothing: float) -> Objective:
+        return hsd(self, classes=classes, label_smoothing=label_smoothing)
+
+
+def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
     """Hierarchical self-distillation; remembers nothing. A reconstruction, see the module.
 
     The heads are "stage3", "stage4", ... on the intermediate stages and "fusion" on all of them;
     the deepest stage has the network's main head, "logits". The metrics carry the head's name at
     their end: `cross_entropy_*` (of the heads that labels supervise), `accuracy_*`, `entropy_*`,
     and unweighted `kd_*` and `sie_*` of the intermediate heads; plain `accuracy` is that of the
-    prediction. Terms of weight 0 are measured all the same.
+    prediction. Terms of weight 0 are measured all the same. With the fusion the prediction is the
+    mean probability of that head and the main one. The ramp serves networks that start from
+    nothing: they have at first nothing to teach.
 
     Args:
+        options: see `HSD`, `choose_teacher` and `self_information_entropy`.
         classes: K.
         label_smoothing: weight of the uniform distribution in every cross entropy, in [0, 1).
-        stages: in increasing order, from 2 to 5. The last must be 5, which the main head reads; 5
-            alone leaves nothing to distil and is for the fusion by itself.
-        teacher: see `choose_teacher`; rules the distillation and SIE's hinge.
-        temperature: of the distillation; the hinge compares entropies at temperature 1.
-        kd_weight: weight of the sum of the distillation terms.
-        sie: see `self_information_entropy`.
-        sie_weight: weight of the sum of the SIE terms.
-        ramp: fraction of the training over which both weights grow linearly to their full size. A
-            network that starts from nothing has at first nothing to teach.
-        fusion: classify the concatenated stages too and predict the mean probability of that head
-            and the main one; else the main head predicts alone.
-        fusion_width: of the fusion head's middle layer.
-        detach: no gradient from the fusion into the backbone.
-        hard_labels: cross entropy on the intermediate heads too, with weight 1.
-
-    Raises:
-        UserError: for stages that do not make sense.
     """
-    _check(stages, intermediate_terms=bool(kd_weight or sie_weight or hard_labels))
-    read = tuple(f"stage{stage}" for stage in stages)
+    read = tuple(f"stage{stage}" for stage in options.stages)
     intermediate = read[:-1]  # a head is called as the tap that it reads
     hierarchy = (*intermediate, "logits")
     heads = {name: StageHead(classes=classes, tap=name) for name in intermediate}
-    if fusion:
-        heads["fusion"] = FusionHead(classes=classes, width=fusion_width, taps=read, detach=detach)
+    if options.fusion:
+        heads["fusion"] = FusionHead(
+            classes=classes, width=options.fusion_width, taps=read, detach=options.detach
+        )
     everything = ("logits", *heads)
-    labelled = everything if hard_labels else [h for h in everything if h not in intermediate]
+    labelled = (
+        everything if options.hard_labels else [h for h in everything if h not in intermediate]
+    )
 
     def predict(outputs):
-        if not fusion:
+        if not options.fusion:
             return outputs["logits"]
         return mixture([outputs["fusion"], outputs["logits"]], temperature=1.0)
 
@@ -169,13 +199,15 @@ def hsd(
         kd_terms, sie_terms = {}, {}
         for depth, name in enumerate(intermediate, start=1):
             student, deeper = outputs[name], [outputs[other] for other in hierarchy[depth:]]
-            target = choose_teacher(deeper, rule=teacher, temperature=temperature)
-            kd_terms[name] = distillation(student, target, temperature=temperature)
-            target = choose_teacher(deeper, rule=teacher, temperature=1.0)
-            sie_terms[name] = self_information_entropy(student, target, form=sie)
+            target = choose_teacher(deeper, rule=options.teacher, temperature=options.temperature)
+            kd_terms[name] = distillation(student, target, temperature=options.temperature)
+            target = choose_teacher(deeper, rule=options.teacher, temperature=1.0)
+            sie_terms[name] = self_information_entropy(student, target, form=options.sie)
 
-        soft = kd_weight * sum(kd_terms.values()) + sie_weight * sum(sie_terms.values())
-        value = sum(supervision.values()) + ramped(batch.progress, ramp) * soft
+        soft = options.kd_weight * sum(kd_terms.values()) + options.sie_weight * sum(
+            sie_terms.values()
+        )
+        value = sum(supervision.values()) + ramped(batch.progress, options.ramp) * soft
         measured = {
             "cross_entropy": supervision,
             "kd": kd_terms,
@@ -197,17 +229,3 @@ def hsd(
         loss=loss,
         predict=predict,
     )
-
-
-def _check(stages: Sequence[int], *, intermediate_terms: bool) -> None:
-    """UserError unless the stages are some of 2 to 5 in order, end at 5, and serve every term."""
-    if tuple(stages) != tuple(sorted({2, 3, 4, 5}.intersection(stages))) or 5 not in stages:
-        raise UserError(
-            f"--hsd.stages is {tuple(stages)}: name stages from 2 to 5 in increasing order, "
-            "the last one 5, which the main head reads"
-        )
-    if len(stages) == 1 and intermediate_terms:
-        raise UserError(
-            "--hsd.stages has no stage before 5: name one, or set --hsd.kd-weight 0, "
-            "--hsd.sie-weight 0 and --hsd.hard-labels False"
-        )

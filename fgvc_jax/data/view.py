@@ -1,0 +1,47 @@
+"""What a network is shown of an image, as one value from the command line to the step.
+
+No JAX here: what the fields mean on the device is `fgvc_jax.data.augment`'s.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from fgvc_jax.errors import UserError
+from fgvc_jax.options import option
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image file becomes what a network sees, in training and at test."""
+
+    resize: int = option(96, at_least=1, at_most=16_384)
+    """Every image is first resized to a square of this many pixels."""
+    crop: int = option(80, at_least=1, at_most=16_384)
+    """Side of the square that the network sees: a random crop in training."""
+    pad: int = option(8, at_least=0, at_most=16_384)
+    """Pixels of black added on every side before the random crop."""
+    flip: bool = True
+    """Mirror half of the training images."""
+    test_view: Literal["center", "whole"] = "center"
+    """At test: the centre crop, or the whole image resized to the crop's size."""
+    normalize: Literal["half", "imagenet"] = "half"
+    """Mean and deviation of 0.5 (KT's code), or those of ImageNet (most pretrained weights)."""
+
+    def check(self) -> None:
+        """Raise a UserError where the fields do not fit together."""
+        if self.crop > self.resize + 2 * self.pad:
+            raise UserError(
+                f"--data.crop {self.crop} is larger than the padded image "
+                f"({self.resize} + 2 * {self.pad}): raise --data.resize"
+            )
+        if self.test_view == "center" and self.crop > self.resize:
+            raise UserError(
+                f"--data.crop {self.crop} is larger than --data.resize {self.resize}: "
+                "lower it, or take --data.test-view whole"
+            )
+
+    @property
+    def view(self) -> "View":
+        """The view alone, of a class that adds fields to it."""
+        return View(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(View)})
