@@ -514,9 +514,9 @@ class _Annotation:
 
     def number(self, name: str, low: int, high: int) -> int:
         value = self._field(name)
-        if not isinstance(value, np.ndarray) or value.size != 1 or not float(value[0]).is_integer():
+        if not isinstance(value, int | float) or not float(value).is_integer():
             raise UserError(f"{self.where}: field {name!r} is not one whole number")
-        number = int(value[0])
+        number = int(value)
         if not low <= number <= high:
             raise UserError(f"{self.where}: {name} {number} is outside {low}..{high}")
         return number
