@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fgvc_jax.data import layouts
+from fgvc_jax.data import folders, layouts
 from fgvc_jax.data.records import Source, Splits, Subset, stratified
 from fgvc_jax.errors import UserError
 
@@ -32,7 +32,7 @@ def _tfds(path: str) -> Splits:
 
 OPENERS: dict[str, Callable[[str], Splits]] = {
     "sketchbirds": _sketchbirds,
-    "folder": lambda path: layouts.open_folder(path, seed=FOLDER_SEED),
+    "folder": lambda path: folders.open_folder(path, seed=FOLDER_SEED),
     "cub": layouts.open_cub,
     "cars": layouts.open_cars,
     "aircraft": layouts.open_aircraft,
