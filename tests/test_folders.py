@@ -70,3 +70,41 @@ def test_folder_mistakes(tmp_path):
     }
     for case, (names, words) in cases.items():
         refused(f"folder:{write(tmp_path / case, placeholders(*names))}", str(tmp_path), *words)
+
+
+def warned(caplog, spec):
+    """The warnings of opening a dataset."""
+    caplog.clear()
+    splits = open_source(spec)
+    return splits, [record.getMessage() for record in caplog.records]
+
+
+def test_ignored_files_are_counted_and_told(tmp_path, caplog):
+    names = ["a/1.jpg", "a/2.jpg", "a/notes.txt", "a/.hidden.jpg", "a/x.HEIC", "a/y.heic", "a/z"]
+    write(tmp_path, placeholders(*names))
+    _, (line,) = warned(caplog, f"folder:{tmp_path}")
+    assert f"ignored 4 files of '{tmp_path}'" in line
+    assert "2 '.heic', 1 '.txt', 1 'no suffix'" in line and "'a/notes.txt'" in line
+    assert "\n" not in line and "hidden" not in line
+    for odd in "bcdefgh":
+        (tmp_path / f"a/{odd}.{odd}\n<b>").touch()
+    _, (line,) = warned(caplog, f"folder:{tmp_path}")
+    assert "ignored 11 files" in line and "and 5 other kinds" in line and "\n" not in line
+
+
+def test_ignored_files_explain_a_class_without_images(tmp_path, caplog):
+    write(tmp_path, placeholders("train/a/1.jpg", "train/b/1.heic", "test/a/2.jpg"))
+    refused(f"folder:{tmp_path}", "class 'b' has no training image")
+    assert "ignored a file" in caplog.text and ".heic" in caplog.text
+
+
+def test_nothing_ignored_nothing_told(tmp_path, caplog):
+    write(tmp_path, placeholders("a/1.jfif", "a/2.PPM", "a/3.jpe", "b/1.pnm", "b/2.jp2"))
+    splits, lines = warned(caplog, f"folder:{tmp_path}")
+    assert not lines and len(splits.train) + len(splits.test) == 5
+    assert splits.orientation == "exif"
+
+
+def test_a_validation_part_without_images(tmp_path):
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.heic"))
+    refused(f"folder:{tmp_path}", "has no image in its validation part")

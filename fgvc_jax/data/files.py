@@ -1,36 +1,48 @@
 """Image files that an index or a folder lists: checked before anything is read, then a Source."""
 
+import hashlib
+import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fgvc_jax.data.images import EXTENSIONS
-from fgvc_jax.data.records import Splits
+from fgvc_jax.data.records import Splits, split_keys, stratified
 from fgvc_jax.errors import UserError
+
+TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
+SHOWN = 5  # examples in a message
+PAGE = 4096
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of an index: its path below the root, label, origin, and official id or -1."""
+    """One image of an index: its path below the root, label, origin, official id or -1, group."""
 
     name: str
     label: int
     where: str  # the line of the index, for messages
     id: int = -1
+    group: str = ""
 
 
 class Files:
-    """A Source of encoded image files: `root / names[i]` with `labels[i]` and `ids[i]`."""
+    """A Source of encoded image files: `root / names[i]` with its label, id and group."""
 
     def __init__(self, root: Path, entries: Sequence[Entry], *, crop_bottom: int):
         self.root = root
         self.names = tuple(entry.name for entry in entries)
         self.labels = np.array([entry.label for entry in entries], np.int32)
         self.ids = np.array([entry.id for entry in entries], np.int32)
+        groups = np.array([entry.group for entry in entries], str)
+        self.groups = groups if any(groups) else None
         self.crop_bottom = crop_bottom
 
     def __len__(self) -> int:
@@ -50,6 +62,14 @@ class Files:
             "crop_bottom": self.crop_bottom,
         }
 
+    def stat(self, index: int) -> tuple[int, int]:
+        path = self.root / self.names[index]
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+        return status.st_size, status.st_mtime_ns
+
 
 def assemble(
     root: Path,
@@ -57,6 +77,7 @@ def assemble(
     classes: Sequence[str],
     *,
     crop_bottom: int = 0,
+    orientation: str = "stored",
 ) -> Splits:
     """From entries to Splits, with every check on the files themselves.
 
@@ -64,9 +85,10 @@ def assemble(
     parts: "train", "test" and perhaps "validation" -> their entries.
     classes: names; every one needs a training image.
     crop_bottom: rows of pixels to cut off each image.
+    orientation: see Splits.
     """
-    for part in ("train", "test"):
-        if not parts[part]:
+    for part, entries in parts.items():
+        if not entries:
             raise UserError(f"{shown(root)} has no image in its {part} part")
     _check_files(root, [entry for entries in parts.values() for entry in entries])
     counts = np.bincount([entry.label for entry in parts["train"]], minlength=len(classes))
@@ -81,17 +103,78 @@ def assemble(
     for part, entries in parts.items():
         sources[part] = Files(root, _numbered(entries, first), crop_bottom=crop_bottom)
         first += len(entries)
-    return Splits(classes=tuple(classes), **sources)
+    splits = Splits(classes=tuple(classes), orientation=orientation, **sources)
+    _warn_of_shared_files(splits)
+    return splits
+
+
+def _warn_of_shared_files(splits: Splits) -> None:
+    """Log a warning when parts share a file's content: such an image is judged after training.
+
+    Only files of equal size are read, and of these at first a page: what differs, differs there.
+    """
+    files = [
+        (part, name, source.root / name, source.stat(index)[0])
+        for part, source in splits.parts.items()
+        for index, name in enumerate(source.names)
+    ]
+    shared = _in_several_parts([files], lambda file: file[3])
+    shared = _in_several_parts(shared, lambda file: _digest(file[2], PAGE))
+    shared = _in_several_parts(shared, lambda file: _digest(file[2], -1))
+    if shared:
+        examples = (" = ".join(f"{part} {name!r}" for part, name, *_ in same) for same in shared)
+        more = f" and {len(shared) - SHOWN:,} more" if len(shared) > SHOWN else ""
+        log.warning(
+            "warning: %s in more than one part of %s, so that accuracies mean less: %s%s",
+            f"{len(shared):,} pictures are" if len(shared) > 1 else "one picture is",
+            shown(splits.train.root),
+            "; ".join(islice(examples, SHOWN)),
+            more,
+        )
+
+
+def _in_several_parts(groups: Iterable[list[Any]], key: Callable[[Any], Any]) -> list[list[Any]]:
+    """The groups divided by `key`; only groups with files of several parts are left."""
+    found = []
+    for group in groups:
+        by_key: dict[Any, list[Any]] = {}
+        for file in group:
+            by_key.setdefault(key(file), []).append(file)
+        found += [files for files in by_key.values() if len({part for part, *_ in files}) > 1]
+    return found
+
+
+def _digest(path: Path, size: int) -> bytes:
+    """Digest of the first `size` bytes of a file, of all where it is negative."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read(size)).digest()
+    except OSError as error:
+        raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+
+
+def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
+    """Train and test parts: `TEST_FRACTION` of each class, chosen by `seed`, whole groups only."""
+    groups = np.array([entry.group for entry in entries], str)
+    tested = stratified(
+        np.array([entry.label for entry in entries]),
+        split_keys("test", (entry.name for entry in entries), groups),
+        TEST_FRACTION,
+        seed=seed,
+        at_least=1,
+    )
+    pairs = list(zip(entries, tested, strict=True))
+    return {
+        "train": [entry for entry, test in pairs if not test],
+        "test": [entry for entry, test in pairs if test],
+    }
 
 
 def _numbered(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
     """The entries with their official ids, or numbered from `first` where there are none."""
     if all(entry.id >= 0 for entry in entries):
         return entries
-    return [
-        Entry(entry.name, entry.label, entry.where, first + offset)
-        for offset, entry in enumerate(entries)
-    ]
+    return [replace(entry, id=first + offset) for offset, entry in enumerate(entries)]
 
 
 def _check_files(root: Path, entries: Iterable[Entry]) -> None:
