@@ -278,3 +278,38 @@ def test_ultra(tmp_path):
 )
 def test_ultra_mistakes(tmp_path, file, text, words):
     refused(f"ultra:{write(tmp_path, {**ULTRA, f'anno/{file}.txt': text})}", *words)
+
+
+def soyageing(root, stages):
+    """Two classes at each stage, in the authors' folders; placeholders name their stage."""
+    for stage in stages:
+        write(root / stage, {
+            "anno/train.txt": "a.png 2\nb.png 1\n",
+            "anno/test.txt": "c.png 2\n",
+            **{f"images/{name}.png": f"{stage} {name}" for name in "abc"},
+        })  # fmt: skip
+    return root
+
+
+STAGES = ("R1", "R3", "R4", "R5", "R6")
+
+
+def test_soyageing_one_stage(tmp_path):
+    splits = open_source(f"ultra:{soyageing(tmp_path, STAGES)}/R4")
+    assert contents(splits.train) == [("R4 a", 1, 0), ("R4 b", 0, 1)]
+    assert contents(splits.test) == [("R4 c", 1, 2)]
+
+
+def test_soyageing_all_stages(tmp_path):
+    splits = open_source(f"ultra:{soyageing(tmp_path, STAGES)}")
+    assert splits.classes == ("1", "2")
+    names = [name for name, _, _ in contents(splits.train)]
+    assert names == [f"{stage} {name}" for stage in STAGES for name in "ab"]
+    assert [label for _, label, _ in contents(splits.test)] == [1] * 5
+    assert splits.test.names[3] == "R5/images/c.png"
+    assert sorted([*splits.train.ids, *splits.test.ids]) == list(range(15))
+
+
+def test_soyageing_lacks_a_stage(tmp_path):
+    root = soyageing(tmp_path, ("R1", "R3", "R5", "R6"))
+    refused(f"ultra:{root}", "R4/anno/train.txt' does not exist")

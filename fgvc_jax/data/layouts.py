@@ -5,7 +5,7 @@ outside the dataset's folder raises a UserError that names the file and line. Im
 when they are asked for. The splits are the official ones (METHODS, section 4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fgvc_jax.data.files import Entry, assemble, dataset_root, shown
@@ -25,6 +25,7 @@ from fgvc_jax.data.tables import (
 from fgvc_jax.errors import UserError
 
 AIRCRAFT_BANNER = 20  # rows of pixels at the bottom that hold the copyright notice
+SOYAGEING_STAGES = ("R1", "R3", "R4", "R5", "R6")  # folders of Ultra-FGVC's SoyAgeing
 
 
 def open_cub(path: str) -> Splits:
@@ -125,19 +126,18 @@ def open_ultra(path: str) -> Splits:
     """The Ultra-FGVC sets (Cotton80, SoyLocal, SoyGene, SoyAgeing, SoyGlobal).
 
     `images/`, `anno/train.txt` and `anno/test.txt` with lines "name label", labels from 1. The sets
-    name no classes: the label as printed is the name.
+    name no classes: the label as printed is the name. SoyAgeing is five such sets of the same
+    classes, photographed at five stages of growth, in folders R1, R3, R4, R5 and R6: each can be
+    given alone (`ultra:PATH/R1`), and the folder that holds them is all five together.
     """
     root = dataset_root(path)
-    entries: dict[str, list[Entry]] = {}
-    for part in ("train", "test"):
-        file = root / "anno" / f"{part}.txt"
-        entries[part] = []
-        for number, line in read_lines(file):
-            where = place(file, number)
-            name, *label = line.rsplit(maxsplit=1)
-            if not label:
-                raise UserError(f"{where}: {line!r} is not 'name label'")
-            entries[part].append(Entry(f"images/{name}", whole_number(label[0], where) - 1, where))
+    prefixes = [""]
+    if not (root / "anno").is_dir() and any((root / stage).is_dir() for stage in SOYAGEING_STAGES):
+        prefixes = [f"{stage}/" for stage in SOYAGEING_STAGES]
+    entries = {
+        part: [entry for prefix in prefixes for entry in _ultra_entries(root, prefix, part)]
+        for part in ("train", "test")
+    }
     # Every class has a training image, so there are no more classes than training images.
     limit = len(entries["train"])
     for entry in entries["train"] + entries["test"]:
@@ -145,3 +145,13 @@ def open_ultra(path: str) -> Splits:
             raise UserError(f"{entry.where}: label {entry.label + 1} is outside 1..{limit}")
     count = 1 + max((entry.label for entry in entries["train"] + entries["test"]), default=-1)
     return assemble(root, entries, [str(label + 1) for label in range(count)])
+
+
+def _ultra_entries(root: Path, prefix: str, part: str) -> Iterator[Entry]:
+    file = root / f"{prefix}anno" / f"{part}.txt"
+    for number, line in read_lines(file):
+        where = place(file, number)
+        name, *label = line.rsplit(maxsplit=1)
+        if not label:
+            raise UserError(f"{where}: {line!r} is not 'name label'")
+        yield Entry(f"{prefix}images/{name}", whole_number(label[0], where) - 1, where)
