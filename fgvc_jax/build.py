@@ -1,6 +1,5 @@
 """The one place that turns an Experiment into the parts of a run."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fgvc_jax import ensemble, networks
+from fgvc_jax import ensemble, machine, networks
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import pipeline, sources
 from fgvc_jax.data.sources import Source
@@ -158,6 +157,10 @@ class Run:
     # -- data ------------------------------------------------------------------------------------
 
     @cached_property
+    def _processes_here(self) -> int:
+        return devices.processes_here()
+
+    @cached_property
     def placement(self) -> str:
         """Where decoded images live, with `auto` resolved by their size."""
         chosen = self.experiment.data.placement
@@ -167,7 +170,7 @@ class Run:
         limit = (device.memory_stats() or {}).get("bytes_limit", 0)
         if device.platform != "cpu" and self.image_bytes < DEVICE_SHARE * limit:
             return "device"
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = machine.free_memory(self._processes_here)
         return "host" if self.image_bytes < HOST_SHARE * free else "stream"
 
     @property
@@ -178,9 +181,13 @@ class Run:
 
     def _images(self, source: Source) -> Images:
         size = self.experiment.data.resize
+        how = {
+            "orientation": self.splits.orientation,
+            "threads": machine.cores(self._processes_here),
+        }
         if self.placement == "stream":
-            return Images(source, pipeline.streamed(source, size), None)
-        images = pipeline.decoded(source, size)
+            return Images(source, pipeline.streamed(source, size, **how), None)
+        images, _ = pipeline.decoded(source, size, **how)
         if self.placement == "host":
             return Images(source, images.__getitem__, None)
         return Images(source, None, devices.replicate(self.mesh, images))

@@ -453,10 +453,6 @@ def carry_out(
     Raises:
         UserError: at the end, when runs failed.
     """
-    try:
-        import scipy  # noqa: F401  the comparison, checked before hours of training
-    except ImportError as error:
-        raise UserError("studies need scipy: install the extra `study`") from error
     folder = Path(options.workdir)
     runs = experiments(study, folder=folder, seeds=options.seeds)
     failures = train_missing(runs, minutes=options.minutes)

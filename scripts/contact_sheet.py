@@ -72,7 +72,7 @@ def main(arguments: Arguments) -> None:
     ).train
     rows = [
         (name, [birds[c * arguments.species + r]["image"] for c in range(arguments.images)])
-        for r, name in enumerate(birds.names)
+        for r, name in enumerate(birds.species)
     ]
     if arguments.masks:
         shown = [overlay(birds, i) for i in range(min(arguments.species, arguments.images))]

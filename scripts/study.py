@@ -6,7 +6,7 @@
 
 Trains the runs that are missing and prints, row by row, mean, standard deviation, interval, and the
 paired difference to the first row with its p-value; the same is saved as study.md and study.json.
-The same command continues after an interruption. Needs scipy (the extra `study`).
+The same command continues after an interruption.
 """
 
 from fgvc_jax import command, study

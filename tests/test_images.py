@@ -1,16 +1,22 @@
 """Decoding: exact where it should be, and nothing hostile gets far."""
 
 import contextlib
+import hashlib
 import io
+import runpy
 import struct
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, decode
+from fgvc_jax.data import images
+from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, content_digest
 from fgvc_jax.errors import UserError
+
+decode = partial(images.decode, orientation="stored")
 
 
 def encoded(image, format="PNG", **options):
@@ -102,6 +108,8 @@ def test_banner_is_cut_before_resizing():
         (Image.fromarray(np.full((4, 4), 65535, np.uint16)), "PNG", (255, 255, 255)),
         (Image.fromarray(np.full((4, 4), 257 * 99, np.uint16)), "PNG", (99, 99, 99)),
         (Image.fromarray(np.full((4, 4), 257 * 99, np.uint16)), "TIFF", (99, 99, 99)),
+        (Image.fromarray(np.full((4, 4), 257 * 99, np.uint16)), "PPM", (99, 99, 99)),
+        (Image.new("1", (4, 4), 1), "PPM", (255, 255, 255)),
     ],
 )
 def test_modes_become_rgb(image, format, expected):
@@ -122,13 +130,32 @@ def test_first_frame_of_several():
         assert decode(record(data), 4)[..., 0].min() > 190
 
 
-def test_orientation_tag_is_not_applied():
-    image = Image.new("RGB", (8, 8))
-    image.paste((255, 255, 255), (0, 0, 8, 4))
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_orientation_is_applied_where_asked_for(value, format):
+    """Against Pillow's own transposition."""
     exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    result = decode(record(encoded(image, "JPEG", exif=exif, quality=95)), 8)
-    assert result[:3].min() > 200 and result[-3:].max() < 50
+    exif[0x0112] = value
+    data = encoded(Image.fromarray(noise(9, 17)), format, exif=exif)
+    stored = Image.open(io.BytesIO(data))
+    turned = ImageOps.exif_transpose(stored)
+    for orientation, expected in {"stored": stored, "exif": turned}.items():
+        result = images.decode(record(data), 8, orientation=orientation)
+        want = expected.convert("RGB").resize((8, 8), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(result, np.asarray(want))
+
+
+def test_broken_orientation_turns_nothing():
+    for tag in (b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"\0" * 50):
+        data = encoded(Image.fromarray(noise(9, 17)), "JPEG", exif=tag)
+        for odd in (data, data.replace(b"Exif", b"Exig")):
+            expected = decode(record(odd), 8)
+            result = images.decode(record(odd), 8, orientation="exif")
+            np.testing.assert_array_equal(result, expected)
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    data = encoded(Image.fromarray(noise(9, 17)), "JPEG", exif=exif)
+    assert (images.decode(record(data), 8, orientation="exif") == decode(record(data), 8)).all()
 
 
 def test_truncated_jpeg_is_named():
@@ -139,12 +166,12 @@ def test_truncated_jpeg_is_named():
 def test_not_an_image():
     for data in (b"", b"hello", b"\x00" * 100, b"\xff\xd8\xff"):
         refused(data, ": repair it or remove it")
-    refused(b"<svg/>", "is none of BMP, GIF, JPEG, PNG, TIFF, WEBP")
+    refused(b"<svg/>", f"is none of {', '.join(FORMATS)}")
 
 
 def test_format_outside_the_list():
-    refused(encoded(Image.new("RGB", (4, 4)), "PPM"), "is none of")
-    refused(encoded(Image.new("RGB", (4, 4)), "EPS"), "is none of")
+    for format in ("EPS", "TGA", "ICO", "PDF"):
+        refused(encoded(Image.new("RGB", (16, 16)), format), "is none of")
 
 
 def png_header(width, height):
@@ -175,6 +202,20 @@ def test_other_pixels_and_arrays():
     refused(data, "pixels of mode 'F', whose range is unknown")
     refused(np.zeros((4, 4, 3), np.float32), "array float32(4, 4, 3)")
     refused(np.zeros((4, 4), np.uint8), "array uint8(4, 4)")
+
+
+def test_formats_without_a_codec_are_not_offered(monkeypatch):
+    monkeypatch.setattr(images.features, "check", lambda codec: False)
+    without = runpy.run_path(images.__file__)
+    assert set(FORMATS) - set(without["FORMATS"]) <= {"AVIF", "JPEG2000", "WEBP"}
+    assert ".avif" not in without["EXTENSIONS"] and ".png" in without["EXTENSIONS"]
+
+
+def test_content_digest():
+    assert content_digest(b"ab") == hashlib.sha256(b"ab").digest()
+    arrays = noise(4, 6), noise(6, 4), noise(4, 6).view(np.int8), noise(4, 6) ^ 1
+    assert len({content_digest(array) for array in arrays}) == 4
+    assert content_digest(np.asfortranarray(arrays[0])) == content_digest(arrays[0])
 
 
 def test_name_cannot_break_the_line():

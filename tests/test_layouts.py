@@ -1,147 +1,15 @@
-"""Datasets on disk: what is right is read, what is wrong is named."""
+"""Datasets in their makers' layouts: what is right is read, what is wrong is named."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import contents, placeholders, refused, write
 from scipy.io import savemat
 
-from fgvc_jax.data.layouts import open_folder
 from fgvc_jax.data.sources import open_source
-from fgvc_jax.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def write(root, files):
-    """Files below root: name -> text or bytes; a name without content is a placeholder."""
-    for name, content in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return root
-
-
-def placeholders(*names):
-    return {name: name.encode() for name in names}
-
-
-def contents(source):
-    """(name below the root as the placeholder says, label, id) of each record."""
-    records = (source[i] for i in range(len(source)))
-    return [(record["image"].decode(), record["label"], record["id"]) for record in records]
-
-
-def refused(spec, *words):
-    with pytest.raises(UserError) as caught:
-        open_source(spec)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
-
-
-# folder
-
-
-def test_folder_with_parts(tmp_path):
-    files = placeholders(
-        "train/b/2.png", "train/b/1.JPG", "train/a/1.jpg", "test/b/1.webp", "test/a/9.bmp"
-    )
-    ignored = placeholders("train/b/notes.txt", "train/b/.hidden.jpg", "train/.c/1.jpg", "README")
-    write(tmp_path, {**files, **ignored})
-    splits = open_source(f"folder:{tmp_path}")
-    assert splits.classes == ("a", "b") and splits.validation is None
-    assert contents(splits.train) == [
-        ("train/a/1.jpg", 0, 0),
-        ("train/b/1.JPG", 1, 1),
-        ("train/b/2.png", 1, 2),
-    ]
-    assert contents(splits.test) == [("test/a/9.bmp", 0, 3), ("test/b/1.webp", 1, 4)]
-    assert splits.train.labels.dtype == splits.train.ids.dtype == np.int32
-    assert splits.train[0]["name"] == f"{tmp_path}/train/a/1.jpg"
-    with pytest.raises(IndexError):
-        splits.train[3]
-
-
-@pytest.mark.parametrize("name", ["val", "valid", "validation"])
-def test_folder_other_names_of_the_test_part(tmp_path, name):
-    write(tmp_path, placeholders("train/a/1.jpg", f"{name}/a/2.jpg"))
-    splits = open_source(f"folder:{tmp_path}")
-    assert len(splits.test) == 1 and splits.validation is None
-
-
-def test_folder_with_three_parts(tmp_path):
-    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.jpg"))
-    splits = open_source(f"folder:{tmp_path}")
-    assert contents(splits.test) == [("test/a/2.jpg", 0, 1)]
-    assert contents(splits.validation) == [("val/a/3.jpg", 0, 2)]
-
-
-def test_folder_that_is_split(tmp_path):
-    names = [f"{name}/{i}.jpg" for name, n in {"a": 2, "b": 10, "c": 11}.items() for i in range(n)]
-    write(tmp_path, placeholders(*names))
-    splits = open_source(f"folder:{tmp_path}")
-    assert splits.classes == ("a", "b", "c")
-    assert np.bincount(splits.test.labels).tolist() == [1, 2, 2]
-    parts = [contents(splits.train), contents(splits.test)]
-    assert sorted(name for part in parts for name, _, _ in part) == sorted(names)
-    assert sorted(number for part in parts for _, _, number in part) == list(range(len(names)))
-    again = open_source(f"folder:{tmp_path}")
-    assert contents(again.test) == parts[1]
-    assert contents(open_folder(str(tmp_path), seed=1).test) != parts[1]
-
-
-def test_folder_mistakes(tmp_path):
-    cases = {
-        "no_test": (["train/a/1.jpg"], ["has train/ but none of test, val", "/train to have it"]),
-        "no_train": (["test/a/1.jpg"], ["has test/ but no train/"]),
-        "empty": (["train/a/1.jpg", "train/b/x.txt", "test/a/1.jpg"], ["class 'b' has no train"]),
-        "unknown": (["train/a/1.jpg", "test/z/1.jpg"], ["/test/z' has no counterpart in train/"]),
-        "no_classes": (["train/1.jpg", "test/a/1.jpg"], ["/train' has no class folders"]),
-        "nothing_tested": (["train/a/1.jpg", "test/a/x.txt"], ["no image in its test part"]),
-        "nested": (["a/b/1.jpg", "a/b/2.jpg"], ["/a/b' is a folder in a class folder"]),
-        "single": (["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["/a' has 1 images", "at least 2"]),
-        "unclear": (["train/a/1.jpg", "val/a/2.jpg", "valid/a/2.jpg"], ["has val, valid"]),
-    }
-    for case, (names, words) in cases.items():
-        refused(f"folder:{write(tmp_path / case, placeholders(*names))}", str(tmp_path), *words)
-
-
-def test_folder_links(tmp_path):
-    outside = write(tmp_path / "outside", placeholders("1.jpg", "2.jpg"))
-    root = write(tmp_path / "set", placeholders("train/a/1.jpg", "test/a/2.jpg", "pool/x.jpg"))
-    link = root / "test" / "a" / "9.jpg"
-
-    link.symlink_to(root / "pool" / "x.jpg")
-    assert len(open_source(f"folder:{root}").test) == 2  # inside, and nobody else's
-
-    for target, words in {
-        outside / "1.jpg": ["'test/a/9.jpg' is a link that leaves"],
-        root / "train" / "a" / "1.jpg": ["'test/a/9.jpg' is already listed by", "/train/a'"],
-        root / "pool" / "none.jpg": ["/test/a/9.jpg' does not exist"],
-        link: ["/test/a/9.jpg' does not exist"],
-    }.items():
-        link.unlink()
-        link.symlink_to(target)
-        refused(f"folder:{root}", *words)
-    link.unlink()
-
-    (root / "train" / "b").symlink_to(outside)
-    refused(f"folder:{root}", "'train/b/1.jpg' is a link that leaves")
-
-    alias = tmp_path / "alias"  # the dataset's folder itself may be a link
-    (root / "train" / "b").unlink()
-    alias.symlink_to(root)
-    assert len(open_source(f"folder:{alias}").train) == 1
-
-
-def test_image_that_vanishes_is_named(tmp_path):
-    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg"))
-    splits = open_source(f"folder:{tmp_path}")
-    (tmp_path / "train/a/1.jpg").unlink()
-    with pytest.raises(UserError, match="train/a/1.jpg': No such file"):
-        splits.train[0]
 
 
 # CUB
@@ -410,3 +278,38 @@ def test_ultra(tmp_path):
 )
 def test_ultra_mistakes(tmp_path, file, text, words):
     refused(f"ultra:{write(tmp_path, {**ULTRA, f'anno/{file}.txt': text})}", *words)
+
+
+def soyageing(root, stages):
+    """Two classes at each stage, in the authors' folders; placeholders name their stage."""
+    for stage in stages:
+        write(root / stage, {
+            "anno/train.txt": "a.png 2\nb.png 1\n",
+            "anno/test.txt": "c.png 2\n",
+            **{f"images/{name}.png": f"{stage} {name}" for name in "abc"},
+        })  # fmt: skip
+    return root
+
+
+STAGES = ("R1", "R3", "R4", "R5", "R6")
+
+
+def test_soyageing_one_stage(tmp_path):
+    splits = open_source(f"ultra:{soyageing(tmp_path, STAGES)}/R4")
+    assert contents(splits.train) == [("R4 a", 1, 0), ("R4 b", 0, 1)]
+    assert contents(splits.test) == [("R4 c", 1, 2)]
+
+
+def test_soyageing_all_stages(tmp_path):
+    splits = open_source(f"ultra:{soyageing(tmp_path, STAGES)}")
+    assert splits.classes == ("1", "2")
+    names = [name for name, _, _ in contents(splits.train)]
+    assert names == [f"{stage} {name}" for stage in STAGES for name in "ab"]
+    assert [label for _, label, _ in contents(splits.test)] == [1] * 5
+    assert splits.test.names[3] == "R5/images/c.png"
+    assert sorted([*splits.train.ids, *splits.test.ids]) == list(range(15))
+
+
+def test_soyageing_lacks_a_stage(tmp_path):
+    root = soyageing(tmp_path, ("R1", "R3", "R5", "R6"))
+    refused(f"ultra:{root}", "R4/anno/train.txt' does not exist")

@@ -1,9 +1,13 @@
 """Batches are pure functions of (seed, member, step); evaluation counts every image once."""
 
+import hashlib
+import io
+import time
 from itertools import islice
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fgvc_jax.data import pipeline
 from fgvc_jax.errors import UserError
@@ -14,6 +18,8 @@ class Squares:
 
     labels = np.arange(11, dtype=np.int32) % 3
     ids = np.arange(11, dtype=np.int32) + 100
+    names = tuple(f"{i}.png" for i in range(11))
+    groups = None
 
     def __len__(self):
         return 11
@@ -22,13 +28,17 @@ class Squares:
         image = np.full((6, 6, 3), i, np.uint8)
         return {"image": image, "label": self.labels[i], "id": self.ids[i], "name": f"square {i}"}
 
+    def stat(self, i):
+        return None
+
 
 SOURCE = Squares()
+HOW = {"orientation": "stored", "threads": 3}
 
 
 def batches(start=0, count=7, **options):
     defaults = {"seed": 3, "member": 1, "batch_size": 4, "process": 0, "processes": 1, "views": 2}
-    fetch = pipeline.streamed(SOURCE, 6)
+    fetch = pipeline.streamed(SOURCE, 6, **HOW)
     endless = pipeline.train_batches(SOURCE, fetch, start=start, **(defaults | options))
     return list(islice(endless, count))
 
@@ -72,7 +82,7 @@ def test_processes_share_the_same_global_batch():
 
 
 def test_every_placement_gives_the_same_batches():
-    kept = pipeline.decoded(SOURCE, 6)
+    kept, _ = pipeline.decoded(SOURCE, 6, **HOW)
     in_memory = islice(
         pipeline.train_batches(
             SOURCE, kept.__getitem__, seed=3, member=1, batch_size=4, start=0, process=0,
@@ -100,7 +110,7 @@ def test_evaluation_counts_every_image_once(batch_size, processes):
     rows = []
     for process in range(processes):
         for batch in pipeline.evaluation_batches(
-            SOURCE, pipeline.streamed(SOURCE, 6), batch_size=batch_size, process=process,
+            SOURCE, pipeline.streamed(SOURCE, 6, **HOW), batch_size=batch_size, process=process,
             processes=processes,
         ):  # fmt: skip
             assert len(batch["row"]) == batch_size // processes
@@ -113,15 +123,57 @@ def test_too_few_images_for_a_batch():
         batches(batch_size=12)
 
 
+def test_decoding_says_what_the_bytes_were(monkeypatch):
+    class Encoded(Squares):
+        def __getitem__(self, i):
+            picture = Image.fromarray(super().__getitem__(i)["image"])
+            file = io.BytesIO()
+            exif = Image.Exif()
+            exif[0x0112] = 3
+            picture.paste((255, 255, 255), (0, 0, 6, 3))
+            picture.save(file, "PNG", exif=exif)
+            return super().__getitem__(i) | {"image": file.getvalue()}
+
+    source = Encoded()
+    images, contents = pipeline.decoded(source, 6, orientation="exif", threads=2)
+    assert contents == [hashlib.sha256(source[i]["image"]).digest() for i in range(11)]
+    assert (images[:, 3:] == 255).all() and (np.arange(11) == images[:, :3, 0, 0].T).all()
+    stream = pipeline.streamed(source, 6, orientation="exif", threads=2)
+    np.testing.assert_array_equal(stream(np.array([7, 2])), images[[7, 2]])
+    arrays = pipeline.decoded(SOURCE, 6, **HOW)[1]
+    assert len(set(arrays)) == 11 and set(map(len, arrays)) == {32}
+
+
+@pytest.mark.parametrize(("budget", "most"), [(0, 2), (5 * 4 * 6 * 6 * 3, 4), (2**30, 8)])
+def test_batches_ahead_are_bounded_in_bytes(monkeypatch, budget, most):
+    """What is loaded and not yet taken, with a slow consumer: never more than the budget holds."""
+    monkeypatch.setattr(pipeline, "AHEAD_BYTES", budget)
+    loaded = []
+
+    def fetch(rows):
+        loaded.append(len(rows))
+        return np.zeros((len(rows), 6, 6, 3), np.uint8)
+
+    endless = pipeline.train_batches(
+        SOURCE, fetch, seed=3, member=1, batch_size=4, start=0, process=0, processes=1
+    )
+    for taken in range(1, 6):
+        next(endless)
+        time.sleep(0.05)
+        assert len(loaded) <= taken + most
+    assert len(loaded) == 5 + most
+    endless.close()
+
+
 def test_an_image_that_cannot_be_read_is_named():
     class Broken(Squares):
         def __getitem__(self, i):
             return super().__getitem__(i) | {"image": b"no image", "name": f"bird {i}.jpg"}
 
     with pytest.raises(UserError, match=r"bird \d+\.jpg"):
-        pipeline.decoded(Broken(), 6)
+        pipeline.decoded(Broken(), 6, **HOW)
     endless = pipeline.train_batches(
-        Broken(), pipeline.streamed(Broken(), 6), seed=0, member=1, batch_size=2, start=0,
+        Broken(), pipeline.streamed(Broken(), 6, **HOW), seed=0, member=1, batch_size=2, start=0,
         process=0, processes=1,
     )  # fmt: skip
     with pytest.raises(UserError, match=r"bird \d+\.jpg"):

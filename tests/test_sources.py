@@ -13,15 +13,20 @@ from fgvc_jax.errors import UserError
 class Numbers:
     """A source whose images are their own position."""
 
-    def __init__(self, labels, first_id):
+    def __init__(self, labels, first_id, groups=None):
         self.labels = np.asarray(labels, np.int32)
         self.ids = np.arange(first_id, first_id + len(labels), dtype=np.int32)
+        self.names = [f"image {number}" for number in self.ids]
+        self.groups = None if groups is None else np.array(groups, str)
 
     def __len__(self):
         return len(self.labels)
 
     def __getitem__(self, index):
         return {"image": index, "label": int(self.labels[index]), "id": int(self.ids[index])}
+
+    def stat(self, index):
+        return int(self.ids[index]), 0
 
 
 def splits(per_class=10, classes=4, validation=None):
@@ -50,9 +55,12 @@ def test_nothing_asked_for_changes_nothing():
 
 
 def test_subset_keeps_ids_and_composes():
-    source = Numbers([0, 1, 2, 0, 1, 2], 50)
+    source = Numbers([0, 1, 2, 0, 1, 2], 50, groups=[*"abcdef"])
     subset = Subset(Subset(source, [5, 3, 1]), np.array([2, 0]))
-    assert isinstance(subset, Source)
+    assert isinstance(source, Source) and isinstance(subset, Source)
+    assert subset.names == ("image 51", "image 55") and subset.groups.tolist() == ["b", "f"]
+    assert [subset.stat(i) for i in range(2)] == [(51, 0), (55, 0)]
+    assert Subset(Numbers([0], 50), [0]).groups is None
     assert len(subset) == 2
     assert subset.ids.tolist() == [51, 55] and subset.labels.tolist() == [1, 2]
     assert [subset[i]["id"] for i in range(2)] == [51, 55]
@@ -66,6 +74,11 @@ def test_first_classes_in_every_part():
     for part in (small.train, small.test, small.validation):
         assert set(part.labels) == {0, 1}
     assert len(small.train) == 20 and small.validation.ids.tolist() == [901, 902]
+
+
+def test_a_part_of_other_classes_only_is_told_before_training():
+    with pytest.raises(UserError, match="data.classes=2 leaves no validation image"):
+        same(splits(validation=Numbers([3, 2], 900)), classes=2)
 
 
 def test_first_images_of_each_class():
@@ -93,6 +106,21 @@ def test_validation_leaves_every_class_an_image():
     small = same(dataset, validation=0.99)
     assert np.bincount(small.train.labels).tolist() == [1, 1]
     assert small.validation.labels.tolist() == [1, 1, 1]
+
+
+def test_validation_keeps_groups_together():
+    """Ten images of a class in five groups: two of ten means one whole group."""
+    labels = np.repeat([0, 1], 10)
+    groups = [f"bird {i // 2}" for i in range(20)]
+    dataset = Splits(Numbers(labels, 0, groups), Numbers([0, 1], 50), ("a", "b"))
+    small = same(dataset, validation=0.2)
+    assert np.bincount(small.validation.labels).tolist() == [2, 2]
+    assert not set(small.validation.groups) & set(small.train.groups)
+    other = same(dataset, validation=0.2, seed=5)
+    assert set(other.validation.groups) != set(small.validation.groups)
+    one_group = Splits(Numbers([0, 0], 0, ["x", "x"]), Numbers([0], 50), ("a",))
+    with pytest.raises(UserError, match="takes no image.*groups stay together"):
+        same(one_group, validation=0.5)
 
 
 def test_restrictions_together():
@@ -149,10 +177,28 @@ def test_stratified_marks_at_least():
     assert stratified(np.zeros(1), range(1), 0.9, seed=0, at_least=1).sum() == 0
 
 
+def test_stratified_marks_groups_as_a_whole():
+    labels = np.repeat([0, 1], 20)
+    groups = [f"g{i // 7}" for i in range(40)]  # of seven, the third in both classes
+    for seed in range(20):
+        marked = stratified(labels, groups, 0.35, seed=seed, at_least=1)
+        for group in set(groups):
+            assert len({bool(m) for m, g in zip(marked, groups, strict=True) if g == group}) == 1
+        assert all(1 <= n <= 14 for n in np.bincount(labels[marked], minlength=2))
+    # The group of seven is far more than wanted, but the class must have one.
+    wide = stratified(labels[:14], groups[:14], 0.05, seed=0, at_least=1)
+    assert wide.sum() == 7
+    # It holds all of a class: it stays.
+    assert not stratified(np.array([0, 0, 1]), ["a", "a", "a"], 0.9, seed=0, at_least=1).any()
+
+
 def test_sketchbirds():
     dataset = open_source("sketchbirds")
     assert isinstance(dataset.train, Source) and isinstance(dataset.test, Source)
     assert not set(dataset.train.ids) & set(dataset.test.ids)
+    assert len({*dataset.train.names, *dataset.test.names}) == 24 * 75
+    assert dataset.test[30]["name"] == f"sketchbirds/{dataset.test.names[30]}"
+    assert dataset.train.stat(0) is None and dataset.orientation == "stored"
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,61 @@
 """From a record to a square of RGB pixels."""
 
+import hashlib
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, features
 
 from fgvc_jax.errors import UserError
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+_EXTENSIONS = {
+    "AVIF": (".avif",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
+    "JPEG2000": (".j2k", ".jp2"),
+    "PNG": (".png",),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}  # of what Pillow reads, what photographs are kept in, in containers that reference nothing
+_CODECS = {
+    "AVIF": "avif",
+    "JPEG2000": "jpg_2000",
+    "WEBP": "webp",
+}  # some builds of Pillow lack them
+FORMATS = tuple(
+    format for format in _EXTENSIONS if format not in _CODECS or features.check(_CODECS[format])
+)
+EXTENSIONS = tuple(sorted(extension for format in FORMATS for extension in _EXTENSIONS[format]))
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below the size at which Pillow itself starts to warn
 MAX_SIDE = 65_535  # as in JPEG; resizing needs memory in proportion to the longer side
 
 
-def decode(record: dict[str, Any], size: int) -> np.ndarray:
+Orientation = Literal["exif", "stored"]
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # what undoes each value of the EXIF tag
+
+
+def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
     Encoded images may be any of `FORMATS` (of several frames the first). They become RGB as under
     torchvision's ImageFolder, so that results are comparable with published ones: palettes and
-    CMYK are converted, an alpha channel is dropped, an EXIF orientation is not applied. 16-bit gray
-    is scaled to 8 bits (where torchvision clips). The record's `crop_bottom` rows are cut, then the
-    image is resized without keeping its aspect, bilinear with antialiasing (Pillow's BILINEAR). An
-    array that is already (size, size, 3) uint8 is returned as it is.
+    CMYK are converted, an alpha channel is dropped. 16-bit gray is scaled to 8 bits (where
+    torchvision clips). With orientation "exif" a photograph is turned as its EXIF tag says; with
+    "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The record's
+    `crop_bottom` rows are cut, then the image is resized without keeping its aspect, bilinear with
+    antialiasing (Pillow's BILINEAR). An array that is already (size, size, 3) uint8 is returned as
+    it is.
 
     Raises UserError that names the record if the image is broken, of another format, or has more
     than `MAX_PIXELS` pixels or `MAX_SIDE` rows or columns; the size is checked before decoding.
@@ -35,7 +68,7 @@ def decode(record: dict[str, Any], size: int) -> np.ndarray:
             return image
         picture = Image.fromarray(image)
     else:
-        picture = _read(record)
+        picture = _read(record, orientation)
     width, height = picture.size
     if crop_bottom >= height:
         raise _error(record, f"is {height} rows high, and {crop_bottom} are to be cut off")
@@ -48,11 +81,21 @@ def _error(record: dict[str, Any], problem: str) -> UserError:
     return UserError(f"image {record['name']!r} {problem}: repair it or remove it from the dataset")
 
 
-def _read(record: dict[str, Any]) -> Image.Image:
+def content_digest(image: bytes | np.ndarray) -> bytes:
+    """SHA-256 of a record's image: of the encoded bytes, or of an array's type, shape and bytes."""
+    if isinstance(image, np.ndarray):
+        header = f"{image.dtype.str} {image.shape} ".encode()
+        return hashlib.sha256(header + np.ascontiguousarray(image).tobytes()).digest()
+    return hashlib.sha256(image).digest()
+
+
+def _read(record: dict[str, Any], orientation: Orientation) -> Image.Image:
     try:
         with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
             _check_size(record, *image.size)
-            return _rgb(record, image)
+            picture = _rgb(record, image)
+            turn = _TURNS.get(_exif_orientation(image)) if orientation == "exif" else None
+            return picture if turn is None else picture.transpose(turn)
     except Image.DecompressionBombError as error:
         raise _error(record, f"has more than {MAX_PIXELS:,} pixels") from error
     except Image.UnidentifiedImageError as error:
@@ -71,8 +114,17 @@ def _check_size(record: dict[str, Any], width: int, height: int) -> None:
         raise _error(record, f"has {width} x {height} pixels, a side above {MAX_SIDE:,}")
 
 
+def _exif_orientation(image: Image.Image) -> Any:
+    """The EXIF tag's value, None where there is none; a broken tag turns nothing."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow's parser raises nearly anything on broken data
+        return None
+
+
 def _rgb(record: dict[str, Any], image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
+    # Pillow scales 16-bit PGM to 0..65535 and calls it "I".
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise _error(record, f"has pixels of mode {image.mode!r}, whose range is unknown")

@@ -4,37 +4,52 @@ The global training batch at step t is a pure function of (seed, member, t): a p
 its own rows of it, and resuming is indexing.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grain
 import numpy as np
 
-from fgvc_jax.data.images import decode
+from fgvc_jax.data.images import Orientation, content_digest, decode
 from fgvc_jax.data.sources import Source
 from fgvc_jax.errors import UserError
 
 Fetch = Callable[[np.ndarray], np.ndarray]
-THREADS = os.cpu_count() or 1
+AHEAD_BYTES = 2**30  # of batches that are loaded ahead of the step
+AHEAD_BATCHES = 2, 8  # at the least, whatever their size, and at the most
 
 
-def streamed(source: Source, size: int) -> Fetch:
-    """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time."""
-    return lambda rows: np.stack([decode(source[int(row)], size) for row in rows])
+def streamed(source: Source, size: int, *, orientation: Orientation, threads: int) -> Fetch:
+    """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def fetch(rows: np.ndarray) -> np.ndarray:
+        images = np.empty((len(rows), size, size, 3), np.uint8)
+
+        def fill(index: int) -> None:
+            images[index] = decode(source[int(rows[index])], size, orientation=orientation)
+
+        for _ in pool.map(fill, range(len(rows))):
+            pass
+        return images
+
+    return fetch
 
 
-def decoded(source: Source, size: int) -> np.ndarray:
-    """All images of a source, decoded once on all cores: (N, size, size, 3) uint8."""
+def decoded(
+    source: Source, size: int, *, orientation: Orientation, threads: int
+) -> tuple[np.ndarray, list[bytes]]:
+    """All images of a source, decoded once: (N, size, size, 3) uint8, and what they are: the
+    SHA-256 of each record's encoded bytes (`images.content_digest`)."""
     images = np.empty((len(source), size, size, 3), np.uint8)
 
-    def fill(row: int) -> None:
-        images[row] = decode(source[row], size)
+    def fill(row: int) -> bytes:
+        record = source[row]
+        images[row] = decode(record, size, orientation=orientation)
+        return content_digest(record["image"])
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        for _ in pool.map(fill, range(len(source))):
-            pass
-    return images
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        return images, list(pool.map(fill, range(len(source))))
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:
@@ -131,6 +146,14 @@ def _load(source: Source, fetch: Fetch | None, rows: np.ndarray) -> dict[str, np
 
 
 def _threaded(batches: grain.MapDataset) -> Iterator[dict[str, np.ndarray]]:
-    """Batches are loaded ahead by threads (decoding releases the GIL) and come in order."""
-    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
-    return iter(batches.to_iter_dataset(options))
+    """The batches in order, loaded ahead by threads within `AHEAD_BYTES`.
+
+    The first one, loaded before the others, tells their size.
+    """
+    first = batches[0]
+    fitting = AHEAD_BYTES // sum(array.nbytes for array in first.values())
+    least, most = AHEAD_BATCHES
+    ahead = min(max(fitting, least), most)
+    options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
+    yield first
+    yield from batches[1:].to_iter_dataset(options)

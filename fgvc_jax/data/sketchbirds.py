@@ -413,7 +413,12 @@ class Sketchbirds:
         self.codes = codes
         self.labels = np.arange(count, dtype=np.int32) % len(codes)
         self.ids = np.arange(first_id, first_id + count, dtype=np.int32)
-        self.names = species_names(codes)
+        self.species = species_names(codes)
+        self.names = tuple(
+            f"{split}/{self.species[label].replace(' ', '-')}/{i // len(codes):04d}"
+            for i, label in enumerate(self.labels)
+        )
+        self.groups = None
         self._split, self._seed, self._size = split, seed, size
 
     def __len__(self) -> int:
@@ -421,14 +426,15 @@ class Sketchbirds:
 
     def __getitem__(self, i: int) -> dict[str, Any]:
         i = range(len(self))[i]
-        label = int(self.labels[i])
-        name = self.names[label].replace(" ", "-")
         return {
             "image": self._render(i, with_masks=False)[0],
-            "label": label,
+            "label": int(self.labels[i]),
             "id": int(self.ids[i]),
-            "name": f"sketchbirds/{self._split}/{name}/{i // len(self.codes):04d}",
+            "name": f"sketchbirds/{self.names[i]}",
         }
+
+    def stat(self, i: int) -> None:
+        """Drawn images are no files."""
 
     def parts(self, i: int) -> dict[str, str]:
         """The variant of each part of the bird in image i, by name."""

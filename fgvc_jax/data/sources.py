@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fgvc_jax.data import layouts
-from fgvc_jax.data.records import Source, Splits, Subset, stratified
+from fgvc_jax.data import folders, layouts
+from fgvc_jax.data.records import Source, Splits, Subset, split_keys, stratified
 from fgvc_jax.errors import UserError
 
 __all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
@@ -32,7 +32,7 @@ def _tfds(path: str) -> Splits:
 
 OPENERS: dict[str, Callable[[str], Splits]] = {
     "sketchbirds": _sketchbirds,
-    "folder": lambda path: layouts.open_folder(path, seed=FOLDER_SEED),
+    "folder": lambda path: folders.open_folder(path, seed=FOLDER_SEED),
     "cub": layouts.open_cub,
     "cars": layouts.open_cars,
     "aircraft": layouts.open_aircraft,
@@ -68,7 +68,8 @@ def restrict(
     classes: keep the first so many classes in every part (0: all).
     images_per_class: of each class keep the first so many training images (0: all).
     validation: move this fraction of the remaining training images, stratified and chosen by
-      `seed`, to the validation part (0: none); every class keeps a training image.
+      `seed`, to the validation part (0: none); every class keeps a training image, and groups
+      stay together.
     Labels and ids stay what they were. Raises UserError if it cannot be done.
     """
     available = len(splits.classes)
@@ -103,15 +104,14 @@ def _first_classes(splits: Splits, count: int) -> Splits:
     def kept(source: Source) -> Source:
         return _where(source, source.labels < count)
 
-    test = kept(splits.test)
-    if not len(test):
-        raise UserError(f"data.classes={count} leaves no test image: raise it")
-    return Splits(
-        train=kept(splits.train),
-        test=test,
-        classes=splits.classes[:count],
-        validation=None if splits.validation is None else kept(splits.validation),
-    )
+    parts = {name: kept(part) for name, part in splits.parts.items()}
+    for name, part in parts.items():
+        if not len(part):
+            raise UserError(
+                f"data.classes={count} leaves no {name} image: raise it, or add images of the "
+                f"first {count} classes to that part"
+            )
+    return replace(splits, classes=splits.classes[:count], **parts)
 
 
 def _occurrence(labels: np.ndarray) -> np.ndarray:
@@ -125,12 +125,13 @@ def _occurrence(labels: np.ndarray) -> np.ndarray:
 
 def _split_validation(splits: Splits, fraction: float, seed: int) -> Splits:
     train = splits.train
-    keys = (f"validation {image_id}" for image_id in train.ids)
+    keys = split_keys("validation", train.ids, train.groups)
     marked = stratified(train.labels, keys, fraction, seed=seed, at_least=0)
     if not marked.any():
         largest = int(np.bincount(train.labels).max())
         raise UserError(
             f"data.validation={fraction} takes no image: the largest class has {largest} training "
-            f"images and must keep one; raise the fraction or the number of images"
+            "images and must keep one, and groups stay together; raise the fraction or the number "
+            "of images"
         )
     return replace(splits, train=_where(train, ~marked), validation=_where(train, marked))

@@ -18,10 +18,14 @@ READ_AT_ONCE = 512  # records, when only their labels are wanted
 class Prepared:
     """A Source of one split of a prepared dataset: serialized `records`, images left encoded."""
 
-    def __init__(self, records: Any, labels: np.ndarray, *, features: Any, name: str, first: int):
+    def __init__(
+        self, records: Any, labels: np.ndarray, *, features: Any, name: str, part: str, first: int
+    ):
         self.records = records
         self.labels = labels
         self.ids = np.arange(first, first + len(labels), dtype=np.int32)
+        self.names = tuple(f"{part}/{index}" for index in range(len(labels)))
+        self.groups = None
         self.features = features
         self.name = name
 
@@ -41,6 +45,9 @@ class Prepared:
             "id": int(self.ids[index]),
             "name": name,
         }
+
+    def stat(self, index: int) -> None:
+        """Many images share a file."""
 
 
 def open_tfds(spec: str) -> Splits:
@@ -178,6 +185,7 @@ def _source(
         labels.astype(np.int32),
         features=tfds.features.FeaturesDict({image: features[image]}),
         name=where,
+        part=part,
         first=first,
     )
 

@@ -2,10 +2,13 @@
 
 import math
 import os
+import socket
+import zlib
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fgvc_jax.errors import UserError
@@ -29,6 +32,14 @@ def join_processes() -> None:
             f"--distributed could not join the other processes ({reason}): "
             f"on a machine that is no known cluster, set {', '.join(names)}"
         ) from error
+
+
+def processes_here() -> int:
+    """How many of the run's processes are on this process's host; all of them must ask."""
+    if jax.process_count() == 1:
+        return 1
+    host = np.uint32(zlib.crc32(socket.gethostname().encode()))
+    return int(np.sum(multihost_utils.process_allgather(host) == host))
 
 
 def create(*batch_sizes: int) -> Mesh:

@@ -1,0 +1,263 @@
+"""Image files that an index or a folder lists: checked before anything is read, then a Source."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax.data.images import EXTENSIONS
+from fgvc_jax.data.records import Splits, split_keys, stratified
+from fgvc_jax.errors import UserError
+
+TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
+SHOWN = 5  # examples in a message
+PAGE = 4096
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of an index: its path below the root, label, origin, official id or -1, group."""
+
+    name: str
+    label: int
+    where: str  # the line of the index, for messages
+    id: int = -1
+    group: str = ""
+
+
+class Files:
+    """A Source of encoded image files: `root / names[i]` with its label, id and group."""
+
+    def __init__(self, root: Path, entries: Sequence[Entry], *, crop_bottom: int):
+        self.root = root
+        self.names = tuple(entry.name for entry in entries)
+        self.labels = np.array([entry.label for entry in entries], np.int32)
+        self.ids = np.array([entry.id for entry in entries], np.int32)
+        groups = np.array([entry.group for entry in entries], str)
+        self.groups = groups if any(groups) else None
+        self.crop_bottom = crop_bottom
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self.root / self.names[index]
+        try:
+            image = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+        return {
+            "image": image,
+            "label": int(self.labels[index]),
+            "id": int(self.ids[index]),
+            "name": str(path),
+            "crop_bottom": self.crop_bottom,
+        }
+
+    def stat(self, index: int) -> tuple[int, int]:
+        path = self.root / self.names[index]
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+        return status.st_size, status.st_mtime_ns
+
+
+def assemble(
+    root: Path,
+    parts: Mapping[str, Sequence[Entry]],
+    classes: Sequence[str],
+    *,
+    crop_bottom: int = 0,
+    orientation: str = "stored",
+) -> Splits:
+    """From entries to Splits, with every check on the files themselves.
+
+    root: folder that the entries' names start from.
+    parts: "train", "test" and perhaps "validation" -> their entries.
+    classes: names; every one needs a training image.
+    crop_bottom: rows of pixels to cut off each image.
+    orientation: see Splits.
+    """
+    for part, entries in parts.items():
+        if not entries:
+            raise UserError(f"{shown(root)} has no image in its {part} part")
+    _check_files(root, [entry for entries in parts.values() for entry in entries])
+    counts = np.bincount([entry.label for entry in parts["train"]], minlength=len(classes))
+    if not counts.all():
+        empty = [classes[label] for label in np.flatnonzero(counts == 0)]
+        more = f" (nor have {len(empty) - 1} other classes)" if len(empty) > 1 else ""
+        raise UserError(
+            f"class {empty[0]!r} has no training image in {shown(root)}{more}: add images "
+            f"({', '.join(EXTENSIONS)}) or remove the class"
+        )
+    sources, first = {}, 0
+    for part, entries in parts.items():
+        sources[part] = Files(root, _numbered(entries, first), crop_bottom=crop_bottom)
+        first += len(entries)
+    splits = Splits(classes=tuple(classes), orientation=orientation, **sources)
+    _warn_of_shared_files(splits)
+    return splits
+
+
+def _warn_of_shared_files(splits: Splits) -> None:
+    """Log a warning when parts share a file's content: such an image is judged after training.
+
+    Only files of equal size are read, and of these at first a page: what differs, differs there.
+    """
+    files = [
+        (part, name, source.root / name, source.stat(index)[0])
+        for part, source in splits.parts.items()
+        for index, name in enumerate(source.names)
+    ]
+    shared = _in_several_parts([files], lambda file: file[3])
+    shared = _in_several_parts(shared, lambda file: _digest(file[2], PAGE))
+    shared = _in_several_parts(shared, lambda file: _digest(file[2], -1))
+    if shared:
+        examples = (" = ".join(f"{part} {name!r}" for part, name, *_ in same) for same in shared)
+        more = f" and {len(shared) - SHOWN:,} more" if len(shared) > SHOWN else ""
+        log.warning(
+            "warning: %s in more than one part of %s, so that accuracies mean less: %s%s",
+            f"{len(shared):,} pictures are" if len(shared) > 1 else "one picture is",
+            shown(splits.train.root),
+            "; ".join(islice(examples, SHOWN)),
+            more,
+        )
+
+
+def _in_several_parts(groups: Iterable[list[Any]], key: Callable[[Any], Any]) -> list[list[Any]]:
+    """The groups divided by `key`; only groups with files of several parts are left."""
+    found = []
+    for group in groups:
+        by_key: dict[Any, list[Any]] = {}
+        for file in group:
+            by_key.setdefault(key(file), []).append(file)
+        found += [files for files in by_key.values() if len({part for part, *_ in files}) > 1]
+    return found
+
+
+def _digest(path: Path, size: int) -> bytes:
+    """Digest of the first `size` bytes of a file, of all where it is negative."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.sha256(stream.read(size)).digest()
+    except OSError as error:
+        raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+
+
+def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
+    """Train and test parts: `TEST_FRACTION` of each class, chosen by `seed`, whole groups only."""
+    groups = np.array([entry.group for entry in entries], str)
+    tested = stratified(
+        np.array([entry.label for entry in entries]),
+        split_keys("test", (entry.name for entry in entries), groups),
+        TEST_FRACTION,
+        seed=seed,
+        at_least=1,
+    )
+    pairs = list(zip(entries, tested, strict=True))
+    return {
+        "train": [entry for entry, test in pairs if not test],
+        "test": [entry for entry, test in pairs if test],
+    }
+
+
+def _numbered(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
+    """The entries with their official ids, or numbered from `first` where there are none."""
+    if all(entry.id >= 0 for entry in entries):
+        return entries
+    return [replace(entry, id=first + offset) for offset, entry in enumerate(entries)]
+
+
+def _check_files(root: Path, entries: Iterable[Entry]) -> None:
+    """Every entry must be a file of its own inside the root; one listing per folder, no stat."""
+    top = os.path.join(os.path.realpath(root), "")
+    listings: dict[str, tuple[str, dict[str, bool]]] = {}
+    seen: dict[str, Entry] = {}
+    missing: list[Entry] = []
+    for entry in entries:
+        if {"", ".", ".."} & set(entry.name.split("/")) or "\0" in entry.name:
+            raise UserError(f"{entry.where}: {entry.name!r} is not a path inside the dataset")
+        folder, _, name = entry.name.rpartition("/")
+        if folder not in listings:
+            listings[folder] = _files_in(root / folder)
+        real_folder, links = listings[folder]
+        real = os.path.join(real_folder, name)
+        if links.get(name):
+            real = os.path.realpath(real)
+        if not real.startswith(top):
+            raise UserError(
+                f"{entry.where}: {entry.name!r} is a link that leaves {shown(root)}: copy what it "
+                "points to into the dataset"
+            )
+        if name not in links or (links[name] and not os.path.isfile(real)):
+            missing.append(entry)
+        if real in seen:
+            raise UserError(
+                f"{entry.where}: {entry.name!r} is already listed by {seen[real].where}: every "
+                "image belongs to one part, once"
+            )
+        seen[real] = entry
+    if missing:
+        more = f" ({len(missing):,} images are missing)" if len(missing) > 1 else ""
+        raise UserError(
+            f"{missing[0].where}: image {shown(root / missing[0].name)} does not exist{more}: "
+            "unpack the images there, or give the right folder"
+        )
+
+
+def _files_in(folder: Path) -> tuple[str, dict[str, bool]]:
+    """The real path of a folder and its files: name -> is it a symbolic link."""
+    if not folder.is_dir():
+        return str(folder), {}
+    items = (item for item in listing(folder) if item.is_symlink() or item.is_file())
+    return os.path.realpath(folder), {item.name: item.is_symlink() for item in items}
+
+
+# Folders.
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as messages show it: quoted, without line breaks or undecodable bytes."""
+    return repr(os.fspath(path))
+
+
+def dataset_root(path: str) -> Path:
+    """The dataset's folder, which must exist."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"dataset folder {shown(root)} {problem}: give the folder it is in")
+    return root
+
+
+def listing(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted by name, without hidden entries."""
+    try:
+        with os.scandir(folder) as items:
+            visible = [item for item in items if not item.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"cannot list folder {shown(folder)}: {error.strerror}") from error
+    return sorted(visible, key=lambda item: item.name)
+
+
+def is_folder(item: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one."""
+    # A link that points to itself makes DirEntry.is_dir raise.
+    return os.path.isdir(item.path) if item.is_symlink() else item.is_dir()
+
+
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, of which there must be one."""
+    names = [item.name for item in listing(folder) if is_folder(item)]
+    if not names:
+        raise UserError(f"{shown(folder)} has no class folders: put each class into a folder")
+    return names

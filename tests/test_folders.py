@@ -1,0 +1,110 @@
+"""Folders of class folders: split, counted, and what is wrong is named."""
+
+import numpy as np
+import pytest
+from datasets import contents, placeholders, refused, write
+
+from fgvc_jax.data.folders import open_folder
+from fgvc_jax.data.sources import open_source
+
+
+def test_folder_with_parts(tmp_path):
+    files = placeholders(
+        "train/b/2.png", "train/b/1.JPG", "train/a/1.jpg", "test/b/1.webp", "test/a/9.bmp"
+    )
+    ignored = placeholders("train/b/notes.txt", "train/b/.hidden.jpg", "train/.c/1.jpg", "README")
+    write(tmp_path, {**files, **ignored})
+    splits = open_source(f"folder:{tmp_path}")
+    assert splits.classes == ("a", "b") and splits.validation is None
+    assert contents(splits.train) == [
+        ("train/a/1.jpg", 0, 0),
+        ("train/b/1.JPG", 1, 1),
+        ("train/b/2.png", 1, 2),
+    ]
+    assert contents(splits.test) == [("test/a/9.bmp", 0, 3), ("test/b/1.webp", 1, 4)]
+    assert splits.train.labels.dtype == splits.train.ids.dtype == np.int32
+    assert splits.train[0]["name"] == f"{tmp_path}/train/a/1.jpg"
+    with pytest.raises(IndexError):
+        splits.train[3]
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_folder_other_names_of_the_test_part(tmp_path, name):
+    write(tmp_path, placeholders("train/a/1.jpg", f"{name}/a/2.jpg"))
+    splits = open_source(f"folder:{tmp_path}")
+    assert len(splits.test) == 1 and splits.validation is None
+
+
+def test_folder_with_three_parts(tmp_path):
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.jpg"))
+    splits = open_source(f"folder:{tmp_path}")
+    assert contents(splits.test) == [("test/a/2.jpg", 0, 1)]
+    assert contents(splits.validation) == [("val/a/3.jpg", 0, 2)]
+
+
+def test_folder_that_is_split(tmp_path):
+    names = [f"{name}/{i}.jpg" for name, n in {"a": 2, "b": 10, "c": 11}.items() for i in range(n)]
+    write(tmp_path, placeholders(*names))
+    splits = open_source(f"folder:{tmp_path}")
+    assert splits.classes == ("a", "b", "c")
+    assert np.bincount(splits.test.labels).tolist() == [1, 2, 2]
+    parts = [contents(splits.train), contents(splits.test)]
+    assert sorted(name for part in parts for name, _, _ in part) == sorted(names)
+    assert sorted(number for part in parts for _, _, number in part) == list(range(len(names)))
+    again = open_source(f"folder:{tmp_path}")
+    assert contents(again.test) == parts[1]
+    assert contents(open_folder(str(tmp_path), seed=1).test) != parts[1]
+
+
+def test_folder_mistakes(tmp_path):
+    cases = {
+        "no_test": (["train/a/1.jpg"], ["has train/ but none of test, val", "/train to have it"]),
+        "no_train": (["test/a/1.jpg"], ["has test/ but no train/"]),
+        "empty": (["train/a/1.jpg", "train/b/x.txt", "test/a/1.jpg"], ["class 'b' has no train"]),
+        "unknown": (["train/a/1.jpg", "test/z/1.jpg"], ["/test/z' has no counterpart in train/"]),
+        "no_classes": (["train/1.jpg", "test/a/1.jpg"], ["/train' has no class folders"]),
+        "nothing_tested": (["train/a/1.jpg", "test/a/x.txt"], ["no image in its test part"]),
+        "nested": (["a/b/1.jpg", "a/b/2.jpg"], ["/a/b' is a folder in a class folder"]),
+        "single": (["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["/a' has 1 images", "at least 2"]),
+        "unclear": (["train/a/1.jpg", "val/a/2.jpg", "valid/a/2.jpg"], ["has val, valid"]),
+    }
+    for case, (names, words) in cases.items():
+        refused(f"folder:{write(tmp_path / case, placeholders(*names))}", str(tmp_path), *words)
+
+
+def warned(caplog, spec):
+    """The warnings of opening a dataset."""
+    caplog.clear()
+    splits = open_source(spec)
+    return splits, [record.getMessage() for record in caplog.records]
+
+
+def test_ignored_files_are_counted_and_told(tmp_path, caplog):
+    names = ["a/1.jpg", "a/2.jpg", "a/notes.txt", "a/.hidden.jpg", "a/x.HEIC", "a/y.heic", "a/z"]
+    write(tmp_path, placeholders(*names))
+    _, (line,) = warned(caplog, f"folder:{tmp_path}")
+    assert f"ignored 4 files of '{tmp_path}'" in line
+    assert "2 '.heic', 1 '.txt', 1 'no suffix'" in line and "'a/notes.txt'" in line
+    assert "\n" not in line and "hidden" not in line
+    for odd in "bcdefgh":
+        (tmp_path / f"a/{odd}.{odd}\n<b>").touch()
+    _, (line,) = warned(caplog, f"folder:{tmp_path}")
+    assert "ignored 11 files" in line and "and 5 other kinds" in line and "\n" not in line
+
+
+def test_ignored_files_explain_a_class_without_images(tmp_path, caplog):
+    write(tmp_path, placeholders("train/a/1.jpg", "train/b/1.heic", "test/a/2.jpg"))
+    refused(f"folder:{tmp_path}", "class 'b' has no training image")
+    assert "ignored a file" in caplog.text and ".heic" in caplog.text
+
+
+def test_nothing_ignored_nothing_told(tmp_path, caplog):
+    write(tmp_path, placeholders("a/1.jfif", "a/2.PPM", "a/3.jpe", "b/1.pnm", "b/2.jp2"))
+    splits, lines = warned(caplog, f"folder:{tmp_path}")
+    assert not lines and len(splits.train) + len(splits.test) == 5
+    assert splits.orientation == "exif"
+
+
+def test_a_validation_part_without_images(tmp_path):
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.heic"))
+    refused(f"folder:{tmp_path}", "has no image in its validation part")
