@@ -2,12 +2,16 @@
 
 import ast
 import hashlib
+import importlib.util
+import re
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from fgvc_jax.config import load_config
 
 PACKAGE = ROOT / "fgvc_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -141,3 +145,16 @@ def test_the_license_is_complete():
     # The text as www.apache.org/licenses/LICENSE-2.0.txt has it.
     digest = hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest()
     assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+
+
+def test_the_readme_is_short_and_its_commands_are_real():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    named = re.findall(r"--config (?!mine)([\w:,./]+)", text)
+    assert named
+    for word in named:
+        load_config(word)
+    for path in re.findall(r"(?:scripts|configs)/[\w/]+\.(?:py|md)", text):
+        assert (ROOT / path).exists() or path.endswith("FILE.py"), path
+    for name in re.findall(r"python -m (fgvc_jax[.\w]*)", text):
+        assert importlib.util.find_spec(name), name
