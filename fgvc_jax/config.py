@@ -6,13 +6,16 @@ commands, `fgvc_jax.model` and `fgvc_jax.build` read it; everything below takes 
 
 import dataclasses
 import difflib
+import inspect
 import io
+import os
 import re
 import runpy
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fgvc_jax import options
 from fgvc_jax.data.view import View
@@ -92,8 +95,9 @@ class _Experiment:
     """Train networks one after the other, each against the attention of the earlier ones, and judge
     them one by one and as an ensemble. Without arguments: three small networks on drawn birds.
 
-    --config FILE starts from a Python file with get_config() (see configs/) instead of these
-    defaults. The same command on the same workdir continues where it stopped.
+    --config FILE[:ARGUMENTS] starts from a Python file with get_config() instead of these defaults,
+    --config NAME[:ARGUMENTS] from one of the project's own, such as kt:cub,resnet50. The same
+    command on the same workdir continues where it stopped.
     """
 
     workdir: str = option("runs/sketchbirds", free=True)
@@ -148,19 +152,81 @@ Experiment = dataclasses.make_dataclass(
 # -- files ---------------------------------------------------------------------------------------
 
 
-def load_config(path: str) -> Experiment:
-    """The Experiment that a config file's `get_config()` returns. The file is Python and is run."""
-    if not Path(path).is_file():
-        raise UserError(f"config file {path!r} does not exist; see the files in configs/")
+def load_config(word: str) -> Experiment:
+    """The Experiment of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the project's own.
+
+    The file is Python and is run; its `get_config` gets the arguments, which commas separate, as
+    strings. Lists where an Experiment has tuples become tuples.
+
+    Raises:
+        UserError: for a file that is missing or fails, arguments or values that do not fit.
+    """
+    file, arguments = _find_config(word)
     try:
-        experiment = runpy.run_path(path)["get_config"]()
-    except KeyError:
-        raise UserError(f"config file {path!r} has no function get_config()") from None
+        get_config = runpy.run_path(file).get("get_config")
+        if not callable(get_config):
+            raise UserError("it has no function get_config()")
+        signature = inspect.signature(get_config)
+        if not _takes(signature, arguments):
+            raise UserError(f"{','.join(arguments)!r} does not fit get_config{signature}")
+        experiment = get_config(*arguments)
+        if not isinstance(experiment, Experiment):
+            raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
+        return _fitted(experiment, Experiment, "-")
+    except UserError as error:
+        raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:
-        raise UserError(f"config file {path!r} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(experiment, Experiment):
-        raise UserError(f"get_config() of {path!r} returned no fgvc_jax.config.Experiment")
-    return experiment
+        raise UserError(f"config {word!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _find_config(word: str) -> tuple[str, list[str]]:
+    """The file and the arguments of `FILE[:ARGUMENTS]` or `NAME[:ARGUMENTS]`."""
+    package = Path(__file__).parent
+    installed, checkout = package / "configs", package.parent / "configs"
+    folder = installed if installed.is_dir() else checkout
+    own = {file.stem: str(file) for file in sorted(folder.glob("*.py"))}
+    colons = [place for place, letter in enumerate(word) if letter == ":"]
+    for end in (len(word), *reversed(colons)):  # a path may have colons too
+        file, arguments = own.get(word[:end]) or os.path.expanduser(word[:end]), word[end + 1 :]
+        if os.path.isfile(file):
+            return file, arguments.split(",") if arguments else []
+    raise UserError(
+        f"config {word!r} does not exist: name a file, or one of the project's own, "
+        f"{', '.join(own)}, with arguments after a colon"
+    )
+
+
+def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _fitted(value: Any, kind: Any, name: str = "") -> Any:
+    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if dataclasses.is_dataclass(kind) and isinstance(value, kind):
+        fields = {
+            field: _fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
+            for field, hint in get_type_hints(kind).items()
+        }
+        return dataclasses.replace(value, **fields)
+    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        inner, *rest = get_args(kind)
+        if rest == [...] or len(value) == 1 + len(rest):
+            return tuple(_fitted(item, inner, name) for item in value)
+    if kind is int and number and value % 1 == 0:
+        return int(value)
+    if kind is float and number:
+        return float(value)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if (kind is str or get_origin(kind) is Literal) and isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
+    raise UserError(f"{name} is {value!r}: it must be of type {wanted}")
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -209,31 +275,30 @@ def check(experiment: Experiment) -> Experiment:
 
 
 def parse(arguments: list[str]) -> Experiment:
-    """The checked Experiment of a command line: defaults, then `--config FILE`, then overrides.
+    """The checked Experiment of a command line: defaults, then `--config`, then overrides.
 
     Raises:
         UserError: for an unknown field (with a suggestion), a value of the wrong type or range.
         SystemExit: 0 after printing `--help`.
     """
-    path, overrides = _take_config(arguments)
-    default = load_config(path) if path else Experiment()
-    program = "python -m fgvc_jax.train [--config FILE]"
+    name, overrides = _take_config(arguments)
+    default = load_config(name) if name else Experiment()
+    program = "python -m fgvc_jax.train [--config FILE|NAME[:ARGUMENTS]]"
     return check(command_line(Experiment, overrides, program=program, default=default))
 
 
 def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
-    """Split `--config FILE` (or `--config=FILE`) off the other arguments."""
-    path, rest, words = "", [], iter(arguments)
+    """Split `--config WORD` (or `--config=WORD`) off the other arguments."""
+    config, rest, words = "", [], iter(arguments)
     for word in words:
-        if word == "--config":
-            path = next(words, "")
-            if not path:
-                raise UserError("--config needs a file, such as configs/tiny.py")
-        elif word.startswith("--config="):
-            path = word.removeprefix("--config=")
-        else:
+        flag, equals, value = word.partition("=")
+        if flag != "--config":
             rest.append(word)
-    return path, rest
+            continue
+        config = value if equals else next(words, "")
+        if not config:
+            raise UserError("--config needs a file or a name, such as tiny or kt:cub,resnet50")
+    return config, rest
 
 
 def command_line(cls: type, arguments: list[str], *, program: str, default: Any = None) -> Any:

@@ -1,13 +1,15 @@
 """The published training protocols, as experiments with one network and plain cross entropy.
 
-A config file takes one and says what its method adds: objective, transfer, number of members. So
-the files that share a protocol differ in the method alone. On a set that a method's authors never
+A config takes one and says what its method adds: objective, transfer, number of members. So the
+configs that share a protocol differ in the method alone. On a set that a method's authors never
 tried, the protocol is the one customary on that set.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
+from fgvc_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,38 @@ BENCHMARKS = {
 }
 
 _TRANSFORMER_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one experiment of a config's table, whose keys are its arguments."""
+
+    published: str
+    """Accuracy in percent, and of what; "-" where nothing is published."""
+    images: float
+    """Training images that all members see together, in millions."""
+    hours: float | None = None
+    """Hours that this takes, estimated as the config says; None without an estimate."""
+
+
+def protocol(method: str, table: Mapping[str, Row], arguments: Sequence[str]) -> Experiment:
+    """The experiment that `method` starts from, for arguments such as ("cub", "resnet50").
+
+    Raises:
+        UserError: for arguments that are not in the table; it lists those that are.
+    """
+    if ",".join(arguments) not in table:
+        raise UserError(f"choose one of {' | '.join(f'{method}:{key}' for key in table)}")
+    dataset, network = [*arguments, ""][:2]
+    if dataset == "sketchbirds":
+        base = replace(Experiment(), members=1, transfer=Transfer(name="none"))
+    elif network == "vit_b16":
+        base = transfg(dataset)
+    elif dataset in ("cub", "cars", "aircraft"):
+        base = kt(dataset, {"vgg16": "vgg16_bn"}.get(network, network))
+    else:
+        base = maskcov(dataset)
+    return replace(base, workdir=f"runs/{'_'.join([method, *arguments])}")
 
 
 def kt(benchmark: str, network: str) -> Experiment:

@@ -1,12 +1,12 @@
 """KT's tables 2 and 3, the published numbers and ours side by side.
 
     python scripts/reproduce.py --base.data.source cub:CUB_200_2011 --minutes 60
-    python scripts/reproduce.py --config configs/kt_quick_resnet50_v1.py --base.members 3 \
+    python scripts/reproduce.py --config kt_quick --base.members 3 \
         --base.data.source cub:CUB_200_2010 --base.network.weights FILE --minutes 9
 
 trains what is missing of the study scripts/studies/kt.py until the time is up, and prints the
 tables of what is finished, with intervals over the seeds, paired differences, and everything in
-which the runs deviate from the published recipe, configs/kt_cub_resnet50.py. The same command
+which the runs deviate from the published recipe, kt:cub,resnet50. The same command
 continues. All options are those of scripts/study.py; `--rows independent kt` leaves out table 3.
 
 The effect to reproduce is the difference between KT's ensemble and an equally large independent
@@ -24,7 +24,7 @@ from fgvc_jax.study import Study
 
 HERE = Path(__file__).parent
 STUDY = HERE / "studies/kt.py"
-RECIPE = HERE.parent / "configs/kt_cub_resnet50.py"
+RECIPE = "kt:cub,resnet50"
 
 # arXiv 2012.11389, CUB-200-2011, ResNet-50, 448 px, top-1 %. Table 2 by N = 1 ... 6.
 PUBLISHED = {
@@ -55,14 +55,14 @@ ALWAYS = (
 
 def main(arguments: list[str]) -> None:
     chosen, options = study.parse(
-        [str(STUDY), "--config", str(RECIPE), *arguments], "python scripts/reproduce.py"
+        [str(STUDY), "--config", RECIPE, *arguments], "python scripts/reproduce.py"
     )
     study.carry_out(chosen, options, page=page)
 
 
 def page(chosen: Study, summary: Mapping[str, Any], *, name: str, metrics: Sequence[str]) -> str:
     """The published tables beside ours, what differs in the recipe, then the study's own page."""
-    deviations = [*config.differences(load_config(str(RECIPE)), chosen.base), *ALWAYS]
+    deviations = [*config.differences(load_config(RECIPE), chosen.base), *ALWAYS]
     return "\n".join(
         [
             "# KT, published (CUB-200-2011, ResNet-50, 448 px) and ours\n",

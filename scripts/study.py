@@ -1,7 +1,7 @@
 """Compares variants of an experiment over several seeds.
 
     python scripts/study.py scripts/studies/kt.py --minutes 60
-    python scripts/study.py scripts/studies/hsd.py --config configs/kt_quick_resnet50_v1.py \
+    python scripts/study.py scripts/studies/hsd.py --config kt_quick \
         --base.data.source cub:PATH --base.network.weights FILE --workdir runs/studies/hsd_birds
 
 Trains the runs that are missing and prints, row by row, mean, standard deviation, interval, and the

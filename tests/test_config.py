@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -59,7 +60,8 @@ def test_overrides_win_over_the_config_file(tmp_path):
         (["--data.crop", "500"], ["--data.crop 500", "--data.resize"]),
         (["--batch-size", "9", "--network.batch-norm-groups", "2"], ["not divisible"]),
         (["--config", "nowhere.py"], ["'nowhere.py'", "does not exist"]),
-        (["--config"], ["--config needs a file"]),
+        (["--config="], ["--config needs a file or a name"]),
+        (["--config"], ["--config needs a file or a name"]),
     ],
 )
 def test_a_mistake_is_one_clear_line(arguments, words):
@@ -75,18 +77,124 @@ def test_a_mistake_is_one_clear_line(arguments, words):
     ("text", "words"),
     [
         ("x = 1", "no function get_config"),
+        ("get_config = 3", "no function get_config"),
         ("def get_config(): return 3", "returned no fgvc_jax.config.Experiment"),
         ("def get_config(): return 1 / 0", "ZeroDivisionError"),
+        ("def get_config(): return {}['cub']", "failed: KeyError: 'cub'"),
+        ("def get_config(): raise TypeError('mine')", "failed: TypeError: mine"),
         ("def get_config(:", "SyntaxError"),
         ("import nothing_like_it\n", "ModuleNotFoundError"),
+        ("def get_config(dataset): pass", "'' does not fit get_config(dataset)"),
     ],
 )
 def test_a_broken_config_file_is_named(tmp_path, text, words):
     file = tmp_path / "broken.py"
     file.write_text(text)
-    with pytest.raises(UserError, match=words) as error:
+    with pytest.raises(UserError, match=re.escape(words)) as error:
         config.load_config(str(file))
     assert "broken.py" in str(error.value)
+
+
+MINE = """
+from fgvc_jax.config import Data, Experiment
+
+def get_config(members: str = "7", dataset: str = "sketchbirds"):
+    return Experiment(members=int(members), data=Data(source=dataset))
+"""
+
+
+def test_a_config_file_takes_arguments(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    assert config.load_config(str(file)).members == 7
+    assert config.load_config(f"{file}:5").members == 5
+    assert config.load_config(f"{file}:").members == 7
+    loaded = config.load_config(f"{file}:5,cub:/data/CUB")
+    assert (loaded.members, loaded.data.source) == (5, "cub:/data/CUB")
+    assert config.parse(["--config", f"{file}:5", "--epochs", "2"]).members == 5
+    with pytest.raises(UserError, match="'1,2,3' does not fit get_config"):
+        config.load_config(f"{file}:1,2,3")
+    with pytest.raises(UserError, match="failed: ValueError: .*'many'"):
+        config.load_config(f"{file}:many")
+
+
+@pytest.mark.parametrize("name", ["C:\\runs\\mine.py", "a:b/mine.py", "mine.py:old", "kt:mine"])
+def test_a_path_may_have_a_colon(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(MINE)
+    assert config.load_config(name).members == 7
+    assert config.load_config(f"{name}:5").members == 5
+    assert config.load_config(f"{file}:5").members == 5
+
+
+def test_a_name_is_one_of_the_projects_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").write_text(MINE)
+    assert config.load_config("tiny").workdir == "runs/tiny"
+    assert config.load_config("./tiny").members == 7
+    assert config.load_config("kt:cub,resnet50").workdir == "runs/kt_cub_resnet50"
+    with pytest.raises(UserError, match="'tiny:1': '1' does not fit get_config()"):
+        config.load_config("tiny:1")
+    for missing in ("tinny", "kt.py:cub,resnet50", "x" * 300, "C:\\nowhere.py:cub", "\0"):
+        with pytest.raises(UserError, match="does not exist.*csdnet, hsd, .*tiny"):
+            config.load_config(missing)
+
+
+def test_a_home_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.py").write_text(MINE)
+    assert config.parse(["--config=~/mine.py:2"]).members == 2
+
+
+def written(tmp_path, expression):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import replace\nfrom pathlib import Path\nimport numpy as np\n"
+        "from fgvc_jax.config import Data, Experiment, Optimizer\n"
+        "def with_hsd(**changes):\n"
+        "    return replace(Experiment(), hsd=replace(Experiment().hsd, **changes))\n"
+        f"def get_config(): return {expression}\n"
+    )
+    return str(file)
+
+
+def test_a_config_may_have_a_list_for_a_tuple(tmp_path):
+    """It ran once and could never continue: what the workdir gave back was another experiment."""
+    loaded = config.load_config(written(
+        tmp_path,
+        "Experiment(workdir=Path('runs') / 'mine', epochs=1e2, label_smoothing=0,"
+        " members=np.int64(2), optimizer=Optimizer(learning_rate=np.float32(0.5)),"
+        " hsd=replace(Experiment().hsd, stages=[4, 5]),"
+        " csdnet=replace(Experiment().csdnet, crop_area=[0.5, 1]))",
+    ))  # fmt: skip
+    assert loaded.hsd.stages == (4, 5) and loaded.csdnet.crop_area == (0.5, 1.0)
+    assert (loaded.workdir, loaded.members, loaded.epochs) == ("runs/mine", 2, 100)
+    assert isinstance(loaded.epochs, int) and isinstance(loaded.label_smoothing, float)
+    saved = config.from_dict(json.loads(json.dumps(config.to_dict(loaded))))
+    assert saved == loaded and not config.differences(saved, loaded)
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("Experiment(epochs=2.5)", "epochs is 2.5: it must be of type int"),
+        ("Experiment(epochs=float('inf'))", "epochs is inf: it must be of type int"),
+        ("Experiment(members='3')", "members is '3': it must be of type int"),
+        ("Experiment(members=True)", "members is True: it must be of type int"),
+        ("Experiment(data=Data(flip=1))", "data.flip is 1: it must be of type bool"),
+        ("Experiment(data='cub')", "data is 'cub': it must be of type Data"),
+        ("Experiment(seed=None)", "seed is None: it must be of type int"),
+        ("Experiment(fusion=1)", "fusion is 1: it must be of type "),
+        ("with_hsd(stages=4)", "hsd.stages is 4: it must be of type tuple[int, ...]"),
+        ("with_hsd(stages=['5'])", "hsd.stages is '5': it must be of type int"),
+        ("with_hsd(temperature='3')", "hsd.temperature is '3': it must be of type float"),
+    ],
+)
+def test_a_config_with_a_value_of_another_type_is_refused(tmp_path, expression, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        config.load_config(written(tmp_path, expression))
 
 
 def test_saved_and_read_again():

@@ -1,23 +1,54 @@
 """Every file in configs/ is an experiment that holds together and says what it is."""
 
 import ast
+import json
+import runpy
 import shlex
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from fgvc_jax import config, networks, recipes
 from fgvc_jax.data import sources
+from fgvc_jax.errors import UserError
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
-STEMS = {file.stem: file for file in FILES}
-RECONSTRUCTED = "hsd_", "csdnet_"
-ON_BENCHMARKS = [stem for stem in STEMS if set(stem.split("_")) & set(recipes.BENCHMARKS)]
+TABLES = {file.stem: runpy.run_path(str(file)).get("TABLE", {}) for file in FILES}
+METHODS = [name for name, table in TABLES.items() if table]
+ROWS = [(name, key) for name, table in TABLES.items() for key in table]
+WORDS = [f"{name}:{key}" for name, key in ROWS] + [n for n, table in TABLES.items() if not table]
+ON_BENCHMARKS = [word for word in WORDS if "," in word]
 ULTRA = "cotton80", "soylocal", "soygene", "soyageing", "soyglobal"
 
 
-def experiment(stem):
-    return config.load_config(str(STEMS[stem]))
+def golden():
+    """Every field of every recipe as it was published first: {"kt:cub,resnet50": {field: value}}.
+
+    A line of the file is a recipe, the one that it is compared with, and what differs from that.
+    """
+    resolved = {"-": {}}
+    for line in (ROOT / "tests/golden/configs.txt").read_text().splitlines():
+        word, base, changes = line.split(" ", 2)
+        resolved[word] = resolved[base] | json.loads(changes)
+    del resolved["-"]
+    return resolved
+
+
+GOLDEN = golden()
+
+
+def fields(experiment):
+    """{"data.crop": 448, ...} as JSON has it."""
+
+    def flat(values, prefix=""):
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    return dict(flat(json.loads(json.dumps(config.to_dict(experiment)))))
 
 
 def documentation(file):
@@ -34,13 +65,28 @@ def section(file, name):
     return text.replace("\\\n", " ").strip()
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_a_config_is_valid_and_documented(file):
-    loaded = config.check(config.load_config(str(file)))
+@pytest.mark.parametrize("word", GOLDEN)
+def test_the_recipes_are_the_published_ones(word):
+    now = fields(config.Experiment() if word == "default" else config.load_config(word))
+    assert {field: now.get(field) for field in GOLDEN[word]} == GOLDEN[word]
+
+
+def test_the_golden_record_has_every_recipe():
+    assert {"default", *WORDS} == set(GOLDEN)
+    assert len(FILES) <= 20
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_config_is_valid(word):
+    loaded = config.check(config.load_config(word))
     assert loaded.network.name in networks.NAMES
     assert loaded.data.source.partition(":")[0] in sources.OPENERS
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_config_is_documented(file):
     assert section(file, "Cost") and section(file, "Expected")
-    if file.stem.startswith(RECONSTRUCTED):
+    if file.stem in ("hsd", "csdnet"):
         assert "reconstruction" in documentation(file).splitlines()[0]
 
 
@@ -48,67 +94,90 @@ def test_a_config_is_valid_and_documented(file):
 def test_the_command_in_the_header_runs_this_file(file, monkeypatch):
     monkeypatch.chdir(ROOT)
     words = shlex.split(section(file, "Command"))
-    assert words[:3] == ["python", "-m", "fgvc_jax.train"]
-    assert words[3:5] == ["--config", f"configs/{file.stem}.py"]
-    loaded, commanded = config.load_config(str(file)), config.parse(words[3:])
+    assert words[:4] == ["python", "-m", "fgvc_jax.train", "--config"]
+    assert Path(words[4].partition(":")[0]).stem == file.stem
+    loaded, commanded = config.load_config(words[4]), config.parse(words[3:])
     kind = loaded.data.source.partition(":")[0]
     assert commanded.data.source.partition(":")[0] == kind
     assert all("--data.source" in d or "--network.weights" in d
                for d in config.differences(loaded, commanded))  # fmt: skip
 
 
+@pytest.mark.parametrize(("method", "key"), ROWS)
+def test_the_cost_in_the_table_is_that_of_the_recipe(method, key):
+    row, spec = TABLES[method][key], config.load_config(f"{method}:{key}")
+    dataset = key.partition(",")[0]
+    images = 1200 if dataset == "sketchbirds" else recipes.BENCHMARKS[dataset].train
+    if spec.data.images_per_class:
+        images = 24 * spec.data.images_per_class
+    seen = spec.members * spec.epochs * (images // spec.batch_size * spec.batch_size)
+    assert row.images == pytest.approx(seen / 1e6, abs=0.0101)
+    if spec.network.name == "resnet50":
+        work = {"kt": 1.27, "csdnet": 2}.get(method, 1)
+        assert row.hours == pytest.approx(work * seen / 1400 / 3600, abs=0.0101)
+    else:
+        assert row.hours is None
+
+
+@pytest.mark.parametrize(("method", "key"), ROWS)
+def test_published_numbers_are_percentages_or_absent(method, key):
+    published = TABLES[method][key].published
+    assert published == "-" or 20 < float(published.partition(",")[0].split()[0]) < 100
+
+
 def test_no_two_configs_share_a_workdir():
-    workdirs = [experiment(stem).workdir for stem in STEMS]
+    workdirs = [config.load_config(word).workdir for word in WORDS]
     assert len(set(workdirs)) == len(workdirs)
 
 
 def test_every_method_has_its_sets():
-    benchmarks = set(recipes.BENCHMARKS)
     for method in ("kt", "hsd", "csdnet", "ce"):
-        found = {stem.split("_")[1] for stem in STEMS if stem.startswith(f"{method}_")}
-        assert benchmarks | {"sketchbirds"} <= found, method
-    assert "independent_cub_resnet50" in STEMS
+        found = {key.partition(",")[0] for key in TABLES[method]}
+        assert {*recipes.BENCHMARKS, "sketchbirds"} == found, method
+    assert "cub,resnet50" in TABLES["independent"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("wrong", ["", ":", ":cub", ":cub,resnet9", ":cub,resnet50,x", ":CUB,,"])
+def test_wrong_arguments_list_the_right_ones(method, wrong):
+    with pytest.raises(UserError, match="choose one of") as error:
+        config.load_config(method + wrong)
+    message = str(error.value)
+    assert repr(method + wrong) in message and "\n" not in message
+    assert all(f"{method}:{key}" in message for key in TABLES[method])
 
 
 @pytest.mark.parametrize(
-    ("stem", "objective", "transfer", "members"),
+    ("method", "objective", "transfer", "members", "drawn"),
     [
-        ("ce_cub_resnet50", "ce", "none", 1),
-        ("kt_cub_resnet50", "ce", "orthogonal", 5),
-        ("kt_cub_vgg16", "ce", "orthogonal", 5),
-        ("independent_cub_resnet50", "ce", "none", 5),
-        ("hsd_cub_resnet50", "hsd", "none", 1),
-        ("csdnet_cub_vit_b16", "csdnet", "none", 1),
-        ("csdnet_cotton80_resnet50", "csdnet", "none", 1),
-        ("ce_sketchbirds", "ce", "none", 1),
-        ("kt_sketchbirds", "ce", "orthogonal", 3),
-        ("independent_sketchbirds", "ce", "none", 3),
-        ("hsd_sketchbirds", "hsd", "none", 1),
-        ("csdnet_sketchbirds", "csdnet", "none", 1),
+        ("ce", "ce", "none", 1, 1),
+        ("kt", "ce", "orthogonal", 5, 3),
+        ("independent", "ce", "none", 5, 3),
+        ("hsd", "hsd", "none", 1, 1),
+        ("csdnet", "csdnet", "none", 1, 1),
     ],
 )
-def test_a_config_is_what_its_name_says(stem, objective, transfer, members):
-    loaded = experiment(stem)
-    assert (loaded.objective, loaded.transfer.name, loaded.members) == (
-        objective,
-        transfer,
-        members,
-    )
+def test_a_config_is_what_its_name_says(method, objective, transfer, members, drawn):
+    for key in TABLES[method]:
+        loaded = config.load_config(f"{method}:{key}")
+        assert (loaded.objective, loaded.transfer.name) == (objective, transfer)
+        assert loaded.members == (drawn if key == "sketchbirds" else members)
 
 
-@pytest.mark.parametrize("stem", ON_BENCHMARKS)
-def test_methods_on_one_set_and_network_differ_in_the_method_alone(stem):
-    _, benchmark, network = stem.split("_", 2)
-    if network == "vgg16":
+@pytest.mark.parametrize("word", ON_BENCHMARKS)
+def test_methods_on_one_set_and_network_differ_in_the_method_alone(word):
+    arguments = word.partition(":")[2]
+    if arguments.endswith("vgg16"):
         return
-    changed = config.differences(experiment(f"ce_{benchmark}_{network}"), experiment(stem))
-    fields = {line.split()[0] for line in changed}
-    assert fields <= {"--objective", "--members", "--transfer.name"}
+    changed = config.differences(config.load_config(f"ce:{arguments}"), config.load_config(word))
+    assert {line.split()[0] for line in changed} <= {
+        "--objective", "--members", "--transfer.name"
+    }  # fmt: skip
 
 
 def test_the_kt_recipe_is_that_of_methods():
-    for stem, width in (("kt_cub_resnet50", 512), ("kt_cub_vgg16", 4096)):
-        kt = experiment(stem)
+    for word, width in (("kt:cub,resnet50", 512), ("kt:cub,vgg16", 4096)):
+        kt = config.load_config(word)
         assert (kt.epochs, kt.batch_size, kt.transfer.alpha, kt.transfer.weighting) == (
             100, 32, 0.5, "fixed",
         )  # fmt: skip
@@ -134,7 +203,7 @@ def test_the_transformer_recipe_has_10000_steps(benchmark):
 
 @pytest.mark.parametrize("benchmark", ULTRA)
 def test_leaves_are_shown_whole(benchmark):
-    spec = experiment(f"csdnet_{benchmark}_resnet50")
+    spec = config.load_config(f"csdnet:{benchmark},resnet50")
     assert spec.data.test_view == "whole"
     assert (spec.epochs, spec.optimizer.schedule, spec.optimizer.step_epochs) == (160, "step", 60)
 

@@ -1,11 +1,17 @@
 """The house's rules: imports go down, no cycles, documented public names, nothing stray."""
 
 import ast
+import hashlib
+import importlib.util
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+
+from fgvc_jax.config import load_config
 
 PACKAGE = ROOT / "fgvc_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -21,6 +27,7 @@ ROOMS = (
     {"build", "workdir", "command"},
     {"train"},
     {"evaluate", "study"},
+    {"__main__"},
 )
 
 
@@ -103,7 +110,7 @@ def test_every_file_has_its_test():
     }
     for path in FILES:
         if path.stem not in thin:
-            assert f"test_{path.stem}.py" in tested, path
+            assert f"test_{path.stem.strip('_')}.py" in tested, path
 
 
 def test_tracked_files_are_sources():
@@ -120,5 +127,34 @@ def test_tracked_files_are_sources():
         assert path.suffix in allowed or name == ".github/sketchbirds.png", name
         assert not path.exists() or path.stat().st_size < 200_000, name
     assert {name.split("/")[0] for name in listed if not name.startswith(".")} <= {
-        "fgvc_jax", "configs", "scripts", "tests", "pyproject.toml", "README.md"
+        "fgvc_jax", "configs", "scripts", "tests", "pyproject.toml", "README.md", "LICENSE"
     }  # fmt: skip
+
+
+def test_every_package_is_in_the_wheel():
+    built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {str(path.parent.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")}
+    assert {name.replace(".", "/") for name in built["packages"]} == folders | {"fgvc_jax/configs"}
+    assert built["package-dir"] == {"fgvc_jax.configs": "configs"}
+
+
+def test_the_license_is_complete():
+    assert (
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
+    )
+    # The text as www.apache.org/licenses/LICENSE-2.0.txt has it.
+    digest = hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest()
+    assert digest == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
+
+
+def test_the_readme_is_short_and_its_commands_are_real():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    named = re.findall(r"--config (?!mine)([\w:,./]+)", text)
+    assert named
+    for word in named:
+        load_config(word)
+    for path in re.findall(r"(?:scripts|configs)/[\w/]+\.(?:py|md)", text):
+        assert (ROOT / path).exists() or path.endswith("FILE.py"), path
+    for name in re.findall(r"python -m (fgvc_jax[.\w]*)", text):
+        assert importlib.util.find_spec(name), name

@@ -59,7 +59,7 @@ def test_the_recipe_is_the_default(tmp_path, capsys):
     reproduce["main"](["--minutes", "0", "--workdir", str(tmp_path)])
     out = capsys.readouterr().out
     assert "recipe:\n- the accuracy of the last epoch" in out
-    assert load_config(str(reproduce["RECIPE"])).members == 5
+    assert load_config(reproduce["RECIPE"]).members == 5
 
 
 def test_help_exits_cleanly(capsys):

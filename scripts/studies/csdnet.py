@@ -11,13 +11,10 @@ hide the very part that makes the species.
 runs it elsewhere: with fewer images, raise the epochs so that the number of steps stays.
 """
 
-from pathlib import Path
-
 from fgvc_jax.config import Experiment, load_config
 from fgvc_jax.study import Study
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-BASE = load_config(str(CONFIGS / "csdnet_sketchbirds.py"))
+BASE = load_config("csdnet:sketchbirds")
 
 
 def get_study(base: Experiment = BASE) -> Study:

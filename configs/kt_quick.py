@@ -1,6 +1,6 @@
 """KT on twenty species at 160 px: a first run on real photographs, without a GPU.
 
-Command:  python -m fgvc_jax.train --config configs/kt_quick_resnet50_v1.py \
+Command:  python -m fgvc_jax.train --config kt_quick \
               --data.source cub:CUB_200_2010 --network.weights resnet50_v1_in1k.safetensors
 Cost:     about 25 s an epoch and member on two cores.
 Expected: single networks about 79 %, the two together a few points above (280 test images, so one
