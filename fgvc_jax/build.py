@@ -1,48 +1,40 @@
-"""The one place that turns an Experiment into the parts of a run."""
+"""What training needs beside networks: data, optimizer, steps, maps; from an Experiment."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
-from fgvc_jax import ensemble, machine, networks
+from fgvc_jax import digests, machine, model, options, predictions
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import pipeline, sources
-from fgvc_jax.data.sources import Source
+from fgvc_jax.engine import feed
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
-from fgvc_jax.engine.loop import ahead
+from fgvc_jax.engine.feed import Images
 from fgvc_jax.engine.maps import AttentionMaps
 from fgvc_jax.engine.optimizer import optimizer, schedule
 from fgvc_jax.engine.state import State, backbone_only, stack_teachers
-from fgvc_jax.networks import heads, weights
-from fgvc_jax.objectives.base import Objective
+from fgvc_jax.errors import UserError
+from fgvc_jax.model import Architecture, Member, Model
+from fgvc_jax.networks import weights
+from fgvc_jax.objectives import OBJECTIVES
+from fgvc_jax.options import LARGEST
 from fgvc_jax.transfer import weigh
-
-DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
-HOST_SHARE = 0.5  # likewise of the free memory of this machine
-
-
-@dataclass(frozen=True)
-class Images:
-    """A source at one size, wherever its decoded images live."""
-
-    source: Source
-    fetch: pipeline.Fetch | None
-    store: jax.Array | None
+from fgvc_jax.workdir import Record
 
 
 class Run:
-    """An experiment's parts, built from plain values when they are first needed."""
+    """An experiment's parts, built from plain values when they are first needed.
+
+    `experiment` is the one given with everything automatic settled for this data and these devices.
+    """
 
     def __init__(self, experiment: Experiment):
-        self.experiment = experiment
         data = experiment.data
         self.splits = sources.restrict(
             sources.open_source(data.source),
@@ -51,76 +43,101 @@ class Run:
             validation=data.validation,
             seed=experiment.seed,
         )
-        self.mesh = devices.create(experiment.batch_size, experiment.evaluation_batch_size)
-        devices.check_batch(self.mesh, experiment.batch_size, "--batch-size")
-        devices.check_batch(self.mesh, experiment.evaluation_batch_size, "--evaluation-batch-size")
+        self.experiment = self._settled(experiment)
+        batch_sizes = experiment.batch_size, experiment.evaluation_batch_size
+        self.mesh = devices.create(*batch_sizes)
+        for size, flag in zip(
+            batch_sizes, ("--batch-size", "--evaluation-batch-size"), strict=True
+        ):
+            devices.check_batch(self.mesh, size, flag)
         self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, experiment.batch_size)
         self.total_steps = self.steps_per_epoch * experiment.epochs
-        self.objective = self._objective()
-        self.network = self._network()
-
-    # -- network ---------------------------------------------------------------------------------
-
-    def _objective(self) -> Objective:
-        method = self.experiment.method.settle(self.splits.train.labels)
-        return method.make(
-            classes=len(self.splits.classes), label_smoothing=self.experiment.label_smoothing
+        if self.total_steps > LARGEST:
+            raise UserError(
+                f"--epochs {experiment.epochs} are {self.total_steps:,} steps, more than "
+                f"{LARGEST:,}: lower it"
+            )
+        self.architecture: Architecture = model.architecture(
+            self.experiment, len(self.splits.classes)
         )
+        self.network, self.objective = self.architecture.network, self.architecture.objective
 
-    @property
-    def dtype(self) -> str:
-        """Precision of the computation, with `auto` resolved for these devices."""
-        chosen = self.experiment.network.dtype
-        if chosen != "auto":
-            return chosen
-        return "float32" if jax.default_backend() == "cpu" else "bfloat16"
-
-    def _network(self) -> Any:
-        spec, classes = self.experiment.network, len(self.splits.classes)
-        pool = spec.pool
-        if pool == "auto":
-            linear = "token" if spec.name.startswith("vit") else "avg"
-            pool = "max" if spec.head == "kt" else linear
-        main = (
-            heads.KTHead(classes=classes, width=spec.head_width, pool=pool)
-            if spec.head == "kt"
-            else heads.LinearHead(classes=classes, pool=pool)
+    def _settled(self, experiment: Experiment) -> Experiment:
+        data, transfer = experiment.data, experiment.transfer
+        sharing, orientation = data.view_sharing, data.orientation
+        if sharing == "auto":
+            precomputed = transfer.name == "orthogonal" and transfer.maps == "precomputed"
+            sharing = "shared" if precomputed else "own"
+        data = dataclasses.replace(
+            data,
+            views=min(data.views or experiment.epochs, experiment.epochs),
+            view_sharing=sharing,
+            view_seed=experiment.seed if data.view_seed < 0 else data.view_seed,
+            orientation=self.splits.orientation if orientation == "auto" else orientation,
         )
-        return networks.create(
-            spec.name,
-            heads={"logits": main, **self.objective.heads},
-            dtype=jnp.dtype(self.dtype),
-            batch_norm_groups=spec.batch_norm_groups,
-        )
-
-    @property
-    def _one_image(self) -> jax.Array:
-        return jnp.zeros((1, self.experiment.data.crop, self.experiment.data.crop, 3))
+        method = experiment.method.settle(self.splits.train.labels)
+        own = {experiment.objective: method} if dataclasses.fields(method) else {}
+        network = model.settle(experiment.network)
+        return dataclasses.replace(experiment, data=data, network=network, **own)
 
     @cached_property
-    def _initialize(self):
-        def initialize(key):
-            initial = self.network.init(key, self._one_image, False)
-            return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
+    def record(self) -> Record:
+        """What identifies the run: its experiment, classes, and digests of data and weights."""
+        contents = {
+            name: images.contents
+            for name, images in (
+                ("train", self.train_images),
+                ("validation", self.validation_images),
+                ("test", self.test_images),
+            )
+            if images is not None
+        }
+        file = self.experiment.network.weights
+        known = digests.of_data(self.splits, contents)
+        known["weights"] = digests.of_file(weights.resolve(file)) if file else None
+        selects = self.splits.validation is not None
+        return Record(self.experiment, self.splits.classes, known, selects)
 
-        return jax.jit(initialize)
+    def training_digest(self, member: int, teachers: Sequence[str]) -> str:
+        """Digest of all that the variables of member `member` (from 1) depend on.
+
+        Args:
+            member: its number.
+            teachers: digests of the frozen members before it.
+        """
+        spec = self.experiment
+        fields = {
+            flag: value
+            for flag, field, value in options.fields(spec)
+            if not field.metadata.get("free")
+        }
+        for flag in _NOT_OF_ONE_MEMBER:
+            del fields[flag]
+        taught = spec.transfer.name != "none" and bool(teachers)
+        others = {f"--{name}." for name in OBJECTIVES if name != spec.objective}
+        others |= set() if taught else {"--transfer."}
+        return digests.of_value(
+            {
+                "numerics": digests.NUMERICS,
+                "member": member,
+                "teachers": list(teachers) if taught else [],
+                "weights": self.record.digests["weights"],
+                "data": self.record.digests["data"],
+                "fields": {k: v for k, v in fields.items() if not k.startswith(tuple(others))},
+            }
+        )
+
+    # -- members and state -------------------------------------------------------------------------
 
     @property
     def abstract_variables(self) -> Any:
         """Shapes and dtypes of one member's variables."""
-        return jax.eval_shape(self._initialize, jax.random.key(0))
-
-    @cached_property
-    def _abstract_answer(self) -> tuple[dict, dict]:
-        """Shapes and dtypes of (taps, outputs) of one image."""
-        return jax.eval_shape(
-            lambda v: self.network.apply(v, self._one_image, False), self.abstract_variables
-        )
+        return self.architecture.variables
 
     def variables(self, member: int) -> Any:
         """Initial variables of a member: pretrained where there are weights, its own elsewhere."""
         key = jax.random.fold_in(jax.random.key(self.experiment.seed), member)
-        initial = jax.device_get(self._initialize(key))
+        initial = jax.device_get(self.architecture.initialize(key))
 
         def choose(pretrained, own):
             return own if isinstance(pretrained, jax.ShapeDtypeStruct) else np.asarray(pretrained)
@@ -142,7 +159,7 @@ class Run:
         online = transfer.name == "orthogonal" and transfer.maps == "online"
         room = self.experiment.members - 1 if online else 0
         teachers = stack_teachers(frozen if room else [], room, variables)
-        _, outputs = self._abstract_answer
+        _, outputs = self.architecture.answer
         memory = self.objective.init_memory(variables, outputs)
         state = State(
             step=np.int32(0),
@@ -154,7 +171,20 @@ class Run:
         )
         return devices.replicate(self.mesh, state)
 
-    # -- data ------------------------------------------------------------------------------------
+    def model(self, members: list[Any], identities: Sequence[str]) -> Model:
+        """Members of this run as a model: variables of each, and their digests."""
+        return Model(
+            classes=self.splits.classes,
+            view=self.experiment.data.view,
+            members=[Member(self.network, variables) for variables in members],
+            identities=identities,
+            predict=self.objective.predict,
+            fusion=self.experiment.fusion,
+            mesh=self.mesh,
+            compiled={id(self.network): self._answer_step},
+        )
+
+    # -- data --------------------------------------------------------------------------------------
 
     @cached_property
     def _processes_here(self) -> int:
@@ -164,75 +194,84 @@ class Run:
     def placement(self) -> str:
         """Where decoded images live, with `auto` resolved by their size."""
         chosen = self.experiment.data.placement
-        if chosen != "auto":
-            return chosen
-        device = jax.local_devices()[0]
-        limit = (device.memory_stats() or {}).get("bytes_limit", 0)
-        if device.platform != "cpu" and self.image_bytes < DEVICE_SHARE * limit:
-            return "device"
-        free = machine.free_memory(self._processes_here)
-        return "host" if self.image_bytes < HOST_SHARE * free else "stream"
+        return feed.placement(chosen, self.image_bytes, self._processes_here)
 
     @property
     def image_bytes(self) -> int:
         """Memory of all decoded images."""
-        parts = self.splits.train, self.splits.test, self.splits.validation
-        return 3 * self.experiment.data.resize**2 * sum(len(part) for part in parts if part)
+        return sum(3 * self._side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
 
-    def _images(self, source: Source) -> Images:
-        size = self.experiment.data.resize
-        how = {
-            "orientation": self.splits.orientation,
-            "threads": machine.cores(self._processes_here),
-        }
-        if self.placement == "stream":
-            return Images(source, pipeline.streamed(source, size, **how), None)
-        images, _ = pipeline.decoded(source, size, **how)
-        if self.placement == "host":
-            return Images(source, images.__getitem__, None)
-        return Images(source, None, devices.replicate(self.mesh, images))
+    def _side(self, part: str) -> int:
+        data = self.experiment.data
+        return data.resize if part == "train" else data.test_side
+
+    def _images(self, part: str) -> Images:
+        return feed.load(
+            self.splits.parts[part],
+            self._side(part),
+            orientation=self.experiment.data.orientation,
+            place=self.placement,
+            threads=machine.cores(self._processes_here),
+            mesh=self.mesh,
+        )
 
     @cached_property
     def train_images(self) -> Images:
-        return self._images(self.splits.train)
+        return self._images("train")
 
     @cached_property
     def test_images(self) -> Images:
-        return self._images(self.splits.test)
+        return self._images("test")
 
     @cached_property
     def validation_images(self) -> Images | None:
-        return self._images(self.splits.validation) if self.splits.validation else None
+        return self._images("validation") if self.splits.validation is not None else None
 
-    def attention_maps(self, folder: Path, frozen: list[Any], report) -> AttentionMaps | None:
-        """The frozen members' attention on every training view, where it is precomputed."""
+    @property
+    def judged(self) -> dict[str, Images]:
+        """The parts that members are judged on, by name."""
+        parts = {"test": self.test_images, "validation": self.validation_images}
+        return {name: images for name, images in parts.items() if images is not None}
+
+    def attention_maps(
+        self, folder: Path, frozen: Sequence[tuple[str, Any]], report
+    ) -> AttentionMaps | None:
+        """The frozen members' attention on every training view, where it is precomputed.
+
+        Args:
+            folder: of the maps.
+            frozen: (digest, variables) of the members before.
+            report: prints a line for people.
+        """
         transfer = self.experiment.transfer
         if transfer.name == "none" or transfer.maps == "online":
             return None
-        taps, _ = self._abstract_answer
+        data = self.experiment.data
+        shown = [digests.best(self.record.digests["train"]), vars(data.view), data.view_seed]
         maps = AttentionMaps(
             folder,
-            views=self.views,
-            shape=(len(self.splits.train), *taps["stage5"].shape[1:3]),
+            views=data.views,
+            shape=(len(self.splits.train), *self.architecture.grid),
+            content=digests.of_value(shown),
         )
-        backbones = [backbone_only(member) for member in frozen]
+        backbones = [(digest, backbone_only(variables)) for digest, variables in frozen]
         maps.add(backbones, self._attention, write=jax.process_index() == 0, progress=report)
-        multihost_utils.sync_global_devices("attention maps are written")
-        maps.open()
+        devices.wait_for_all("attention maps are written")
         return maps
 
     def _attention(self, variables: Any, view: int) -> np.ndarray:
         images = self.train_images
-        batches = self.evaluation_batches(images)
         parts = [
             self._attention_step(variables, batch, images.store, np.int32(view))
-            for batch in batches
+            for batch in self.evaluation_batches(images)
         ]
-        return np.concatenate(jax.device_get(parts))[: len(images.source)]
+        return feed.by_row(parts, "attention", len(images.source))
 
     def train_batches(
         self, member: int, start: int, maps: AttentionMaps | None
     ) -> Iterator[dict[str, np.ndarray]]:
+        """This process's rows of a member's batches from step `start` on."""
+        data = self.experiment.data
         return pipeline.train_batches(
             self.train_images.source,
             self.train_images.fetch,
@@ -242,25 +281,22 @@ class Run:
             start=start,
             process=jax.process_index(),
             processes=jax.process_count(),
-            views=self.views,
+            views=data.views,
+            first_view=(member - 1) * data.views if data.view_sharing == "own" else 0,
             attention=maps.mean if maps else None,
         )
 
     def evaluation_batches(self, images: Images) -> Iterator[dict[str, jax.Array]]:
-        """Every image of a set once, on the devices: in no more batches than the size asked for
-        needs, each as small as that allows, so that little of the last one is padding."""
-        count = -(-len(images.source) // self.experiment.evaluation_batch_size)
-        share = -(-len(images.source) // (count * self.mesh.size))  # images per batch and device
-        batches = pipeline.evaluation_batches(
-            images.source,
-            images.fetch,
-            batch_size=share * self.mesh.size,
-            process=jax.process_index(),
-            processes=jax.process_count(),
-        )
-        return ahead(batches, partial(devices.shard_batch, self.mesh))
+        """Every image of a set once, on the devices."""
+        most = self.experiment.evaluation_batch_size
+        return feed.evaluation_batches(images, most=most, mesh=self.mesh)
 
-    # -- optimizer and steps ---------------------------------------------------------------------
+    def check_input(self) -> None:
+        """Read the weights and, unless they are streamed, all images, so that what is wrong with
+        them is told before anything is written."""
+        _ = self._pretrained, self.record
+
+    # -- optimizer and steps -----------------------------------------------------------------------
 
     def _schedule(self, peak: float):
         spec = self.experiment.optimizer
@@ -288,19 +324,15 @@ class Run:
 
     @cached_property
     def train_step(self):
-        experiment = self.experiment
+        spec = self.experiment
         return steps.train_step(
             network=self.network,
             objective=self.objective,
             optimizer=self.optimizer,
-            learning_rate=self._schedule(experiment.optimizer.learning_rate),
-            weigh=partial(
-                weigh,
-                alpha=experiment.transfer.alpha,
-                weighting=experiment.transfer.weighting,
-            ),
-            view=experiment.data.view,
-            seed=experiment.seed,
+            learning_rate=self._schedule(spec.optimizer.learning_rate),
+            weigh=partial(weigh, alpha=spec.transfer.alpha, weighting=spec.transfer.weighting),
+            view=spec.data.view,
+            seed=spec.data.view_seed,
             total_steps=self.total_steps,
             mesh=self.mesh,
         )
@@ -310,61 +342,50 @@ class Run:
         return steps.attention_step(
             network=self.network,
             view=self.experiment.data.view,
-            seed=self.experiment.seed,
+            seed=self.experiment.data.view_seed,
             mesh=self.mesh,
         )
 
-    @property
-    def views(self) -> int:
-        """Number of different views of a training image."""
-        return self.experiment.data.views or self.experiment.epochs
-
     @cached_property
-    def evaluation_step(self):
-        return steps.evaluation_step(
+    def _answer_step(self):
+        return steps.answer_step(
             network=self.network,
             predict=self.objective.predict,
             view=self.experiment.data.view,
             mesh=self.mesh,
         )
 
-    @cached_property
-    def judge_step(self):
-        return ensemble.judge_step(
-            network=self.network,
-            predict=self.objective.predict,
-            how=self.experiment.fusion,
-            members_per_pass=self.experiment.members_per_pass,
-            view=self.experiment.data.view,
-            mesh=self.mesh,
-        )
+    # -- judging -----------------------------------------------------------------------------------
 
-    def check_input(self) -> None:
-        """Read the weights and, unless they are streamed, all images, so that what is wrong with
-        them is told before anything is written."""
-        _ = self._pretrained, self.train_images, self.test_images, self.validation_images
+    def evaluate(self, variables: Any, keep: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
+        """Exact counts and accuracies on the test set and, if there is one, the validation set.
 
-    # -- judging ---------------------------------------------------------------------------------
-
-    def evaluate(self, variables: Any) -> dict[str, int | float]:
-        """Exact counts and accuracies on the test set and, if there is one, the validation set."""
-        scores: dict[str, int | float] = {}
-        for name, images in (("test", self.test_images), ("validation", self.validation_images)):
-            if images is None:
-                continue
+        Args:
+            variables: of a member.
+            keep: arrays (N, K) float16 by part, to fill in with the log-probabilities.
+        """
+        scores: dict[str, Any] = {}
+        for name, images in self.judged.items():
             total = len(images.source)
-            counts = steps.count_correct(
-                self.evaluation_step, variables, self.evaluation_batches(images), images.store
-            )
+            batches = self.evaluation_batches(images)
+            answers = ([self._answer_step(variables, batch, images.store)] for batch in batches)
+            arrays = [(keep[name],)] if keep and name in keep else []
+            (counts,) = predictions.fill(answers, arrays)
             scores[f"{name}_images"] = total
             scores[f"{name}_accuracy"] = counts.pop("prediction") / total
             if len(counts) > 1:
                 scores |= {f"{name}_accuracy_{head}": n / total for head, n in counts.items()}
         return scores
 
-    def judge(self, members: list[Any]) -> dict[str, Any]:
-        """Members and ensembles on the test set, see `ensemble.judge`."""
-        images = self.test_images
-        return ensemble.judge(
-            self.judge_step, members, self.evaluation_batches(images), images.store
-        )
+
+# Fields that change no number of a single member: what is data or weights has digests of its own.
+_NOT_OF_ONE_MEMBER = (
+    "--members",
+    "--fusion",
+    "--evaluate-every",
+    "--data.source",
+    "--data.classes",
+    "--data.images-per-class",
+    "--data.validation",
+    "--network.weights",
+)

@@ -12,11 +12,21 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from fgvc_jax import signals
 from fgvc_jax.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _FULL = "no space left on device", "disk quota exceeded", "file too large"
+CACHE_BYTES = 2 * 2**30  # of compiled programs; those used longest ago go first
 _TCMALLOC = "libtcmalloc_minimal.so.4"
+
+
+def prepare() -> None:
+    """The first line of every command, before JAX is imported: settles the devices and the malloc,
+    and a signal from here on ends the command in one line."""
+    signals.leave_at_once()
+    _use_two_cpu_devices()
+    _use_faster_malloc()
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -25,10 +35,10 @@ def run(main: Callable[[list[str]], None]) -> None:
     0: done; 1: a mistake of ours, with its traceback; 2: a mistake of the user, told in one line on
     stderr; 130 and 143: SIGINT and SIGTERM; 141: whoever read the output has gone.
     """
-    _use_two_cpu_devices()
-    _use_faster_malloc()
+    signals.interrupt()
     _silence_threads()
-    signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("fgvc_jax").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
@@ -40,8 +50,6 @@ def run(main: Callable[[list[str]], None]) -> None:
         _leave(128 + stop.signal_number, f"interrupted: {stop}; the same command continues")
     except BrokenPipeError:
         os._exit(128 + signal.SIGPIPE)
-    except KeyboardInterrupt:
-        _leave(128 + signal.SIGINT, "interrupted; the same command continues where it was saved")
     except Exception as error:
         if not _disk_is_full(error):
             _leave(1, traceback.format_exc())
@@ -85,10 +93,6 @@ def _silence_threads() -> None:
     threading.excepthook = lambda failure: None
 
 
-def _terminate(number: int, _frame: object) -> None:
-    raise Interrupted(number, "nothing was in training")
-
-
 def _leave(code: int, message: str) -> None:
     """Print and end now, without waiting for threads such as a save that hangs on a full disk."""
     print(message, file=sys.stderr, flush=True)
@@ -127,3 +131,4 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # JAX leaves out what compiles within a second: of this project's programs, the most.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)

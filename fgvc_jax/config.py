@@ -40,6 +40,10 @@ class Data(View):
     """Fraction split off the training images, by class, to select an epoch with."""
     views: int = option(0, at_least=0, automatic=True)
     """Different views of an image; epochs beyond repeat them. 0: one per epoch, as usual."""
+    view_sharing: Literal["auto", "own", "shared"] = option("auto", automatic=True)
+    """Every member draws its own views, or all see the same; auto: shared for precomputed maps."""
+    view_seed: int = option(-1, at_least=-1, automatic=True)
+    """Seed of the views; -1: that of the run. Runs of one view seed see the same views."""
     placement: Literal["auto", "stream", "host", "device"] = option("auto", free=True)
     """Decode every time, keep the decoded images in memory, or keep them on the accelerator."""
 
@@ -124,8 +128,6 @@ class _Experiment:
     """Epochs between evaluations on the test set; the last epoch is always evaluated."""
     evaluation_batch_size: int = option(64, at_least=1, free=True)
     """Images per evaluation batch, at the most."""
-    members_per_pass: int = option(1, at_least=1, free=True)
-    """Members that the ensemble's forward pass vectorises over at a time."""
     save_every: int = option(0, at_least=0, free=True)
     """Steps between checkpoints; 0 saves at the end of an epoch, at most every 30 seconds."""
     log_every: int = option(10, at_least=1, free=True)
@@ -258,11 +260,33 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
     ]
 
 
+def adopt(saved: Experiment, experiment: Experiment) -> Experiment:
+    """The experiment with every automatic value as a run that it continues has settled it."""
+
+    def fill(new: Any, old: Any) -> Any:
+        values = {}
+        for spec in dataclasses.fields(new):
+            value, before = getattr(new, spec.name), getattr(old, spec.name)
+            if dataclasses.is_dataclass(value):
+                values[spec.name] = fill(value, before)
+            elif spec.metadata.get("automatic") and value == spec.default:
+                values[spec.name] = before
+        return dataclasses.replace(new, **values)
+
+    return fill(experiment, saved)
+
+
 def check(experiment: Experiment) -> Experiment:
     """The experiment itself, once its values make sense; else a UserError that names the field."""
     options.check(experiment)
     experiment.data.check()
     experiment.method.check(experiment.data)
+    maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
+    if maps and experiment.data.view_sharing == "own":
+        raise UserError(
+            "--data.view-sharing own needs the teachers in every step, since precomputed maps are "
+            "of views that all members share: take --transfer.maps online, or shared views"
+        )
     if experiment.batch_size % experiment.network.batch_norm_groups:
         raise UserError(
             f"--batch-size {experiment.batch_size} is not divisible by "

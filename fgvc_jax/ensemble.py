@@ -1,17 +1,13 @@
 """Members -> one fused prediction, exact accuracies and the overlap of their attention."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+import numpy as np
 
-from fgvc_jax import metrics, transfer
-from fgvc_jax.data import augment
-from fgvc_jax.data.view import View
-from fgvc_jax.engine.mesh import replicated, split
-from fgvc_jax.engine.step import images_of
+AT_ONCE = 2**22  # values of one member that are fused at a time
 
 
 def fuse(logits: jax.Array, how: str) -> jax.Array:
@@ -38,95 +34,95 @@ def fuse(logits: jax.Array, how: str) -> jax.Array:
     raise ValueError(f"how is {how!r}: it must be 'probabilities' or 'logits'")
 
 
-def attention_overlap(maps: jax.Array, mask: jax.Array) -> jax.Array:
-    """Sum over images of the mean over positions of |Z_i| * max(Z_j, 0), for all pairs of members.
+def growing(members: Sequence[np.ndarray], how: str) -> Iterator[np.ndarray]:
+    """What the first 1, 2, ... N members say together, by a running sum: linear in N.
 
     Args:
-        maps: (N, B, H, W) standardized attention maps.
-        mask: (B,) bool, False for padding.
-
-    Returns:
-        (N, N) float32; divided by the number of images it is each pair's orthogonal loss, row i as
-        teacher and column j as student.
-    """
-    positions = maps.shape[2] * maps.shape[3]
-    attended, high = jnp.abs(maps), jax.nn.relu(maps)
-    return jnp.einsum("ibhw,jbhw,b->ij", attended, high, mask.astype(jnp.float32)) / positions
-
-
-def judge_step(
-    *,
-    network: Any,
-    predict: Callable[[dict], jax.Array],
-    how: str,
-    members_per_pass: int,
-    view: View,
-    mesh: Mesh,
-) -> Callable:
-    """The compiled evaluation of all members together: (stacked, batch, store) -> sums.
-
-    Args:
-        network: with methods `taps` and `outputs`.
-        predict: outputs -> (B, K) logits.
+        members: N arrays (B, K) of log-probabilities. They serve "logits" too: from a member's raw
+            logits they differ by a number per image, which decides nothing.
         how: see `fuse`.
-        members_per_pass: members vectorised at a time; the others follow one after the other.
-        view: what is shown of a test image.
-        mesh: devices.
 
-    Returns:
-        A function whose result has "single" (N,) int32, "ensemble" (N,) int32 (entry n: the first
-        n + 1 members), "overlap" (N, N) float32, "images" int32.
+    Yields:
+        (B, K) float32 log-probabilities of the first n members.
     """
-
-    def step(stacked, arrays, store):
-        images = augment.test_view(view, images_of(arrays, store))
-
-        def one(variables):
-            taps, outputs = network.apply(variables, images, False)
-            attention = transfer.standardize(transfer.attention_map(taps["stage5"]))
-            return predict(outputs), attention
-
-        logits, maps = jax.lax.map(one, stacked, batch_size=members_per_pass)
-        labels, mask = arrays["label"], arrays["mask"]
-        fused = jnp.stack([fuse(logits[: n + 1], how) for n in range(logits.shape[0])])
-        return {
-            "single": metrics.correct(logits, labels, mask),
-            "ensemble": metrics.correct(fused, labels, mask),
-            "overlap": attention_overlap(maps, mask),
-            "images": jnp.sum(mask, dtype=jnp.int32),
-        }
-
-    everywhere = replicated(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(everywhere, split(mesh), everywhere),
-        out_shardings=everywhere,
-    )
+    total = None
+    for count, member in enumerate(members, start=1):
+        member = np.asarray(member, np.float32)
+        if total is None:
+            total = member
+        else:
+            total = np.logaddexp(total, member) if how == "probabilities" else total + member
+        mean = total - np.float32(np.log(count)) if how == "probabilities" else total / count
+        yield mean if how == "probabilities" else mean - _log_sum(mean)
 
 
-def judge(step: Callable, members: list[Any], batches: Iterable, store) -> dict[str, Any]:
-    """Run a `judge_step` over a whole set.
+def _log_sum(values: np.ndarray) -> np.ndarray:
+    high = values.max(axis=-1, keepdims=True)
+    return high + np.log(np.exp(values - high).sum(axis=-1, keepdims=True))
+
+
+def chunks(count: int, classes: int) -> Iterator[slice]:
+    """Rows to take at a time, so that what is fused at once stays small."""
+    rows = max(1, AT_ONCE // max(classes, 1))
+    return (slice(start, start + rows) for start in range(0, count, rows))
+
+
+def judge(
+    labels: np.ndarray,
+    log_probabilities: Sequence[np.ndarray],
+    attention: Sequence[np.ndarray],
+    *,
+    how: str,
+) -> dict[str, Any]:
+    """Members and ensembles on a set, from what was kept of their answers.
 
     Args:
-        step: from `judge_step`.
-        members: variables of each member, in the order of training.
-        batches: evaluation batches on the devices.
-        store: the images on the device, or None.
+        labels: (B,) int.
+        log_probabilities: (B, K) of each member, in the order of training; may be memory-mapped.
+        attention: (B, h, w) standardised maps Z of each member; may be empty.
+        how: see `fuse`.
 
     Returns:
         {"images": int, "single": [accuracy], "ensemble": [accuracy with 1, 2, ... members],
-        "attention_overlap": [[mean over images]]}.
+        "attention_overlap": [[mean over images]]}. Pairs on different grids have None there.
     """
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    total = None
-    for batch in batches:
-        sums = step(stacked, batch, store)
-        total = sums if total is None else jax.tree.map(jnp.add, total, sums)
-    total = jax.device_get(total)
-    images = int(total["images"])
+    count, members = len(labels), len(log_probabilities)
+    single, ensemble = np.zeros(members, int), np.zeros(members, int)
+    for rows in chunks(count, log_probabilities[0].shape[1]):
+        parts = [np.asarray(member[rows], np.float32) for member in log_probabilities]
+        for n, (part, fused) in enumerate(zip(parts, growing(parts, how), strict=True)):
+            single[n] += np.sum(part.argmax(-1) == labels[rows])
+            ensemble[n] += np.sum(fused.argmax(-1) == labels[rows])
     return {
-        "images": images,
-        "single": [int(count) / images for count in total["single"]],
-        "ensemble": [int(count) / images for count in total["ensemble"]],
-        "attention_overlap": (total["overlap"] / images).tolist(),
+        "images": count,
+        "single": [int(n) / count for n in single],
+        "ensemble": [int(n) / count for n in ensemble],
+        "attention_overlap": attention_overlap(attention),
     }
+
+
+def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float | None]]:
+    """Mean over images and positions of |Z_i| * max(Z_j, 0), for all pairs of members.
+
+    Args:
+        maps: (B, h, w) standardised attention maps of each member.
+
+    Returns:
+        Row i as teacher and column j as student: each pair's orthogonal loss; None where two
+        members have maps on different grids.
+    """
+    if not maps:
+        return []
+    totals = np.zeros((len(maps), len(maps)))
+    grids = [member.shape[1:] for member in maps]
+    for rows in chunks(len(maps[0]), int(np.prod(grids[0]))):
+        parts = [np.asarray(member[rows], np.float32) for member in maps]
+        for i, teacher in enumerate(parts):
+            for j, student in enumerate(parts):
+                if grids[i] == grids[j]:
+                    products = np.abs(teacher) * np.maximum(student, 0)
+                    totals[i, j] += products.mean((1, 2), dtype=np.float64).sum()
+    return [
+        [totals[i, j] / len(maps[0]) if grids[i] == grids[j] else None for j in range(len(maps))]
+        for i in range(len(maps))
+    ]

@@ -1,4 +1,4 @@
-"""The one exception that is meant for the user's eyes."""
+"""The exceptions that are meant for the user's eyes."""
 
 
 class UserError(Exception):
@@ -8,8 +8,11 @@ class UserError(Exception):
     """
 
 
-class Interrupted(Exception):
-    """A signal stopped the run after its state was saved."""
+class Interrupted(BaseException):
+    """A signal stopped the run; what was finished is kept.
+
+    Like KeyboardInterrupt it is no Exception: nothing that handles errors may take it for one.
+    """
 
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)

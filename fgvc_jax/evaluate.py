@@ -1,91 +1,204 @@
 """python -m fgvc_jax.evaluate: judge the trained members of a workdir again."""
 
+from fgvc_jax import command
+
+if __name__ == "__main__":
+    command.prepare()
+
 import dataclasses
 import json
+import logging
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-from fgvc_jax import command, config
+import jax
+import numpy as np
+
+from fgvc_jax import config, digests, judging, machine, model, predictions, storage, summary
+from fgvc_jax.data import sources
+from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.engine import feed
+from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
-from fgvc_jax.train import table
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.model import Model
+from fgvc_jax.options import option
+from fgvc_jax.workdir import Record, Workdir
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Judge the trained members of a workdir, one by one and as an ensemble. Writes nothing."""
+    """Judge the trained members of a workdir, one by one and as an ensemble. What they answer is
+    kept in the workdir, so that it is inferred once; where nothing can be written it is not kept.
+    """
 
     workdir: str = "runs/sketchbirds"
     """A run of python -m fgvc_jax.train; it may still be running."""
-    members: int = 0
+    members: int = option(0, at_least=0)
     """Judge the first so many members; 0 judges all that are trained."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
     source: str = ""
     """Judge on the test images of this source, with the same classes; empty: of the run's own."""
-    fusion: str = ""
+    fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
-    batch_size: int = 64
+    batch_size: int = option(64, at_least=1)
     """Images per batch."""
-    members_per_pass: int = 1
-    """Members that the forward pass vectorises over at a time."""
     json: bool = False
     """Print one JSON object instead of a table."""
+    distributed: bool = False
+    """Join the other processes of a pod or cluster (jax.distributed) before starting."""
 
 
 def main(arguments: list[str]) -> None:
     options = config.command_line(
         Evaluation, arguments, program="python -m fgvc_jax.evaluate", default=Evaluation()
     )
-    workdir = Workdir(options.workdir)
-    experiment = workdir.experiment()
-    trained = 0
-    while workdir.final(trained + 1).exists():
-        trained += 1
-    if not trained:
-        raise UserError(f"workdir {str(workdir.path)!r} has no trained member yet")
-    if not 0 <= options.members <= trained:
-        raise UserError(f"--members is {options.members}: {trained} are trained (0 judges all)")
-    data = dataclasses.replace(experiment.data, source=options.source or experiment.data.source)
-    experiment = dataclasses.replace(
-        experiment,
-        data=data,
-        members=options.members or trained,
-        fusion=options.fusion or experiment.fusion,
-        evaluation_batch_size=options.batch_size,
-        members_per_pass=options.members_per_pass,
-    )
-    results = evaluate(config.check(experiment), workdir)
-    print(json.dumps(results, indent=2) if options.json else table(results))
+    config.options.check(options)
+    if options.distributed:
+        devices.join_processes()
+    results = evaluate(options)
+    if jax.process_index() == 0:
+        print(json.dumps(results, indent=2) if options.json else summary.table(results))
 
 
-def evaluate(experiment: config.Experiment, workdir: Workdir) -> dict:
-    """Load the members and judge them; the part of results.json that needs no journal."""
-    from fgvc_jax.build import Run
-    from fgvc_jax.engine import checkpoint
+def evaluate(options: Evaluation) -> dict[str, Any]:
+    """Judge the members; the part of results.json that needs no journal.
 
+    Raises:
+        UserError: when there is no such run, or its images are not what they were.
+    """
     command.use_compilation_cache()
-    run = Run(experiment)
-    known, found = trained_classes(workdir), len(run.splits.classes)
-    if known and known != found:
-        raise UserError(
-            f"{experiment.data.source!r} has {found} classes, and the members were trained with "
-            f"{known}: name a --source with the same classes"
-        )
-    like = run.abstract_variables
-    numbers = range(1, experiment.members + 1)
-    members = [checkpoint.load_final(workdir.final(n), like, run.mesh) for n in numbers]
-    verdict = run.judge(members)
+    workdir = Workdir(options.workdir)
+    record = workdir.record()
+    asked = model.open_model(
+        workdir.path,
+        which=options.which,
+        members=options.members,
+        fusion=options.fusion,
+        mesh=devices.create(options.batch_size),
+    )
+    source = options.source or record.experiment.data.source
+    with _folder(workdir) as folder:
+        part = None if options.source else _kept(folder, asked, record)
+        if part is None:
+            images, part = _opened(folder, asked, record, source, own=not options.source)
+            feeding = _Feeding(asked, images, options.batch_size)
+            judging.keep_answers(asked, part, feeding.batches, None)
+        found = judging.verdict(part, asked.identities, how=asked.fusion)
     return {
-        "source": experiment.data.source,
-        "classes": len(run.splits.classes),
-        "images": {"test": verdict["images"]},
-        "members": [{"final": accuracy} for accuracy in verdict["single"]],
-        "ensemble": verdict["ensemble"],
-        "attention_overlap": verdict["attention_overlap"],
+        "source": source,
+        "classes": len(asked.classes),
+        "which": options.which,
+        "images": {"test": found["images"]},
+        "members": [{"final": accuracy} for accuracy in found["single"]],
+        "ensemble": found["ensemble"],
+        "attention_overlap": found["attention_overlap"],
     }
 
 
-def trained_classes(workdir: Workdir) -> int:
-    """The number of classes that a finished run was trained with, 0 where it is not finished."""
-    return json.loads(workdir.results.read_text())["classes"] if workdir.results.exists() else 0
+class _folder:
+    """Where answers are kept: the workdir, or for the moment elsewhere if it cannot be written."""
+
+    def __init__(self, workdir: Workdir):
+        self._path, self._elsewhere = workdir.path, None
+
+    def __enter__(self) -> Path:
+        if storage.writable(self._path):
+            return self._path
+        log.warning("%s cannot be written: nothing is kept of this evaluation", self._path)
+        self._elsewhere = tempfile.TemporaryDirectory()
+        return Path(self._elsewhere.name)
+
+    def __exit__(self, *_: object) -> None:
+        if self._elsewhere:
+            self._elsewhere.cleanup()
+
+
+def _kept(folder: Path, asked: Model, record: Record) -> predictions.Part | None:
+    """The run's own test part where every member's answers are kept, so the images may be gone."""
+    images = digests.best(record.digests["test"])
+    try:
+        part = predictions.read(predictions.folder_of(folder, "test", asked.view, images))
+    except UserError:
+        return None
+    return part if all(part.has(identity) for identity in asked.identities) else None
+
+
+def _opened(
+    folder: Path, asked: Model, record: Record, spec: str, *, own: bool
+) -> tuple[Source, predictions.Part]:
+    """The test images of a source with the members' classes, and where their answers are kept."""
+    data = record.experiment.data
+    splits = sources.restrict(
+        sources.open_source(spec),
+        classes=data.classes,
+        images_per_class=data.images_per_class if own else 0,
+        validation=data.validation if own else 0.0,
+        seed=record.experiment.seed,
+    )
+    source = with_classes(splits.test, splits.classes, asked.classes, spec)
+    contents = None
+    if own and record.digests["test"]["contents"]:
+        contents = feed.contents(source)
+    images = digests.of_images(source, asked.classes, contents)
+    if own and images != digests.best(record.digests["test"]):
+        raise UserError(
+            f"the test images of {spec!r} are not those that the run was begun with: "
+            "name them by --source to judge on what is there now"
+        )
+    part = predictions.part_of(
+        folder, "test", source, classes=asked.classes, view=asked.view, images=images
+    )
+    return source, part
+
+
+def with_classes(source: Source, theirs: Sequence[str], ours: Sequence[str], spec: str) -> Source:
+    """A source whose labels count the classes as the members do; they are compared by name.
+
+    Raises:
+        UserError: when the names are not the same set, naming what is missing and what is new.
+    """
+    missing, surplus = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    if missing or surplus:
+        told = [
+            f"{word}: {', '.join(map(repr, names[:5]))}" + (" ..." if len(names) > 5 else "")
+            for word, names in (("missing", missing), ("not known to the members", surplus))
+            if names
+        ]
+        raise UserError(
+            f"{spec!r} has {len(theirs)} classes and the members know {len(ours)} "
+            f"({'; '.join(told)}): name a --source with the same classes"
+        )
+    places = {name: label for label, name in enumerate(ours)}
+    relabelled = Subset(source, np.arange(len(source)))
+    translate = np.array([places[name] for name in theirs], np.int32)
+    relabelled.labels = translate[source.labels]
+    return relabelled
+
+
+@dataclasses.dataclass(frozen=True)
+class _Feeding:
+    """Test images, decoded as they are needed."""
+
+    asked: Model
+    source: Source
+    batch_size: int
+
+    def batches(self):
+        images = feed.load(
+            self.source,
+            self.asked.view.test_side,
+            orientation=self.asked.view.orientation,
+            place="stream",
+            threads=machine.cores(devices.processes_here()),
+            mesh=self.asked.mesh,
+        )
+        return feed.evaluation_batches(images, most=self.batch_size, mesh=self.asked.mesh)
 
 
 if __name__ == "__main__":

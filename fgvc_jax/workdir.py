@@ -1,23 +1,46 @@
-"""The folder of a run: whose it is, where things are in it, and writing them atomically."""
+"""The folder of a run: whose it is, and where things are in it."""
 
-import json
 import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config
+from fgvc_jax import config, storage
 from fgvc_jax.config import Experiment
+from fgvc_jax.digests import differ
 from fgvc_jax.errors import UserError
+
+FORMAT = 2  # of what is in a workdir; raised when an older program would misread a newer one
+
+
+@dataclass(frozen=True)
+class Record:
+    """What config.json says of a run."""
+
+    experiment: Experiment  # resolved: nothing is left to the devices or the data
+    classes: tuple[str, ...]
+    digests: dict[str, Any]  # of the data (`digests.of_data`) and, as "weights", their file
+    selects: bool  # whether there is a validation part
 
 
 class Workdir:
     """Paths of a run's files, as DESIGN names them."""
 
-    def __init__(self, path: str):
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike):
+        text = os.fspath(path)
+        if not text.strip():
+            raise UserError("--workdir is empty: name a folder")
+        if "://" in text:
+            raise UserError(f"--workdir {text!r} is no folder of this machine: name one")
+        try:
+            self.path = Path(text).expanduser()
+        except RuntimeError as error:
+            raise UserError(f"--workdir {text!r}: {error}") from error
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
         self.attention = self.path / "attention"
+        self.predictions = self.path / "predictions"
 
     def member(self, number: int) -> Path:
         """members/NN of member `number`, counted from 1."""
@@ -25,68 +48,146 @@ class Workdir:
 
     def final(self, number: int) -> Path:
         """The frozen member; it exists only when complete."""
-        return self.member(number) / "final"
+        return self.kept(number, "final")
 
-    def experiment(self) -> Experiment:
-        """The experiment that this folder was made by.
+    def kept(self, number: int, which: str) -> Path:
+        """A member's variables: "final", or "selected"."""
+        return self.member(number) / which
+
+    def trained(self) -> int:
+        """How many members are frozen, from the first on."""
+        count = 0
+        while self.final(count + 1).exists():
+            count += 1
+        return count
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Be the only one who trains here; see `storage.lock`."""
+        return storage.lock(self.path)
+
+    def record(self) -> Record:
+        """What this folder was made by.
 
         Raises:
-            UserError: when there is none or it cannot be read.
+            UserError: when there is no run, or it is of another format.
         """
         try:
-            saved = config.from_dict(json.loads(self.config.read_text()))
+            saved = storage.read_json(self.config)
         except FileNotFoundError:
             raise UserError(
                 f"{str(self.path)!r} is no workdir of a run (it has no config.json): "
                 "train first, or name another --workdir"
             ) from None
-        except (ValueError, TypeError, UserError) as error:
+        found = saved.pop("format", 1) if isinstance(saved, dict) else None
+        if found != FORMAT:
+            raise UserError(
+                f"workdir {str(self.path)!r} has format {found}, and this program reads format "
+                f"{FORMAT}: name another --workdir"
+            )
+        try:
+            extra = {name: saved.pop(name) for name in ("class_names", "digests", "selects")}
+            experiment = config.check(config.from_dict(saved))
+        except (KeyError, TypeError, UserError) as error:
             raise UserError(f"{str(self.config)!r} cannot be read: {error}") from error
-        return config.check(saved)
+        return Record(
+            experiment, tuple(extra["class_names"]), extra["digests"], bool(extra["selects"])
+        )
 
-    def check(self, experiment: Experiment) -> None:
-        """Refuse a folder that belongs to another experiment; changes nothing.
+    def continued(self, experiment: Experiment) -> Experiment:
+        """The experiment, with what is automatic as it was settled when the folder was begun.
 
         More members than before continue an experiment: the first ones do not depend on the later.
+        Changes nothing.
 
         Raises:
-            UserError: naming the fields that differ.
+            UserError: when the folder belongs to another experiment, naming the fields that differ,
+                or cannot be written.
         """
         if not self.config.exists():
-            if self.path.exists() and not self.path.is_dir():
-                raise UserError(f"--workdir {str(self.path)!r} is not a folder: name another")
-            return
-        changed = config.differences(self.experiment(), experiment)
-        more = experiment.members > self.experiment().members
-        changed = [c for c in changed if not (more and c.startswith("--members "))]
+            storage.check_writable(self.path)
+            return experiment
+        saved = self.record().experiment
+        experiment = config.adopt(saved, experiment)
+        changed = config.differences(saved, experiment)
+        more = experiment.members > saved.members
+        # Where data and weights lie may change: their digests decide whether they are the same.
+        moved = ("--data.source ", "--network.weights ", "--members " if more else "--data.source ")
+        changed = [change for change in changed if not change.startswith(moved)]
         if changed:
             raise UserError(
                 f"workdir {str(self.path)!r} belongs to another experiment ({', '.join(changed)}): "
                 "name another --workdir"
             )
+        return experiment
 
-    def claim(self, experiment: Experiment) -> None:
+    def check(self, record: Record) -> None:
+        """Refuse to go on with other classes, images or weights than the folder was begun with.
+
+        Raises:
+            UserError: naming what differs.
+        """
+        if not self.config.exists():
+            return
+        saved = self.record()
+        theirs, ours = set(saved.classes), set(record.classes)
+        if theirs != ours:
+            named = _some("missing", theirs - ours) + _some("new", ours - theirs)
+            raise UserError(
+                f"workdir {str(self.path)!r} was begun with other classes ({', '.join(named)}): "
+                "name another --workdir"
+            )
+        if saved.classes != record.classes:
+            raise UserError(
+                f"workdir {str(self.path)!r} was begun with the same classes in another order: "
+                "name another --workdir"
+            )
+        old, new = saved.digests, record.digests
+        others = [
+            f"{name} images"
+            for name in ("train", "validation", "test")
+            if (name in old) != (name in new) or (name in old and differ(old[name], new[name]))
+        ]
+        others += ["pretrained weights"] if old["weights"] != new["weights"] else []
+        if others:
+            raise UserError(
+                f"workdir {str(self.path)!r} was begun with other {' and '.join(others)}: "
+                "give those again, or name another --workdir"
+            )
+
+    def claim(self, record: Record) -> None:
         """Write config.json.
 
         Raises:
             UserError: when the folder cannot be written.
         """
+        storage.write_json(
+            self.config,
+            config.to_dict(record.experiment)
+            | {
+                "format": FORMAT,
+                "class_names": list(record.classes),
+                "digests": record.digests,
+                "selects": record.selects,
+            },
+        )
+
+    def read_results(self) -> dict[str, Any] | None:
+        """results.json; None where there is none, or only what a full disk or a kill left of it."""
         try:
-            write_json(self.config, config.to_dict(experiment))
-        except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
-            raise UserError(
-                f"workdir {str(self.path)!r} cannot be written ({error.strerror}): "
-                "name another --workdir"
-            ) from error
+            return storage.read_json(self.results)
+        except (FileNotFoundError, UserError):
+            return None
+
+    def finished(self, members: int) -> dict[str, Any] | None:
+        """The results of a run of so many members that has nothing left to do, else None."""
+        results = self.read_results()
+        complete = results is not None and len(results["members"]) == members
+        return results if complete and self.trained() >= members else None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace `path` atomically, so that a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _some(words: str, names: set[str]) -> list[str]:
+    """Up to five names, for a message."""
+    if not names:
+        return []
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [f"{words}: {', '.join(repr(name) for name in sorted(names)[:5])}{more}"]

@@ -1,8 +1,8 @@
 """Augmentation on the device: pure functions of (seed, view, image id).
 
 The same view of the same image can be computed again at any time, for any member of an ensemble,
-in a batch of any size on any number of devices. Images are (B, H, W, 3); `random_crop`,
-`center_crop` and `whole` make float32 in [0, 1] of uint8, and `normalize` is the last thing done to
+in a batch of any size on any number of devices. Images are (B, H, W, 3); `random_crop`
+and `center_crop` make float32 in [0, 1] of uint8, and `normalize` is the last thing done to
 an image. Between them stand the operations of stronger views, on squares (B, S, S, 3) in [0, 1].
 What those hide or uncover is mid-gray: about zero once normalised, as torchvision's erasing.
 """
@@ -50,9 +50,11 @@ def training_view(view: View, keys: jax.Array, images: jax.Array) -> jax.Array:
 
 
 def test_view(view: View, images: jax.Array) -> jax.Array:
-    """The one view that evaluation uses: (B, R, R, 3) uint8 -> (B, crop, crop, 3) normalised."""
-    shown = center_crop if view.test_view == "center" else whole
-    return normalize(shown(images, crop=view.crop), view.normalize)
+    """The one view that evaluation uses: (B, R, R, 3) uint8 -> (B, crop, crop, 3) normalised.
+
+    R is `view.test_side`, so that an image that is shown whole is resized once, as it is decoded.
+    """
+    return normalize(center_crop(images, crop=view.crop), view.normalize)
 
 
 def random_crop(
@@ -86,12 +88,6 @@ def center_crop(images: jax.Array, *, crop: int) -> jax.Array:
     """The middle, as torchvision's CenterCrop: (B, R, R, 3) uint8 -> (B, crop, crop, 3) float32."""
     start = round((images.shape[1] - crop) / 2)
     return images[:, start : start + crop, start : start + crop].astype(jnp.float32) / 255
-
-
-def whole(images: jax.Array, *, crop: int) -> jax.Array:
-    """The whole image resized: (B, R, R, 3) uint8 -> (B, crop, crop, 3) float32 in [0, 1]."""
-    shape = (images.shape[0], crop, crop, 3)
-    return jax.image.resize(images.astype(jnp.float32), shape, "bilinear", antialias=True) / 255
 
 
 def normalize(images: jax.Array, kind: str) -> jax.Array:

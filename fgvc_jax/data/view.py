@@ -27,6 +27,8 @@ class View:
     """At test: the centre crop, or the whole image resized to the crop's size."""
     normalize: Literal["half", "imagenet"] = "half"
     """Mean and deviation of 0.5 (KT's code), or those of ImageNet (most pretrained weights)."""
+    orientation: Literal["auto", "exif", "stored"] = option("auto", automatic=True)
+    """Turn photographs as their EXIF tag says, or not; auto: folders yes, published sets no."""
 
     def check(self) -> None:
         """Raise a UserError where the fields do not fit together."""
@@ -40,6 +42,11 @@ class View:
                 f"--data.crop {self.crop} is larger than --data.resize {self.resize}: "
                 "lower it, or take --data.test-view whole"
             )
+
+    @property
+    def test_side(self) -> int:
+        """Side of the square that a test image is decoded to: resized once, then only cropped."""
+        return self.resize if self.test_view == "center" else self.crop
 
     @property
     def view(self) -> "View":

@@ -1,7 +1,6 @@
 """Saving and restoring with Orbax, the only file that knows of it."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
+from fgvc_jax import storage
 from fgvc_jax.engine.mesh import replicated
 from fgvc_jax.errors import UserError
 
@@ -21,7 +21,7 @@ class Checkpoints:
     """The checkpoints of one member's training, newest few kept, saved in the background.
 
     A save becomes visible by a rename once it is complete, so a kill at any moment leaves the
-    earlier ones. Should the newest not be readable all the same, the one before it is taken.
+    earlier ones. Should the newest be damaged all the same, the one before it is taken.
     """
 
     def __init__(self, directory: Path, mesh: Mesh, keep: int = 2):
@@ -36,23 +36,30 @@ class Checkpoints:
     def restore(self, like: Any) -> Any | None:
         """The newest readable checkpoint as a tree like `like`, on this mesh, or None.
 
+        A damaged one is set aside, by the first process.
+
         Raises:
-            UserError: when there are checkpoints and none of them can be read.
+            UserError: when a checkpoint is sound but of another tree, which touches nothing, or
+                when there are checkpoints and all of them are damaged.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
+            folder = Path(self._manager.directory) / str(step)
             try:
+                _compare(folder / "default", like)
                 return self._manager.restore(
                     step, args=ocp.args.StandardRestore(_abstract(like, self._mesh))
                 )
+            except UserError:
+                raise
             except Exception as error:  # Orbax names no common class for a damaged checkpoint
-                log.warning("checkpoint %d is not readable (%s)", step, _first_line(error))
-                damaged = Path(self._manager.directory) / str(step)
-                damaged.rename(damaged.with_name(f"{step}.damaged"))
+                log.warning("checkpoint %d is damaged (%s)", step, _first_line(error))
+                if jax.process_index() == 0:
+                    storage.rename(folder, folder.with_name(f"{step}.damaged"))
                 self._manager.reload()
         if steps:
             raise UserError(
-                f"no checkpoint in {str(self._manager.directory)!r} can be read: "
+                f"all checkpoints in {str(self._manager.directory)!r} are damaged: "
                 "remove that folder to train this member again"
             )
         return None
@@ -70,7 +77,7 @@ class Checkpoints:
             Exception: what an earlier save in the background hit.
         """
         if step not in self._manager.all_steps():
-            _check_space(Path(self._manager.directory), tree)
+            storage.check_space(Path(self._manager.directory), _bytes(tree))
             self._manager.save(step, args=ocp.args.StandardSave(tree))
 
     def close(self) -> None:
@@ -85,7 +92,7 @@ def save_final(directory: Path, variables: Any) -> None:
     Raises:
         UserError: when there is no space for it.
     """
-    _check_space(directory.parent, variables)
+    storage.check_space(directory.parent, _bytes(variables))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory.absolute(), variables, force=True)
 
@@ -94,28 +101,46 @@ def load_final(directory: Path, like: Any, mesh: Mesh) -> Any:
     """Read a frozen member as variables like `like`, replicated over the mesh.
 
     Raises:
-        UserError: when it cannot be read or is of another network.
+        UserError: when it is of another network, or damaged.
     """
     try:
+        _compare(directory, like)
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(directory.absolute(), _abstract(like, mesh))
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(
-            f"the trained member in {str(directory)!r} cannot be read ({_first_line(error)}): "
-            "remove that folder to train it again"
+            f"the trained member in {str(directory)!r} is damaged ({_first_line(error)}): "
+            "remove that folder, then the same command trains it again"
         ) from error
 
 
-def _check_space(folder: Path, tree: Any) -> None:
-    """Ask for space before a save: one that runs out of it ends in tracebacks of threads."""
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SLACK
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"no space left on the disk: a checkpoint in {str(folder)!r} needs "
-            f"{needed / 2**20:.1f} MiB, {free / 2**20:.1f} are free; free some, "
-            "then the same command continues"
-        )
+def _compare(directory: Path, like: Any) -> None:
+    """Raise a UserError that names the first array in which a sound checkpoint is not like `like`.
+
+    Whatever else it raises says that the checkpoint is damaged.
+    """
+    with ocp.StandardCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(directory.absolute()).item_metadata.tree
+    theirs, ours = _shapes(stored), _shapes(like)
+    for name in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(name) != ours.get(name):
+            raise UserError(
+                f"{str(directory)!r} is of another network or optimizer: {name} is "
+                f"{theirs.get(name, 'not')} there and {ours.get(name, 'not')} here; nothing was "
+                "changed, name another --workdir"
+            )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of every array by its place, whatever containers the places are in."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in leaves}
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SLACK
 
 
 def _abstract(like: Any, mesh: Mesh) -> Any:

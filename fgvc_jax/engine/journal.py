@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from fgvc_jax import storage
 from fgvc_jax.errors import UserError
 
 
@@ -39,11 +40,8 @@ class Journal:
             from tensorboardX import SummaryWriter
 
             keep = [line for line in read(self.path) if line["step"] <= start]
-            folder.mkdir(parents=True, exist_ok=True)
-            rewritten = self.path.with_suffix(".partial")
-            rewritten.write_text("".join(json.dumps(line) + "\n" for line in keep))
-            rewritten.replace(self.path)
-            self._file = self.path.open("a")
+            storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in keep))
+            self._file = storage.append(self.path)
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def step(self, metrics: dict[str, jax.Array]) -> None:
@@ -116,11 +114,13 @@ class Journal:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a metrics.jsonl; a last one cut by a kill is left out."""
+    """The lines of a metrics.jsonl; those that are damaged, as by a kill, are left out."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
     return lines

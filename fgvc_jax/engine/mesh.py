@@ -1,9 +1,12 @@
 """Devices: one mesh axis `data`; the batch is split over it, everything else is replicated."""
 
+import contextlib
 import math
 import os
 import socket
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -40,6 +43,38 @@ def processes_here() -> int:
         return 1
     host = np.uint32(zlib.crc32(socket.gethostname().encode()))
     return int(np.sum(multihost_utils.process_allgather(host) == host))
+
+
+def wait_for_all(what: str) -> None:
+    """Return once every process is here; `what` tells the place."""
+    multihost_utils.sync_global_devices(what)
+
+
+def of_first(value: np.ndarray) -> np.ndarray:
+    """The value that the first process has: one decides and tells the others."""
+    return value if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(value)
+
+
+def largest(value: int) -> int:
+    """The largest value of all processes."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+@contextlib.contextmanager
+def held_by_first(lock: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """A lock that the first process takes for all of them; a UserError in all when it cannot."""
+    with contextlib.ExitStack() as stack:
+        refusal = None
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(lock())
+            except UserError as error:
+                refusal = error
+        if of_first(np.bool_(refusal is not None)):
+            raise refusal or UserError("the first process could not have the workdir for itself")
+        yield
 
 
 def create(*batch_sizes: int) -> Mesh:

@@ -1,4 +1,4 @@
-"""One training step and one evaluation step, pure; jitted once, here, over the mesh."""
+"""The training step, the attention pass and the answers at test: pure, jitted here."""
 
 from collections.abc import Callable
 from typing import Any
@@ -116,7 +116,7 @@ def train_step(
 
 def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callable:
     """The compiled |Z| of one frozen member: (variables, batch, store, number of the view) ->
-    (B, h, w) float32.
+    {"attention": (B, h, w) float32, "row": (B,) int32, "mask": (B,) bool}.
 
     It sees exactly what `train_step` shows in that view, in inference mode.
     """
@@ -126,7 +126,8 @@ def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callab
         images = augment.training_view(view, keys, images_of(arrays, store))
         images = augment.normalize(images, view.normalize)
         features = network.apply(variables, images, False, method="taps")["stage5"]
-        return jnp.abs(transfer.standardize(transfer.attention_map(features)))
+        attention = jnp.abs(transfer.standardize(transfer.attention_map(features)))
+        return {"attention": attention, "row": arrays["row"], "mask": arrays["mask"]}
 
     everywhere = replicated(mesh)
     return jax.jit(
@@ -136,27 +137,51 @@ def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callab
     )
 
 
-def evaluation_step(
-    *,
-    network: Any,
-    predict: Callable[[dict], jax.Array],
-    view: View,
-    mesh: Mesh,
-) -> Callable:
-    """The compiled evaluation: (variables, batch, store) -> number of images each head has right.
+def kept_answers(logits: jax.Array) -> jax.Array:
+    """log_softmax as it is kept: (B, K) float32 -> (B, K) float16 with the same highest class.
 
-    The counts are int32 by name: "prediction", and every head of the network.
+    Where rounding would make the highest class share its place, it is raised by a rounding step.
+    """
+    exact = jax.nn.log_softmax(logits)
+    answers = jnp.maximum(exact, jnp.finfo(jnp.float16).min).astype(jnp.float16)
+    winner = jax.nn.one_hot(jnp.argmax(exact, axis=-1), exact.shape[-1], dtype=bool)
+    shared = jnp.sum(answers == answers.max(-1, keepdims=True), axis=-1, keepdims=True) > 1
+    raised = (answers.astype(jnp.float32) * (1 - 1.5 / 1024)).astype(jnp.float16)
+    return jnp.where(winner & shared, raised, answers)
+
+
+def answer_step(
+    *, network: Any, predict: Callable[[dict], jax.Array], view: View, mesh: Mesh
+) -> Callable:
+    """The compiled answers of one member at test: (variables, batch, store) -> a dict of
+
+    - "log_probabilities": (B, K) float16. What is kept of an answer is what counts as the answer:
+      every accuracy is that of these values, so that it can be found again from what was kept.
+    - "attention": (B, h, w) float16, the standardised attention map Z.
+    - "correct": number of images that are right, int32, of the "prediction" and of every head.
+    - "finite": () bool, whether all logits are.
+    - "row", "mask": of the batch; answers are put in place by them.
     """
 
     def step(variables, arrays, store):
-        images = augment.test_view(view, images_of(arrays, store))
-        _, outputs = network.apply(variables, images, False)
-        prediction = predict(outputs)
-        answers = {**outputs, "prediction": prediction}
-        del answers["features"]
+        taps, outputs = network.apply(
+            variables, augment.test_view(view, images_of(arrays, store)), False
+        )
+        logits = predict(outputs).astype(jnp.float32)
+        answers = kept_answers(logits)
+        heads = {name: value for name, value in outputs.items() if name != "features"}
+        right = {
+            name: metrics.correct(value, arrays["label"], arrays["mask"])
+            for name, value in {**heads, "prediction": answers}.items()
+        }
+        maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
         return {
-            name: metrics.correct(logits, arrays["label"], arrays["mask"])
-            for name, logits in answers.items()
+            "log_probabilities": answers,
+            "attention": maps.astype(jnp.float16),
+            "correct": right,
+            "finite": jnp.all(jnp.isfinite(logits)),
+            "row": arrays["row"],
+            "mask": arrays["mask"],
         }
 
     everywhere = replicated(mesh)
@@ -165,12 +190,3 @@ def evaluation_step(
         in_shardings=(everywhere, split(mesh), everywhere),
         out_shardings=everywhere,
     )
-
-
-def count_correct(step: Callable, variables: Any, batches, store) -> dict[str, int]:
-    """Sum an evaluation step over all batches; fetched once at the end."""
-    total = None
-    for batch in batches:
-        counts = step(variables, batch, store)
-        total = counts if total is None else jax.tree.map(jnp.add, total, counts)
-    return {name: int(count) for name, count in jax.device_get(total).items()}

@@ -1,0 +1,93 @@
+"""Digests (SHA-256): what "the same" means to every cache, continuation and comparison.
+
+weights: a file's bytes. data: names, labels and contents of the images of every part, and the
+classes in order. view: the View and its seed. training: all that a member's numbers depend on.
+member: its variables. Device and commit are recorded beside, never hashed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgvc_jax.data.records import Source, Splits
+
+NUMERICS = 2  # raised by whoever changes what a training step computes
+
+
+def of_value(value: Any) -> str:
+    """Digest of a value that JSON can hold; the order of keys does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_arrays(tree: Any) -> str:
+    """Digest of a pytree of arrays: names, shapes, dtypes and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def of_images(source: Source, classes: Iterable[str], contents: list[bytes] | None) -> str:
+    """Digest of one part of a dataset: names and labels in order, classes, and what files hold.
+
+    Args:
+        source: its images.
+        classes: names of all classes, in order.
+        contents: SHA-256 of each image's bytes; None where they are not read, and then sizes stand
+            for them.
+    """
+    digest = hashlib.sha256(of_value(list(classes)).encode())
+    for i, (name, label) in enumerate(zip(source.names, source.labels, strict=True)):
+        stat = None if contents else source.stat(i)
+        content = contents[i] if contents else str(stat and stat[0]).encode()
+        digest.update(name.encode(errors="surrogateescape") + b"\0" + str(int(label)).encode())
+        digest.update(b"\0" + content)
+    return digest.hexdigest()
+
+
+def of_data(splits: Splits, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
+    """Digests of a dataset.
+
+    Args:
+        splits: the dataset.
+        contents: by part, see `of_images`.
+
+    Returns:
+        For each part {"names": by names and sizes, "contents": by contents, None where images are
+        streamed and nothing has read them all}, and under "data" one digest of everything, by
+        contents where they are known.
+    """
+    parts: dict[str, Any] = {}
+    for name, part in splits.parts.items():
+        known = contents.get(name)
+        parts[name] = {
+            "names": of_images(part, splits.classes, None),
+            "contents": of_images(part, splits.classes, known) if known else None,
+        }
+    return parts | {"data": of_value([best(part) for part in parts.values()])}
+
+
+def best(part: dict[str, str | None]) -> str:
+    """The digest of a part by its contents, or by names and sizes where they are not known."""
+    return part["contents"] or part["names"]
+
+
+def differ(old: dict[str, str | None], new: dict[str, str | None]) -> bool:
+    """Whether two digests of a part say that it is not the same."""
+    if old["contents"] and new["contents"]:
+        return old["contents"] != new["contents"]
+    return old["names"] != new["names"]

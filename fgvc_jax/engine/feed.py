@@ -1,0 +1,87 @@
+"""Images on their way to the devices: where decoded ones live, and batches of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fgvc_jax import machine
+from fgvc_jax.data import pipeline
+from fgvc_jax.data.images import content_digest
+from fgvc_jax.data.records import Source
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.loop import ahead
+
+DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
+HOST_SHARE = 0.5  # likewise of the memory that this process may still take
+
+
+@dataclass(frozen=True)
+class Images:
+    """A source at one size, wherever its decoded images live."""
+
+    source: Source
+    fetch: pipeline.Fetch | None  # None where the images are on the devices
+    store: jax.Array | None  # (N, R, R, 3) uint8 there
+    contents: list[bytes] | None  # SHA-256 of each image, where all have been read
+
+
+def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
+    """Where decoded images live, with "auto" decided by their size: stream, host or device."""
+    if chosen != "auto":
+        return chosen
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0)
+    if device.platform != "cpu" and total_bytes < DEVICE_SHARE * limit:
+        return "device"
+    free = machine.free_memory(processes_here)
+    return "host" if total_bytes < HOST_SHARE * free else "stream"
+
+
+def load(source: Source, side: int, *, orientation: str, place: str, threads: int, mesh: Mesh):
+    """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed."""
+    how = {"orientation": orientation, "threads": threads}
+    if place == "stream":
+        return Images(source, pipeline.streamed(source, side, **how), None, None)
+    images, contents = pipeline.decoded(source, side, **how)
+    if place == "host":
+        return Images(source, images.__getitem__, None, contents)
+    return Images(source, None, devices.replicate(mesh, images), contents)
+
+
+def contents(source: Source) -> list[bytes]:
+    """SHA-256 of each image's bytes, as `load` finds them."""
+    return [content_digest(source[i]["image"]) for i in range(len(source))]
+
+
+def evaluation_batches(images: Images, *, most: int, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
+    """Every image of a set once, on the devices: in no more batches than `most` images a batch
+    needs, each as small as that allows, so that little of the last one is padding."""
+    count = -(-len(images.source) // most)
+    share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
+    batches = pipeline.evaluation_batches(
+        images.source,
+        images.fetch,
+        batch_size=share * mesh.size,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+    )
+    return ahead(batches, partial(devices.shard_batch, mesh))
+
+
+def by_row(parts: Iterator[dict[str, jax.Array]], name: str, total: int) -> np.ndarray:
+    """What a sharded pass answers, put where each answer's `row` says: (total, ...).
+
+    Devices may stand in any order in a mesh, so the order of a batch that comes back says nothing.
+    Padding, where `mask` is False, is left out.
+    """
+    placed = None
+    for part in parts:
+        part = jax.device_get(part)
+        if placed is None:
+            placed = np.zeros((total, *part[name].shape[1:]), part[name].dtype)
+        placed[part["row"][part["mask"]]] = part[name][part["mask"]]
+    return placed

@@ -1,0 +1,196 @@
+"""Judging members: after every epoch, at the end, and again from what was kept."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgvc_jax import digests, ensemble, predictions, storage
+from fgvc_jax.build import Run
+from fgvc_jax.engine import checkpoint, journal
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.best import Best
+from fgvc_jax.model import Model
+from fgvc_jax.predictions import Part
+from fgvc_jax.workdir import Workdir
+
+BEST_ON_TEST = "best_on_test"
+
+
+class Epochs:
+    """Judges a member after an epoch, and keeps of the best epochs what cannot be had later.
+
+    The epoch that did best on the validation part keeps its weights (members/NN/selected). Of the
+    one that did best on *test*, which is what most publications report, the log-probabilities of
+    the test images are kept, so that the ensemble of such members is known, too.
+
+    Args:
+        run: whose members are judged.
+        folder: of the member.
+    """
+
+    def __init__(self, run: Run, folder: Path):
+        self._run = run
+        self._folder = folder
+        self._on_test = Best(folder / f"{BEST_ON_TEST}.json", "test_accuracy")
+        self._selected = None
+        if run.splits.validation is not None:
+            self._selected = Best(folder / "selected.json", "validation_accuracy")
+        self.last: dict[str, Any] | None = None  # scores of the last epoch that was judged
+
+    def __call__(self, variables: Any, position: dict[str, int]) -> dict[str, Any]:
+        """Counts and accuracies of `variables` at {"step", "epoch"}."""
+        step = position["step"]
+        if jax.process_index() == 0:
+            shape = len(self._run.splits.test), len(self._run.splits.classes)
+            path = self._folder / f"{BEST_ON_TEST}.npy"
+            scores: dict[str, Any] = {}
+            with storage.new_array(
+                path, shape, np.float16, keep=lambda: self._on_test.improves(step, scores)
+            ) as kept:
+                scores |= self._run.evaluate(variables, {"test": kept})
+            if self._on_test.improves(step, scores):
+                self._on_test.keep(position, scores)
+        else:
+            scores = self._run.evaluate(variables)
+        if self._selected is not None:
+            better = bool(devices.of_first(np.bool_(self._selected.improves(step, scores))))
+            if better:
+                checkpoint.save_final(self._folder / "selected", variables)
+                self._selected.keep(position, scores, write=jax.process_index() == 0)
+        self.last = scores
+        return scores
+
+
+def keep_answers(
+    model: Model,
+    part: Part,
+    batches: Callable[[], Iterator[dict[str, jax.Array]]],
+    store: jax.Array | None,
+) -> None:
+    """Ask the members whose answers for a part are not kept yet, all in one pass, and keep them.
+
+    Args:
+        model: the members.
+        part: where answers go.
+        batches: starts a pass over the part's images.
+        store: the images on the devices, where the batches have none.
+    """
+    have = [part.has(identity) for identity in model.identities]
+    have = devices.of_first(np.array(have))
+    missing = [n for n, there in enumerate(have) if not there]
+    if missing:
+        answers = model.answers(batches(), store, missing)
+        if jax.process_index() == 0:
+            identities = [model.identities[n] for n in missing]
+            with predictions.keep(part, identities, [model.grid(n) for n in missing]) as arrays:
+                predictions.fill(answers, arrays)
+        else:
+            predictions.fill(answers, [])
+    devices.wait_for_all("answers are kept")
+
+
+def verdict(part: Part, identities: Sequence[str], *, how: str) -> dict[str, Any]:
+    """Members and ensembles on a part, see `ensemble.judge`."""
+    return ensemble.judge(
+        part.labels,
+        [part.log_probabilities(identity) for identity in identities],
+        [part.attention(identity) for identity in identities],
+        how=how,
+    )
+
+
+def judge(
+    run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Any]], environment: dict[str, Any]
+) -> dict[str, Any]:
+    """Judge all members of a run; the content of results.json."""
+    identities = [identity for identity, _ in frozen]
+    model = run.model([variables for _, variables in frozen], identities)
+    parts = {}
+    for name, images in run.judged.items():
+        parts[name] = predictions.part_of(
+            workdir.path,
+            name,
+            images.source,
+            classes=run.splits.classes,
+            view=run.experiment.data.view,
+            images=digests.best(run.record.digests[name]),
+        )
+        keep_answers(
+            model, parts[name], lambda images=images: run.evaluation_batches(images), images.store
+        )
+    found = verdict(parts["test"], identities, how=run.experiment.fusion)
+    histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
+    splits, known = run.splits, run.record.digests
+    return {
+        "source": run.experiment.data.source,
+        "classes": len(splits.classes),
+        "class_names": list(splits.classes),
+        "digests": {
+            "weights": known["weights"],
+            "data": known["data"],
+            "training": [each["training"] for each in histories],
+            "members": identities,
+        },
+        "images": {
+            "train": len(splits.train),
+            "validation": len(splits.validation) if splits.validation is not None else 0,
+            "test": found["images"],
+        },
+        "members": [
+            {"final": final, **each["scores"]}
+            for final, each in zip(found["single"], histories, strict=True)
+        ],
+        "ensemble": found["ensemble"],
+        "attention_overlap": found["attention_overlap"],
+        "published_protocol": published_protocol(run, workdir, len(frozen)),
+        "predictions": {name: part.folder.name for name, part in parts.items()},
+        "environment": environment,
+        "seconds": {"members": [each["seconds"] for each in histories]},
+    }
+
+
+def history(folder: Path) -> dict[str, Any]:
+    """What is recorded of a member's training: its digest, scores and seconds; None where lost."""
+    try:
+        record = storage.read_json(folder / "member.json")
+    except FileNotFoundError:
+        record = {}
+    scores = {"selected": None, "best_on_test": None}
+    for name in scores:
+        best = Best(folder / f"{name}.json", "").record
+        scores[name] = best and best["test_accuracy"]
+    heads = {k: v for k, v in record.get("scores", {}).items() if k.startswith("test_accuracy_")}
+    return {
+        "training": record.get("training"),
+        "seconds": record.get("seconds"),
+        "scores": scores | heads,
+    }
+
+
+def published_protocol(run: Run, workdir: Workdir, members: int) -> dict[str, Any] | None:
+    """What most publications report: every member at the epoch that is best on the *test* set.
+
+    Chosen on the test set, hence labelled as such. None where an answer is not kept.
+    """
+    folders = [workdir.member(n) for n in range(1, members + 1)]
+    try:
+        kept = [storage.map_array(folder / f"{BEST_ON_TEST}.npy") for folder in folders]
+    except (FileNotFoundError, ValueError):
+        return None
+    labels = run.splits.test.labels
+    if any(answers.shape != (len(labels), len(run.splits.classes)) for answers in kept):
+        return None
+    found = ensemble.judge(labels, kept, [], how=run.experiment.fusion)
+    return {
+        "selected_by": "test accuracy",
+        "members": found["single"],
+        "ensemble": found["ensemble"],
+    }
+
+
+def seconds(folder: Path) -> float:
+    """Seconds of training that a member's journal tells of."""
+    return sum(line.get("seconds", 0.0) for line in journal.read(folder / "metrics.jsonl"))

@@ -1,0 +1,359 @@
+"""The one door to a workdir's files: read, write, append, list, lock, map.
+
+Nothing else writes there but Orbax (checkpoints) and tensorboardX (its event files). What is
+written appears whole or not at all: beside, then renamed. Two processes may keep the same thing at
+once, since each writes under a name of its own and the last rename wins.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from fgvc_jax.errors import UserError
+
+LEASE_SECONDS = 60.0  # without being renewed, until a lease is over
+RENEW_SECONDS = 10.0
+_NO_FLOCK = errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP
+_PARTIAL = ".partial-"
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        FileNotFoundError: when there is none.
+        UserError: when it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{str(path)!r} cannot be read ({_reason(error)})") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; FileNotFoundError, or a UserError when it is damaged."""
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise UserError(
+            f"{str(path)!r} is damaged ({error}): remove it, then the same command makes it again"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by `text`; UserError when the folder cannot be written."""
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(path) as partial:
+            _leased(path)
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file by `value` as JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def append(path: Path) -> IO[str]:
+    """A text file to append to, made with its folder where it is missing."""
+    with _told(path):
+        _leased(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a", encoding="utf-8")
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Keep an array as a .npy file."""
+    with new_array(path, array.shape, array.dtype) as kept:
+        kept[...] = array
+
+
+@contextlib.contextmanager
+def new_array(
+    path: Path, shape: tuple[int, ...], dtype: Any, *, keep: Callable[[], bool] = lambda: True
+) -> Iterator[np.ndarray]:
+    """A .npy file to fill in, memory-mapped; it appears at the end of the block, unless that raises
+    or `keep` then says no.
+
+    Raises:
+        UserError: when there is no space for it, or the folder cannot be written.
+    """
+    with _told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_space(path.parent, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+        with _beside(path, keep) as partial:
+            if 0 in shape:  # which cannot be mapped
+                array = np.empty(shape, dtype)
+                yield array
+                with partial.open("wb") as file:
+                    np.save(file, array, allow_pickle=False)
+            else:
+                array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
+                yield array
+                array.flush()
+            _leased(path)
+
+
+def map_array(path: Path) -> np.ndarray:
+    """A kept array, memory-mapped and read-only.
+
+    Raises:
+        FileNotFoundError: when there is none.
+        ValueError: when the file is damaged.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except EOFError as error:
+        raise ValueError("it is empty") from error
+    except ValueError as error:
+        if "mmap" not in str(error) and "empty" not in str(error):
+            raise
+        return np.load(path, allow_pickle=False)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder that may be gone already."""
+    _leased(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def rename(path: Path, to: Path) -> None:
+    """Give a file or folder another name in one step."""
+    with _told(to):
+        _leased(to)
+        path.rename(to)
+
+
+def copy_folder(path: Path, to: Path, *, leave_out: tuple[str, ...] = ()) -> None:
+    """Copy a folder; the copy appears whole."""
+    with _told(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with _beside(to) as partial:
+            shutil.copytree(path, partial, ignore=shutil.ignore_patterns(*leave_out))
+            _leased(to)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise a UserError where fewer than `needed` bytes are free: asked for before a write, since
+    one that runs out of space ends in tracebacks of threads."""
+    free = shutil.disk_usage(_existing(folder)).free
+    if free < needed:
+        raise UserError(
+            f"no space left on the disk: {str(folder)!r} needs {needed / 2**20:.1f} MiB, "
+            f"{free / 2**20:.1f} are free; free some, then the same command continues"
+        )
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a UserError when nothing can be written to a folder that may not exist yet."""
+    there = _existing(folder)
+    if not there.is_dir():
+        raise UserError(f"--workdir {str(folder)!r} is not a folder: name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"workdir {str(folder)!r} cannot be written: name another --workdir")
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or in the nearest of its parents that exists."""
+    there = _existing(folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _existing(folder: Path) -> Path:
+    try:
+        while not folder.exists():
+            if folder == folder.parent:
+                break
+            folder = folder.parent
+    except OSError as error:
+        raise UserError(f"{str(folder)!r} cannot be used ({_reason(error)})") from error
+    return folder
+
+
+@contextlib.contextmanager
+def _beside(path: Path, keep: Callable[[], bool] = lambda: True) -> Iterator[Path]:
+    """A name of one's own beside `path`, renamed to it at the end, or removed: after a failure, or
+    when `keep` says no."""
+    partial = path.with_name(f"{path.name[:100]}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+    try:
+        yield partial
+        if keep():
+            if path.is_dir() and partial.is_dir():
+                shutil.rmtree(path)
+            partial.replace(path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what the system says of a folder that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"{str(path)!r} cannot be written ({_reason(error)}): name another --workdir"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+# -- one run at a time -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock."""
+
+    host: str
+    process: int
+    since: str
+    renewed: float = 0.0
+
+    @classmethod
+    def me(cls) -> "Holder":
+        return cls(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S"))
+
+    @classmethod
+    def of(cls, text: str) -> "Holder | None":
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Be the only one who trains in `folder` while the block runs.
+
+    The system releases the lock when its holder dies, however it dies. Where the file system knows
+    no such lock there is a lease instead, which its holder renews and checks before each write.
+
+    Raises:
+        UserError: naming the host, the process and since when somebody else holds it.
+    """
+    path = folder / "lock"
+    with _told(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(folder, path) from None
+        except OSError as error:
+            if error.errno not in _NO_FLOCK:
+                raise
+            with _Lease(folder, path):
+                yield
+            return
+        file.truncate(0)
+        file.write(json.dumps(vars(Holder.me())))
+        file.flush()
+        yield
+        file.truncate(0)
+
+
+def _in_use(folder: Path, path: Path) -> UserError:
+    holder = Holder.of(path.read_text(encoding="utf-8"))
+    who = "another process"
+    if holder:
+        who = f"process {holder.process} on {holder.host} since {holder.since}"
+    return UserError(
+        f"workdir {str(folder)!r} is in use by {who}: wait until it ends, or name another --workdir"
+    )
+
+
+_leases: list["_Lease"] = []
+
+
+def _leased(path: Path) -> None:
+    """Before each write: the lease of the workdir that `path` is in must still be ours."""
+    for lease in _leases:
+        if path.is_relative_to(lease.folder):
+            lease.check()
+
+
+class _Lease:
+    """A lock by agreement: a file that names its holder and is renewed while the holder lives."""
+
+    def __init__(self, folder: Path, path: Path):
+        self.folder = folder
+        self._path = path.with_name("lease")
+        self._me = vars(Holder.me())
+        self._over = threading.Event()
+        self._renewer = threading.Thread(target=self._renew, daemon=True)
+
+    def __enter__(self) -> "_Lease":
+        holder = self._holder()
+        if holder and time.time() - holder.renewed < LEASE_SECONDS:
+            raise _in_use(self.folder, self._path)
+        self._write()
+        self._renewer.start()
+        _leases.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _leases.remove(self)
+        self._over.set()
+        self._renewer.join()
+        if self._mine():
+            self._path.unlink(missing_ok=True)
+
+    def check(self) -> None:
+        """Raise a UserError when the lease ran out and somebody else took it."""
+        if not self._mine():
+            raise UserError(
+                f"workdir {str(self.folder)!r} was taken over by another process while this one "
+                "was held up: nothing more is written; the same command continues when it has ended"
+            )
+
+    def _renew(self) -> None:
+        while not self._over.wait(RENEW_SECONDS):
+            if not self._mine():
+                return
+            self._write()
+
+    def _holder(self) -> Holder | None:
+        try:
+            return Holder.of(self._path.read_text(encoding="utf-8"))
+        except OSError:
+            return None
+
+    def _mine(self) -> bool:
+        holder = self._holder()
+        return holder is not None and vars(holder) | {"renewed": 0} == self._me | {"renewed": 0}
+
+    def _write(self) -> None:
+        partial = self._path.with_name(f"lease{_PARTIAL}{os.getpid()}")
+        partial.write_text(json.dumps(self._me | {"renewed": time.time()}), encoding="utf-8")
+        partial.replace(self._path)
