@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config
+from fgvc_jax import config, paths
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 
@@ -14,7 +14,7 @@ class Workdir:
     """Paths of a run's files, as DESIGN names them."""
 
     def __init__(self, path: str):
-        self.path = Path(path)
+        self.path = paths.workdir(path)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
         self.attention = self.path / "attention"
