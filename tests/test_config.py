@@ -32,6 +32,59 @@ def test_every_group_can_be_overridden():
     assert experiment.optimizer.head_learning_rate == 0.01
 
 
+@pytest.mark.parametrize(
+    ("words", "flip", "detach"),
+    [
+        (["--data.flip"], True, False),
+        (["--data.flip", "True"], True, False),
+        (["--data.flip=True"], True, False),
+        (["--data.flip", "False"], False, False),
+        (["--data.flip", "false"], False, False),
+        (["--data.flip=false"], False, False),
+        (["--no-data.flip"], False, False),
+        (["--hsd.detach", "--members", "2"], True, True),
+        (["--hsd.detach", "--no-data.flip"], False, True),
+        (["--hsd.detach", "--data.flip", "FALSE"], False, True),
+        (["--data.flip", "--hsd.detach=TRUE"], True, True),
+        (["--no-data.flip", "--data.flip"], True, False),
+        (["--data.flip=True", "--data.flip", "False"], False, False),
+    ],
+)
+def test_booleans_with_and_without_a_value(words, flip, detach):
+    default = Experiment()
+    default = dataclasses.replace(default, hsd=dataclasses.replace(default.hsd, detach=False))
+    parsed = config.command_line(Experiment, words, program="x", default=default)
+    assert (parsed.data.flip, parsed.hsd.detach) == (flip, detach)
+
+
+@dataclasses.dataclass(frozen=True)
+class Switches:
+    hard_labels: bool = False
+    """A switch of two words."""
+    rows: tuple[str, ...] = ()
+    """Words before a switch."""
+
+
+def test_booleans_of_any_command():
+    def read(*words):
+        parsed = config.command_line(Switches, [*words], program="x", default=Switches())
+        return parsed.hard_labels, parsed.rows
+
+    assert read("--hard-labels") == read("--hard_labels") == (True, ())
+    assert read("--hard_labels", "True") == read("--hard_labels=true") == (True, ())
+    assert read("--no-hard-labels") == read("--no-hard_labels") == (False, ())
+    assert read("--rows", "a", "b", "--hard-labels") == (True, ("a", "b"))
+    assert read("--rows", "True", "--hard-labels", "--rows", "false") == (True, ("false",))
+    assert read("--hard-labels", "--rows", "a") == (True, ("a",))
+    for wrong, words in {
+        "--no-rows": "'--no-rows'",
+        "--hard-labels=1": "--hard-labels",
+        "--no-hard-labels=True": "'--no-hard-labels=True'",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            read(wrong)
+
+
 def test_overrides_win_over_the_config_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(
