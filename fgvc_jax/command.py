@@ -27,6 +27,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     """
     _use_two_cpu_devices()
     _use_faster_malloc()
+    if sys.stdout:  # escapes like stderr, since file names need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     _silence_threads()
     signal.signal(signal.SIGTERM, _terminate)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

@@ -313,8 +313,8 @@ def command_line(cls: type, arguments: list[str], *, program: str, default: Any)
     try:
         with redirect_stderr(words):
             value, unknown = tyro.cli(
-                cls, args=_switched(arguments, switches), prog=program, default=default, return_unknown_args=True,
-                config=(tyro.conf.FlagConversionOff,),
+                cls, args=_switched(arguments, switches), prog=program, default=default,
+                return_unknown_args=True, config=(tyro.conf.FlagConversionOff,),
             )  # fmt: skip
     except SystemExit as stop:
         if not stop.code:
