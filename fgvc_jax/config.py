@@ -172,7 +172,7 @@ def load_config(word: str) -> Experiment:
         experiment = get_config(*arguments)
         if not isinstance(experiment, Experiment):
             raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
-        return _fitted(experiment, Experiment, "-")
+        return _fitted(experiment, Experiment)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:
@@ -226,7 +226,7 @@ def _fitted(value: Any, kind: Any, name: str = "") -> Any:
     if (kind is str or get_origin(kind) is Literal) and isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
     wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
-    raise UserError(f"{name} is {value!r}: it must be of type {wanted}")
+    raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def command_line(cls: type, arguments: list[str], *, program: str, default: Any)
     """
     import tyro
 
-    switches = {flag for flag, _, value in _fields(default) if isinstance(value, bool)}
+    switches = {flag for flag, _, value in options.fields(default) if isinstance(value, bool)}
     words = io.StringIO()
     try:
         with redirect_stderr(words):

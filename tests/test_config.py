@@ -232,17 +232,17 @@ def test_a_config_may_have_a_list_for_a_tuple(tmp_path):
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
-        ("Experiment(epochs=2.5)", "epochs is 2.5: it must be of type int"),
-        ("Experiment(epochs=float('inf'))", "epochs is inf: it must be of type int"),
-        ("Experiment(members='3')", "members is '3': it must be of type int"),
-        ("Experiment(members=True)", "members is True: it must be of type int"),
-        ("Experiment(data=Data(flip=1))", "data.flip is 1: it must be of type bool"),
-        ("Experiment(data='cub')", "data is 'cub': it must be of type Data"),
-        ("Experiment(seed=None)", "seed is None: it must be of type int"),
-        ("Experiment(fusion=1)", "fusion is 1: it must be of type "),
-        ("with_hsd(stages=4)", "hsd.stages is 4: it must be of type tuple[int, ...]"),
-        ("with_hsd(stages=['5'])", "hsd.stages is '5': it must be of type int"),
-        ("with_hsd(temperature='3')", "hsd.temperature is '3': it must be of type float"),
+        ("Experiment(epochs=2.5)", "--epochs is 2.5: it must be of type int"),
+        ("Experiment(epochs=float('inf'))", "--epochs is inf: it must be of type int"),
+        ("Experiment(members='3')", "--members is '3': it must be of type int"),
+        ("Experiment(members=True)", "--members is True: it must be of type int"),
+        ("Experiment(data=Data(flip=1))", "--data.flip is 1: it must be of type bool"),
+        ("Experiment(data='cub')", "--data is 'cub': it must be of type Data"),
+        ("Experiment(seed=None)", "--seed is None: it must be of type int"),
+        ("Experiment(fusion=1)", "--fusion is 1: it must be of type "),
+        ("with_hsd(stages=4)", "--hsd.stages is 4: it must be of type tuple[int, ...]"),
+        ("with_hsd(stages=['5'])", "--hsd.stages is '5': it must be of type int"),
+        ("with_hsd(temperature='3')", "--hsd.temperature is '3': it must be of type float"),
     ],
 )
 def test_a_config_with_a_value_of_another_type_is_refused(tmp_path, expression, words):
