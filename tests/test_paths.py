@@ -8,6 +8,7 @@ import pytest
 from conftest import command, finish
 
 from fgvc_jax import paths
+from fgvc_jax.data import sources
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks import weights
 
@@ -56,6 +57,13 @@ def test_the_commands_refuse_them_and_make_no_folder(module, name, tmp_path):
 def test_weights_that_cannot_be_are_refused(name):
     with pytest.raises(UserError, match="weights '"):
         weights.resolve(name)
+
+
+@pytest.mark.parametrize("name", ["~nobody_like_it/x", "a" * 300])
+@pytest.mark.parametrize("kind", ["folder:", "cub:", "cars:", "aircraft:", "ultra:", "tfds:mnist@"])
+def test_datasets_that_cannot_be_are_refused(kind, name):
+    with pytest.raises(UserError, match="nobody here|300 bytes"):
+        sources.open_source(kind + name)
 
 
 def test_weights_in_a_home_folder_are_found(tmp_path, monkeypatch):
