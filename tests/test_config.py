@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 from fgvc_jax import config, options
 from fgvc_jax.config import Data, Experiment, Transfer
@@ -205,6 +208,20 @@ def test_a_name_is_one_of_the_projects_own(tmp_path, monkeypatch):
     for missing in ("tinny", "kt.py:cub,resnet50", "x" * 300, "C:\\nowhere.py:cub", "\0"):
         with pytest.raises(UserError, match="does not exist.*csdnet, hsd, .*tiny"):
             config.load_config(missing)
+
+
+def test_an_installed_package_finds_the_projects_own(tmp_path):
+    """As a wheel has them, configs inside the package; those beside it are of another project."""
+    shutil.copytree(ROOT / "fgvc_jax", tmp_path / "fgvc_jax")
+    shutil.copytree(ROOT / "configs", tmp_path / "fgvc_jax/configs")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/tiny.py").write_text("raise SystemExit('of another project')")
+    code = "from fgvc_jax.config import load_config as load; print(load('tiny').workdir)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path / "configs",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("runs/tiny\n", "")
 
 
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
