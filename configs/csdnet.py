@@ -7,10 +7,10 @@ Cost:     the benchmarks were not run. Every image is seen in two views, hence t
           steps of one member of the default experiment, in two views.
 Expected: CSDNet is a reconstruction from its abstract. The published numbers are attributed to the
           original, it seems on ViT-B/16 (so with ResNet-50 there is none to reproduce); ViT-B/16
-          alone has those of `ce`. SoyAgeing is five sets (R1, R3, R4, R5, R6); which of them, or
-          what mean of them, its number means is unknown, and the recipe takes all images of the
-          folder. Compare with `ce`, or --objective ce; scripts/studies/csdnet.py does so part by
-          part.
+          alone has those of `ce`. SoyAgeing is five sets (R1, R3, R4, R5, R6); whether its number
+          is of one, of all together or a mean is unknown; the recipe takes all together,
+          `--data.source ultra:PATH/R1` one of them. Compare with `ce`, or --objective ce;
+          scripts/studies/csdnet.py does so part by part.
 """
 
 from dataclasses import replace

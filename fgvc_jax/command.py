@@ -37,8 +37,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     """
     signals.interrupt()
     _silence_threads()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    if sys.stdout:  # escapes like stderr, since file names need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("fgvc_jax").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save

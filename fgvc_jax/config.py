@@ -174,7 +174,7 @@ def load_config(word: str) -> Experiment:
         experiment = get_config(*arguments)
         if not isinstance(experiment, Experiment):
             raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
-        return _fitted(experiment, Experiment, "-")
+        return _fitted(experiment, Experiment)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:
@@ -228,7 +228,7 @@ def _fitted(value: Any, kind: Any, name: str = "") -> Any:
     if (kind is str or get_origin(kind) is Literal) and isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
     wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
-    raise UserError(f"{name} is {value!r}: it must be of type {wanted}")
+    raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -325,16 +325,20 @@ def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
     return config, rest
 
 
-def command_line(cls: type, arguments: list[str], *, program: str, default: Any = None) -> Any:
-    """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line."""
+def command_line(cls: type, arguments: list[str], *, program: str, default: Any) -> Any:
+    """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line.
+
+    A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`.
+    """
     import tyro
 
+    switches = {flag for flag, _, value in options.fields(default) if isinstance(value, bool)}
     words = io.StringIO()
     try:
         with redirect_stderr(words):
             value, unknown = tyro.cli(
-                cls, args=arguments, prog=program, default=default, return_unknown_args=True,
-                config=(tyro.conf.FlagConversionOff,),
+                cls, args=_switched(arguments, switches), prog=program, default=default,
+                return_unknown_args=True, config=(tyro.conf.FlagConversionOff,),
             )  # fmt: skip
     except SystemExit as stop:
         if not stop.code:
@@ -344,6 +348,23 @@ def command_line(cls: type, arguments: list[str], *, program: str, default: Any 
         flags = [flag for flag, _, _ in options.fields(value)]
         raise UserError(_unknown(unknown[0], [*flags, "--config"]))
     return value
+
+
+def _switched(arguments: list[str], switches: set[str]) -> list[str]:
+    """The arguments with every boolean flag in the form `--flag=True`."""
+    words, rest = [], [*arguments]
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.replace("_", "-").partition("=")
+        positive = flag.replace("--no-", "--", 1)
+        if flag in switches:
+            if not equals:
+                value = rest.pop(0) if rest and rest[0].lower() in ("true", "false") else "True"
+            word = f"{flag}={value.capitalize()}"
+        elif positive in switches and not equals:
+            word = f"{positive}=False"
+        words.append(word)
+    return words
 
 
 def _unknown(word: str, flags: list[str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config, storage
+from fgvc_jax import config, paths, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.digests import differ
 from fgvc_jax.errors import UserError
@@ -28,15 +28,7 @@ class Workdir:
     """Paths of a run's files, as DESIGN names them."""
 
     def __init__(self, path: str | os.PathLike):
-        text = os.fspath(path)
-        if not text.strip():
-            raise UserError("--workdir is empty: name a folder")
-        if "://" in text:
-            raise UserError(f"--workdir {text!r} is no folder of this machine: name one")
-        try:
-            self.path = Path(text).expanduser()
-        except RuntimeError as error:
-            raise UserError(f"--workdir {text!r}: {error}") from error
+        self.path = paths.workdir(os.fspath(path))
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
         self.attention = self.path / "attention"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from fgvc_jax.command import run
+from fgvc_jax.config import command_line
 from fgvc_jax.data.sketchbirds import SEED, Sketchbirds, open_sketchbirds
 
 _CAPTION = 16
@@ -32,7 +32,9 @@ _TINTS = {
 
 @dataclass(frozen=True)
 class Arguments:
-    output: Path
+    """A row of images for each of the first species of the embedded dataset."""
+
+    output: Path = Path("sketchbirds.png")
     """The PNG file to write."""
     species: int = 6
     """Rows: the first so many species."""
@@ -83,4 +85,5 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run(lambda arguments: main(tyro.cli(Arguments, args=arguments, description=__doc__)))
+    program = "python scripts/contact_sheet.py"
+    run(lambda words: main(command_line(Arguments, words, program=program, default=Arguments())))

@@ -40,8 +40,8 @@ def command(module: str, *arguments: object, devices: int = 1, **options) -> sub
     )
     return subprocess.Popen(
         [sys.executable, "-m", f"fgvc_jax.{module}", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
-        **options,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        **{"cwd": ROOT} | options,
     )  # fmt: skip
 
 

@@ -51,6 +51,21 @@ def test_what_the_environment_sets_is_left_alone(given, used):
     assert start(**given) == ["started", f"a b --c {used}"]
 
 
+@pytest.mark.parametrize(
+    "encoding, shown",
+    [("utf-8:strict", "caf\u00e9 \\udcff"), ("ascii:strict", "caf\\xe9 \\udcff")],
+)
+def test_names_that_the_terminal_cannot_show_are_escaped(encoding, shown):
+    """A file name need not be text, and a strict stdout died of printing one."""
+    program = "from fgvc_jax.command import run; run(lambda words: print(*words))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "caf\u00e9", b"\xff"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "LD_PRELOAD": ""}, capture_output=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == f"{shown}\n".encode()
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_recognised(code):
     assert command._disk_is_full(OSError(code, os.strerror(code)))

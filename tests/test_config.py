@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
+from conftest import ROOT
 
 from fgvc_jax import config, options
 from fgvc_jax.config import Data, Experiment, Transfer
@@ -30,6 +33,59 @@ def test_every_group_can_be_overridden():
     assert experiment.hsd.stages == (4, 5)
     assert experiment.transfer == Transfer(alpha=0.1)
     assert experiment.optimizer.head_learning_rate == 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "flip", "detach"),
+    [
+        (["--data.flip"], True, False),
+        (["--data.flip", "True"], True, False),
+        (["--data.flip=True"], True, False),
+        (["--data.flip", "False"], False, False),
+        (["--data.flip", "false"], False, False),
+        (["--data.flip=false"], False, False),
+        (["--no-data.flip"], False, False),
+        (["--hsd.detach", "--members", "2"], True, True),
+        (["--hsd.detach", "--no-data.flip"], False, True),
+        (["--hsd.detach", "--data.flip", "FALSE"], False, True),
+        (["--data.flip", "--hsd.detach=TRUE"], True, True),
+        (["--no-data.flip", "--data.flip"], True, False),
+        (["--data.flip=True", "--data.flip", "False"], False, False),
+    ],
+)
+def test_booleans_with_and_without_a_value(words, flip, detach):
+    default = Experiment()
+    default = dataclasses.replace(default, hsd=dataclasses.replace(default.hsd, detach=False))
+    parsed = config.command_line(Experiment, words, program="x", default=default)
+    assert (parsed.data.flip, parsed.hsd.detach) == (flip, detach)
+
+
+@dataclasses.dataclass(frozen=True)
+class Switches:
+    hard_labels: bool = False
+    """A switch of two words."""
+    rows: tuple[str, ...] = ()
+    """Words before a switch."""
+
+
+def test_booleans_of_any_command():
+    def read(*words):
+        parsed = config.command_line(Switches, [*words], program="x", default=Switches())
+        return parsed.hard_labels, parsed.rows
+
+    assert read("--hard-labels") == read("--hard_labels") == (True, ())
+    assert read("--hard_labels", "True") == read("--hard_labels=true") == (True, ())
+    assert read("--no-hard-labels") == read("--no-hard_labels") == (False, ())
+    assert read("--rows", "a", "b", "--hard-labels") == (True, ("a", "b"))
+    assert read("--rows", "True", "--hard-labels", "--rows", "false") == (True, ("false",))
+    assert read("--hard-labels", "--rows", "a") == (True, ("a",))
+    for wrong, words in {
+        "--no-rows": "'--no-rows'",
+        "--hard-labels=1": "--hard-labels",
+        "--no-hard-labels=True": "'--no-hard-labels=True'",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            read(wrong)
 
 
 def test_overrides_win_over_the_config_file(tmp_path):
@@ -59,6 +115,18 @@ def test_overrides_win_over_the_config_file(tmp_path):
         (["--optimizer.learning-rate", "nan"], ["--optimizer.learning-rate"]),
         (["--data.crop", "500"], ["--data.crop 500", "--data.resize"]),
         (["--batch-size", "9", "--network.batch-norm-groups", "2"], ["not divisible"]),
+        # Numbers that no run can have: each was a traceback, or trained for ever.
+        (["--epochs", "1000000000"], ["--epochs is 1000000000", "at most"]),
+        (["--members", "1000"], ["--members is 1000", "at most"]),
+        (["--optimizer.warmup-steps", "1e20"], ["--optimizer.warmup-steps", "1e20"]),
+        (["--optimizer.warmup-steps", "1" + 20 * "0"], ["--optimizer.warmup-steps", "at most"]),
+        (["--data.classes", "1" + 20 * "0"], ["--data.classes", "at most"]),
+        (["--seed", str(2**31)], ["--seed", "at most"]),
+        (["--hsd.ramp", "inf"], ["--hsd.ramp is inf", "finite"]),
+        (["--csdnet.ramp", "nan"], ["--csdnet.ramp is nan", "finite"]),
+        (["--transfer.alpha", "1e400"], ["--transfer.alpha is inf", "finite"]),
+        (["--csdnet.crop-area", "0", "0"], ["--csdnet.crop-area", "above 0"]),
+        (["--csdnet.crop-area", "0", "1"], ["--csdnet.crop-area", "above 0"]),
         (["--config", "nowhere.py"], ["'nowhere.py'", "does not exist"]),
         (["--config="], ["--config needs a file or a name"]),
         (["--config"], ["--config needs a file or a name"]),
@@ -142,6 +210,20 @@ def test_a_name_is_one_of_the_projects_own(tmp_path, monkeypatch):
             config.load_config(missing)
 
 
+def test_an_installed_package_finds_the_projects_own(tmp_path):
+    """As a wheel has them, configs inside the package; those beside it are of another project."""
+    shutil.copytree(ROOT / "fgvc_jax", tmp_path / "fgvc_jax")
+    shutil.copytree(ROOT / "configs", tmp_path / "fgvc_jax/configs")
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/tiny.py").write_text("raise SystemExit('of another project')")
+    code = "from fgvc_jax.config import load_config as load; print(load('tiny').workdir)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path / "configs",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("runs/tiny\n", "")
+
+
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text(MINE)
@@ -179,17 +261,17 @@ def test_a_config_may_have_a_list_for_a_tuple(tmp_path):
 @pytest.mark.parametrize(
     ("expression", "words"),
     [
-        ("Experiment(epochs=2.5)", "epochs is 2.5: it must be of type int"),
-        ("Experiment(epochs=float('inf'))", "epochs is inf: it must be of type int"),
-        ("Experiment(members='3')", "members is '3': it must be of type int"),
-        ("Experiment(members=True)", "members is True: it must be of type int"),
-        ("Experiment(data=Data(flip=1))", "data.flip is 1: it must be of type bool"),
-        ("Experiment(data='cub')", "data is 'cub': it must be of type Data"),
-        ("Experiment(seed=None)", "seed is None: it must be of type int"),
-        ("Experiment(fusion=1)", "fusion is 1: it must be of type "),
-        ("with_hsd(stages=4)", "hsd.stages is 4: it must be of type tuple[int, ...]"),
-        ("with_hsd(stages=['5'])", "hsd.stages is '5': it must be of type int"),
-        ("with_hsd(temperature='3')", "hsd.temperature is '3': it must be of type float"),
+        ("Experiment(epochs=2.5)", "--epochs is 2.5: it must be of type int"),
+        ("Experiment(epochs=float('inf'))", "--epochs is inf: it must be of type int"),
+        ("Experiment(members='3')", "--members is '3': it must be of type int"),
+        ("Experiment(members=True)", "--members is True: it must be of type int"),
+        ("Experiment(data=Data(flip=1))", "--data.flip is 1: it must be of type bool"),
+        ("Experiment(data='cub')", "--data is 'cub': it must be of type Data"),
+        ("Experiment(seed=None)", "--seed is None: it must be of type int"),
+        ("Experiment(fusion=1)", "--fusion is 1: it must be of type "),
+        ("with_hsd(stages=4)", "--hsd.stages is 4: it must be of type tuple[int, ...]"),
+        ("with_hsd(stages=['5'])", "--hsd.stages is '5': it must be of type int"),
+        ("with_hsd(temperature='3')", "--hsd.temperature is '3': it must be of type float"),
     ],
 )
 def test_a_config_with_a_value_of_another_type_is_refused(tmp_path, expression, words):

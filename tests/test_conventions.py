@@ -19,6 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
     {"errors", "options", "machine"},
+    {"paths"},
     {"config", "metrics", "transfer", "data", "networks"},
     {"recipes"},
     {"objectives"},

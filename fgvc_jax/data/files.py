@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fgvc_jax import paths
 from fgvc_jax.data.images import EXTENSIONS
 from fgvc_jax.data.records import Splits, split_keys, stratified
 from fgvc_jax.errors import UserError
@@ -232,7 +233,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 def dataset_root(path: str) -> Path:
     """The dataset's folder, which must exist."""
-    root = Path(path).expanduser()
+    root = paths.local(path, "dataset folder")
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"dataset folder {shown(root)} {problem}: give the folder it is in")

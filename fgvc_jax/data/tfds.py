@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fgvc_jax import paths
 from fgvc_jax.data.records import Splits
 from fgvc_jax.errors import UserError
 
@@ -59,7 +60,7 @@ def open_tfds(spec: str) -> Splits:
     """
     name, _, directory = spec.partition("@")
     directory = directory or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
-    builder = _builder(name, _prepared(name, Path(directory).expanduser()))
+    builder = _builder(name, _prepared(name, paths.local(directory, "TFDS folder")))
     image, label = _pair(builder, name)
     parts = builder.info.splits
     tests = [part for part in TEST_NAMES if part in parts]

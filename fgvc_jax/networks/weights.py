@@ -22,6 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from fgvc_jax import paths
 from fgvc_jax.errors import UserError
 
 Variables = Mapping[str, Any]
@@ -55,9 +56,10 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
             f"weights {name!r}: a pickle can run code; convert it once with "
             "`python scripts/convert_weights.py IN.pth OUT.safetensors` and give the result"
         )
-    if not Path(name).is_file():
+    path = paths.local(name, "weights")
+    if not path.is_file():
         raise UserError(f"weights {name!r}: no such file (give a path or hf:ORG/NAME)")
-    return Path(name)
+    return path
 
 
 def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:

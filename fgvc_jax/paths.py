@@ -1,0 +1,48 @@
+"""Paths as users type them."""
+
+import os
+from pathlib import Path
+
+from fgvc_jax.errors import UserError
+
+LONGEST_NAME = 255  # bytes, on every common file system
+
+
+def local(text: str, what: str) -> Path:
+    """The path that a user typed, with `~` and `~user` expanded; nothing need be there.
+
+    Args:
+        text: as typed.
+        what: the option or the kind of file, for the message.
+
+    Raises:
+        UserError: for an empty path, an unknown user, or a name that no file can have.
+    """
+    if not text:
+        raise UserError(f"{what} is empty: name a path, such as . for this folder")
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise UserError(f"{what} {text!r}: nobody here has the home folder {path.split('/')[0]!r}")
+    longest = max(len(os.fsencode(name)) for name in path.split("/"))
+    if longest > LONGEST_NAME:
+        raise UserError(
+            f"{what} {text[:20] + '...'!r} has a name of {longest} bytes, and {LONGEST_NAME} are "
+            "the most: shorten it"
+        )
+    if "\0" in path:
+        raise UserError(f"{what} {text!r} has a null character in it")
+    return Path(path)
+
+
+def workdir(text: str) -> Path:
+    """As `local`, for a folder that checkpoints are written to."""
+    if "://" in text:
+        raise UserError(f"--workdir {text!r} is no folder of this machine: name one")
+    path = local(text, "--workdir")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--workdir {text!r} is not UTF-8, as checkpoints want: rename it"
+        ) from None
+    return path

@@ -1,0 +1,72 @@
+"""What users type for a path: homes, nothing, names that no file can have."""
+
+import os
+import pwd
+from pathlib import Path
+
+import pytest
+from conftest import command, finish
+
+from fgvc_jax import paths
+from fgvc_jax.data import sources
+from fgvc_jax.errors import UserError
+from fgvc_jax.networks import weights
+
+
+def test_a_path_is_taken_as_typed():
+    for text in ("runs/x", "/data/x", "a~b", "./~", "x/~root", "é" * 100, "a" * 255, "\udcff", "."):
+        assert paths.local(text, "--workdir") == Path(text)
+
+
+def test_homes_are_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert paths.local("~", "--workdir") == Path("/home/me")
+    assert paths.local("~/x", "--workdir") == Path("/home/me/x")
+    me = pwd.getpwuid(os.getuid())
+    assert paths.local(f"~{me.pw_name}/x", "--workdir") == Path(me.pw_dir) / "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "--workdir is empty"),
+        ("~nobody_like_it/x", "'~nobody_like_it/x': nobody here has the home folder"),
+        ("runs/" + "a" * 300 + "/x", "'runs/aaaaaaaaaaaaaaa...' has a name of 300 bytes"),
+        ("é" * 200, "has a name of 400 bytes"),
+        ("a\0b", "null character"),
+        ("a\udcff", "not UTF-8"),
+    ],
+)
+def test_a_workdir_that_cannot_be_is_refused_in_one_line(text, words):
+    with pytest.raises(UserError) as error:
+        paths.workdir(text)
+    message = str(error.value)
+    assert words in message and message.startswith("--workdir") and "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["", "~nobody_like_it/x", "a" * 300])
+@pytest.mark.parametrize("module", ["train", "evaluate"])
+def test_the_commands_refuse_them_and_make_no_folder(module, name, tmp_path):
+    code, out, err = finish(command(module, "--workdir", name, cwd=tmp_path))
+    assert (code, out) == (2, ""), err
+    assert err.startswith("error: --workdir") and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["~nobody_like_it/x.safetensors", "a" * 300])
+def test_weights_that_cannot_be_are_refused(name):
+    with pytest.raises(UserError, match="weights '"):
+        weights.resolve(name)
+
+
+@pytest.mark.parametrize("name", ["~nobody_like_it/x", "a" * 300])
+@pytest.mark.parametrize("kind", ["folder:", "cub:", "cars:", "aircraft:", "ultra:", "tfds:mnist@"])
+def test_datasets_that_cannot_be_are_refused(kind, name):
+    with pytest.raises(UserError, match="nobody here|300 bytes"):
+        sources.open_source(kind + name)
+
+
+def test_weights_in_a_home_folder_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.safetensors").touch()
+    assert weights.resolve("~/mine.safetensors") == tmp_path / "mine.safetensors"
