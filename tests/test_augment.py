@@ -122,18 +122,6 @@ def test_center_crop_is_torchvisions(size, crop):
     np.testing.assert_array_equal(result[0], images[0, start:, start:][:crop, :crop])
 
 
-@pytest.mark.parametrize("size", [10, 23])
-def test_whole_is_resized_bilinearly_with_antialiasing(size):
-    images = pixels(2, size)
-    result = augment.whole(jnp.asarray(images), crop=10)
-    centres = (np.arange(10) + 0.5) * size / 10
-    distance = np.abs(np.arange(size) + 0.5 - centres[:, None])
-    weights = np.maximum(1 - distance / max(size / 10, 1), 0)
-    weights /= weights.sum(1, keepdims=True)
-    expected = np.einsum("yi,xj,bijc->byxc", weights, weights, images / 255)
-    np.testing.assert_allclose(result, expected, atol=1e-6)
-
-
 def test_normalize():
     image = jnp.array([[[[0.0, 0.5, 1.0]]]])
     np.testing.assert_allclose(augment.normalize(image, "half"), [[[[-1, 0, 1]]]])

@@ -1,4 +1,5 @@
 import shutil
+import signal
 from collections import namedtuple
 
 import jax
@@ -8,7 +9,7 @@ import pytest
 
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine.checkpoint import Checkpoints, load_final, save_final
-from fgvc_jax.errors import UserError
+from fgvc_jax.errors import Interrupted, UserError
 
 
 def tree(value):
@@ -57,8 +58,37 @@ def test_a_damaged_newest_falls_back_to_the_one_before(saved):
 def test_nothing_readable_is_told(saved):
     damage(saved / "2")
     damage(saved / "3")
-    with pytest.raises(UserError, match="no checkpoint in .* can be read"):
+    with pytest.raises(UserError, match="all checkpoints in .* are damaged"):
         restore(saved)
+
+
+@pytest.mark.parametrize(
+    ("like", "words"),
+    [
+        ({"w": jnp.zeros((3, 5))}, "w is .3, 2. there and .3, 5. here"),
+        ({"w": None}, "w is .3, 2. there and not here"),
+        ({"v": jnp.zeros(2)}, "v is not there and .2,. here"),
+    ],
+)
+def test_a_checkpoint_of_another_tree_is_told_and_left_alone(saved, like, words):
+    """A class folder added set healthy checkpoints aside."""
+    before = sorted(path.name for path in saved.iterdir())
+    wanted = {name: leaf for name, leaf in {**tree(0), **like}.items() if leaf is not None}
+    with pytest.raises(UserError, match=words) as error:
+        Checkpoints(saved, devices.create()).restore(wanted)
+    assert "remove" not in str(error.value)
+    assert sorted(path.name for path in saved.iterdir()) == before
+
+
+def test_a_signal_during_a_restore_sets_nothing_aside(saved, monkeypatch):
+    def interrupted(*_, **__):
+        raise Interrupted(signal.SIGTERM, "now")
+
+    checkpoints = Checkpoints(saved, devices.create())
+    monkeypatch.setattr(checkpoints._manager, "restore", interrupted)
+    with pytest.raises(Interrupted):
+        checkpoints.restore(tree(0))
+    assert sorted(path.name for path in saved.iterdir()) == ["2", "3"]
 
 
 def test_a_state_saved_in_the_background_is_the_state_at_that_step(tmp_path):
@@ -96,7 +126,12 @@ def test_final_is_written_whole_and_of_one_network(tmp_path):
     mesh = devices.create()
     restored = load_final(tmp_path / "final", variables, mesh)
     assert np.array_equal(restored["params"]["w"], variables["params"]["w"])
-    with pytest.raises(UserError, match="cannot be read"):
-        load_final(tmp_path / "final", {"params": {"other": jnp.zeros(2)}}, mesh)
-    with pytest.raises(UserError, match="cannot be read"):
-        load_final(tmp_path / "final", {"params": {"w": jnp.zeros((9, 9))}}, mesh)
+    for other in ({"other": jnp.zeros(2)}, {"w": jnp.zeros((9, 9))}):
+        with pytest.raises(UserError, match="is of another network") as error:
+            load_final(tmp_path / "final", {"params": other}, mesh)
+        assert "remove" not in str(error.value)
+    for path in (tmp_path / "final").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="is damaged .*: remove that folder"):
+        load_final(tmp_path / "final", variables, mesh)

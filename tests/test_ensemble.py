@@ -48,19 +48,36 @@ def test_unknown_way_is_refused(logits):
         ensemble.fuse(jnp.asarray(logits), "vote")
 
 
+@pytest.mark.parametrize("how", ["probabilities", "logits"])
+def test_growing_ensembles_are_the_fusion_of_the_first_members(logits, how):
+    """By a running sum, in float32, from log-probabilities."""
+    kept = [np.asarray(jax.nn.log_softmax(member)) for member in logits]
+    for count, fused in enumerate(ensemble.growing(kept, how), start=1):
+        expected = jax.nn.log_softmax(ensemble.fuse(jnp.asarray(logits[:count]), how))
+        np.testing.assert_allclose(fused, expected, rtol=1e-4, atol=1e-5)
+        assert fused.dtype == np.float32
+
+
+def test_judging_in_chunks_counts_every_image_once(logits, monkeypatch):
+    labels = np.array([0, 1, 2, 3])
+    kept = [np.float16(jax.nn.log_softmax(member)) for member in logits]
+    whole = ensemble.judge(labels, kept, [], how="probabilities")
+    monkeypatch.setattr(ensemble, "AT_ONCE", 5)  # one row at a time
+    assert ensemble.judge(labels, kept, [], how="probabilities") == whole
+    assert whole["single"] == [float(np.mean(m.argmax(-1) == labels)) for m in kept]
+    assert whole["ensemble"][0] == whole["single"][0] and whole["images"] == 4
+
+
 def test_overlap_of_two_members_is_their_orthogonal_loss():
     rng = np.random.default_rng(1)
     teacher, student = jnp.asarray(rng.normal(size=(2, 3, 4, 4, 6)), jnp.float32)
-    maps = [transfer.standardize(transfer.attention_map(f)) for f in (teacher, student)]
-    sums = ensemble.attention_overlap(jnp.stack(maps), jnp.ones(3, bool))
+    maps = [np.asarray(transfer.standardize(transfer.attention_map(f))) for f in (teacher, student)]
+    means = ensemble.attention_overlap(maps)
     there, back = (transfer.orthogonal_loss(*p) for p in ((student, teacher), (teacher, student)))
-    np.testing.assert_allclose(sums[0, 1] / 3, there, rtol=1e-5)
-    np.testing.assert_allclose(sums[1, 0] / 3, back, rtol=1e-5)
+    np.testing.assert_allclose(means[0][1], there, rtol=1e-5)
+    np.testing.assert_allclose(means[1][0], back, rtol=1e-5)
 
 
-def test_overlap_leaves_padding_out():
-    maps = jnp.asarray(np.random.default_rng(2).normal(size=(2, 3, 4, 4)), jnp.float32)
-    masked = ensemble.attention_overlap(maps, jnp.asarray([True, True, False]))
-    np.testing.assert_allclose(
-        masked, ensemble.attention_overlap(maps[:, :2], jnp.ones(2, bool)), rtol=1e-5
-    )
+def test_maps_on_different_grids_have_no_overlap():
+    maps = [np.ones((2, 3, 3)), np.ones((2, 4, 4))]
+    assert ensemble.attention_overlap(maps) == [[1.0, None], [None, 1.0]]

@@ -71,3 +71,14 @@ def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
 def test_the_first_step_that_is_not_finite_is_named(tmp_path, bad):
     with pytest.raises(UserError, match="loss is not finite at step 3"):
         write(tmp_path, [1, 1, bad, bad])
+
+
+def test_a_damaged_line_takes_no_other_with_it(tmp_path):
+    """One bad line made a resume drop all after it."""
+    path = tmp_path / "metrics.jsonl"
+    good = [{"step": step, "loss": 1.0} for step in (1, 2, 3)]
+    words = [json.dumps(line) for line in good]
+    path.write_bytes("\n".join([words[0], '{"st\xff', "3", words[1], "[]", words[2], ""]).encode())
+    assert journal.read(path) == good
+    write(tmp_path, [2, 2], start=3, every=1)
+    assert [line["step"] for line in journal.read(path)] == [1, 2, 3, 4, 5]

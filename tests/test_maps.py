@@ -1,12 +1,15 @@
 """Precomputed attention equals the teachers in the step, and its files survive kills and damage."""
 
 import dataclasses
+import resource
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from conftest import tiny
 
+from fgvc_jax import digests
 from fgvc_jax.build import Run
 from fgvc_jax.config import Optimizer, Transfer
 from fgvc_jax.engine import mesh as devices
@@ -24,16 +27,16 @@ def expected(members, view):
     return np.mean([attention(member, view) for member in members], axis=0)
 
 
-def make(folder, members, calls=None, write=True):
-    maps = AttentionMaps(folder, views=3, shape=SHAPE)
+def make(folder, members, calls=None, write=True, content="images"):
+    maps = AttentionMaps(folder, views=3, shape=SHAPE, content=content)
 
     def counted(member, view):
         if calls is not None:
             calls.append((member, view))
         return attention(member, view)
 
-    maps.add(members, counted, write=write, progress=lambda line: None)
-    maps.open()
+    named = [(f"member {member}", member) for member in members]
+    maps.add(named, counted, write=write, progress=lambda line: None)
     return maps
 
 
@@ -89,17 +92,52 @@ def test_a_file_that_is_no_array_is_made_again(tmp_path, content):
 def test_a_kill_while_writing_leaves_the_older_file(tmp_path, monkeypatch):
     make(tmp_path, [1])
 
-    def killed(file, array):
-        file.write(b"half")
+    def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", killed)
+        patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path, [1, 2])
     assert_right(make(tmp_path, [1]), [1])
     assert_right(make(tmp_path, [1, 2]), [1, 2])
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_another_member_of_the_same_number_is_not_served(tmp_path):
+    """A member that was trained again left the old map in use: files were known by a number."""
+    make(tmp_path, [1, 2])
+    calls = []
+    assert_right(make(tmp_path, [1, 3], calls), [1, 3])
+    assert calls and all(member in (1, 3) for member, _ in calls)
+
+
+def test_maps_of_other_images_or_views_are_not_served(tmp_path):
+    make(tmp_path, [1], content="images")
+    calls = []
+    make(tmp_path, [1], calls, content="other images")
+    assert calls == [(1, 0), (1, 1), (1, 2)]
+
+
+def test_maps_have_the_same_bits_from_any_start(tmp_path):
+    for count in (1, 2, 3):
+        make(tmp_path / "one by one", [1, 2, 3][:count])
+    make(tmp_path / "at once", [1, 2, 3])
+    names = [sorted(p.name for p in (tmp_path / f).iterdir()) for f in ("one by one", "at once")]
+    assert names[0] == names[1]  # the checksum is part of the name
+
+
+def test_many_views_need_few_descriptors(tmp_path):
+    maps = AttentionMaps(tmp_path, views=40, shape=SHAPE, content="images")
+    maps.add([("member 1", 1)], attention, write=True, progress=lambda line: None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 16, hard))
+        for view in range(40):
+            maps.mean(view, np.array([0]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_fewer_members_than_a_file_holds_are_computed_for_themselves(tmp_path):
@@ -122,7 +160,7 @@ def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
             tiny(
                 members=3,
                 epochs=5,
-                data=dataclasses.replace(tiny().data, views=views),
+                data=dataclasses.replace(tiny().data, views=views, view_sharing="shared"),
                 transfer=Transfer(maps=maps, alpha=0.5),
                 optimizer=Optimizer(learning_rate=0.001, head_learning_rate=0.01),
             )
@@ -130,7 +168,8 @@ def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
 
     online, precomputed = run("online"), run("precomputed")
     teachers = [jax.device_put(online.variables(number)) for number in (1, 2)]
-    maps = precomputed.attention_maps(tmp_path, teachers, lambda line: None)
+    named = [(digests.of_arrays(teacher), teacher) for teacher in teachers]
+    maps = precomputed.attention_maps(tmp_path, named, lambda line: None)
     pairs = zip(losses(online, teachers, None), losses(precomputed, teachers, maps), strict=True)
     for one, other in pairs:
         assert one["orthogonal"] > 0.05
