@@ -49,7 +49,11 @@ def attention_overlap(maps: jax.Array, mask: jax.Array) -> jax.Array:
     """
     positions = maps.shape[2] * maps.shape[3]
     attended, high = jnp.abs(maps), jax.nn.relu(maps)
-    return jnp.einsum("ibhw,jbhw,b->ij", attended, high, mask.astype(jnp.float32)) / positions
+    counted = mask.astype(jnp.float32)
+    total = jnp.einsum(
+        "ibhw,jbhw,b->ij", attended, high, counted, precision=jax.lax.Precision.HIGHEST
+    )
+    return total / positions
 
 
 def judge_step(
