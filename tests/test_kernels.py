@@ -43,20 +43,15 @@ def lowered(function, platform, *shapes, dtype=jnp.bfloat16):
     return jax.jit(both).trace(*operands).lower(lowering_platforms=(platform,)).as_text()
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(("inputs", "features"), [(3, 5), (5, 3)])
-def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, features, stride):
-    x, kernel = waves(2, 3, 4, inputs), waves(inputs, features)
-    seen = x[:, ::stride, ::stride]
-    dy = waves(*seen.shape[:3], features) + 1
-    product = jax.jit(lambda x, kernel: pointwise(x, kernel, stride))
+@pytest.mark.parametrize(("inputs", "features"), [(3, 5), (5, 3), (4, 4)])
+def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, features):
+    x, kernel, dy = waves(2, 3, 4, inputs), waves(inputs, features), waves(2, 3, 4, features) + 1
+    product = jax.jit(lambda x, kernel: pointwise(x, kernel))  # traced for each platform
     y, gradient = jax.vjp(product, jnp.float32(x), jnp.float32(kernel))
     dx, dkernel = gradient(jnp.float32(dy))
-    expected = np.zeros_like(x)
-    expected[:, ::stride, ::stride] = dy @ kernel.T
-    np.testing.assert_allclose(y, seen @ kernel, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(dx, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", seen, dy), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", x, dy), rtol=1e-5, atol=1e-5)
 
 
 def statistics_error(values, shift):
@@ -159,7 +154,7 @@ def test_add_relu_is_relu_of_the_sum_to_the_last_bit(platform, dtype):
     [("cpu", "dot_general", True), ("cuda", "convolution", True), ("tpu", "dot_general", False)],
 )
 def test_a_1x1_convolution_is_a_dot_on_the_cpu_alone(platform_name, operation, there):
-    text = lowered(lambda x, k: pointwise(x, k, 1), platform_name, (2, 4, 4, 3), (3, 5))
+    text = lowered(pointwise, platform_name, (2, 4, 4, 3), (3, 5))
     assert (f"stablehlo.{operation}" in text) == there
 
 

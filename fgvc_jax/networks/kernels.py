@@ -32,9 +32,9 @@ def _on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any
 # -- 1x1 convolution -----------------------------------------------------------------------------
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """A 1x1 convolution: (B,H,W,I) and (I,O) -> (B,h,w,O).
+@jax.custom_vjp
+def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 1x1 convolution of stride 1: (B,H,W,I) and (I,O) -> (B,H,W,O).
 
     To an accelerator it is a convolution, which it lays out and fuses as the others around it. On
     the CPU it is a dot, whose gradients are much faster than a convolution's, and the kernel's
@@ -42,46 +42,43 @@ def pointwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     it is made from is computed once more in that write; for the wide x of a residual block, the
     additions of all blocks before. So the narrower one is transposed; JAX always takes dy.
     """
-    convolve = partial(_convolve, stride=stride)
-    return _on_accelerators(convolve, x, kernel, cpu=partial(_dot, stride=stride))
+    return _on_accelerators(_convolve, x, kernel, cpu=_dot)
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel[None, None],
-        window_strides=(stride, stride),
+        window_strides=(1, 1),
         padding="VALID",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         precision=precision(x.dtype),
     )
 
 
-def _dot(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    return jnp.matmul(x[:, ::stride, ::stride], kernel, precision=precision(x.dtype))
+def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, kernel, precision=precision(x.dtype))
 
 
-def _pointwise_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple:
-    return pointwise(x, kernel, stride), (x, kernel)
+def _pointwise_forward(x: jax.Array, kernel: jax.Array) -> tuple:
+    return pointwise(x, kernel), (x, kernel)
 
 
-def _convolve_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array, *, stride: int) -> tuple:
-    return jax.vjp(partial(_convolve, stride=stride), x, kernel)[1](dy)
+def _convolve_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
+    return jax.vjp(_convolve, x, kernel)[1](dy)
 
 
-def _dot_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array, *, stride: int) -> tuple:
-    exact, axes = {"precision": precision(x.dtype)}, tuple(range(x.ndim - 1))
-    x, unslice = jax.vjp(lambda x: x[:, ::stride, ::stride], x)
+def _dot_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
+    axes = tuple(range(x.ndim - 1))
     if x.shape[-1] <= dy.shape[-1]:
-        dkernel = jnp.tensordot(x, dy, (axes, axes), **exact)
+        dkernel = jnp.tensordot(x, dy, (axes, axes), precision=precision(x.dtype))
     else:
-        dkernel = jnp.tensordot(dy, x, (axes, axes), **exact).T
-    return *unslice(jnp.matmul(dy, kernel.T, **exact)), dkernel
+        dkernel = jnp.tensordot(dy, x, (axes, axes), precision=precision(x.dtype)).T
+    return _dot(dy, kernel.T), dkernel
 
 
-def _pointwise_backward(stride: int, saved: tuple, dy: jax.Array) -> tuple:
-    convolve = partial(_convolve_backward, stride=stride)
-    return _on_accelerators(convolve, *saved, dy, cpu=partial(_dot_backward, stride=stride))
+def _pointwise_backward(saved: tuple, dy: jax.Array) -> tuple:
+    return _on_accelerators(_convolve_backward, *saved, dy, cpu=_dot_backward)
 
 
 pointwise.defvjp(_pointwise_forward, _pointwise_backward)
