@@ -40,7 +40,10 @@ def attention_map(features: jax.Array) -> jax.Array:
     """
     features = features.astype(jnp.float32)
     channel_weight = features.mean(axis=(1, 2))
-    return jnp.einsum("bhwc,bc->bhw", features, channel_weight) / features.shape[-1]
+    weighted = jnp.einsum(
+        "bhwc,bc->bhw", features, channel_weight, precision=jax.lax.Precision.HIGHEST
+    )
+    return weighted / features.shape[-1]
 
 
 def standardize(maps: jax.Array) -> jax.Array:

@@ -1,13 +1,12 @@
 """Building blocks against NumPy in float64."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.layers import BatchNorm, Conv, add_relu, linear, max_pool, pointwise
+from fgvc_jax.networks.layers import BatchNorm, Conv, linear
 
 
 def waves(*shape):
@@ -37,16 +36,6 @@ def test_convolution(size, stride, padding):
     for apply in (conv.apply, jax.jit(conv.apply)):
         got = apply(variables, jnp.float32(x))
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(("inputs", "features"), [(3, 5), (5, 3), (4, 4)])
-def test_pointwise_gradient_whichever_side_is_narrower(inputs, features):
-    x, kernel, dy = waves(2, 3, 4, inputs), waves(inputs, features), waves(2, 3, 4, features) + 1
-    y, gradient = jax.vjp(jax.jit(pointwise), jnp.float32(x), jnp.float32(kernel))
-    dx, dkernel = gradient(jnp.float32(dy))
-    np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", x, dy), rtol=1e-5, atol=1e-5)
 
 
 def test_convolution_keeps_float32_parameters():
@@ -139,49 +128,3 @@ def test_batch_norm_refuses(groups, shape, message):
     module, variables = batch_norm(groups)
     with pytest.raises(UserError, match=message):
         module.apply(variables, jnp.ones(shape), True, mutable=["batch_stats"])
-
-
-@pytest.mark.parametrize(
-    ("size", "window", "stride", "padding"), [(7, 3, 2, 1), (8, 3, 2, 1), (7, 2, 2, 0)]
-)
-def test_max_pool_and_its_gradient(size, window, stride, padding):
-    x = jnp.float32(waves(2, size, size, 3)) - 2  # negative: a border of zeros would win
-
-    def reference(x):
-        pads = ((padding, padding), (padding, padding))
-        return nn.max_pool(x, (window, window), (stride, stride), pads)
-
-    def ours(x):
-        return max_pool(x, window, stride, padding)
-
-    np.testing.assert_array_equal(jax.jit(ours)(x), reference(x))
-    gradients = [
-        jax.jit(jax.grad(lambda x, pool=pool: (pool(x) ** 3).sum()))(x)
-        for pool in (ours, reference)
-    ]
-    np.testing.assert_allclose(*gradients, rtol=1e-5)
-
-
-def test_max_pool_gives_the_gradient_to_the_first_of_equals():
-    gradient = jax.grad(lambda x: max_pool(x, 2, 2, 0).sum())(jnp.zeros((1, 2, 2, 1)))
-    np.testing.assert_array_equal(gradient.ravel(), [1, 0, 0, 0])
-
-
-@pytest.mark.parametrize("place", range(4))
-def test_max_pool_keeps_nan(place):
-    x = jnp.ones(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
-    assert jnp.isnan(max_pool(x, 2, 2, 0)).all()
-
-
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_add_relu_is_relu_of_the_sum_to_the_last_bit(dtype):
-    x, y = jnp.asarray(waves(4096), dtype), jnp.asarray(3 * waves(4096)[::-1], dtype)
-    y = y.at[:100].set(-x[:100])  # sums of exactly 0
-    x = x.at[100].set(jnp.nan)
-    dy = jnp.asarray(waves(4096) + 2, dtype)
-    got, gradient = jax.vjp(add_relu, x, y)
-    expected, plain = jax.vjp(lambda x, y: nn.relu(x + y), x, y)
-    np.testing.assert_array_equal(np.float32(got), np.float32(expected))
-    assert np.isnan(got[100])
-    for ours, its in zip(gradient(dy), plain(dy), strict=True):
-        np.testing.assert_array_equal(ours, its)

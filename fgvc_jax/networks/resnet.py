@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 
-from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, add_relu, max_pool
+from fgvc_jax.networks.kernels import add_relu, max_pool
+from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype
 
 
 def conv_norm(

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, max_pool
+from fgvc_jax.networks.kernels import max_pool
+from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype
 
 
 class VGG(nn.Module):

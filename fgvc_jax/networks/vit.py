@@ -5,11 +5,25 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.errors import UserError
+from fgvc_jax.networks.kernels import precision
 from fgvc_jax.networks.layers import Conv, Dtype, uniform_fan_in
 
 # timm's start: linear layers and position embeddings normal with 0.02 (its truncation, at 100
 # sigma, cuts nothing), biases zero.
 normal = nn.initializers.normal(0.02)
+
+
+def dense(features: int, dtype: Dtype, name: str) -> nn.Dense:
+    """A layer (..., D) -> (..., features) in `dtype`, float32 exactly if that is it."""
+    return nn.Dense(
+        features, dtype=dtype, kernel_init=normal, precision=precision(dtype), name=name
+    )
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(q k^T / sqrt(D)) v of each head, with the softmax in float32: (B,T,N,D) each."""
+    with jax.default_matmul_precision("highest" if q.dtype == jnp.float32 else "default"):
+        return jax.nn.dot_product_attention(q, k, v)
 
 
 class Attention(nn.Module):
@@ -21,10 +35,9 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, tokens, width = x.shape
-        qkv = nn.Dense(3 * width, dtype=self.dtype, kernel_init=normal, name="qkv")(x)
+        qkv = dense(3 * width, self.dtype, name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, self.heads, -1), 2, 0)
-        y = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=normal, name="proj")(y)
+        return dense(width, self.dtype, name="proj")(attend(q, k, v).reshape(x.shape))
 
 
 class Mlp(nn.Module):
@@ -35,9 +48,9 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
-        y = nn.Dense(4 * width, dtype=self.dtype, kernel_init=normal, name="fc1")(x)
+        y = dense(4 * width, self.dtype, name="fc1")(x)
         y = nn.gelu(y, approximate=False)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=normal, name="fc2")(y)
+        return dense(width, self.dtype, name="fc2")(y)
 
 
 def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:

@@ -1,0 +1,234 @@
+"""What the platforms compute each in its own way: the one place where a platform is asked for.
+
+Every function here means the same numbers, up to rounding, on all of them. `lax.platform_dependent`
+chooses when a program is lowered, so one compiled for a TPU on a laptop is the TPU's. The gradients
+are custom: inside them a choice costs no residuals of the forms that were not chosen. What each
+form gains was seen in programs compiled for a TPU v5e and an H100 (scripts/BENCHMARKS.md).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Dtype = Any
+
+
+def precision(dtype: Dtype) -> lax.Precision:
+    """Of products of arrays of `dtype`: float32 means float32.
+
+    By default a GPU rounds the operands of a float32 product to TF32's 10 bits, a TPU to bfloat16.
+    """
+    return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
+
+
+def _on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any:
+    return lax.platform_dependent(*operands, cpu=cpu, default=form)
+
+
+# -- 1x1 convolution -----------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 1x1 convolution of stride 1: (B,H,W,I) and (I,O) -> (B,H,W,O).
+
+    To an accelerator it is a convolution, which it lays out and fuses as the others around it. On
+    the CPU it is a dot, whose gradients are much faster than a convolution's, and the kernel's
+    gradient is x^T dy or (dy^T x)^T: there the transposed operand is written out, strided, and what
+    it is made from is computed once more in that write; for the wide x of a residual block, the
+    additions of all blocks before. So the narrower one is transposed; JAX always takes dy.
+    """
+    return _on_accelerators(_convolve, x, kernel, cpu=_dot)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel[None, None],
+        window_strides=(1, 1),
+        padding="VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision(x.dtype),
+    )
+
+
+def _dot(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return jnp.matmul(x, kernel, precision=precision(x.dtype))
+
+
+def _pointwise_forward(x: jax.Array, kernel: jax.Array) -> tuple:
+    return pointwise(x, kernel), (x, kernel)
+
+
+def _convolve_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
+    return jax.vjp(_convolve, x, kernel)[1](dy)
+
+
+def _dot_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
+    axes = tuple(range(x.ndim - 1))
+    if x.shape[-1] <= dy.shape[-1]:
+        dkernel = jnp.tensordot(x, dy, (axes, axes), precision=precision(x.dtype))
+    else:
+        dkernel = jnp.tensordot(dy, x, (axes, axes), precision=precision(x.dtype)).T
+    return _dot(dy, kernel.T), dkernel
+
+
+def _pointwise_backward(saved: tuple, dy: jax.Array) -> tuple:
+    return _on_accelerators(_convolve_backward, *saved, dy, cpu=_dot_backward)
+
+
+pointwise.defvjp(_pointwise_forward, _pointwise_backward)
+
+
+# -- batch norm ----------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Batch norm of each group: x (G,...,C); scale, bias, shift (C,) -> y like x, mean, variance.
+
+    Mean and (biased) variance are (G,1,...,C) float32 and pass no gradient on. The gradient of y is
+    written in closed form: two sums over the batch that do not wait for each other.
+
+    An accelerator takes the statistics in one pass over x, as mean and mean square of x - shift,
+    with the running mean as shift: half the reads, and over several devices one sum to wait for.
+    The variance loses digits by the square of (mean - shift) / deviation, so once the running mean
+    has settled a channel is exact whatever its own mean is. In the first steps, while it is still
+    zero, a ratio of 30 costs 4e-4 of the variance, a tenth of what bfloat16 rounds off each value:
+    that needs no form of its own. The CPU takes two passes, to which one is no gain there.
+    """
+    return _normalize_forward(x, scale, bias, shift)[0]
+
+
+def _over_batch(x: jax.Array) -> tuple[int, ...]:
+    return tuple(range(1, x.ndim - 1))
+
+
+def _one_pass(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+    offset = x.astype(jnp.float32) - shift
+    mean = jnp.mean(offset, _over_batch(x), keepdims=True)
+    square = jnp.mean(jnp.square(offset), _over_batch(x), keepdims=True)
+    return shift + mean, jnp.maximum(square - jnp.square(mean), 0.0)
+
+
+def _two_passes(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+    del shift
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, _over_batch(x), keepdims=True)
+    return mean, jnp.mean(jnp.square(wide - mean), _over_batch(x), keepdims=True)
+
+
+def _normalize_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array) -> tuple:
+    mean, var = _on_accelerators(_one_pass, x, shift, cpu=_two_passes)
+    inverse = lax.rsqrt(var + 1e-5)
+    y = ((x.astype(jnp.float32) - mean) * (inverse * scale) + bias).astype(x.dtype)
+    return (y, mean, var), (x, scale, mean, inverse)
+
+
+def _normalize_backward(saved: tuple, cotangents: tuple) -> tuple:
+    x, scale, mean, inverse = saved
+    dy, axes = cotangents[0].astype(jnp.float32), _over_batch(x)
+    centred = x.astype(jnp.float32) - mean
+    dbias = jnp.sum(dy, axes, keepdims=True)
+    dscale = jnp.sum(dy * centred, axes, keepdims=True) * inverse
+    share = inverse * scale
+    count = x.size // (x.shape[0] * x.shape[-1])
+    dx = share * (dy - dbias / count) - centred * (share * inverse * dscale / count)
+    channels = x.shape[-1]
+    return (
+        dx.astype(x.dtype),
+        dscale.reshape(-1, channels).sum(0),
+        dbias.reshape(-1, channels).sum(0),
+        jnp.zeros(channels, jnp.float32),
+    )
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+# -- the end of a residual block -----------------------------------------------------------------
+
+
+@jax.custom_vjp
+def add_relu(x: jax.Array, y: jax.Array) -> jax.Array:
+    """relu(x + y), the end of a residual block: the same numbers for finite x and y, NaN stays NaN.
+
+    XLA recomputes a maximum of one array wherever it is used, on the CPU with all the additions of
+    a chain of blocks before it. A sum of two arrays that a product reads it writes once. So it does
+    on a GPU; on a TPU the plain form is the cheaper one. The gradient takes its mask from the
+    result, wherever it runs, for the same reason.
+    """
+    return lax.platform_dependent(x, y, tpu=_relu_of_sum, default=_sum_of_maximum)
+
+
+def _relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.maximum(x + y, 0)
+
+
+def _sum_of_maximum(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.maximum(x, -y) + y
+
+
+def _add_relu_forward(x: jax.Array, y: jax.Array) -> tuple:
+    result = add_relu(x, y)
+    return result, result
+
+
+def _add_relu_backward(result: jax.Array, cotangent: jax.Array) -> tuple:
+    masked = jnp.where(result > 0, cotangent, 0)
+    return masked, masked
+
+
+add_relu.defvjp(_add_relu_forward, _add_relu_backward)
+
+
+# -- max pooling ---------------------------------------------------------------------------------
+
+
+def max_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
+    """Max pooling (B,H,W,C) -> (B,h,w,C), borders filled with -inf, sizes rounded down: as torch's.
+
+    The gradient goes to the first of equal maxima, as in torch, and a NaN stays one: a network that
+    has gone wrong must not look healthy after pooling. A TPU pools by XLA's windows. Elsewhere
+    columns and rows are pooled in turn, each by a chain of selections between strided slices, whose
+    gradient is a sum in a fixed order: the same bits every time, where
+    --xla_gpu_deterministic_ops refuses XLA's select-and-scatter.
+    """
+    sizes = {"window": window, "stride": stride, "padding": padding}
+    windows, slices = partial(_pool_windows, **sizes), partial(_pool_slices, **sizes)
+    return lax.platform_dependent(x, tpu=windows, default=slices)
+
+
+def _pool_windows(x: jax.Array, *, window: int, stride: int, padding: int) -> jax.Array:
+    return lax.reduce_window(
+        x,
+        -jnp.inf,
+        lax.max,
+        (1, window, window, 1),
+        (1, stride, stride, 1),
+        ((0, 0), (padding, padding), (padding, padding), (0, 0)),
+    )
+
+
+def _pool_slices(x: jax.Array, *, window: int, stride: int, padding: int) -> jax.Array:
+    return _pool_axis(_pool_axis(x, 2, window, stride, padding), 1, window, stride, padding)
+
+
+def _pool_axis(x: jax.Array, axis: int, window: int, stride: int, padding: int) -> jax.Array:
+    edges = [(0, 0, 0)] * x.ndim
+    edges[axis] = (padding, padding, 0)
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), edges)
+    count = (x.shape[axis] - window) // stride + 1
+    span = (count - 1) * stride + 1
+
+    best = lax.slice_in_dim(x, 0, span, stride, axis)
+    for start in range(1, window):
+        other = lax.slice_in_dim(x, start, start + span, stride, axis)
+        best = jnp.where((other > best) | jnp.isnan(other), other, best)
+    return best

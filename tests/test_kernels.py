@@ -1,0 +1,212 @@
+"""Kernels against NumPy in float64 or the plain form: every platform's, on the CPU."""
+
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from fgvc_jax import networks, transfer
+from fgvc_jax.ensemble import attention_overlap
+from fgvc_jax.networks.heads import FusionHead, KTHead, StageHead
+from fgvc_jax.networks.kernels import add_relu, max_pool, normalize, pointwise, precision
+
+
+@pytest.fixture(params=["cpu", "cuda", "tpu"])
+def platform(request, monkeypatch):
+    """The kernels compute as they do there."""
+
+    def choose(*operands, default=None, **forms):
+        return forms.get(request.param, default)(*operands)
+
+    monkeypatch.setattr(lax, "platform_dependent", choose)
+    jax.clear_caches()
+    yield request.param
+    jax.clear_caches()
+
+
+def waves(*shape):
+    return np.sin(0.37 * np.arange(np.prod(shape), dtype=np.float64) ** 2).reshape(shape)
+
+
+def lowered(function, platform, *shapes, dtype=jnp.bfloat16):
+    """The text of `function` and its gradient as `platform` would get it, without having one."""
+
+    def both(*operands):
+        y, gradient = jax.vjp(function, *operands)
+        return y, gradient(y)
+
+    operands = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+    return jax.jit(both).trace(*operands).lower(lowering_platforms=(platform,)).as_text()
+
+
+@pytest.mark.parametrize(("inputs", "features"), [(3, 5), (5, 3), (4, 4)])
+def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, features):
+    x, kernel, dy = waves(2, 3, 4, inputs), waves(inputs, features), waves(2, 3, 4, features) + 1
+    product = jax.jit(lambda x, kernel: pointwise(x, kernel))  # traced for each platform
+    y, gradient = jax.vjp(product, jnp.float32(x), jnp.float32(kernel))
+    dx, dkernel = gradient(jnp.float32(dy))
+    np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", x, dy), rtol=1e-5, atol=1e-5)
+
+
+def statistics_error(values, shift):
+    """Largest relative error of the variance, and of y's gradient, against float64's."""
+    x = np.float32(values)
+    channels = x.shape[-1]
+    exact, dy = x.astype(np.float64), waves(*x.shape)
+    centred = exact - exact.mean(0)
+    deviation = np.sqrt(centred.var(0) + 1e-5)
+    unit = centred / deviation
+    dx = (dy - dy.mean(0) - unit * (dy * unit).mean(0)) / deviation
+
+    def run(x, shift):
+        ones, zeros = jnp.ones(channels), jnp.zeros(channels)
+        y, gradient, (_, var) = jax.vjp(
+            lambda x: (lambda y, *rest: (y, rest))(*normalize(x[None], ones, zeros, shift)),
+            x,
+            has_aux=True,
+        )
+        return var, gradient(jnp.float32(dy)[None])[0]
+
+    var, gradient = jax.jit(run)(x, jnp.full(channels, shift, jnp.float32))
+    return (
+        np.abs(var.ravel() / centred.var(0) - 1).max(),
+        np.abs(gradient - dx).max() / np.abs(dx).max(),
+    )
+
+
+def test_statistics_are_exact_far_from_zero_where_the_running_mean_has_settled(platform):
+    """Channels whose mean is 1,000 times their deviation, a running mean 0.1 deviations off."""
+    values = 1000 + np.random.default_rng(0).normal(size=(25_000, 8))
+    error, gradient_error = statistics_error(values, shift=1000.1)
+    assert error < 1e-6
+    assert gradient_error < 1e-3  # the values themselves are rounded to 6e-5 deviations
+
+
+def test_statistics_in_the_first_steps_while_the_running_mean_is_zero(platform):
+    values = 30 + np.random.default_rng(0).normal(size=(25_000, 8))
+    error, gradient_error = statistics_error(values, shift=0.0)
+    assert error < (1e-6 if platform == "cpu" else 1e-3)  # bfloat16 rounds to 4e-3
+    assert gradient_error < 1e-3
+
+
+def test_a_constant_channel_keeps_a_variance_of_zero(platform):
+    x = jnp.full((1, 1000, 2), 0.1)
+    y, _, var = normalize(x, jnp.ones(2), jnp.array([0.5, -0.5]), jnp.zeros(2))
+    assert (var >= 0).all()
+    np.testing.assert_allclose(var, 0, atol=1e-7)
+    np.testing.assert_allclose(y, np.broadcast_to([0.5, -0.5], x.shape), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "stride", "padding"), [(7, 3, 2, 1), (8, 3, 2, 1), (7, 2, 2, 0)]
+)
+def test_max_pool_and_its_gradient(platform, size, window, stride, padding):
+    x = jnp.float32(waves(2, size, size, 3)) - 2  # negative: a border of zeros would win
+
+    def reference(x):
+        pads = ((padding, padding), (padding, padding))
+        return nn.max_pool(x, (window, window), (stride, stride), pads)
+
+    def ours(x):
+        return max_pool(x, window, stride, padding)
+
+    np.testing.assert_array_equal(jax.jit(ours)(x), reference(x))
+    gradients = [
+        jax.jit(jax.grad(lambda x, pool=pool: (pool(x) ** 3).sum()))(x)
+        for pool in (ours, reference)
+    ]
+    np.testing.assert_allclose(*gradients, rtol=1e-5)
+
+
+def test_max_pool_gives_the_gradient_to_the_first_of_equals(platform):
+    gradient = jax.grad(lambda x: max_pool(x, 2, 2, 0).sum())(jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient.ravel(), [1, 0, 0, 0])
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_max_pool_keeps_nan(platform, place):
+    x = jnp.ones(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
+    assert jnp.isnan(max_pool(x, 2, 2, 0)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_add_relu_is_relu_of_the_sum_to_the_last_bit(platform, dtype):
+    x, y = jnp.asarray(waves(4096), dtype), jnp.asarray(3 * waves(4096)[::-1], dtype)
+    y = y.at[:100].set(-x[:100])  # sums of exactly 0
+    x = x.at[100].set(jnp.nan)
+    dy = jnp.asarray(waves(4096) + 2, dtype)
+    got, gradient = jax.vjp(add_relu, x, y)
+    expected, plain = jax.vjp(lambda x, y: nn.relu(x + y), x, y)
+    np.testing.assert_array_equal(np.float32(got), np.float32(expected))
+    assert np.isnan(got[100])
+    for ours, its in zip(gradient(dy), plain(dy), strict=True):
+        np.testing.assert_array_equal(ours, its)
+
+
+@pytest.mark.parametrize(
+    ("platform_name", "operation", "there"),
+    [("cpu", "dot_general", True), ("cuda", "convolution", True), ("tpu", "dot_general", False)],
+)
+def test_a_1x1_convolution_is_a_dot_on_the_cpu_alone(platform_name, operation, there):
+    text = lowered(pointwise, platform_name, (2, 4, 4, 3), (3, 5))
+    assert (f"stablehlo.{operation}" in text) == there
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+def test_only_a_tpu_pools_by_windows(platform_name):
+    text = lowered(lambda x: max_pool(x, 3, 2, 1), platform_name, (2, 8, 8, 3))
+    assert ("select_and_scatter" in text) == (platform_name == "tpu")
+
+
+def test_float32_alone_asks_for_precision():
+    assert precision(jnp.float32) == precision(np.dtype("float32")) == lax.Precision.HIGHEST
+    assert precision(jnp.bfloat16) == lax.Precision.DEFAULT
+
+
+def products(text):
+    """Of every product in a lowered program: its left operand's type, and whether it asks for exactness."""
+    found = []
+    for line in text.splitlines():
+        if re.search(r"stablehlo\.(dot_general|convolution)", line):
+            operand = re.search(r": \(tensor<(?:\d+x)*(\w+)>", line)[1]
+            if "lhs_precision_type = bf16" in line:  # what attention's gradient is rounded to
+                operand = "bf16"
+            found.append((operand, line.count("HIGHEST") == 2))
+    return found
+
+
+@pytest.mark.parametrize("name", ["resnet_micro", "vgg_micro", "vit_micro"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("platform_name", ["cuda", "tpu"])
+def test_what_is_called_float32_is_float32_on_accelerators(name, dtype, platform_name):
+    """Heads, attention maps and their overlap, gradients included; the backbone is as asked for."""
+    heads = {
+        "logits": KTHead(classes=3, width=4),
+        "stage3": StageHead(classes=3, tap="stage3"),
+        "fusion": FusionHead(classes=3, width=4, taps=("stage3", "stage5"), detach=False),
+    }
+    network = networks.create(name, heads=heads, dtype=dtype, batch_norm_groups=1)
+    images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, False), images)
+
+    def loss(params, rest, images):
+        (taps, outputs), _ = network.apply(
+            {"params": params, **rest}, images, True, mutable=["batch_stats"]
+        )
+        maps = transfer.attention_map(taps["stage5"])
+        overlap = attention_overlap(jnp.stack([maps, 2 * maps]), jnp.ones(4, bool))
+        return sum(logits.sum() for logits in outputs.values()) + overlap.sum()
+
+    params = variables.pop("params")
+    traced = jax.jit(jax.grad(loss)).trace(params, variables, images)
+    found = products(traced.lower(lowering_platforms=(platform_name,)).as_text())
+    assert {exact for operand, exact in found if operand == "f32"} == {True}
+    in_bfloat16 = [exact for operand, exact in found if operand == "bf16"]
+    assert len(in_bfloat16) > 10 if dtype == jnp.bfloat16 else not in_bfloat16
+    assert not any(in_bfloat16)
