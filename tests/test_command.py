@@ -96,7 +96,7 @@ def test_the_compilation_cache_is_private(tmp_path, monkeypatch):
     try:
         jax.config.update("jax_compilation_cache_dir", None)
         command.use_compilation_cache()
-        folder = tmp_path / "fgvc_jax/compiled"
+        folder = tmp_path / "fgvc_jax/programs"
         assert jax.config.jax_compilation_cache_dir == str(folder)
         assert folder.stat().st_mode & 0o777 == 0o700
         folder.chmod(0o777)

@@ -170,7 +170,7 @@ def test_float32_alone_asks_for_precision():
 
 
 def products(text):
-    """Of every product in a lowered program: its left operand's type, and whether it asks for exactness."""
+    """Of every product in a lowered program: its left type, and whether it asks for exactness."""
     found = []
     for line in text.splitlines():
         if re.search(r"stablehlo\.(dot_general|convolution)", line):

@@ -1,0 +1,403 @@
+"""What a second start on a workdir meets: it goes on, adopts, or is refused, and never misreads."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import threading
+
+import numpy as np
+import pytest
+from conftest import ROOT, command, finish, tiny
+from PIL import Image
+
+from fgvc_jax import evaluate, judging, predictions, signals, storage, train
+from fgvc_jax.build import Run
+from fgvc_jax.config import Network, Optimizer, Transfer
+from fgvc_jax.data.records import Subset
+from fgvc_jax.data.sources import open_source
+from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.networks import weights
+from fgvc_jax.workdir import Workdir
+
+CLASSES = "ant", "bee", "cow"
+
+
+def pictures(folder, classes=CLASSES):
+    """A `folder:` dataset: drawn birds under other names."""
+    birds = open_source("sketchbirds")
+    for part, first, count in (("train", 0, 8), ("test", 8, 4)):
+        for label, name in enumerate(classes):
+            (folder / part / name).mkdir(parents=True)
+            rows = np.flatnonzero(birds.train.labels == label)
+            for i in range(count):
+                image = Image.fromarray(birds.train[int(rows[first + i])]["image"]).resize((48, 48))
+                image.save(folder / part / name / f"{i}.bmp")
+    return folder
+
+
+def experiment(root, name="run", **changes):
+    data = changes.pop("data", {})
+    data = dataclasses.replace(
+        tiny().data, **{"source": f"folder:{root / 'images'}", "classes": 0, **data}
+    )
+    return tiny(root / name, data=data, **changes)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("continue")
+    pictures(root / "images")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(root):
+    """(experiment, results) of two members with a validation part, finished."""
+    chosen = experiment(root, data={"validation": 0.25})
+    return chosen, train.train(chosen)
+
+
+@pytest.fixture
+def again(finished, tmp_path):
+    """A copy of the finished run, and its experiment there."""
+    chosen, _ = finished
+    shutil.copytree(chosen.workdir, tmp_path / "run")
+    return dataclasses.replace(chosen, workdir=str(tmp_path / "run"))
+
+
+def answer(out):
+    return {name: out[name] for name in ("members", "ensemble", "attention_overlap")}
+
+
+def nothing_is_trained(monkeypatch):
+    def refused(*_, **__):
+        raise AssertionError("a member was trained")
+
+    monkeypatch.setattr(train, "train_member", refused)
+
+
+# -- results and members ---------------------------------------------------------------------------
+
+
+def test_a_cut_results_file_is_made_again_from_what_was_kept(again, finished, monkeypatch):
+    nothing_is_trained(monkeypatch)
+    path = Workdir(again.workdir).results
+    path.write_text(path.read_text()[:100])
+    monkeypatch.setattr(predictions, "fill", lambda *_: pytest.fail("a member was asked again"))
+    assert answer(train.train(again)) == answer(finished[1])
+
+
+def test_a_removed_member_is_trained_again(again, finished):
+    """A finished run printed the old table and trained nothing."""
+    shutil.rmtree(Workdir(again.workdir).member(2))
+    results = train.train(again)
+    assert Workdir(again.workdir).final(2).exists()
+    assert answer(results) == answer(finished[1])
+
+
+def test_a_missing_journal_or_record_beside_a_finished_member_is_no_harm(again, finished):
+    workdir = Workdir(again.workdir)
+    workdir.results.unlink()
+    for name in ("metrics.jsonl", "member.json"):
+        (workdir.member(1) / name).unlink()
+    results = train.train(again)
+    assert results["ensemble"] == finished[1]["ensemble"]
+
+
+def test_the_selected_epoch_keeps_its_weights(finished, capsys):
+    chosen, results = finished
+    workdir = Workdir(chosen.workdir)
+    lines = [
+        json.loads(line)
+        for line in (workdir.member(1) / "metrics.jsonl").read_text().splitlines()
+        if "validation_accuracy" in line
+    ]
+    best = max(lines, key=lambda line: line["validation_accuracy"])
+    evaluate.main(["--workdir", chosen.workdir, "--which", "selected", "--json"])
+    judged = json.loads(capsys.readouterr().out)
+    assert judged["members"][0]["final"] == best["test_accuracy"]
+    assert results["members"][0]["selected"] == best["test_accuracy"]
+
+
+def test_without_a_validation_part_nothing_is_selected(root, capsys):
+    chosen = experiment(root, "plain", members=1, epochs=1)
+    assert train.train(chosen)["members"][0]["selected"] is None
+    with pytest.raises(UserError, match="no validation part"):
+        evaluate.main(["--workdir", chosen.workdir, "--which", "selected"])
+
+
+def test_the_published_protocol_is_one_labelled_row(finished):
+    """Of every member the epoch that is best on the test set; their answers were kept."""
+    chosen, results = finished
+    row = results["published_protocol"]
+    assert row["selected_by"] == "test accuracy"
+    assert row["members"] == [member["best_on_test"] for member in results["members"]]
+    labels = Run(chosen).splits.test.labels
+    kept = storage.map_array(Workdir(chosen.workdir).member(1) / "best_on_test.npy")
+    assert np.mean(kept.argmax(-1) == labels) == row["members"][0] == row["ensemble"][0]
+
+
+def test_final_is_what_the_last_epoch_said(finished):
+    """They came from two programs, and differed in bfloat16."""
+    chosen, results = finished
+    for number, member in enumerate(results["members"], start=1):
+        lines = (Workdir(chosen.workdir).member(number) / "metrics.jsonl").read_text().splitlines()
+        last = [json.loads(line) for line in lines if "test_accuracy" in line][-1]
+        assert last["test_accuracy"] == member["final"]
+
+
+# -- other data, other weights ---------------------------------------------------------------------
+
+
+def unfinished(root, name, **changes):
+    chosen = experiment(root, name, members=1, epochs=1, **changes)
+    train.train(chosen)
+    Workdir(chosen.workdir).results.unlink()
+    return chosen
+
+
+def test_an_image_that_changed_is_seen(root, tmp_path):
+    """One pixel, the size of the file stays."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    chosen = unfinished(tmp_path, "run")
+    file = tmp_path / "images/train/bee/0.bmp"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    before = Workdir(chosen.workdir).config.read_text()
+    with pytest.raises(UserError, match="was begun with other train images"):
+        train.train(dataclasses.replace(chosen, members=2))
+    assert Workdir(chosen.workdir).config.read_text() == before
+
+
+def test_a_class_that_was_added_is_named(root, tmp_path):
+    shutil.copytree(root / "images", tmp_path / "images")
+    chosen = unfinished(tmp_path, "run")
+    for part in ("train", "test"):
+        shutil.copytree(tmp_path / f"images/{part}/ant", tmp_path / f"images/{part}/dog")
+    with pytest.raises(UserError, match="other classes .new: 'dog'."):
+        train.train(chosen)
+
+
+def test_the_dataset_may_move(root, tmp_path):
+    shutil.copytree(root / "images", tmp_path / "images")
+    chosen = unfinished(tmp_path, "run")
+    (tmp_path / "images").rename(tmp_path / "scratch")
+    data = dataclasses.replace(chosen.data, source=f"folder:{tmp_path / 'scratch'}")
+    assert train.train(dataclasses.replace(chosen, data=data))["ensemble"]
+
+
+def test_pretrained_weights_that_changed_are_seen(root, tmp_path):
+    network = Network(name="resnet_micro", head_width=16)
+    start = Run(experiment(root, network=network))
+    file = tmp_path / "start.safetensors"
+    weights.export_torch(file, start.variables(1))
+    network = dataclasses.replace(network, weights=str(file))
+    shutil.copytree(root / "images", tmp_path / "images")
+    chosen = unfinished(tmp_path, "run", network=network)
+    assert train.train(chosen)["digests"]["weights"]
+    Workdir(chosen.workdir).results.unlink()
+    weights.export_torch(file, start.variables(2))
+    with pytest.raises(UserError, match="begun with other pretrained weights"):
+        train.train(chosen)
+
+
+def test_what_was_settled_is_adopted(again):
+    """A workdir begun in float32 went on in bfloat16 elsewhere, and said so of all members."""
+    path = Workdir(again.workdir).config
+    saved = json.loads(path.read_text())
+    assert saved["network"]["dtype"] == "float32" and saved["network"]["pool"] == "max"
+    assert saved["data"]["views"] == 2 and saved["data"]["view_sharing"] == "shared"
+    saved["network"]["dtype"] = "bfloat16"  # as on an accelerator
+    path.write_text(json.dumps(saved))
+    adopted = Workdir(again.workdir).continued(again)
+    assert adopted.network.dtype == "bfloat16"
+    explicit = dataclasses.replace(again.network, dtype="float32")
+    with pytest.raises(UserError, match="--network.dtype 'bfloat16' -> 'float32'"):
+        Workdir(again.workdir).continued(dataclasses.replace(again, network=explicit))
+
+
+def test_every_member_says_where_it_was_trained(finished):
+    for number in (1, 2):
+        record = json.loads(
+            (Workdir(finished[0].workdir).member(number) / "member.json").read_text()
+        )
+        assert {"devices", "dtype", "commit"} <= record["environment"].keys()
+        assert len(record["training"]) == len(record["variables"]) == 64
+
+
+# -- views -----------------------------------------------------------------------------------------
+
+
+def views_of(chosen, member):
+    run = Run(chosen)
+    batches = run.train_batches(member, 0, None)
+    steps = run.total_steps
+    return sorted({int(view) for _ in range(steps) for view in next(batches)["view"]})
+
+
+def test_independent_members_draw_views_of_their_own(root):
+    """All members saw the same crop of an image in the same epoch."""
+    alone = experiment(root, transfer=Transfer(name="none"))
+    assert [views_of(alone, member) for member in (1, 2, 3)] == [[0, 1], [2, 3], [4, 5]]
+    taught = experiment(root)
+    assert [views_of(taught, member) for member in (1, 2)] == [[0, 1], [0, 1]]
+    few = experiment(root, transfer=Transfer(maps="online"), data={"views": 1})
+    assert [views_of(few, member) for member in (1, 2)] == [[0], [1]]
+
+
+def test_views_of_their_own_cannot_be_precomputed(root):
+    with pytest.raises(UserError, match="--data.view-sharing own .*--transfer.maps online"):
+        train.train(experiment(root, data={"view_sharing": "own"}))
+
+
+def test_there_are_no_more_views_than_epochs(root):
+    assert Run(experiment(root, data={"views": 9})).experiment.data.views == 2
+
+
+# -- signals ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handlers():
+    before = [signal.getsignal(number) for number in signals.SIGNALS]
+    signals.interrupt()
+    yield
+    for number, handler in zip(signals.SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_signal_during_the_last_evaluation_keeps_the_member(root, handlers, monkeypatch):
+    """It was lost: the loop had ended when it looked."""
+    chosen = experiment(root, "last", epochs=1)
+    judged = judging.Epochs.__call__
+
+    def interrupted(self, *arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return judged(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(judging.Epochs, "__call__", interrupted)
+        with pytest.raises(Interrupted) as stop:
+            train.train(chosen)
+    assert stop.value.signal_number == signal.SIGTERM
+    assert Workdir(chosen.workdir).trained() == 1
+    assert len(train.train(chosen)["members"]) == 2
+
+
+def test_a_signal_during_the_joint_evaluation_leaves_nothing_half(again, handlers, monkeypatch):
+    workdir = Workdir(again.workdir)
+    workdir.results.unlink()
+    shutil.rmtree(workdir.predictions)
+    filled = predictions.fill
+
+    def interrupted(*arguments):
+        filled(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "fill", interrupted)
+        with pytest.raises(Interrupted):
+            train.train(again)
+    assert not list(workdir.predictions.rglob("*.npy*")) and workdir.trained() == 2
+    assert len(train.train(again)["members"]) == 2
+
+
+def test_training_from_a_thread(root):
+    found = []
+    chosen = experiment(root, "thread", members=1, epochs=1)
+    thread = threading.Thread(target=lambda: found.append(train.train(chosen)))
+    thread.start()
+    thread.join()
+    assert found and found[0]["ensemble"]
+
+
+# -- two at once -----------------------------------------------------------------------------------
+
+
+def test_a_second_start_is_refused_in_one_line(tmp_path):
+    words = ["--config", ROOT / "configs/tiny.py", "--workdir", tmp_path / "run", "--epochs", 500]
+    first = command("train", *words)
+    metrics = tmp_path / "run/members/01/metrics.jsonl"
+    while first.poll() is None and not (metrics.exists() and metrics.read_text()):
+        pass
+    code, _, err = finish(command("train", *words))
+    assert code == 2
+    assert err.startswith(f"error: workdir '{tmp_path}/run' is in use by process {first.pid} on ")
+    assert err.count("\n") == 1
+    first.send_signal(signal.SIGTERM)
+    assert finish(first)[0] == 143
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_workdir_is_judged_and_says_that_nothing_was_kept(again, caplog, capsys):
+    workdir = Workdir(again.workdir)
+    shutil.rmtree(workdir.predictions)
+    workdir.path.chmod(0o500)
+    try:
+        evaluate.main(["--workdir", again.workdir])
+    finally:
+        workdir.path.chmod(0o700)
+    assert "nothing is kept" in caplog.text
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(again, caplog, capsys, monkeypatch):
+    workdir = Workdir(again.workdir)
+    shutil.rmtree(workdir.predictions)
+    monkeypatch.setattr(storage, "writable", lambda folder: False)
+    evaluate.main(["--workdir", again.workdir])
+    assert "nothing is kept" in caplog.text and "test accuracy" in capsys.readouterr().out
+    assert not workdir.predictions.exists()
+
+
+# -- judged again ----------------------------------------------------------------------------------
+
+
+def test_what_was_kept_is_judged_without_the_images(root, tmp_path, capsys):
+    shutil.copytree(root / "images", tmp_path / "images")
+    chosen = experiment(tmp_path, members=1, epochs=1)
+    results = train.train(chosen)
+    shutil.rmtree(tmp_path / "images")
+    capsys.readouterr()
+    evaluate.main(["--workdir", chosen.workdir, "--json"])
+    assert json.loads(capsys.readouterr().out)["ensemble"] == results["ensemble"]
+
+
+def test_the_same_classes_in_another_order_are_judged_by_name(finished):
+    """They gave 0.33 instead of 1.0."""
+    chosen, _ = finished
+    test = Run(chosen).splits.test
+    turned = Subset(test, np.arange(len(test)))
+    turned.labels = (2 - test.labels).astype(np.int32)
+    again = evaluate.with_classes(turned, CLASSES[::-1], CLASSES, "csv:x")
+    np.testing.assert_array_equal(again.labels, test.labels)
+    with pytest.raises(UserError) as error:
+        evaluate.with_classes(test, ("ant", "bee", *"fghijk"), CLASSES, "csv:x")
+    message = str(error.value)
+    assert "missing: 'cow'" in message and "'f', 'g', 'h', 'i', 'j' ..." in message
+
+
+def test_the_training_part_of_another_source_plays_no_role(finished, root, tmp_path, capsys):
+    """Fewer training images than the members' batch, and none that csdnet could contrast."""
+    chosen, results = finished
+    shutil.copytree(root / "images", tmp_path / "images")
+    for file in (tmp_path / "images/train").rglob("[1-9].bmp"):
+        file.unlink()
+    evaluate.main(
+        ["--workdir", chosen.workdir, "--source", f"folder:{tmp_path / 'images'}", "--json"]
+    )
+    assert json.loads(capsys.readouterr().out)["ensemble"] == results["ensemble"]
+
+
+def test_a_training_that_diverges_in_its_very_last_step_is_told(root):
+    """It was reported as chance, without a word: the loss before the last update is finite."""
+    chosen = experiment(
+        root, "diverged", members=1, epochs=1, batch_size=24, transfer=Transfer(name="none"),
+        optimizer=Optimizer(learning_rate=1e38, head_learning_rate=1e38, momentum=0.0),
+    )  # fmt: skip
+    with pytest.raises(UserError, match="not finite.*diverged"):
+        train.train(chosen)
+    assert not Workdir(chosen.workdir).results.exists()
+    assert not Workdir(chosen.workdir).final(1).exists()
