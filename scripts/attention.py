@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgvc_jax import command, study, transfer
+from fgvc_jax import command, transfer
 from fgvc_jax.build import Run
 from fgvc_jax.config import Data, Experiment
 from fgvc_jax.data import augment
@@ -43,6 +43,7 @@ from fgvc_jax.data.sources import open_source, restrict
 from fgvc_jax.engine import checkpoint
 from fgvc_jax.engine.step import images_of, test_images
 from fgvc_jax.errors import UserError
+from fgvc_jax.study import definition, runner, statistics
 from fgvc_jax.workdir import Workdir
 
 THRESHOLDS = {"": 0.0, "_strong": 1.0}
@@ -57,18 +58,18 @@ METRICS = tuple(
 
 
 def main(arguments: list[str]) -> None:
-    chosen, options = study.parse(arguments, "python scripts/attention.py FILE")
+    chosen, options = definition.parse(arguments, "python scripts/attention.py FILE")
     if chosen.base.data.source != "sketchbirds":
         raise UserError("only sketchbirds knows the parts of its birds: take it as the data.source")
     metrics = (*options.metrics, *METRICS)
-    study.carry_out(chosen, replace(options, metrics=metrics), measure=measure)
+    runner.carry_out(chosen, replace(options, metrics=metrics), measure=measure, measured=METRICS)
 
 
 def measure(experiment: Experiment, results: dict[str, Any]) -> dict[str, float]:
-    """`study.measure` and METRICS."""
+    """`statistics.measure` and METRICS."""
     masks, wanted = defining_masks(experiment.data)
     maps = attention_maps(experiment)
-    return study.measure(experiment, results) | part_shares(maps, masks, wanted)
+    return statistics.measure(experiment, results) | part_shares(maps, masks, wanted)
 
 
 # -- parts ---------------------------------------------------------------------------------------

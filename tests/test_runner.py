@@ -1,0 +1,306 @@
+"""Studies: what is trained, how they go on after an interruption, and what is kept."""
+
+import json
+import runpy
+import signal
+import time
+
+import pytest
+from conftest import ROOT, tiny
+
+from fgvc_jax import train
+from fgvc_jax.config import CSDNet
+from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.study import Study, definition, runner
+from fgvc_jax.study.definition import Options
+from fgvc_jax.workdir import Workdir, write_json
+
+ROWS = {"none": {"transfer.name": "none"}, "orthogonal": {}}
+
+
+def results_of(experiment, accuracy):
+    count = experiment.members
+    return {
+        "members": [{"final": accuracy, "selected": None, "best_on_test": 1.0}] * count,
+        "ensemble": [accuracy + n / 100 for n in range(count)],
+        "attention_overlap": [[0.5, 0.25], [0.35, 0.5]],
+    }
+
+
+class Trainer:
+    """Stands for fgvc_jax.train.train: claims, then leaves results, or does what it is told to."""
+
+    def __init__(self):
+        self.trained = []
+        self.instead = {}
+
+    def __call__(self, experiment, workdir):
+        key = f"{workdir.path.parent.name}/{experiment.seed}"
+        workdir.claim(experiment)
+        if key in self.instead:
+            self.instead[key]()
+        self.trained.append(key)
+        results = results_of(experiment, 0.5 + experiment.seed / 10)
+        write_json(workdir.results, results)
+        return results
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    trainer = Trainer()
+    monkeypatch.setattr(train, "train", trainer)
+    return trainer
+
+
+def carry_out(folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None):
+    base = base or tiny()
+    options = Options(base=base, workdir=str(folder), seeds=seeds, minutes=minutes, metrics=metrics)
+    runner.carry_out(Study(base, ROWS), options)
+    return saved_in(folder)
+
+
+def saved_in(folder):
+    return json.loads((folder / "study.json").read_text())
+
+
+def test_what_is_finished_is_not_trained_again(tmp_path, trainer, capsys):
+    saved = carry_out(tmp_path / "s", seeds=1)
+    assert trainer.trained == ["none/0", "orthogonal/0"]
+    assert [(run["row"], run["seed"]) for run in saved["runs"]] == [("none", 0), ("orthogonal", 0)]
+    carry_out(tmp_path / "s", seeds=2)
+    assert trainer.trained == ["none/0", "orthogonal/0", "none/1", "orthogonal/1"]
+    out = capsys.readouterr().out
+    assert "all 4 runs are finished" in out
+    assert (tmp_path / "s/study.md").read_text() in out
+    assert "- orthogonal, 2 members: the base itself" in out
+
+
+def test_runs_that_differ_in_transfer_share_the_first_member(tmp_path):
+    """It is the same network, trained once; another seed has another."""
+    base = tiny()
+    others = {"rate": {"optimizer.learning_rate": 0.01}, "one_view": {"transfer.views": 1}}
+    rows = {**ROWS, **others}
+    runs = definition.experiments(Study(base, rows), folder=tmp_path, seeds=2)
+    first = Workdir(runs["none", 0].workdir)
+    first.claim(runs["none", 0])
+    (first.final(1) / "params").mkdir(parents=True)
+    (first.member(1) / "checkpoints").mkdir()
+    (first.member(1) / "metrics.jsonl").write_text("lines")
+    for run in runs.values():
+        runner._share_first_member(run, runs.values())
+    has = [key for key, run in runs.items() if Workdir(run.workdir).member(1).exists()]
+    assert has == [("none", 0), ("orthogonal", 0)]
+    copied = Workdir(runs["orthogonal", 0].workdir)
+    assert copied.experiment() == runs["orthogonal", 0]
+    assert (copied.member(1) / "metrics.jsonl").read_text() == "lines"
+    assert {path.name for path in copied.member(1).iterdir()} == {"final", "metrics.jsonl"}
+
+    (copied.member(1) / "metrics.jsonl").write_text("its own")
+    runner._share_first_member(runs["orthogonal", 0], runs.values())
+    assert (copied.member(1) / "metrics.jsonl").read_text() == "its own"
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({"members": 3}, True),
+        ({"fusion": "logits"}, True),
+        ({"transfer.name": "none"}, True),
+        ({"transfer.alpha": 5.0, "transfer.maps": "online"}, True),
+        ({"csdnet.queue": 7}, True),  # an option of an objective that is not trained
+        ({"evaluation_batch_size": 3}, True),
+        ({"transfer.views": 2}, True),  # of two epochs
+        ({"transfer.views": 5}, True),
+        ({"transfer.views": 1}, False),  # it sees the same view in both epochs
+        ({"epochs": 3}, False),
+        ({"objective": "csdnet"}, False),
+        ({"data.flip": False}, False),
+        ({"seed": 1}, False),
+    ],
+)
+def test_what_the_first_member_depends_on(changes, same):
+    base = tiny()
+    changed = definition.change(base, changes)
+    assert (runner.first_member_key(base) == runner.first_member_key(changed)) is same
+
+
+def test_the_key_of_a_first_member_has_its_own_objective():
+    one, other = (tiny(objective="csdnet", csdnet=CSDNet(queue=n)) for n in (8, 9))
+    assert runner.first_member_key(one) != runner.first_member_key(other)
+
+
+def test_a_shared_first_member_is_continued_from(tmp_path):
+    """Nothing is left to train of it, and the ensembles start with the same accuracy."""
+    base = tiny(epochs=1)
+    options = Options(base=base, workdir=str(tmp_path), seeds=1, metrics=("ensemble", "single_1"))
+    runner.carry_out(Study(base, ROWS), options)
+    runs = json.loads((tmp_path / "study.json").read_text())["runs"]
+    assert runs[0]["single_1"] == runs[1]["single_1"]
+    first, second = (
+        {
+            path.name: path.read_bytes()
+            for path in (tmp_path / row).rglob("01/final/**/*")
+            if path.is_file()
+        }
+        for row in ROWS
+    )
+    assert first == second
+
+
+def test_without_time_it_reports_and_trains_nothing(tmp_path, trainer, capsys):
+    carry_out(tmp_path / "s", seeds=1)
+    carry_out(tmp_path / "s", seeds=3, minutes=0)
+    assert len(trainer.trained) == 2
+    assert "left: 4 of 6 runs (none: seeds 1 2; orthogonal: seeds 1 2)" in capsys.readouterr().out
+
+
+def test_the_time_limit_stops_as_sigterm_does(tmp_path, trainer, capsys, monkeypatch):
+    def stop(number, _frame):
+        raise Interrupted(number, "member 1/2 is saved at step 3 of 8")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    slept = []
+    trainer.instead["orthogonal/0"] = lambda: slept.append(time.sleep(60))
+    try:
+        carry_out(tmp_path / "s", minutes=3 / 60)
+        assert not slept  # it was woken up
+        out = capsys.readouterr().out
+        assert "the time is up: member 1/2 is saved at step 3 of 8" in out
+        assert "left: 3 of 4 runs (orthogonal: seeds 0 1; none: seeds 1)" in out
+        assert trainer.trained == ["none/0"]
+        trainer.instead.clear()
+        carry_out(tmp_path / "s")
+        assert len(trainer.trained) == 4
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_from_outside_is_passed_on(tmp_path, trainer):
+    def interrupt():
+        raise Interrupted(signal.SIGTERM, "saved")
+
+    trainer.instead["orthogonal/0"] = interrupt
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path / "s")
+    assert trainer.trained == ["none/0"]
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, trainer):
+    def diverge():
+        raise UserError("loss is not finite at step 3")
+
+    trainer.instead["none/0"] = diverge
+    with pytest.raises(UserError, match="1 runs failed; none, seed 0: loss is not finite"):
+        carry_out(tmp_path / "s")
+    assert trainer.trained == ["orthogonal/0", "none/1", "orthogonal/1"]
+    saved = saved_in(tmp_path / "s")
+    assert saved["summary"]["ensemble"]["orthogonal"]["difference"]["n"] == 1
+    assert saved["summary"]["ensemble"]["orthogonal"]["n"] == 2
+    failed = {"row": "none", "seed": 0, "reason": "loss is not finite at step 3"}
+    assert (saved["failed"], saved["missing"]) == ([failed], [{"row": "none", "seed": 0}])
+
+
+def test_failed_and_missing_seeds_are_named_as_long_as_they_are(tmp_path, trainer):
+    def diverge():
+        raise UserError("loss is not finite at step 3")
+
+    def page():
+        return (tmp_path / "s/study.md").read_text()
+
+    trainer.instead["orthogonal/0"] = diverge
+    failed = "- failed: orthogonal, seed 0: loss is not finite at step 3\n"
+    with pytest.raises(UserError):
+        carry_out(tmp_path / "s", seeds=1)
+    assert failed in page() and "not finished" not in page()
+    with pytest.raises(UserError, match="1 runs failed"):
+        carry_out(tmp_path / "s", seeds=2, minutes=0)
+    assert failed in page()
+    assert "- not finished: none: seeds 1; orthogonal: seeds 1\n" in page()
+    trainer.instead.clear()
+    carry_out(tmp_path / "s")
+    assert "Notes" not in page() and saved_in(tmp_path / "s")["failed"] == []
+
+
+def test_what_is_finished_is_in_the_table_whatever_comes_after(tmp_path, trainer):
+    """A mistake of ours, a mistake that shows before a start, a kill: the table is there."""
+
+    def crash():
+        raise RuntimeError("out of memory")
+
+    trainer.instead["orthogonal/0"] = crash
+    with pytest.raises(RuntimeError):
+        carry_out(tmp_path / "s")
+    saved = saved_in(tmp_path / "s")
+    assert [(run["row"], run["seed"]) for run in saved["runs"]] == [("none", 0)]
+    assert "- not finished: orthogonal: seeds 0 1; none: seeds 1\n" in (
+        (tmp_path / "s/study.md").read_text()
+    )
+
+
+def test_a_cut_results_file_is_told_in_a_line_and_made_again(tmp_path, trainer, capsys):
+    carry_out(tmp_path / "s", seeds=1)
+    cut = tmp_path / "s/none/0/results.json"
+    cut.write_text(cut.read_text()[:40])
+    assert len(carry_out(tmp_path / "s", seeds=1, minutes=0)["runs"]) == 1
+    assert f"{cut} cannot be read: its run is judged again" in capsys.readouterr().out
+    assert len(carry_out(tmp_path / "s", seeds=1)["runs"]) == 2
+    assert trainer.trained == ["none/0", "orthogonal/0", "none/0"]
+
+
+def test_runs_that_differ_in_dtype_are_told(tmp_path, trainer):
+    carry_out(tmp_path / "s", seeds=1)
+    for row, dtype in (("none", "float32"), ("orthogonal", "bfloat16")):
+        path = tmp_path / "s" / row / "0/results.json"
+        environment = {"dtype": dtype, "devices": ["cpu: cpu"]}
+        write_json(path, json.loads(path.read_text()) | {"environment": environment})
+    carry_out(tmp_path / "s", seeds=1, minutes=0)
+    assert "- warning: the runs differ in dtype: float32 (none: seeds 0); bfloat16 (" in (
+        (tmp_path / "s/study.md").read_text()
+    )
+
+
+def test_a_mistake_that_shows_before_the_start_is_raised(tmp_path, monkeypatch):
+    def refuse(_experiment, _workdir):
+        raise UserError("dataset folder 'x' does not exist")
+
+    monkeypatch.setattr(train, "train", refuse)
+    with pytest.raises(UserError, match="^dataset folder"):
+        carry_out(tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_runs_of_another_experiment_are_refused(tmp_path, trainer):
+    carry_out(tmp_path / "s", seeds=1)
+    with pytest.raises(UserError, match="another experiment .--epochs 2 -> 5"):
+        carry_out(tmp_path / "s", seeds=1, base=tiny(epochs=5))
+    assert len(trainer.trained) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ensembl", "there is no metric 'ensembl': did you mean 'ensemble'"),
+        ("ensemble_3", "there is no metric 'ensemble_3': did you mean"),  # of two members
+        ("overlap_1", "there is no metric 'overlap_1'"),
+        ("head_fusion", "there is no metric 'head_fusion'"),  # of cross entropy
+        ("parts_any", "there is no metric 'parts_any': known are ensemble, single"),
+    ],
+)
+def test_a_misspelt_metric_is_told_before_any_training(tmp_path, trainer, name, words):
+    with pytest.raises(UserError, match=words):
+        carry_out(tmp_path / "s", metrics=("ensemble", name))
+    assert not trainer.trained
+
+
+def test_metrics_that_runs_will_have_are_accepted():
+    """Those of the objective's heads are known from the networks."""
+    runs = [tiny(members=1), tiny(objective="hsd")]
+    names = "ensemble", "single_2", "overlap", "overlap_2", "head_logits", "head_stage4"
+    runner.check_metrics([*names, "head_fusion", "parts_any"], runs, ["parts_any"])
+
+
+def test_the_command_is_the_machinery():
+    command = runpy.run_path(str(ROOT / "scripts/study.py"))
+    with pytest.raises(UserError, match="the first argument is a study"):
+        command["main"]([])
