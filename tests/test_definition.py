@@ -61,9 +61,8 @@ def test_all_rows_of_a_seed_come_before_the_next_seed(tmp_path):
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_study_makes_valid_and_different_runs(file, tmp_path):
-    get_study = definition.load(str(file))
-    for chosen in (get_study(), get_study(tiny())):
-        assert isinstance(chosen, Study) and chosen.base in (get_study().base, tiny())
+    for chosen in (definition.load(str(file)), definition.load(str(file), tiny())):
+        assert chosen.name == file.stem and chosen.question.endswith((".", "?"))
         runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
         experiments = list(runs.values())
         for i, one in enumerate(experiments):
@@ -71,7 +70,7 @@ def test_every_study_makes_valid_and_different_runs(file, tmp_path):
 
 
 def test_the_hsd_study_has_the_rows_that_the_abstract_demands(tmp_path):
-    chosen = definition.load(str(ROOT / "scripts/studies/hsd.py"))()
+    chosen = definition.load(str(ROOT / "scripts/studies/hsd.py"))
     runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
     parts = {
         row: (e.objective, e.hsd.kd_weight > 0, e.hsd.sie_weight > 0, e.hsd.fusion, e.hsd.detach,
@@ -108,6 +107,7 @@ def test_the_base_can_be_replaced_and_overridden(file):
     chosen, options = definition.parse([str(file)], "study")
     assert chosen.base == Experiment(members=2)
     assert (options.workdir, options.seeds) == ("runs/studies/my_study", 3)
+    assert options.ledger == "runs/studies/my_study/ledger.jsonl"
     words = [str(file), "--config", str(ROOT / "configs/tiny.py"), "--base.epochs", "7"]
     chosen, options = definition.parse([*words, "--seeds", "2", "--minutes", "1.5"], "study")
     assert chosen.base == tiny("runs/tiny", epochs=7)

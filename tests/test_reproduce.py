@@ -9,7 +9,7 @@ from fgvc_jax.config import load_config
 from fgvc_jax.study import definition, statistics
 
 reproduce = runpy.run_path(str(ROOT / "scripts/reproduce.py"))
-chosen = definition.load(str(reproduce["STUDY"]))(tiny(members=2))
+chosen = definition.load(str(reproduce["STUDY"]), tiny(members=2))
 
 
 def page(values):

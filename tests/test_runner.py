@@ -5,14 +5,16 @@ import runpy
 import signal
 import time
 
+import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
 from fgvc_jax import train
 from fgvc_jax.config import CSDNet
 from fgvc_jax.errors import Interrupted, UserError
-from fgvc_jax.study import Study, definition, runner
+from fgvc_jax.study import Study, definition, ledger, runner
 from fgvc_jax.study.definition import Options
+from fgvc_jax.study.ledger import Correctness
 from fgvc_jax.workdir import Workdir, write_json
 
 ROWS = {"none": {"transfer.name": "none"}, "orthogonal": {}}
@@ -52,10 +54,15 @@ def trainer(monkeypatch):
     return trainer
 
 
-def carry_out(folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None):
+def carry_out(
+    folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None, abandon="", judge=None
+):
     base = base or tiny()
-    options = Options(base=base, workdir=str(folder), seeds=seeds, minutes=minutes, metrics=metrics)
-    runner.carry_out(Study(base, ROWS), options)
+    options = Options(
+        base=base, workdir=str(folder), seeds=seeds, minutes=minutes, metrics=metrics,
+        ledger=str(folder / "ledger.jsonl"), abandon=abandon,
+    )  # fmt: skip
+    runner.carry_out(Study(base, ROWS, name="rows"), options, judge=judge)
     return saved_in(folder)
 
 
@@ -132,7 +139,10 @@ def test_the_key_of_a_first_member_has_its_own_objective():
 def test_a_shared_first_member_is_continued_from(tmp_path):
     """Nothing is left to train of it, and the ensembles start with the same accuracy."""
     base = tiny(epochs=1)
-    options = Options(base=base, workdir=str(tmp_path), seeds=1, metrics=("ensemble", "single_1"))
+    options = Options(
+        base=base, workdir=str(tmp_path), seeds=1, metrics=("ensemble", "single_1"),
+        ledger=str(tmp_path / "ledger.jsonl"),
+    )  # fmt: skip
     runner.carry_out(Study(base, ROWS), options)
     runs = json.loads((tmp_path / "study.json").read_text())["runs"]
     assert runs[0]["single_1"] == runs[1]["single_1"]
@@ -304,3 +314,60 @@ def test_the_command_is_the_machinery():
     command = runpy.run_path(str(ROOT / "scripts/study.py"))
     with pytest.raises(UserError, match="the first argument is a study"):
         command["main"]([])
+
+
+# -- the ledger ----------------------------------------------------------------------------------
+
+
+def lines_in(folder):
+    return [
+        (line["status"], line["tables"][0]["row"], line["config"]["seed"])
+        for line in ledger.read(folder / "ledger.jsonl")
+    ]
+
+
+def test_every_run_that_ends_has_a_line_in_the_ledger(tmp_path, trainer):
+    def diverge():
+        raise UserError("loss is not finite at step 3")
+
+    trainer.instead["orthogonal/0"] = diverge
+    with pytest.raises(UserError, match="1 runs failed"):
+        carry_out(tmp_path / "s", seeds=1)
+    assert lines_in(tmp_path / "s") == [("finished", "none", 0), ("failed", "orthogonal", 0)]
+    text = (tmp_path / "s/ledger.jsonl").read_text()
+    trainer.instead["orthogonal/0"] = lambda: (_ for _ in ()).throw(RuntimeError("killed"))
+    with pytest.raises(RuntimeError):
+        carry_out(tmp_path / "s", seeds=1)
+    assert (tmp_path / "s/ledger.jsonl").read_text() == text  # an interruption is no end
+    with pytest.raises(UserError):
+        carry_out(tmp_path / "s", seeds=1, abandon="no time is left")
+    assert lines_in(tmp_path / "s")[1] == ("abandoned", "orthogonal", 0)
+    trainer.instead.clear()
+    carry_out(tmp_path / "s", seeds=1)
+    assert lines_in(tmp_path / "s") == [("finished", "none", 0), ("finished", "orthogonal", 0)]
+
+
+def test_the_ledger_keeps_which_images_were_right(tmp_path, trainer):
+    """And tells of those that do not fit, without keeping the other runs from being entered."""
+
+    def judge(workdir):
+        right = 500 + (workdir.name == "1") * 100 + np.array([[0], [0], [0], [10]])
+        if workdir == tmp_path / "s/none/1":
+            right = right + 77
+        bits = np.arange(1000) < right
+        return Correctness([str(i) for i in range(1000)], bits[:2], bits[2:])
+
+    with pytest.raises(UserError, match="none, seed 1: it has no line in the ledger: the kept"):
+        carry_out(tmp_path / "s", judge=judge)
+    lines = ledger.read(tmp_path / "s/ledger.jsonl")
+    assert len(lines) == 3 and len(trainer.trained) == 4
+    members, ensembles = ledger.unpack(lines[-1]["right"])
+    assert members.sum(axis=1).tolist() == [600, 600]
+    assert ensembles.sum(axis=1).tolist() == [600, 610]
+
+
+def test_runs_of_before_the_ledger_are_entered(tmp_path, trainer):
+    carry_out(tmp_path / "s", seeds=2)
+    (tmp_path / "s/ledger.jsonl").unlink()
+    carry_out(tmp_path / "s", seeds=2, minutes=0)
+    assert len(lines_in(tmp_path / "s")) == 4

@@ -5,7 +5,7 @@ import difflib
 import math
 import re
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,14 @@ class Study:
     metrics: tuple[str, ...] = ("ensemble", "single")
     """What the table shows, names as in `statistics.measure`; overlap and accuracies of heads come
     by themselves."""
+    name: str = ""
+    """Of the study in tables; by itself that of its file."""
+    question: str = ""
+    """What is asked; by itself the first paragraph of the file's docstring."""
+    recipe: Experiment | None = None
+    """The published one, every deviation from which is told."""
+    gain: float = 0.0
+    """The published difference to the first row, as a fraction, that is to be shown or excluded."""
 
     @property
     def members(self) -> dict[str, int]:
@@ -60,6 +68,10 @@ class Options:
     """ensemble, single, ensemble_N, single_N, ...: what to compare; empty: as the study says."""
     rows: tuple[str, ...] = ()
     """Only these rows, the first of which the others are compared with; empty: all of the study."""
+    ledger: str = ""
+    """Where a line for every run that ends is appended; empty: ledger.jsonl in the workdir."""
+    abandon: str = ""
+    """Train nothing: tell the ledger that the runs begun and not finished are given up, and why."""
 
 
 def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
@@ -78,8 +90,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
         read([file], Experiment())
     if not file or file.startswith("-"):
         raise UserError("the first argument is a study, such as scripts/studies/hsd.py")
-    get_study = load(file)
-    base = _checked(get_study(), file).base
+    base = load(file).base
     options = read(rest, base)
     if options.config:
         base = config.load_config(options.config)
@@ -87,33 +98,44 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
     for name, instead in OWN.items():
         if getattr(options.base, name) != getattr(base, name):
             raise UserError(f"--base.{name} plays no role in a study: {instead} does")
-    study = _chosen(_checked(get_study(options.base), file), options.rows)
+    study = _chosen(load(file, options.base), options.rows)
+    workdir = options.workdir or f"runs/studies/{study.name}"
     if options.seeds < 0 or not options.minutes >= 0:
         raise UserError("--seeds and --minutes must not be negative")
     return study, replace(
         options,
-        workdir=options.workdir or f"runs/studies/{Path(file).stem}",
+        workdir=workdir,
+        ledger=options.ledger or f"{workdir}/ledger.jsonl",
         seeds=options.seeds or study.seeds,
         metrics=options.metrics or study.metrics,
     )
 
 
-def load(path: str) -> Callable[..., Study]:
-    """The function `get_study` of a Python file, which is run."""
+def load(path: str, base: Experiment | None = None) -> Study:
+    """The study of a Python file, which is run: of its own base, or of another.
+
+    Raises:
+        UserError: when there is none.
+    """
     if not Path(path).is_file():
         raise UserError(f"study {path!r} does not exist; see the files in scripts/studies/")
     try:
-        return runpy.run_path(path)["get_study"]
-    except KeyError:
-        raise UserError(f"study {path!r} has no function get_study()") from None
+        names = runpy.run_path(path)
+        if "get_study" not in names:
+            raise UserError("it has no function get_study()")
+        study = names["get_study"](*([] if base is None else [base]))
+    except UserError as error:
+        raise UserError(f"study {path!r}: {error}") from error
     except Exception as error:
         raise UserError(f"study {path!r} failed: {type(error).__name__}: {error}") from error
-
-
-def _checked(study: Any, path: str) -> Study:
     if not isinstance(study, Study):
         raise UserError(f"get_study() of {path!r} returned no fgvc_jax.study.Study")
-    return study
+    paragraph = (names["__doc__"] or "").split("\n\n")[0]
+    return replace(
+        study,
+        name=study.name or Path(path).stem,
+        question=study.question or " ".join(paragraph.split()),
+    )
 
 
 def _chosen(study: Study, names: Sequence[str]) -> Study:

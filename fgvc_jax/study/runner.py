@@ -17,6 +17,7 @@ from fgvc_jax.config import HSD, CSDNet, Experiment, Transfer
 from fgvc_jax.errors import Interrupted, UserError
 from fgvc_jax.study import statistics, tables
 from fgvc_jax.study.definition import Options, Study, experiments
+from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger
 from fgvc_jax.study.statistics import Key
 from fgvc_jax.workdir import Workdir, write_json
 
@@ -31,11 +32,12 @@ def carry_out(
     measure: Measure = statistics.measure,
     measured: Sequence[str] = (),
     page: Page = tables.report,
+    judge: Judge | None = None,
 ) -> None:
     """Train what is missing and print the table.
 
     study.json and study.md say at any time what is finished, what failed and what is missing: they
-    are written anew whenever a run ends.
+    are written anew whenever a run ends. The ledger has a line of every run that ended.
 
     Args:
         study: from `definition.parse`.
@@ -43,6 +45,7 @@ def carry_out(
         measure: (experiment, results) of a finished run -> its metrics.
         measured: names of metrics that `measure` gives beside those of `statistics.measure`.
         page: what study.md says, see `tables.report`.
+        judge: what the ledger is to say of single images, see `ledger.Ledger`.
 
     Raises:
         UserError: at the end, when runs failed.
@@ -50,9 +53,14 @@ def carry_out(
     folder = Path(options.workdir)
     runs = experiments(study, folder=folder, seeds=options.seeds)
     check_metrics(options.metrics, runs.values(), measured)
-    outcome = Outcome(study, folder, runs, measure, page, options.metrics)
+    ledger = Ledger(
+        Path(options.ledger), study=study.name, base=study.base, rows=list(study.rows), judge=judge
+    )
+    outcome = Outcome(study, folder, runs, measure, page, options.metrics, ledger)
     outcome.look()
-    if options.minutes:
+    if options.abandon:
+        outcome.abandon(options.abandon)
+    elif options.minutes:
         train_missing(outcome, minutes=options.minutes)
     text = outcome.save()
     print(f"\n{text}\n{tables.left(runs, outcome.values)}")
@@ -72,6 +80,7 @@ class Outcome:
     measure: Measure
     page: Page
     metrics: Sequence[str]
+    ledger: Ledger
     results: dict[Key, dict[str, Any]] = field(default_factory=dict)
     """results.json of every finished run."""
     values: dict[Key, dict[str, float]] = field(default_factory=dict)
@@ -93,10 +102,28 @@ class Outcome:
                 self.failures[key] = run["reason"]
 
     def add(self, key: Key, results: dict[str, Any] | None) -> None:
-        """Measure a finished run."""
+        """Measure a finished run and enter it into the ledger."""
         if results is not None:
+            self.failures.pop(key, None)
             self.results[key] = results
             self.values[key] = self.measure(self.runs[key], results)
+            try:
+                self.ledger.finished(key[0], _resolved(self.runs[key]), results)
+            except UserError as error:
+                self.failures[key] = f"it has no line in the ledger: {error}"
+
+    def fail(self, key: Key, reason: str) -> None:
+        """Remember why a run failed, in the ledger as well."""
+        self.failures[key] = reason
+        run = _resolved(self.runs[key])
+        self.ledger.unfinished(key[0], run, status=FAILED, reason=reason)
+
+    def abandon(self, reason: str) -> None:
+        """Enter the runs that were begun and are not finished as given up."""
+        for key in self.missing():
+            if Workdir(self.runs[key].workdir).config.exists():
+                run = _resolved(self.runs[key])
+                self.ledger.unfinished(key[0], run, status=ABANDONED, reason=reason)
 
     def missing(self) -> list[Key]:
         return [key for key in self.runs if key not in self.values]
@@ -192,9 +219,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             except UserError as error:
                 if not workdir.config.exists():
                     raise
-                outcome.failures[key] = str(error)
+                outcome.fail(key, str(error))
             else:
-                outcome.failures.pop(key, None)
                 outcome.add(key, results)
             outcome.save()
             gc.collect()  # a run's arrays go before the next one's come
@@ -234,6 +260,11 @@ def _share_first_member(experiment: Experiment, others: Iterable[Experiment]) ->
     shutil.copytree(source.member(1), partial, ignore=shutil.ignore_patterns("checkpoints"))
     partial.replace(copy)
     train.tell(f"member 1 is that of {source.path}")
+
+
+def _resolved(experiment: Experiment) -> Experiment:
+    """The experiment as its run keeps it, with what it resolved."""
+    return replace(Workdir(experiment.workdir).experiment(), workdir=experiment.workdir)
 
 
 def _results(experiment: Experiment) -> dict[str, Any] | None:
