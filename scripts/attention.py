@@ -43,7 +43,7 @@ from fgvc_jax.data.sources import open_source, restrict
 from fgvc_jax.engine import checkpoint
 from fgvc_jax.engine.step import images_of, test_images
 from fgvc_jax.errors import UserError
-from fgvc_jax.study import definition, runner, statistics
+from fgvc_jax.study import definition, runner
 from fgvc_jax.workdir import Workdir
 
 THRESHOLDS = {"": 0.0, "_strong": 1.0}
@@ -65,11 +65,11 @@ def main(arguments: list[str]) -> None:
     runner.carry_out(chosen, replace(options, metrics=metrics), measure=measure, measured=METRICS)
 
 
-def measure(experiment: Experiment, results: dict[str, Any]) -> dict[str, float]:
-    """`statistics.measure` and METRICS."""
+def measure(experiment: Experiment, _results: dict[str, Any]) -> dict[str, float]:
+    """METRICS of a finished run."""
     masks, wanted = defining_masks(experiment.data)
     maps = attention_maps(experiment)
-    return statistics.measure(experiment, results) | part_shares(maps, masks, wanted)
+    return part_shares(maps, masks, wanted)
 
 
 # -- parts ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from typing import Any
 
 from fgvc_jax import command, config
 from fgvc_jax.config import Experiment, load_config
-from fgvc_jax.study import Study, definition, runner, tables
+from fgvc_jax.study import Study, definition, pages, runner
 
 HERE = Path(__file__).parent
 STUDY = HERE / "studies/kt.py"
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
     """The published tables beside ours, what differs in the recipe, then the study's own page,
-    whose details see `tables.report`."""
+    whose details see `pages.report`."""
     return "\n".join(
         [
             "# KT, published (CUB-200-2011, ResNet-50, 448 px) and ours\n",
@@ -73,7 +73,7 @@ def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
             f"\n## Table 2: ensembles of N\n\n{table_2(summary, 'ensemble')}",
             f"\n## Table 2: network N alone\n\n{table_2(summary, 'single')}",
             f"\n## Table 3: ensembles of two by alpha\n\n{table_3(summary)}\n",
-            tables.report(chosen, summary, **details),
+            pages.report(chosen, summary, **details),
         ]
     )
 
@@ -97,7 +97,7 @@ def table_2(summary: Mapping[str, Any], kind: str) -> str:
         plain, own, *compared = ours(summary, f"{kind}_{n}", "independent", "kt")
         means = [f"{independent:.1f}", plain, f"{kt:.1f}", own]
         rows.append([str(n), *means, f"{kt - independent:+.1f}", *compared])
-    return tables.markdown_table(header, rows)
+    return pages.markdown_table(header, rows)
 
 
 def table_3(summary: Mapping[str, Any]) -> str:
@@ -107,7 +107,7 @@ def table_3(summary: Mapping[str, Any]) -> str:
     for row, (alpha, published) in ALPHA.items():
         own, *compared = ours(summary, "ensemble_2", row)
         rows.append([f"{alpha:g}", f"{published:.1f}", own, f"{published - plain:+.1f}", *compared])
-    return tables.markdown_table(header, rows)
+    return pages.markdown_table(header, rows)
 
 
 def ours(summary: Mapping[str, Any], metric: str, *rows: str) -> list[str]:
@@ -116,13 +116,13 @@ def ours(summary: Mapping[str, Any], metric: str, *rows: str) -> list[str]:
 
     def cell(found: Mapping[str, Any] | None, sign: str = "") -> str:
         mean, interval = (found[key] if found else None for key in ("mean", "interval"))
-        text, ends = (tables.written(v, metric=metric, sign=sign) for v in (mean, interval))
+        text, ends = (pages.written(v, metric=metric, sign=sign) for v in (mean, interval))
         return f"{text} [{ends}]" if interval else text
 
     found = [summary.get(metric, {}).get(row) for row in rows]
     difference = found[-1]["difference"] if found[-1] else None
     pairs, p = (difference["n"], difference["p"]) if difference else ("-", None)
-    return [*map(cell, found), cell(difference, "+"), str(pairs), tables.written_p(p)]
+    return [*map(cell, found), cell(difference, "+"), str(pairs), pages.written_p(p)]
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from conftest import tiny
 
+from fgvc_jax import ensemble
 from fgvc_jax.config import Data, Network
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import ledger
@@ -221,3 +223,28 @@ def test_every_field_of_an_experiment_is_in_the_line_or_free():
     free = {f.name for f in dataclasses.fields(experiment) if f.metadata.get("free")}
     assert set(kept) | free == {f.name for f in dataclasses.fields(experiment)}
     assert set(kept["data"]) >= {"source", "crop", "validation"}
+
+
+@pytest.mark.parametrize("fusion", ["probabilities", "logits"])
+def test_what_is_right_follows_from_what_members_answered(fusion):
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 5, 200)
+    logits = draw.normal(0, 2, (3, 200, 5)) + 2 * np.eye(5)[labels]
+    log_probabilities = np.asarray(jax.nn.log_softmax(logits)).astype(np.float16)
+    found = ledger.judged([str(i) for i in range(200)], labels, log_probabilities, fusion)
+    for n in (1, 2, 3):
+        np.testing.assert_array_equal(found.members[n - 1], logits[n - 1].argmax(1) == labels)
+        fused = np.asarray(ensemble.fuse(jax.numpy.asarray(logits[:n]), fusion))
+        np.testing.assert_array_equal(found.ensembles[n - 1], fused.argmax(1) == labels)
+    assert 0.5 < found.members.mean() < found.ensembles[-1].mean() < 1
+
+
+def test_a_tidy_file_has_the_newest_line_of_every_run(tmp_path):
+    path = tmp_path / "a.jsonl"
+    written(path, judge=False)
+    written(path)
+    written(path, experiment=tiny(seed=1))
+    newest = ledger.read(path)
+    ledger.rewrite(path)
+    assert len(path.read_text().splitlines()) == 2
+    assert ledger.read(path) == newest

@@ -10,8 +10,8 @@ import pytest
 from conftest import ROOT, tiny
 
 from fgvc_jax import train
-from fgvc_jax.config import CSDNet
 from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.study import Study, definition, ledger, runner
 from fgvc_jax.study.definition import Options
 from fgvc_jax.study.ledger import Correctness
@@ -85,7 +85,7 @@ def test_what_is_finished_is_not_trained_again(tmp_path, trainer, capsys):
 def test_runs_that_differ_in_transfer_share_the_first_member(tmp_path):
     """It is the same network, trained once; another seed has another."""
     base = tiny()
-    others = {"rate": {"optimizer.learning_rate": 0.01}, "one_view": {"transfer.views": 1}}
+    others = {"rate": {"optimizer.learning_rate": 0.01}, "one_view": {"data.views": 1}}
     rows = {**ROWS, **others}
     runs = definition.experiments(Study(base, rows), folder=tmp_path, seeds=2)
     first = Workdir(runs["none", 0].workdir)
@@ -116,9 +116,9 @@ def test_runs_that_differ_in_transfer_share_the_first_member(tmp_path):
         ({"transfer.alpha": 5.0, "transfer.maps": "online"}, True),
         ({"csdnet.queue": 7}, True),  # an option of an objective that is not trained
         ({"evaluation_batch_size": 3}, True),
-        ({"transfer.views": 2}, True),  # of two epochs
-        ({"transfer.views": 5}, True),
-        ({"transfer.views": 1}, False),  # it sees the same view in both epochs
+        ({"data.views": 2}, True),  # of two epochs
+        ({"data.views": 5}, True),
+        ({"data.views": 1}, False),  # it sees the same view in both epochs
         ({"epochs": 3}, False),
         ({"objective": "csdnet"}, False),
         ({"data.flip": False}, False),
@@ -132,7 +132,7 @@ def test_what_the_first_member_depends_on(changes, same):
 
 
 def test_the_key_of_a_first_member_has_its_own_objective():
-    one, other = (tiny(objective="csdnet", csdnet=CSDNet(queue=n)) for n in (8, 9))
+    one, other = (tiny(objective="csdnet", csdnet=OBJECTIVES["csdnet"](queue=n)) for n in (8, 9))
     assert runner.first_member_key(one) != runner.first_member_key(other)
 
 

@@ -58,6 +58,28 @@ Judge = Callable[[Path], Correctness]
 """The workdir of a finished run -> which images it had right."""
 
 
+def judged(
+    names: Sequence[str], labels: np.ndarray, log_probabilities: Sequence[np.ndarray], fusion: str
+) -> Correctness:
+    """Which images are right by what the members answered.
+
+    Args:
+        names: the test images, in order.
+        labels: (images,).
+        log_probabilities: (images, K) of every member.
+        fusion: "probabilities" or "logits", see `ensemble.fuse`. The mean of log-probabilities is
+            that of the logits but for a number that all classes of an image share.
+    """
+    members, ensembles = [], []
+    total = 0.0
+    for answers in log_probabilities:
+        answers = np.asarray(answers, np.float32)
+        total = total + (np.exp(answers) if fusion == "probabilities" else answers)
+        members.append(answers.argmax(axis=1) == labels)
+        ensembles.append(total.argmax(axis=1) == labels)
+    return Correctness(names, np.stack(members), np.stack(ensembles))
+
+
 # -- one run -------------------------------------------------------------------------------------
 
 
@@ -223,6 +245,16 @@ def append(path: Path, entry: Line) -> None:
         file.write(json.dumps(entry, separators=(",", ":")) + "\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def rewrite(path: Path) -> None:
+    """Leave every run of a file its newest line."""
+    lines = read(path)
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    for entry in lines:
+        append(partial, entry)
+    partial.replace(path)
 
 
 def keep_names(folder: Path, names: Sequence[str]) -> None:

@@ -12,26 +12,29 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fgvc_jax import config, train
-from fgvc_jax.config import HSD, CSDNet, Experiment, Transfer
+from fgvc_jax.config import Experiment, Transfer
 from fgvc_jax.errors import Interrupted, UserError
-from fgvc_jax.study import statistics, tables
+from fgvc_jax.objectives import OBJECTIVES
+from fgvc_jax.study import pages, statistics
 from fgvc_jax.study.definition import Options, Study, experiments
 from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger
 from fgvc_jax.study.statistics import Key
 from fgvc_jax.workdir import Workdir, write_json
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
-Page = Callable[..., str]  # see `tables.report`
+Page = Callable[..., str]  # see `pages.report`
 
 
 def carry_out(
     study: Study,
     options: Options,
     *,
-    measure: Measure = statistics.measure,
+    measure: Measure | None = None,
     measured: Sequence[str] = (),
-    page: Page = tables.report,
+    page: Page = pages.report,
     judge: Judge | None = None,
 ) -> None:
     """Train what is missing and print the table.
@@ -42,9 +45,10 @@ def carry_out(
     Args:
         study: from `definition.parse`.
         options: from `definition.parse`.
-        measure: (experiment, results) of a finished run -> its metrics.
-        measured: names of metrics that `measure` gives beside those of `statistics.measure`.
-        page: what study.md says, see `tables.report`.
+        measure: (experiment, results) of a finished run -> metrics beside those of
+            `statistics.measure`.
+        measured: the names of these metrics.
+        page: what study.md says, see `pages.report`.
         judge: what the ledger is to say of single images, see `ledger.Ledger`.
 
     Raises:
@@ -63,7 +67,7 @@ def carry_out(
     elif options.minutes:
         train_missing(outcome, minutes=options.minutes)
     text = outcome.save()
-    print(f"\n{text}\n{tables.left(runs, outcome.values)}")
+    print(f"\n{text}\n{pages.left(runs, outcome.values)}")
     print(f"saved: {folder / 'study.md'}, {folder / 'study.json'}")
     if outcome.failures:
         (row, seed), reason = next(iter(outcome.failures.items()))
@@ -77,7 +81,7 @@ class Outcome:
     study: Study
     folder: Path
     runs: Mapping[Key, Experiment]
-    measure: Measure
+    measure: Measure | None
     page: Page
     metrics: Sequence[str]
     ledger: Ledger
@@ -106,7 +110,8 @@ class Outcome:
         if results is not None:
             self.failures.pop(key, None)
             self.results[key] = results
-            self.values[key] = self.measure(self.runs[key], results)
+            more = self.measure(self.runs[key], results) if self.measure else {}
+            self.values[key] = statistics.measure(results) | more
             try:
                 self.ledger.finished(key[0], _resolved(self.runs[key]), results)
             except UserError as error:
@@ -134,9 +139,9 @@ class Outcome:
             f"failed: {row}, seed {seed}: {why}" for (row, seed), why in self.failures.items()
         ]
         rest = [key for key in self.missing() if key not in self.failures]
-        missing = [f"not finished: {tables.grouped(rest)}"] if rest else []
+        missing = [f"not finished: {pages.grouped(rest)}"] if rest else []
         environments = {key: r.get("environment", {}) for key, r in self.results.items()}
-        return [*failed, *missing, *tables.mixed(environments)]
+        return [*failed, *missing, *pages.mixed(environments)]
 
     def save(self) -> str:
         """Write study.json and study.md; the text of the latter."""
@@ -190,11 +195,10 @@ def check_metrics(
 
 
 def _heads(runs: Iterable[Experiment]) -> list[str]:
-    """Metrics of the heads beside the main one, which are known once networks are built."""
-    from fgvc_jax.build import Run
-
-    alike = {(run.objective, run.hsd): run for run in runs}
-    return sorted({f"head_{name}" for run in alike.values() for name in Run(run).objective.heads})
+    """Metrics of the heads that objectives have beside the main one, whatever their classes."""
+    labels = np.repeat(np.arange(2), 1000)
+    made = (run.method.settle(labels).make(classes=2, label_smoothing=0.0) for run in runs)
+    return sorted({f"head_{name}" for objective in made for name in objective.heads})
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -233,16 +237,18 @@ def first_member_key(experiment: Experiment) -> tuple[str, ...]:
     the transfer play no role, nor do options of objectives that are not used. The number of views
     decides what it sees.
     """
-    views = experiment.transfer.views or experiment.epochs
+    plain = Experiment()
+    views = min(experiment.data.views or experiment.epochs, experiment.epochs)
+    unused = {name for name in OBJECTIVES if name != experiment.objective and hasattr(plain, name)}
     alone = replace(
         experiment,
         members=1,
-        fusion=Experiment().fusion,
-        transfer=Transfer(views=min(views, experiment.epochs)),
-        hsd=experiment.hsd if experiment.objective == "hsd" else HSD(),
-        csdnet=experiment.csdnet if experiment.objective == "csdnet" else CSDNet(),
+        fusion=plain.fusion,
+        transfer=Transfer(),
+        data=replace(experiment.data, views=views),
+        **{name: getattr(plain, name) for name in unused},
     )
-    return tuple(config.differences(Experiment(), alone))
+    return tuple(config.differences(plain, alone))
 
 
 def _share_first_member(experiment: Experiment, others: Iterable[Experiment]) -> None:

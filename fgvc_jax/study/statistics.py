@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from fgvc_jax import train
-from fgvc_jax.config import Experiment
 
 Key = tuple[str, int]  # (row, seed)
 
@@ -16,7 +17,7 @@ ROUNDING = 1e-9
 """Values no further apart are the same number: of n images, accuracies differ by 1/n or not."""
 
 
-def measure(_experiment: Experiment, results: Mapping[str, Any]) -> dict[str, float]:
+def measure(results: Mapping[str, Any]) -> dict[str, float]:
     """Metrics of a finished run, by name.
 
     ensemble: accuracy of all members together; ensemble_N: of the first N; single: mean of the
@@ -126,3 +127,98 @@ def summarize(
             if sample:
                 summary[metric][row] = describe([*sample.values()]) | {"difference": compared}
     return summary
+
+
+# -- other questions -----------------------------------------------------------------------------
+
+
+def crossed(differences: np.ndarray) -> list[float] | None:
+    """Interval of the mean difference for new trainings on *new images*.
+
+    `paired` asks about new trainings on these test images, and decides. Here seeds and images are
+    both samples, crossed: the variance of the mean is s_seed^2/S + s_image^2/I + s_rest^2/(S I),
+    its parts taken from the mean squares of the two-way table (never below zero), with
+    Satterthwaite's degrees of freedom (Searle, Casella & McCulloch, Variance Components, 1992).
+
+    Args:
+        differences: (S, I): of every seed and image, 1 where one row alone is right, -1 where only
+            the other is, else 0.
+
+    Returns:
+        Both ends; None of fewer than two seeds or images, or without any variation.
+    """
+    from scipy import stats
+
+    seeds, images = differences.shape
+    if min(seeds, images) < 2:
+        return None
+    mean = differences.mean()
+    by_seed, by_image = differences.mean(axis=1), differences.mean(axis=0)
+    rest = differences - by_seed[:, None] - by_image + mean
+    degrees = np.array([seeds - 1, images - 1, (seeds - 1) * (images - 1)])
+    squares = [images * np.var(by_seed), seeds * np.var(by_image), np.mean(rest**2)]
+    squares = np.multiply(squares, [seeds, images, seeds * images]) / degrees
+    parts = squares * ([1, 1, -1] if squares[1] > squares[2] else [1, 0, 0])
+    if parts.sum() <= ROUNDING**2:
+        return None
+    freedom = parts.sum() ** 2 / np.sum(parts**2 / degrees)
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * math.sqrt(parts.sum() / (seeds * images))
+    return [float(mean - half), float(mean + half)]
+
+
+def detectable(sd: float, n: int, *, power: float = 0.8) -> float:
+    """The true difference that the paired t-test of n pairs finds with probability `power`.
+
+    Args:
+        sd: of the paired differences, taken for the true one.
+        n: pairs, at least two.
+        power: probability.
+    """
+    from scipy import optimize, stats
+
+    limit = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    # The sample's deviation over the true one: 1,000 equally likely values. scipy's noncentral t
+    # gives no number for few degrees of freedom and large shifts.
+    spread = np.sqrt(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, n - 1) / (n - 1))
+
+    def lacking(shift: float) -> float:
+        found = stats.norm.sf(limit * spread - shift) + stats.norm.cdf(-limit * spread - shift)
+        return float(found.mean()) - power
+
+    return optimize.brentq(lacking, 0.0, 10.0 * limit) * sd / math.sqrt(n)
+
+
+def seeds_needed(sd: float, half_width: float) -> int:
+    """The smallest number of pairs whose interval is expected to reach `half_width` either way.
+
+    Args:
+        sd: of the paired differences, taken for the true one.
+        half_width: above 0, in the unit of sd.
+    """
+    from scipy import stats
+
+    n = 2
+    while stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * sd / math.sqrt(n) > half_width:
+        n += 1
+    return n
+
+
+def largest_deviation(sd: float, n: int, *, confidence: float = 0.8) -> float:
+    """What the true deviation does not exceed, with so much confidence, after a pilot of n pairs
+    that had `sd`."""
+    from scipy import stats
+
+    return sd * math.sqrt((n - 1) / stats.chi2.ppf(1 - confidence, n - 1))
+
+
+def verdict(interval: Sequence[float] | None, gain: float) -> str:
+    """What a deciding interval says of a published gain.
+
+    shown: it lies above 0; absent: it lies below the gain; smaller: both; undecided: neither.
+    """
+    if interval is None:
+        return "undecided"
+    above, below = interval[0] > 0, interval[1] < gain
+    return {(True, False): "shown", (False, True): "absent", (True, True): "smaller"}.get(
+        (above, below), "undecided"
+    )
