@@ -8,7 +8,7 @@ from conftest import ROOT, tiny
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
-from fgvc_jax.study import Study, definition
+from fgvc_jax.study import Study, definition, runner
 
 STUDIES = sorted((ROOT / "scripts/studies").glob("*.py"))
 ROWS = {"none": {"transfer.name": "none"}, "orthogonal": {}}
@@ -61,12 +61,29 @@ def test_all_rows_of_a_seed_come_before_the_next_seed(tmp_path):
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_study_makes_valid_and_different_runs(file, tmp_path):
+    if file.stem in ("effect", "few") and not hasattr(config.Network(), "frozen"):
+        pytest.skip("there is no network.frozen")
     for chosen in (definition.load(str(file)), definition.load(str(file), tiny())):
         assert chosen.name == file.stem and chosen.question.endswith((".", "?"))
         runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
         experiments = list(runs.values())
         for i, one in enumerate(experiments):
             assert all(config.differences(one, other) for other in experiments[:i])
+
+
+def test_the_effect_is_asked_of_the_loss_alone(tmp_path):
+    """Its rows differ in the transfer only, so that they share their first member."""
+    if not hasattr(config.Network(), "frozen"):
+        pytest.skip("there is no network.frozen")
+    chosen = definition.load(str(ROOT / "scripts/studies/effect.py"))
+    runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
+    assert len({runner.first_member_key(run) for run in runs.values()}) == 1
+    assert {(e.transfer.name, e.transfer.alpha, e.transfer.weighting) for e in runs.values()} >= {
+        ("orthogonal", 0.5, "fixed"),
+        ("orthogonal", 0.1, "fixed"),
+        ("orthogonal", 0.5, "ratio"),
+    }
+    assert chosen.seeds >= 8 and chosen.gain == 0.007
 
 
 def test_the_hsd_study_has_the_rows_that_the_abstract_demands(tmp_path):
