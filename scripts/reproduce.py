@@ -50,7 +50,6 @@ ALWAYS = (
     "the accuracy of the last epoch (published: of the epoch with the best test accuracy)",
     "all test images (published: without the last partial batch)",
     "ensembles average probabilities (the authors' code: logits; --base.fusion)",
-    "all members see the same view of an image in an epoch (published: each draws its own)",
 )
 
 
@@ -81,6 +80,11 @@ def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
 def deviations(base: Experiment) -> list[str]:
     """All in which the runs of a study differ from the published ones: fields, then habits."""
     found = [*config.differences(load_config(RECIPE), base), *ALWAYS]
+    if base.data.view_sharing != "own":
+        whose = "all members" if base.data.view_sharing == "shared" else "members of KT"
+        found.append(
+            f"{whose} see the same view of an image in an epoch (published: each draws its own)"
+        )
     if base.network.batch_norm_groups > 1:
         found.append(
             "running statistics of batch norm are the mean over its groups (published: those of "

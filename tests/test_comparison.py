@@ -52,7 +52,7 @@ def fill(path, *, seeds=4, gain=0.05, judge=True):
             }
             kept = Ledger(
                 path, study="helps", base=base, rows=list(ROWS),
-                judge=(lambda _workdir, right=right: right) if judge else None,
+                judge=lambda _workdir, right=right: right if judge else None,
             )  # fmt: skip
             name = "none" if row == "independent" else "orthogonal"
             run = tiny(epochs=3, seed=seed)
@@ -148,7 +148,7 @@ def test_which_lines_kept_to_the_plan(comparison):
 
 def test_the_pages_say_what_the_ledger_says(folder, comparison):
     report.main(["--folder", str(folder)])
-    report.main(["--folder", str(folder), "--check", "True"])
+    report.main(["--folder", str(folder), "--check"])
     text = (folder / "RESULTS.md").read_text()
     lines = squeezed(text)
     difference = comparison.summary()["ensemble"]["kt"]["difference"]
@@ -182,14 +182,14 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
     for name in ("helps.py", "RESULTS.md", "RESULTS.csv"):
         (tmp_path / name).write_text((folder / name).read_text())
     with pytest.raises(UserError, match="RESULTS.md' is not what the ledger says"):
-        report.main(["--folder", str(tmp_path), "--check", "True"])
+        report.main(["--folder", str(tmp_path), "--check"])
     report.main(["--folder", str(tmp_path)])
     for name in ("RESULTS.md", "RESULTS.csv"):
         assert (tmp_path / name).read_text() != (folder / name).read_text()
 
 
 def test_the_committed_pages_are_what_the_ledger_says():
-    report.main(["--check", "True"])
+    report.main(["--check"])
 
 
 def test_failed_runs_are_on_the_page(tmp_path):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from fgvc_jax import ensemble
+from fgvc_jax import ensemble, predictions, storage
 from fgvc_jax.config import Data, Network
 from fgvc_jax.errors import UserError
+from fgvc_jax.predictions import Part
 from fgvc_jax.study import ledger
 from fgvc_jax.study.ledger import Correctness, Ledger
+from fgvc_jax.workdir import Record, Workdir
 
 IMAGES = 3033
 DIGESTS = {"data": "d", "weights": "w", "training": "t"}
@@ -30,7 +32,7 @@ def results(found, **more):
     """results.json that fits."""
     count = len(found.members)
     return {
-        "source": "cub:cub200_2010",
+        "source": "cub:../shared/data/cub200_2010",
         "classes": 200,
         "class_names": [f"{k:03d}.A_bird_of_some_name" for k in range(200)],
         "images": {"train": 3000, "validation": 0, "test": len(found.names)},
@@ -56,7 +58,7 @@ def written(path, row="kt", experiment=None, found=None, judge=True, study="effe
     base = tiny()
     kept = Ledger(
         path, study=study, base=base, rows=["independent", "kt"],
-        judge=(lambda _workdir: found) if judge else None,
+        judge=lambda _workdir: found if judge else None,
     )  # fmt: skip
     kept.finished(row, experiment or base, results(found, **more))
     return path.read_text().splitlines()
@@ -226,15 +228,28 @@ def test_every_field_of_an_experiment_is_in_the_line_or_free():
 
 
 @pytest.mark.parametrize("fusion", ["probabilities", "logits"])
-def test_what_is_right_follows_from_what_members_answered(fusion):
+def test_what_is_right_follows_from_what_members_answered(tmp_path, fusion):
+    """The kept answers of a workdir, and nothing is inferred."""
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 5, 200)
     logits = draw.normal(0, 2, (3, 200, 5)) + 2 * np.eye(5)[labels]
-    log_probabilities = np.asarray(jax.nn.log_softmax(logits)).astype(np.float16)
-    found = ledger.judged([str(i) for i in range(200)], labels, log_probabilities, fusion)
+    answers = np.asarray(jax.nn.log_softmax(logits)).astype(np.float16)
+    workdir = Workdir(tmp_path)
+    assert ledger.correctness(tmp_path) is None
+    workdir.claim(Record(tiny(fusion=fusion), ("a",), {}, False))
+    names, folder = [f"{i}.jpg" for i in range(200)], workdir.predictions / "test-x"
+    part = Part(folder, "test", tuple(names), labels, np.arange(200), tuple("abcde"), "images")
+    members = [digit * 64 for digit in "123"]
+    with predictions.keep(part, members, [(2, 2)] * 3) as arrays:
+        for (kept, _), given in zip(arrays, answers, strict=True):
+            kept[...] = given
+    results = {"digests": {"members": members}, "predictions": {"test": "test-x"}}
+    storage.write_json(workdir.results, results)
+    found = ledger.correctness(tmp_path)
+    assert list(found.names) == names
     for n in (1, 2, 3):
-        np.testing.assert_array_equal(found.members[n - 1], logits[n - 1].argmax(1) == labels)
-        fused = np.asarray(ensemble.fuse(jax.numpy.asarray(logits[:n]), fusion))
+        np.testing.assert_array_equal(found.members[n - 1], answers[n - 1].argmax(1) == labels)
+        fused = np.asarray(ensemble.fuse(jax.numpy.asarray(answers[:n]), fusion))
         np.testing.assert_array_equal(found.ensembles[n - 1], fused.argmax(1) == labels)
     assert 0.5 < found.members.mean() < found.ensembles[-1].mean() < 1
 

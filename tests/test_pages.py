@@ -75,6 +75,8 @@ def test_runs_on_other_devices_or_in_another_precision_are_told():
     ]
     del runs["a", 1]
     assert pages.mixed(runs) == []
+    runs["b", 0] = {**cpu, "others": [gpu]}
+    assert "bfloat16 (b: seeds 0)" in pages.mixed(runs)[0]
 
 
 def test_markdown_is_aligned_as_text():

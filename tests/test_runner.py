@@ -10,12 +10,13 @@ import pytest
 from conftest import ROOT, tiny
 
 from fgvc_jax import train
+from fgvc_jax.engine import journal
 from fgvc_jax.errors import Interrupted, UserError
-from fgvc_jax.objectives import OBJECTIVES
+from fgvc_jax.storage import write_json
 from fgvc_jax.study import Study, definition, ledger, runner
 from fgvc_jax.study.definition import Options
 from fgvc_jax.study.ledger import Correctness
-from fgvc_jax.workdir import Workdir, write_json
+from fgvc_jax.workdir import Record, Workdir
 
 ROWS = {"none": {"transfer.name": "none"}, "orthogonal": {}}
 
@@ -26,6 +27,7 @@ def results_of(experiment, accuracy):
         "members": [{"final": accuracy, "selected": None, "best_on_test": 1.0}] * count,
         "ensemble": [accuracy + n / 100 for n in range(count)],
         "attention_overlap": [[0.5, 0.25], [0.35, 0.5]],
+        "environment": {"dtype": "float32", "devices": ["cpu: cpu"]},
     }
 
 
@@ -36,15 +38,20 @@ class Trainer:
         self.trained = []
         self.instead = {}
 
-    def __call__(self, experiment, workdir):
+    def __call__(self, experiment, lend):
+        workdir = Workdir(experiment.workdir)
         key = f"{workdir.path.parent.name}/{experiment.seed}"
-        workdir.claim(experiment)
+        claim(workdir, experiment)
         if key in self.instead:
             self.instead[key]()
         self.trained.append(key)
-        results = results_of(experiment, 0.5 + experiment.seed / 10)
-        write_json(workdir.results, results)
-        return results
+        for number in range(1, experiment.members + 1):
+            workdir.final(number).mkdir(parents=True, exist_ok=True)
+        write_json(workdir.results, results_of(experiment, 0.5 + experiment.seed / 10))
+
+
+def claim(workdir, experiment):
+    workdir.claim(Record(experiment, ("a", "b"), {"data": "d", "weights": None}, False))
 
 
 @pytest.fixture
@@ -54,8 +61,12 @@ def trainer(monkeypatch):
     return trainer
 
 
+def no_bits(_workdir):
+    """What is said of single images of a run that kept no answers."""
+
+
 def carry_out(
-    folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None, abandon="", judge=None
+    folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None, abandon="", judge=no_bits
 ):
     base = base or tiny()
     options = Options(
@@ -82,58 +93,43 @@ def test_what_is_finished_is_not_trained_again(tmp_path, trainer, capsys):
     assert "- orthogonal, 2 members: the base itself" in out
 
 
-def test_runs_that_differ_in_transfer_share_the_first_member(tmp_path):
-    """It is the same network, trained once; another seed has another."""
-    base = tiny()
-    others = {"rate": {"optimizer.learning_rate": 0.01}, "one_view": {"data.views": 1}}
-    rows = {**ROWS, **others}
-    runs = definition.experiments(Study(base, rows), folder=tmp_path, seeds=2)
-    first = Workdir(runs["none", 0].workdir)
-    first.claim(runs["none", 0])
-    (first.final(1) / "params").mkdir(parents=True)
-    (first.member(1) / "checkpoints").mkdir()
-    (first.member(1) / "metrics.jsonl").write_text("lines")
-    for run in runs.values():
-        runner._share_first_member(run, runs.values())
-    has = [key for key, run in runs.items() if Workdir(run.workdir).member(1).exists()]
-    assert has == [("none", 0), ("orthogonal", 0)]
-    copied = Workdir(runs["orthogonal", 0].workdir)
-    assert copied.experiment() == runs["orthogonal", 0]
-    assert (copied.member(1) / "metrics.jsonl").read_text() == "lines"
-    assert {path.name for path in copied.member(1).iterdir()} == {"final", "metrics.jsonl"}
-
-    (copied.member(1) / "metrics.jsonl").write_text("its own")
-    runner._share_first_member(runs["orthogonal", 0], runs.values())
-    assert (copied.member(1) / "metrics.jsonl").read_text() == "its own"
+def test_a_member_is_lent_by_whoever_trained_the_same(tmp_path):
+    """What is the same, its training digest says."""
+    runs = definition.experiments(Study(tiny(), ROWS), folder=tmp_path, seeds=2)
+    lend = runner.lender(runs.values())
+    assert lend("abc") is None
+    theirs = Workdir(runs["orthogonal", 1].workdir)
+    for number, training in ((1, "abc"), (2, "def")):
+        theirs.final(number).mkdir(parents=True)
+        write_json(theirs.member(number) / "member.json", {"training": training})
+    assert lend("abc") == theirs.member(1)
+    assert lend("def") == theirs.member(2)
+    assert lend("another") is None
+    theirs.final(1).rename(theirs.member(1) / "unfinished")
+    assert lend("abc") is None
 
 
-@pytest.mark.parametrize(
-    ("changes", "same"),
-    [
-        ({"members": 3}, True),
-        ({"fusion": "logits"}, True),
-        ({"transfer.name": "none"}, True),
-        ({"transfer.alpha": 5.0, "transfer.maps": "online"}, True),
-        ({"csdnet.queue": 7}, True),  # an option of an objective that is not trained
-        ({"evaluation_batch_size": 3}, True),
-        ({"data.views": 2}, True),  # of two epochs
-        ({"data.views": 5}, True),
-        ({"data.views": 1}, False),  # it sees the same view in both epochs
-        ({"epochs": 3}, False),
-        ({"objective": "csdnet"}, False),
-        ({"data.flip": False}, False),
-        ({"seed": 1}, False),
-    ],
-)
-def test_what_the_first_member_depends_on(changes, same):
-    base = tiny()
-    changed = definition.change(base, changes)
-    assert (runner.first_member_key(base) == runner.first_member_key(changed)) is same
-
-
-def test_the_key_of_a_first_member_has_its_own_objective():
-    one, other = (tiny(objective="csdnet", csdnet=OBJECTIVES["csdnet"](queue=n)) for n in (8, 9))
-    assert runner.first_member_key(one) != runner.first_member_key(other)
+def test_rows_with_other_numbers_of_views_have_other_first_members(tmp_path):
+    """One view in both epochs is another training than a view for each."""
+    rows = {
+        "two_views": {},
+        "one_view": {"data.views": 1},
+        "plain": {"transfer.name": "none"},
+    }
+    base = tiny(members=1)
+    options = Options(
+        base=base, workdir=str(tmp_path), seeds=1, metrics=("ensemble",),
+        ledger=str(tmp_path / "ledger.jsonl"),
+    )  # fmt: skip
+    runner.carry_out(Study(base, rows), options)
+    losses, trainings = {}, {}
+    for row in rows:
+        folder = tmp_path / row / "0/members/01"
+        losses[row] = [line["loss"] for line in journal.read(folder / "metrics.jsonl")
+                       if "loss" in line]  # fmt: skip
+        trainings[row] = json.loads((folder / "member.json").read_text())["training"]
+    assert trainings["two_views"] == trainings["plain"] != trainings["one_view"]
+    assert losses["two_views"] == losses["plain"] != losses["one_view"]
 
 
 def test_a_shared_first_member_is_continued_from(tmp_path):
@@ -259,32 +255,15 @@ def test_a_cut_results_file_is_told_in_a_line_and_made_again(tmp_path, trainer, 
 
 
 def test_runs_that_differ_in_dtype_are_told(tmp_path, trainer):
+    """Also where only one member of a run was trained elsewhere."""
     carry_out(tmp_path / "s", seeds=1)
-    for row, dtype in (("none", "float32"), ("orthogonal", "bfloat16")):
-        path = tmp_path / "s" / row / "0/results.json"
-        environment = {"dtype": dtype, "devices": ["cpu: cpu"]}
-        write_json(path, json.loads(path.read_text()) | {"environment": environment})
+    gpu = {"dtype": "bfloat16", "devices": ["cpu: cpu"]}
+    write_json(tmp_path / "s/orthogonal/0/members/01/member.json", {"environment": gpu})
     carry_out(tmp_path / "s", seeds=1, minutes=0)
-    assert "- warning: the runs differ in dtype: float32 (none: seeds 0); bfloat16 (" in (
-        (tmp_path / "s/study.md").read_text()
-    )
-
-
-def test_a_mistake_that_shows_before_the_start_is_raised(tmp_path, monkeypatch):
-    def refuse(_experiment, _workdir):
-        raise UserError("dataset folder 'x' does not exist")
-
-    monkeypatch.setattr(train, "train", refuse)
-    with pytest.raises(UserError, match="^dataset folder"):
-        carry_out(tmp_path / "s")
-    assert not (tmp_path / "s").exists()
-
-
-def test_runs_of_another_experiment_are_refused(tmp_path, trainer):
-    carry_out(tmp_path / "s", seeds=1)
-    with pytest.raises(UserError, match="another experiment .--epochs 2 -> 5"):
-        carry_out(tmp_path / "s", seeds=1, base=tiny(epochs=5))
-    assert len(trainer.trained) == 2
+    page = (tmp_path / "s/study.md").read_text()
+    told = "float32 (none: seeds 0; orthogonal: seeds 0); bfloat16 (orthogonal: seeds 0)"
+    assert f"- warning: the runs differ in dtype: {told}\n" in page
+    assert "differ in device" not in page
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ stand beside the ledger, once, in a file named by their digest.
 
 import base64
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -31,15 +30,16 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import train
+from fgvc_jax import digests, ensemble, predictions, storage, summary
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
+from fgvc_jax.workdir import Workdir
 
 Line = dict[str, Any]
 
 FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
-KEPT_ELSEWHERE = "class_names", "digests", "environment", "seconds"  # of results.json
-SLACK = 0.002  # of the images: log-probabilities are kept in float16, where the first two may tie
+# Of results.json what has another place in a line, or none.
+KEPT_ELSEWHERE = "class_names", "digests", "environment", "predictions", "seconds", "source"
 
 
 @dataclass(frozen=True)
@@ -54,30 +54,26 @@ class Correctness:
     """(N, images) bool: row n is the ensemble of the first n + 1 members."""
 
 
-Judge = Callable[[Path], Correctness]
-"""The workdir of a finished run -> which images it had right."""
+Judge = Callable[[Path], Correctness | None]
+"""The workdir of a finished run -> which images it had right; None where that is not kept."""
 
 
-def judged(
-    names: Sequence[str], labels: np.ndarray, log_probabilities: Sequence[np.ndarray], fusion: str
-) -> Correctness:
-    """Which images are right by what the members answered.
-
-    Args:
-        names: the test images, in order.
-        labels: (images,).
-        log_probabilities: (images, K) of every member.
-        fusion: "probabilities" or "logits", see `ensemble.fuse`. The mean of log-probabilities is
-            that of the logits but for a number that all classes of an image share.
-    """
-    members, ensembles = [], []
-    total = 0.0
-    for answers in log_probabilities:
-        answers = np.asarray(answers, np.float32)
-        total = total + (np.exp(answers) if fusion == "probabilities" else answers)
-        members.append(answers.argmax(axis=1) == labels)
-        ensembles.append(total.argmax(axis=1) == labels)
-    return Correctness(names, np.stack(members), np.stack(ensembles))
+def correctness(workdir: Path) -> Correctness | None:
+    """Which test images the members of a finished run had right, by their kept answers."""
+    opened = Workdir(workdir)
+    results = opened.read_results() or {}
+    if "predictions" not in results:
+        return None
+    part = predictions.read(opened.predictions / results["predictions"]["test"])
+    answers = [part.log_probabilities(member) for member in results["digests"]["members"]]
+    fusion = opened.record().experiment.fusion
+    members, ensembles = (np.zeros((len(answers), len(part.labels)), bool) for _ in range(2))
+    for rows in ensemble.chunks(len(part.labels), len(part.classes)):
+        shown = [np.asarray(member[rows], np.float32) for member in answers]
+        for n, fused in enumerate(ensemble.growing(shown, fusion)):
+            members[n, rows] = shown[n].argmax(-1) == part.labels[rows]
+            ensembles[n, rows] = fused.argmax(-1) == part.labels[rows]
+    return Correctness(part.names, members, ensembles)
 
 
 # -- one run -------------------------------------------------------------------------------------
@@ -103,10 +99,9 @@ def _last_part(text: str) -> str:
     return kind + colon + Path(path).name
 
 
-def digest(value: Any, length: int = 16) -> str:
-    """Of anything that JSON can hold: the first hexadecimal digits of SHA-256."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
+def digest(value: Any) -> str:
+    """Of anything that JSON can hold, cut to what tells a ledger's runs apart."""
+    return digests.of_value(value)[:16]
 
 
 def pack(right: Correctness) -> dict[str, Any]:
@@ -169,7 +164,7 @@ def line(
         "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
         "right": pack(right) if right else None,
         "digests": {"config": digest(config), **results.get("digests", {})},
-        "environment": results.get("environment", {"commit": train.commit()}),
+        "environment": results.get("environment", {"commit": summary.commit()}),
         "seconds": results.get("seconds"),
     }
 
@@ -178,7 +173,7 @@ def _check(right: Correctness, results: Mapping[str, Any]) -> None:
     """Refuse bits that do not add up to the accuracies of results.json."""
     found = [*right.members.mean(axis=1), *right.ensembles.mean(axis=1)]
     told = [*(member["final"] for member in results["members"]), *results["ensemble"]]
-    if len(found) != len(told) or np.abs(np.subtract(found, told)).max() > SLACK:
+    if len(found) != len(told) or not np.allclose(found, told):
         raise UserError(
             "the kept predictions are not those of results.json "
             f"(accuracies {np.round(found, 4).tolist()}, there {np.round(told, 4).tolist()}): "
@@ -210,7 +205,7 @@ def read(*paths: Path) -> list[Line]:
 
 
 def _texts(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    return storage.read_text(path).splitlines() if path.exists() else []
 
 
 def once(lines: Iterable[Line]) -> list[Line]:
@@ -229,8 +224,8 @@ def once(lines: Iterable[Line]) -> list[Line]:
 def _identity(entry: Line) -> tuple:
     """Equal of two lines of the same run."""
     names = "data", "weights", "training"
-    digests = tuple(entry["digests"].get(name) for name in names)
-    return (*_unfinished(entry), *digests) if entry["status"] == FINISHED else _unfinished(entry)
+    known = tuple(str(entry["digests"].get(name)) for name in names)
+    return (*_unfinished(entry), *known) if entry["status"] == FINISHED else _unfinished(entry)
 
 
 def _unfinished(entry: Line) -> tuple:
@@ -240,31 +235,26 @@ def _unfinished(entry: Line) -> tuple:
 
 def append(path: Path, entry: Line) -> None:
     """Write one line at the end, at once, so that a kill leaves it whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+    with storage.append(path) as file:
+        file.write(_written(entry))
         file.flush()
         os.fsync(file.fileno())
 
 
 def rewrite(path: Path) -> None:
     """Leave every run of a file its newest line."""
-    lines = read(path)
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    for entry in lines:
-        append(partial, entry)
-    partial.replace(path)
+    storage.write_text(path, "".join(map(_written, read(path))))
+
+
+def _written(entry: Line) -> str:
+    return json.dumps(entry, separators=(",", ":")) + "\n"
 
 
 def keep_names(folder: Path, names: Sequence[str]) -> None:
     """Write the names of the test images beside the ledger, unless they are there."""
     path = folder / f"names-{digest(list(names))}.txt"
     if not path.exists():
-        partial = path.with_suffix(".partial")
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text("".join(f"{name}\n" for name in names))
-        partial.replace(path)
+        storage.write_text(path, "".join(f"{name}\n" for name in names))
 
 
 def load_names(folder: Path, name: str) -> list[str]:
@@ -291,7 +281,7 @@ class Ledger:
         study: the name of the study.
         base: what its rows vary.
         rows: names of its rows, in order.
-        judge: which images a finished run had right; without it lines do not say so.
+        judge: which images a finished run had right.
     """
 
     def __init__(
@@ -301,7 +291,7 @@ class Ledger:
         study: str,
         base: Experiment,
         rows: Sequence[str],
-        judge: Judge | None = None,
+        judge: Judge = correctness,
     ):
         self._path, self._judge = path, judge
         place = {"study": study, "base": digest(portable(dataclasses.replace(base, seed=0)))}
@@ -316,15 +306,17 @@ class Ledger:
             experiment: as the run resolved it, with its workdir.
             results: its results.json.
         """
-        entry = line(experiment, self._tables[row], status=FINISHED, results=results)
-        if self._judge and not self._has(entry, judged=True):
-            right = self._judge(Path(experiment.workdir))
-            entry = line(
-                experiment, self._tables[row], status=FINISHED, results=results, right=right
-            )
+        known = line(experiment, self._tables[row], status=FINISHED, results=results)
+        if self._has(known, judged=True):
+            return
+        right = self._judge(Path(experiment.workdir))
+        if right is not None:
             keep_names(self._path.parent, right.names)
-        if not self._has(entry, judged=bool(self._judge)):
-            self._append(entry)
+        elif self._has(known, judged=False):
+            return
+        self._append(
+            line(experiment, self._tables[row], status=FINISHED, results=results, right=right)
+        )
 
     def unfinished(self, row: str, experiment: Experiment, *, status: str, reason: str) -> None:
         """Append a run that failed or was given up."""

@@ -113,21 +113,27 @@ def left(runs: Iterable[Key], finished: Iterable[Key]) -> str:
 
 
 def mixed(environments: Mapping[Key, Mapping[str, Any]]) -> list[str]:
-    """A warning for the dtype, and one for the device, in which finished runs differ."""
+    """A warning for the dtype, and one for the device, in which finished runs differ.
 
-    def condition(environment: Mapping[str, Any], name: str) -> str:
-        value = environment.get(name, "unknown")
-        return value if isinstance(value, str) else ", ".join(sorted(set(value)))
-
+    Args:
+        environments: of results.json; its "others" are those of members that had another.
+    """
     warnings = []
     for name, words in (("dtype", "dtype"), ("devices", "device")):
         groups: dict[str, list[Key]] = {}
         for key, environment in environments.items():
-            groups.setdefault(condition(environment, name), []).append(key)
+            every = [environment, *environment.get("others", ())]
+            for value in dict.fromkeys(_condition(one, name) for one in every):
+                groups.setdefault(value, []).append(key)
         if len(groups) > 1:
             which = "; ".join(f"{value} ({grouped(keys)})" for value, keys in groups.items())
             warnings.append(f"warning: the runs differ in {words}: {which}")
     return warnings
+
+
+def _condition(environment: Mapping[str, Any], name: str) -> str:
+    value = environment.get(name, "unknown")
+    return value if isinstance(value, str) else ", ".join(sorted(set(value)))
 
 
 def report(

@@ -2,9 +2,7 @@
 
 import difflib
 import gc
-import json
 import math
-import shutil
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,15 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, train
-from fgvc_jax.config import Experiment, Transfer
+from fgvc_jax import config, storage, summary, train
+from fgvc_jax.config import Experiment
 from fgvc_jax.errors import Interrupted, UserError
-from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.study import pages, statistics
 from fgvc_jax.study.definition import Options, Study, experiments
-from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger
+from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger, correctness
 from fgvc_jax.study.statistics import Key
-from fgvc_jax.workdir import Workdir, write_json
+from fgvc_jax.workdir import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
 Page = Callable[..., str]  # see `pages.report`
@@ -35,7 +32,7 @@ def carry_out(
     measure: Measure | None = None,
     measured: Sequence[str] = (),
     page: Page = pages.report,
-    judge: Judge | None = None,
+    judge: Judge = correctness,
 ) -> None:
     """Train what is missing and print the table.
 
@@ -97,8 +94,8 @@ class Outcome:
         for key, experiment in self.runs.items():
             self.add(key, _results(experiment))
         try:
-            saved = json.loads((self.folder / "study.json").read_text())
-        except (FileNotFoundError, ValueError):
+            saved = storage.read_json(self.folder / "study.json")
+        except (FileNotFoundError, UserError):
             return
         for run in saved.get("failed", ()):
             key = run["row"], run["seed"]
@@ -140,16 +137,16 @@ class Outcome:
         ]
         rest = [key for key in self.missing() if key not in self.failures]
         missing = [f"not finished: {pages.grouped(rest)}"] if rest else []
-        environments = {key: r.get("environment", {}) for key, r in self.results.items()}
+        environments = {key: found["environment"] for key, found in self.results.items()}
         return [*failed, *missing, *pages.mixed(environments)]
 
     def save(self) -> str:
         """Write study.json and study.md; the text of the latter."""
         values = {key: self.values[key] for key in self.runs if key in self.values}
-        summary = statistics.summarize(values, self.study.members)
+        compared = statistics.summarize(values, self.study.members)
         name = self.folder.name
-        text = self.page(self.study, summary, name=name, metrics=self.metrics, notes=self.notes())
-        write_json(
+        text = self.page(self.study, compared, name=name, metrics=self.metrics, notes=self.notes())
+        storage.write_json(
             self.folder / "study.json",
             {
                 "study": name,
@@ -161,10 +158,10 @@ class Outcome:
                     for (row, seed), reason in self.failures.items()
                 ],
                 "missing": [{"row": row, "seed": seed} for row, seed in self.missing()],
-                "summary": summary,
+                "summary": compared,
             },
         )
-        (self.folder / "study.md").write_text(text)
+        storage.write_text(self.folder / "study.md", text)
         return text
 
 
@@ -207,7 +204,7 @@ def _heads(runs: Iterable[Experiment]) -> list[str]:
 def train_missing(outcome: Outcome, *, minutes: float) -> None:
     """Train every run that is not finished, one after the other, until the time is up.
 
-    Runs whose first members are the same share it. A run that fails on its way (a loss that is not
+    Runs share the members that are the same. A run that fails on its way (a loss that is not
     finite) does not keep the others from being trained; a mistake that shows before it starts is
     raised. Whatever ends is saved at once.
     """
@@ -215,66 +212,49 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
     with _time_limit(60 * minutes):
         for number, (row, seed) in enumerate(missing, start=1):
             key, experiment = (row, seed), outcome.runs[row, seed]
-            train.tell(f"\n[{number}/{len(missing)}] {row}, seed {seed}")
+            summary.tell(f"\n[{number}/{len(missing)}] {row}, seed {seed}")
             workdir = Workdir(experiment.workdir)
-            _share_first_member(experiment, outcome.runs.values())
             try:
-                results = train.train(experiment, workdir)
+                train.train(experiment, lender(outcome.runs.values()))
             except UserError as error:
                 if not workdir.config.exists():
                     raise
                 outcome.fail(key, str(error))
             else:
-                outcome.add(key, results)
+                outcome.add(key, _results(experiment))
             outcome.save()
             gc.collect()  # a run's arrays go before the next one's come
 
 
-def first_member_key(experiment: Experiment) -> tuple[str, ...]:
-    """What the first member of a run depends on: equal for two runs, their first members are equal.
+def lender(runs: Iterable[Experiment]) -> train.Lender:
+    """Lends members that one of the runs has trained: those of the training digest asked for."""
+    folders = [Workdir(run.workdir) for run in runs]
 
-    It learns from no other member and is judged alone, so the number of members, their fusion and
-    the transfer play no role, nor do options of objectives that are not used. The number of views
-    decides what it sees.
-    """
-    plain = Experiment()
-    views = min(experiment.data.views or experiment.epochs, experiment.epochs)
-    unused = {name for name in OBJECTIVES if name != experiment.objective and hasattr(plain, name)}
-    alone = replace(
-        experiment,
-        members=1,
-        fusion=plain.fusion,
-        transfer=Transfer(),
-        data=replace(experiment.data, views=views),
-        **{name: getattr(plain, name) for name in unused},
-    )
-    return tuple(config.differences(plain, alone))
+    def lend(training: str) -> Path | None:
+        for workdir in folders:
+            for number in range(1, workdir.trained() + 1):
+                if _record(workdir, number).get("training") == training:
+                    return workdir.member(number)
+        return None
+
+    return lend
 
 
-def _share_first_member(experiment: Experiment, others: Iterable[Experiment]) -> None:
-    """Copy the first member from another run that trained the same one, unless it is there."""
-    workdir = Workdir(experiment.workdir)
-    copy = workdir.member(1)
-    alike = (e for e in others if first_member_key(e) == first_member_key(experiment))
-    trained = (w for e in alike if (w := Workdir(e.workdir)).final(1).exists())
-    source = None if copy.exists() else next(trained, None)
-    if source is None:
-        return
-    workdir.claim(experiment)
-    partial = copy.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a copy that was killed
-    shutil.copytree(source.member(1), partial, ignore=shutil.ignore_patterns("checkpoints"))
-    partial.replace(copy)
-    train.tell(f"member 1 is that of {source.path}")
+def _record(workdir: Workdir, number: int) -> dict[str, Any]:
+    """What a member says of its training; nothing where that is lost."""
+    try:
+        return storage.read_json(workdir.member(number) / "member.json")
+    except (FileNotFoundError, UserError):
+        return {}
 
 
 def _resolved(experiment: Experiment) -> Experiment:
-    """The experiment as its run keeps it, with what it resolved."""
-    return replace(Workdir(experiment.workdir).experiment(), workdir=experiment.workdir)
+    """The experiment as its run keeps it, with what it settled."""
+    return replace(Workdir(experiment.workdir).record().experiment, workdir=experiment.workdir)
 
 
 def _results(experiment: Experiment) -> dict[str, Any] | None:
-    """results.json of a finished run, else None.
+    """results.json of a finished run, else None; its environment is that of all members.
 
     A file that cannot be read is told and the run taken for unfinished: its members are judged
     again.
@@ -283,12 +263,15 @@ def _results(experiment: Experiment) -> dict[str, Any] | None:
         UserError: when the folder is another run's.
     """
     workdir = Workdir(experiment.workdir)
-    workdir.check(experiment)
-    try:
-        return train.finished(workdir, experiment)
-    except (ValueError, TypeError, KeyError):
-        train.tell(f"{workdir.results} cannot be read: its run is judged again")
+    workdir.continued(experiment)
+    if workdir.results.exists() and workdir.read_results() is None:
+        summary.tell(f"{workdir.results} cannot be read: its run is judged again")
+    results = workdir.finished(experiment.members)
+    if results is None:
         return None
+    members = [_record(workdir, n).get("environment") for n in range(1, experiment.members + 1)]
+    others = [one for one in members if one and one != results["environment"]]
+    return results | {"environment": results["environment"] | {"others": others}}
 
 
 @contextmanager
@@ -308,7 +291,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
     except Interrupted as stop:
         if not expired:
             raise
-        train.tell(f"the time is up: {stop}")
+        summary.tell(f"the time is up: {stop}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import train
+from fgvc_jax import summary
 
 Key = tuple[str, int]  # (row, seed)
 
@@ -32,9 +32,9 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
     matrix = results["attention_overlap"]
     for n in range(2, len(matrix) + 1):
         block = [row[:n] for row in matrix[:n]]
-        values[f"overlap_{n}"] = train.mean_overlap({"attention_overlap": block})
-    if len(matrix) > 1:
-        values["overlap"] = values[f"overlap_{len(matrix)}"]
+        overlap = summary.mean_overlap({"attention_overlap": block})
+        if overlap is not None:  # as of maps on different grids
+            values |= {f"overlap_{n}": overlap, "overlap": overlap}
     values["head_logits"] = values["single"]  # what a network with one head predicts with
     prefix = "test_accuracy_"
     for name in results["members"][0]:
@@ -112,7 +112,7 @@ def summarize(
             reference. A metric of all members is compared between rows of equally many only.
     """
     first = next(iter(members))
-    summary: dict[str, Any] = {}
+    compared: dict[str, Any] = {}
     for metric in dict.fromkeys(name for run in values.values() for name in run):
         samples = {
             row: {
@@ -120,13 +120,13 @@ def summarize(
             }
             for row in members
         }
-        summary[metric] = {}
+        compared[metric] = {}
         for row, sample in samples.items():
             alike = names_its_members(metric) or members[row] == members[first]
-            compared = paired(sample, samples[first]) if alike and row != first else None
+            difference = paired(sample, samples[first]) if alike and row != first else None
             if sample:
-                summary[metric][row] = describe([*sample.values()]) | {"difference": compared}
-    return summary
+                compared[metric][row] = describe([*sample.values()]) | {"difference": difference}
+    return compared
 
 
 # -- other questions -----------------------------------------------------------------------------
