@@ -113,6 +113,8 @@ class Run:
         }
         for flag in _NOT_OF_ONE_MEMBER:
             del fields[flag]
+        if member == 1:  # whose own views are those that all share
+            del fields["--data.view-sharing"]
         taught = spec.transfer.name != "none" and bool(teachers)
         others = {f"--{name}." for name in OBJECTIVES if name != spec.objective}
         others |= set() if taught else {"--transfer."}

@@ -32,17 +32,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgvc_jax import command, study, transfer
-from fgvc_jax.build import Run
+from fgvc_jax import command, predictions
 from fgvc_jax.config import Data, Experiment
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
 from fgvc_jax.data.sources import open_source, restrict
-from fgvc_jax.engine import checkpoint
-from fgvc_jax.engine.step import images_of, test_images
 from fgvc_jax.errors import UserError
+from fgvc_jax.study import definition, runner
 from fgvc_jax.workdir import Workdir
 
 THRESHOLDS = {"": 0.0, "_strong": 1.0}
@@ -57,18 +55,18 @@ METRICS = tuple(
 
 
 def main(arguments: list[str]) -> None:
-    chosen, options = study.parse(arguments, "python scripts/attention.py FILE")
+    chosen, options = definition.parse(arguments, "python scripts/attention.py FILE")
     if chosen.base.data.source != "sketchbirds":
         raise UserError("only sketchbirds knows the parts of its birds: take it as the data.source")
     metrics = (*options.metrics, *METRICS)
-    study.carry_out(chosen, replace(options, metrics=metrics), measure=measure)
+    runner.carry_out(chosen, replace(options, metrics=metrics), measure=measure, measured=METRICS)
 
 
-def measure(experiment: Experiment, results: dict[str, Any]) -> dict[str, float]:
-    """`study.measure` and METRICS."""
+def measure(experiment: Experiment, _results: dict[str, Any]) -> dict[str, float]:
+    """METRICS of a finished run."""
     masks, wanted = defining_masks(experiment.data)
     maps = attention_maps(experiment)
-    return study.measure(experiment, results) | part_shares(maps, masks, wanted)
+    return part_shares(maps, masks, wanted)
 
 
 # -- parts ---------------------------------------------------------------------------------------
@@ -90,9 +88,9 @@ def defining_masks(data: Data) -> tuple[np.ndarray, np.ndarray]:
         parts = birds.masks(index)
         # The masks go the same way as the images: resized, then cropped.
         as_images = [np.repeat(255 * parts[p].astype(np.uint8)[..., None], 3, -1) for p in PARTS]
-        resized = np.stack([decode({"image": x, "name": "mask"}, data.resize) for x in as_images])
-        view = augment.center_crop if data.test_view == "center" else augment.whole
-        views.append(np.asarray(view(resized, crop=data.crop))[..., 0])
+        records = [{"image": x, "name": "mask"} for x in as_images]
+        sized = [decode(record, data.test_side, orientation="stored") for record in records]
+        views.append(np.asarray(augment.center_crop(np.stack(sized), crop=data.crop))[..., 0])
     masks = np.stack(views)
     defining = defining_parts(birds.codes[: len(splits.classes)])
     visible = masks.sum(axis=(2, 3)) >= MIN_PIXELS
@@ -110,31 +108,13 @@ def _bird(source: Source, i: int) -> tuple[Sketchbirds, int]:
 
 
 def attention_maps(experiment: Experiment) -> np.ndarray:
-    """Standardized maps of all members on the test set, enlarged: (N, B, S, S) float32."""
-    run, workdir = Run(experiment), Workdir(experiment.workdir)
-    like = run.variables(1)
-    numbers = range(1, experiment.members + 1)
-    members = [checkpoint.load_final(workdir.final(n), like, run.mesh) for n in numbers]
-    data = experiment.data
-
-    @jax.jit
-    def look(variables, batch, store):
-        images = test_images(
-            images_of(batch, store),
-            crop=data.crop, test_view=data.test_view, normalize=data.normalize,
-        )  # fmt: skip
-        features = run.network.apply(variables, images, False, method="taps")["stage5"]
-        maps = transfer.standardize(transfer.attention_map(features))
-        return jax.image.resize(maps, (len(maps), data.crop, data.crop), "linear")
-
-    batches = list(run.evaluation_batches(run.test_images))
-    shown = np.concatenate([batch["mask"] for batch in batches])
-    return np.stack(
-        [
-            np.concatenate([look(member, batch, run.test_images.store) for batch in batches])[shown]
-            for member in members
-        ]
-    )
+    """Kept maps Z of all members on the test set, enlarged: (N, B, S, S) float32."""
+    workdir = Workdir(experiment.workdir)
+    results = workdir.read_results()
+    part = predictions.read(workdir.predictions / results["predictions"]["test"])
+    side = experiment.data.crop
+    maps = [part.attention(member).astype(np.float32) for member in results["digests"]["members"]]
+    return np.stack([jax.image.resize(z, (len(z), side, side), "linear") for z in maps])
 
 
 def part_shares(maps: np.ndarray, masks: np.ndarray, wanted: np.ndarray) -> dict[str, float]:

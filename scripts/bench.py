@@ -111,7 +111,7 @@ class Ensemble(Sliced):
 def main(arguments: list[str]) -> None:
     import tyro
 
-    from fgvc_jax.study import markdown_table
+    from fgvc_jax.study.pages import markdown_table
 
     tables = {"step": step, "job": job, "input": input_, "ensemble": ensemble}
     specs = {"step": Step, "job": Job, "input": Input, "ensemble": Ensemble}

@@ -14,13 +14,13 @@ one. The publication's tables disagree on two independent networks: 87.8 in tabl
 table 3.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import command, config, study
-from fgvc_jax.config import load_config
-from fgvc_jax.study import Study
+from fgvc_jax import command, config
+from fgvc_jax.config import Experiment, load_config
+from fgvc_jax.study import Study, definition, pages, runner
 
 HERE = Path(__file__).parent
 STUDY = HERE / "studies/kt.py"
@@ -54,62 +54,79 @@ ALWAYS = (
 
 
 def main(arguments: list[str]) -> None:
-    chosen, options = study.parse(
+    chosen, options = definition.parse(
         [str(STUDY), "--config", RECIPE, *arguments], "python scripts/reproduce.py"
     )
-    study.carry_out(chosen, options, page=page)
+    runner.carry_out(chosen, options, page=page)
 
 
-def page(chosen: Study, summary: Mapping[str, Any], *, name: str, metrics: Sequence[str]) -> str:
-    """The published tables beside ours, what differs in the recipe, then the study's own page."""
-    deviations = [*config.differences(load_config(RECIPE), chosen.base), *ALWAYS]
+def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
+    """The published tables beside ours, what differs in the recipe, then the study's own page,
+    whose details see `pages.report`."""
     return "\n".join(
         [
             "# KT, published (CUB-200-2011, ResNet-50, 448 px) and ours\n",
             "Accuracies in percent, ours as mean [95 % interval over seeds]; differences are",
             "paired by seed. Where we deviate from the published recipe:",
-            *(f"- {deviation}" for deviation in deviations),
+            *(f"- {deviation}" for deviation in deviations(chosen.base)),
             f"\n## Table 2: ensembles of N\n\n{table_2(summary, 'ensemble')}",
             f"\n## Table 2: network N alone\n\n{table_2(summary, 'single')}",
             f"\n## Table 3: ensembles of two by alpha\n\n{table_3(summary)}\n",
-            study.report(chosen, summary, name=name, metrics=metrics),
+            pages.report(chosen, summary, **details),
         ]
     )
 
 
+def deviations(base: Experiment) -> list[str]:
+    """All in which the runs of a study differ from the published ones: fields, then habits."""
+    found = [*config.differences(load_config(RECIPE), base), *ALWAYS]
+    if base.data.view_sharing != "own":
+        whose = "all members" if base.data.view_sharing == "shared" else "members of KT"
+        found.append(
+            f"{whose} see the same view of an image in an epoch (published: each draws its own)"
+        )
+    if base.network.batch_norm_groups > 1:
+        found.append(
+            "running statistics of batch norm are the mean over its groups (published: those of "
+            "the first GPU)"
+        )
+    return found
+
+
 def table_2(summary: Mapping[str, Any], kind: str) -> str:
     """Independent and KT by N, the published numbers and ours: of "ensemble" or of "single"."""
-    header = "N", "independent", "ours", "KT", "ours", "KT - independent", "ours", "p"
+    header = "N", "independent", "ours", "KT", "ours", "KT - independent", "ours", "pairs", "p"
     rows = []
     for n, (independent, kt) in enumerate(zip(*PUBLISHED[kind].values(), strict=True), start=1):
         plain, own, *compared = ours(summary, f"{kind}_{n}", "independent", "kt")
         means = [f"{independent:.1f}", plain, f"{kt:.1f}", own]
         rows.append([str(n), *means, f"{kt - independent:+.1f}", *compared])
-    return study.markdown_table(header, rows)
+    return pages.markdown_table(header, rows)
 
 
 def table_3(summary: Mapping[str, Any]) -> str:
-    header = "alpha", "published", "ours", "minus alpha 0", "ours", "p"
+    header = "alpha", "published", "ours", "minus alpha 0", "ours", "pairs", "p"
     _, plain = ALPHA["independent"]
     rows = []
     for row, (alpha, published) in ALPHA.items():
         own, *compared = ours(summary, "ensemble_2", row)
         rows.append([f"{alpha:g}", f"{published:.1f}", own, f"{published - plain:+.1f}", *compared])
-    return study.markdown_table(header, rows)
+    return pages.markdown_table(header, rows)
 
 
 def ours(summary: Mapping[str, Any], metric: str, *rows: str) -> list[str]:
-    """mean [interval] of every row, then the last one's paired difference to the first, and p."""
+    """mean [interval] of every row, then the last one's paired difference to the first, the number
+    of pairs, and p."""
 
     def cell(found: Mapping[str, Any] | None, sign: str = "") -> str:
         mean, interval = (found[key] if found else None for key in ("mean", "interval"))
-        text = study.written(mean, metric=metric, sign=sign)
-        return f"{text} [{study.written(interval, metric=metric, sign=sign)}]" if interval else text
+        text, ends = (pages.written(v, metric=metric, sign=sign) for v in (mean, interval))
+        return f"{text} [{ends}]" if interval else text
 
     found = [summary.get(metric, {}).get(row) for row in rows]
     difference = found[-1]["difference"] if found[-1] else None
-    p = study.written_p(difference["p"] if difference else None)
-    return [*map(cell, found), cell(difference, "+"), p]
+    pairs, p = (difference["n"], difference["p"]) if difference else ("-", None)
+    return [*map(cell, found), cell(difference, "+"), str(pairs), pages.written_p(p)]
 
 
 if __name__ == "__main__":

@@ -6,15 +6,16 @@
 
 Trains the runs that are missing and prints, row by row, mean, standard deviation, interval, and the
 paired difference to the first row with its p-value; the same is saved as study.md and study.json.
-The same command continues after an interruption.
+The same command continues after an interruption; a failed run keeps no other from being trained.
 """
 
-from fgvc_jax import command, study
+from fgvc_jax import command
+from fgvc_jax.study import definition, runner
 
 
 def main(arguments: list[str]) -> None:
-    chosen, options = study.parse(arguments, "python scripts/study.py FILE")
-    study.carry_out(chosen, options)
+    chosen, options = definition.parse(arguments, "python scripts/study.py FILE")
+    runner.carry_out(chosen, options)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """KT's published tables beside ours."""
 
 import runpy
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT, tiny
 
-from fgvc_jax import study
 from fgvc_jax.config import load_config
+from fgvc_jax.study import definition, statistics
 
 reproduce = runpy.run_path(str(ROOT / "scripts/reproduce.py"))
-chosen = study.load(str(reproduce["STUDY"]))(tiny(members=2))
+chosen = definition.load(str(reproduce["STUDY"]), tiny(members=2))
 
 
 def page(values):
-    summary = study.summarize(values, list(chosen.rows))
+    summary = statistics.summarize(values, chosen.members)
     return reproduce["page"](chosen, summary, name="runs", metrics=("ensemble_2",))
 
 
@@ -27,15 +28,15 @@ def test_tables_pair_what_the_publication_compares():
     }
     lines = [" ".join(line.split()) for line in page(values).splitlines()]
     ensembles = [line for line in lines if line.startswith("| 2 | 87.8 |")]
-    difference = study.paired({0: 0.62, 1: 0.66}, {0: 0.60, 1: 0.62})
+    difference = statistics.paired({0: 0.62, 1: 0.66}, {0: 0.60, 1: 0.62})
     low, high = (f"{100 * end:+.2f}" for end in difference["interval"])
     assert len(ensembles) == 1 and "| 61.00 [48.29 to 73.71] | 88.5 | 64.00 [" in ensembles[0]
-    assert ensembles[0].endswith(f"| +0.7 | +3.00 [{low} to {high}] | {difference['p']:.3f} |")
-    assert "| 3 | 88.2 | - | 88.6 | - | +0.4 | - | - |" in lines  # not trained
-    singles = [line for line in lines if line.startswith("| 2 | 86.8 | 40.00 [40.00 to 40.00] |")]
+    assert ensembles[0].endswith(f"| +0.7 | +3.00 [{low} to {high}] | 2 | {difference['p']:.3f} |")
+    assert "| 3 | 88.2 | - | 88.6 | - | +0.4 | - | - | - |" in lines  # not trained
+    singles = [line for line in lines if line.startswith("| 2 | 86.8 | 40.00 |")]
     assert len(singles) == 1
-    assert "| 86.1 | 30.00 [30.00 to 30.00] | -0.7 | -10.00 [" in singles[0]
-    assert "| 0.1 | 87.9 | 63.00 | +0.7 | +3.00 | - |" in lines
+    assert "| 86.1 | 30.00 | -0.7 | -10.00 | 2 | - |" in singles[0]
+    assert "| 0.1 | 87.9 | 63.00 | +0.7 | +3.00 | 1 | - |" in lines
 
 
 def test_every_deviation_from_the_recipe_is_named():
@@ -43,6 +44,12 @@ def test_every_deviation_from_the_recipe_is_named():
     assert "- --data.source 'cub:data/CUB_200_2011' -> 'sketchbirds'\n" in text
     assert "- --network.name 'resnet50' -> " in text
     assert "the epoch with the best test accuracy" in text
+    assert "- members of KT see the same view of an image in an epoch" in text
+    base = replace(chosen.base, data=replace(chosen.base.data, view_sharing="own"))
+    assert "same view" not in " ".join(reproduce["deviations"](base))
+    assert "running statistics of batch norm" not in text
+    published = load_config(reproduce["RECIPE"])
+    assert "running statistics of batch norm" in reproduce["deviations"](published)[-1]
 
 
 def test_the_command_reports_without_training(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,161 @@
+"""From the lines of a ledger back to studies: which rows there are, and how they differ."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax import options
+from fgvc_jax.study import definition, pages, statistics
+from fgvc_jax.study.definition import Study
+from fgvc_jax.study.ledger import FINISHED, Line, portable, unpack
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs of one study on one base."""
+
+    study: str
+    base: str
+    """Digest of what its rows vary."""
+    rows: Mapping[str, Mapping[int, Line]]
+    """Row -> seed -> line of the finished run; the first row is the reference."""
+    unfinished: tuple[tuple[str, Line], ...]
+    """(row, line) of runs that failed or were given up."""
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.rows))
+
+    @property
+    def members(self) -> dict[str, int]:
+        """The number of members of every row."""
+        return {row: line["config"]["members"] for row, line in self.examples.items()}
+
+    @property
+    def examples(self) -> dict[str, Line]:
+        """One line of every row."""
+        return {row: next(iter(lines.values())) for row, lines in self.rows.items()}
+
+    def lines(self) -> Iterator[tuple[statistics.Key, Line]]:
+        """((row, seed), line) of every finished run."""
+        for row, lines in self.rows.items():
+            for seed, line in lines.items():
+                yield (row, seed), line
+
+    def summary(self) -> dict[str, Any]:
+        """See `statistics.summarize`; empty without a finished run."""
+        if not self.rows:
+            return {}
+        values = {key: statistics.measure(line["results"]) for key, line in self.lines()}
+        return statistics.summarize(values, self.members)
+
+    def on_new_images(self, row: str, metric: str) -> list[float] | None:
+        """`statistics.crossed` of a row minus the first one; None where no bits are kept, or where
+        they are not of the same images."""
+        one, other = self.rows[row], self.rows[self.first]
+        pairs = [(one[seed], other[seed]) for seed in one if seed in other]
+        names = {
+            line["right"]["names"] if line["right"] else None for pair in pairs for line in pair
+        }
+        if row == self.first or len(names) != 1 or None in names:
+            return None
+        bits = [[_bits(line, metric) for line in pair] for pair in pairs]
+        if any(one is None for pair in bits for one in pair):
+            return None
+        return statistics.crossed(np.array([a.astype(float) - b for a, b in bits]))
+
+    def warnings(self) -> list[str]:
+        """In what the runs are not alike that should be."""
+        found = pages.mixed({key: line["environment"] for key, line in self.lines()})
+        for what in ("data", "weights"):
+            for row, lines in self.rows.items():
+                if len({line["digests"].get(what) for line in lines.values()}) > 1:
+                    found.append(f"warning: the runs of {row} differ in {what}")
+        return found
+
+
+def _bits(line: Line, metric: str) -> np.ndarray | None:
+    """Which images are right for an accuracy such as ensemble, ensemble_2 or single_1."""
+    kind, _, number = metric.partition("_")
+    members, ensembles = unpack(line["right"])
+    if metric == "ensemble":
+        return ensembles[-1]
+    chosen = {"ensemble": ensembles, "single": members}.get(kind)
+    if chosen is None or not number.isdecimal() or int(number) > len(chosen):
+        return None
+    return chosen[int(number) - 1]
+
+
+def comparisons(lines: Iterable[Line]) -> list[Comparison]:
+    """All studies of a ledger, by name; rows in the order of the study, seeds in theirs.
+
+    Args:
+        lines: from `ledger.read`. Of two runs of a row with the same seed (as on changed data) the
+            newer counts.
+    """
+    found: dict[tuple[str, str], list[tuple[int, str, Line]]] = {}
+    for line in lines:
+        for table in line["tables"]:
+            key = table["study"], table["base"]
+            found.setdefault(key, []).append((table["position"], table["row"], line))
+    made = []
+    for (study, base), entries in sorted(found.items()):
+        entries.sort(key=lambda entry: (entry[0], entry[2]["config"]["seed"]))
+        rows: dict[str, dict[int, Line]] = {}
+        unfinished = []
+        for _, row, line in entries:
+            if line["status"] == FINISHED:
+                rows.setdefault(row, {})[line["config"]["seed"]] = line
+            else:
+                unfinished.append((row, line))
+        made.append(Comparison(study, base, rows, tuple(unfinished)))
+    return made
+
+
+# -- configs -------------------------------------------------------------------------------------
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as {dotted name: value}, as JSON holds them."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def deviations(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """`field other -> config` of every field in which two nested configs differ; fields that only
+    one of them has (it is of another version) are left out."""
+    own, others = flat(config), flat(other)
+    return [
+        f"{name} {others[name]!r} -> {own[name]!r}"
+        for name in others
+        if name in own and own[name] != others[name]
+    ]
+
+
+def kept_to_plan(row: str, line: Line, study: Study) -> bool:
+    """Whether a line is of a run that the committed study plans: its row, seed and config.
+
+    What a run settled by itself is no departure.
+    """
+    seed = line["config"]["seed"]
+    if row not in study.rows or seed >= study.seeds:
+        return False
+    planned = definition.experiments(study, folder=Path("runs"), seeds=seed + 1)[row, seed]
+    left_open = {
+        flag.removeprefix("--").replace("-", "_")
+        for flag, spec, value in options.fields(planned)
+        if spec.metadata.get("automatic") and value == spec.default
+    }
+    own = flat(line["config"])
+    return all(
+        own.get(name, value) == value or name in left_open
+        for name, value in flat(portable(planned)).items()
+    )

@@ -1,0 +1,337 @@
+"""The ledger: one line of JSON for every run of a study that ended, kept when workdirs are gone.
+
+A line says
+- `status`: finished, failed or abandoned; `reason` of the latter two; `ended`: when (UTC);
+- `tables`: where it belongs, {"study", "row", "position" of the row, "base"}, the last being the
+  digest of what the study's rows vary;
+- `config`: the resolved experiment, nested as in config.json, but for fields that change no number;
+  of a path its last part only;
+- `results`: what results.json says of accuracies and attention;
+- `right`: which test images every member and every ensemble had right, see `pack`;
+- `digests`: of config, and of data, weights and training as results.json has them;
+- `environment` and `seconds`, from there as well.
+
+The same run twice is one line, the newer, which belongs wherever either did; a run that finished
+replaces its failures. So two ledgers are merged by `cat`. The ordered names of the test images
+stand beside the ledger, once, in a file named by their digest.
+"""
+
+import base64
+import dataclasses
+import json
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax import digests, ensemble, predictions, storage, summary
+from fgvc_jax.config import Experiment
+from fgvc_jax.errors import UserError
+from fgvc_jax.workdir import Workdir
+
+Line = dict[str, Any]
+
+FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
+# Of results.json what has another place in a line, or none.
+KEPT_ELSEWHERE = "class_names", "digests", "environment", "predictions", "seconds", "source"
+
+
+@dataclass(frozen=True)
+class Correctness:
+    """Which test images the members of a run had right."""
+
+    names: Sequence[str]
+    """The test images, in order."""
+    members: np.ndarray
+    """(N, images) bool."""
+    ensembles: np.ndarray
+    """(N, images) bool: row n is the ensemble of the first n + 1 members."""
+
+
+Judge = Callable[[Path], Correctness | None]
+"""The workdir of a finished run -> which images it had right; None where that is not kept."""
+
+
+def correctness(workdir: Path) -> Correctness | None:
+    """Which test images the members of a finished run had right, by their kept answers."""
+    opened = Workdir(workdir)
+    results = opened.read_results() or {}
+    if "predictions" not in results:
+        return None
+    part = predictions.read(opened.predictions / results["predictions"]["test"])
+    answers = [part.log_probabilities(member) for member in results["digests"]["members"]]
+    fusion = opened.record().experiment.fusion
+    members, ensembles = (np.zeros((len(answers), len(part.labels)), bool) for _ in range(2))
+    for rows in ensemble.chunks(len(part.labels), len(part.classes)):
+        shown = [np.asarray(member[rows], np.float32) for member in answers]
+        for n, fused in enumerate(ensemble.growing(shown, fusion)):
+            members[n, rows] = shown[n].argmax(-1) == part.labels[rows]
+            ensembles[n, rows] = fused.argmax(-1) == part.labels[rows]
+    return Correctness(part.names, members, ensembles)
+
+
+# -- one run -------------------------------------------------------------------------------------
+
+
+def portable(experiment: Any) -> dict[str, Any]:
+    """The fields of an experiment that change a number, nested; of a path its last part only."""
+    values = {}
+    for field in dataclasses.fields(experiment):
+        value = getattr(experiment, field.name)
+        if dataclasses.is_dataclass(value):
+            values[field.name] = portable(value)
+        elif not field.metadata.get("free"):
+            values[field.name] = _last_part(value) if isinstance(value, str) else value
+    return values
+
+
+def _last_part(text: str) -> str:
+    """cub:/data/birds -> cub:birds; names that are no paths (hf:ORG/NAME, tfds:NAME) stay."""
+    kind, colon, path = text.rpartition(":")
+    if kind in ("hf", "tfds"):
+        return text
+    return kind + colon + Path(path).name
+
+
+def digest(value: Any) -> str:
+    """Of anything that JSON can hold, cut to what tells a ledger's runs apart."""
+    return digests.of_value(value)[:16]
+
+
+def pack(right: Correctness) -> dict[str, Any]:
+    """{"names": their digest, "images", "members", "bits"}.
+
+    bits: members and ensembles of two and more, one after the other for the first image, then for
+    the next (np.packbits, zlib, base64): members agree on most images, which compresses.
+    """
+    bits = np.concatenate([right.members, right.ensembles[1:]]).T
+    packed = zlib.compress(np.packbits(bits).tobytes(), level=9)
+    return {
+        "names": digest(list(right.names)),
+        "images": len(right.names),
+        "members": len(right.members),
+        "bits": base64.b64encode(packed).decode(),
+    }
+
+
+def unpack(packed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(members, ensembles) of a packed `Correctness`, each (N, images) bool."""
+    images, members = packed["images"], packed["members"]
+    data = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), np.uint8)
+    rows = 2 * members - 1
+    bits = np.unpackbits(data, count=images * rows).reshape(images, rows).T.astype(bool)
+    return bits[:members], np.concatenate([bits[:1], bits[members:]])
+
+
+def line(
+    experiment: Experiment,
+    table: Mapping[str, Any],
+    *,
+    status: str,
+    reason: str = "",
+    results: Mapping[str, Any] | None = None,
+    right: Correctness | None = None,
+) -> Line:
+    """The line of a run that ended.
+
+    Args:
+        experiment: as the run resolved it.
+        table: where it belongs, see above.
+        status: FINISHED, FAILED or ABANDONED.
+        reason: of the latter two.
+        results: results.json of a finished run.
+        right: which images it had right, where that is known.
+
+    Raises:
+        UserError: when `right` and `results` are not of the same run.
+    """
+    results = dict(results or {})
+    if right is not None:
+        _check(right, results)
+    config = portable(experiment)
+    return {
+        "status": status,
+        "reason": re.sub(r"'[^']*/([^'/]*)'", r"'\1'", reason),  # no paths of this machine
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tables": [dict(table)],
+        "config": config,
+        "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
+        "right": pack(right) if right else None,
+        "digests": {"config": digest(config), **results.get("digests", {})},
+        "environment": results.get("environment", {"commit": summary.commit()}),
+        "seconds": results.get("seconds"),
+    }
+
+
+def _check(right: Correctness, results: Mapping[str, Any]) -> None:
+    """Refuse bits that do not add up to the accuracies of results.json."""
+    found = [*right.members.mean(axis=1), *right.ensembles.mean(axis=1)]
+    told = [*(member["final"] for member in results["members"]), *results["ensemble"]]
+    if len(found) != len(told) or not np.allclose(found, told):
+        raise UserError(
+            "the kept predictions are not those of results.json "
+            f"(accuracies {np.round(found, 4).tolist()}, there {np.round(told, 4).tolist()}): "
+            "judge the members again (python -m fgvc_jax.evaluate)"
+        )
+
+
+# -- many ----------------------------------------------------------------------------------------
+
+
+def read(*paths: Path) -> list[Line]:
+    """The lines of several ledgers, each run once, oldest first; a missing file has none.
+
+    Raises:
+        UserError: naming a line that cannot be read.
+    """
+    lines = []
+    for path in paths:
+        for number, text in enumerate(_texts(path), start=1):
+            try:
+                entry = json.loads(text)
+                _identity(entry), entry["tables"], entry["ended"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{str(path)!r}, line {number}, is no line of a ledger: remove it"
+                ) from error
+            lines.append(entry)
+    return once(lines)
+
+
+def _texts(path: Path) -> list[str]:
+    return storage.read_text(path).splitlines() if path.exists() else []
+
+
+def once(lines: Iterable[Line]) -> list[Line]:
+    """Every run once: its newest line, in all tables that any of its lines is in."""
+    known: dict[tuple, Line] = {}
+    for entry in sorted(lines, key=lambda entry: entry["ended"]):
+        key, unfinished = _identity(entry), _unfinished(entry)
+        tables = list(entry["tables"])
+        for older in (known.pop(key, None), known.pop(unfinished, None)):
+            tables += [t for t in (older["tables"] if older else ()) if t not in tables]
+        known[key] = {**entry, "tables": tables}
+    finished = {_unfinished(entry) for key, entry in known.items() if key != _unfinished(entry)}
+    return [entry for key, entry in known.items() if key not in finished]
+
+
+def _identity(entry: Line) -> tuple:
+    """Equal of two lines of the same run."""
+    names = "data", "weights", "training"
+    known = tuple(str(entry["digests"].get(name)) for name in names)
+    return (*_unfinished(entry), *known) if entry["status"] == FINISHED else _unfinished(entry)
+
+
+def _unfinished(entry: Line) -> tuple:
+    """The identity of a run that ended before its data were known."""
+    return (entry["digests"]["config"],)
+
+
+def append(path: Path, entry: Line) -> None:
+    """Write one line at the end, at once, so that a kill leaves it whole or not at all."""
+    with storage.append(path) as file:
+        file.write(_written(entry))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def rewrite(path: Path) -> None:
+    """Leave every run of a file its newest line."""
+    storage.write_text(path, "".join(map(_written, read(path))))
+
+
+def _written(entry: Line) -> str:
+    return json.dumps(entry, separators=(",", ":")) + "\n"
+
+
+def keep_names(folder: Path, names: Sequence[str]) -> None:
+    """Write the names of the test images beside the ledger, unless they are there."""
+    path = folder / f"names-{digest(list(names))}.txt"
+    if not path.exists():
+        storage.write_text(path, "".join(f"{name}\n" for name in names))
+
+
+def load_names(folder: Path, name: str) -> list[str]:
+    """The names of the test images that a digest, `right["names"]`, stands for.
+
+    Raises:
+        UserError: when they are missing or others.
+    """
+    path = folder / f"names-{name}.txt"
+    names = _texts(path)
+    if digest(names) != name:
+        raise UserError(f"{str(path)!r} is missing or was changed: copy it from beside the ledger")
+    return names
+
+
+# -- a study that runs ---------------------------------------------------------------------------
+
+
+class Ledger:
+    """The ledger that the runs of one study are written to.
+
+    Args:
+        path: of the file; it need not exist.
+        study: the name of the study.
+        base: what its rows vary.
+        rows: names of its rows, in order.
+        judge: which images a finished run had right.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        study: str,
+        base: Experiment,
+        rows: Sequence[str],
+        judge: Judge = correctness,
+    ):
+        self._path, self._judge = path, judge
+        place = {"study": study, "base": digest(portable(dataclasses.replace(base, seed=0)))}
+        self._tables = {row: {**place, "row": row, "position": k} for k, row in enumerate(rows)}
+        self._known = read(path)
+
+    def finished(self, row: str, experiment: Experiment, results: Mapping[str, Any]) -> None:
+        """Append a finished run, unless its line is there.
+
+        Args:
+            row: of the study.
+            experiment: as the run resolved it, with its workdir.
+            results: its results.json.
+        """
+        known = line(experiment, self._tables[row], status=FINISHED, results=results)
+        if self._has(known, judged=True):
+            return
+        right = self._judge(Path(experiment.workdir))
+        if right is not None:
+            keep_names(self._path.parent, right.names)
+        elif self._has(known, judged=False):
+            return
+        self._append(
+            line(experiment, self._tables[row], status=FINISHED, results=results, right=right)
+        )
+
+    def unfinished(self, row: str, experiment: Experiment, *, status: str, reason: str) -> None:
+        """Append a run that failed or was given up."""
+        self._append(line(experiment, self._tables[row], status=status, reason=reason))
+
+    def _append(self, entry: Line) -> None:
+        append(self._path, entry)
+        self._known = once([*self._known, entry])
+
+    def _has(self, entry: Line, *, judged: bool) -> bool:
+        """Whether a line of the same run says as much."""
+        (table,) = entry["tables"]
+        return any(
+            _identity(known) == _identity(entry)
+            and table in known["tables"]
+            and (known["right"] or not judged)
+            for known in self._known
+        )

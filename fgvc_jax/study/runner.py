@@ -1,0 +1,297 @@
+"""Trains the runs of a study that are missing, and keeps what is known of them up to date."""
+
+import difflib
+import gc
+import math
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax import config, storage, summary, train
+from fgvc_jax.config import Experiment
+from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.study import pages, statistics
+from fgvc_jax.study.definition import Options, Study, experiments
+from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger, correctness
+from fgvc_jax.study.statistics import Key
+from fgvc_jax.workdir import Workdir
+
+Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
+Page = Callable[..., str]  # see `pages.report`
+
+
+def carry_out(
+    study: Study,
+    options: Options,
+    *,
+    measure: Measure | None = None,
+    measured: Sequence[str] = (),
+    page: Page = pages.report,
+    judge: Judge = correctness,
+) -> None:
+    """Train what is missing and print the table.
+
+    study.json and study.md say at any time what is finished, what failed and what is missing: they
+    are written anew whenever a run ends. The ledger has a line of every run that ended.
+
+    Args:
+        study: from `definition.parse`.
+        options: from `definition.parse`.
+        measure: (experiment, results) of a finished run -> metrics beside those of
+            `statistics.measure`.
+        measured: the names of these metrics.
+        page: what study.md says, see `pages.report`.
+        judge: what the ledger is to say of single images, see `ledger.Ledger`.
+
+    Raises:
+        UserError: at the end, when runs failed.
+    """
+    folder = Path(options.workdir)
+    runs = experiments(study, folder=folder, seeds=options.seeds)
+    check_metrics(options.metrics, runs.values(), measured)
+    ledger = Ledger(
+        Path(options.ledger), study=study.name, base=study.base, rows=list(study.rows), judge=judge
+    )
+    outcome = Outcome(study, folder, runs, measure, page, options.metrics, ledger)
+    outcome.look()
+    if options.abandon:
+        outcome.abandon(options.abandon)
+    elif options.minutes:
+        train_missing(outcome, minutes=options.minutes)
+    text = outcome.save()
+    print(f"\n{text}\n{pages.left(runs, outcome.values)}")
+    print(f"saved: {folder / 'study.md'}, {folder / 'study.json'}")
+    if outcome.failures:
+        (row, seed), reason = next(iter(outcome.failures.items()))
+        raise UserError(f"{len(outcome.failures)} runs failed; {row}, seed {seed}: {reason}")
+
+
+@dataclass
+class Outcome:
+    """What is known of the runs of a study."""
+
+    study: Study
+    folder: Path
+    runs: Mapping[Key, Experiment]
+    measure: Measure | None
+    page: Page
+    metrics: Sequence[str]
+    ledger: Ledger
+    results: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    """results.json of every finished run."""
+    values: dict[Key, dict[str, float]] = field(default_factory=dict)
+    """Its metrics."""
+    failures: dict[Key, str] = field(default_factory=dict)
+    """What runs said that failed, now or when they were last tried."""
+
+    def look(self) -> None:
+        """Read what earlier starts have left."""
+        for key, experiment in self.runs.items():
+            self.add(key, _results(experiment))
+        try:
+            saved = storage.read_json(self.folder / "study.json")
+        except (FileNotFoundError, UserError):
+            return
+        for run in saved.get("failed", ()):
+            key = run["row"], run["seed"]
+            if key in self.runs and key not in self.values:
+                self.failures[key] = run["reason"]
+
+    def add(self, key: Key, results: dict[str, Any] | None) -> None:
+        """Measure a finished run and enter it into the ledger."""
+        if results is not None:
+            self.failures.pop(key, None)
+            self.results[key] = results
+            more = self.measure(self.runs[key], results) if self.measure else {}
+            self.values[key] = statistics.measure(results) | more
+            try:
+                self.ledger.finished(key[0], _resolved(self.runs[key]), results)
+            except UserError as error:
+                self.failures[key] = f"it has no line in the ledger: {error}"
+
+    def fail(self, key: Key, reason: str) -> None:
+        """Remember why a run failed, in the ledger as well."""
+        self.failures[key] = reason
+        run = _resolved(self.runs[key])
+        self.ledger.unfinished(key[0], run, status=FAILED, reason=reason)
+
+    def abandon(self, reason: str) -> None:
+        """Enter the runs that were begun and are not finished as given up."""
+        for key in self.missing():
+            if Workdir(self.runs[key].workdir).config.exists():
+                run = _resolved(self.runs[key])
+                self.ledger.unfinished(key[0], run, status=ABANDONED, reason=reason)
+
+    def missing(self) -> list[Key]:
+        return [key for key in self.runs if key not in self.values]
+
+    def notes(self) -> list[str]:
+        """What a reader of the table must know of runs that are not in it, or are not alike."""
+        failed = [
+            f"failed: {row}, seed {seed}: {why}" for (row, seed), why in self.failures.items()
+        ]
+        rest = [key for key in self.missing() if key not in self.failures]
+        missing = [f"not finished: {pages.grouped(rest)}"] if rest else []
+        environments = {key: found["environment"] for key, found in self.results.items()}
+        return [*failed, *missing, *pages.mixed(environments)]
+
+    def save(self) -> str:
+        """Write study.json and study.md; the text of the latter."""
+        values = {key: self.values[key] for key in self.runs if key in self.values}
+        compared = statistics.summarize(values, self.study.members)
+        name = self.folder.name
+        text = self.page(self.study, compared, name=name, metrics=self.metrics, notes=self.notes())
+        storage.write_json(
+            self.folder / "study.json",
+            {
+                "study": name,
+                "base": config.to_dict(self.study.base),
+                "rows": {row: dict(changes) for row, changes in self.study.rows.items()},
+                "runs": [{"row": row, "seed": seed, **run} for (row, seed), run in values.items()],
+                "failed": [
+                    {"row": row, "seed": seed, "reason": reason}
+                    for (row, seed), reason in self.failures.items()
+                ],
+                "missing": [{"row": row, "seed": seed} for row, seed in self.missing()],
+                "summary": compared,
+            },
+        )
+        storage.write_text(self.folder / "study.md", text)
+        return text
+
+
+def check_metrics(
+    names: Sequence[str], runs: Iterable[Experiment], measured: Sequence[str]
+) -> None:
+    """Refuse the name of a metric that no run will have.
+
+    Raises:
+        UserError: naming what there is.
+    """
+    runs = list(runs)
+    most = max(run.members for run in runs)
+    several = "overlap", *(f"overlap_{n}" for n in range(2, most + 1))
+    known = [
+        *("ensemble", "single", "head_logits"),
+        *(f"{kind}_{n}" for kind in ("ensemble", "single") for n in range(1, most + 1)),
+        *(several if most > 1 else ()),
+        *measured,
+    ]
+    if any(name.startswith("head_") and name not in known for name in names):
+        known += _heads(runs)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise UserError(f"there is no metric {name!r}: {hint}")
+
+
+def _heads(runs: Iterable[Experiment]) -> list[str]:
+    """Metrics of the heads that objectives have beside the main one, whatever their classes."""
+    labels = np.repeat(np.arange(2), 1000)
+    made = (run.method.settle(labels).make(classes=2, label_smoothing=0.0) for run in runs)
+    return sorted({f"head_{name}" for objective in made for name in objective.heads})
+
+
+# -- training ------------------------------------------------------------------------------------
+
+
+def train_missing(outcome: Outcome, *, minutes: float) -> None:
+    """Train every run that is not finished, one after the other, until the time is up.
+
+    Runs share the members that are the same. A run that fails on its way (a loss that is not
+    finite) does not keep the others from being trained; a mistake that shows before it starts is
+    raised. Whatever ends is saved at once.
+    """
+    missing = outcome.missing()
+    with _time_limit(60 * minutes):
+        for number, (row, seed) in enumerate(missing, start=1):
+            key, experiment = (row, seed), outcome.runs[row, seed]
+            summary.tell(f"\n[{number}/{len(missing)}] {row}, seed {seed}")
+            workdir = Workdir(experiment.workdir)
+            try:
+                train.train(experiment, lender(outcome.runs.values()))
+            except UserError as error:
+                if not workdir.config.exists():
+                    raise
+                outcome.fail(key, str(error))
+            else:
+                outcome.add(key, _results(experiment))
+            outcome.save()
+            gc.collect()  # a run's arrays go before the next one's come
+
+
+def lender(runs: Iterable[Experiment]) -> train.Lender:
+    """Lends members that one of the runs has trained: those of the training digest asked for."""
+    folders = [Workdir(run.workdir) for run in runs]
+
+    def lend(training: str) -> Path | None:
+        for workdir in folders:
+            for number in range(1, workdir.trained() + 1):
+                if _record(workdir, number).get("training") == training:
+                    return workdir.member(number)
+        return None
+
+    return lend
+
+
+def _record(workdir: Workdir, number: int) -> dict[str, Any]:
+    """What a member says of its training; nothing where that is lost."""
+    try:
+        return storage.read_json(workdir.member(number) / "member.json")
+    except (FileNotFoundError, UserError):
+        return {}
+
+
+def _resolved(experiment: Experiment) -> Experiment:
+    """The experiment as its run keeps it, with what it settled."""
+    return replace(Workdir(experiment.workdir).record().experiment, workdir=experiment.workdir)
+
+
+def _results(experiment: Experiment) -> dict[str, Any] | None:
+    """results.json of a finished run, else None; its environment is that of all members.
+
+    A file that cannot be read is told and the run taken for unfinished: its members are judged
+    again.
+
+    Raises:
+        UserError: when the folder is another run's.
+    """
+    workdir = Workdir(experiment.workdir)
+    workdir.continued(experiment)
+    if workdir.results.exists() and workdir.read_results() is None:
+        summary.tell(f"{workdir.results} cannot be read: its run is judged again")
+    results = workdir.finished(experiment.members)
+    if results is None:
+        return None
+    members = [_record(workdir, n).get("environment") for n in range(1, experiment.members + 1)]
+    others = [one for one in members if one and one != results["environment"]]
+    return results | {"environment": results["environment"] | {"others": others}}
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Ends the block after so many seconds as SIGTERM would, which saves the training that runs."""
+    expired = False
+
+    def expire(_number: int, _frame: object) -> None:
+        nonlocal expired
+        expired = True
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds if math.isfinite(seconds) else 0)
+    try:
+        yield
+    except Interrupted as stop:
+        if not expired:
+            raise
+        summary.tell(f"the time is up: {stop}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,265 @@
+"""Makes scripts/studies/RESULTS.md and RESULTS.csv of the ledger, scripts/studies/results/*.jsonl.
+
+    python scripts/ledger.py             writes both
+    python scripts/ledger.py --check     only says whether they are what the ledger says
+    python scripts/ledger.py --tidy      also leaves every run its newest line only
+
+No number in them is typed. To add a run of your own:
+
+    python scripts/study.py scripts/studies/effect.py --base.data.source cub:PATH \
+        --base.network.weights FILE --ledger scripts/studies/results/effect.jsonl
+    python scripts/ledger.py             then commit scripts/studies
+
+Two ledgers are merged by `cat`.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgvc_jax import command, config
+from fgvc_jax.config import Experiment
+from fgvc_jax.errors import UserError
+from fgvc_jax.study import Study, definition, ledger, pages, statistics
+from fgvc_jax.study.comparison import Comparison, comparisons, deviations, flat, kept_to_plan
+
+STUDIES = Path(__file__).parent / "studies"
+
+HEAD = """# Results
+
+Made of the ledger, `results/*.jsonl`, by `scripts/ledger.py`: every number comes from a kept line.
+Test accuracies of the last epoch, on all test images, in percent. Differences are to the first
+row, paired by seed. The first interval is for new trainings on these test images (Student's, over
+seeds) and decides; the second for new images of the same kind as well (seeds and images crossed).
+Both are of 95 %, not corrected for the number of comparisons; `scripts/coverage.py` simulates what
+they cover. "Would find" is the true difference that so many pairs of such spread find in four of
+five studies. A verdict is the plan's (PLAN.md): *shown* where the deciding interval lies above 0,
+*absent* where it lies below the published gain, *smaller* for both, *undecided* for neither.
+
+To add a run of your own, two lines, then a commit of this folder:
+
+    python scripts/study.py scripts/studies/effect.py --base.data.source cub:PATH \\
+        --base.network.weights FILE --ledger scripts/studies/results/effect.jsonl
+    python scripts/ledger.py
+"""
+DECIDING = "ensemble"  # the metric that verdicts are about
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Make the pages of the ledger."""
+
+    folder: str = str(STUDIES)
+    """Where the studies, results/ and the pages are."""
+    check: bool = False
+    """Write nothing; fail where a page is not what the ledger says."""
+    tidy: bool = False
+    """Rewrite every file of the ledger with the newest line of each run."""
+
+
+def main(arguments: list[str]) -> None:
+    options = config.command_line(
+        Pages, arguments, program="python scripts/ledger.py", default=Pages()
+    )
+    folder = Path(options.folder)
+    files = sorted((folder / "results").glob("*.jsonl"))
+    if options.tidy:
+        for file in files:
+            ledger.rewrite(file)
+    found = comparisons(ledger.read(*files))
+    plans = {one.study: plan(folder, one.study) for one in found}
+    for name, text in (("RESULTS.md", page(found, plans)), ("RESULTS.csv", table_of_all(found))):
+        path = folder / name
+        if not options.check:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            raise UserError(f"{str(path)!r} is not what the ledger says: run scripts/ledger.py")
+    print(f"{len(found)} studies: {folder / 'RESULTS.md'}, {folder / 'RESULTS.csv'}")
+
+
+def plan(folder: Path, name: str) -> Study | None:
+    """The committed study of that name, None where there is none."""
+    file = folder / f"{name}.py"
+    return definition.load(str(file)) if file.exists() else None
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+
+def page(found: Sequence[Comparison], plans: dict[str, Study | None]) -> str:
+    """RESULTS.md."""
+    sections = [section(one, plans[one.study]) for one in found]
+    verdicts = [line for one in found for line in conclusions(one, plans[one.study])]
+    told = (
+        "".join(f"- {line}\n" for line in verdicts) or "No line of a planned study is there yet.\n"
+    )
+    return "\n".join([HEAD, f"## Verdicts\n\n{told}", *sections])
+
+
+def conclusions(one: Comparison, study: Study | None) -> list[str]:
+    """A sentence for every row of a study that looks for a published gain."""
+    lines = []
+    for row, cell in one.summary().get(DECIDING, {}).items():
+        difference = cell["difference"]
+        if study and study.gain and difference:
+            gain, ends = (
+                pages.written(difference[key], metric=DECIDING, sign="+")
+                for key in ("mean", "interval")
+            )
+            lines.append(
+                f"{one.study}, {row} minus {one.first}: "
+                f"**{statistics.verdict(difference['interval'], study.gain)}**: {gain} points "
+                f"({ends}; {pages.count(difference['n'], 'pair')}), published "
+                f"{pages.written(study.gain, metric=DECIDING, sign='+')}"
+            )
+    return lines
+
+
+def section(one: Comparison, study: Study | None) -> str:
+    """A study on one base: what was asked, how it was run, the table, what is not in it."""
+    parts = [f"## {one.study} ({one.base})\n"]
+    if study:
+        parts.append(f"{study.question}\n")
+    if one.rows:
+        parts += [protocol(one, study), numbers(one, study) + "\n"]
+    notes = [
+        *planned(one, study),
+        *(
+            f"{line['status']}: {row}, seed {line['config']['seed']}: {line['reason']}"
+            for row, line in one.unfinished
+        ),
+        *one.warnings(),
+    ]
+    return "\n".join([*parts, *(f"- {note}" for note in notes), ""])
+
+
+def protocol(one: Comparison, study: Study | None) -> str:
+    """What was trained on what, and in which fields that departs from the published recipe."""
+    example = one.examples[one.first]
+    fields, results = flat(example["config"]), example["results"]
+    images = results["images"]
+    recipe = (study and study.recipe) or Experiment()
+    against = "the published recipe" if study and study.recipe else "the default experiment"
+    changed = deviations(example["config"], ledger.portable(recipe))
+    rows = [
+        f"- {row}, {pages.count(members, 'member')}: "
+        + (", ".join(deviations(one.examples[row]["config"], example["config"])) or "see above")
+        for row, members in one.members.items()
+    ]
+    environments = [line["environment"] for _, line in one.lines()]
+    commits = sorted({str(e.get("commit"))[:12] for e in environments})
+    hours = sum(sum(line["seconds"]["members"]) for _, line in one.lines()) / 3600
+    return "\n".join(
+        [
+            f"{fields['data.source']}: {results['classes']} classes, {images['train']} training "
+            f"and {images['test']} test images; {fields['network.name']}, "
+            f"weights {fields['network.weights'] or 'none'}. Against {against}:",
+            *(f"- {text}" for text in changed),
+            "\nRows, against the first:",
+            *rows,
+            f"\n{hours:.1f} hours of training, commits {', '.join(commits)}.\n",
+        ]
+    )
+
+
+def numbers(one: Comparison, study: Study | None) -> str:
+    """The table of a comparison."""
+    summary = one.summary()
+    asked = study.metrics if study else ("ensemble", "single")
+    header = (
+        *("metric", "row", "n", "mean", "sd", f"minus {one.first}", "pairs"),
+        *("on these images", "on new images", "would find", "verdict"),
+    )
+    rows = []
+    for metric in pages.shown(summary, asked, one.members):
+        for row, cell in summary[metric].items():
+            mean, sd = (pages.written(cell[k], metric=metric) for k in ("mean", "sd"))
+            rows.append(
+                [metric, row, str(cell["n"]), mean, sd, *compared(one, study, metric, row, cell)]
+            )
+    return pages.markdown_table(header, rows, labels=2)
+
+
+def compared(
+    one: Comparison, study: Study | None, metric: str, row: str, cell: dict[str, Any]
+) -> list[str]:
+    """The cells of a row's difference to the first one."""
+    difference = cell["difference"]
+    if difference is None:
+        return ["-"] * 6
+    found = difference["mean"], difference["interval"], one.on_new_images(row, metric)
+    gain, these, new = (pages.written(value, metric=metric, sign="+") for value in found)
+    n, sd = difference["n"], difference["sd"]
+    would_find = pages.written(statistics.detectable(sd, n) if sd else None, metric=metric)
+    decided = "-"
+    if study and study.gain and metric == DECIDING:
+        decided = statistics.verdict(difference["interval"], study.gain)
+    return [gain, str(n), these, new, would_find, decided]
+
+
+def planned(one: Comparison, study: Study | None) -> list[str]:
+    """Which lines kept to the committed plan, and which runs of it are missing."""
+    if study is None:
+        return ["no plan: the study is not in this folder"]
+    lines = dict(one.lines())
+    kept = [key for key, line in lines.items() if kept_to_plan(key[0], line, study)]
+    others = [key for key in lines if key not in kept]
+    missing = [
+        (row, seed) for row in study.rows for seed in range(study.seeds) if (row, seed) not in kept
+    ]
+    notes = [f"{len(kept)} of {pages.count(len(lines), 'run')} kept to the plan"]
+    if others:
+        notes.append(f"not as planned: {pages.grouped(others)}")
+    if missing:
+        notes.append(f"planned and not there: {pages.grouped(missing)}")
+    return notes
+
+
+# -- for others ----------------------------------------------------------------------------------
+
+COLUMNS = (
+    *("method", "backbone", "weights", "dataset", "classes", "resolution", "epochs", "batch_size"),
+    *("learning_rate", "members", "seeds", "top1", "top1_sd", "top1_single", "top1_best_on_test"),
+    *("study", "row", "dtype", "devices", "commit"),
+)
+
+
+def table_of_all(found: Iterable[Comparison]) -> str:
+    """RESULTS.csv: a line for every row of every study; accuracies in percent, means over seeds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in found:
+        for row, lines in one.rows.items():
+            writer.writerow(csv_line(one, row, list(lines.values())))
+    return text.getvalue()
+
+
+def csv_line(one: Comparison, row: str, lines: list[ledger.Line]) -> list[Any]:
+    """The line of a row, see COLUMNS."""
+    fields, summary = flat(lines[0]["config"]), one.summary()
+    method = fields["objective"]
+    if fields["transfer.name"] != "none":
+        method += f" + {fields['transfer.name']}"
+    best = [m["best_on_test"] for line in lines for m in line["results"]["members"]]
+    ensemble, single = (summary[metric][row] for metric in ("ensemble", "single"))
+    described = [ensemble["mean"], ensemble["sd"], single["mean"], sum(best) / len(best)]
+    environment = lines[-1]["environment"]
+    return [
+        method,
+        *(fields[name] for name in ("network.name", "network.weights", "data.source")),
+        lines[0]["results"]["classes"],
+        *(fields[name] for name in ("data.crop", "epochs", "batch_size")),
+        *(fields["optimizer.learning_rate"], fields["members"], len(lines)),
+        *("" if value is None else f"{100 * value:.2f}" for value in described),
+        *(one.study, row, environment.get("dtype", "")),
+        ", ".join(sorted(set(environment.get("devices", ())))),
+        environment.get("commit", ""),
+    ]
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,79 @@
+"""How many seeds does a study need? From the lines of a pilot in the ledger.
+
+    python scripts/power.py --study effect --half-width 0.5
+    python scripts/power.py --study effect --half-width 0.5 --ledger runs/pilot/ledger.jsonl
+
+prints, for every row against the first one, how much the paired difference varied over the pilot's
+seeds, how many seeds give an interval of that half-width, and which true difference they would
+find in four of five studies. A pilot of few seeds knows the deviation badly: "cautious" is the
+number for the largest deviation that it leaves possible with a confidence of 80 %.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgvc_jax import command, config
+from fgvc_jax.errors import UserError
+from fgvc_jax.study import ledger, statistics
+from fgvc_jax.study.comparison import Comparison, comparisons
+from fgvc_jax.study.pages import markdown_table
+
+LEDGER = Path(__file__).parent / "studies/results"
+
+
+@dataclass(frozen=True)
+class Power:
+    """The number of seeds for an interval asked for."""
+
+    study: str = "effect"
+    """Name of the pilot's study."""
+    half_width: float = 0.5
+    """Of the 95 % interval of the paired difference, in points."""
+    metric: str = "ensemble"
+    """What is compared: ensemble, ensemble_2, single_2, ..."""
+    ledger: tuple[str, ...] = ()
+    """Files with lines; empty: all of scripts/studies/results."""
+
+
+def main(arguments: list[str]) -> None:
+    options = config.command_line(
+        Power, arguments, program="python scripts/power.py", default=Power()
+    )
+    if not options.half_width > 0:
+        raise UserError("--half-width must be above 0")
+    paths = [Path(file) for file in options.ledger] or sorted(LEDGER.glob("*.jsonl"))
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"ledger {str(path)!r} does not exist")
+    found = [c for c in comparisons(ledger.read(*paths)) if c.study == options.study]
+    lines = [row for one in found for row in needed(one, options.metric, options.half_width)]
+    if not lines:
+        raise UserError(
+            f"no two rows of a study {options.study!r} have {options.metric} with two common seeds "
+            "that differ"
+        )
+    header = "base", "minus", "row", "pairs", "sd", "seeds", "cautious", "they find"
+    print(markdown_table(header, lines, labels=3))
+
+
+def needed(comparison: Comparison, metric: str, half_width: float) -> list[list[str]]:
+    """A line of the table for every row that differs from the first one; in points."""
+    lines = []
+    for row, cell in comparison.summary().get(metric, {}).items():
+        difference = cell["difference"]
+        if not difference or not difference["sd"]:
+            continue
+        sd, n = 100 * difference["sd"], difference["n"]
+        seeds = statistics.seeds_needed(sd, half_width)
+        cautious = statistics.seeds_needed(statistics.largest_deviation(sd, n), half_width)
+        lines.append(
+            [
+                *(comparison.base, comparison.first, row, str(n), f"{sd:.2f}"),
+                *(str(seeds), str(cautious), f"{statistics.detectable(sd, seeds):.2f}"),
+            ]
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    command.run(main)
