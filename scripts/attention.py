@@ -90,7 +90,12 @@ def defining_masks(data: Data) -> tuple[np.ndarray, np.ndarray]:
         parts = birds.masks(index)
         # The masks go the same way as the images: resized, then cropped.
         as_images = [np.repeat(255 * parts[p].astype(np.uint8)[..., None], 3, -1) for p in PARTS]
-        resized = np.stack([decode({"image": x, "name": "mask"}, data.resize) for x in as_images])
+        resized = np.stack(
+            [
+                decode({"image": image, "name": "mask"}, data.resize, orientation="stored")
+                for image in as_images
+            ]
+        )
         view = augment.center_crop if data.test_view == "center" else augment.whole
         views.append(np.asarray(view(resized, crop=data.crop))[..., 0])
     masks = np.stack(views)
