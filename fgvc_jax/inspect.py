@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fgvc_jax import command, config, machine
+from fgvc_jax import command, config, machine, paths
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.options import option
@@ -99,7 +99,7 @@ def _output(path: str) -> Path | None:
     """Where the page goes, refused before the work begins if it cannot."""
     if not path:
         return None
-    output = Path(os.path.expanduser(path))
+    output = paths.local(path, "--output")
     folder = output.parent
     if not os.path.isdir(folder):
         raise UserError(f"--output {path!r}: there is no folder {str(folder)!r}; make it first")
