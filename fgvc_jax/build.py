@@ -274,6 +274,7 @@ class Run:
     ) -> Iterator[dict[str, np.ndarray]]:
         """This process's rows of a member's batches from step `start` on."""
         data = self.experiment.data
+        first = (member - 1) * data.views if data.view_sharing == "own" else 0
         return pipeline.train_batches(
             self.train_images.source,
             self.train_images.fetch,
@@ -283,8 +284,7 @@ class Run:
             start=start,
             process=jax.process_index(),
             processes=jax.process_count(),
-            views=data.views,
-            first_view=(member - 1) * data.views if data.view_sharing == "own" else 0,
+            views=range(first, first + data.views),
             attention=maps.mean if maps else None,
         )
 

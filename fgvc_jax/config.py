@@ -31,7 +31,7 @@ class Data(View):
     """The images: where they are and what a network sees of them."""
 
     source: str = "sketchbirds"
-    """sketchbirds | folder:PATH | cub:PATH | cars:PATH | aircraft:PATH | ultra:PATH | tfds:NAME."""
+    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
     classes: int = option(0, at_least=0)
     """Keep the first K classes only; 0 keeps all."""
     images_per_class: int = option(0, at_least=0)

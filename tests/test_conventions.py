@@ -18,16 +18,16 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
-    {"errors", "options", "machine", "signals", "paths"},
+    {"errors", "options", "machine", "signals", "paths", "text"},
     {"storage", "metrics", "transfer", "data", "networks"},
-    {"digests", "objectives"},
+    {"digests", "figures", "objectives"},
     {"config", "engine"},
     {"recipes", "workdir", "ensemble", "predictions"},
     {"model", "command"},
     {"build"},
     {"judging", "summary"},
     {"train"},
-    {"evaluate", "study", "__main__"},
+    {"evaluate", "inspect", "study", "__main__"},
 )
 
 

@@ -33,13 +33,15 @@ class Squares:
 
 
 SOURCE = Squares()
+DEFAULTS = {
+    "seed": 3, "member": 1, "batch_size": 4, "process": 0, "processes": 1, "views": range(2),
+}  # fmt: skip
 HOW = {"orientation": "stored", "threads": 3}
 
 
 def batches(start=0, count=7, **options):
-    defaults = {"seed": 3, "member": 1, "batch_size": 4, "process": 0, "processes": 1, "views": 2}
     fetch = pipeline.streamed(SOURCE, 6, **HOW)
-    endless = pipeline.train_batches(SOURCE, fetch, start=start, **(defaults | options))
+    endless = pipeline.train_batches(SOURCE, fetch, start=start, **(DEFAULTS | options))
     return list(islice(endless, count))
 
 
@@ -73,6 +75,13 @@ def test_seed_and_member_decide_the_order():
     assert not equal(batches(), batches(member=2))
 
 
+def test_the_views_of_the_epochs_go_round():
+    """Two steps an epoch: views 5, 6, 7, 5, ... in their order."""
+    views = [set(batch["view"]) for batch in batches(count=8, views=range(5, 8))]
+    assert views == [{5}, {5}, {6}, {6}, {7}, {7}, {5}, {5}]
+    assert [set(batch["view"]) for batch in batches(start=5, count=2)] == [{0}, {1}]
+
+
 def test_processes_share_the_same_global_batch():
     whole = batches()
     parts = [batches(process=p, processes=2) for p in range(2)]
@@ -83,19 +92,8 @@ def test_processes_share_the_same_global_batch():
 
 def test_every_placement_gives_the_same_batches():
     kept, _ = pipeline.decoded(SOURCE, 6, **HOW)
-    in_memory = islice(
-        pipeline.train_batches(
-            SOURCE, kept.__getitem__, seed=3, member=1, batch_size=4, start=0, process=0,
-            processes=1,
-        ),
-        7,
-    )  # fmt: skip
-    on_device = islice(
-        pipeline.train_batches(
-            SOURCE, None, seed=3, member=1, batch_size=4, start=0, process=0, processes=1
-        ),
-        7,
-    )
+    in_memory = islice(pipeline.train_batches(SOURCE, kept.__getitem__, start=0, **DEFAULTS), 7)
+    on_device = islice(pipeline.train_batches(SOURCE, None, start=0, **DEFAULTS), 7)
     assert equal(batches(), list(in_memory))
     for streamed, bare in zip(batches(), on_device, strict=True):
         assert "image" not in bare
@@ -154,13 +152,13 @@ def test_batches_ahead_are_bounded_in_bytes(monkeypatch, budget, most):
         loaded.append(len(rows))
         return np.zeros((len(rows), 6, 6, 3), np.uint8)
 
-    endless = pipeline.train_batches(
-        SOURCE, fetch, seed=3, member=1, batch_size=4, start=0, process=0, processes=1
-    )
-    for taken in range(1, 6):
+    endless = pipeline.train_batches(SOURCE, fetch, start=0, **DEFAULTS)
+    for _ in range(5):
         next(endless)
-        time.sleep(0.05)
-        assert len(loaded) <= taken + most
+    deadline = time.monotonic() + 10
+    while len(loaded) < 5 + most and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)  # for what would be too much
     assert len(loaded) == 5 + most
     endless.close()
 
@@ -172,9 +170,7 @@ def test_an_image_that_cannot_be_read_is_named():
 
     with pytest.raises(UserError, match=r"bird \d+\.jpg"):
         pipeline.decoded(Broken(), 6, **HOW)
-    endless = pipeline.train_batches(
-        Broken(), pipeline.streamed(Broken(), 6, **HOW), seed=0, member=1, batch_size=2, start=0,
-        process=0, processes=1,
-    )  # fmt: skip
+    fetch = pipeline.streamed(Broken(), 6, **HOW)
+    endless = pipeline.train_batches(Broken(), fetch, start=0, **DEFAULTS)
     with pytest.raises(UserError, match=r"bird \d+\.jpg"):
         next(endless)

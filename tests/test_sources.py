@@ -227,6 +227,14 @@ def test_missing_folder(name, tmp_path):
         open_source(f"{name}:{tmp_path}/file")
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "n" * 300, "x/" * 3000, "nul\0byte"])
+@pytest.mark.parametrize("name", ["folder", "cub", "csv", "tfds"])
+def test_paths_that_cannot_be(name, path):
+    with pytest.raises(UserError) as caught:
+        open_source(f"{name}:{'birds@' if name == 'tfds' else ''}{path}")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["folder", "cub", "cars", "aircraft", "ultra"])
 def test_empty_folder_is_one_clear_line(name, tmp_path):
     root = tmp_path / "odd\nname"

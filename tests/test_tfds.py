@@ -71,7 +71,7 @@ PARTS = {"train": [(10, 0), (20, 1), (30, 1)], "test": [(40, 1), (50, 0)]}
 def contents(source):
     """Sorted (red, label): TFDS shuffles when it prepares."""
     records = (source[i] for i in range(len(source)))
-    return sorted((int(decode(r, 4)[0, 0, 0]), r["label"]) for r in records)
+    return sorted((int(decode(r, 4, orientation="stored")[0, 0, 0]), r["label"]) for r in records)
 
 
 def refused(spec, *words):
@@ -87,6 +87,7 @@ def test_prepared_dataset(tmp_path):
     splits = open_source(f"tfds:tiny@{tmp_path}")
     assert splits.classes == ("auk", "wren")
     assert isinstance(splits.train, Source)
+    assert splits.train.names[0] == "train/0" and splits.train.stat(0) is None
     assert contents(splits.train) == PARTS["train"]
     assert contents(splits.test) == sorted(PARTS["test"])
     assert [*splits.train.ids, *splits.test.ids] == [0, 1, 2, 3, 4]

@@ -234,8 +234,8 @@ def shown(path: str | os.PathLike[str]) -> str:
 def dataset_root(path: str) -> Path:
     """The dataset's folder, which must exist."""
     root = paths.local(path, "dataset folder")
-    if not root.is_dir():
-        problem = "is not a folder" if root.exists() else "does not exist"
+    if not os.path.isdir(root):  # Path.is_dir raises for paths that are too long
+        problem = "is not a folder" if os.path.exists(root) else "does not exist"
         raise UserError(f"dataset folder {shown(root)} {problem}: give the folder it is in")
     return root
 

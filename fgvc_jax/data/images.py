@@ -34,7 +34,7 @@ MAX_SIDE = 65_535  # as in JPEG; resizing needs memory in proportion to the long
 
 
 Orientation = Literal["exif", "stored"]
-_TURNS = {
+TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -68,7 +68,7 @@ def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np
             return image
         picture = Image.fromarray(image)
     else:
-        picture = _read(record, orientation)
+        picture = read(record, orientation=orientation)
     width, height = picture.size
     if crop_bottom >= height:
         raise _error(record, f"is {height} rows high, and {crop_bottom} are to be cut off")
@@ -89,12 +89,13 @@ def content_digest(image: bytes | np.ndarray) -> bytes:
     return hashlib.sha256(image).digest()
 
 
-def _read(record: dict[str, Any], orientation: Orientation) -> Image.Image:
+def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
+    """The record's encoded image in its own size, in RGB; see `decode` for what is refused."""
     try:
         with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
             _check_size(record, *image.size)
             picture = _rgb(record, image)
-            turn = _TURNS.get(_exif_orientation(image)) if orientation == "exif" else None
+            turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
             return picture if turn is None else picture.transpose(turn)
     except Image.DecompressionBombError as error:
         raise _error(record, f"has more than {MAX_PIXELS:,} pixels") from error
@@ -114,7 +115,7 @@ def _check_size(record: dict[str, Any], width: int, height: int) -> None:
         raise _error(record, f"has {width} x {height} pixels, a side above {MAX_SIDE:,}")
 
 
-def _exif_orientation(image: Image.Image) -> Any:
+def exif_orientation(image: Image.Image) -> Any:
     """The EXIF tag's value, None where there is none; a broken tag turns nothing."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
@@ -122,9 +123,14 @@ def _exif_orientation(image: Image.Image) -> Any:
         return None
 
 
-def _rgb(record: dict[str, Any], image: Image.Image) -> Image.Image:
+def is_deep(image: Image.Image) -> bool:
+    """Whether it has 16 bits of gray, which become 8."""
     # Pillow scales 16-bit PGM to 0..65535 and calls it "I".
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _rgb(record: dict[str, Any], image: Image.Image) -> Image.Image:
+    if is_deep(image):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise _error(record, f"has pixels of mode {image.mode!r}, whose range is unknown")

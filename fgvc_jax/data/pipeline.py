@@ -72,8 +72,7 @@ def train_batches(
     start: int,
     process: int,
     processes: int,
-    views: int,
-    first_view: int = 0,
+    views: range,
     attention: Callable[[int, np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches from step `start` on, without end.
@@ -90,8 +89,7 @@ def train_batches(
         start: step of the first batch.
         process: index of this process.
         processes: their number; divides batch_size.
-        views: number of views of an image; epoch e shows the e-th of them modulo this number.
-        first_view: the number of the first one.
+        views: numbers of the views of an image; the epochs go through them again and again.
         attention: (view, rows) -> (b, h, w) precomputed attention of the teachers, if there is any.
 
     Yields:
@@ -109,7 +107,7 @@ def train_batches(
 
     def load(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
         batch = _load(source, fetch, np.asarray(rows, np.int32)[local])
-        view = first_view + step // per_epoch % views
+        view = views[step // per_epoch % len(views)]
         batch["view"] = np.full(len(batch["row"]), view, np.int32)
         return batch if attention is None else {**batch, "attention": attention(view, batch["row"])}
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from fgvc_jax.data import folders, layouts
+from fgvc_jax.data import csvfile, folders, layouts
 from fgvc_jax.data.records import Source, Splits, Subset, split_keys, stratified
 from fgvc_jax.errors import UserError
 
 __all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
 
 
-FOLDER_SEED = 0  # of the split of a folder without a test part, the same for all runs
+FOLDER_SEED = 0  # of the split of a folder or list without a test part, the same for all runs
 
 
 def _sketchbirds(path: str) -> Splits:
@@ -33,6 +33,7 @@ def _tfds(path: str) -> Splits:
 OPENERS: dict[str, Callable[[str], Splits]] = {
     "sketchbirds": _sketchbirds,
     "folder": lambda path: folders.open_folder(path, seed=FOLDER_SEED),
+    "csv": lambda path: csvfile.open_csv(path, seed=FOLDER_SEED),
     "cub": layouts.open_cub,
     "cars": layouts.open_cars,
     "aircraft": layouts.open_aircraft,

@@ -86,7 +86,7 @@ def _prepared(name: str, directory: Path) -> Path:
     home = directory / match["folder"]
     versions = {
         tuple(map(int, folder.name.split("."))): folder
-        for folder in (home.iterdir() if home.is_dir() else ())
+        for folder in (home.iterdir() if os.path.isdir(home) else ())
         if re.fullmatch(r"\d+\.\d+\.\d+", folder.name, re.ASCII)
         and (folder / "dataset_info.json").is_file()
     }

@@ -1,0 +1,155 @@
+"""A CSV file that lists images with their labels, and perhaps their parts and groups."""
+
+import csv
+import difflib
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fgvc_jax import paths
+from fgvc_jax.data.files import Entry, assemble, hold_out, shown
+from fgvc_jax.data.records import Splits
+from fgvc_jax.data.tables import place
+from fgvc_jax.errors import UserError
+
+REQUIRED = ("path", "label")
+OPTIONAL = ("split", "group")
+PARTS = ("train", "validation", "test")
+
+
+def open_csv(path: str, *, seed: int) -> Splits:
+    """A CSV file with a header: columns `path`, `label`, perhaps `split` and `group`; others are
+    ignored.
+
+    Paths are relative to the file's folder and stay inside it, with "/" between folders. `split` is
+    one of `PARTS` in every row; without that column `files.TEST_FRACTION` of each class, chosen by
+    `seed`, becomes the test part. Images with the same `group` are in one part; an empty group is
+    one of its own. Classes are the labels, sorted. Photographs are turned as EXIF says.
+    """
+    file = paths.local(path, "list")
+    rows = list(_rows(file))
+    if not rows:
+        raise UserError(f"{shown(file)} has no row below its header: list an image a line")
+    first: dict[str, str] = {}
+    for where, row in rows:
+        other = first.setdefault(row["path"], where)
+        if other != where:
+            raise UserError(f"{where}: {row['path']!r} is already listed at {other}")
+    classes = sorted({row["label"] for _, row in rows})
+    numbers = {name: number for number, name in enumerate(classes)}
+    entries = [
+        Entry(row["path"], numbers[row["label"]], where, group=row.get("group", ""))
+        for where, row in rows
+    ]
+    if "split" in rows[0][1]:
+        parts = _given_parts(file, entries, [row["split"] for _, row in rows])
+    else:
+        _check_can_be_split(file, entries, classes)
+        parts = hold_out(entries, seed=seed)
+    return assemble(file.parent, parts, classes, orientation="exif")
+
+
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, {column: value}) of every row that is not blank; known columns only."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"list {shown(file)} is not UTF-8 text: save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise UserError(f"cannot read list {shown(file)}: {error.strerror}") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    start = 1  # a quoted value may go over several lines
+    while True:
+        where = place(file, start)
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            raise UserError(f"{where}: {error}: it is not a row of a CSV file") from error
+        if values is None:
+            break
+        start = reader.line_num + 1
+        if not "".join(values).strip():
+            continue
+        if not header:
+            header = _header(where, values)
+            continue
+        if len(values) != len(header):
+            raise UserError(
+                f"{where} has {len(values)} values for {len(header)} columns: quote a value that "
+                "holds a comma"
+            )
+        yield where, _row(where, dict(zip(header, values, strict=True)))
+    if not header:
+        raise UserError(f"list {shown(file)} is empty: it takes a header with {_columns()}")
+
+
+def _columns() -> str:
+    return f"{', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}"
+
+
+def _header(where: str, values: Sequence[str]) -> list[str]:
+    header = [value.strip().lower() for value in values]
+    for name in REQUIRED:
+        if name not in header:
+            raise UserError(
+                f"{where}: the header {','.join(values)[:80]!r} lacks the column {name!r}: name "
+                f"the columns {_columns()}, with commas between them"
+            )
+    for name, count in Counter(header).items():
+        if count > 1 and name in REQUIRED + OPTIONAL:
+            raise UserError(f"{where}: the column {name!r} is there {count} times")
+    return header
+
+
+def _row(where: str, values: dict[str, str]) -> dict[str, str]:
+    row = {name: values[name] for name in REQUIRED + OPTIONAL if name in values}
+    row |= {name: value.strip() for name, value in row.items() if name != "path"}
+    row["path"] = row["path"].removeprefix("./")
+    for name in REQUIRED:
+        if not row[name].strip():
+            raise UserError(f"{where} has no {name}")
+    if "split" in row:
+        row["split"] = row["split"].lower()
+        if row["split"] not in PARTS:
+            near = difflib.get_close_matches(row["split"], PARTS, n=1, cutoff=0.4)
+            hint = f": did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{where}: split {row['split']!r} is none of {', '.join(PARTS)}{hint}")
+    return row
+
+
+def _given_parts(
+    file: Path, entries: Sequence[Entry], splits: Sequence[str]
+) -> dict[str, list[Entry]]:
+    parts: dict[str, list[Entry]] = {"train": [], "test": []}
+    seen: dict[str, tuple[str, str]] = {}
+    for entry, part in zip(entries, splits, strict=True):
+        parts.setdefault(part, []).append(entry)
+        if entry.group:
+            other, where = seen.setdefault(entry.group, (part, entry.where))
+            if other != part:
+                raise UserError(
+                    f"{entry.where}: group {entry.group!r} is in {part} here and in {other} at "
+                    f"{where}: a group belongs to one part"
+                )
+    for part, listed in parts.items():
+        if not listed:
+            raise UserError(
+                f"{shown(file)} has no row with split {part!r}: mark some, or leave the column "
+                "out to have the images split"
+            )
+    return parts
+
+
+def _check_can_be_split(file: Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
+    """Raise a UserError for a class whose images cannot be in two parts."""
+    groups: list[set[str]] = [set() for _ in classes]
+    for entry in entries:
+        groups[entry.label].add(entry.group or entry.where)
+    for name, found in zip(classes, groups, strict=True):
+        if len(found) < 2:
+            raise UserError(
+                f"class {name!r} of {shown(file)} has one image or group only: it takes at least "
+                "2, one to train and one to test; or give the column 'split'"
+            )

@@ -1,0 +1,20 @@
+"""Names and tables on a terminal, where a name may come from anywhere."""
+
+from collections.abc import Sequence
+
+
+def printable(text: str) -> str:
+    """The text with line breaks, control characters, marks of writing direction and undecodable
+    bytes as escapes, so that it can neither break a line nor disguise itself."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns under a header; the first is aligned left, the others, numbers, right."""
+    cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for first, *others in cells:
+        numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""Pages: what comes from elsewhere is shown and does nothing."""
+
+from html.parser import HTMLParser
+
+import numpy as np
+from PIL import Image
+
+from fgvc_jax.figures.page import THUMBNAIL, escape, image, name, page
+
+HOSTILE = "\"><script>alert(1)</script>\n\u202e'&amp;"
+
+
+class Elements(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_texts_are_text():
+    for made in (escape(HOSTILE), name(HOSTILE), f'<p title="{escape(HOSTILE)}"></p>'):
+        assert set(Elements(made).tags) <= {"bdi", "p"}
+    assert Elements(name(HOSTILE)).text == "\"><script>alert(1)</script>\\n\\u202e'&amp;"
+
+
+def test_a_page_asks_for_nothing_from_elsewhere():
+    picture = Image.fromarray(np.zeros((10, 400, 3), np.uint8))
+    text = page(HOSTILE, image(picture, HOSTILE))
+    parsed = Elements(text)
+    assert parsed.tags.count("script") == 0 and parsed.tags[-1] == "img"
+    assert dict(parsed.attributes)["src"].startswith("data:image/jpeg;base64,")
+    assert "default-src 'none'" in text and "http://" not in text and "https://" not in text
+    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
+    assert picture.size == (400, 10)  # the thumbnail is a copy
+    assert len(text) < 10_000 and THUMBNAIL < 400
