@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fgvc_jax import command, config, machine, paths
+from fgvc_jax import command, config, machine, paths, storage
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.options import option
@@ -89,7 +89,7 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
     counts = soundness.counts(splits)
     print(_report(splits, counts, found))
     if output:
-        _write(output, _page(options, splits, counts, found, pictures))
+        storage.write_text(output, _page(options, splits, counts, found, pictures))
         print(f"\nwritten: {printable(str(output))}")
     unread = [picture.problem for picture in pictures if picture.problem]
     return [*stops, *unread]
@@ -215,17 +215,6 @@ def _page(options: Inspection, splits, counts, found, pictures) -> str:
         examples=examples,
         show=show,
     )
-
-
-def _write(output: Path, text: str) -> None:
-    """Write beside and rename, so that there is never half a page."""
-    beside = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(output)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UserError(f"--output {str(output)!r}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The one door to a workdir's files: read, write, append, list, lock, map.
+"""The one door to a workdir's files, and to pages: read, write, append, list, lock, map.
 
-Nothing else writes there but Orbax (checkpoints) and tensorboardX (its event files). What is
-written appears whole or not at all: beside, then renamed. Two processes may keep the same thing at
-once, since each writes under a name of its own and the last rename wins.
+Nothing else writes but Orbax (checkpoints) and tensorboardX (its event files). What is written
+appears whole or not at all: beside, then renamed. Two processes may keep the same thing at once,
+since each writes under a name of its own and the last rename wins.
 """
 
 import contextlib
@@ -219,7 +219,7 @@ def _told(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(
-            f"{str(path)!r} cannot be written ({_reason(error)}): name another --workdir"
+            f"{str(path)!r} cannot be written ({_reason(error)}): name another place"
         ) from error
 
 

@@ -37,6 +37,7 @@ def golden():
 
 GOLDEN = golden()
 MOVED = {"transfer.views": "data.views"}
+GONE = {"members_per_pass"}  # members are asked one after the other, never stacked
 
 
 def fields(experiment):
@@ -69,7 +70,8 @@ def section(file, name):
 @pytest.mark.parametrize("word", GOLDEN)
 def test_the_recipes_are_the_published_ones(word):
     now = fields(config.Experiment() if word == "default" else config.load_config(word))
-    assert {field: now.get(MOVED.get(field, field)) for field in GOLDEN[word]} == GOLDEN[word]
+    then = {field: value for field, value in GOLDEN[word].items() if field not in GONE}
+    assert {field: now.get(MOVED.get(field, field)) for field in then} == then
 
 
 def test_the_golden_record_has_every_recipe():

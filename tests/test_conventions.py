@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
-    {"errors", "options", "machine", "signals", "paths", "text"},
+    {"errors", "options", "machine", "signals", "paths", "peers", "text"},
     {"storage", "metrics", "transfer", "data", "networks"},
     {"digests", "figures", "objectives"},
     {"config", "engine"},

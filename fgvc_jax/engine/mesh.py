@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # JAX tells the coordinator's address nowhere else
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from fgvc_jax import peers
 from fgvc_jax.errors import UserError
 
 
@@ -35,6 +37,20 @@ def join_processes() -> None:
             f"--distributed could not join the other processes ({reason}): "
             f"on a machine that is no known cluster, set {', '.join(names)}"
         ) from error
+    if jax.process_count() > 1:
+        _watch_each_other()
+
+
+def _watch_each_other() -> None:
+    """Have all processes end when one does."""
+    watched = peers.Peers(jax.process_index())
+    port = watched.listen(jax.process_count() - 1) if jax.process_index() == 0 else 0
+    port = int(multihost_utils.broadcast_one_to_all(np.int32(port)))
+    if jax.process_index():
+        host = distributed.global_state.coordinator_address.rpartition(":")[0]
+        watched.connect(host.strip("[]"), port)
+    wait_for_all("the processes know each other")
+    peers.watch(watched)
 
 
 def processes_here() -> int:

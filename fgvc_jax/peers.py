@@ -1,0 +1,143 @@
+"""Processes of one run end together: nobody waits in a collective for one that is gone.
+
+Every process keeps a connection to the first one. The system closes it when a process ends, however
+it ends; the first then tells the others, and each says one line and leaves. JAX's own service
+notices a dead process too, but after minutes, and with a traceback.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+
+GRACE = 3.0  # seconds for a process to fail by itself, before another's failure ends it
+_DONE = -1  # instead of the number of a process that failed
+_SIZE = 4  # bytes of a message: a number
+
+
+class Peers:
+    """The connections of one process; `None` where there is only one.
+
+    Args:
+        index: of this process.
+    """
+
+    def __init__(self, index: int):
+        self._index = index
+        self._connections: list[socket.socket] = []
+        self._listener: socket.socket | None = None
+        self._over = False
+        self._gone = threading.Event()
+
+    def listen(self, count: int) -> int:
+        """In the first process: wait for the `count` others in the background; the port."""
+        self._listener = socket.create_server(("", 0), backlog=count)
+
+        def accept() -> None:
+            for _ in range(count):
+                connection, _ = self._listener.accept()
+                self._connections.append(connection)
+                self._watch(connection)
+
+        threading.Thread(target=accept, daemon=True).start()
+        return self._listener.getsockname()[1]
+
+    def connect(self, host: str, port: int) -> None:
+        """In every other process: connect to the first one."""
+        connection = socket.create_connection((host, port), timeout=60)
+        connection.settimeout(None)
+        self._connections.append(connection)
+        _send(connection, self._index)
+        self._watch(connection)
+
+    def done(self) -> None:
+        """This process has reached the end, as all have: from here on nobody is missed."""
+        self._over = True
+        for connection in self._connections:
+            _send(connection, _DONE)
+
+    def failed(self) -> None:
+        """This process is about to leave before the end: tell the others."""
+        if self._over:
+            return
+        self._over = True
+        self._tell(self._index)
+        self._let_the_others_go_first()
+
+    def _let_the_others_go_first(self) -> None:
+        """JAX's service lives in the first process: without it the others would be aborted."""
+        deadline = time.monotonic() + 2 * GRACE
+        while self._index == 0 and self._connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _watch(self, connection: socket.socket) -> None:
+        threading.Thread(target=self._listen_to, args=(connection,), daemon=True).start()
+
+    def _listen_to(self, connection: socket.socket) -> None:
+        other = 0 if self._index else _receive(connection)
+        said = _receive(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+        if self._over or said == _DONE:
+            return
+        gone = other if said is None else said
+        self._tell(gone)
+        self._gone.set()
+        if said is not None:
+            time.sleep(GRACE)  # where the same mistake is everybody's, each tells it
+        self._let_the_others_go_first()
+        print(f"process {gone} ended; the same command continues", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def leave_if_one_is_gone(self) -> None:
+        """Called after an error: where it is only that another process is gone, its line is said
+        and this process ends."""
+        if self._gone.wait(GRACE):
+            time.sleep(3 * GRACE)  # the line and the end come from `_listen_to`
+
+    def _tell(self, gone: int) -> None:
+        for connection in list(self._connections):
+            _send(connection, gone)
+
+
+def _send(connection: socket.socket, number: int) -> None:
+    with contextlib.suppress(OSError):
+        connection.sendall(number.to_bytes(_SIZE, "big", signed=True))
+
+
+def _receive(connection: socket.socket) -> int | None:
+    """The next number, None when the other end is gone."""
+    try:
+        data = connection.recv(_SIZE, socket.MSG_WAITALL)
+    except OSError:
+        return None
+    return int.from_bytes(data, "big", signed=True) if len(data) == _SIZE else None
+
+
+_peers: Peers | None = None
+
+
+def watch(peers: Peers) -> None:
+    """From now on this process and its peers end together."""
+    global _peers
+    _peers = peers
+
+
+def done() -> None:
+    """See `Peers.done`."""
+    if _peers:
+        _peers.done()
+
+
+def leave_if_one_is_gone() -> None:
+    """See `Peers.leave_if_one_is_gone`."""
+    if _peers:
+        _peers.leave_if_one_is_gone()
+
+
+def failed() -> None:
+    """See `Peers.failed`."""
+    if _peers:
+        _peers.failed()
