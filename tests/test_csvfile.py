@@ -2,26 +2,16 @@
 
 import numpy as np
 import pytest
-from datasets import contents, placeholders, write
+from datasets import contents, placeholders, refused, write
 
 from fgvc_jax.data.csvfile import open_csv
 from fgvc_jax.data.sources import open_source, restrict
-from fgvc_jax.errors import UserError
 
 
 def listed(root, text, *images):
     """list.csv with a text below root, and placeholders for the images it lists."""
     write(root, {"list.csv": text, **placeholders(*images)})
     return f"csv:{root}/list.csv"
-
-
-def refused(spec, *words):
-    with pytest.raises(UserError) as caught:
-        open_source(spec)
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 def test_parts_and_groups(tmp_path):

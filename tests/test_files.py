@@ -1,5 +1,7 @@
 """Listed files: inside the dataset, there, once; and named when they cannot be read."""
 
+import os
+
 import pytest
 from datasets import placeholders, refused, write
 
@@ -81,3 +83,9 @@ def test_names_and_stat(tmp_path):
     file.unlink()
     with pytest.raises(UserError, match="train/a/1.jpg': No such file"):
         splits.train.stat(0)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg"))
+    os.mkfifo(tmp_path / "train/a/pipe.jpg")
+    refused(f"folder:{tmp_path}", "pipe.jpg' is no ordinary file")

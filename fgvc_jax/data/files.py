@@ -209,9 +209,12 @@ def _check_files(root: Path, entries: Iterable[Entry]) -> None:
         seen[real] = entry
     if missing:
         more = f" ({len(missing):,} images are missing)" if len(missing) > 1 else ""
+        file = root / missing[0].name
+        if os.path.exists(file):  # a pipe, a device: reading it may never end
+            raise UserError(f"{missing[0].where}: {shown(file)} is no ordinary file: remove it")
         raise UserError(
-            f"{missing[0].where}: image {shown(root / missing[0].name)} does not exist{more}: "
-            "unpack the images there, or give the right folder"
+            f"{missing[0].where}: image {shown(file)} does not exist{more}: unpack the images "
+            "there, or give the right folder"
         )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,8 @@ EXTENSIONS = tuple(sorted(extension for format in FORMATS for extension in _EXTE
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below the size at which Pillow itself starts to warn
 MAX_SIDE = 65_535  # as in JPEG; resizing needs memory in proportion to the longer side
 
+# Pillow warns above its own limit, which is higher: such an image is refused here.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 Orientation = Literal["exif", "stored"]
 TURNS = {
