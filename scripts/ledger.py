@@ -151,7 +151,9 @@ def protocol(one: Comparison, study: Study | None) -> str:
     ]
     environments = [line["environment"] for _, line in one.lines()]
     commits = sorted({str(e.get("commit"))[:12] for e in environments})
-    hours = sum(sum(line["seconds"]["members"]) for _, line in one.lines()) / 3600
+    # A member that several runs share has the same seconds in all of them.
+    trained = {seconds for _, line in one.lines() for seconds in line["seconds"]["members"]}
+    hours = sum(trained) / 3600
     return "\n".join(
         [
             f"{fields['data.source']}: {results['classes']} classes, {images['train']} training "

@@ -175,10 +175,11 @@ def check_metrics(
     """
     runs = list(runs)
     most = max(run.members for run in runs)
+    plain = "ensemble", "single", "published"
     several = "overlap", *(f"overlap_{n}" for n in range(2, most + 1))
     known = [
-        *("ensemble", "single", "head_logits"),
-        *(f"{kind}_{n}" for kind in ("ensemble", "single") for n in range(1, most + 1)),
+        *(*plain, "head_logits"),
+        *(f"{kind}_{n}" for kind in plain for n in range(1, most + 1)),
         *(several if most > 1 else ()),
         *measured,
     ]
@@ -271,7 +272,9 @@ def _results(experiment: Experiment) -> dict[str, Any] | None:
         return None
     members = [_record(workdir, n).get("environment") for n in range(1, experiment.members + 1)]
     others = [one for one in members if one and one != results["environment"]]
-    return results | {"environment": results["environment"] | {"others": others}}
+    if others:
+        results["environment"]["others"] = others
+    return results
 
 
 @contextmanager
