@@ -40,7 +40,8 @@ def fill(path, *, seeds=4, gain=0.05, judge=True):
         scores = draw.normal(0.1, 1, (2, IMAGES)) + np.random.default_rng(99).normal(0, 1, IMAGES)
         for row, more in (("independent", 0.0), ("kt", 4 * gain)):
             fused = np.cumsum(scores + [[0.0], [more]], axis=0)
-            right = Correctness([str(i) for i in range(IMAGES)], scores > 0, fused > 0)
+            names, nll = [str(i) for i in range(IMAGES)], {"ensembles": [1.0, 0.9 - more]}
+            right = Correctness(names, scores > 0, fused > 0, nll)
             results = {
                 "classes": 4,
                 "images": {"train": 32, "validation": 0, "test": IMAGES},
@@ -90,6 +91,9 @@ def test_rows_and_seeds_come_back_in_order(comparison):
     assert comparison.members == {"independent": 2, "kt": 2}
     assert comparison.summary()["ensemble"]["kt"]["difference"]["n"] == 4
     assert comparison.warnings() == []
+    likelihoods = comparison.summary()["nll"]
+    assert likelihoods["kt"]["difference"]["mean"] == pytest.approx(-0.2)
+    assert comparison.summary()["nll_1"]["kt"]["mean"] == 1.0
 
 
 def test_images_are_paired_by_the_kept_bits(comparison):

@@ -256,6 +256,10 @@ def test_what_is_right_follows_from_what_members_answered(tmp_path, fusion):
         np.testing.assert_array_equal(found.members[n - 1], answers[n - 1].argmax(1) == labels)
         fused = np.asarray(ensemble.fuse(jax.numpy.asarray(answers[:n]), fusion))
         np.testing.assert_array_equal(found.ensembles[n - 1], fused.argmax(1) == labels)
+        fused = np.asarray(jax.nn.log_softmax(fused))
+        for kind, said in (("members", answers[n - 1]), ("ensembles", fused)):
+            expected = -np.float32(said)[np.arange(200), labels].mean()
+            assert found.nll[kind][n - 1] == pytest.approx(expected, rel=1e-4)
     assert 0.5 < found.members.mean() < found.ensembles[-1].mean() < 1
 
 

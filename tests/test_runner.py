@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
-from fgvc_jax import train
+from fgvc_jax import storage, train
 from fgvc_jax.engine import journal
 from fgvc_jax.errors import Interrupted, UserError
 from fgvc_jax.storage import write_json
@@ -181,6 +181,19 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, trainer):
     assert saved["summary"]["ensemble"]["orthogonal"]["n"] == 2
     failed = {"row": "none", "seed": 0, "reason": "loss is not finite at step 3"}
     assert (saved["failed"], saved["missing"]) == ([failed], [{"row": "none", "seed": 0}])
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path, trainer, capsys):
+    def held():
+        with storage.lock(tmp_path / "s/none/0"):
+            pytest.fail("it was free")
+
+    trainer.instead["none/0"] = held
+    with storage.lock(tmp_path / "s/none/0"):
+        saved = carry_out(tmp_path / "s", seeds=1)
+    assert "left to others: workdir" in capsys.readouterr().out
+    assert trainer.trained == ["orthogonal/0"]
+    assert (saved["failed"], saved["missing"]) == ([], [{"row": "none", "seed": 0}])
 
 
 def test_failed_and_missing_seeds_are_named_as_long_as_they_are(tmp_path, trainer):

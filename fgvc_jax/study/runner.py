@@ -14,7 +14,7 @@ import numpy as np
 
 from fgvc_jax import config, storage, summary, train
 from fgvc_jax.config import Experiment
-from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.study import pages, statistics
 from fgvc_jax.study.definition import Options, Study, experiments
 from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger, correctness
@@ -206,8 +206,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
     """Train every run that is not finished, one after the other, until the time is up.
 
     Runs share the members that are the same. A run that fails on its way (a loss that is not
-    finite) does not keep the others from being trained; a mistake that shows before it starts is
-    raised. Whatever ends is saved at once.
+    finite) does not keep the others from being trained, nor does one that another process trains;
+    a mistake that shows before it starts is raised. Whatever ends is saved at once.
     """
     missing = outcome.missing()
     with _time_limit(60 * minutes):
@@ -217,6 +217,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             workdir = Workdir(experiment.workdir)
             try:
                 train.train(experiment, lender(outcome.runs.values()))
+            except InUse as error:
+                summary.tell(f"left to others: {error}")
             except UserError as error:
                 if not workdir.config.exists():
                     raise

@@ -51,7 +51,7 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
 def names_its_members(metric: str) -> bool:
     """Whether a metric is of certain members (`ensemble_2`), however many there are: others are of
     all members, and rows of different numbers of members are not alike in them."""
-    return re.fullmatch(r"(ensemble|single|overlap|published)_\d+", metric) is not None
+    return re.fullmatch(r"(ensemble|single|overlap|published|nll)_\d+", metric) is not None
 
 
 def _deviation(sample: Sequence[float]) -> float | None:
