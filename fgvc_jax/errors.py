@@ -8,6 +8,10 @@ class UserError(Exception):
     """
 
 
+class InUse(UserError):
+    """Somebody else works on it: nothing is wrong, it is not free yet."""
+
+
 class Interrupted(BaseException):
     """A signal stopped the run; what was finished is kept.
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from fgvc_jax.errors import UserError
+from fgvc_jax.errors import InUse, UserError
 
 LEASE_SECONDS = 60.0  # without being renewed, until a lease is over
 RENEW_SECONDS = 10.0
@@ -259,7 +259,7 @@ def lock(folder: Path) -> Iterator[None]:
     no such lock there is a lease instead, which its holder renews and checks before each write.
 
     Raises:
-        UserError: naming the host, the process and since when somebody else holds it.
+        InUse: naming the host, the process and since when somebody else holds it.
     """
     path = folder / "lock"
     with _told(path):
@@ -283,12 +283,12 @@ def lock(folder: Path) -> Iterator[None]:
         file.truncate(0)
 
 
-def _in_use(folder: Path, path: Path) -> UserError:
+def _in_use(folder: Path, path: Path) -> InUse:
     holder = Holder.of(path.read_text(encoding="utf-8"))
     who = "another process"
     if holder:
         who = f"process {holder.process} on {holder.host} since {holder.since}"
-    return UserError(
+    return InUse(
         f"workdir {str(folder)!r} is in use by {who}: wait until it ends, or name another --workdir"
     )
 

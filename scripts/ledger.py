@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import command, config
+from fgvc_jax import command, config, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, definition, ledger, pages, statistics
@@ -65,6 +65,8 @@ def main(arguments: list[str]) -> None:
         Pages, arguments, program="python scripts/ledger.py", default=Pages()
     )
     folder = Path(options.folder)
+    if not folder.is_dir():
+        raise UserError(f"--folder {str(folder)!r} does not exist")
     files = sorted((folder / "results").glob("*.jsonl"))
     if options.tidy:
         for file in files:
@@ -74,7 +76,7 @@ def main(arguments: list[str]) -> None:
     for name, text in (("RESULTS.md", page(found, plans)), ("RESULTS.csv", table_of_all(found))):
         path = folder / name
         if not options.check:
-            path.write_text(text)
+            storage.write_text(path, text)
         elif not path.exists() or path.read_text() != text:
             raise UserError(f"{str(path)!r} is not what the ledger says: run scripts/ledger.py")
     print(f"{len(found)} studies: {folder / 'RESULTS.md'}, {folder / 'RESULTS.csv'}")
@@ -151,7 +153,9 @@ def protocol(one: Comparison, study: Study | None) -> str:
     ]
     environments = [line["environment"] for _, line in one.lines()]
     commits = sorted({str(e.get("commit"))[:12] for e in environments})
-    hours = sum(sum(line["seconds"]["members"]) for _, line in one.lines()) / 3600
+    # A member that several runs share has the same seconds in all of them.
+    trained = {seconds for _, line in one.lines() for seconds in line["seconds"]["members"]}
+    hours = sum(trained) / 3600
     return "\n".join(
         [
             f"{fields['data.source']}: {results['classes']} classes, {images['train']} training "
@@ -174,7 +178,8 @@ def numbers(one: Comparison, study: Study | None) -> str:
         *("on these images", "on new images", "would find", "verdict"),
     )
     rows = []
-    for metric in pages.shown(summary, asked, one.members):
+    likelihood = [name for name in summary if name == "nll"]
+    for metric in [*pages.shown(summary, asked, one.members), *likelihood]:
         for row, cell in summary[metric].items():
             mean, sd = (pages.written(cell[k], metric=metric) for k in ("mean", "sd"))
             rows.append(

@@ -7,6 +7,7 @@
 Trains the runs that are missing and prints, row by row, mean, standard deviation, interval, and the
 paired difference to the first row with its p-value; the same is saved as study.md and study.json.
 The same command continues after an interruption; a failed run keeps no other from being trained.
+Every run that ends leaves a line in the ledger (--ledger), of which scripts/ledger.py makes pages.
 """
 
 from fgvc_jax import command

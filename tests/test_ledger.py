@@ -17,7 +17,7 @@ from fgvc_jax.study.ledger import Correctness, Ledger
 from fgvc_jax.workdir import Record, Workdir
 
 IMAGES = 3033
-DIGESTS = {"data": "d", "weights": "w", "training": "t"}
+DIGESTS = {"data": "d", "weights": "w"}
 
 
 def right(members=2, images=IMAGES, seed=0):
@@ -42,7 +42,12 @@ def results(found, **more):
         ],
         "ensemble": [float(bits.mean()) for bits in found.ensembles],
         "attention_overlap": np.random.default_rng(0).random((count, count)).tolist(),
-        "digests": {name: 64 * value for name, value in DIGESTS.items()},
+        "digests": {name: 64 * value for name, value in DIGESTS.items()}
+        | {name: [64 * "e"] * count for name in ("training", "members")},
+        "published_protocol": {
+            "selected_by": "test accuracy",
+            **{name: [0.7123456789] * count for name in ("members", "ensemble")},
+        },
         "environment": {
             **{package: "0.10.2" for package in ("jax", "jaxlib", "flax", "optax", "grain")},
             "devices": ["cpu: cpu", "cpu: cpu"], "dtype": "float32", "commit": 40 * "c",
@@ -251,6 +256,10 @@ def test_what_is_right_follows_from_what_members_answered(tmp_path, fusion):
         np.testing.assert_array_equal(found.members[n - 1], answers[n - 1].argmax(1) == labels)
         fused = np.asarray(ensemble.fuse(jax.numpy.asarray(answers[:n]), fusion))
         np.testing.assert_array_equal(found.ensembles[n - 1], fused.argmax(1) == labels)
+        fused = np.asarray(jax.nn.log_softmax(fused))
+        for kind, said in (("members", answers[n - 1]), ("ensembles", fused)):
+            expected = -np.float32(said)[np.arange(200), labels].mean()
+            assert found.nll[kind][n - 1] == pytest.approx(expected, rel=1e-4)
     assert 0.5 < found.members.mean() < found.ensembles[-1].mean() < 1
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
-from fgvc_jax import train
+from fgvc_jax import storage, train
 from fgvc_jax.engine import journal
 from fgvc_jax.errors import Interrupted, UserError
 from fgvc_jax.storage import write_json
@@ -109,48 +109,24 @@ def test_a_member_is_lent_by_whoever_trained_the_same(tmp_path):
     assert lend("abc") is None
 
 
-def test_rows_with_other_numbers_of_views_have_other_first_members(tmp_path):
-    """One view in both epochs is another training than a view for each."""
-    rows = {
-        "two_views": {},
-        "one_view": {"data.views": 1},
-        "plain": {"transfer.name": "none"},
-    }
-    base = tiny(members=1)
+def test_the_first_member_is_shared_where_it_is_the_same(tmp_path):
+    """Whatever the transfer; but one view in all epochs is another training than one for each."""
+    rows = {**ROWS, "one_view": {"data.views": 1, "members": 1}}
     options = Options(
-        base=base, workdir=str(tmp_path), seeds=1, metrics=("ensemble",),
+        base=tiny(), workdir=str(tmp_path), seeds=1, metrics=("single_1",),
         ledger=str(tmp_path / "ledger.jsonl"),
     )  # fmt: skip
-    runner.carry_out(Study(base, rows), options)
-    losses, trainings = {}, {}
+    runner.carry_out(Study(tiny(), rows), options)
+    finals, losses = {}, {}
     for row in rows:
         folder = tmp_path / row / "0/members/01"
-        losses[row] = [line["loss"] for line in journal.read(folder / "metrics.jsonl")
-                       if "loss" in line]  # fmt: skip
-        trainings[row] = json.loads((folder / "member.json").read_text())["training"]
-    assert trainings["two_views"] == trainings["plain"] != trainings["one_view"]
-    assert losses["two_views"] == losses["plain"] != losses["one_view"]
-
-
-def test_a_shared_first_member_is_continued_from(tmp_path):
-    """Nothing is left to train of it, and the ensembles start with the same accuracy."""
-    base = tiny(epochs=1)
-    options = Options(
-        base=base, workdir=str(tmp_path), seeds=1, metrics=("ensemble", "single_1"),
-        ledger=str(tmp_path / "ledger.jsonl"),
-    )  # fmt: skip
-    runner.carry_out(Study(base, ROWS), options)
-    runs = json.loads((tmp_path / "study.json").read_text())["runs"]
+        finals[row] = {f.name: f.read_bytes() for f in folder.rglob("final/**/*") if f.is_file()}
+        lines = journal.read(folder / "metrics.jsonl")
+        losses[row] = [line["loss"] for line in lines if "loss" in line]
+    assert finals["none"] == finals["orthogonal"] != finals["one_view"]
+    assert losses["none"] == losses["orthogonal"] != losses["one_view"]
+    runs = saved_in(tmp_path)["runs"]
     assert runs[0]["single_1"] == runs[1]["single_1"]
-    first, second = (
-        {
-            path.name: path.read_bytes()
-            for path in (tmp_path / row).rglob("01/final/**/*")
-            if path.is_file()
-        }
-        for row in ROWS
-    )
-    assert first == second
 
 
 def test_without_time_it_reports_and_trains_nothing(tmp_path, trainer, capsys):
@@ -205,6 +181,19 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, trainer):
     assert saved["summary"]["ensemble"]["orthogonal"]["n"] == 2
     failed = {"row": "none", "seed": 0, "reason": "loss is not finite at step 3"}
     assert (saved["failed"], saved["missing"]) == ([failed], [{"row": "none", "seed": 0}])
+
+
+def test_a_run_that_another_process_trains_is_left_to_it(tmp_path, trainer, capsys):
+    def held():
+        with storage.lock(tmp_path / "s/none/0"):
+            pytest.fail("it was free")
+
+    trainer.instead["none/0"] = held
+    with storage.lock(tmp_path / "s/none/0"):
+        saved = carry_out(tmp_path / "s", seeds=1)
+    assert "left to others: workdir" in capsys.readouterr().out
+    assert trainer.trained == ["orthogonal/0"]
+    assert (saved["failed"], saved["missing"]) == ([], [{"row": "none", "seed": 0}])
 
 
 def test_failed_and_missing_seeds_are_named_as_long_as_they_are(tmp_path, trainer):

@@ -15,16 +15,20 @@ def test_metrics_of_results():
         ],
         "ensemble": [0.5, 0.75],
         "attention_overlap": [[0.9, 0.2], [0.4, 0.9]],
+        "published_protocol": {"members": [0.9, 0.9], "ensemble": [0.9, 0.95]},
     }
     assert statistics.measure(results) == pytest.approx(
         {
             "ensemble": 0.75, "single": 0.6, "ensemble_1": 0.5, "ensemble_2": 0.75,
             "single_1": 0.5, "single_2": 0.7, "overlap": 0.3, "overlap_2": 0.3,
+            "published": 0.95, "published_1": 0.9, "published_2": 0.95,
             "head_logits": 0.6, "head_fusion": 0.7,
         }
     )  # fmt: skip
     alone = {"members": [{"final": 0.5}], "ensemble": [0.5], "attention_overlap": [[0.9]]}
-    assert "overlap" not in statistics.measure(alone)
+    assert {"overlap", "published"}.isdisjoint(statistics.measure(alone))
+    grids = [[0.9, None], [None, 0.8]]  # of two networks whose maps do not compare
+    assert "overlap" not in statistics.measure(results | {"attention_overlap": grids})
 
 
 def test_a_row_by_hand():

@@ -49,7 +49,7 @@ class Comparison:
         """See `statistics.summarize`; empty without a finished run."""
         if not self.rows:
             return {}
-        values = {key: statistics.measure(line["results"]) for key, line in self.lines()}
+        values = {key: _metrics(line) for key, line in self.lines()}
         return statistics.summarize(values, self.members)
 
     def on_new_images(self, row: str, metric: str) -> list[float] | None:
@@ -75,6 +75,14 @@ class Comparison:
                 if len({line["digests"].get(what) for line in lines.values()}) > 1:
                     found.append(f"warning: the runs of {row} differ in {what}")
         return found
+
+
+def _metrics(line: Line) -> dict[str, float]:
+    """`statistics.measure`, and nll, nll_N: of the ensemble of all, or of the first N, members."""
+    found = (line.get("nll") or {"ensembles": []})["ensembles"]
+    numbered = {f"nll_{n}": value for n, value in enumerate(found, start=1)}
+    values = statistics.measure(line["results"]) | numbered
+    return values | ({"nll": found[-1]} if found else {})
 
 
 def _bits(line: Line, metric: str) -> np.ndarray | None:

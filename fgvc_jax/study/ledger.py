@@ -7,7 +7,8 @@ A line says
 - `config`: the resolved experiment, nested as in config.json, but for fields that change no number;
   of a path its last part only;
 - `results`: what results.json says of accuracies and attention;
-- `right`: which test images every member and every ensemble had right, see `pack`;
+- `right`: which test images every member and every ensemble had right, see `pack`; `nll`: their
+  negative log-likelihoods;
 - `digests`: of config, and of data, weights and training as results.json has them;
 - `environment` and `seconds`, from there as well.
 
@@ -52,6 +53,8 @@ class Correctness:
     """(N, images) bool."""
     ensembles: np.ndarray
     """(N, images) bool: row n is the ensemble of the first n + 1 members."""
+    nll: Mapping[str, list[float]] | None = None
+    """Mean negative log-likelihoods: {"members", "ensembles"}, N each."""
 
 
 Judge = Callable[[Path], Correctness | None]
@@ -67,13 +70,18 @@ def correctness(workdir: Path) -> Correctness | None:
     part = predictions.read(opened.predictions / results["predictions"]["test"])
     answers = [part.log_probabilities(member) for member in results["digests"]["members"]]
     fusion = opened.record().experiment.fusion
-    members, ensembles = (np.zeros((len(answers), len(part.labels)), bool) for _ in range(2))
+    kinds = "members", "ensembles"
+    right = {kind: np.zeros((len(answers), len(part.labels)), bool) for kind in kinds}
+    nll = {kind: np.zeros(len(answers)) for kind in kinds}
     for rows in ensemble.chunks(len(part.labels), len(part.classes)):
+        labels = part.labels[rows]
         shown = [np.asarray(member[rows], np.float32) for member in answers]
-        for n, fused in enumerate(ensemble.growing(shown, fusion)):
-            members[n, rows] = shown[n].argmax(-1) == part.labels[rows]
-            ensembles[n, rows] = fused.argmax(-1) == part.labels[rows]
-    return Correctness(part.names, members, ensembles)
+        for n, together in enumerate(ensemble.growing(shown, fusion)):
+            for kind, said in zip(kinds, (shown[n], together), strict=True):
+                right[kind][n, rows] = said.argmax(-1) == labels
+                nll[kind][n] -= said[np.arange(len(labels)), labels].sum(dtype=float)
+    means = {kind: (sums / len(part.labels)).tolist() for kind, sums in nll.items()}
+    return Correctness(part.names, right["members"], right["ensembles"], means)
 
 
 # -- one run -------------------------------------------------------------------------------------
@@ -163,6 +171,7 @@ def line(
         "config": config,
         "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
         "right": pack(right) if right else None,
+        "nll": right.nll if right else None,
         "digests": {"config": digest(config), **results.get("digests", {})},
         "environment": results.get("environment", {"commit": summary.commit()}),
         "seconds": results.get("seconds"),

@@ -14,7 +14,7 @@ import numpy as np
 
 from fgvc_jax import config, storage, summary, train
 from fgvc_jax.config import Experiment
-from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.study import pages, statistics
 from fgvc_jax.study.definition import Options, Study, experiments
 from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger, correctness
@@ -175,10 +175,11 @@ def check_metrics(
     """
     runs = list(runs)
     most = max(run.members for run in runs)
+    plain = "ensemble", "single", "published"
     several = "overlap", *(f"overlap_{n}" for n in range(2, most + 1))
     known = [
-        *("ensemble", "single", "head_logits"),
-        *(f"{kind}_{n}" for kind in ("ensemble", "single") for n in range(1, most + 1)),
+        *(*plain, "head_logits"),
+        *(f"{kind}_{n}" for kind in plain for n in range(1, most + 1)),
         *(several if most > 1 else ()),
         *measured,
     ]
@@ -205,8 +206,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
     """Train every run that is not finished, one after the other, until the time is up.
 
     Runs share the members that are the same. A run that fails on its way (a loss that is not
-    finite) does not keep the others from being trained; a mistake that shows before it starts is
-    raised. Whatever ends is saved at once.
+    finite) does not keep the others from being trained, nor does one that another process trains;
+    a mistake that shows before it starts is raised. Whatever ends is saved at once.
     """
     missing = outcome.missing()
     with _time_limit(60 * minutes):
@@ -216,6 +217,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             workdir = Workdir(experiment.workdir)
             try:
                 train.train(experiment, lender(outcome.runs.values()))
+            except InUse as error:
+                summary.tell(f"left to others: {error}")
             except UserError as error:
                 if not workdir.config.exists():
                     raise
@@ -271,7 +274,9 @@ def _results(experiment: Experiment) -> dict[str, Any] | None:
         return None
     members = [_record(workdir, n).get("environment") for n in range(1, experiment.members + 1)]
     others = [one for one in members if one and one != results["environment"]]
-    return results | {"environment": results["environment"] | {"others": others}}
+    if others:
+        results["environment"]["others"] = others
+    return results
 
 
 @contextmanager

@@ -23,11 +23,15 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
     ensemble: accuracy of all members together; ensemble_N: of the first N; single: mean of the
     members alone; single_N: of member N; overlap: mean attention overlap of two members, if there
     are two; overlap_N: of two of the first N; head_NAME: mean over members of one head's accuracy,
-    "logits" being the main head. All at the end of training ("final"), on the test set.
+    "logits" being the main head. All at the end of training ("final"), on the test set. But
+    published, published_N: ensembles of members at the epoch that is best on the test set.
     """
     finals = [member["final"] for member in results["members"]]
     values = {"ensemble": results["ensemble"][-1], "single": statistics.fmean(finals)}
-    for kind, accuracies in (("ensemble", results["ensemble"]), ("single", finals)):
+    published = (results.get("published_protocol") or {"ensemble": []})["ensemble"]
+    values |= {"published": published[-1]} if published else {}
+    kinds = {"ensemble": results["ensemble"], "single": finals, "published": published}
+    for kind, accuracies in kinds.items():
         values |= {f"{kind}_{n}": value for n, value in enumerate(accuracies, start=1)}
     matrix = results["attention_overlap"]
     for n in range(2, len(matrix) + 1):
@@ -47,7 +51,7 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
 def names_its_members(metric: str) -> bool:
     """Whether a metric is of certain members (`ensemble_2`), however many there are: others are of
     all members, and rows of different numbers of members are not alike in them."""
-    return re.fullmatch(r"(ensemble|single|overlap)_\d+", metric) is not None
+    return re.fullmatch(r"(ensemble|single|overlap|published|nll)_\d+", metric) is not None
 
 
 def _deviation(sample: Sequence[float]) -> float | None:

@@ -52,7 +52,7 @@ def get_study(base: Experiment = BASE) -> Study:
             "ratio_0.5": orthogonal(0.5, "ratio"),
         },
         seeds=8,
-        metrics=("ensemble", "single_1", "single_2"),
+        metrics=("ensemble", "single_1", "single_2", "published"),
         recipe=load_config("kt:cub,resnet50"),
         gain=0.007,
     )
