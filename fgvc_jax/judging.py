@@ -183,7 +183,7 @@ def published_protocol(run: Run, workdir: Workdir, members: int) -> dict[str, An
     labels = run.splits.test.labels
     if any(answers.shape != (len(labels), len(run.splits.classes)) for answers in kept):
         return None
-    found = ensemble.judge(labels, kept, [], how=run.experiment.fusion)
+    found = ensemble.tallies(labels, kept, how=run.experiment.fusion).accuracies()
     return {
         "selected_by": "test accuracy",
         "members": found["single"],
