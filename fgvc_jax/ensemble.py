@@ -1,11 +1,15 @@
 """Members -> one fused prediction, exact accuracies and the overlap of their attention."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fgvc_jax import metrics
+from fgvc_jax.metrics import Metrics, Tally
 
 AT_ONCE = 2**22  # values of one member that are fused at a time
 
@@ -53,12 +57,7 @@ def growing(members: Sequence[np.ndarray], how: str) -> Iterator[np.ndarray]:
         else:
             total = np.logaddexp(total, member) if how == "probabilities" else total + member
         mean = total - np.float32(np.log(count)) if how == "probabilities" else total / count
-        yield mean if how == "probabilities" else mean - _log_sum(mean)
-
-
-def _log_sum(values: np.ndarray) -> np.ndarray:
-    high = values.max(axis=-1, keepdims=True)
-    return high + np.log(np.exp(values - high).sum(axis=-1, keepdims=True))
+        yield mean if how == "probabilities" else metrics.log_softmax(mean)
 
 
 def chunks(count: int, classes: int) -> Iterator[slice]:
@@ -84,21 +83,92 @@ def judge(
 
     Returns:
         {"images": int, "single": [accuracy], "ensemble": [accuracy with 1, 2, ... members],
-        "attention_overlap": [[mean over images]]}. Pairs on different grids have None there.
+        "attention_overlap": [[mean over images]], "metrics": see `Tallies.metrics`}. Pairs on
+        different grids have None there.
     """
-    count, members = len(labels), len(log_probabilities)
-    single, ensemble = np.zeros(members, int), np.zeros(members, int)
-    for rows in chunks(count, log_probabilities[0].shape[1]):
+    found = tallies(labels, log_probabilities, how=how)
+    return {
+        "images": len(labels),
+        **found.accuracies(),
+        "attention_overlap": attention_overlap(attention),
+        "metrics": found.metrics(),
+    }
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """What the metrics of members and ensembles need, all of the same images.
+
+    single: of each member. ensemble: of the first 1, 2, ... members. disagreement: (N, B), the
+    share of pairs of the first n members that name different classes. mutual_information: (N, B)
+    nats, entropy of the first n members' mean probabilities less the mean of their entropies
+    (Houlsby et al., arXiv 1112.5745; Lakshminarayanan et al., NeurIPS 2017, for ensembles).
+    """
+
+    single: list[Tally]
+    ensemble: list[Tally]
+    disagreement: np.ndarray
+    mutual_information: np.ndarray
+
+    def accuracies(self) -> dict[str, list[float]]:
+        """{"single": [...], "ensemble": [...]}."""
+        return {
+            name: [float(tally.right.mean()) for tally in getattr(self, name)]
+            for name in ("single", "ensemble")
+        }
+
+    def metrics(self) -> dict[str, list[dict[str, dict[str, float]]]]:
+        """{"members": [...], "ensemble": [with 1, 2, ... members]}: of each what
+        `metrics.intervals` says; "disagreement" and "mutual_information" of two or more."""
+        ensembles = [self._of_ensemble(n) for n in range(len(self.ensemble))]
+        members = [metrics.of_tally(tally) for tally in self.single]
+        found = metrics.intervals([*members, *ensembles], len(self.single[0].labels))
+        return {"members": found[: len(members)], "ensemble": found[len(members) :]}
+
+    def _of_ensemble(self, n: int) -> Metrics:
+        """Metrics of the first n + 1 members."""
+        own = metrics.of_tally(self.ensemble[n])
+        if n == 0:
+            return own
+        diversity = {"disagreement": self.disagreement[n]}
+        diversity["mutual_information"] = self.mutual_information[n]
+        return lambda weights: (
+            own(weights) | {k: metrics.mean(values, weights) for k, values in diversity.items()}
+        )
+
+
+def tallies(labels: np.ndarray, log_probabilities: Sequence[np.ndarray], *, how: str) -> Tallies:
+    """Read what members answered once, in chunks; arguments as for `judge`."""
+    numbers = range(len(log_probabilities))
+    found = Tallies(
+        [Tally.of(labels) for _ in numbers],
+        [Tally.of(labels) for _ in numbers],
+        *np.zeros((2, len(numbers), len(labels))),
+    )
+    for rows in chunks(len(labels), log_probabilities[0].shape[1]):
         parts = [np.asarray(member[rows], np.float32) for member in log_probabilities]
         for n, (part, fused) in enumerate(zip(parts, growing(parts, how), strict=True)):
-            single[n] += np.sum(part.argmax(-1) == labels[rows])
-            ensemble[n] += np.sum(fused.argmax(-1) == labels[rows])
-    return {
-        "images": count,
-        "single": [int(n) / count for n in single],
-        "ensemble": [int(n) / count for n in ensemble],
-        "attention_overlap": attention_overlap(attention),
-    }
+            found.single[n].fill(rows, part)
+            found.ensemble[n].fill(rows, fused)
+        for n, (disagreement, information) in enumerate(_diversity(parts)):
+            found.disagreement[n, rows] = disagreement
+            found.mutual_information[n, rows] = information
+    return found
+
+
+def _diversity(members: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Disagreement and mutual information (B,) of the first 1, 2, ... members (B, K)."""
+    classes = [member.argmax(-1) for member in members]
+    pairs = np.zeros(len(classes[0]))
+    total, entropies = 0, 0
+    for n, member in enumerate(members):
+        member = metrics.log_softmax(member)
+        total, entropies = total + np.exp(member), entropies + metrics.entropy(member)
+        mean = total / (n + 1)
+        # A probability of 0 adds nothing to an entropy.
+        mixed = metrics.entropy(np.log(np.maximum(mean, np.finfo(np.float32).tiny)))
+        pairs += sum((classes[n] != other).astype(float) for other in classes[:n])
+        yield pairs / max(n * (n + 1) / 2, 1), np.maximum(mixed - entropies / (n + 1), 0)
 
 
 def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float | None]]:

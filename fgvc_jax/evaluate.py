@@ -25,6 +25,7 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
 from fgvc_jax.model import Model
 from fgvc_jax.options import option
+from fgvc_jax.predictions import Part
 from fgvc_jax.workdir import Record, Workdir
 
 log = logging.getLogger(__name__)
@@ -84,21 +85,45 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     )
     source = options.source or record.experiment.data.source
     with _folder(workdir) as folder:
-        part = None if options.source else _kept(folder, asked, record)
-        if part is None:
-            images, part = _opened(folder, asked, record, source, own=not options.source)
-            feeding = _Feeding(asked, images, options.batch_size)
-            judging.keep_answers(asked, part, feeding.batches, None)
-        found = judging.verdict(part, asked.identities, how=asked.fusion)
+        parts = _parts(workdir, folder, asked, record, options)
+        kept = asked.kept
+        if "validation" in parts:
+            kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
+        write = jax.process_index() == 0 and storage.writable(kept.workdir)
+        found = judging.verdict(parts["test"], kept, write=write)
     return {
         "source": source,
         "classes": len(asked.classes),
         "which": options.which,
         "images": {"test": found["images"]},
         "members": [{"final": accuracy} for accuracy in found["single"]],
-        "ensemble": found["ensemble"],
-        "attention_overlap": found["attention_overlap"],
+        **{
+            name: found[name]
+            for name in ("ensemble", "attention_overlap", "metrics", "calibration")
+        },
     }
+
+
+def _parts(
+    workdir: Workdir, folder: Path, asked: Model, record: Record, options: Evaluation
+) -> dict[str, Part]:
+    """The parts that are judged and calibrated on, with every member's answers: those that are
+    kept, so that the images may be gone, and what is missing is asked for.
+
+    A source of one's own has no validation part: the run's serves, where it is kept.
+    """
+    own = not options.source
+    names = ["test", "validation"] if own and record.selects else ["test"]
+    kept = {name: _kept(workdir.path, asked, record, name) if own else None for name in names}
+    parts = {name: part for name, part in kept.items() if part is not None}
+    if len(parts) < len(names):
+        opened = _opened(folder, asked, record, options.source, names)
+        for name in names:
+            if name not in parts:
+                source, parts[name] = opened[name]
+                feeding = _Feeding(asked, source, options.batch_size)
+                judging.keep_answers(asked, parts[name], feeding.batches, None)
+    return parts
 
 
 class _folder:
@@ -119,21 +144,23 @@ class _folder:
             self._elsewhere.cleanup()
 
 
-def _kept(folder: Path, asked: Model, record: Record) -> predictions.Part | None:
-    """The run's own test part where every member's answers are kept, so the images may be gone."""
-    images = digests.best(record.digests["test"])
+def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
+    """A part of the run where every member's answers are kept."""
+    images = digests.best(record.digests[name])
     try:
-        part = predictions.read(predictions.folder_of(folder, "test", asked.view, images))
+        part = predictions.read(predictions.folder_of(folder, name, asked.view, images))
     except UserError:
         return None
     return part if all(part.has(identity) for identity in asked.identities) else None
 
 
 def _opened(
-    folder: Path, asked: Model, record: Record, spec: str, *, own: bool
-) -> tuple[Source, predictions.Part]:
-    """The test images of a source with the members' classes, and where their answers are kept."""
-    data = record.experiment.data
+    folder: Path, asked: Model, record: Record, spec: str, names: Sequence[str]
+) -> dict[str, tuple[Source, Part]]:
+    """Parts of a source, of the run's own where `spec` is empty, with the members' classes, and
+    where answers for them are kept."""
+    data, own = record.experiment.data, not spec
+    spec = spec or data.source
     splits = sources.restrict(
         sources.open_source(spec),
         classes=data.classes,
@@ -141,20 +168,23 @@ def _opened(
         validation=data.validation if own else 0.0,
         seed=record.experiment.seed,
     )
-    source = with_classes(splits.test, splits.classes, asked.classes, spec)
-    contents = None
-    if own and record.digests["test"]["contents"]:
-        contents = feed.contents(source)
-    images = digests.of_images(source, asked.classes, contents)
-    if own and images != digests.best(record.digests["test"]):
-        raise UserError(
-            f"the test images of {spec!r} are not those that the run was begun with: "
-            "name them by --source to judge on what is there now"
+    opened = {}
+    for name in names:
+        source = with_classes(splits.parts[name], splits.classes, asked.classes, spec)
+        contents = None
+        if own and record.digests[name]["contents"]:
+            contents = feed.contents(source)
+        images = digests.of_images(source, asked.classes, contents)
+        if own and images != digests.best(record.digests[name]):
+            raise UserError(
+                f"the {name} images of {spec!r} are not those that the run was begun with: "
+                "name them by --source to judge on what is there now"
+            )
+        part = predictions.part_of(
+            folder, name, source, classes=asked.classes, view=asked.view, images=images
         )
-    part = predictions.part_of(
-        folder, "test", source, classes=asked.classes, view=asked.view, images=images
-    )
-    return source, part
+        opened[name] = source, part
+    return opened
 
 
 def with_classes(source: Source, theirs: Sequence[str], ours: Sequence[str], spec: str) -> Source:
@@ -183,7 +213,7 @@ def with_classes(source: Source, theirs: Sequence[str], ours: Sequence[str], spe
 
 @dataclasses.dataclass(frozen=True)
 class _Feeding:
-    """Test images, decoded as they are needed."""
+    """Images of a part, decoded as they are needed."""
 
     asked: Model
     source: Source

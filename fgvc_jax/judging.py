@@ -1,5 +1,6 @@
 """Judging members: after every epoch, at the end, and again from what was kept."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import digests, ensemble, predictions, storage
+from fgvc_jax import calibration, digests, ensemble, machine, predictions, storage, thumbnails
 from fgvc_jax.build import Run
+from fgvc_jax.calibration import Ensemble
 from fgvc_jax.engine import checkpoint, journal
 from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine import step as steps
 from fgvc_jax.engine.best import Best
+from fgvc_jax.errors import UserError
 from fgvc_jax.model import Model
 from fgvc_jax.predictions import Part
+from fgvc_jax.thumbnails import Collector
 from fgvc_jax.workdir import Workdir
 
 BEST_ON_TEST = "best_on_test"
+log = logging.getLogger(__name__)
 
 
 class Epochs:
@@ -82,24 +88,52 @@ def keep_answers(
     have = devices.of_first(np.array(have))
     missing = [n for n, there in enumerate(have) if not there]
     if missing:
-        answers = model.answers(batches(), store, missing)
+        collector, seen = _collector(model, part, store), batches()
+        answers = model.answers(collector.watch(seen) if collector else seen, store, missing)
         if jax.process_index() == 0:
             identities = [model.identities[n] for n in missing]
             with predictions.keep(part, identities, [model.grid(n) for n in missing]) as arrays:
                 predictions.fill(answers, arrays)
+            if collector:
+                collector.write(thumbnails.path(part.folder))
         else:
             predictions.fill(answers, [])
     devices.wait_for_all("answers are kept")
 
 
-def verdict(part: Part, identities: Sequence[str], *, how: str) -> dict[str, Any]:
-    """Members and ensembles on a part, see `ensemble.judge`."""
-    return ensemble.judge(
+def _collector(model: Model, part: Part, store: jax.Array | None) -> Collector | None:
+    """What makes thumbnails in a pass over test images that have none yet."""
+    there = thumbnails.path(part.folder).exists()
+    if part.part != "test" or devices.of_first(np.bool_(there)):
+        return None
+    side = thumbnails.side(len(part.labels), model.view.test_side)
+    shrink = steps.shrink_step(side, model.mesh)
+    threads = machine.cores(devices.processes_here())
+    return Collector(len(part.labels), lambda batch: shrink(batch, store), threads)
+
+
+def verdict(part: Part, kept: Ensemble, *, write: bool) -> dict[str, Any]:
+    """Members and ensembles on a part, see `ensemble.judge`, with their "calibration", see
+    `calibration.judge`; None where there is none, and a line says how to get it.
+
+    Args:
+        part: of the dataset.
+        kept: the members.
+        write: whether to keep a calibration that is fitted.
+    """
+    found = ensemble.judge(
         part.labels,
-        [part.log_probabilities(identity) for identity in identities],
-        [part.attention(identity) for identity in identities],
-        how=how,
+        [part.log_probabilities(identity) for identity in kept.identities],
+        [part.attention(identity) for identity in kept.identities],
+        how=kept.fusion,
     )
+    try:
+        fitted = kept.find(write=write)
+    except UserError as error:
+        log.info("not calibrated: %s", error)
+        return found | {"calibration": None}
+    fused = calibration.Fused(part, kept.identities, kept.fusion)
+    return found | {"calibration": calibration.judge(fitted, fused)}
 
 
 def judge(
@@ -121,7 +155,8 @@ def judge(
         keep_answers(
             model, parts[name], lambda images=images: run.evaluation_batches(images), images.store
         )
-    found = verdict(parts["test"], identities, how=run.experiment.fusion)
+    kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
+    found = verdict(parts["test"], kept, write=jax.process_index() == 0)
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
     splits, known = run.splits, run.record.digests
     return {
@@ -145,6 +180,8 @@ def judge(
         ],
         "ensemble": found["ensemble"],
         "attention_overlap": found["attention_overlap"],
+        "metrics": found["metrics"],
+        "calibration": found["calibration"],
         "published_protocol": published_protocol(run, workdir, len(frozen)),
         "predictions": {name: part.folder.name for name, part in parts.items()},
         "environment": environment,
@@ -183,7 +220,7 @@ def published_protocol(run: Run, workdir: Workdir, members: int) -> dict[str, An
     labels = run.splits.test.labels
     if any(answers.shape != (len(labels), len(run.splits.classes)) for answers in kept):
         return None
-    found = ensemble.judge(labels, kept, [], how=run.experiment.fusion)
+    found = ensemble.tallies(labels, kept, how=run.experiment.fusion).accuracies()
     return {
         "selected_by": "test accuracy",
         "members": found["single"],

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from fgvc_jax import digests, ensemble, networks
+from fgvc_jax.calibration import Calibration, Ensemble
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.images import decode
@@ -25,6 +26,7 @@ from fgvc_jax.engine import checkpoint
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.errors import UserError
+from fgvc_jax.metrics import log_softmax
 from fgvc_jax.networks import heads
 from fgvc_jax.objectives.base import Objective
 from fgvc_jax.workdir import Workdir
@@ -120,6 +122,7 @@ class Model:
         predict: outputs of a network -> (B, K) logits.
         fusion: see `ensemble.fuse`.
         mesh: devices.
+        kept: where their calibration is found; None without a workdir.
         compiled: answer steps that there are already, by the id of their network.
     """
 
@@ -133,6 +136,7 @@ class Model:
         predict: Any,
         fusion: str,
         mesh: Mesh,
+        kept: Ensemble | None = None,
         compiled: dict[int, Any] | None = None,
     ):
         self.classes = tuple(classes)
@@ -141,6 +145,7 @@ class Model:
         self.identities = tuple(identities)
         self.fusion = fusion
         self.mesh = mesh
+        self.kept = kept
         self._predict = predict
         self._steps = dict(compiled or {})  # Linen's modules have no hash
 
@@ -179,25 +184,36 @@ class Model:
 
     # -- what Python users ask ---------------------------------------------------------------------
 
-    def predict(self, images: Any) -> np.ndarray:
+    def predict(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
         """Probabilities of all classes, as the ensemble sees them.
 
         Args:
             images: paths, PIL images or (H, W, 3) uint8 arrays; one or several.
+            calibrated: by the temperature that fits the validation part, instead of raw.
 
         Returns:
-            (B, K) float32, rows sum to 1. They are raw, not calibrated.
+            (B, K) float32, rows sum to 1.
 
         Raises:
-            UserError: for an image that cannot be read.
+            UserError: for an image that cannot be read, or without a calibration.
         """
-        parts = []
-        for answers in self._asked(images):
-            each = [answer["log_probabilities"] for answer in answers]
-            *_, fused = ensemble.growing(each, self.fusion)
-            probabilities = np.exp(fused)
-            parts.append(probabilities / probabilities.sum(-1, keepdims=True))
-        return np.concatenate(parts)
+        parts = [self.fused(answers, calibrated=calibrated) for answers in self._asked(images)]
+        return np.exp(np.concatenate(parts))
+
+    def fused(
+        self, answers: Sequence[dict[str, np.ndarray]], *, calibrated: bool = False
+    ) -> np.ndarray:
+        """(B, K) float32 log-probabilities of the ensemble, from what each member answers."""
+        each = [answer["log_probabilities"] for answer in answers]
+        *_, fused = ensemble.growing(each, self.fusion)
+        return self.calibration.log_probabilities(fused) if calibrated else log_softmax(fused)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What was fitted to the validation part; a UserError says how to get it."""
+        if self.kept is None:
+            raise UserError("these members are of no workdir, so that nothing is fitted to them")
+        return self.kept.find()
 
     def attention(self, images: Any) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.
@@ -306,12 +322,14 @@ def open_model(
     variables = [
         checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh) for n in numbers
     ]
+    identities = [digests.of_arrays(v) for v in variables]
     return Model(
         classes=record.classes,
         view=experiment.data.view,
         members=[Member(plan.network, v) for v in variables],
-        identities=[digests.of_arrays(v) for v in variables],
+        identities=identities,
         predict=plan.objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
+        kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
     )

@@ -82,7 +82,50 @@ def table(results: dict[str, Any]) -> str:
     overlap = mean_overlap(results)
     if overlap is not None:
         rows.append(f"mean attention overlap between members: {overlap:.3f}")
-    return "\n".join(rows)
+    return "\n".join(rows + metrics_table(results))
+
+
+# Names of the metrics for people, and whether they are shown in percent.
+_METRICS = {
+    "mean_class_accuracy": ("mean accuracy per class (%)", True),
+    "nll": ("negative log-likelihood (nats)", False),
+    "brier": ("Brier score", False),
+    "ece": ("calibration error (%)", True),
+    "aurc": ("area under risk and coverage (%)", True),
+    "coverage_at_5_risk": ("answered at 5 % risk (%)", True),
+    "disagreement": ("members disagree (%)", True),
+    "mutual_information": ("mutual information (nats)", False),
+    "set_coverage": ("truth in the set (%)", True),
+    "set_size": ("classes in a set", False),
+}
+
+
+def metrics_table(results: dict[str, Any]) -> list[str]:
+    """The ensemble's other metrics with their 95 % intervals over images, raw and calibrated."""
+    if "metrics" not in results:
+        return []
+    raw, fitted = results["metrics"]["ensemble"][-1], results["calibration"]
+    found = {"raw": raw} | ({"calibrated": fitted["metrics"]} if fitted else {})
+    rows = ["", f"the ensemble of {len(results['ensemble'])}, with 95 % intervals over images"]
+    rows.append(f"{'':>33}" + "".join(f"{name:>24}" for name in found))
+    for name, (words, percent) in _METRICS.items():
+        if any(name in each for each in found.values()):
+            cells = (_interval(each.get(name), percent) for each in found.values())
+            rows.append(f"{words:>33}" + "".join(f"{cell:>24}" for cell in cells))
+    if fitted:
+        rows.append(
+            f"calibrated on {fitted['images']} validation images: temperature "
+            f"{fitted['temperature']:.3f}, sets to cover {fitted['coverage']:.0%}"
+        )
+    return rows
+
+
+def _interval(found: dict[str, float] | None, percent: bool) -> str:
+    if found is None:
+        return "-"
+    value, low, high = (found[end] * (100 if percent else 1) for end in ("value", "low", "high"))
+    digits = 2 if percent else 3
+    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def mean_overlap(results: dict[str, Any]) -> float | None:

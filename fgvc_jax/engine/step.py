@@ -190,3 +190,18 @@ def answer_step(
         in_shardings=(everywhere, split(mesh), everywhere),
         out_shardings=everywhere,
     )
+
+
+def shrink_step(side: int, mesh: Mesh) -> Callable:
+    """The compiled thumbnails of a batch: (batch, store) -> {"image": (B, side, side, 3) uint8,
+    "row", "mask"}, antialiased."""
+
+    def step(arrays, store):
+        images = images_of(arrays, store)
+        shape = (len(images), side, side, 3)
+        small = jax.image.resize(images.astype(jnp.float32), shape, "linear")
+        small = jnp.clip(jnp.round(small), 0, 255).astype(jnp.uint8)
+        return {"image": small, "row": arrays["row"], "mask": arrays["mask"]}
+
+    everywhere = replicated(mesh)
+    return jax.jit(step, in_shardings=(split(mesh), everywhere), out_shardings=everywhere)

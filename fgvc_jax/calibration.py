@@ -1,0 +1,315 @@
+"""Probabilities that mean what they say, and how much to leave open: fitted on validation.
+
+A `Calibration` belongs to an ensemble: to its members' variables, its fusion and the validation
+images, which its entry in the workdir's `calibration.json` names by their digests, so that it is
+served for nothing else. It is fitted to what predictions.py kept; test images play no part in it.
+Where the validation part also selected an epoch, what is promised here is a little optimistic.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+from scipy.stats import beta
+
+from fgvc_jax import digests, ensemble, metrics, predictions, storage
+from fgvc_jax.data.view import View
+from fgvc_jax.errors import UserError
+from fgvc_jax.metrics import Tally
+from fgvc_jax.predictions import Part
+from fgvc_jax.workdir import Record
+
+COVERAGE = 0.9  # of the conformal sets
+CONFIDENCE = 0.95  # with which an error rate is promised
+TEMPERATURES = 1 / 20, 20.0  # the most that probabilities are sharpened and flattened
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was found on the validation images.
+
+    temperature: by which fused log-probabilities are divided.
+    coverage: share of images whose set shall hold the truth.
+    threshold: a class is in an image's set unless more than this lies above it (`mass_above`).
+    images: number of validation images.
+    """
+
+    temperature: float
+    coverage: float
+    threshold: float
+    images: int
+
+    def log_probabilities(self, fused: np.ndarray) -> np.ndarray:
+        """Calibrated, (B, K): the softmax of the fused log-probabilities / temperature."""
+        return metrics.log_softmax(fused / np.float32(self.temperature))
+
+    def sets(self, log_probabilities: np.ndarray) -> np.ndarray:
+        """Conformal sets: calibrated (B, K) -> (B, K) bool. The likeliest class is in its set."""
+        return mass_above(log_probabilities) <= self.threshold
+
+
+def fit(
+    part: Part, identities: Sequence[str], *, how: str, coverage: float = COVERAGE
+) -> Calibration:
+    """The `Calibration` of an ensemble.
+
+    Args:
+        part: the validation part, with the members' answers.
+        identities: digests of the members.
+        how: see `ensemble.fuse`.
+        coverage: of the conformal sets.
+    """
+    fused = Fused(part, identities, how)
+    temperature = fit_temperature(fused)
+    draft = Calibration(temperature, coverage, 1.0, len(part.labels))
+    scores = np.zeros(len(part.labels))
+    for rows, values in fused:
+        above = mass_above(draft.log_probabilities(values))
+        scores[rows] = np.take_along_axis(above, part.labels[rows, None], axis=-1)[:, 0]
+    return Calibration(temperature, coverage, conformal_threshold(scores, coverage), draft.images)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What an ensemble answered for the images of a part, read anew in each pass."""
+
+    part: Part
+    identities: Sequence[str]
+    how: str
+
+    def __iter__(self):
+        """(rows, (B, K) float32 log-probabilities), chunk by chunk."""
+        members = [self.part.log_probabilities(identity) for identity in self.identities]
+        for rows in ensemble.chunks(len(self.part.labels), len(self.part.classes)):
+            *_, fused = ensemble.growing([member[rows] for member in members], self.how)
+            yield rows, fused
+
+
+def fit_temperature(fused: Fused) -> float:
+    """The temperature within `TEMPERATURES` of least NLL (Guo et al., ICML 2017).
+
+    The NLL is convex in 1/temperature: its derivative, the mean over images of the expected less
+    the true class's log-probability, is sought where it crosses zero.
+    """
+    labels = fused.part.labels
+
+    def slope(log_inverse: float) -> float:
+        inverse, total = np.float32(math.exp(log_inverse)), 0.0
+        for rows, values in fused:
+            probabilities = np.exp(metrics.log_softmax(values * inverse))
+            expected = np.einsum("bk,bk->b", probabilities, values)
+            true = np.take_along_axis(values, labels[rows, None], axis=-1)[:, 0]
+            total += np.sum(expected - true, dtype=np.float64)
+        return total / len(labels)
+
+    low, high = (-math.log(t) for t in reversed(TEMPERATURES))
+    if slope(low) >= 0:
+        return TEMPERATURES[1]
+    if slope(high) <= 0:
+        return TEMPERATURES[0]
+    return math.exp(-optimize.brentq(slope, low, high, xtol=1e-5))
+
+
+def mass_above(log_probabilities: np.ndarray) -> np.ndarray:
+    """The probability of all classes that are likelier than a class: (B, K) -> (B, K) float64.
+
+    The score of adaptive prediction sets (APS: Romano, Sesia and Candes, NeurIPS 2020) without
+    their randomisation, which sets that people read had better not have: the true class itself
+    does not count. Sets are never empty, and cover at least what they promise.
+    """
+    order = np.argsort(-log_probabilities, axis=-1, kind="stable")
+    values = np.take_along_axis(log_probabilities, order, axis=-1)
+    probabilities = np.exp(values, dtype=np.float64)
+    above = np.cumsum(probabilities, -1) - probabilities
+    # Equally likely classes have the same mass above them.
+    above[:, 1:][values[:, 1:] == values[:, :-1]] = 0
+    above = np.maximum.accumulate(above, -1)
+    placed = np.empty_like(above)
+    np.put_along_axis(placed, order, above, axis=-1)
+    return placed
+
+
+def conformal_threshold(scores: np.ndarray, coverage: float) -> float:
+    """The score that so large a share of new images does not exceed, whatever the classifier:
+    split conformal prediction (Vovk et al.; Angelopoulos and Bates, arXiv 2107.07511, equation 1).
+
+    Args:
+        scores: (N,) `mass_above` of the true class.
+        coverage: share of images whose set shall hold the truth.
+
+    Returns:
+        The ceil((N + 1) coverage)-th smallest score; 1, all classes, where N is too small for it.
+    """
+    rank = math.ceil((len(scores) + 1) * coverage)
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else 1.0
+
+
+def accept_from(confidence: np.ndarray, right: np.ndarray, risk: float) -> float:
+    """The lowest confidence from which on answers err on at most a share `risk` of the images, with
+    a probability of at least `CONFIDENCE`; infinite where there is none.
+
+    Selection with guaranteed risk (Geifman and El-Yaniv, NeurIPS 2017, algorithm 1): a search by
+    halves among the N confidences for the lowest at which the exact binomial upper bound
+    (Clopper-Pearson) of the error rate is within the risk. Each of its ceil(log2 N) bounds may
+    fail with an equal part of 1 - `CONFIDENCE`.
+
+    Args:
+        confidence: (N,) largest calibrated probability of the validation images.
+        right: (N,) bool.
+        risk: 0 to 1.
+    """
+    thresholds = np.unique(confidence)
+    failure = (1 - CONFIDENCE) / max(math.ceil(math.log2(len(thresholds))), 1)
+    low, high = 0, len(thresholds)  # the answer is in [low, high], high: none
+    while low < high:
+        middle = (low + high) // 2
+        answered = confidence >= thresholds[middle]
+        if upper_bound(np.sum(~right[answered]), np.sum(answered), 1 - failure) <= risk:
+            high = middle
+        else:
+            low = middle + 1
+    return float(thresholds[low]) if low < len(thresholds) else math.inf
+
+
+def upper_bound(errors: int, count: int, confidence: float) -> float:
+    """Clopper and Pearson's (Biometrika 1934) one-sided upper bound of an error rate."""
+    return 1.0 if errors == count else float(beta.ppf(confidence, errors + 1, count - errors))
+
+
+# -- kept in a workdir -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Members of a workdir, whose calibration is kept there.
+
+    workdir: its folder. identities: digests of the members. fusion: see `ensemble.fuse`. view: at
+    test. images: digest of the validation images; None where there are none.
+    """
+
+    workdir: Path
+    identities: tuple[str, ...]
+    fusion: str
+    view: View
+    images: str | None
+
+    @classmethod
+    def of(
+        cls, workdir: Path, record: Record, identities: Sequence[str], fusion: str
+    ) -> "Ensemble":
+        """Of the run that a record tells of."""
+        known = record.digests.get("validation")
+        images = digests.best(known) if known else None
+        return cls(workdir, tuple(identities), fusion, record.experiment.data.view, images)
+
+    def find(self, *, write: bool = False) -> Calibration:
+        """The calibration that is kept, or else is fitted to the answers that are.
+
+        Args:
+            write: whether to keep what is fitted.
+
+        Raises:
+            UserError: when there is neither, saying how to get it.
+        """
+        self._check()
+        path = self.workdir / "calibration.json"
+        kept = self._kept(path)
+        for named, calibration in kept:
+            if named == self._named:
+                return calibration
+        found = fit(self.validation, self.identities, how=self.fusion)
+        if write:
+            entries = [*kept, (self._named, found)]
+            storage.write_json(path, [{"of": named, "found": asdict(c)} for named, c in entries])
+        return found
+
+    @property
+    def validation(self) -> Part:
+        """The validation part with all members' answers; UserError where it is not kept."""
+        self._check()
+        try:
+            part = predictions.read(self._folder)
+        except UserError:
+            part = None
+        if part is None or not all(part.has(identity) for identity in self.identities):
+            raise UserError(
+                f"workdir {str(self.workdir)!r} does not keep what these members answer on its "
+                "validation part: python -m fgvc_jax.evaluate keeps it"
+            )
+        return part
+
+    def accept_from(self, calibration: Calibration, risk: float) -> float:
+        """See `accept_from`, of the validation images."""
+        tally = calibrated_tally(calibration, Fused(self.validation, self.identities, self.fusion))
+        return accept_from(tally.confidence, tally.right, risk)
+
+    def _check(self) -> None:
+        if self.images is None:
+            raise UserError(
+                f"workdir {str(self.workdir)!r} has no validation part, which calibration needs: "
+                "train with --data.validation 0.1, in a new --workdir"
+            )
+
+    @property
+    def _folder(self) -> Path:
+        return predictions.folder_of(self.workdir, "validation", self.view, self.images)
+
+    @property
+    def _named(self) -> dict[str, Any]:
+        return {
+            "members": list(self.identities),
+            "fusion": self.fusion,
+            "validation": self._folder.name,
+            "coverage": COVERAGE,
+        }
+
+    def _kept(self, path: Path) -> list[tuple[dict[str, Any], Calibration]]:
+        """(what it belongs to, calibration) of every ensemble that has one."""
+        try:
+            return [(e["of"], Calibration(**e["found"])) for e in storage.read_json(path)]
+        except FileNotFoundError:
+            return []
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{str(path)!r} is damaged ({error}): remove it, then "
+                "python -m fgvc_jax.evaluate makes it again"
+            ) from error
+
+
+def calibrated_tally(calibration: Calibration, fused: Fused) -> Tally:
+    """What metrics need to know of calibrated answers."""
+    tally = Tally.of(fused.part.labels)
+    for rows, values in fused:
+        tally.fill(rows, calibration.log_probabilities(values))
+    return tally
+
+
+def judge(calibration: Calibration, fused: Fused) -> dict[str, Any]:
+    """How a calibration does on images that it was not fitted to: part of results.json.
+
+    Returns:
+        {"temperature", "coverage", "threshold", "images": as in `Calibration`, "metrics": of the
+        calibrated probabilities, and of the sets "set_coverage", the share that holds the truth,
+        and "set_size", their mean number of classes}, see `metrics.intervals`.
+    """
+    labels = fused.part.labels
+    tally = Tally.of(labels)
+    sets = np.zeros((len(labels), 2))
+    for rows, values in fused:
+        values = calibration.log_probabilities(values)
+        tally.fill(rows, values)
+        chosen = calibration.sets(values)
+        sets[rows, 0] = np.take_along_axis(chosen, labels[rows, None], axis=-1)[:, 0]
+        sets[rows, 1] = chosen.sum(-1)
+    own = metrics.of_tally(tally)
+
+    def everything(weights: np.ndarray) -> dict[str, np.ndarray]:
+        covered, size = metrics.mean(sets, weights).T
+        return own(weights) | {"set_coverage": covered, "set_size": size}
+
+    (found,) = metrics.intervals([everything], len(labels))
+    return asdict(calibration) | {"metrics": found}
