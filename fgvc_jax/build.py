@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import digests, machine, model, options, predictions
+from fgvc_jax import digests, machine, model, options, paths, predictions
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import pipeline, sources
 from fgvc_jax.engine import feed
@@ -25,7 +25,8 @@ from fgvc_jax.networks import weights
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.options import LARGEST
 from fgvc_jax.transfer import weigh
-from fgvc_jax.workdir import Record
+from fgvc_jax.trunk import Cache, Trunk, Wanted
+from fgvc_jax.workdir import Record, Workdir
 
 
 class Run:
@@ -61,13 +62,15 @@ class Run:
             self.experiment, len(self.splits.classes)
         )
         self.network, self.objective = self.architecture.network, self.architecture.objective
+        self._compiled: dict[Any, Any] = {}  # what the run's models have compiled
+        self._kept: dict[str, Images] = {}  # by part, where a frozen trunk's features are looked up
 
     def _settled(self, experiment: Experiment) -> Experiment:
         data, transfer = experiment.data, experiment.transfer
         sharing, orientation = data.view_sharing, data.orientation
         if sharing == "auto":
             precomputed = transfer.name == "orthogonal" and transfer.maps == "precomputed"
-            sharing = "shared" if precomputed else "own"
+            sharing = "shared" if precomputed or experiment.network.frozen else "own"
         data = dataclasses.replace(
             data,
             views=min(data.views or experiment.epochs, experiment.epochs),
@@ -95,6 +98,7 @@ class Run:
         file = self.experiment.network.weights
         known = digests.of_data(self.splits, contents)
         known["weights"] = digests.of_file(weights.resolve(file)) if file else None
+        known["trunk"] = self.trunk.digest if self.trunk else None
         selects = self.splits.validation is not None
         return Record(self.experiment, self.splits.classes, known, selects)
 
@@ -138,6 +142,32 @@ class Run:
 
     def variables(self, member: int) -> Any:
         """Initial variables of a member: pretrained where there are weights, its own elsewhere."""
+        return self.architecture.split(self._whole(member))[1]
+
+    @cached_property
+    def trunk(self) -> Trunk | None:
+        """What all members share; where there are no weights, what the first would start with."""
+        spec = self.experiment
+        if not spec.network.frozen:
+            return None
+        own, _ = self.architecture.split(self._whole(1))
+        return Trunk(
+            architecture=self.architecture,
+            variables=own,
+            structure=(spec.network.name, spec.network.frozen, spec.network.dtype),
+            view=spec.data.view,
+            seed=spec.data.view_seed,
+            mesh=self.mesh,
+            most=spec.evaluation_batch_size,
+            cache=Cache(
+                paths.local(spec.data.cache, "--data.cache")
+                if spec.data.cache
+                else Workdir(spec.workdir).features,
+                int(spec.data.cache_gib * 2**30),
+            ),
+        )
+
+    def _whole(self, member: int) -> Any:
         key = jax.random.fold_in(jax.random.key(self.experiment.seed), member)
         initial = jax.device_get(self.architecture.initialize(key))
 
@@ -151,7 +181,7 @@ class Run:
         """Variables of the weights' file; a ShapeDtypeStruct where it has none."""
         file = self.experiment.network.weights
         return (
-            weights.load_torch(file, self.abstract_variables) if file else self.abstract_variables
+            weights.load_torch(file, self.architecture.whole) if file else self.architecture.whole
         )
 
     def state(self, member: int, frozen: list[Any]) -> State:
@@ -183,7 +213,8 @@ class Run:
             predict=self.objective.predict,
             fusion=self.experiment.fusion,
             mesh=self.mesh,
-            compiled={id(self.network): self._answer_step},
+            trunk=self.trunk and self.trunk.on_devices,
+            compiled=self._compiled,
         )
 
     # -- data --------------------------------------------------------------------------------------
@@ -233,7 +264,41 @@ class Run:
     def judged(self) -> dict[str, Images]:
         """The parts that members are judged on, by name."""
         parts = {"test": self.test_images, "validation": self.validation_images}
-        return {name: images for name, images in parts.items() if images is not None}
+        return {n: self._kept.get(n, images) for n, images in parts.items() if images is not None}
+
+    def prepare(self, member: int, report) -> None:
+        """Have the frozen trunk's features for the training of a member, as far as they are kept.
+
+        Args:
+            member: its number.
+            report: prints a line for people.
+        """
+        if not self.trunk:
+            return
+        data = self.experiment.data
+        own = data.view_sharing == "own"
+        views = range(self._first_view(member), self._first_view(member) + data.views)
+        in_all = data.views * (self.experiment.members if own else 1)
+        wanted = [
+            Wanted(name, images, self._content(name, images), *shown)
+            for name, images, *shown in (
+                ("test", self.test_images, [0], 1),
+                ("validation", self.validation_images, [0], 1),
+                ("train", self.train_images, views, in_all),
+            )
+            if images is not None
+        ]
+        self._kept = self.trunk.prepare(wanted, report)
+
+    def _first_view(self, member: int) -> int:
+        data = self.experiment.data
+        return (member - 1) * data.views if data.view_sharing == "own" else 0
+
+    def _content(self, part: str, images: Images) -> str:
+        """Digest of a part by what its files hold, which are read if nothing has read them yet."""
+        return self.record.digests[part]["contents"] or digests.of_images(
+            images.source, self.splits.classes, feed.contents(images.source)
+        )
 
     def attention_maps(
         self, folder: Path, frozen: Sequence[tuple[str, Any]], report
@@ -249,7 +314,8 @@ class Run:
         if transfer.name == "none" or transfer.maps == "online":
             return None
         data = self.experiment.data
-        shown = [digests.best(self.record.digests["train"]), vars(data.view), data.view_seed]
+        known = self.record.digests
+        shown = [digests.best(known["train"]), vars(data.view), data.view_seed, known["trunk"]]
         maps = AttentionMaps(
             folder,
             views=data.views,
@@ -262,36 +328,41 @@ class Run:
         return maps
 
     def _attention(self, variables: Any, view: int) -> np.ndarray:
-        images = self.train_images
-        parts = [
-            self._attention_step(variables, batch, images.store, np.int32(view))
-            for batch in self.evaluation_batches(images)
-        ]
+        images = self._kept.get("train", self.train_images)
+        batches = self.evaluation_batches(images, view)
+        parts = (
+            self._attention_step(variables, self.inputs(batch), images.store) for batch in batches
+        )
         return feed.by_row(parts, "attention", len(images.source))
+
+    def inputs(self, batch: dict[str, jax.Array]) -> dict[str, Any]:
+        """A batch of training views as `train_step` takes it: behind the frozen trunk."""
+        return self.trunk.run(batch, self.train_images.store) if self.trunk else batch
 
     def train_batches(
         self, member: int, start: int, maps: AttentionMaps | None
     ) -> Iterator[dict[str, np.ndarray]]:
         """This process's rows of a member's batches from step `start` on."""
-        data = self.experiment.data
-        first = (member - 1) * data.views if data.view_sharing == "own" else 0
+        images = self._kept.get("train", self.train_images)
+        attention = {"attention": maps.mean} if maps else {}
+        count, first = self.experiment.data.views, self._first_view(member)
         return pipeline.train_batches(
-            self.train_images.source,
-            self.train_images.fetch,
+            images.source,
+            images.fetch,
             seed=self.experiment.seed,
             member=member,
             batch_size=self.experiment.batch_size,
             start=start,
             process=jax.process_index(),
             processes=jax.process_count(),
-            views=range(first, first + data.views),
-            attention=maps.mean if maps else None,
+            views=range(first, first + count),
+            lookups=images.lookups | attention,
         )
 
-    def evaluation_batches(self, images: Images) -> Iterator[dict[str, jax.Array]]:
-        """Every image of a set once, on the devices."""
+    def evaluation_batches(self, images: Images, view: int = 0) -> Iterator[dict[str, jax.Array]]:
+        """Every image of a set once, on the devices; of training images, the view of a number."""
         most = self.experiment.evaluation_batch_size
-        return feed.evaluation_batches(images, most=most, mesh=self.mesh)
+        return feed.evaluation_batches(images, most=most, mesh=self.mesh, view=view)
 
     def check_input(self) -> None:
         """Read the weights and, unless they are streamed, all images, so that what is wrong with
@@ -348,15 +419,6 @@ class Run:
             mesh=self.mesh,
         )
 
-    @cached_property
-    def _answer_step(self):
-        return steps.answer_step(
-            network=self.network,
-            predict=self.objective.predict,
-            view=self.experiment.data.view,
-            mesh=self.mesh,
-        )
-
     # -- judging -----------------------------------------------------------------------------------
 
     def evaluate(self, variables: Any, keep: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
@@ -367,10 +429,10 @@ class Run:
             keep: arrays (N, K) float16 by part, to fill in with the log-probabilities.
         """
         scores: dict[str, Any] = {}
+        member = self.model([variables], ["in training"])
         for name, images in self.judged.items():
             total = len(images.source)
-            batches = self.evaluation_batches(images)
-            answers = ([self._answer_step(variables, batch, images.store)] for batch in batches)
+            answers = member.answers(self.evaluation_batches(images), images.store)
             arrays = [(keep[name],)] if keep and name in keep else []
             (counts,) = predictions.fill(answers, arrays)
             scores[f"{name}_images"] = total

@@ -41,11 +41,16 @@ class Data(View):
     views: int = option(0, at_least=0, automatic=True)
     """Different views of an image; epochs beyond repeat them. 0: one per epoch, as usual."""
     view_sharing: Literal["auto", "own", "shared"] = option("auto", automatic=True)
-    """Every member draws its own views, or all see the same; auto: shared for precomputed maps."""
+    """Every member draws its own views, or all see the same; auto: shared if maps are precomputed
+    or a trunk is frozen."""
     view_seed: int = option(-1, at_least=-1, automatic=True)
     """Seed of the views; -1: that of the run. Runs of one view seed see the same views."""
     placement: Literal["auto", "stream", "host", "device"] = option("auto", free=True)
     """Decode every time, keep the decoded images in memory, or keep them on the accelerator."""
+    cache: str = option("", free=True)
+    """Where a frozen trunk's features are kept; runs may share it. Empty: in the workdir."""
+    cache_gib: float = option(16.0, at_least=0, free=True)
+    """Most GiB of features that a run may keep; beyond, the trunk runs in every step instead."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ class Network:
     """Precision of the computation; auto is bfloat16 on accelerators, float32 on the CPU."""
     batch_norm_groups: int = option(1, at_least=1)
     """Compute training statistics in this many groups of the batch, as DataParallel on k GPUs."""
+    frozen: str = ""
+    """Freeze the network up to stage2, stage3 or stage4, one trunk for all members; empty: no."""
 
 
 @dataclass(frozen=True)
@@ -281,6 +288,8 @@ def check(experiment: Experiment) -> Experiment:
     options.check(experiment)
     experiment.data.check()
     experiment.method.check(experiment.data)
+    if experiment.network.frozen:
+        experiment.method.check_frozen()
     maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
     if maps and experiment.data.view_sharing == "own":
         raise UserError(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 from PIL import Image
 
@@ -20,6 +21,7 @@ from fgvc_jax import digests, ensemble, networks
 from fgvc_jax.calibration import Calibration, Ensemble
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
+from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.view import View
 from fgvc_jax.engine import checkpoint
@@ -58,21 +60,56 @@ class Architecture:
         """The compiled start: random key -> variables."""
 
         def initialize(key):
-            initial = self.network.init(key, self._one_image, False)
+            initial = self.network.init(key, self._one_image, False, method="whole")
             return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
 
         return jax.jit(initialize)
 
     @cached_property
-    def variables(self) -> Any:
-        """Shapes and dtypes of the variables."""
+    def whole(self) -> Any:
+        """Shapes and dtypes of all variables, the frozen trunk's among them."""
         return jax.eval_shape(self.initialize, jax.random.key(0))
+
+    @cached_property
+    def trunk(self) -> Any:
+        """Shapes and dtypes of the frozen trunk's variables; empty without one."""
+        return self.split(self.whole)[0]
+
+    @cached_property
+    def variables(self) -> Any:
+        """Shapes and dtypes of a member's variables."""
+        return self.split(self.whole)[1]
+
+    @cached_property
+    def _places(self) -> frozenset[tuple[str, ...]]:
+        """Where the trunk's variables are among all."""
+        if not self.network.frozen:
+            return frozenset()
+        initial = jax.eval_shape(
+            lambda key: self.network.init(key, self._one_image, method="features"),
+            jax.random.key(0),
+        )
+        return frozenset(flatten_dict(initial))
+
+    def split(self, whole: Any) -> tuple[Any, Any]:
+        """All variables of a network -> (those of the frozen trunk, those of a member)."""
+        leaves = flatten_dict(whole)
+        trunk = {place: leaf for place, leaf in leaves.items() if place in self._places}
+        member = {place: leaf for place, leaf in leaves.items() if place not in self._places}
+        return unflatten_dict(trunk), {"batch_stats": {}} | unflatten_dict(member)
+
+    @cached_property
+    def features(self) -> Any:
+        """Shapes and dtypes of what the frozen trunk makes of one image."""
+        return jax.eval_shape(
+            lambda v: self.network.apply(v, self._one_image, method="features"), self.trunk
+        )
 
     @cached_property
     def answer(self) -> tuple[dict, dict]:
         """Shapes and dtypes of (taps, outputs) of one image."""
         return jax.eval_shape(
-            lambda v: self.network.apply(v, self._one_image, False), self.variables
+            lambda v: self.network.apply(v, self._one_image, False, method="whole"), self.whole
         )
 
     @property
@@ -107,6 +144,7 @@ def architecture(experiment: Experiment, classes: int) -> Architecture:
         heads={"logits": main, **objective.heads},
         dtype=jnp.dtype(spec.dtype),
         batch_norm_groups=spec.batch_norm_groups,
+        frozen=spec.frozen,
     )
     return Architecture(network, objective, experiment.data.crop)
 
@@ -123,7 +161,8 @@ class Model:
         fusion: see `ensemble.fuse`.
         mesh: devices.
         kept: where their calibration is found; None without a workdir.
-        compiled: answer steps that there are already, by the id of their network.
+        trunk: variables of the frozen trunk that the members share; empty without one.
+        compiled: steps that there are already, which this adds to.
     """
 
     def __init__(
@@ -137,7 +176,8 @@ class Model:
         fusion: str,
         mesh: Mesh,
         kept: Ensemble | None = None,
-        compiled: dict[int, Any] | None = None,
+        trunk: Any = None,
+        compiled: dict[Any, Any] | None = None,
     ):
         self.classes = tuple(classes)
         self.view = view
@@ -146,8 +186,9 @@ class Model:
         self.fusion = fusion
         self.mesh = mesh
         self.kept = kept
+        self.trunk = trunk or {}
         self._predict = predict
-        self._steps = dict(compiled or {})  # Linen's modules have no hash
+        self._steps = {} if compiled is None else compiled
 
     # -- answers for batches -----------------------------------------------------------------------
 
@@ -163,24 +204,39 @@ class Model:
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
+            if self.trunk and "features" not in batch:
+                batch = self._trunk_step(self.trunk, batch, store)
             yield [self._step(m.network)(m.variables, batch, store) for m in chosen]
 
     def _step(self, network: networks.Network) -> Any:
-        if id(network) not in self._steps:
-            self._steps[id(network)] = steps.answer_step(
+        number = id(network)  # Linen's modules have no hash
+        if number not in self._steps:
+            self._steps[number] = steps.answer_step(
                 network=network, predict=self._predict, view=self.view, mesh=self.mesh
             )
-        return self._steps[id(network)]
+        return self._steps[number]
+
+    @property
+    def _trunk_step(self) -> Any:
+        if "trunk" not in self._steps:
+            self._steps["trunk"] = steps.trunk_step(
+                network=self.members[0].network,
+                show={"features": lambda arrays, images: augment.test_view(self.view, images)},
+                mesh=self.mesh,
+            )
+        return self._steps["trunk"]
 
     def grid(self, number: int) -> tuple[int, int]:
         """(h, w) of the attention map of a member, counted from 0."""
-        member, side = self.members[number], self.view.crop
-        taps = jax.eval_shape(
-            lambda variables, images: member.network.apply(variables, images, False, method="taps"),
-            member.variables,
-            jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32),
-        )
-        return taps["stage5"].shape[1:3]
+        network, variables = self.members[number]
+        side = self.view.crop
+
+        def stage5(trunk, variables, images):
+            inputs = network.apply(trunk, images, method="features")
+            return network.apply(variables, inputs, False, method="taps")["stage5"]
+
+        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        return jax.eval_shape(stage5, self.trunk, variables, image).shape[1:3]
 
     # -- what Python users ask ---------------------------------------------------------------------
 
@@ -318,6 +374,14 @@ def open_model(
     if mesh is None:
         mesh = devices.create()
     plan = architecture(experiment, len(record.classes))
+    trunk = None
+    if plan.trunk:
+        trunk = checkpoint.load_final(workdir.trunk, plan.trunk, mesh, what="frozen trunk")
+        if digests.of_arrays(trunk) != record.digests["trunk"]:
+            raise UserError(
+                f"{str(workdir.trunk)!r} is not the frozen trunk that the members were trained "
+                "with: put that one back"
+            )
     numbers = range(1, (members or trained) + 1)
     variables = [
         checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh) for n in numbers
@@ -332,4 +396,5 @@ def open_model(
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
+        trunk=trunk,
     )

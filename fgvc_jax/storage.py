@@ -155,10 +155,15 @@ def copy_folder(path: Path, to: Path, *, leave_out: tuple[str, ...] = ()) -> Non
             _leased(to)
 
 
+def free_space(folder: Path) -> int:
+    """Free bytes of the disk that a folder, which may not exist yet, is on."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
 def check_space(folder: Path, needed: int) -> None:
     """Raise a UserError where fewer than `needed` bytes are free: asked for before a write, since
     one that runs out of space ends in tracebacks of threads."""
-    free = shutil.disk_usage(_existing(folder)).free
+    free = free_space(folder)
     if free < needed:
         raise UserError(
             f"no space left on the disk: {str(folder)!r} needs {needed / 2**20:.1f} MiB, "

@@ -68,6 +68,8 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
         devices.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
+        if run.trunk and not workdir.trunk.exists():
+            checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Any]] = []
         for number in range(1, experiment.members + 1):
             frozen.append(member(run, workdir, number, frozen, lend, report))
@@ -98,6 +100,7 @@ def member(
         variables = checkpoint.load_final(final, run.abstract_variables, run.mesh)
         return digests.of_arrays(variables), variables
 
+    run.prepare(number, report)
     with Deferred() as asked:
         variables, scores = train_member(run, workdir, number, frozen, report, asked)
         identity = digests.of_arrays(variables)
@@ -128,13 +131,13 @@ def train_member(
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
     spec, folder = run.experiment, workdir.member(number)
     maps = run.attention_maps(workdir.attention, frozen, report)
-    store = run.train_images.store
+    store = run.train_images.store if not run.trunk else None
     judged = judging.Epochs(run, folder)
     state = loop.train_member(
         run.state(number, [variables for _, variables in frozen]),
         folder=folder,
         title=f"member {number}/{spec.members}",
-        train_step=lambda state, batch: run.train_step(state, batch, store),
+        train_step=lambda state, batch: run.train_step(state, run.inputs(batch), store),
         train_batches=lambda start: run.train_batches(number, start, maps),
         evaluate=judged,
         mesh=run.mesh,

@@ -20,7 +20,8 @@ class Record:
 
     experiment: Experiment  # resolved: nothing is left to the devices or the data
     classes: tuple[str, ...]
-    digests: dict[str, Any]  # of the data (`digests.of_data`) and, as "weights", their file
+    # Of the data (`digests.of_data`); as "weights" of their file; as "trunk" of the frozen one.
+    digests: dict[str, Any]
     selects: bool  # whether there is a validation part
 
 
@@ -33,6 +34,8 @@ class Workdir:
         self.results = self.path / "results.json"
         self.attention = self.path / "attention"
         self.predictions = self.path / "predictions"
+        self.features = self.path / "features"
+        self.trunk = self.path / "trunk"
 
     def member(self, number: int) -> Path:
         """members/NN of member `number`, counted from 1."""
@@ -140,6 +143,8 @@ class Workdir:
             if (name in old) != (name in new) or (name in old and differ(old[name], new[name]))
         ]
         others += ["pretrained weights"] if old["weights"] != new["weights"] else []
+        if not others and old.get("trunk") != new.get("trunk"):
+            others = ["weights in the frozen trunk"]
         if others:
             raise UserError(
                 f"workdir {str(self.path)!r} was begun with other {' and '.join(others)}: "

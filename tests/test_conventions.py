@@ -24,6 +24,7 @@ ROOMS = (
     {"config", "engine"},
     {"recipes", "workdir", "ensemble", "predictions"},
     {"model", "command"},
+    {"trunk"},
     {"build"},
     {"judging", "summary"},
     {"train"},

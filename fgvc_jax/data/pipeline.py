@@ -4,8 +4,9 @@ The global training batch at step t is a pure function of (seed, member, t): a p
 its own rows of it, and resuming is indexing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grain
 import numpy as np
@@ -15,6 +16,8 @@ from fgvc_jax.data.sources import Source
 from fgvc_jax.errors import UserError
 
 Fetch = Callable[[np.ndarray], np.ndarray]
+Lookup = Callable[[int, np.ndarray], Any]  # (view, rows) -> an array, or several by name
+_NOTHING: Mapping[str, Lookup] = {}
 AHEAD_BYTES = 2**30  # of batches that are loaded ahead of the step
 AHEAD_BATCHES = 2, 8  # at the least, whatever their size, and at the most
 
@@ -73,7 +76,7 @@ def train_batches(
     process: int,
     processes: int,
     views: range,
-    attention: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    lookups: Mapping[str, Lookup] = _NOTHING,
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches from step `start` on, without end.
 
@@ -90,11 +93,11 @@ def train_batches(
         process: index of this process.
         processes: their number; divides batch_size.
         views: numbers of the views of an image; the epochs go through them again and again.
-        attention: (view, rows) -> (b, h, w) precomputed attention of the teachers, if there is any.
+        lookups: by its name in the batch, what was computed once for each view.
 
     Yields:
         {"row", "label", "id", "view": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size /
-        processes; with "attention" where it is given.
+        processes; and what is looked up.
 
     Raises:
         UserError: when there are fewer images than one batch.
@@ -109,15 +112,26 @@ def train_batches(
         batch = _load(source, fetch, np.asarray(rows, np.int32)[local])
         view = views[step // per_epoch % len(views)]
         batch["view"] = np.full(len(batch["row"]), view, np.int32)
-        return batch if attention is None else {**batch, "attention": attention(view, batch["row"])}
+        return batch | {name: look(view, batch["row"]) for name, look in lookups.items()}
 
     return _threaded(order.map_with_index(load)[start:])
 
 
 def evaluation_batches(
-    source: Source, fetch: Fetch | None, *, batch_size: int, process: int, processes: int
+    source: Source,
+    fetch: Fetch | None,
+    *,
+    batch_size: int,
+    process: int,
+    processes: int,
+    view: int = 0,
+    lookups: Mapping[str, Lookup] = _NOTHING,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Every image once, in order; the last batch is padded with masked copies of the first image.
+
+    Args:
+        view: number of the view, the same for all.
+        lookups: see `train_batches`.
 
     Yields:
         As `train_batches`, with "mask": (b,) bool, False for padding.
@@ -127,7 +141,9 @@ def evaluation_batches(
     def load(index: int) -> dict[str, np.ndarray]:
         rows = np.arange(index * batch_size, (index + 1) * batch_size, dtype=np.int32)[local]
         mask = rows < len(source)
-        return {**_load(source, fetch, np.where(mask, rows, 0)), "mask": mask}
+        batch = _load(source, fetch, np.where(mask, rows, 0))
+        looked_up = {name: look(view, batch["row"]) for name, look in lookups.items()}
+        return batch | looked_up | {"mask": mask, "view": np.full(len(mask), view, np.int32)}
 
     return _threaded(grain.MapDataset.range(-(-len(source) // batch_size)).map(load))
 
@@ -149,9 +165,15 @@ def _threaded(batches: grain.MapDataset) -> Iterator[dict[str, np.ndarray]]:
     The first one, loaded before the others, tells their size.
     """
     first = batches[0]
-    fitting = AHEAD_BYTES // sum(array.nbytes for array in first.values())
+    fitting = AHEAD_BYTES // _bytes(first)
     least, most = AHEAD_BATCHES
     ahead = min(max(fitting, least), most)
     options = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
     yield first
     yield from batches[1:].to_iter_dataset(options)
+
+
+def _bytes(batch: Mapping[str, Any]) -> int:
+    return sum(
+        _bytes(value) if isinstance(value, Mapping) else value.nbytes for value in batch.values()
+    )

@@ -97,8 +97,9 @@ def save_final(directory: Path, variables: Any) -> None:
         checkpointer.save(directory.absolute(), variables, force=True)
 
 
-def load_final(directory: Path, like: Any, mesh: Mesh) -> Any:
-    """Read a frozen member as variables like `like`, replicated over the mesh.
+def load_final(directory: Path, like: Any, mesh: Mesh, *, what: str = "trained member") -> Any:
+    """Read a frozen member, or `what` else was frozen, as variables like `like`, replicated over
+    the mesh.
 
     Raises:
         UserError: when it is of another network, or damaged.
@@ -111,8 +112,8 @@ def load_final(directory: Path, like: Any, mesh: Mesh) -> Any:
         raise
     except Exception as error:
         raise UserError(
-            f"the trained member in {str(directory)!r} is damaged ({_first_line(error)}): "
-            "remove that folder, then the same command trains it again"
+            f"the {what} in {str(directory)!r} is damaged ({_first_line(error)}): "
+            "remove that folder, then the same command makes it again"
         ) from error
 
 

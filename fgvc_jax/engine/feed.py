@@ -1,7 +1,7 @@
 """Images on their way to the devices: where decoded ones live, and batches of them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import jax
@@ -27,6 +27,8 @@ class Images:
     fetch: pipeline.Fetch | None  # None where the images are on the devices
     store: jax.Array | None  # (N, R, R, 3) uint8 there
     contents: list[bytes] | None  # SHA-256 of each image, where all have been read
+    # What is looked up instead, by its name in a batch: (view, rows) -> arrays.
+    lookups: Mapping[str, pipeline.Lookup] = field(default_factory=dict)
 
 
 def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
@@ -57,9 +59,14 @@ def contents(source: Source) -> list[bytes]:
     return [content_digest(source[i]["image"]) for i in range(len(source))]
 
 
-def evaluation_batches(images: Images, *, most: int, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
+def evaluation_batches(
+    images: Images, *, most: int, mesh: Mesh, view: int = 0
+) -> Iterator[dict[str, jax.Array]]:
     """Every image of a set once, on the devices: in no more batches than `most` images a batch
-    needs, each as small as that allows, so that little of the last one is padding."""
+    needs, each as small as that allows, so that little of the last one is padding.
+
+    `view` is the number of the view in training that is meant, where one is.
+    """
     count = -(-len(images.source) // most)
     share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
     batches = pipeline.evaluation_batches(
@@ -68,6 +75,8 @@ def evaluation_batches(images: Images, *, most: int, mesh: Mesh) -> Iterator[dic
         batch_size=share * mesh.size,
         process=jax.process_index(),
         processes=jax.process_count(),
+        view=view,
+        lookups=images.lookups,
     )
     return ahead(batches, partial(devices.shard_batch, mesh))
 

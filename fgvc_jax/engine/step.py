@@ -1,6 +1,6 @@
 """The training step, the attention pass and the answers at test: pure, jitted here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,50 @@ def images_of(batch: dict[str, jax.Array], store: jax.Array | None) -> jax.Array
     return batch["image"] if store is None else store[batch["row"]]
 
 
+def normalized_view(
+    view: View, seed: int, arrays: dict[str, jax.Array], images: jax.Array, second: Any = None
+) -> jax.Array:
+    """What a network is given in training: the batch's view of (B, R, R, 3) uint8, normalised; with
+    `second` as `objectives.base.SecondView.show` the second view of it."""
+    keys = augment.image_keys(seed, arrays["view"], arrays["id"])
+    images = augment.training_view(view, keys, images)
+    return augment.normalize(second(keys, images) if second else images, view.normalize)
+
+
+def trunk_step(
+    *,
+    network: Any,
+    show: Mapping[str, Callable[[dict[str, jax.Array], jax.Array], jax.Array]],
+    mesh: Mesh,
+    everywhere: bool = False,
+) -> Callable:
+    """The compiled frozen trunk: (its variables, batch, store) -> the batch with what the trunk
+    makes of the images in their place.
+
+    Args:
+        network: with a trunk, see `networks.Network.features`.
+        show: by the name in the new batch, (batch, images uint8) -> normalised images.
+        mesh: devices.
+        everywhere: whether every device gets all rows, or only its own.
+    """
+
+    def step(variables, arrays, store):
+        images = images_of(arrays, store)
+        made = {
+            name: network.apply(variables, look(arrays, images), method="features")
+            for name, look in show.items()
+        }
+        return {name: array for name, array in arrays.items() if name != "image"} | made
+
+    rows = split(mesh)
+    all_rows = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(all_rows, rows, all_rows),
+        out_shardings=all_rows if everywhere else rows,
+    )
+
+
 def train_step(
     *,
     network: Any,
@@ -39,7 +83,8 @@ def train_step(
     gradients are those of the global batch whatever the number of devices.
 
     Args:
-        network: with methods `taps` and `outputs`.
+        network: with methods `taps` and `outputs`; behind a frozen trunk the batch has its
+            "features", and those of the objective's "second" view.
         objective: what the network learns from the batch.
         optimizer: of all parameters.
         learning_rate: the backbone's, to log.
@@ -50,12 +95,23 @@ def train_step(
         mesh: devices.
     """
 
-    def forward(variables, images):
-        images = augment.normalize(images, view.normalize)
-        (taps, outputs), new = network.apply(variables, images, True, mutable=["batch_stats"])
+    def inputs_of(shown):
+        return shown if network.frozen else augment.normalize(shown, view.normalize)
+
+    def forward(variables, shown):
+        (taps, outputs), new = network.apply(
+            variables, inputs_of(shown), True, mutable=["batch_stats"]
+        )
         return taps, outputs, new.get("batch_stats", {})
 
-    def attended(state, arrays, images, shape):
+    def views(arrays, store, keys):
+        if network.frozen:
+            return arrays["features"], arrays.get("second")
+        images = augment.training_view(view, keys, images_of(arrays, store))
+        second = objective.second
+        return images, second.show(keys, images) if second else None
+
+    def attended(state, arrays, shown, shape):
         """Mean |Z| of the teachers: with the batch, from the teachers in the state, or None."""
         if "attention" in arrays:
             return arrays["attention"]
@@ -63,9 +119,9 @@ def train_step(
             return None
 
         def features_of(variables):
-            return network.apply(variables, normalized, False, method="taps")["stage5"]
+            return network.apply(variables, inputs, False, method="taps")["stage5"]
 
-        normalized = augment.normalize(images, view.normalize)
+        inputs = inputs_of(shown)
         teachers = state.teachers
         return transfer.mean_teacher_attention(
             features_of, teachers.variables, teachers.count, shape
@@ -73,14 +129,14 @@ def train_step(
 
     def step(state: State, arrays: dict[str, jax.Array], store: jax.Array | None):
         keys = augment.image_keys(seed, arrays["view"], arrays["id"])
-        images = augment.training_view(view, keys, images_of(arrays, store))
-        batch = Batch(images, arrays["label"], keys, state.step / total_steps)
+        shown, second = views(arrays, store, keys)
+        batch = Batch(shown, arrays["label"], keys, state.step / total_steps, second)
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
             result = objective.loss(forward, variables, batch, state.memory)
             features = result.taps["stage5"]
-            attention = attended(state, arrays, images, features.shape[:3])
+            attention = attended(state, arrays, shown, features.shape[:3])
             if attention is None:
                 return result.loss, (result, result.metrics)
             orthogonal = transfer.overlap(features, attention)
@@ -115,24 +171,25 @@ def train_step(
 
 
 def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callable:
-    """The compiled |Z| of one frozen member: (variables, batch, store, number of the view) ->
+    """The compiled |Z| of one frozen member: (variables, batch, store) ->
     {"attention": (B, h, w) float32, "row": (B,) int32, "mask": (B,) bool}.
 
-    It sees exactly what `train_step` shows in that view, in inference mode.
+    It sees exactly what `train_step` shows in the batch's view, in inference mode.
     """
 
-    def step(variables, arrays, store, number):
-        keys = augment.image_keys(seed, number, arrays["id"])
-        images = augment.training_view(view, keys, images_of(arrays, store))
-        images = augment.normalize(images, view.normalize)
-        features = network.apply(variables, images, False, method="taps")["stage5"]
+    def step(variables, arrays, store):
+        if network.frozen:
+            inputs = arrays["features"]
+        else:
+            inputs = normalized_view(view, seed, arrays, images_of(arrays, store))
+        features = network.apply(variables, inputs, False, method="taps")["stage5"]
         attention = jnp.abs(transfer.standardize(transfer.attention_map(features)))
         return {"attention": attention, "row": arrays["row"], "mask": arrays["mask"]}
 
     everywhere = replicated(mesh)
     return jax.jit(
         step,
-        in_shardings=(everywhere, split(mesh), everywhere, everywhere),
+        in_shardings=(everywhere, split(mesh), everywhere),
         out_shardings=everywhere,
     )
 
@@ -164,9 +221,11 @@ def answer_step(
     """
 
     def step(variables, arrays, store):
-        taps, outputs = network.apply(
-            variables, augment.test_view(view, images_of(arrays, store)), False
-        )
+        if network.frozen:
+            inputs = arrays["features"]
+        else:
+            inputs = augment.test_view(view, images_of(arrays, store))
+        taps, outputs = network.apply(variables, inputs, False)
         logits = predict(outputs).astype(jnp.float32)
         answers = kept_answers(logits)
         heads = {name: value for name, value in outputs.items() if name != "features"}

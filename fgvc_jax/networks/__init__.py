@@ -2,6 +2,11 @@
 
 `create` builds one by name. Its variables are
 `{"params": {"backbone": ..., "heads": {name: ...}}, "batch_stats": ...}`.
+
+A backbone is called as `backbone(x, train, after="", until="stage5") -> (taps, state)`: from
+images, or from the state behind the stage `after`, to the stage `until`. The state is a dict of
+arrays with a leading axis of images, "map" among them; `taps` are those on the way. So a network
+can have a frozen trunk, which ends with a stage, and members that go on from its features.
 """
 
 import difflib
@@ -10,38 +15,76 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.heads import Heads
+from fgvc_jax.networks.heads import Heads, pooled
 from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
 from fgvc_jax.networks.vgg import VGG
 from fgvc_jax.networks.vit import VisionTransformer
 
+STAGES = ("stage2", "stage3", "stage4", "stage5")
+Inputs = jax.Array | Mapping[str, jax.Array]
+
 
 class Network(nn.Module):
-    """A backbone and its heads, separable: Grad-CAM is a gradient through `outputs` alone."""
+    """A backbone and its heads, separable: Grad-CAM is a gradient through `outputs` alone.
+
+    With a stage as `frozen` the backbone up to there is a trunk that many networks share:
+    `features` runs it, and everything else goes on from what it gives, with variables of its own.
+    Without one the inputs of everything else are the images.
+    """
 
     backbone: nn.Module
     heads: Heads
+    frozen: str = ""
 
-    def taps(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
-        """Normalised images (B,H,W,3) -> `stage2` ... `stage5` (B,h,w,C) in the compute dtype.
+    def features(self, images: jax.Array) -> Inputs:
+        """Normalised images (B,H,W,3) -> what the frozen trunk makes of them, in inference mode.
 
-        A transformer adds its class token as `token` (B,C).
+        float16, held within its range, whatever is done with it, so that it is the same computed
+        now or looked up: the state behind the stage `frozen`, and the taps up to there averaged
+        over space (B,1,1,C), which is how heads see intermediate stages. Without a trunk the
+        images.
         """
-        return self.backbone(images, train)
+        if not self.frozen:
+            return images
+        taps, state = self.backbone(images, False, until=self.frozen)
+        averaged = {name: pooled(taps, name, "avg")[:, None, None] for name in taps}
+        largest = jnp.finfo(jnp.float16).max
+        return {
+            name: jnp.clip(array.astype(jnp.float32), -largest, largest).astype(jnp.float16)
+            for name, array in (state | averaged).items()
+        }
+
+    def taps(self, inputs: Inputs, train: bool) -> dict[str, jax.Array]:
+        """Inputs -> `stage2` ... `stage5` (B,h,w,C) in the compute dtype.
+
+        A transformer adds its class token as `token` (B,C). The taps of a frozen trunk are as
+        `features` has them.
+        """
+        taps, _ = self.backbone(inputs, train, after=self.frozen)
+        if self.frozen:
+            taps |= {name: array for name, array in inputs.items() if name in STAGES}
+        return taps
 
     def outputs(self, taps: Mapping[str, jax.Array], train: bool) -> dict[str, jax.Array]:
         """Taps -> float32 logits (B,K) of every head by name, and `features` (B,C)."""
         return self.heads(taps, train)
 
     def __call__(
+        self, inputs: Inputs, train: bool
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Inputs -> (taps, outputs)."""
+        taps = self.taps(inputs, train)
+        return taps, self.outputs(taps, train)
+
+    def whole(
         self, images: jax.Array, train: bool
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Images -> (taps, outputs)."""
-        taps = self.taps(images, train)
-        return taps, self.outputs(taps, train)
+        """Normalised images -> (taps, outputs), with or without a trunk."""
+        return self(self.features(images), train)
 
 
 def _resnet(block: Callable[..., nn.Module], *depths: int) -> Callable[..., nn.Module]:
@@ -96,20 +139,33 @@ NAMES = tuple(_BACKBONES)
 
 
 def create(
-    name: str, *, heads: Mapping[str, nn.Module], dtype: Dtype, batch_norm_groups: int
+    name: str,
+    *,
+    heads: Mapping[str, nn.Module],
+    dtype: Dtype,
+    batch_norm_groups: int,
+    frozen: str = "",
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
     `dtype` is the compute dtype of the backbone. `batch_norm_groups` applies to backbone and heads.
-    Raises UserError for an unknown name.
+    `frozen` is the stage that the frozen trunk ends with, empty for none.
+    Raises UserError for an unknown name, and for a stage that is none or leaves nothing to train.
     """
     if name not in _BACKBONES:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(NAMES)}"
         raise UserError(f"unknown network {name!r}: {hint}")
+    stages = ", ".join(STAGES[:-1])
+    if frozen and frozen not in STAGES:
+        raise UserError(f"--network.frozen {frozen!r}: {name} has no such stage, but {stages}")
+    if frozen == STAGES[-1]:
+        raise UserError(
+            f"--network.frozen {frozen} leaves nothing of {name} to train: choose one of {stages}"
+        )
     constructors = {
         key: partial(head.clone, name=key, batch_norm_groups=batch_norm_groups)
         for key, head in heads.items()
     }
     backbone = _BACKBONES[name](dtype=dtype, batch_norm_groups=batch_norm_groups)
-    return Network(backbone=backbone, heads=Heads(constructors))
+    return Network(backbone=backbone, heads=Heads(constructors), frozen=frozen)

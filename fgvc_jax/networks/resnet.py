@@ -1,6 +1,6 @@
 """ResNet: He et al., arXiv 1512.03385. Module names are torchvision's, with `_` for `.`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -85,6 +85,9 @@ class ResNet(nn.Module):
     and `strides` are those of the four stages. With `stem_size` 7 the stem is the paper's (7x7 of
     stride 2, 3x3 max pool of stride 2), so that strides (1,2,2,2) put the taps at 4, 8, 16, 32.
     With 3 it is a 3x3 convolution of stride 2 alone, for small images.
+
+    It can be run up to a stage and on from it, see `fgvc_jax.networks`; the state between is the
+    stage's map.
     """
 
     block: Callable[..., nn.Module]
@@ -96,18 +99,30 @@ class ResNet(nn.Module):
     batch_norm_groups: int
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+    def __call__(
+        self,
+        x: jax.Array | Mapping[str, jax.Array],
+        train: bool,
+        after: str = "",
+        until: str = "stage5",
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         common = {"dtype": self.dtype, "batch_norm_groups": self.batch_norm_groups}
-        stem = {"features": self.widths[0], "size": self.stem_size, "stride": 2}
-        x = nn.relu(conv_norm(images, train, ("conv1", "bn1"), **stem, **common))
-        if self.stem_size == 7:
-            x = max_pool(x, 3, 2, 1)
+        if after:
+            x = x["map"].astype(self.dtype)
+        else:
+            stem = {"features": self.widths[0], "size": self.stem_size, "stride": 2}
+            x = nn.relu(conv_norm(x, train, ("conv1", "bn1"), **stem, **common))
+            if self.stem_size == 7:
+                x = max_pool(x, 3, 2, 1)
 
         taps = {}
         stages = zip(self.depths, self.widths, self.strides, strict=True)
         for stage, (depth, width, stride) in enumerate(stages, start=1):
+            tap = f"stage{stage + 1}"
+            if not after < tap <= until:
+                continue
             for i in range(depth):
                 block = {"width": width, "stride": stride if i == 0 else 1}
                 x = self.block(**block, **common, name=f"layer{stage}_{i}")(x, train)
-            taps[f"stage{stage + 1}"] = x
-        return taps
+            taps[tap] = x
+        return taps, {"map": x}

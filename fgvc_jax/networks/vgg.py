@@ -1,7 +1,7 @@
 """VGG: Simonyan and Zisserman, arXiv 1409.1556. Module names are torchvision's, `_` for `.`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,9 @@ class VGG(nn.Module):
     max pools (window and stride; 1 for none) that end them. The taps are what comes out of the
     pools, so `stage5` is torchvision's `features`; pools of 2 put them at strides 4, 8, 16, 32.
 
+    It can be run up to a stage and on from it, see `fgvc_jax.networks`; the state between is the
+    stage's map.
+
     Raises UserError for images that the pools would shrink to nothing.
     """
 
@@ -28,28 +31,42 @@ class VGG(nn.Module):
     batch_norm_groups: int
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
-        height, width = images.shape[1:3]
+    def __call__(
+        self,
+        x: jax.Array | Mapping[str, jax.Array],
+        train: bool,
+        after: str = "",
+        until: str = "stage5",
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        if after:
+            x = x["map"].astype(self.dtype)
+        else:
+            self._check(x.shape[1:3])
+
+        taps, index = {}, 0  # index: where torchvision's Sequential has the layer
+        for stage, (widths, pool) in enumerate(zip(self.widths, self.pools, strict=True), start=1):
+            tap, runs = f"stage{stage}", after < f"stage{stage}" <= until
+            for features in widths:
+                name, norm_name = f"features_{index}", f"features_{index + 1}"
+                if runs:
+                    x = Conv(features, 3, 1, 1, True, self.dtype, name=name)(x)
+                    if self.batch_norm:
+                        norm = BatchNorm(self.batch_norm_groups, self.dtype, name=norm_name)
+                        x = norm(x, train)
+                    x = nn.relu(x)
+                index += 3 if self.batch_norm else 2
+            if runs and pool > 1:
+                x = max_pool(x, pool, pool, 0)
+            index += pool > 1
+            if runs and tap != "stage1":
+                taps[tap] = x
+        return taps, {"map": x}
+
+    def _check(self, size: tuple[int, int]) -> None:
+        height, width = size
         smallest = math.prod(self.pools)
         if min(height, width) < smallest:
             raise UserError(
                 f"images of {height}x{width} px are too small for this VGG: "
                 f"its pools need at least {smallest} px (data.crop)"
             )
-
-        x, taps, index = images, {}, 0  # index: where torchvision's Sequential has the layer
-        for stage, (widths, pool) in enumerate(zip(self.widths, self.pools, strict=True), start=1):
-            for features in widths:
-                x = Conv(features, 3, 1, 1, True, self.dtype, name=f"features_{index}")(x)
-                if self.batch_norm:
-                    index += 1
-                    norm = BatchNorm(self.batch_norm_groups, self.dtype, name=f"features_{index}")
-                    x = norm(x, train)
-                x = nn.relu(x)
-                index += 2
-            if pool > 1:
-                x = max_pool(x, pool, pool, 0)
-                index += 1
-            taps[f"stage{stage}"] = x
-        del taps["stage1"]
-        return taps

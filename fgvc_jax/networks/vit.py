@@ -1,5 +1,7 @@
 """Vision transformer: Dosovitskiy et al., arXiv 2010.11929. Names as in timm, `_` for `.`."""
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -70,6 +72,11 @@ class Block(nn.Module):
         return x + Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2")(x))
 
 
+def tokens(token: jax.Array, patches: jax.Array) -> jax.Array:
+    """The class token (B,D) before those of the patches (B,h,w,D): (B,1+h*w,D)."""
+    return jnp.concatenate([token[:, None], patches.reshape(len(token), -1, token.shape[-1])], 1)
+
+
 class PatchEmbed(nn.Module):
     """Patches of `size` px -> tokens: (B,H,W,3) -> (B,H/size,W/size,width)."""
 
@@ -92,6 +99,9 @@ class VisionTransformer(nn.Module):
     final norm, where `token` is the class token. The position embedding fixes the image size at
     initialisation; `weights.load_torch` resamples stored ones.
 
+    It can be run up to a stage and on from it, see `fgvc_jax.networks`; the state between is the
+    patches' tokens as a map, and the class token.
+
     Raises UserError for images that the patches do not tile, or of another size than at init.
     """
 
@@ -102,32 +112,40 @@ class VisionTransformer(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+    def __call__(
+        self,
+        x: jax.Array | Mapping[str, jax.Array],
+        train: bool,
+        after: str = "",
+        until: str = "stage5",
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del train  # no dropout, no batch statistics
-        self._check(images.shape[1:3])
-        patches = PatchEmbed(self.patch, self.width, self.dtype, name="patch_embed")(images)
-        batch, rows, columns, width = patches.shape
+        if after:
+            shape, x = x["map"].shape, tokens(x["token"], x["map"]).astype(self.dtype)
+        else:
+            self._check(x.shape[1:3])
+            patches = PatchEmbed(self.patch, self.width, self.dtype, name="patch_embed")(x)
+            shape = batch, rows, columns, width = patches.shape
+            token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))
+            position = self.param("pos_embed", normal, (1, 1 + rows * columns, width))
+            token = jnp.broadcast_to(token[:, 0].astype(self.dtype), (batch, width))
+            x = tokens(token, patches) + position.astype(self.dtype)
 
-        token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))
-        position = self.param("pos_embed", normal, (1, 1 + rows * columns, width))
-        x = jnp.concatenate(
-            [
-                jnp.broadcast_to(token.astype(self.dtype), (batch, 1, width)),
-                patches.reshape(batch, rows * columns, width),
-            ],
-            axis=1,
-        )
-        x = x + position.astype(self.dtype)
-
-        quarter = self.depth // 4
-        stage_ends = {quarter: "stage2", 2 * quarter: "stage3", 3 * quarter: "stage4"}
         taps = {}
-        for i in range(self.depth):
-            x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
-            if i + 1 in stage_ends:
-                taps[stage_ends[i + 1]] = x[:, 1:].reshape(patches.shape)
-        x = layer_norm(self.dtype, "norm")(x)
-        return taps | {"stage5": x[:, 1:].reshape(patches.shape), "token": x[:, 0]}
+        quarter = self.depth // 4
+        ends = {"stage2": quarter, "stage3": 2 * quarter, "stage4": 3 * quarter}
+        done = ends.get(after, 0)
+        for tap, end in (ends | {"stage5": self.depth}).items():
+            if not after < tap <= until:
+                continue
+            for i in range(done, end):
+                x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+            done = end
+            if tap == "stage5":
+                x = layer_norm(self.dtype, "norm")(x)
+                taps["token"] = x[:, 0]
+            taps[tap] = x[:, 1:].reshape(shape)
+        return taps, {"map": x[:, 1:].reshape(shape), "token": x[:, 0]}
 
     def _check(self, size: tuple[int, int]) -> None:
         height, width = size
@@ -137,9 +155,9 @@ class VisionTransformer(nn.Module):
                 f"choose a multiple of {self.patch} (data.crop)"
             )
         position = self.get_variable("params", "pos_embed")
-        tokens = 1 + (height // self.patch) * (width // self.patch)
-        if position is not None and position.shape[1] != tokens:
+        count = 1 + (height // self.patch) * (width // self.patch)
+        if position is not None and position.shape[1] != count:
             raise UserError(
-                f"images of {height}x{width} px make {tokens} tokens, but this transformer was "
+                f"images of {height}x{width} px make {count} tokens, but this transformer was "
                 f"built for {position.shape[1]}: give it images of the size it was built with"
             )

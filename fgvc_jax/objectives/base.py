@@ -16,12 +16,16 @@ Forward = Callable[[Any, jax.Array], tuple[dict, dict, Any]]
 
 
 class Batch(NamedTuple):
-    """One global training batch, augmented. Images are float32 in [0, 1], not yet normalised."""
+    """One global training batch, augmented. Images are float32 in [0, 1], not yet normalised.
 
-    image: jax.Array  # (B, H, W, 3)
+    Behind a frozen trunk there are its features in place of images (`networks.Network.features`).
+    """
+
+    image: Any  # (B, H, W, 3)
     label: jax.Array  # (B,) int32
     key: jax.Array  # (B,) random keys of (seed, view, id)
     progress: jax.Array  # () float32: step / steps of the whole run of this member
+    second: Any = None  # as `image`: what the objective's second view shows, where it has one
 
 
 class Step(NamedTuple):
@@ -34,6 +38,13 @@ class Step(NamedTuple):
     memory: Any  # what the objective remembers after this step
 
 
+class SecondView(NamedTuple):
+    """Another view of every image that a loss compares the first with, pure in the image's key."""
+
+    show: Callable[[jax.Array, jax.Array], jax.Array]  # (keys, images in [0, 1]) -> the same
+    options: Mapping[str, Any]  # all that it depends on, as JSON has it
+
+
 class Objective(NamedTuple):
     """A method, as a tuple of pure parts.
 
@@ -42,12 +53,14 @@ class Objective(NamedTuple):
     loss: (forward, variables, batch, memory) -> Step, where forward(variables, images) -> (taps,
         outputs, batch_stats) normalises the images and runs the network in training mode.
     predict: outputs -> (B, K) logits whose softmax is the prediction.
+    second: what `Batch.second` shows; None for nothing.
     """
 
     heads: Mapping[str, nn.Module]
     init_memory: Callable[[Any, dict], Any]
     loss: Callable[[Forward, Any, Batch, Any], Step]
     predict: Callable[[dict], jax.Array]
+    second: SecondView | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,9 @@ class Method:
 
     def check(self, view: View) -> None:
         """Raise a UserError where options do not fit each other or the images."""
+
+    def check_frozen(self) -> None:
+        """Raise a UserError where the method cannot learn from a frozen trunk's features."""
 
     def settle(self, labels: np.ndarray) -> Self:
         """These options with what is automatic decided by the labels (N,) of the training images.

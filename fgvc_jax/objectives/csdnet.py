@@ -17,7 +17,7 @@ take it below cross entropy where steps are few: a pretrained ResNet-50 reached 
 seeds; the first difference has a 95 % interval of 0.1 to 14.4 points). So both are off by default.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
@@ -39,6 +39,7 @@ from fgvc_jax.objectives.base import (
     Forward,
     Method,
     Objective,
+    SecondView,
     Step,
     cross_entropy,
     distillation,
@@ -73,7 +74,7 @@ class Views(NamedTuple):
     taps: dict[str, jax.Array]  # of the raw view
     raw: dict[str, jax.Array]  # outputs
     augmented: dict[str, jax.Array]  # outputs
-    images: jax.Array  # the augmented view, (B, H, W, 3)
+    shown: Any  # the augmented view, as the network is given it
     batch_stats: Any
 
 
@@ -130,6 +131,14 @@ class CSDNet(Method):
                 f"patches a side: take a multiple of {self.shuffle}, or --csdnet.shuffle 1"
             )
 
+    def check_frozen(self) -> None:
+        if self.view == "adaptive":
+            raise UserError(
+                "--csdnet.view adaptive hides what the member being trained does not attend to, "
+                "which no frozen trunk has seen: take --csdnet.view viewpoint, or no "
+                "--network.frozen"
+            )
+
     def settle(self, labels: np.ndarray) -> Self:
         """The queue fits the training set, and the contrastive loss finds two images of a class."""
         if self.queue > len(labels):
@@ -165,21 +174,20 @@ def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
     Raises:
         UserError: for an unknown choice.
     """
-    elsewhere = partial(
-        viewpoint,
-        crop_area=options.crop_area,
-        rotation=options.rotation,
-        jitter=options.jitter,
-        erase_area=options.erase_area,
-        shuffle=options.shuffle,
-    )
-    see = _choose(
+    elsewhere = {
+        "crop_area": options.crop_area,
+        "rotation": options.rotation,
+        "jitter": options.jitter,
+        "erase_area": options.erase_area,
+        "shuffle": options.shuffle,
+    }
+    see, second = _choose(
         "view",
         options.view,
         {
-            "viewpoint": partial(_see_both, elsewhere),
-            "adaptive": _see_adaptive,
-            "mirror": partial(_see_both, mirror),
+            "viewpoint": (_see_both, SecondView(partial(viewpoint, **elsewhere), elsewhere)),
+            "adaptive": (_see_adaptive, None),
+            "mirror": (_see_both, SecondView(mirror, {"mirror": True})),
         },
     )
     contrastive = _choose(
@@ -200,7 +208,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
     def encode_keys(forward, variables, views, encoder):
         if not averaged:
             return views.augmented["features"], encoder
-        _, outputs, batch_stats = forward(encoder, views.images)
+        _, outputs, batch_stats = forward(encoder, views.shown)
         params = optax.incremental_update(
             variables["params"], encoder["params"], 1 - options.ema_momentum
         )
@@ -239,7 +247,11 @@ def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
         return Step(total, metrics, views.taps, views.batch_stats, Memory(new_queue, encoder))
 
     return Objective(
-        heads={}, init_memory=init_memory, loss=loss, predict=lambda outputs: outputs["logits"]
+        heads={},
+        init_memory=init_memory,
+        loss=loss,
+        predict=lambda outputs: outputs["logits"],
+        second=second,
     )
 
 
@@ -322,25 +334,23 @@ def attended_mask(maps: jax.Array, size: int) -> jax.Array:
     return flat | (large > large.mean((1, 2), keepdims=True))
 
 
-def _see_both(
-    view: Callable[[jax.Array, jax.Array], jax.Array],
-    forward: Forward,
-    variables: Any,
-    batch: Batch,
-) -> Views:
+def _see_both(forward: Forward, variables: Any, batch: Batch) -> Views:
     """Both views in one forward pass: batch statistics are those of both together.
 
     The views of an image lie side by side, so that every device keeps its own images and every
     batch-norm group sees both views.
     """
-    images = view(batch.key, batch.image)
-    both = jnp.stack([batch.image, images], axis=1).reshape(-1, *images.shape[1:])
-    taps, outputs, batch_stats = forward(variables, both)
+
+    def beside(one, other):
+        return jnp.stack([one, other], axis=1).reshape(-1, *one.shape[1:])
 
     def of_view(tree, i):
         return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, i], tree)
 
-    return Views(of_view(taps, 0), of_view(outputs, 0), of_view(outputs, 1), images, batch_stats)
+    taps, outputs, batch_stats = forward(variables, jax.tree.map(beside, batch.image, batch.second))
+    return Views(
+        of_view(taps, 0), of_view(outputs, 0), of_view(outputs, 1), batch.second, batch_stats
+    )
 
 
 def _see_adaptive(forward: Forward, variables: Any, batch: Batch) -> Views:
