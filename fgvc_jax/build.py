@@ -261,10 +261,15 @@ class Run:
         return self._images("validation") if self.splits.validation is not None else None
 
     @property
-    def judged(self) -> dict[str, Images]:
+    def decoded(self) -> dict[str, Images]:
         """The parts that members are judged on, by name."""
         parts = {"test": self.test_images, "validation": self.validation_images}
-        return {n: self._kept.get(n, images) for n, images in parts.items() if images is not None}
+        return {name: images for name, images in parts.items() if images is not None}
+
+    @property
+    def judged(self) -> dict[str, Images]:
+        """The same, with a frozen trunk's features in the place of images where they are kept."""
+        return self.decoded | {n: self._kept[n] for n in self.decoded if n in self._kept}
 
     def prepare(self, member: int, report) -> None:
         """Have the frozen trunk's features for the training of a member, as far as they are kept.

@@ -1,7 +1,9 @@
 """Judging members: after every epoch, at the end, and again from what was kept."""
 
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,7 @@ def keep_answers(
     part: Part,
     batches: Callable[[], Iterator[dict[str, jax.Array]]],
     store: jax.Array | None,
+    pictures: Callable[[], Iterator[dict[str, jax.Array]]] | None = None,
 ) -> None:
     """Ask the members whose answers for a part are not kept yet, all in one pass, and keep them.
 
@@ -83,13 +86,19 @@ def keep_answers(
         part: where answers go.
         batches: starts a pass over the part's images.
         store: the images on the devices, where the batches have none.
+        pictures: starts a pass over the images themselves, where `batches` has a frozen trunk's
+            features in their place.
     """
     have = [part.has(identity) for identity in model.identities]
     have = devices.of_first(np.array(have))
     missing = [n for n, there in enumerate(have) if not there]
     if missing:
         collector, seen = _collector(model, part, store), batches()
-        answers = model.answers(collector.watch(seen) if collector else seen, store, missing)
+        if collector and pictures:
+            deque(collector.watch(pictures()), maxlen=0)
+        elif collector:
+            seen = collector.watch(seen)
+        answers = model.answers(seen, store, missing)
         if jax.process_index() == 0:
             identities = [model.identities[n] for n in missing]
             with predictions.keep(part, identities, [model.grid(n) for n in missing]) as arrays:
@@ -152,8 +161,13 @@ def judge(
             view=run.experiment.data.view,
             images=digests.best(run.record.digests[name]),
         )
+        decoded = run.decoded[name]
         keep_answers(
-            model, parts[name], lambda images=images: run.evaluation_batches(images), images.store
+            model,
+            parts[name],
+            partial(run.evaluation_batches, images),
+            decoded.store,
+            pictures=partial(run.evaluation_batches, decoded) if images.lookups else None,
         )
     kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
     found = verdict(parts["test"], kept, write=jax.process_index() == 0)
