@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, command, finish
@@ -114,3 +115,12 @@ def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     with pytest.raises(UserError, match="--distributed could not join"):
         devices.join_processes()
+
+
+def test_processes_on_this_host_are_counted_by_name(monkeypatch):
+    assert devices.processes_here() == 1
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(
+        devices.multihost_utils, "process_allgather", lambda host: np.array([host, host + 1, host])
+    )
+    assert devices.processes_here() == 2
