@@ -53,7 +53,8 @@ def describe(run: Any) -> str:
 
 
 def parameters(run: Any) -> str:
-    """The network's millions of parameters, and what each head of the objective adds in percent."""
+    """Millions of parameters: a member's, what each head of the objective adds to them in percent,
+    and a frozen trunk's."""
 
     def size(tree: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -62,7 +63,9 @@ def parameters(run: Any) -> str:
     added = {name: size(tree["heads"][name]) for name in run.objective.heads}
     plain = size(tree) - sum(added.values())
     heads = "".join(f", {name} +{n / plain:.1%}" for name, n in added.items())
-    return f"{plain / 1e6:.1f} M parameters{heads}"
+    frozen = size(run.architecture.trunk)
+    trunk = f", {frozen / 1e6:.1f} M more frozen for all" if frozen else ""
+    return f"{plain / 1e6:.1f} M parameters{heads}{trunk}"
 
 
 def table(results: dict[str, Any]) -> str:

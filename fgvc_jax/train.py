@@ -61,6 +61,8 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
 
     run = Run(experiment)
     report(summary.describe(run))
+    if run.trunk and not experiment.network.weights:
+        report("the frozen trunk has random weights: name pretrained ones by --network.weights")
     run.check_input()
     with devices.held_by_first(workdir.lock):
         workdir.continued(run.experiment)

@@ -40,10 +40,12 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def batch_of(labels=(0, 1, 0, 2), progress=0.1):
-    images = np.random.default_rng(1).random((len(labels), SIZE, SIZE, 3))
+def batch_of(labels=(0, 1, 0, 2), progress=0.1, of=None):
+    """A batch; with the second view of the objective `of`, where it has one."""
+    images = jnp.float32(np.random.default_rng(1).random((len(labels), SIZE, SIZE, 3)))
     keys = augment.image_keys(0, 0, jnp.arange(len(labels)))
-    return Batch(jnp.float32(images), jnp.array(labels, jnp.int32), keys, jnp.float32(progress))
+    second = of.second.show(keys, images) if of and of.second else None
+    return Batch(images, jnp.array(labels, jnp.int32), keys, jnp.float32(progress), second)
 
 
 # -- losses against float64, pair by pair --------------------------------------------------------
@@ -333,7 +335,7 @@ def test_two_steps_against_float64(view, keys):
     assert memory.queue.features.shape == (6, 6)
     encoder, stored, stored_labels = variables, np.zeros((0, 6)), []
     for number, labels in enumerate([(0, 1, 0, 2), (2, 1, 1, 0)]):
-        batch = batch_of(labels, progress=0.1)
+        batch = batch_of(labels, progress=0.1, of=target)
         seen.clear()
         step = target.loss(forward, variables, batch, memory)
         if view == "adaptive":
@@ -410,7 +412,7 @@ def test_two_steps_against_float64(view, keys):
 def test_jit_equals_eager(view):
     target = objective(view=view, keys="ema", contrast="supcon")
     forward, variables, _ = linear_network()
-    arguments = variables, batch_of(), memory_for(target, variables)
+    arguments = variables, batch_of(of=target), memory_for(target, variables)
     loss = partial(target.loss, forward)
     same = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
     jax.tree.map(same, jax.jit(loss)(*arguments), loss(*arguments))
@@ -421,7 +423,8 @@ def gradients_of(target):
     memory = memory_for(target, variables)
 
     def loss(params):
-        return target.loss(forward, {**variables, "params": params}, batch_of(), memory).loss
+        changed = {**variables, "params": params}
+        return target.loss(forward, changed, batch_of(of=target), memory).loss
 
     return jax.grad(loss)(variables["params"])
 
@@ -539,7 +542,7 @@ def test_mistakes_are_named(changes, words):
     with pytest.raises(UserError, match=words) as caught:
         target = objective(**changes)
         forward, variables, _ = linear_network()
-        target.loss(forward, variables, batch_of(), memory_for(target, variables))
+        target.loss(forward, variables, batch_of(of=target), memory_for(target, variables))
     assert "\n" not in str(caught.value)
 
 
@@ -587,4 +590,4 @@ def test_adaptive_needs_maps():
         return {}, outputs, batch_stats
 
     with pytest.raises(UserError, match="--csdnet.view adaptive .*stage5"):
-        target.loss(without_maps, variables, batch_of(), memory_for(target, variables))
+        target.loss(without_maps, variables, batch_of(of=target), memory_for(target, variables))
