@@ -80,11 +80,11 @@ class Peers:
         said = _receive(connection)
         if connection in self._connections:
             self._connections.remove(connection)
-        if self._over or said == _DONE:
-            return
+        if self._over or said == _DONE or self._gone.is_set():
+            return  # of several that are gone, the others followed the first
         gone = other if said is None else said
-        self._tell(gone)
         self._gone.set()
+        self._tell(gone)
         if said is not None:
             time.sleep(GRACE)  # where the same mistake is everybody's, each tells it
         self._let_the_others_go_first()
