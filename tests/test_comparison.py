@@ -11,7 +11,7 @@ from conftest import ROOT, tiny
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, ledger, statistics
-from fgvc_jax.study.comparison import comparisons, deviations, flat, kept_to_plan
+from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan
 from fgvc_jax.study.ledger import Correctness, Ledger
 
 report = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/ledger.py")))
@@ -131,7 +131,7 @@ def test_deviations_are_of_fields_that_both_have():
     one = {"epochs": 3, "data": {"crop": 64, "new": 1}, "hsd": {"stages": [3, 4]}}
     other = {"epochs": 100, "data": {"crop": 64}, "hsd": {"stages": (3, 4)}, "gone": 0}
     assert deviations(one, other) == ["epochs 100 -> 3"]
-    assert flat(other)["hsd.stages"] == [3, 4]
+    assert ledger.flat(other)["hsd.stages"] == [3, 4]
 
 
 def test_which_lines_kept_to_the_plan(comparison):

@@ -272,3 +272,11 @@ def test_a_tidy_file_has_the_newest_line_of_every_run(tmp_path):
     ledger.rewrite(path)
     assert len(path.read_text().splitlines()) == 2
     assert ledger.read(path) == newest
+
+
+def test_a_field_that_a_later_version_adds_makes_no_other_run(monkeypatch):
+    before = ledger.digest_of(tiny(epochs=3)), ledger.digest_of(tiny())
+    portable = ledger.portable
+    monkeypatch.setattr(ledger, "portable", lambda one: portable(one) | {"new": {"field": 0}})
+    assert (ledger.digest_of(tiny(epochs=3)), ledger.digest_of(tiny())) == before
+    assert before[0] != before[1]

@@ -10,7 +10,7 @@ import numpy as np
 from fgvc_jax import options
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
-from fgvc_jax.study.ledger import FINISHED, Line, portable, unpack
+from fgvc_jax.study.ledger import FINISHED, Line, flat, portable, unpack
 
 
 @dataclass(frozen=True)
@@ -124,17 +124,6 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
 
 
 # -- configs -------------------------------------------------------------------------------------
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as {dotted name: value}, as JSON holds them."""
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            fields |= flat(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return fields
 
 
 def deviations(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -112,6 +112,25 @@ def digest(value: Any) -> str:
     return digests.of_value(value)[:16]
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as {dotted name: value}, as JSON holds them."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def digest_of(experiment: Experiment) -> str:
+    """Of an experiment's fields that are not the default's, so that it stays what it is when a
+    later version has more fields."""
+    default = flat(portable(Experiment()))
+    fields = flat(portable(experiment)).items()
+    return digest({name: value for name, value in fields if value != default[name]})
+
+
 def pack(right: Correctness) -> dict[str, Any]:
     """{"names": their digest, "images", "members", "bits"}.
 
@@ -162,17 +181,16 @@ def line(
     results = dict(results or {})
     if right is not None:
         _check(right, results)
-    config = portable(experiment)
     return {
         "status": status,
         "reason": re.sub(r"'[^']*/([^'/]*)'", r"'\1'", reason),  # no paths of this machine
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "tables": [dict(table)],
-        "config": config,
+        "config": portable(experiment),
         "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
         "right": pack(right) if right else None,
         "nll": right.nll if right else None,
-        "digests": {"config": digest(config), **results.get("digests", {})},
+        "digests": {"config": digest_of(experiment), **results.get("digests", {})},
         "environment": results.get("environment", {"commit": summary.commit()}),
         "seconds": results.get("seconds"),
     }
@@ -303,7 +321,7 @@ class Ledger:
         judge: Judge = correctness,
     ):
         self._path, self._judge = path, judge
-        place = {"study": study, "base": digest(portable(dataclasses.replace(base, seed=0)))}
+        place = {"study": study, "base": digest_of(dataclasses.replace(base, seed=0))}
         self._tables = {row: {**place, "row": row, "position": k} for k, row in enumerate(rows)}
         self._known = read(path)
 
