@@ -40,13 +40,13 @@ def fill(path, *, seeds=4, gain=0.05, judge=True):
         scores = draw.normal(0.1, 1, (2, IMAGES)) + np.random.default_rng(99).normal(0, 1, IMAGES)
         for row, more in (("independent", 0.0), ("kt", 4 * gain)):
             fused = np.cumsum(scores + [[0.0], [more]], axis=0)
-            names, nll = [str(i) for i in range(IMAGES)], {"ensembles": [1.0, 0.9 - more]}
-            right = Correctness(names, scores > 0, fused > 0, nll)
+            right = Correctness([str(i) for i in range(IMAGES)], scores > 0, fused > 0)
             results = {
                 "classes": 4,
                 "images": {"train": 32, "validation": 0, "test": IMAGES},
                 "members": [{"final": bits.mean(), "best_on_test": 0.9} for bits in scores > 0],
                 "ensemble": [bits.mean() for bits in fused > 0],
+                "metrics": {"ensemble": [{"nll": {"value": v}} for v in (1.0, 0.9 - more)]},
                 "attention_overlap": [[0.5, 0.25 - more], [0.25 - more, 0.5]],
                 "environment": {"devices": ["cpu: cpu"], "dtype": "float32", "commit": "abc"},
                 "seconds": {"members": [1800.0 + seed, 1800.25 + seed + more]},

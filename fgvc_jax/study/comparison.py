@@ -79,7 +79,7 @@ class Comparison:
 
 def _metrics(line: Line) -> dict[str, float]:
     """`statistics.measure`, and nll, nll_N: of the ensemble of all, or of the first N, members."""
-    found = (line.get("nll") or {"ensembles": []})["ensembles"]
+    found = line["nll"].get("ensemble", [])
     numbered = {f"nll_{n}": value for n, value in enumerate(found, start=1)}
     values = statistics.measure(line["results"]) | numbered
     return values | ({"nll": found[-1]} if found else {})

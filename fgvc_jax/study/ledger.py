@@ -8,7 +8,7 @@ A line says
   of a path its last part only;
 - `results`: what results.json says of accuracies and attention;
 - `right`: which test images every member and every ensemble had right, see `pack`; `nll`: their
-  negative log-likelihoods;
+  mean negative log-likelihoods;
 - `digests`: of config, and of data, weights and training as results.json has them;
 - `environment` and `seconds`, from there as well.
 
@@ -40,7 +40,10 @@ Line = dict[str, Any]
 
 FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
 # Of results.json what has another place in a line, or none.
-KEPT_ELSEWHERE = "class_names", "digests", "environment", "predictions", "seconds", "source"
+KEPT_ELSEWHERE = (
+    *("calibration", "class_names", "digests", "environment", "metrics", "predictions"),
+    *("seconds", "source"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,6 @@ class Correctness:
     """(N, images) bool."""
     ensembles: np.ndarray
     """(N, images) bool: row n is the ensemble of the first n + 1 members."""
-    nll: Mapping[str, list[float]] | None = None
-    """Mean negative log-likelihoods: {"members", "ensembles"}, N each."""
 
 
 Judge = Callable[[Path], Correctness | None]
@@ -70,18 +71,11 @@ def correctness(workdir: Path) -> Correctness | None:
     part = predictions.read(opened.predictions / results["predictions"]["test"])
     answers = [part.log_probabilities(member) for member in results["digests"]["members"]]
     fusion = opened.record().experiment.fusion
-    kinds = "members", "ensembles"
-    right = {kind: np.zeros((len(answers), len(part.labels)), bool) for kind in kinds}
-    nll = {kind: np.zeros(len(answers)) for kind in kinds}
-    for rows in ensemble.chunks(len(part.labels), len(part.classes)):
-        labels = part.labels[rows]
-        shown = [np.asarray(member[rows], np.float32) for member in answers]
-        for n, together in enumerate(ensemble.growing(shown, fusion)):
-            for kind, said in zip(kinds, (shown[n], together), strict=True):
-                right[kind][n, rows] = said.argmax(-1) == labels
-                nll[kind][n] -= said[np.arange(len(labels)), labels].sum(dtype=float)
-    means = {kind: (sums / len(part.labels)).tolist() for kind, sums in nll.items()}
-    return Correctness(part.names, right["members"], right["ensembles"], means)
+    found = ensemble.tallies(part.labels, answers, how=fusion)
+    members, ensembles = (
+        np.stack([tally.right for tally in each]) for each in (found.single, found.ensemble)
+    )
+    return Correctness(part.names, members, ensembles)
 
 
 # -- one run -------------------------------------------------------------------------------------
@@ -189,7 +183,10 @@ def line(
         "config": portable(experiment),
         "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
         "right": pack(right) if right else None,
-        "nll": right.nll if right else None,
+        "nll": {
+            kind: [each["nll"]["value"] for each in judged]
+            for kind, judged in results.get("metrics", {}).items()
+        },
         "digests": {"config": digest_of(experiment), **results.get("digests", {})},
         "environment": results.get("environment", {"commit": summary.commit()}),
         "seconds": results.get("seconds"),
