@@ -24,7 +24,7 @@ from fgvc_jax import command, config, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, definition, ledger, pages, statistics
-from fgvc_jax.study.comparison import Comparison, comparisons, deviations, flat, kept_to_plan
+from fgvc_jax.study.comparison import Comparison, comparisons, deviations, kept_to_plan
 
 STUDIES = Path(__file__).parent / "studies"
 
@@ -141,7 +141,7 @@ def section(one: Comparison, study: Study | None) -> str:
 def protocol(one: Comparison, study: Study | None) -> str:
     """What was trained on what, and in which fields that departs from the published recipe."""
     example = one.examples[one.first]
-    fields, results = flat(example["config"]), example["results"]
+    fields, results = ledger.flat(example["config"]), example["results"]
     images = results["images"]
     recipe = (study and study.recipe) or Experiment()
     against = "the published recipe" if study and study.recipe else "the default experiment"
@@ -245,7 +245,7 @@ def table_of_all(found: Iterable[Comparison]) -> str:
 
 def csv_line(one: Comparison, row: str, lines: list[ledger.Line]) -> list[Any]:
     """The line of a row, see COLUMNS."""
-    fields, summary = flat(lines[0]["config"]), one.summary()
+    fields, summary = ledger.flat(lines[0]["config"]), one.summary()
     method = fields["objective"]
     if fields["transfer.name"] != "none":
         method += f" + {fields['transfer.name']}"

@@ -11,7 +11,7 @@ from conftest import ROOT, tiny
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, ledger, statistics
-from fgvc_jax.study.comparison import comparisons, deviations, flat, kept_to_plan
+from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan
 from fgvc_jax.study.ledger import Correctness, Ledger
 
 report = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/ledger.py")))
@@ -40,13 +40,13 @@ def fill(path, *, seeds=4, gain=0.05, judge=True):
         scores = draw.normal(0.1, 1, (2, IMAGES)) + np.random.default_rng(99).normal(0, 1, IMAGES)
         for row, more in (("independent", 0.0), ("kt", 4 * gain)):
             fused = np.cumsum(scores + [[0.0], [more]], axis=0)
-            names, nll = [str(i) for i in range(IMAGES)], {"ensembles": [1.0, 0.9 - more]}
-            right = Correctness(names, scores > 0, fused > 0, nll)
+            right = Correctness([str(i) for i in range(IMAGES)], scores > 0, fused > 0)
             results = {
                 "classes": 4,
                 "images": {"train": 32, "validation": 0, "test": IMAGES},
                 "members": [{"final": bits.mean(), "best_on_test": 0.9} for bits in scores > 0],
                 "ensemble": [bits.mean() for bits in fused > 0],
+                "metrics": {"ensemble": [{"nll": {"value": v}} for v in (1.0, 0.9 - more)]},
                 "attention_overlap": [[0.5, 0.25 - more], [0.25 - more, 0.5]],
                 "environment": {"devices": ["cpu: cpu"], "dtype": "float32", "commit": "abc"},
                 "seconds": {"members": [1800.0 + seed, 1800.25 + seed + more]},
@@ -131,7 +131,7 @@ def test_deviations_are_of_fields_that_both_have():
     one = {"epochs": 3, "data": {"crop": 64, "new": 1}, "hsd": {"stages": [3, 4]}}
     other = {"epochs": 100, "data": {"crop": 64}, "hsd": {"stages": (3, 4)}, "gone": 0}
     assert deviations(one, other) == ["epochs 100 -> 3"]
-    assert flat(other)["hsd.stages"] == [3, 4]
+    assert ledger.flat(other)["hsd.stages"] == [3, 4]
 
 
 def test_which_lines_kept_to_the_plan(comparison):

@@ -62,8 +62,6 @@ def test_all_rows_of_a_seed_come_before_the_next_seed(tmp_path):
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_study_makes_valid_and_different_runs(file, tmp_path):
-    if file.stem in ("effect", "few") and not hasattr(config.Network(), "frozen"):
-        pytest.skip("there is no network.frozen")
     for chosen in (definition.load(str(file)), definition.load(str(file), tiny())):
         assert chosen.name == file.stem and chosen.question.endswith((".", "?"))
         runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
@@ -74,8 +72,6 @@ def test_every_study_makes_valid_and_different_runs(file, tmp_path):
 
 def test_the_effect_is_asked_of_the_loss_alone(tmp_path):
     """Its rows differ in the transfer only, so that they share their first member."""
-    if not hasattr(config.Network(), "frozen"):
-        pytest.skip("there is no network.frozen")
     chosen = definition.load(str(ROOT / "scripts/studies/effect.py"))
     runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
     plain = {replace(run, transfer=Transfer(), workdir="") for run in runs.values()}

@@ -1,13 +1,15 @@
 """Thumbnails: within their budget, in the order of the images, in the pass that answers."""
 
+import dataclasses
 import io
 
 import jax
 import numpy as np
 import pytest
+from conftest import tiny
 from PIL import Image
 
-from fgvc_jax import thumbnails
+from fgvc_jax import thumbnails, train
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.thumbnails import Collector, Thumbnails
@@ -84,3 +86,16 @@ def test_what_is_of_other_images_is_refused(tmp_path):
     assert [len(opened(data)) for data in Thumbnails(tmp_path, 3)] == [8, 8, 8]
     with pytest.raises(ValueError, match="other images"):
         Thumbnails(tmp_path, 4)
+
+
+def test_behind_a_frozen_trunk_there_are_pictures_too(tmp_path):
+    """The members then see features that are looked up, and no image."""
+    experiment = tiny(tmp_path, members=1, epochs=1)
+    network = dataclasses.replace(experiment.network, frozen="stage4")
+    results = train.train(dataclasses.replace(experiment, network=network))
+    folder = tmp_path / "predictions" / results["predictions"]["test"]
+    count = results["images"]["test"]
+    pictures = Thumbnails(folder, count)
+    assert {opened(picture).shape for picture in map(pictures.__getitem__, range(count))} == {
+        (36, 36, 3)
+    }

@@ -10,7 +10,7 @@ import numpy as np
 from fgvc_jax import options
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
-from fgvc_jax.study.ledger import FINISHED, Line, portable, unpack
+from fgvc_jax.study.ledger import FINISHED, Line, flat, portable, unpack
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Comparison:
 
 def _metrics(line: Line) -> dict[str, float]:
     """`statistics.measure`, and nll, nll_N: of the ensemble of all, or of the first N, members."""
-    found = (line.get("nll") or {"ensembles": []})["ensembles"]
+    found = line["nll"].get("ensemble", [])
     numbered = {f"nll_{n}": value for n, value in enumerate(found, start=1)}
     values = statistics.measure(line["results"]) | numbered
     return values | ({"nll": found[-1]} if found else {})
@@ -124,17 +124,6 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
 
 
 # -- configs -------------------------------------------------------------------------------------
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as {dotted name: value}, as JSON holds them."""
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            fields |= flat(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return fields
 
 
 def deviations(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

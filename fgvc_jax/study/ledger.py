@@ -8,7 +8,7 @@ A line says
   of a path its last part only;
 - `results`: what results.json says of accuracies and attention;
 - `right`: which test images every member and every ensemble had right, see `pack`; `nll`: their
-  negative log-likelihoods;
+  mean negative log-likelihoods;
 - `digests`: of config, and of data, weights and training as results.json has them;
 - `environment` and `seconds`, from there as well.
 
@@ -40,7 +40,10 @@ Line = dict[str, Any]
 
 FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
 # Of results.json what has another place in a line, or none.
-KEPT_ELSEWHERE = "class_names", "digests", "environment", "predictions", "seconds", "source"
+KEPT_ELSEWHERE = (
+    *("calibration", "class_names", "digests", "environment", "metrics", "predictions"),
+    *("seconds", "source"),
+)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,6 @@ class Correctness:
     """(N, images) bool."""
     ensembles: np.ndarray
     """(N, images) bool: row n is the ensemble of the first n + 1 members."""
-    nll: Mapping[str, list[float]] | None = None
-    """Mean negative log-likelihoods: {"members", "ensembles"}, N each."""
 
 
 Judge = Callable[[Path], Correctness | None]
@@ -70,18 +71,11 @@ def correctness(workdir: Path) -> Correctness | None:
     part = predictions.read(opened.predictions / results["predictions"]["test"])
     answers = [part.log_probabilities(member) for member in results["digests"]["members"]]
     fusion = opened.record().experiment.fusion
-    kinds = "members", "ensembles"
-    right = {kind: np.zeros((len(answers), len(part.labels)), bool) for kind in kinds}
-    nll = {kind: np.zeros(len(answers)) for kind in kinds}
-    for rows in ensemble.chunks(len(part.labels), len(part.classes)):
-        labels = part.labels[rows]
-        shown = [np.asarray(member[rows], np.float32) for member in answers]
-        for n, together in enumerate(ensemble.growing(shown, fusion)):
-            for kind, said in zip(kinds, (shown[n], together), strict=True):
-                right[kind][n, rows] = said.argmax(-1) == labels
-                nll[kind][n] -= said[np.arange(len(labels)), labels].sum(dtype=float)
-    means = {kind: (sums / len(part.labels)).tolist() for kind, sums in nll.items()}
-    return Correctness(part.names, right["members"], right["ensembles"], means)
+    found = ensemble.tallies(part.labels, answers, how=fusion)
+    members, ensembles = (
+        np.stack([tally.right for tally in each]) for each in (found.single, found.ensemble)
+    )
+    return Correctness(part.names, members, ensembles)
 
 
 # -- one run -------------------------------------------------------------------------------------
@@ -110,6 +104,25 @@ def _last_part(text: str) -> str:
 def digest(value: Any) -> str:
     """Of anything that JSON can hold, cut to what tells a ledger's runs apart."""
     return digests.of_value(value)[:16]
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as {dotted name: value}, as JSON holds them."""
+    fields: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            fields |= flat(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def digest_of(experiment: Experiment) -> str:
+    """Of an experiment's fields that are not the default's, so that it stays what it is when a
+    later version has more fields."""
+    default = flat(portable(Experiment()))
+    fields = flat(portable(experiment)).items()
+    return digest({name: value for name, value in fields if value != default[name]})
 
 
 def pack(right: Correctness) -> dict[str, Any]:
@@ -162,17 +175,19 @@ def line(
     results = dict(results or {})
     if right is not None:
         _check(right, results)
-    config = portable(experiment)
     return {
         "status": status,
         "reason": re.sub(r"'[^']*/([^'/]*)'", r"'\1'", reason),  # no paths of this machine
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "tables": [dict(table)],
-        "config": config,
+        "config": portable(experiment),
         "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
         "right": pack(right) if right else None,
-        "nll": right.nll if right else None,
-        "digests": {"config": digest(config), **results.get("digests", {})},
+        "nll": {
+            kind: [each["nll"]["value"] for each in judged]
+            for kind, judged in results.get("metrics", {}).items()
+        },
+        "digests": {"config": digest_of(experiment), **results.get("digests", {})},
         "environment": results.get("environment", {"commit": summary.commit()}),
         "seconds": results.get("seconds"),
     }
@@ -303,7 +318,7 @@ class Ledger:
         judge: Judge = correctness,
     ):
         self._path, self._judge = path, judge
-        place = {"study": study, "base": digest(portable(dataclasses.replace(base, seed=0)))}
+        place = {"study": study, "base": digest_of(dataclasses.replace(base, seed=0))}
         self._tables = {row: {**place, "row": row, "position": k} for k, row in enumerate(rows)}
         self._known = read(path)
 
