@@ -22,7 +22,7 @@ ROOMS = (
     {"storage", "metrics", "transfer", "data", "networks"},
     {"digests", "figures", "objectives"},
     {"config", "engine"},
-    {"recipes", "workdir", "ensemble", "predictions"},
+    {"recipes", "workdir", "ensemble", "predictions", "thumbnails", "calibration"},
     {"model", "command"},
     {"trunk"},
     {"build"},
