@@ -39,7 +39,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     _silence_threads()
     if sys.stdout:  # escapes like stderr, since file names need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # Some library has set up logging already, with the names of modules in every line.
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("fgvc_jax").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
     try:
