@@ -1,7 +1,6 @@
 """python -m fgvc_jax.inspect: is a dataset fit to train on?"""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ def main(arguments: list[str]) -> None:
     options = config.command_line(
         Inspection, arguments, program="python -m fgvc_jax.inspect", default=Inspection()
     )
-    output = _output(options.output)
+    output = paths.output(options.output) if options.output else None
     stops = inspect(options, output)
     if stops:
         more = f", and {len(stops) - 1} more" if len(stops) > 1 else ""
@@ -93,19 +92,6 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
         print(f"\nwritten: {printable(str(output))}")
     unread = [picture.problem for picture in pictures if picture.problem]
     return [*stops, *unread]
-
-
-def _output(path: str) -> Path | None:
-    """Where the page goes, refused before the work begins if it cannot."""
-    if not path:
-        return None
-    output = paths.local(path, "--output")
-    folder = output.parent
-    if not os.path.isdir(folder):
-        raise UserError(f"--output {path!r}: there is no folder {str(folder)!r}; make it first")
-    if os.path.isdir(output) or not os.access(folder, os.W_OK):
-        raise UserError(f"--output {path!r} cannot be written there: name a file, elsewhere")
-    return output
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
-from PIL import Image
 
 from fgvc_jax import digests, ensemble, networks
 from fgvc_jax.calibration import Calibration, Ensemble
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data import augment
-from fgvc_jax.data.images import decode
+from fgvc_jax.data.images import decode, record_of
 from fgvc_jax.data.view import View
 from fgvc_jax.engine import checkpoint
 from fgvc_jax.engine import mesh as devices
@@ -301,41 +299,38 @@ class Model:
             raise UserError("no image was given")
         for start in range(0, len(images), MOST):
             some = images[start : start + MOST]
-            # Few sizes of batches, so that few programs are compiled.
-            size = max(self.mesh.size, 1 << (len(some) - 1).bit_length())
-            size = -(-size // self.mesh.size) * self.mesh.size
-            squares = np.zeros((size, self.view.test_side, self.view.test_side, 3), np.uint8)
+            squares = self.squares(len(some))
             for i, image in enumerate(some):
                 squares[i] = self.square(image)
-            batch = {
-                "image": squares,
-                "label": np.zeros(size, np.int32),
-                "row": np.arange(size, dtype=np.int32),
-                "mask": np.arange(size) < len(some),
-            }
-            (answers,) = self.answers([devices.shard_batch(self.mesh, batch)], None)
-            yield [_in_order(answer, len(some)) for answer in jax.device_get(answers)]
+            yield collect(self.ask(squares), len(some))
+
+    def squares(self, count: int) -> np.ndarray:
+        """(B, R, R, 3) uint8 for `count` images, B of few sizes, so that few programs are compiled:
+        a power of two, or the next multiple of the devices."""
+        size = max(self.mesh.size, 1 << (count - 1).bit_length())
+        size = -(-size // self.mesh.size) * self.mesh.size
+        return np.zeros((size, self.view.test_side, self.view.test_side, 3), np.uint8)
 
     def square(self, image: Any) -> np.ndarray:
         """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array."""
-        if isinstance(image, Image.Image):
-            record = {"image": np.asarray(image.convert("RGB")), "name": "image"}
-        elif isinstance(image, np.ndarray):
-            record = {"image": image, "name": "array"}
-        else:
-            path = os.fspath(image)
-            try:
-                record = {"image": Path(path).expanduser().read_bytes(), "name": path}
-            except (OSError, ValueError, RuntimeError) as error:
-                reason = getattr(error, "strerror", None) or error
-                raise UserError(f"cannot read image {path!r}: {reason}") from error
+        record = record_of(image)
         return decode(record, self.view.test_side, orientation=self.view.orientation)
 
+    def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
+        """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
+        rows = np.arange(len(squares), dtype=np.int32)
+        batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
+        (answers,) = self.answers([devices.shard_batch(self.mesh, batch)], None)
+        return answers
 
-def _in_order(answer: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """Answers in the order of the rows, without padding."""
-    order = np.argsort(answer["row"])[:count]
-    return {name: answer[name][order] for name in ("log_probabilities", "attention")}
+
+def collect(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
+    """What every member answers for the first `count` images that it was asked for, in order."""
+    found = []
+    for answer in jax.device_get(answers):
+        order = np.argsort(answer["row"])[:count]
+        found.append({name: answer[name][order] for name in ("log_probabilities", "attention")})
+    return found
 
 
 def open_model(

@@ -46,3 +46,18 @@ def workdir(text: str) -> Path:
             f"--workdir {text!r} is not UTF-8, as checkpoints want: rename it"
         ) from None
     return path
+
+
+def output(text: str) -> Path:
+    """The file to write, as `--output` names it; refused before the work begins if it cannot be.
+
+    Raises:
+        UserError: for a missing folder, or one that cannot be written.
+    """
+    path = local(text, "--output")
+    if not os.path.isdir(path.parent):
+        folder = str(path.parent)
+        raise UserError(f"--output {text!r}: there is no folder {folder!r}; make it first")
+    if os.path.isdir(path) or not os.access(path.parent, os.W_OK):
+        raise UserError(f"--output {text!r} cannot be written there: name a file, elsewhere")
+    return path

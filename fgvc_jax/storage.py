@@ -80,6 +80,17 @@ def append(path: Path) -> IO[str]:
         return path.open("a", encoding="utf-8")
 
 
+@contextlib.contextmanager
+def new_text(path: Path) -> Iterator[IO[str]]:
+    """A text file to write as one goes; it appears at the end of the block, unless that raises.
+
+    Line ends stay as they are given, and so do bytes of file names that are not UTF-8.
+    """
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with _beside(path) as partial, partial.open("w", **text) as file:
+        yield file
+
+
 def write_array(path: Path, array: np.ndarray) -> None:
     """Keep an array as a .npy file."""
     with new_array(path, array.shape, array.dtype) as kept:

@@ -131,3 +131,10 @@ def test_a_workdir_of_another_format_is_refused(trained, tmp_path):
     config.write_text('{"members": 3}')  # as the first format was
     with pytest.raises(UserError, match="has format 1"):
         Workdir(tmp_path / "run").continued(tiny())
+
+
+def test_without_a_validation_part_nothing_is_calibrated_and_a_line_says_so(trained, loaded):
+    _, results, pictures = trained
+    assert results["calibration"] is None
+    with pytest.raises(UserError, match="no validation part.*--data.validation 0.1"):
+        loaded.predict(pictures[:1], calibrated=True)

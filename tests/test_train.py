@@ -1,6 +1,7 @@
 """The commands end to end on tiny networks: train, resume, refuse, judge."""
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -11,13 +12,16 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT, command, finish, tiny
+from PIL import Image
 
+import fgvc_jax
 from fgvc_jax import evaluate, summary, train
 from fgvc_jax.build import Run
 from fgvc_jax.config import Data, Network, Optimizer, Transfer, differences
 from fgvc_jax.engine import loop
 from fgvc_jax.engine.checkpoint import Checkpoints, load_final
 from fgvc_jax.errors import UserError
+from fgvc_jax.thumbnails import Thumbnails
 from fgvc_jax.workdir import Workdir
 
 TINY = ["--config", ROOT / "configs/tiny.py"]
@@ -120,6 +124,56 @@ def test_evaluate_agrees_with_training(finished, capsys):
     assert judged["ensemble"] == results["ensemble"]
     assert [m["final"] for m in judged["members"]] == [m["final"] for m in results["members"]]
     np.testing.assert_allclose(judged["attention_overlap"], results["attention_overlap"], rtol=1e-4)
+    assert judged["metrics"] == results["metrics"]
+    assert judged["calibration"] == results["calibration"]
+
+
+def test_metrics_are_of_the_members_and_the_ensembles(finished):
+    _, results = finished
+    for group in ("members", "ensemble"):
+        assert len(results["metrics"][group]) == 2
+        for found, accuracy in zip(
+            results["metrics"][group],
+            results["ensemble"]
+            if group == "ensemble"
+            else [m["final"] for m in results["members"]],
+            strict=True,
+        ):
+            assert found["accuracy"]["value"] == accuracy
+            assert all(each["low"] <= each["high"] for each in found.values())
+    assert 0 < results["metrics"]["ensemble"][1]["disagreement"]["value"] < 1
+    text = summary.table(results)
+    assert "answered at 5 % risk" in text and "8 validation images: temperature" in text
+
+
+def test_the_calibration_is_kept_and_used(finished):
+    workdir, results = finished
+    (entry,) = json.loads((workdir / "calibration.json").read_text())
+    assert entry["of"]["members"] == results["digests"]["members"]
+    model = fgvc_jax.load(workdir)
+    assert model.calibration.temperature == results["calibration"]["temperature"]
+    assert model.calibration.images == results["images"]["validation"] == 8
+    image = np.random.default_rng(0).integers(0, 256, (50, 40, 3)).astype(np.uint8)
+    raw, calibrated = (model.predict(image, calibrated=c).astype(float) for c in (False, True))
+    powers = raw ** (1 / model.calibration.temperature)
+    np.testing.assert_allclose(calibrated, powers / powers.sum(), rtol=1e-5)
+
+
+def test_members_by_another_epoch_are_calibrated_by_their_own_answers(finished, tmp_path):
+    """Which are not kept at the end of training: evaluate asks for them, on validation too."""
+    shutil.copytree(finished[0], tmp_path / "run")
+    with pytest.raises(UserError, match="fgvc_jax.evaluate keeps it"):
+        _ = fgvc_jax.load(tmp_path / "run", which="selected").calibration
+    judged = evaluate.evaluate(evaluate.Evaluation(workdir=str(tmp_path / "run"), which="selected"))
+    fitted = fgvc_jax.load(tmp_path / "run", which="selected").calibration
+    assert fitted.temperature == judged["calibration"]["temperature"]
+    assert len(json.loads((tmp_path / "run/calibration.json").read_text())) == 2
+
+
+def test_every_test_image_has_a_thumbnail(finished):
+    workdir, results = finished
+    kept = Thumbnails(workdir / "predictions" / results["predictions"]["test"], 100)
+    assert {Image.open(io.BytesIO(picture)).size for picture in kept} == {(36, 36)}
 
 
 def test_evaluate_refuses_what_is_no_run(tmp_path):

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import os
+import stat
 import warnings
 from typing import Any, Literal
 
@@ -31,6 +33,7 @@ FORMATS = tuple(
 )
 EXTENSIONS = tuple(sorted(extension for format in FORMATS for extension in _EXTENSIONS[format]))
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below the size at which Pillow itself starts to warn
+MAX_BYTES = 2**29  # more than the largest 16-bit RGB image below that size has
 MAX_SIDE = 65_535  # as in JPEG; resizing needs memory in proportion to the longer side
 
 # Pillow warns above its own limit, which is higher: such an image is refused here.
@@ -78,6 +81,33 @@ def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np
     # A crop of its own: resize(box=...) would let the filter reach into what is cut off.
     picture = picture.crop((0, 0, width, height - crop_bottom)) if crop_bottom else picture
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def record_of(image: Any) -> dict[str, Any]:
+    """The record of a path, a PIL image or an (H, W, 3) uint8 array, to `decode`.
+
+    Raises UserError for a path that no regular file of at most `MAX_BYTES` can be read from.
+    """
+    if isinstance(image, Image.Image):
+        return {"image": np.asarray(image.convert("RGB")), "name": "image"}
+    if isinstance(image, np.ndarray):
+        return {"image": image, "name": "array"}
+    path = os.fspath(image)
+    try:
+        # Whoever opened a pipe without O_NONBLOCK would wait for somebody to write to it.
+        with open(os.open(os.path.expanduser(path), os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"cannot read image {path!r}: it is no regular file")
+            if status.st_size > MAX_BYTES:
+                raise UserError(
+                    f"cannot read image {path!r}: it has {status.st_size:,} bytes, more than "
+                    f"{MAX_BYTES:,}"
+                )
+            return {"image": file.read(), "name": path}
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read image {path!r}: {reason}") from error
 
 
 def _error(record: dict[str, Any], problem: str) -> UserError:

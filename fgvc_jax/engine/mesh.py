@@ -105,6 +105,14 @@ def create(*batch_sizes: int) -> Mesh:
     return jax.make_mesh((len(chosen),), ("data",), axis_types=(AxisType.Auto,), devices=chosen)
 
 
+def own(*batch_sizes: int) -> Mesh:
+    """This process's devices along the axis `data`, for work that processes do apart."""
+    if jax.process_count() == 1:
+        return create(*batch_sizes)
+    mine = jax.local_devices()
+    return jax.make_mesh((len(mine),), ("data",), axis_types=(AxisType.Auto,), devices=mine)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 

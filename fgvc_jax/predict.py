@@ -1,0 +1,341 @@
+"""python -m fgvc_jax.predict: name the classes of new photographs."""
+
+from fgvc_jax import command
+
+if __name__ == "__main__":
+    command.prepare()
+
+import contextlib
+import csv
+import itertools
+import json
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+import jax
+import numpy as np
+from tqdm import tqdm
+from tyro.conf import Positional, arg
+
+from fgvc_jax import answering, config, listing, machine, model, paths, storage
+from fgvc_jax.answering import Answered
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.errors import UserError
+from fgvc_jax.model import Model
+from fgvc_jax.options import option
+from fgvc_jax.text import printable
+
+Row = dict[str, Any]
+log = logging.getLogger("fgvc_jax.predict")  # also where this file is the program
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Name the classes of photographs.
+
+    What is said holds for photographs of the classes that were trained: an unknown species is
+    named like the known one that it resembles, and may look sure.
+    """
+
+    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
+    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    workdir: str = "runs/sketchbirds"
+    """A run of python -m fgvc_jax.train; it may still be running."""
+    output: str = ""
+    """A table to write, .csv or .jsonl; empty: print one."""
+    top: int = option(5, at_least=1)
+    """The so many likeliest classes."""
+    sets: bool = False
+    """Also the conformal set of classes, which holds the truth for 90 % of photographs. Needs a
+    validation part."""
+    risk: float = option(0.05, above=0, below=1)
+    """Unsure is what must be left out to err on at most this share of the rest, by the largest
+    calibrated probability. It is so with 95 % confidence: by the exact binomial upper bound
+    (Clopper-Pearson) of errors on the validation part, Geifman and El-Yaniv (2017). Empty without
+    a validation part."""
+    calibrated: bool = False
+    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    members: int = option(0, at_least=0)
+    """Ask the first so many members; 0 asks all that are trained."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+    batch_size: int = option(64, at_least=1)
+    """Images per batch."""
+    distributed: bool = False
+    """Join the other processes of a pod or cluster (jax.distributed): each answers for its share of
+    the files and writes a table of its own."""
+
+
+def main(arguments: list[str]) -> None:
+    options = config.command_line(
+        Prediction,
+        _images_first(arguments),
+        program="python -m fgvc_jax.predict",
+        default=Prediction(),
+    )
+    config.options.check(options)
+    predict(options)
+
+
+def _images_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with what is no option, nor the value of one, before the options."""
+    fields = config.options.fields(Prediction())
+    switches = {flag for flag, _, value in fields if isinstance(value, bool)}
+    images, rest, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            images.append(word)
+            continue
+        rest.append(word)
+        flag = word.replace("_", "-").replace("--no-", "--", 1)
+        boolean = bool(words) and words[0].lower() in ("true", "false")
+        valued = "=" not in word and flag != "--help" and (flag not in switches or boolean)
+        rest += [words.pop(0)] if valued and words else []
+    return images + rest
+
+
+def predict(options: Prediction) -> None:
+    """Answer for the images and write or print the table.
+
+    Raises:
+        UserError: when something is not as it must be to begin; or at the end, when images could
+            not be read, with their number.
+    """
+    if not options.images:
+        raise UserError("no image is named: give files, folders, or @LIST")
+    output = _output(options)
+    command.use_compilation_cache()
+    if options.distributed:
+        devices.join_processes()
+    asked = model.open_model(
+        options.workdir,
+        which=options.which,
+        members=options.members,
+        mesh=devices.own(options.batch_size),
+    )
+    rows = Rows(asked, options)
+    answered = answering.answer(
+        asked,
+        _share(listing.expand(options.images)),
+        batch_size=options.batch_size,
+        threads=machine.cores(devices.processes_here()),
+    )
+    counts = {"files": 0, "problems": 0}
+    with _table(output, rows.columns) as write, _progress(output) as progress:
+        for some in answered:
+            write(rows.of(some))
+            counts["files"] += len(some.paths)
+            counts["problems"] += sum(map(bool, some.problems))
+            progress.update(len(some.paths))
+        if jax.process_count() == 1 and not counts["files"]:
+            raise UserError(f"no image was found in {', '.join(map(repr, options.images[:5]))}")
+    devices.wait_for_all("all files are answered for")
+    if counts["problems"]:
+        raise UserError(
+            "{problems:,} of {files:,} images could not be read: the column error says why".format(
+                **counts
+            )
+        )
+
+
+def _output(options: Prediction) -> Path | None:
+    """The table's file, refused before the work begins if it cannot be written."""
+    if not options.output:
+        if options.distributed:
+            raise UserError("--distributed needs --output, where each process writes its part")
+        return None
+    output = paths.output(options.output)
+    if output.suffix.lower() not in _WRITERS:
+        raise UserError(f"--output {options.output!r}: end it in {' or '.join(_WRITERS)}")
+    return output
+
+
+def _share(files: Iterable[listing.Found]) -> Iterator[listing.Found]:
+    """Every n-th file, where there are n processes."""
+    return itertools.islice(files, jax.process_index(), None, jax.process_count())
+
+
+class Rows:
+    """Turns answers into rows of the table.
+
+    Args:
+        asked: the model that answers.
+        options: what of it is told.
+    """
+
+    def __init__(self, asked: Model, options: Prediction):
+        self._model = asked
+        self._options = options
+        self._top = min(options.top, len(asked.classes))
+        if options.calibrated or options.sets:
+            _ = asked.calibration  # told before the work begins
+        self._accept_from = _accept_from(asked, options.risk)
+        ranks = range(1, self._top + 1)
+        self.columns = [
+            "path",
+            *(f"{name}{rank}" for rank in ranks for name in ("class", "probability")),
+            "agreement",
+            "unsure",
+            *(("set",) if options.sets else ()),
+            "error",
+        ]
+
+    def of(self, some: Answered) -> Iterator[Row]:
+        """One row a file; None where there is nothing to tell."""
+        told = self._model.fused(some.answers, calibrated=self._options.calibrated)
+        best = np.argsort(-told, axis=-1, kind="stable")[:, : self._top]
+        said = np.stack([answer["log_probabilities"].argmax(-1) for answer in some.answers])
+        agreement = np.mean(said == best[:, 0], axis=0)
+        unsure, sets = self._calibrated(some)
+        for i, (path, problem) in enumerate(zip(some.paths, some.problems, strict=True)):
+            row: Row = dict.fromkeys(self.columns) | {"path": path}
+            if problem:
+                yield row | {"error": problem}
+                continue
+            for rank, c in enumerate(best[i], start=1):
+                row[f"class{rank}"] = self._model.classes[c]
+                row[f"probability{rank}"] = _short(np.exp(told[i, c]))
+            row |= {"agreement": _short(agreement[i]), "unsure": unsure[i]}
+            yield row | ({"set": sets[i]} if self._options.sets else {})
+
+    def _calibrated(self, some: Answered) -> tuple[list[bool | None], list[list[str]]]:
+        """Whether each answer is unsure, and its conformal set, the likeliest class first."""
+        count = len(some.paths)
+        unsure, sets = [None] * count, [[]] * count
+        if self._accept_from is None and not self._options.sets:
+            return unsure, sets
+        values = self._model.fused(some.answers, calibrated=True)
+        if self._accept_from is not None:
+            unsure = (np.exp(values.max(-1)) < self._accept_from).tolist()
+        if self._options.sets:
+            inside = self._model.calibration.sets(values)
+            order = np.argsort(-values, axis=-1, kind="stable")
+            chosen = (o[mask[o]] for o, mask in zip(order, inside, strict=True))
+            sets = [[self._model.classes[c] for c in numbers] for numbers in chosen]
+        return unsure, sets
+
+
+def _accept_from(asked: Model, risk: float) -> float | None:
+    """The largest calibrated probability from which on an answer is not unsure; None without a
+    calibration."""
+    try:
+        threshold = asked.kept.accept_from(asked.calibration, risk)
+    except UserError as error:
+        log.info("unsure is left empty: %s", error)
+        return None
+    if threshold == math.inf:
+        log.warning(
+            "warning: every answer is unsure, since %d validation images let nobody promise that "
+            "at most %g %% of any answers are wrong: allow a larger --risk",
+            asked.calibration.images,
+            100 * risk,
+        )
+    return threshold
+
+
+def _short(value: np.floating) -> float:
+    """The number of fewest digits that is the same in float32."""
+    return float(str(np.float32(value)))
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+Write = Callable[[Iterable[Row]], None]
+
+
+@contextlib.contextmanager
+def _table(output: Path | None, columns: Sequence[str]) -> Iterator[Write]:
+    """What writes rows to the output, or prints them."""
+    if output is None:
+        yield _Printed(columns)
+        return
+    if jax.process_count() > 1:
+        part = f"{output.stem}-{jax.process_index() + 1}-of-{jax.process_count()}"
+        output = output.with_name(part + output.suffix)
+    with storage.new_text(output) as file:
+        yield _WRITERS[output.suffix.lower()](file, columns)
+
+
+def _csv(file: IO[str], columns: Sequence[str]) -> Write:
+    """Rows as CSV with a header; lists as JSON, true and false in small letters."""
+    table = csv.DictWriter(file, columns, lineterminator="\n")
+    table.writeheader()
+
+    def cell(value: Any) -> Any:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) else value
+
+    def write(rows: Iterable[Row]) -> None:
+        table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+
+    return write
+
+
+def _json_lines(file: IO[str], _columns: Sequence[str]) -> Write:
+    """Rows as JSON objects, one a line."""
+
+    def write(rows: Iterable[Row]) -> None:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    return write
+
+
+_WRITERS = {".csv": _csv, ".jsonl": _json_lines}
+
+
+class _Printed:
+    """A table on the terminal, with as many of the likeliest classes as fit side by side; the first
+    rows decide on the widths of the columns."""
+
+    def __init__(self, columns: Sequence[str]):
+        self._ranks = sum(column.startswith("class") for column in columns)
+        self._sets = "set" in columns
+        self._widths: list[int] = []
+
+    def __call__(self, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        if not self._widths:
+            self._decide([row for row in rows if not row["error"]])
+        for row in rows:
+            self._print(self._cells(row))
+        sys.stdout.flush()
+
+    def _decide(self, rows: Sequence[Row]) -> None:
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+        while True:
+            likeliest = [str(rank) for rank in range(1, self._ranks + 1)]
+            header = ["path", *likeliest, "agree", "unsure", *(["in set"] if self._sets else [])]
+            lines = [header, *map(self._cells, rows)]
+            self._widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            if self._ranks == 1 or sum(self._widths) + 2 * len(self._widths) <= room:
+                return self._print(header)
+            self._ranks -= 1
+
+    def _print(self, cells: Sequence[str]) -> None:
+        padded = (f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=False))
+        print("  ".join(padded).rstrip())
+
+    def _cells(self, row: Row) -> list[str]:
+        if row["error"]:
+            return [printable(row["path"]), f"error: {printable(row['error'])}"]
+        ranks = range(1, self._ranks + 1)
+        cells = [row["path"], *(f"{row[f'class{n}']} {row[f'probability{n}']:.1%}" for n in ranks)]
+        cells += [f"{row['agreement']:.0%}", {True: "unsure", False: "", None: "-"}[row["unsure"]]]
+        cells += [str(len(row["set"]))] if self._sets else []
+        return [printable(cell) for cell in cells]
+
+
+def _progress(output: Path | None) -> tqdm:
+    """A bar beside a table that is written; a table that is printed tells by itself."""
+    off = True if output is None or jax.process_index() else None
+    return tqdm(desc="answered", unit=" images", disable=off)
+
+
+if __name__ == "__main__":
+    command.run(main)
