@@ -26,6 +26,7 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks import heads
+from fgvc_jax.networks.flash import attention_on
 from fgvc_jax.objectives.base import Objective
 from fgvc_jax.workdir import Workdir
 
@@ -91,8 +92,9 @@ def settle(network: NetworkOptions) -> NetworkOptions:
     return NetworkOptions(**values)
 
 
-def architecture(experiment: Experiment, classes: int) -> Architecture:
-    """What an experiment's members are, for so many classes; its options are settled."""
+def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architecture:
+    """What an experiment's members are, for so many classes and on given devices; its options are
+    settled."""
     spec = experiment.network
     main = (
         heads.KTHead(classes=classes, width=spec.head_width, pool=spec.pool)
@@ -105,6 +107,7 @@ def architecture(experiment: Experiment, classes: int) -> Architecture:
         heads={"logits": main, **objective.heads},
         dtype=jnp.dtype(spec.dtype),
         batch_norm_groups=spec.batch_norm_groups,
+        attention=attention_on(mesh),
     )
     return Architecture(network, objective, experiment.data.crop)
 
@@ -301,7 +304,7 @@ def open_model(
         )
     if mesh is None:
         mesh = devices.create()
-    plan = architecture(experiment, len(record.classes))
+    plan = architecture(experiment, len(record.classes), mesh)
     numbers = range(1, (members or trained) + 1)
     variables = [
         checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh) for n in numbers

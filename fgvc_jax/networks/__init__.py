@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 
 from fgvc_jax.errors import UserError
+from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.heads import Heads
 from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
@@ -96,12 +97,18 @@ NAMES = tuple(_BACKBONES)
 
 
 def create(
-    name: str, *, heads: Mapping[str, nn.Module], dtype: Dtype, batch_norm_groups: int
+    name: str,
+    *,
+    heads: Mapping[str, nn.Module],
+    dtype: Dtype,
+    batch_norm_groups: int,
+    attention: Attend = attend,
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
     `dtype` is the compute dtype of the backbone. `batch_norm_groups` applies to backbone and heads.
-    Raises UserError for an unknown name.
+    `attention` is how a transformer attends: `flash.attention_on` makes the one that is best on
+    given devices. Raises UserError for an unknown name.
     """
     if name not in _BACKBONES:
         close = difflib.get_close_matches(name, NAMES, n=1)
@@ -112,4 +119,6 @@ def create(
         for key, head in heads.items()
     }
     backbone = _BACKBONES[name](dtype=dtype, batch_norm_groups=batch_norm_groups)
+    if isinstance(backbone, VisionTransformer):
+        backbone = backbone.clone(attend=attention)
     return Network(backbone=backbone, heads=Heads(constructors))
