@@ -18,6 +18,7 @@ import sys
 
 from benchmarks import compiled, job, record, step, topologies, workers
 from benchmarks import input as waiting
+from benchmarks.common import Table
 
 BENCHMARKS = {"step": step, "job": job, "input": waiting}
 SPECS = {"step": step.Step, "job": job.Job, "input": waiting.Input}
@@ -37,7 +38,11 @@ def main(arguments: list[str]) -> None:
     if name == "compiled":
         topologies.use_cpu(spec.network)
         described = topologies.compilers()
-        rows = compiled.measure(spec)
+        rows = []
+        for row in compiled.measure(spec):
+            rows.append(row)
+            if spec.write:  # what took minutes is kept, whatever comes later
+                keep(title, described, compiled.table(rows))
         if spec.json:
             print(json.dumps({"rows": rows}))
             return
@@ -50,12 +55,19 @@ def main(arguments: list[str]) -> None:
             print("\n".join(frameworks), end="\n\n")
             table = BENCHMARKS[name].table(spec, started)
         described = "; ".join([described, *frameworks])
+        if spec.write:
+            keep(title, described, table)
+    print(markdown(table))
+
+
+def markdown(table: Table) -> str:
     from fgvc_jax.study.pages import markdown_table
 
-    text = markdown_table(*table)
-    print(text)
-    if spec.write:
-        record.write(title, f"{described}.\n\n{text}")
+    return markdown_table(*table)
+
+
+def keep(title: str, described: str, table: Table) -> None:
+    record.write(title, f"{described}.\n\n{markdown(table)}")
 
 
 def serve(framework: str) -> None:

@@ -1,5 +1,7 @@
 """What the benchmark of compiled programs counts, and ours as accelerators' compilers see them."""
 
+import importlib.util
+import re
 import sys
 
 import jax
@@ -80,3 +82,36 @@ def test_textbook_networks_have_as_many_parameters_as_ours():
             for n in (ours, theirs(5))
         ]
         assert counts[0] == counts[1], name
+
+
+def for_accelerator(package, topology, network, *, crop, images):
+    """The text of our training step of a micro network, compiled for devices that are not there."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    topologies.use_cpu(network)
+    spec = compiled.Compiled(topology, network, crop=crop, images_per_device=images)
+    step, arguments = compiled.program("cross entropy", spec, topologies.mesh(topology))
+    return step.lower(*arguments).compile().as_text()
+
+
+@pytest.mark.slow
+def test_no_collective_waits_for_another_of_the_same_norm_on_four_tpus():
+    text = for_accelerator("libtpu", "v5e:2x2", "resnet_micro", crop=32, images=4)
+    lines = [line for line in text.splitlines() if re.search(r" all-reduce(-start)?\(", line)]
+    norm = re.compile(r'op_name="jit\(step\)/(transpose\()?jvp\(Network\)+/.*backbone/(.*?bn\d)/')
+    of_norms = [found.groups() for line in lines if (found := norm.search(line))]
+    assert len(of_norms) > 10
+    assert len(set(of_norms)) == len(of_norms)  # one forward and one backward for each norm
+    assert len(lines) <= len(of_norms) + 5  # shortcuts' norms, and all gradients together
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "topology", "kernel"),
+    [("libtpu", "v5e:2x2", "tpu_custom_call"), ("jax_cuda13_plugin", "h100", "__cudnn$fmha")],
+)
+def test_transformers_do_not_write_the_matrix_of_attention(package, topology, kernel):
+    """72 px are 82 tokens: no array of 82 x 82, or as many as they are padded to."""
+    text = for_accelerator(package, topology, "vit_micro", crop=72, images=4)
+    assert kernel in text
+    assert not re.findall(r"\[(?:\d+,)*(82,82|88,88)\]", text)

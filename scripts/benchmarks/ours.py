@@ -20,6 +20,15 @@ def make_run(chosen: dict[str, Any]) -> Any:
     return Run(config.from_dict(chosen))
 
 
+def place(run: Any, devices: Any) -> None:
+    """Have a run's programs made for a mesh that need not exist."""
+    from fgvc_jax import model
+
+    run.mesh = devices
+    run.architecture = model.architecture(run.experiment, len(run.splits.classes), devices)
+    run.network, run.objective = run.architecture.network, run.architecture.objective
+
+
 def random_batch(run: Any, **more: Any) -> dict[str, Any]:
     """A batch on the devices, of noise, as the pipeline gives it where there is no store."""
     import numpy as np
@@ -51,7 +60,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
 
     from fgvc_jax.engine.state import State, stack_teachers
 
-    run.mesh = devices
+    place(run, devices)
     variables = run.abstract_variables
     _, outputs = run.architecture.answer
 
@@ -75,12 +84,12 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
 
 def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
     """The same for the answers of one member at test."""
-    from fgvc_jax.engine import step as steps
-
     import jax
     import jax.numpy as jnp
 
-    run.mesh = devices
+    from fgvc_jax.engine import step as steps
+
+    place(run, devices)
     batch = abstract_batch(run)
     batch["mask"] = jax.ShapeDtypeStruct(batch["label"].shape, jnp.bool_)
     step = steps.answer_step(

@@ -91,8 +91,8 @@ def counted(lowered: Any) -> dict[str, Any]:
     """Compile a lowered program and count, per device.
 
     Returns:
-        {"bytes": moved, "flop": of the program as written, "temporaries": bytes, "kernels": of a
-        GPU or None, "collectives": {kind: number}}. A TPU's bytes are its compiler's estimate; a
+        {"bytes": moved, "temporaries": bytes, "kernels": of a GPU or None, "collectives": {kind:
+        number}}. A TPU's bytes are its compiler's estimate; a
         GPU's are the operands and results of all operations of the scheduled entry computation.
     """
     compiled = lowered.compile()
@@ -103,7 +103,6 @@ def counted(lowered: Any) -> dict[str, Any]:
         moved, kernels = top_level(text)
     return {
         "bytes": moved,
-        "flop": (lowered.cost_analysis() or {}).get("flops"),
         "temporaries": compiled.memory_analysis().temp_size_in_bytes,
         "kernels": kernels,
         "collectives": collectives(text),
