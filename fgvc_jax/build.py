@@ -59,7 +59,7 @@ class Run:
                 f"{LARGEST:,}: lower it"
             )
         self.architecture: Architecture = model.architecture(
-            self.experiment, len(self.splits.classes)
+            self.experiment, len(self.splits.classes), self.mesh
         )
         self.network, self.objective = self.architecture.network, self.architecture.objective
         self._compiled: dict[Any, Any] = {}  # what the run's models have compiled

@@ -28,6 +28,7 @@ from fgvc_jax.engine import step as steps
 from fgvc_jax.errors import UserError
 from fgvc_jax.metrics import log_softmax
 from fgvc_jax.networks import heads
+from fgvc_jax.networks.flash import attention_on
 from fgvc_jax.objectives.base import Objective
 from fgvc_jax.workdir import Workdir
 
@@ -128,8 +129,9 @@ def settle(network: NetworkOptions) -> NetworkOptions:
     return NetworkOptions(**values)
 
 
-def architecture(experiment: Experiment, classes: int) -> Architecture:
-    """What an experiment's members are, for so many classes; its options are settled."""
+def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architecture:
+    """What an experiment's members are, for so many classes and on given devices; its options are
+    settled."""
     spec = experiment.network
     main = (
         heads.KTHead(classes=classes, width=spec.head_width, pool=spec.pool)
@@ -143,6 +145,7 @@ def architecture(experiment: Experiment, classes: int) -> Architecture:
         dtype=jnp.dtype(spec.dtype),
         batch_norm_groups=spec.batch_norm_groups,
         frozen=spec.frozen,
+        attention=attention_on(mesh),
     )
     return Architecture(network, objective, experiment.data.crop)
 
@@ -368,7 +371,7 @@ def open_model(
         )
     if mesh is None:
         mesh = devices.create()
-    plan = architecture(experiment, len(record.classes))
+    plan = architecture(experiment, len(record.classes), mesh)
     trunk = None
     if plan.trunk:
         trunk = checkpoint.load_final(workdir.trunk, plan.trunk, mesh, what="frozen trunk")

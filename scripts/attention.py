@@ -24,6 +24,11 @@ the larger the areas they attend to, the higher "any" is by chance, so compare r
 members, and with their chance.
 """
 
+from fgvc_jax import command
+
+if __name__ == "__main__":
+    command.prepare()
+
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -32,7 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgvc_jax import command, predictions
+from fgvc_jax import predictions
 from fgvc_jax.config import Data, Experiment
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode

@@ -7,6 +7,11 @@ random moments, each time followed by the same command. Prints what was hit, and
 batch statistics, optimizer state and results are equal. Exit code 1 if they are not.
 """
 
+from fgvc_jax import command
+
+if __name__ == "__main__":
+    command.prepare()
+
 import json
 import random
 import subprocess
@@ -19,7 +24,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fgvc_jax import command
 from fgvc_jax.build import Run
 from fgvc_jax.config import command_line
 from fgvc_jax.engine.checkpoint import Checkpoints

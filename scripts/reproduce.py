@@ -14,11 +14,16 @@ one. The publication's tables disagree on two independent networks: 87.8 in tabl
 table 3.
 """
 
+from fgvc_jax import command
+
+if __name__ == "__main__":
+    command.prepare()
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import command, config
+from fgvc_jax import config
 from fgvc_jax.config import Experiment, load_config
 from fgvc_jax.study import Study, definition, pages, runner
 

@@ -11,6 +11,10 @@ Every run that ends leaves a line in the ledger (--ledger), of which scripts/led
 """
 
 from fgvc_jax import command
+
+if __name__ == "__main__":
+    command.prepare()
+
 from fgvc_jax.study import definition, runner
 
 

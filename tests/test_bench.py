@@ -12,30 +12,39 @@ from fgvc_jax.engine.mesh import shard_batch
 from fgvc_jax.networks.weights import export_torch
 
 sys.path.insert(0, str(ROOT / "scripts"))
-import bench  # noqa: E402
+from benchmarks import common, job, record  # noqa: E402
 
 
 def test_spread_is_median_and_quartiles():
-    assert bench.spread([5.0, 1.0, 2.0, 4.0, 3.0], ".1f") == "3.0 [2.0, 4.0]"
-    assert bench.spread([2.0], ".0f") == "2 [2, 2]"
+    assert common.spread([5.0, 1.0, 2.0, 4.0, 3.0], ".1f") == "3.0 [2.0, 4.0]"
+    assert common.spread([2.0], ".0f") == "2 [2, 2]"
 
 
 def test_ratios_are_taken_within_a_repetition():
-    assert bench.ratios([2.0, 30.0], [1.0, 10.0]) == [2.0, 3.0]
+    assert common.ratios([2.0, 30.0], [1.0, 10.0]) == [2.0, 3.0]
 
 
 def test_rows_run_in_turn_and_the_first_repetition_does_not_count():
     calls = []
     rows = {name: lambda name=name: calls.append(name) or len(calls) for name in "ab"}
-    found = bench.measure(rows, bench.Common(repetitions=2))
+    found = common.measure(rows, common.Common(repetitions=2))
     assert "".join(calls) == "abbaab"
     assert found == {"a": [4, 5], "b": [3, 6]}
 
 
 def test_a_header_does_not_tell_where_things_are():
-    spec = bench.Job(source="cub:/somewhere", torch_python="/elsewhere/python")
-    assert "/" not in bench.options(spec)
-    assert "source=cub" in bench.options(spec)
+    spec = job.Job(source="cub:/somewhere", torch_python="/elsewhere/python")
+    assert "/" not in record.options(spec)
+    assert "source=cub" in record.options(spec)
+
+
+def test_a_section_takes_the_place_of_the_one_with_its_title(tmp_path):
+    path = tmp_path / "BENCHMARKS.md"
+    for title, body in (("step: a", "one"), ("job: b", "two"), ("step: a", "three")):
+        record.write(title, body, path)
+    text = path.read_text()
+    assert text.startswith("# Benchmarks\n")
+    assert text.endswith("## step: a\n\nthree\n\n## job: b\n\ntwo\n")
 
 
 def test_torch_computes_the_same_two_training_steps(tmp_path):

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.errors import UserError
+from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.heads import Heads, pooled
 from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
@@ -145,11 +146,13 @@ def create(
     dtype: Dtype,
     batch_norm_groups: int,
     frozen: str = "",
+    attention: Attend = attend,
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
     `dtype` is the compute dtype of the backbone. `batch_norm_groups` applies to backbone and heads.
-    `frozen` is the stage that the frozen trunk ends with, empty for none.
+    `frozen` is the stage that the frozen trunk ends with, empty for none. `attention` is how a
+    transformer attends: `flash.attention_on` makes the one that is best on given devices.
     Raises UserError for an unknown name, and for a stage that is none or leaves nothing to train.
     """
     if name not in _BACKBONES:
@@ -168,4 +171,6 @@ def create(
         for key, head in heads.items()
     }
     backbone = _BACKBONES[name](dtype=dtype, batch_norm_groups=batch_norm_groups)
+    if isinstance(backbone, VisionTransformer):
+        backbone = backbone.clone(attend=attention)
     return Network(backbone=backbone, heads=Heads(constructors), frozen=frozen)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.errors import UserError
+from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.kernels import precision
 from fgvc_jax.networks.layers import Conv, Dtype, uniform_fan_in
 
@@ -22,24 +23,19 @@ def dense(features: int, dtype: Dtype, name: str) -> nn.Dense:
     )
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt(D)) v of each head, with the softmax in float32: (B,T,N,D) each."""
-    with jax.default_matmul_precision("highest" if q.dtype == jnp.float32 else "default"):
-        return jax.nn.dot_product_attention(q, k, v)
-
-
 class Attention(nn.Module):
     """Multi-head self-attention with one fused projection: (B,T,D) -> (B,T,D)."""
 
     heads: int
     dtype: Dtype
+    attend: Attend
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, tokens, width = x.shape
         qkv = dense(3 * width, self.dtype, name="qkv")(x)
         q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, self.heads, -1), 2, 0)
-        return dense(width, self.dtype, name="proj")(attend(q, k, v).reshape(x.shape))
+        return dense(width, self.dtype, name="proj")(self.attend(q, k, v).reshape(x.shape))
 
 
 class Mlp(nn.Module):
@@ -65,10 +61,12 @@ class Block(nn.Module):
 
     heads: int
     dtype: Dtype
+    attend: Attend
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = x + Attention(self.heads, self.dtype, name="attn")(layer_norm(self.dtype, "norm1")(x))
+        attention = Attention(self.heads, self.dtype, self.attend, name="attn")
+        x = x + attention(layer_norm(self.dtype, "norm1")(x))
         return x + Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2")(x))
 
 
@@ -110,6 +108,7 @@ class VisionTransformer(nn.Module):
     depth: int
     heads: int
     dtype: Dtype
+    attend: Attend = attend
 
     @nn.compact
     def __call__(
@@ -139,7 +138,7 @@ class VisionTransformer(nn.Module):
             if not after < tap <= until:
                 continue
             for i in range(done, end):
-                x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+                x = Block(self.heads, self.dtype, self.attend, name=f"blocks_{i}")(x)
             done = end
             if tap == "stage5":
                 x = layer_norm(self.dtype, "norm")(x)

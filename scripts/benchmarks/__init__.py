@@ -1,0 +1,1 @@
+"""What `scripts/bench.py` measures: one file per benchmark, and what they share."""

@@ -1,0 +1,121 @@
+"""What our steps cost on accelerators that are not there, beside textbook Flax's."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import topologies
+from benchmarks.common import Common, Table
+from benchmarks.experiments import experiment
+
+TEXTBOOK, FORWARD = "textbook flax", "textbook flax, evaluation"
+EVALUATION = "evaluation"
+# The experiment of each step of ours. The head is the textbook's, so that methods alone differ.
+STEPS: dict[str, dict[str, Any]] = {
+    "cross entropy": {"transfer": "none"},
+    "KT, precomputed maps": {"maps": "precomputed"},
+    "KT, 1 online teacher": {"maps": "online", "members": 2},
+    "KT, 4 online teachers": {"maps": "online", "members": 5},
+    "HSD": {"transfer": "none", "objective": "hsd"},
+    "CSDNet": {"transfer": "none", "objective": "csdnet"},
+}
+ROWS = (*STEPS, EVALUATION, TEXTBOOK, FORWARD)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Bytes, temporaries, kernels and collectives of steps compiled for a TPU or GPU."""
+
+    topology: str = "v5e:2x2"
+    """Devices, as v5e:2x2, v5e:16x16, h100 or h100:8."""
+    network: str = "resnet50"
+    """As --network.name of the training; textbook Flax has resnet50 and vit_b16."""
+    crop: int = 448
+    """Side of the square that the network sees."""
+    images_per_device: int = 32
+    rows: tuple[str, ...] = ROWS
+    """Which rows, by name."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    write: bool = False
+    """Put the table into scripts/BENCHMARKS.md, in the place of the one with the same options."""
+
+
+def measure(spec: Compiled) -> Iterator[dict[str, Any]]:
+    """Each row's name with what `topologies.counted` says of it, as it comes."""
+    from fgvc_jax.errors import UserError
+
+    unknown = set(spec.rows) - set(ROWS)
+    if unknown:
+        raise UserError(f"--rows knows no {sorted(unknown)[0]!r}: choose from {', '.join(ROWS)}")
+    devices = topologies.mesh(spec.topology)
+    for row in spec.rows:
+        if built := program(row, spec, devices):
+            step, arguments = built
+            print(f"compiling: {row}", file=sys.stderr)
+            counted = topologies.counted(step.lower(*arguments))
+            yield {"row": row, "flop": flop(row, spec), **counted}
+
+
+def flop(row: str, spec: Compiled) -> float:
+    """Of a row's program as it is written, per device: lowered for one, this machine's CPU."""
+    import jax
+    import numpy as np
+    from jax.sharding import Mesh
+
+    cpu = Mesh(np.array(jax.devices("cpu")[:1]), ("data",))
+    step, arguments = program(row, spec, cpu)
+    return step.lower(*arguments).cost_analysis()["flops"]
+
+
+def program(row: str, spec: Compiled, devices: Any) -> tuple[Callable, tuple] | None:
+    """A row's compiled function and the shapes of its arguments; None if there is no such one."""
+    from benchmarks import ours, textbook
+
+    common = Common(
+        network=spec.network,
+        crop=spec.crop,
+        resize=spec.crop * 8 // 7,
+        batch_size=spec.images_per_device * devices.size,
+        dtype="bfloat16",
+    )
+    chosen = STEPS.get(row, STEPS["cross entropy"])
+    run = ours.make_run(experiment(common, head="linear", **chosen))
+    if row in STEPS:
+        return ours.abstract_step(run, chosen.get("members", 1) - 1, devices)
+    step, arguments = ours.abstract_evaluation(run, devices)
+    if row == EVALUATION:
+        return step, arguments
+    if spec.network not in textbook.NETWORKS:
+        return None
+    make = textbook.training if row == TEXTBOOK else textbook.forward
+    return make(spec.network, len(run.splits.classes), arguments[1], devices, crop=spec.crop)
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Rows per device, with bytes also as a ratio to the first training step's."""
+    header = [
+        "per device",
+        "GB moved",
+        "ratio",
+        "GFLOP",
+        "temporaries, GB",
+        "kernels",
+        "collectives",
+    ]
+    first = rows[0]["bytes"]
+
+    def line(row: dict[str, Any]) -> list[str]:
+        counts = [f"{number} {kind}" for kind, number in row["collectives"].items()]
+        return [
+            row["row"],
+            f"{row['bytes'] / 1e9:.1f}",
+            f"{row['bytes'] / first:.3f}",
+            f"{row['flop'] / 1e9:.0f}",
+            f"{row['temporaries'] / 1e9:.1f}",
+            str(row["kernels"] or "-"),
+            ", ".join(counts) or "-",
+        ]
+
+    return header, [line(row) for row in rows]

@@ -1,0 +1,110 @@
+"""Our side: all that benchmarks take from `build.Run` and from the engine."""
+
+from collections.abc import Callable
+from typing import Any
+
+BATCH = "row", "id", "view", "label"  # what comes with the images
+
+
+def describe() -> str:
+    import jax
+
+    return f"jax {jax.__version__} on {jax.device_count()} x {jax.devices()[0].device_kind}"
+
+
+def make_run(chosen: dict[str, Any]) -> Any:
+    from fgvc_jax import command, config
+    from fgvc_jax.build import Run
+
+    command.use_compilation_cache()
+    return Run(config.from_dict(chosen))
+
+
+def place(run: Any, devices: Any) -> None:
+    """Have a run's programs made for a mesh that need not exist."""
+    from fgvc_jax import model
+
+    run.mesh = devices
+    run.architecture = model.architecture(run.experiment, len(run.splits.classes), devices)
+    run.network, run.objective = run.architecture.network, run.architecture.objective
+
+
+def random_batch(run: Any, **more: Any) -> dict[str, Any]:
+    """A batch on the devices, of noise, as the pipeline gives it where there is no store."""
+    import numpy as np
+
+    from fgvc_jax.engine import mesh
+
+    spec = run.experiment
+    rng, count, size = np.random.default_rng(0), spec.batch_size, spec.data.resize
+    batch = {
+        "row": np.arange(count, dtype=np.int32),
+        "id": np.arange(count, dtype=np.int32),
+        "view": np.zeros(count, np.int32),
+        "label": rng.integers(len(run.splits.classes), size=count, dtype=np.int32),
+        "image": rng.integers(256, size=(count, size, size, 3), dtype=np.uint8),
+    }
+    return mesh.shard_batch(run.mesh, batch | more)
+
+
+def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tuple]:
+    """The training step for a mesh that need not exist, and the shapes of its arguments.
+
+    Args:
+        run: of an experiment with `teachers` members before the last where their maps are online.
+        teachers: number of teachers that the state holds.
+        devices: the mesh.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from fgvc_jax.engine.state import State, stack_teachers
+
+    place(run, devices)
+    variables = run.abstract_variables
+    _, outputs = run.architecture.answer
+
+    def initial(variables):
+        return State(
+            step=jnp.int32(0),
+            params=variables["params"],
+            batch_stats=variables["batch_stats"],
+            opt_state=run.optimizer.init(variables["params"]),
+            memory=run.objective.init_memory(variables, outputs),
+            teachers=stack_teachers([], teachers, variables),
+        )
+
+    batch = abstract_batch(run)
+    transfer = run.experiment.transfer
+    if transfer.name == "orthogonal" and transfer.maps == "precomputed":
+        maps = (run.experiment.batch_size, *run.architecture.grid)
+        batch["attention"] = jax.ShapeDtypeStruct(maps, jnp.float32)
+    return run.train_step, (jax.eval_shape(initial, variables), batch, None)
+
+
+def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
+    """The same for the answers of one member at test."""
+    import jax
+    import jax.numpy as jnp
+
+    from fgvc_jax.engine import step as steps
+
+    place(run, devices)
+    batch = abstract_batch(run)
+    batch["mask"] = jax.ShapeDtypeStruct(batch["label"].shape, jnp.bool_)
+    step = steps.answer_step(
+        network=run.network,
+        predict=run.objective.predict,
+        view=run.experiment.data.view,
+        mesh=devices,
+    )
+    return step, (run.abstract_variables, batch, None)
+
+
+def abstract_batch(run: Any) -> dict[str, Any]:
+    import jax
+    import jax.numpy as jnp
+
+    count, size = run.experiment.batch_size, run.experiment.data.resize
+    batch = {name: jax.ShapeDtypeStruct((count,), jnp.int32) for name in BATCH}
+    return batch | {"image": jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)}

@@ -1,0 +1,117 @@
+"""What the benchmark of compiled programs counts, and ours as accelerators' compilers see them."""
+
+import importlib.util
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT
+from jax.sharding import AxisType, Mesh
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from benchmarks import compiled, textbook, topologies  # noqa: E402
+
+GPU_PROGRAM = """HloModule step
+
+%fused (p: f32[8,4]) -> f32[8] {
+  %p = f32[8,4]{1,0} parameter(0)
+  ROOT %r = f32[8]{0} custom-call(%p), custom_call_target="inner"
+}
+
+ENTRY %main (a: f32[8,4], b: bf16[3]) -> (f32[8]) {
+  %a = f32[8,4]{1,0} parameter(0), metadata={op_name="a(x, %y)"}
+  %b = bf16[3]{0} parameter(1)
+  %k = (f32[8]{0}, bf16[3]{0}) fusion(%a, /*index=1*/%b), kind=kLoop, calls=%fused
+  %g = f32[8]{0} get-tuple-element(%k), index=0
+  %start = f32[8]{0} all-reduce-start(%g), channel_id=1, to_apply=%sum
+  %done = f32[8]{0} all-reduce-done(%start)
+  ROOT %t = (f32[8]{0}) tuple(%done)
+}
+"""
+
+
+def test_bytes_of_a_gpu_program_are_those_of_its_entry():
+    fusion, reduction = 128 + 6 + (32 + 6), 32 + 32
+    assert topologies.top_level(GPU_PROGRAM) == (fusion + reduction, 2)
+
+
+def test_an_asynchronous_collective_counts_once():
+    assert topologies.collectives(GPU_PROGRAM) == {"all-reduce": 1}
+
+
+def test_sizes_of_shapes():
+    assert topologies.size("(f32[2,3]{1,0}, pred[], s8[5]{0}, c64[2]{0})") == 24 + 1 + 5 + 16
+
+
+@pytest.mark.parametrize("row", ["cross entropy", "KT, 1 online teacher", "CSDNet", "evaluation"])
+def test_every_row_is_the_program_of_its_name(row):
+    """Traced for a mesh of this machine; nothing is compiled."""
+    devices = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
+    spec = compiled.Compiled(network="resnet_micro", crop=32, images_per_device=4)
+    step, arguments = compiled.program(row, spec, devices)
+    result = step.eval_shape(*arguments)
+    if row == "evaluation":
+        assert result["log_probabilities"].shape[0] == 4
+    else:
+        state, metrics = result
+        assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, arguments[0])
+        assert ("orthogonal" in metrics) == row.startswith("KT")
+        assert bool(jax.tree.leaves(state.teachers.variables)) == ("online" in row)
+
+
+def test_textbook_networks_have_as_many_parameters_as_ours():
+    from fgvc_jax import networks
+    from fgvc_jax.networks.heads import LinearHead
+
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    for name, theirs in textbook.NETWORKS.items():
+        head = LinearHead(classes=5, pool="token" if name == "vit_b16" else "avg")
+        ours = networks.create(
+            name, heads={"logits": head}, dtype=jnp.bfloat16, batch_norm_groups=1
+        )
+        counts = [
+            sum(
+                leaf.size
+                for leaf in jax.tree.leaves(
+                    jax.eval_shape(lambda x, n=n: n.init(jax.random.key(0), x, False), image)
+                )
+            )
+            for n in (ours, theirs(5))
+        ]
+        assert counts[0] == counts[1], name
+
+
+def for_accelerator(package, topology, network, *, crop, images):
+    """The text of our training step of a micro network, compiled for devices that are not there."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    topologies.use_cpu(network)
+    spec = compiled.Compiled(topology, network, crop=crop, images_per_device=images)
+    step, arguments = compiled.program("cross entropy", spec, topologies.mesh(topology))
+    return step.lower(*arguments).compile().as_text()
+
+
+@pytest.mark.slow
+def test_no_collective_waits_for_another_of_the_same_norm_on_four_tpus():
+    text = for_accelerator("libtpu", "v5e:2x2", "resnet_micro", crop=32, images=4)
+    lines = [line for line in text.splitlines() if re.search(r" all-reduce(-start)?\(", line)]
+    norm = re.compile(r'op_name="jit\(step\)/(transpose\()?jvp\(Network\)+/.*backbone/(.*?bn\d)/')
+    of_norms = [found.groups() for line in lines if (found := norm.search(line))]
+    assert len(of_norms) > 10
+    assert len(set(of_norms)) == len(of_norms)  # one forward and one backward for each norm
+    assert len(lines) <= len(of_norms) + 5  # shortcuts' norms, and all gradients together
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("package", "topology", "kernel"),
+    [("libtpu", "v5e:2x2", "tpu_custom_call"), ("jax_cuda13_plugin", "h100", "__cudnn$fmha")],
+)
+def test_transformers_do_not_write_the_matrix_of_attention(package, topology, kernel):
+    """72 px are 82 tokens: no array of 82 x 82, or as many as they are padded to."""
+    text = for_accelerator(package, topology, "vit_micro", crop=72, images=4)
+    assert kernel in text
+    assert not re.findall(r"\[(?:\d+,)*(82,82|88,88)\]", text)
