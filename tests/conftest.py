@@ -28,8 +28,11 @@ def tiny(workdir="unused", **changes) -> Experiment:
     )
 
 
-def command(module: str, *arguments: object, devices: int = 1, **options) -> subprocess.Popen:
-    """Start `python -m fgvc_jax.MODULE ARGUMENTS` on so many virtual CPU devices."""
+def command(
+    module: str, *arguments: object, devices: int = 1, before: str = "", **options
+) -> subprocess.Popen:
+    """Start `python -m fgvc_jax.MODULE ARGUMENTS` on so many virtual CPU devices, with a line of
+    Python `before` it."""
     environment = (
         os.environ
         | {
@@ -38,8 +41,12 @@ def command(module: str, *arguments: object, devices: int = 1, **options) -> sub
         }
         | options.pop("env", {})
     )
+    start = [sys.executable, "-m", f"fgvc_jax.{module}"]
+    if before:
+        run = f"from fgvc_jax import command, {module}; command.run({module}.main)"
+        start = [sys.executable, "-c", f"{before}; {run}"]
     return subprocess.Popen(
-        [sys.executable, "-m", f"fgvc_jax.{module}", *map(str, arguments)],
+        [*start, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         **{"cwd": ROOT} | options,
     )  # fmt: skip
