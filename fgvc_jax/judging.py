@@ -13,10 +13,11 @@ import numpy as np
 from fgvc_jax import calibration, digests, ensemble, machine, predictions, storage, thumbnails
 from fgvc_jax.build import Run
 from fgvc_jax.calibration import Ensemble
-from fgvc_jax.engine import checkpoint, journal
+from fgvc_jax.engine import checkpoint, feed, journal
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.engine.best import Best
+from fgvc_jax.engine.feed import Images
 from fgvc_jax.errors import UserError
 from fgvc_jax.model import Model
 from fgvc_jax.predictions import Part
@@ -58,11 +59,11 @@ class Epochs:
             with storage.new_array(
                 path, shape, np.float16, keep=lambda: self._on_test.improves(step, scores)
             ) as kept:
-                scores |= self._run.evaluate(variables, {"test": kept})
+                scores |= evaluate(self._run, variables, {"test": kept})
             if self._on_test.improves(step, scores):
                 self._on_test.keep(position, scores)
         else:
-            scores = self._run.evaluate(variables)
+            scores = evaluate(self._run, variables)
         if self._selected is not None:
             better = bool(devices.of_first(np.bool_(self._selected.improves(step, scores))))
             if better:
@@ -70,6 +71,35 @@ class Epochs:
                 self._selected.keep(position, scores, write=jax.process_index() == 0)
         self.last = scores
         return scores
+
+
+def evaluate(run: Run, variables: Any, keep: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
+    """Exact counts and accuracies of a member on the test set and, if there is one, the validation
+    set.
+
+    Args:
+        run: whose member it is.
+        variables: of the member.
+        keep: arrays (N, K) float16 by part, to fill in with the log-probabilities.
+    """
+    scores: dict[str, Any] = {}
+    member = run.model([variables], ["in training"])
+    for name, images in run.lookups.judged.items():
+        total = len(images.source)
+        answers = member.answers(batches_of(run, images), images.store)
+        arrays = [(keep[name],)] if keep and name in keep else []
+        (counts,) = predictions.fill(answers, arrays)
+        scores[f"{name}_images"] = total
+        scores[f"{name}_accuracy"] = counts.pop("prediction") / total
+        if len(counts) > 1:
+            scores |= {f"{name}_accuracy_{head}": n / total for head, n in counts.items()}
+    return scores
+
+
+def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
+    """Every image of a set once, on the devices of a run."""
+    most = run.experiment.evaluation_batch_size
+    return feed.evaluation_batches(images, most=most, mesh=run.mesh)
 
 
 def keep_answers(
@@ -152,7 +182,7 @@ def judge(
     identities = [identity for identity, _ in frozen]
     model = run.model([variables for _, variables in frozen], identities)
     parts = {}
-    for name, images in run.judged.items():
+    for name, images in run.lookups.judged.items():
         parts[name] = predictions.part_of(
             workdir.path,
             name,
@@ -161,13 +191,13 @@ def judge(
             view=run.experiment.data.view,
             images=digests.best(run.record.digests[name]),
         )
-        decoded = run.decoded[name]
+        decoded = run.images[name]
         keep_answers(
             model,
             parts[name],
-            partial(run.evaluation_batches, images),
+            partial(batches_of, run, images),
             decoded.store,
-            pictures=partial(run.evaluation_batches, decoded) if images.lookups else None,
+            pictures=partial(batches_of, run, decoded) if images.lookups else None,
         )
     kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
     found = verdict(parts["test"], kept, write=jax.process_index() == 0)

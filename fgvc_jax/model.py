@@ -153,6 +153,8 @@ def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architectu
 class Model:
     """Trained members that answer for images.
 
+    It is what Python users have in hand, so every question to it is here, which makes it long.
+
     Args:
         classes: their names.
         view: how an image is shown at test.

@@ -41,12 +41,12 @@ def describe(run: Any) -> str:
     spec, splits = run.experiment, run.splits
     where = {
         "stream": "decoded as they are needed",
-        "host": f"decoded once, {run.image_bytes / 2**20:.0f} MiB in memory",
-        "device": f"decoded once, {run.image_bytes / 2**20:.0f} MiB on the device",
+        "host": f"decoded once, {run.images.bytes / 2**20:.0f} MiB in memory",
+        "device": f"decoded once, {run.images.bytes / 2**20:.0f} MiB on the device",
     }
     return (
         f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "
-        f"{len(splits.test)} test images ({where[run.placement]}); {spec.members} x "
+        f"{len(splits.test)} test images ({where[run.images.place]}); {spec.members} x "
         f"{spec.network.name} ({spec.network.dtype}, {parameters(run)}), {spec.objective}, "
         f"transfer {spec.transfer.name}; {run.mesh.size} x {jax.devices()[0].device_kind}"
     )
@@ -59,7 +59,7 @@ def parameters(run: Any) -> str:
     def size(tree: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
-    tree = run.abstract_variables["params"]
+    tree = run.architecture.variables["params"]
     added = {name: size(tree["heads"][name]) for name in run.objective.heads}
     plain = size(tree) - sum(added.values())
     heads = "".join(f", {name} +{n / plain:.1%}" for name, n in added.items())

@@ -92,17 +92,17 @@ def member(
 ) -> tuple[str, Any]:
     """(digest, variables) of a member: read, borrowed or trained against the frozen ones."""
     folder, final = workdir.member(number), workdir.final(number)
-    training = run.training_digest(number, [digest for digest, _ in frozen])
+    training = run.record.training(number, [digest for digest, _ in frozen])
     if not final.exists() and (lent := lend(training)):
         if jax.process_index() == 0:
             storage.copy_folder(lent, folder, leave_out=("checkpoints", "tensorboard"))
         devices.wait_for_all("a member is copied")
         report(f"member {number} is that of {lent.parent.parent}")
     if final.exists():
-        variables = checkpoint.load_final(final, run.abstract_variables, run.mesh)
+        variables = checkpoint.load_final(final, run.architecture.variables, run.mesh)
         return digests.of_arrays(variables), variables
 
-    run.prepare(number, report)
+    run.lookups.prepare(number, report)
     with Deferred() as asked:
         variables, scores = train_member(run, workdir, number, frozen, report, asked)
         identity = digests.of_arrays(variables)
@@ -132,14 +132,14 @@ def train_member(
 ) -> tuple[Any, dict[str, Any]]:
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
     spec, folder = run.experiment, workdir.member(number)
-    maps = run.attention_maps(workdir.attention, frozen, report)
-    store = run.train_images.store if not run.trunk else None
+    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, report)
+    store = run.images["train"].store if not run.trunk else None
     judged = judging.Epochs(run, folder)
     state = loop.train_member(
         run.state(number, [variables for _, variables in frozen]),
         folder=folder,
         title=f"member {number}/{spec.members}",
-        train_step=lambda state, batch: run.train_step(state, run.inputs(batch), store),
+        train_step=lambda state, batch: run.train_step(state, run.lookups.inputs(batch), store),
         train_batches=lambda start: run.train_batches(number, start, maps),
         evaluate=judged,
         mesh=run.mesh,
@@ -154,7 +154,7 @@ def train_member(
         report=report,
         asked=asked,
     )
-    return state.variables, judged.last or run.evaluate(state.variables)
+    return state.variables, judged.last or judging.evaluate(run, state.variables)
 
 
 if __name__ == "__main__":

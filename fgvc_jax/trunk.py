@@ -30,7 +30,7 @@ from fgvc_jax.model import Architecture
 RESERVE = 2 * 2**30  # bytes that a cache leaves free on the disk, for checkpoints among others
 
 
-class Cache(NamedTuple):
+class Budget(NamedTuple):
     """Where features are kept, and how many bytes of them a run may take."""
 
     folder: Path
@@ -58,8 +58,6 @@ class Trunk:
         view: what is shown of an image.
         seed: of the views in training.
         mesh: devices.
-        most: images in a batch, at the most.
-        cache: see `Cache`.
     """
 
     architecture: Architecture
@@ -68,8 +66,6 @@ class Trunk:
     view: View
     seed: int
     mesh: Mesh
-    most: int
-    cache: Cache
 
     @cached_property
     def digest(self) -> str:
@@ -106,7 +102,8 @@ class Trunk:
         known = ["test", view.test_side, view.crop, view.normalize, view.orientation]
         return {"features": (lambda arrays, images: augment.test_view(view, images), known)}
 
-    def _shown(self, part: str) -> dict[str, tuple[Callable, list[Any]]]:
+    def shown(self, part: str) -> dict[str, tuple[Callable, list[Any]]]:
+        """By its name in a batch, what is shown of an image of a part: how, and known by what."""
         return self._training if part == "train" else self._test
 
     @cached_property
@@ -120,12 +117,22 @@ class Trunk:
             return batch
         return self._training_step(self.on_devices, batch, store)
 
-    # -- what is kept ------------------------------------------------------------------------------
 
-    @cached_property
-    def _opened(self) -> dict[str, Features]:
-        """By their content; a file is checked once, whatever the number of members."""
-        return {}
+class FeatureCache:
+    """A trunk's features, as far as they are kept.
+
+    Args:
+        trunk: that makes them.
+        budget: see `Budget`.
+        most: images in a batch, at the most.
+    """
+
+    def __init__(self, trunk: Trunk, budget: Budget, *, most: int):
+        self._trunk = trunk
+        self._budget = budget
+        self._most = most
+        # By their content; a file is checked once, whatever the number of members.
+        self._opened: dict[str, Features] = {}
 
     def prepare(self, wanted: Sequence[Wanted], report: Callable[[str], None]) -> dict[str, Images]:
         """Make what features are missing, the earlier in the list the more important.
@@ -141,11 +148,11 @@ class Trunk:
         Raises:
             UserError: when the cache cannot be written.
         """
-        left, kept = self.cache.bytes, {}
+        left, kept = self._budget.bytes, {}
         for each in wanted:
             sets = {
                 name: self._features(each, known)
-                for name, (_, known) in self._shown(each.part).items()
+                for name, (_, known) in self._trunk.shown(each.part).items()
             }
             per_view = sum(features.bytes_per_view for features in sets.values())
             missing = {name: features.missing(each.views) for name, features in sets.items()}
@@ -161,7 +168,7 @@ class Trunk:
                 continue
             left -= size
             if new:
-                self._make(each, sets, missing, f"{what}, in {self.cache.folder}", report)
+                self._make(each, sets, missing, f"{what}, in {self._budget.folder}", report)
             lookups = {name: features.rows for name, features in sets.items()}
             kept[each.part] = dataclasses.replace(
                 each.images, fetch=None, store=None, lookups=lookups
@@ -171,14 +178,15 @@ class Trunk:
     def _features(self, wanted: Wanted, known: list[Any]) -> Features:
         source = wanted.images.source
         ids = np.asarray(source.ids).tolist()
-        content = [
-            digests.NUMERICS, self.digest, list(self.structure), wanted.digest, ids, known
-        ]  # fmt: skip
+        trunk = [self._trunk.digest, *self._trunk.structure]
+        content = [digests.NUMERICS, trunk, wanted.digest, ids, known]
         digest = digests.of_value(content)
         if digest not in self._opened:
             self._opened[digest] = Features(
-                self.cache.folder,
-                shapes={name: leaf.shape[1:] for name, leaf in self.architecture.features.items()},
+                self._budget.folder,
+                shapes={
+                    name: leaf.shape[1:] for name, leaf in self._trunk.architecture.features.items()
+                },
                 count=len(source),
                 content=digest,
             )
@@ -187,8 +195,8 @@ class Trunk:
     def _problem(self, size: int, left: int, new: int) -> str:
         """Why features are not to be kept; empty if they are. The first process decides."""
         if size > left:
-            return f"are more than is left of --data.cache-gib {self.cache.bytes / 2**30:g}"
-        full = new and new + RESERVE > storage.free_space(self.cache.folder)
+            return f"are more than is left of --data.cache-gib {self._budget.bytes / 2**30:g}"
+        full = new and new + RESERVE > storage.free_space(self._budget.folder)
         if bool(devices.of_first(np.bool_(full))):
             return "do not fit the disk"
         return ""
@@ -202,27 +210,29 @@ class Trunk:
         report: Callable[[str], None],
     ) -> None:
         first = jax.process_index() == 0
-        if first and not storage.writable(self.cache.folder):
+        if first and not storage.writable(self._budget.folder):
             raise UserError(
-                f"features cannot be kept in {str(self.cache.folder)!r}, which cannot be written: "
-                "name another folder by --data.cache"
+                f"features cannot be kept in {str(self._budget.folder)!r}, where nothing can be "
+                "written: name another folder by --data.cache"
             )
         report(what)
         began = time.perf_counter()
-        for name, (look, _) in self._shown(wanted.part).items():
+        for name, (look, _) in self._trunk.shown(wanted.part).items():
             step = steps.trunk_step(
-                network=self.architecture.network,
+                network=self._trunk.architecture.network,
                 show={"features": look},
-                mesh=self.mesh,
+                mesh=self._trunk.mesh,
                 everywhere=True,
             )
             for view in missing[name]:
                 batches = feed.evaluation_batches(
-                    wanted.images, most=self.most, mesh=self.mesh, view=view
+                    wanted.images, most=self._most, mesh=self._trunk.mesh, view=view
                 )
                 parts = feed.ahead(
                     batches,
-                    lambda batch, step=step: step(self.on_devices, batch, wanted.images.store),
+                    lambda batch, step=step: step(
+                        self._trunk.on_devices, batch, wanted.images.store
+                    ),
                     depth=1,
                 )
                 sets[name].make(view, parts, write=first)

@@ -1,15 +1,16 @@
 """The folder of a run: whose it is, and where things are in it."""
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config, paths, storage
+from fgvc_jax import config, digests, options, paths, storage
 from fgvc_jax.config import Experiment
-from fgvc_jax.digests import differ
 from fgvc_jax.errors import UserError
+from fgvc_jax.objectives import OBJECTIVES
 
 FORMAT = 2  # of what is in a workdir; raised when an older program would misread a newer one
 
@@ -23,6 +24,66 @@ class Record:
     # Of the data (`digests.of_data`); as "weights" of their file; as "trunk" of the frozen one.
     digests: dict[str, Any]
     selects: bool  # whether there is a validation part
+
+    def training(self, member: int, teachers: Sequence[str]) -> str:
+        """Digest of all that the variables of member `member` (from 1) depend on.
+
+        Args:
+            member: its number.
+            teachers: digests of the frozen members before it.
+        """
+        spec = self.experiment
+        fields = {
+            flag: value
+            for flag, field, value in options.fields(spec)
+            if not field.metadata.get("free") and flag not in _NOT_OF_ONE_MEMBER
+        }
+        if member == 1:  # whose own views are those that all share
+            del fields["--data.view-sharing"]
+        taught = spec.transfer.name != "none" and bool(teachers)
+        others = {f"--{name}." for name in OBJECTIVES if name != spec.objective}
+        others |= set() if taught else {"--transfer."}
+        return digests.of_value(
+            {
+                "numerics": digests.NUMERICS,
+                "member": member,
+                "teachers": list(teachers) if taught else [],
+                "weights": self.digests["weights"],
+                "data": self.digests["data"],
+                "fields": {k: v for k, v in fields.items() if not k.startswith(tuple(others))},
+            }
+        )
+
+    def others(self, new: "Record") -> str:
+        """What is not the same in a newer record of the same folder, in words; empty if all is."""
+        theirs, ours = set(self.classes), set(new.classes)
+        if theirs != ours:
+            named = _some("missing", theirs - ours) + _some("new", ours - theirs)
+            return f"other classes ({', '.join(named)})"
+        if self.classes != new.classes:
+            return "the same classes in another order"
+        known, now = self.digests, new.digests
+        others = [
+            f"{name} images"
+            for name in ("train", "validation", "test")
+            if (name in known) != (name in now)
+            or (name in known and digests.differ(known[name], now[name]))
+        ]
+        others += ["pretrained weights"] if known["weights"] != now["weights"] else []
+        return f"other {' and '.join(others)}" if others else ""
+
+
+# Fields that change no number of a single member: what is data or weights has digests of its own.
+_NOT_OF_ONE_MEMBER = (
+    "--members",
+    "--fusion",
+    "--evaluate-every",
+    "--data.source",
+    "--data.classes",
+    "--data.images-per-class",
+    "--data.validation",
+    "--network.weights",
+)
 
 
 class Workdir:
@@ -123,32 +184,10 @@ class Workdir:
         """
         if not self.config.exists():
             return
-        saved = self.record()
-        theirs, ours = set(saved.classes), set(record.classes)
-        if theirs != ours:
-            named = _some("missing", theirs - ours) + _some("new", ours - theirs)
+        if others := self.record().others(record):
             raise UserError(
-                f"workdir {str(self.path)!r} was begun with other classes ({', '.join(named)}): "
-                "name another --workdir"
-            )
-        if saved.classes != record.classes:
-            raise UserError(
-                f"workdir {str(self.path)!r} was begun with the same classes in another order: "
-                "name another --workdir"
-            )
-        old, new = saved.digests, record.digests
-        others = [
-            f"{name} images"
-            for name in ("train", "validation", "test")
-            if (name in old) != (name in new) or (name in old and differ(old[name], new[name]))
-        ]
-        others += ["pretrained weights"] if old["weights"] != new["weights"] else []
-        if not others and old.get("trunk") != new.get("trunk"):
-            others = ["weights in the frozen trunk"]
-        if others:
-            raise UserError(
-                f"workdir {str(self.path)!r} was begun with other {' and '.join(others)}: "
-                "give those again, or name another --workdir"
+                f"workdir {str(self.path)!r} was begun with {others}: give those again, or name "
+                "another --workdir"
             )
 
     def claim(self, record: Record) -> None:

@@ -72,7 +72,7 @@ def test_torch_computes_the_same_two_training_steps(tmp_path):
         export_torch(tmp_path / "w.safetensors", variables)
         return load_file(tmp_path / "w.safetensors")
 
-    teacher, student = run.variables(1), run.variables(2)
+    teacher, student = run.start.variables(1), run.start.variables(2)
     spec = {
         "network": "resnet18", "classes": 4, "head_width": 16, "crop": 64, "pad": 0,
         "flip": False, "normalize": "half", "dtype": "float32", "alpha": 0.5, "momentum": 0.9,

@@ -25,11 +25,12 @@ ROOMS = (
     {"recipes", "workdir", "ensemble", "predictions", "thumbnails"},
     {"calibration"},
     {"model", "command"},
-    {"trunk"},
+    {"trunk", "start", "answering", "listing"},
+    {"lookups"},
     {"build"},
     {"judging", "summary"},
     {"train"},
-    {"evaluate", "inspect", "study", "__main__"},
+    {"evaluate", "inspect", "predict", "study", "__main__"},
 )
 
 
@@ -112,6 +113,8 @@ def test_every_file_has_its_test():
         "best",
         "feed",
         "judging",
+        "lookups",
+        "start",
         "summary",
     }
     for path in FILES:

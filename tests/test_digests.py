@@ -71,7 +71,7 @@ def test_contents_decide_where_both_are_known(old, new, differ):
 
 
 def training(member=1, teachers=(), **changes):
-    return Run(tiny(**changes)).training_digest(member, teachers)
+    return Run(tiny(**changes)).record.training(member, teachers)
 
 
 def data(**changes):

@@ -167,9 +167,9 @@ def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
         )
 
     online, precomputed = run("online"), run("precomputed")
-    teachers = [jax.device_put(online.variables(number)) for number in (1, 2)]
+    teachers = [jax.device_put(online.start.variables(number)) for number in (1, 2)]
     named = [(digests.of_arrays(teacher), teacher) for teacher in teachers]
-    maps = precomputed.attention_maps(tmp_path, named, lambda line: None)
+    maps = precomputed.lookups.attention_maps(tmp_path, precomputed.record, named, print)
     pairs = zip(losses(online, teachers, None), losses(precomputed, teachers, maps), strict=True)
     for one, other in pairs:
         assert one["orthogonal"] > 0.05

@@ -125,9 +125,9 @@ def test_what_is_kept_has_the_same_highest_class():
 def test_a_sharded_pass_is_put_in_place_by_row():
     """The attention of every training image, whatever the order of the batches' rows."""
     run = Run(tiny(data=dataclasses.replace(tiny().data, view_sharing="shared")))
-    images, variables = run.train_images, run.variables(1)
+    images, variables = run.images["train"], run.start.variables(1)
     rows = np.random.default_rng(0).permutation(len(images.source)).astype(np.int32)
-    straight = run._attention(variables, 0)
+    straight = run.lookups.attention(variables, 0)
 
     def turned():
         for chosen in np.split(rows, 4):
@@ -136,7 +136,7 @@ def test_a_sharded_pass_is_put_in_place_by_row():
                 "id": images.source.ids[chosen], "image": images.fetch(chosen),
                 "mask": np.ones(len(chosen), bool),
             }  # fmt: skip
-            yield run._attention_step(variables, batch, None, np.int32(0))
+            yield run.lookups._attention_step(variables, batch, None, np.int32(0))
 
     placed = feed.by_row(turned(), "attention", len(rows))
     np.testing.assert_allclose(placed, straight, atol=1e-4)

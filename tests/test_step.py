@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
+from fgvc_jax import judging
 from fgvc_jax.build import Run
 from fgvc_jax.config import Network, Transfer
 from fgvc_jax.engine import mesh as devices
@@ -49,7 +50,7 @@ def train(run, number, frozen, steps=2):
 @pytest.mark.parametrize("objective", ["ce", "hsd", "csdnet"])
 def test_every_objective_with_every_transfer_and_network(objective, transfer, network):
     run = run_of(objective, network, transfer)
-    first = run.variables(1)
+    first = run.start.variables(1)
     for number, frozen in ((1, []), (2, [first])):
         before, after, metrics = train(run, number, frozen)
         assert after.step == 2
@@ -70,22 +71,22 @@ def test_every_objective_with_every_transfer_and_network(objective, transfer, ne
 
 def test_the_step_is_a_pure_function_of_state_and_batch():
     run = run_of("ce", "resnet_micro", "orthogonal")
-    one, other = (train(run, 2, [run.variables(1)]) for _ in range(2))
+    one, other = (train(run, 2, [run.start.variables(1)]) for _ in range(2))
     for a, b in zip(one, other, strict=True):
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
 def test_jit_equals_eager():
     run = run_of("ce", "resnet_micro", "orthogonal")
-    _, jitted, _ = train(run, 2, [run.variables(1)], steps=1)
+    _, jitted, _ = train(run, 2, [run.start.variables(1)], steps=1)
     with jax.disable_jit():
-        _, eager, _ = train(run, 2, [run.variables(1)], steps=1)
+        _, eager, _ = train(run, 2, [run.start.variables(1)], steps=1)
     for a, b in zip(jax.tree.leaves(jitted), jax.tree.leaves(eager), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_alpha_zero_trains_as_no_transfer():
-    teacher = run_of("ce", "resnet_micro", "none").variables(1)
+    teacher = run_of("ce", "resnet_micro", "none").start.variables(1)
     _, plain, _ = train(run_of("ce", "resnet_micro", "none"), 2, [teacher])
     without = Run(tiny(network=NETWORKS["resnet_micro"], transfer=Transfer(alpha=0, maps="online")))
     _, zero, _ = train(without, 2, [teacher])
@@ -95,7 +96,7 @@ def test_alpha_zero_trains_as_no_transfer():
 
 def test_members_start_differently_and_see_another_order():
     run = run_of("ce", "resnet_micro", "orthogonal")
-    one, two = run.variables(1), run.variables(2)
+    one, two = run.start.variables(1), run.start.variables(2)
     different = jax.tree.map(lambda a, b: not np.array_equal(a, b), one, two)
     assert any(jax.tree.leaves(different["params"]["backbone"]))
     assert any(jax.tree.leaves(different["params"]["heads"]))
@@ -105,9 +106,11 @@ def test_members_start_differently_and_see_another_order():
 
 def test_evaluation_counts_are_the_same_at_every_batch_size():
     experiment = tiny(network=NETWORKS["resnet_micro"])
-    variables = Run(experiment).variables(1)
+    variables = Run(experiment).start.variables(1)
     scores = [
-        Run(dataclasses.replace(experiment, evaluation_batch_size=size)).evaluate(variables)
+        judging.evaluate(
+            Run(dataclasses.replace(experiment, evaluation_batch_size=size)), variables
+        )
         for size in (1, 7, 64, 128)
     ]
     assert all(score == scores[0] for score in scores)
@@ -118,7 +121,7 @@ def test_evaluation_batches_are_as_equal_as_they_can_be():
     """100 test images."""
     for most, sizes in {64: [50, 50], 128: [100], 48: [34, 34, 34]}.items():
         run = Run(tiny(evaluation_batch_size=most))
-        batches = run.evaluation_batches(run.test_images)
+        batches = judging.batches_of(run, run.images["test"])
         assert [len(batch["label"]) for batch in batches] == sizes
 
 
@@ -127,8 +130,8 @@ def test_images_on_the_device_train_and_evaluate_alike():
     for placement in ("stream", "device"):
         data = dataclasses.replace(tiny().data, placement=placement)
         run = Run(tiny(network=NETWORKS["resnet_micro"], data=data))
-        scores.append(run.evaluate(run.variables(1)))
-        store = run.train_images.store
+        scores.append(judging.evaluate(run, run.start.variables(1)))
+        store = run.images["train"].store
         batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0, None)))
         state, metrics = run.train_step(run.state(1, []), batch, store)
         scores[-1]["loss"] = float(metrics["loss"])

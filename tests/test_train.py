@@ -80,7 +80,7 @@ def test_the_members_differ(finished):
 
 def final(workdir, number):
     run = Run(Workdir(str(workdir)).record().experiment)
-    return load_final(Workdir(str(workdir)).final(number), run.abstract_variables, run.mesh)
+    return load_final(Workdir(str(workdir)).final(number), run.architecture.variables, run.mesh)
 
 
 def last_state(workdir, number):

@@ -41,7 +41,7 @@ def frozen(workdir, name="resnet_micro", **changes):
 def prepared(experiment, member=1):
     """(run with the features of a member's views, what was said)."""
     run, said = Run(experiment), []
-    run.prepare(member, said.append)
+    run.lookups.prepare(member, said.append)
     return run, said
 
 
@@ -118,9 +118,9 @@ def test_features_stay_within_float16():
 
 def losses(run, steps, teachers=(), maps=None, member=2):
     state = run.state(member, list(teachers))
-    store = run.train_images.store
+    store = run.images["train"].store
     for _, batch in zip(range(steps), run.train_batches(member, 0, maps), strict=False):
-        batch = run.inputs(devices.shard_batch(run.mesh, batch))
+        batch = run.lookups.inputs(devices.shard_batch(run.mesh, batch))
         state, metrics = run.train_step(state, batch, store)
         yield state, jax.device_get(metrics)
 
@@ -138,7 +138,7 @@ def test_every_objective_with_every_transfer(tmp_path, network, objective, trans
         tmp_path, network, objective=objective, transfer=Transfer(name=transfer, maps="online")
     )
     run, _ = prepared(experiment)
-    teachers = [run.variables(1)] if transfer == "orthogonal" else []
+    teachers = [run.start.variables(1)] if transfer == "orthogonal" else []
     first = jax.device_get(run.state(2, teachers))
     *_, (state, metrics) = losses(run, 2, teachers)
     assert all(np.isfinite(value) for value in metrics.values())
@@ -161,8 +161,9 @@ def test_looked_up_or_run_in_the_step_for_twenty_steps(tmp_path, objective):
             optimizer=Optimizer(learning_rate=0.001, head_learning_rate=0.01),
         )
         run, said = prepared(experiment)
-        teacher = run.variables(1)
-        maps = run.attention_maps(tmp_path / f"maps{gib}", [("one", teacher)], said.append)
+        teacher = run.start.variables(1)
+        folder, frozen_before = tmp_path / f"maps{gib}", [("one", teacher)]
+        maps = run.lookups.attention_maps(folder, run.record, frozen_before, said.append)
         found = [metrics for _, metrics in losses(run, 20, [teacher], maps)]
         return run, found
 
@@ -234,7 +235,7 @@ def test_seeds_share_a_cache(tmp_path):
 
 def write_weights(path, seed):
     unfrozen = dataclasses.replace(NETWORKS["resnet_micro"], frozen="")
-    export_torch(path, Run(frozen("unused", network=unfrozen, seed=seed)).variables(1))
+    export_torch(path, Run(frozen("unused", network=unfrozen, seed=seed)).start.variables(1))
 
 
 def test_another_trunk_of_equal_size_is_not_served(tmp_path):
@@ -243,7 +244,7 @@ def test_another_trunk_of_equal_size_is_not_served(tmp_path):
     for seed in (0, 1):
         write_weights(path, seed)
         run, said = prepared(frozen(tmp_path, network=network))
-        made.append(run.judged["test"].lookups["features"](0, np.arange(4)))
+        made.append(run.lookups.judged["test"].lookups["features"](0, np.arange(4)))
         assert len(said) == 4
     assert not np.array_equal(made[0]["map"], made[1]["map"])
 
@@ -267,7 +268,7 @@ def test_other_images_of_equal_size_are_not_served(tmp_path):
     assert changed.stat().st_size == size
     run, said = prepared(experiment)
     assert len(said) == 2 and "test" in said[0]
-    second = run.judged["test"].lookups["features"](0, np.arange(8))
+    second = run.lookups.judged["test"].lookups["features"](0, np.arange(8))
     assert np.abs(first["map"] - second["map"]).max(axis=(1, 2, 3)).astype(bool).sum() == 1
 
 

@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from fgvc_jax import machine
+from fgvc_jax import digests, machine
 from fgvc_jax.data import pipeline
 from fgvc_jax.data.images import content_digest
-from fgvc_jax.data.records import Source
+from fgvc_jax.data.records import Source, Splits
+from fgvc_jax.data.view import View
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine.loop import ahead
 
@@ -29,6 +31,73 @@ class Images:
     contents: list[bytes] | None  # SHA-256 of each image, where all have been read
     # What is looked up instead, by its name in a batch: (view, rows) -> arrays.
     lookups: Mapping[str, pipeline.Lookup] = field(default_factory=dict)
+
+
+class Dataset:
+    """The images of a dataset, decoded for one view: `dataset[part]` are the `Images` of a part.
+
+    They are decoded when they are first asked for.
+
+    Args:
+        splits: the dataset.
+        view: what they are decoded for, with its orientation settled.
+        place: "auto", "stream", "host" or "device".
+        mesh: devices.
+    """
+
+    def __init__(self, splits: Splits, view: View, *, place: str, mesh: Mesh):
+        self.splits = splits
+        self._view = view
+        self._place = place
+        self._mesh = mesh
+        self._decoded: dict[str, Images] = {}
+
+    def __getitem__(self, part: str) -> Images:
+        if part not in self._decoded:
+            self._decoded[part] = load(
+                self.splits.parts[part],
+                self._side(part),
+                orientation=self._view.orientation,
+                place=self.place,
+                threads=machine.cores(self._processes_here),
+                mesh=self._mesh,
+            )
+        return self._decoded[part]
+
+    @property
+    def judged(self) -> dict[str, Images]:
+        """The parts that members are judged on, by name: test, and validation if there is one."""
+        return {part: self[part] for part in ("test", "validation") if part in self.splits.parts}
+
+    @cached_property
+    def place(self) -> str:
+        """Where decoded images live, with "auto" decided by their size."""
+        return placement(self._place, self.bytes, self._processes_here)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all decoded images."""
+        return sum(3 * self._side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
+
+    def digests(self) -> dict[str, Any]:
+        """What the dataset is known by, see `digests.of_data`; decodes all that is not streamed."""
+        return digests.of_data(
+            self.splits, {part: self[part].contents for part in self.splits.parts}
+        )
+
+    def content(self, part: str) -> str:
+        """Digest of a part by what its files hold, which are read if nothing has read them yet."""
+        images = self[part]
+        return digests.of_images(
+            images.source, self.splits.classes, images.contents or contents(images.source)
+        )
+
+    @cached_property
+    def _processes_here(self) -> int:
+        return devices.processes_here()
+
+    def _side(self, part: str) -> int:
+        return self._view.resize if part == "train" else self._view.test_side
 
 
 def placement(chosen: str, total_bytes: int, processes_here: int) -> str:

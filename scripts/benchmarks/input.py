@@ -59,7 +59,7 @@ class Ours:
         for index in range(settle + run.steps_per_epoch):
             if index == settle:
                 began, waited = time.perf_counter(), 0.0
-            store = None if self._resident else run.train_images.store
+            store = None if self._resident else run.images["train"].store
             self._state, metrics = run.train_step(self._state, batch, store)
             asked = time.perf_counter()
             batch = next(batches)

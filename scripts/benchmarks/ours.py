@@ -61,7 +61,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     from fgvc_jax.engine.state import State, stack_teachers
 
     place(run, devices)
-    variables = run.abstract_variables
+    variables = run.architecture.variables
     _, outputs = run.architecture.answer
 
     def initial(variables):
@@ -98,7 +98,7 @@ def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
         view=run.experiment.data.view,
         mesh=devices,
     )
-    return step, (run.abstract_variables, batch, None)
+    return step, (run.architecture.variables, batch, None)
 
 
 def abstract_batch(run: Any) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Ours:
 
         run = make_run(experiment)
         spec = run.experiment
-        frozen = [run.variables(number) for number in range(1, spec.members)]
+        frozen = [run.start.variables(number) for number in range(1, spec.members)]
         self._state = run.state(spec.members, frozen)
         self._step, self.dtype = run.train_step, run.experiment.network.dtype
         looked_up = {}

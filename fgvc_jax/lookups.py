@@ -1,0 +1,139 @@
+"""What frozen networks say of the views of a run's images: computed once, looked up after.
+
+The trunk's features stand in the place of images, the frozen members' attention beside them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgvc_jax import digests
+from fgvc_jax.config import Experiment
+from fgvc_jax.engine import feed
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine import step as steps
+from fgvc_jax.engine.feed import Dataset, Images
+from fgvc_jax.engine.maps import AttentionMaps
+from fgvc_jax.engine.state import backbone_only
+from fgvc_jax.model import Architecture
+from fgvc_jax.trunk import FeatureCache, Trunk, Wanted
+from fgvc_jax.workdir import Record
+
+Report = Callable[[str], None]
+
+
+class Lookups:
+    """What of a run is looked up instead of being computed in the step.
+
+    Args:
+        experiment: settled.
+        architecture: of the members.
+        images: of the dataset.
+        trunk: the frozen trunk, or None.
+        cache: of its features; None without a trunk.
+        mesh: devices.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        architecture: Architecture,
+        images: Dataset,
+        trunk: Trunk | None,
+        cache: FeatureCache | None,
+        mesh: jax.sharding.Mesh,
+    ):
+        self._experiment = experiment
+        self._architecture = architecture
+        self._images = images
+        self._trunk = trunk
+        self._cache = cache
+        self._mesh = mesh
+        self._kept: dict[str, Images] = {}
+        self._attention_step = steps.attention_step(
+            network=architecture.network,
+            view=experiment.data.view,
+            seed=experiment.data.view_seed,
+            mesh=mesh,
+        )
+
+    def prepare(self, member: int, report: Report) -> None:
+        """Have the frozen trunk's features for the training of a member, as far as they are kept.
+
+        Args:
+            member: its number.
+            report: prints a line for people.
+        """
+        if not self._cache:
+            return
+        data = self._experiment.data
+        own = data.view_sharing == "own"
+        views, in_all = self.views(member), data.views * (self._experiment.members if own else 1)
+        wanted = [
+            Wanted(part, images, self._images.content(part), [0], 1)
+            for part, images in self._images.judged.items()
+        ]
+        train = self._images["train"]
+        wanted.append(Wanted("train", train, self._images.content("train"), views, in_all))
+        self._kept = self._cache.prepare(wanted, report)
+
+    def views(self, member: int) -> range:
+        """Numbers of the views that a member is shown in training."""
+        data = self._experiment.data
+        first = (member - 1) * data.views if data.view_sharing == "own" else 0
+        return range(first, first + data.views)
+
+    @property
+    def train(self) -> Images:
+        """The training images, or the features that stand in their place."""
+        return self._kept.get("train", self._images["train"])
+
+    @property
+    def judged(self) -> dict[str, Images]:
+        """Likewise the parts that members are judged on, by name."""
+        return {part: self._kept.get(part, images) for part, images in self._images.judged.items()}
+
+    def inputs(self, batch: dict[str, jax.Array]) -> dict[str, Any]:
+        """A batch of training views as `train_step` takes it: behind the frozen trunk."""
+        return self._trunk.run(batch, self._images["train"].store) if self._trunk else batch
+
+    def attention_maps(
+        self, folder: Path, record: Record, frozen: Sequence[tuple[str, Any]], report: Report
+    ) -> AttentionMaps | None:
+        """The frozen members' attention on every training view, where it is precomputed.
+
+        Args:
+            folder: of the maps.
+            record: of the run.
+            frozen: (digest, variables) of the members before.
+            report: prints a line for people.
+        """
+        transfer, data = self._experiment.transfer, self._experiment.data
+        if transfer.name == "none" or transfer.maps == "online":
+            return None
+        known = record.digests
+        shown = [digests.best(known["train"]), vars(data.view), data.view_seed, known["trunk"]]
+        maps = AttentionMaps(
+            folder,
+            views=data.views,
+            shape=(len(self._images["train"].source), *self._architecture.grid),
+            content=digests.of_value(shown),
+        )
+        backbones = [(digest, backbone_only(variables)) for digest, variables in frozen]
+        maps.add(backbones, self.attention, write=jax.process_index() == 0, progress=report)
+        devices.wait_for_all("attention maps are written")
+        return maps
+
+    def attention(self, variables: Any, view: int) -> np.ndarray:
+        """|Z| of one frozen member on a view of every training image: (images, h, w) float32."""
+        images = self.train
+        batches = feed.evaluation_batches(
+            images, most=self._experiment.evaluation_batch_size, mesh=self._mesh, view=view
+        )
+        parts = (
+            self._attention_step(variables, self.inputs(batch), images.store) for batch in batches
+        )
+        return feed.by_row(parts, "attention", len(images.source))
