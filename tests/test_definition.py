@@ -60,6 +60,20 @@ def test_all_rows_of_a_seed_come_before_the_next_seed(tmp_path):
     assert Path(run.workdir) == tmp_path / "none" / "1"
 
 
+def test_all_runs_of_a_study_look_a_frozen_trunk_up_in_one_place(tmp_path):
+    def caches(**changes):
+        rows = {"a": {}, "b": {f"data.{name}": value for name, value in changes.items()}}
+        study = Study(replace(tiny(), network=replace(tiny().network, frozen="stage4")), rows)
+        runs = definition.experiments(study, folder=tmp_path, seeds=2)
+        return [run.data.cache for run in runs.values()]
+
+    own = str(tmp_path / ".cache")
+    assert caches() == [own] * 4
+    assert caches(cache="elsewhere") == [own, "elsewhere"] * 2
+    runs = definition.experiments(Study(tiny(), ROWS), folder=tmp_path, seeds=1)
+    assert {run.data.cache for run in runs.values()} == {""}
+
+
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_study_makes_valid_and_different_runs(file, tmp_path):
     for chosen in (definition.load(str(file)), definition.load(str(file), tiny())):

@@ -149,6 +149,9 @@ def _chosen(study: Study, names: Sequence[str]) -> Study:
 def experiments(study: Study, *, folder: Path, seeds: int) -> dict[Key, Experiment]:
     """The checked experiment of every row and seed; all rows of one seed before the next seed.
 
+    What a frozen trunk says of images is computed once for all of them, unless the study names
+    another `data.cache`.
+
     Raises:
         UserError: for a row whose name is no folder's, or whose changes make no sense.
     """
@@ -161,7 +164,11 @@ def experiments(study: Study, *, folder: Path, seeds: int) -> dict[Key, Experime
                 raise UserError(f"row {row!r} changes {name}, which every run of a study has anew")
             try:
                 experiment = change(study.base, changes)
-                experiment = replace(experiment, seed=seed, workdir=str(folder / row / str(seed)))
+                data = experiment.data
+                if experiment.network.frozen and not data.cache:
+                    data = replace(data, cache=str(folder / ".cache"))  # the name of no row
+                workdir = str(folder / row / str(seed))
+                experiment = replace(experiment, seed=seed, workdir=workdir, data=data)
                 runs[row, seed] = config.check(experiment)
             except UserError as error:
                 raise UserError(f"row {row!r}: {error}") from error
