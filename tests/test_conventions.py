@@ -115,6 +115,7 @@ def test_every_file_has_its_test():
         "judging",
         "lookups",
         "start",
+        "answering",
         "summary",
     }
     for path in FILES:
