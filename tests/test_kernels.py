@@ -10,7 +10,6 @@ import pytest
 from jax import lax
 
 from fgvc_jax import networks, transfer
-from fgvc_jax.ensemble import attention_overlap
 from fgvc_jax.networks.heads import FusionHead, KTHead, StageHead
 from fgvc_jax.networks.kernels import add_relu, max_pool, normalize, pointwise, precision
 
@@ -185,7 +184,7 @@ def products(text):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("platform_name", ["cuda", "tpu"])
 def test_what_is_called_float32_is_float32_on_accelerators(name, dtype, platform_name):
-    """Heads, attention maps and their overlap, gradients included; the backbone is as asked for."""
+    """Heads and the orthogonal loss, gradients included; the backbone is as asked for."""
     heads = {
         "logits": KTHead(classes=3, width=4),
         "stage3": StageHead(classes=3, tap="stage3"),
@@ -199,9 +198,8 @@ def test_what_is_called_float32_is_float32_on_accelerators(name, dtype, platform
         (taps, outputs), _ = network.apply(
             {"params": params, **rest}, images, True, mutable=["batch_stats"]
         )
-        maps = transfer.attention_map(taps["stage5"])
-        overlap = attention_overlap(jnp.stack([maps, 2 * maps]), jnp.ones(4, bool))
-        return sum(logits.sum() for logits in outputs.values()) + overlap.sum()
+        overlap = transfer.orthogonal_loss(taps["stage5"], taps["stage5"])
+        return sum(logits.sum() for logits in outputs.values()) + overlap
 
     params = variables.pop("params")
     traced = jax.jit(jax.grad(loss)).trace(params, variables, images)
