@@ -191,18 +191,32 @@ add_relu.defvjp(_add_relu_forward, _add_relu_backward)
 # -- max pooling ---------------------------------------------------------------------------------
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def max_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
     """Max pooling (B,H,W,C) -> (B,h,w,C), borders filled with -inf, sizes rounded down: as torch's.
 
     The gradient goes to the first of equal maxima, as in torch, and a NaN stays one: a network that
-    has gone wrong must not look healthy after pooling. A TPU pools by XLA's windows. Elsewhere
-    columns and rows are pooled in turn, each by a chain of selections between strided slices, whose
-    gradient is a sum in a fixed order: the same bits every time, where
-    --xla_gpu_deterministic_ops refuses XLA's select-and-scatter.
+    has gone wrong must not look healthy after pooling. A TPU pools by XLA's windows, and a GPU
+    where nobody asks for a gradient. Elsewhere columns and rows are pooled in turn, each by a chain
+    of selections between strided slices, whose gradient is a sum in a fixed order: the same bits
+    every time, where --xla_gpu_deterministic_ops refuses XLA's select-and-scatter.
     """
     sizes = {"window": window, "stride": stride, "padding": padding}
     windows, slices = partial(_pool_windows, **sizes), partial(_pool_slices, **sizes)
-    return lax.platform_dependent(x, tpu=windows, default=slices)
+    return _on_accelerators(windows, x, cpu=slices)
+
+
+def _max_pool_forward(x: jax.Array, window: int, stride: int, padding: int) -> tuple:
+    sizes = {"window": window, "stride": stride, "padding": padding}
+    windows, slices = partial(_pool_windows, **sizes), partial(_pool_slices, **sizes)
+    return jax.vjp(lambda x: lax.platform_dependent(x, tpu=windows, default=slices), x)
+
+
+def _max_pool_backward(window: int, stride: int, padding: int, pull: Callable, dy: jax.Array):
+    return pull(dy)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def _pool_windows(x: jax.Array, *, window: int, stride: int, padding: int) -> jax.Array:
