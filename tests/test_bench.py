@@ -12,7 +12,7 @@ from fgvc_jax.engine.mesh import shard_batch
 from fgvc_jax.networks.weights import export_torch
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from benchmarks import common, job, record  # noqa: E402
+from benchmarks import common, ensemble, job, record  # noqa: E402
 
 
 def test_spread_is_median_and_quartiles():
@@ -96,3 +96,31 @@ def test_torch_computes_the_same_two_training_steps(tmp_path):
     theirs = trainer.network.state_dict()
     for name, ours in of_torch(state.variables).items():
         np.testing.assert_allclose(ours, theirs[name].cpu(), rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+class FakeWorker:
+    """Answers in 1 s for one network and in `seconds` for others."""
+
+    def __init__(self, seconds):
+        self.seconds, self.built = seconds, {}
+
+    def ask(self, method, name, *rest, **options):
+        if method == "build":
+            chosen = options["experiment"]
+            self.built[rest[0]] = chosen["members"], chosen["network"]["frozen"]
+            return "float32"
+        members, frozen = self.built[name]
+        bytes_of = {"": members, "stage4": 1 + 0.5 * members}[frozen]
+        return {"seconds": 1.0 if members == 1 else self.seconds[frozen], "bytes": bytes_of}
+
+
+def test_an_ensemble_is_compared_with_one_network():
+    spec = ensemble.Ensemble(network="resnet50", members=5, frozen="stage4", repetitions=2)
+    found = ensemble.rows(spec, {"jax": FakeWorker({"": 5.0, "stage4": 1.5})})
+    assert [(row["row"], row["time"]) for row in found] == [
+        ("one network", 1.0), ("whole networks", 5.0), ("shared trunk", 1.5)
+    ]  # fmt: skip
+    _, lines = ensemble.table_of(found)
+    assert [line[2:] for line in lines[1:]] == [
+        ["5.000 [5.000, 5.000]", "5.00"], ["1.500 [1.500, 1.500]", "3.50"]
+    ]  # fmt: skip
