@@ -111,6 +111,7 @@ def predict(options: Prediction) -> None:
     if not options.images:
         raise UserError("no image is named: give files, folders, or @LIST")
     output = _output(options)
+    files = _some(options.images)
     command.use_compilation_cache()
     if options.distributed:
         devices.join_processes()
@@ -123,7 +124,7 @@ def predict(options: Prediction) -> None:
     rows = Rows(asked, options)
     answered = answering.answer(
         asked,
-        _share(listing.expand(options.images)),
+        _share(files),
         batch_size=options.batch_size,
         threads=machine.cores(devices.processes_here()),
     )
@@ -134,8 +135,6 @@ def predict(options: Prediction) -> None:
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
-        if jax.process_count() == 1 and not counts["files"]:
-            raise UserError(f"no image was found in {', '.join(map(repr, options.images[:5]))}")
     devices.wait_for_all("all files are answered for")
     if counts["problems"]:
         raise UserError(
@@ -155,6 +154,15 @@ def _output(options: Prediction) -> Path | None:
     if output.suffix.lower() not in _WRITERS:
         raise UserError(f"--output {options.output!r}: end it in {' or '.join(_WRITERS)}")
     return output
+
+
+def _some(words: Sequence[str]) -> Iterator[listing.Found]:
+    """What words name, of which there must be some."""
+    files = listing.expand(words)
+    first = next(files, None)
+    if first is None:
+        raise UserError(f"no image was found in {', '.join(map(repr, words[:5]))}")
+    return itertools.chain([first], files)
 
 
 def _share(files: Iterable[listing.Found]) -> Iterator[listing.Found]:
