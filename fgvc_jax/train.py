@@ -15,6 +15,7 @@ import jax
 from fgvc_jax import config, digests, judging, storage, summary
 from fgvc_jax.build import Run
 from fgvc_jax.config import Experiment
+from fgvc_jax.data import sources
 from fgvc_jax.engine import checkpoint, loop
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.signals import Deferred
@@ -48,6 +49,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
     began = time.perf_counter()
     experiment = config.check(experiment)
     workdir = Workdir(experiment.workdir)
+    sources.check_outside(experiment.data.source, workdir.path)
     experiment = workdir.continued(experiment)
     if results := workdir.finished(experiment.members):
         summary.tell(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")

@@ -99,6 +99,7 @@ def test_the_compilation_cache_is_private(tmp_path, monkeypatch):
         folder = tmp_path / "fgvc_jax/programs"
         assert jax.config.jax_compilation_cache_dir == str(folder)
         assert folder.stat().st_mode & 0o777 == 0o700
+        assert jax.config.jax_compilation_cache_max_size == command.CACHE_BYTES
         folder.chmod(0o777)
         jax.config.update("jax_compilation_cache_dir", None)
         command.use_compilation_cache()

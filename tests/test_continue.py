@@ -228,6 +228,15 @@ def test_every_member_says_where_it_was_trained(finished):
         assert len(record["training"]) == len(record["variables"]) == 64
 
 
+def test_a_workdir_inside_the_dataset_is_refused(root):
+    """It worked once; then it was a class without images."""
+    for place in ("images", "images/runs/one"):
+        chosen = dataclasses.replace(experiment(root), workdir=str(root / place))
+        with pytest.raises(UserError, match="is inside the dataset .*: name another"):
+            train.train(chosen)
+    assert sorted(path.name for path in (root / "images").iterdir()) == ["test", "train"]
+
+
 # -- views -----------------------------------------------------------------------------------------
 
 

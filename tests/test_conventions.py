@@ -116,6 +116,7 @@ def test_every_file_has_its_test():
         "lookups",
         "start",
         "answering",
+        "listing",
         "summary",
     }
     for path in FILES:

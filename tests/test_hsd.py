@@ -113,7 +113,7 @@ def np_metrics(options):
             one[f"accuracy_{head}"] = float(z[head].argmax() == label)
             one[f"entropy_{head}"] = np_entropy(softmax(z[head]))
             if head not in stages or options["hard_labels"]:
-                smoothing = options["label_smoothing"]
+                smoothing = options.get("label_smoothing", 0.0)
                 one[f"cross_entropy_{head}"] = np_cross_entropy(z[head], label, smoothing)
         for depth, head in enumerate(stages):
             deeper = [z[other] for other in order[depth + 1 :]]

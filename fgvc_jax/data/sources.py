@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from fgvc_jax.data import csvfile, folders, layouts
+from fgvc_jax.data.files import dataset_root
 from fgvc_jax.data.records import Source, Splits, Subset, split_keys, stratified
 from fgvc_jax.errors import UserError
 
@@ -59,6 +61,16 @@ def open_source(spec: str) -> Splits:
     if not path and name not in PATHLESS:
         raise UserError(f"data source {spec!r} lacks what follows the colon: write {name}:PATH")
     return OPENERS[name](path)
+
+
+def check_outside(spec: str, workdir: Path) -> None:
+    """Raise a UserError where what a run writes would lie among the class folders that it reads."""
+    name, _, path = spec.partition(":")
+    if name == "folder" and workdir.resolve().is_relative_to(dataset_root(path).resolve()):
+        raise UserError(
+            f"--workdir {str(workdir)!r} is inside the dataset, where it would be taken for a "
+            "class: name another"
+        )
 
 
 def restrict(
