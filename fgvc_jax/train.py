@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from fgvc_jax import config, digests, judging, storage, summary
 from fgvc_jax.build import Run
@@ -18,6 +19,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
 from fgvc_jax.engine import checkpoint, loop
 from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.maps import AttentionMaps
 from fgvc_jax.signals import Deferred
 from fgvc_jax.workdir import Workdir
 
@@ -72,7 +74,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
         devices.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
-        if run.trunk and not workdir.trunk.exists():
+        if run.trunk and not devices.of_first(np.bool_(workdir.trunk.exists())):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Any]] = []
         for number in range(1, experiment.members + 1):
@@ -94,25 +96,27 @@ def member(
 ) -> tuple[str, Any]:
     """(digest, variables) of a member: read, borrowed or trained against the frozen ones."""
     folder, final = workdir.member(number), workdir.final(number)
-    training = run.record.training(number, [digest for digest, _ in frozen])
-    if not final.exists() and (lent := lend(training)):
-        if jax.process_index() == 0:
-            storage.copy_folder(lent, folder, leave_out=("checkpoints", "tensorboard"))
-        devices.wait_for_all("a member is copied")
+    teachers = [digest for digest, _ in frozen]
+    training = run.record.training(number, teachers)
+    if jax.process_index() == 0 and not final.exists() and (lent := lend(training)):
+        storage.copy_folder(lent, folder, leave_out=("checkpoints", "tensorboard"))
         report(f"member {number} is that of {lent.parent.parent}")
-    if final.exists():
+    if devices.of_first(np.bool_(final.exists())):
+        workdir.check_teachers(number, teachers)
         variables = checkpoint.load_final(final, run.architecture.variables, run.mesh)
         return digests.of_arrays(variables), variables
 
     run.lookups.prepare(number, report)
+    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, report)
     with Deferred() as asked:
-        variables, scores = train_member(run, workdir, number, frozen, report, asked)
+        variables, scores = train_member(run, workdir, number, frozen, maps, report, asked)
         identity = digests.of_arrays(variables)
         if jax.process_index() == 0:
             storage.write_json(
                 folder / "member.json",
                 {
                     "training": training,
+                    "teachers": teachers if run.experiment.transfer.name != "none" else [],
                     "variables": identity,
                     "scores": scores,
                     "seconds": judging.seconds(folder),
@@ -129,12 +133,12 @@ def train_member(
     workdir: Workdir,
     number: int,
     frozen: list[tuple[str, Any]],
+    maps: AttentionMaps | None,
     report: Callable[[str], None],
     asked: Deferred,
 ) -> tuple[Any, dict[str, Any]]:
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
     spec, folder = run.experiment, workdir.member(number)
-    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, report)
     store = run.images["train"].store if not run.trunk else None
     judged = judging.Epochs(run, folder)
     state = loop.train_member(

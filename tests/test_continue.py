@@ -106,6 +106,17 @@ def test_a_missing_journal_or_record_beside_a_finished_member_is_no_harm(again, 
     assert results["ensemble"] == finished[1]["ensemble"]
 
 
+def test_a_member_whose_teacher_is_another_now_is_refused(again):
+    """It stayed in use, and the results were of members that never met."""
+    record = Workdir(again.workdir).member(2) / "member.json"
+    saved = json.loads(record.read_text())
+    assert len(saved["teachers"]) == 1
+    record.write_text(json.dumps(saved | {"teachers": ["of another one"]}))
+    Workdir(again.workdir).results.unlink()
+    with pytest.raises(UserError, match="member 2 .* was trained against other members"):
+        train.train(again)
+
+
 def test_the_selected_epoch_keeps_its_weights(finished, capsys):
     chosen, results = finished
     workdir = Workdir(chosen.workdir)
