@@ -256,11 +256,12 @@ def test_other_images_of_equal_size_are_not_served(tmp_path):
         for name in ("a", "b"):
             (folder / part / name).mkdir(parents=True)
             for i in range(4):
-                pixels = np.full((36, 36, 3), 40 * i + 10 * (name == "b"), np.uint8)
+                shade = 40 * i + 10 * (name == "b") + 5 * (part == "test")
+                pixels = np.full((36, 36, 3), shade, np.uint8)
                 Image.fromarray(pixels).save(folder / part / name / f"{i}.bmp")
     data = {"source": f"folder:{folder}", "classes": 0, "images_per_class": 0}
     experiment = frozen(tmp_path / "run", data=data | {"placement": "stream"}, batch_size=4)
-    first = prepared(experiment)[0].judged["test"].lookups["features"](0, np.arange(8))
+    first = prepared(experiment)[0].lookups.judged["test"].lookups["features"](0, np.arange(8))
     assert prepared(experiment)[1] == []
     changed = folder / "test" / "a" / "2.bmp"
     size = changed.stat().st_size
