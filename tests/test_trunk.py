@@ -169,7 +169,7 @@ def test_looked_up_or_run_in_the_step_for_twenty_steps(tmp_path, objective):
 
     cached, looked_up = run_with(1.0)
     in_step, computed = run_with(0.0)
-    assert cached._kept.keys() == {"test", "train"} and not in_step._kept
+    assert cached.lookups.train.lookups and not in_step.lookups.train.lookups
     assert "image" not in next(cached.train_batches(1, 0, None))
     for one, other in zip(looked_up, computed, strict=True):
         assert one["orthogonal"] > 0.05
@@ -285,7 +285,7 @@ def test_the_size_is_said_before_it_is_written(tmp_path):
 def test_a_full_disk_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "free_space", lambda folder: 2**20)
     run, said = prepared(frozen(tmp_path))
-    assert not run._kept and not (tmp_path / "features").exists()
+    assert run.lookups.train.lookups == {} and not (tmp_path / "features").exists()
     assert len(said) == 2 and all("do not fit the disk" in line for line in said)
 
 
