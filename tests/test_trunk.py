@@ -169,7 +169,7 @@ def test_looked_up_or_run_in_the_step_for_twenty_steps(tmp_path, objective):
 
     cached, looked_up = run_with(1.0)
     in_step, computed = run_with(0.0)
-    assert cached._kept.keys() == {"test", "train"} and not in_step._kept
+    assert cached.lookups.train.lookups and not in_step.lookups.train.lookups
     assert "image" not in next(cached.train_batches(1, 0, None))
     for one, other in zip(looked_up, computed, strict=True):
         assert one["orthogonal"] > 0.05
@@ -256,11 +256,12 @@ def test_other_images_of_equal_size_are_not_served(tmp_path):
         for name in ("a", "b"):
             (folder / part / name).mkdir(parents=True)
             for i in range(4):
-                pixels = np.full((36, 36, 3), 40 * i + 10 * (name == "b"), np.uint8)
+                shade = 40 * i + 10 * (name == "b") + 5 * (part == "test")
+                pixels = np.full((36, 36, 3), shade, np.uint8)
                 Image.fromarray(pixels).save(folder / part / name / f"{i}.bmp")
     data = {"source": f"folder:{folder}", "classes": 0, "images_per_class": 0}
     experiment = frozen(tmp_path / "run", data=data | {"placement": "stream"}, batch_size=4)
-    first = prepared(experiment)[0].judged["test"].lookups["features"](0, np.arange(8))
+    first = prepared(experiment)[0].lookups.judged["test"].lookups["features"](0, np.arange(8))
     assert prepared(experiment)[1] == []
     changed = folder / "test" / "a" / "2.bmp"
     size = changed.stat().st_size
@@ -284,7 +285,7 @@ def test_the_size_is_said_before_it_is_written(tmp_path):
 def test_a_full_disk_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "free_space", lambda folder: 2**20)
     run, said = prepared(frozen(tmp_path))
-    assert not run._kept and not (tmp_path / "features").exists()
+    assert run.lookups.train.lookups == {} and not (tmp_path / "features").exists()
     assert len(said) == 2 and all("do not fit the disk" in line for line in said)
 
 
