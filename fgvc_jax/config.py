@@ -284,7 +284,7 @@ def adopt(saved: Experiment, experiment: Experiment) -> Experiment:
 
 
 def check(experiment: Experiment) -> Experiment:
-    """The experiment itself, once its values make sense; else a UserError that names the field."""
+    """The experiment, once its values make sense; else a UserError that names the field."""
     options.check(experiment)
     experiment.data.check()
     experiment.method.check(experiment.data)
@@ -301,7 +301,9 @@ def check(experiment: Experiment) -> Experiment:
             f"--batch-size {experiment.batch_size} is not divisible by "
             f"--network.batch-norm-groups {experiment.network.batch_norm_groups}"
         )
-    return experiment
+    # There are no more views than epochs that show them.
+    views = min(experiment.data.views, experiment.epochs)
+    return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, views=views))
 
 
 # -- the command line ----------------------------------------------------------------------------

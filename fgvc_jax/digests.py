@@ -42,7 +42,9 @@ def of_arrays(tree: Any) -> str:
 
 
 def of_images(source: Source, classes: Iterable[str], contents: list[bytes] | None) -> str:
-    """Digest of one part of a dataset: names and labels in order, classes, and what files hold.
+    """Digest of one part of a dataset: names, labels and ids in order, classes, and contents.
+
+    The ids count, since what is shown of an image is a function of its id.
 
     Args:
         source: its images.
@@ -54,7 +56,8 @@ def of_images(source: Source, classes: Iterable[str], contents: list[bytes] | No
     for i, (name, label) in enumerate(zip(source.names, source.labels, strict=True)):
         stat = None if contents else source.stat(i)
         content = contents[i] if contents else str(stat and stat[0]).encode()
-        digest.update(name.encode(errors="surrogateescape") + b"\0" + str(int(label)).encode())
+        digest.update(name.encode(errors="surrogateescape"))
+        digest.update(f"\0{int(label)} {int(source.ids[i])}".encode())
         digest.update(b"\0" + content)
     return digest.hexdigest()
 
@@ -84,6 +87,21 @@ def of_data(splits: Splits, contents: dict[str, list[bytes] | None]) -> dict[str
 def best(part: dict[str, str | None]) -> str:
     """The digest of a part by its contents, or by names and sizes where they are not known."""
     return part["contents"] or part["names"]
+
+
+def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """Digests of a dataset, with the contents that an older look knew of the same names and sizes.
+
+    Whether contents are read depends on where decoded images live, which may change from start to
+    start; what they were known by does not.
+    """
+    known = dict(new)
+    for name in ("train", "validation", "test"):
+        if name in new and name in old and not new[name]["contents"]:
+            same = new[name]["names"] == old[name]["names"]
+            known[name] = new[name] | ({"contents": old[name]["contents"]} if same else {})
+    parts = [known[name] for name in ("train", "validation", "test") if name in known]
+    return known | {"data": of_value([best(part) for part in parts])}
 
 
 def differ(old: dict[str, str | None], new: dict[str, str | None]) -> bool:

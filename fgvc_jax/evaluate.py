@@ -63,12 +63,13 @@ def main(arguments: list[str]) -> None:
     if options.distributed:
         devices.join_processes()
     results = evaluate(options)
-    if jax.process_index() == 0:
+    if results:
         print(json.dumps(results, indent=2) if options.json else summary.table(results))
 
 
 def evaluate(options: Evaluation) -> dict[str, Any]:
-    """Judge the members; the part of results.json that needs no journal.
+    """Judge the members; the part of results.json that needs no journal. Of several processes the
+    first one has it, the others nothing.
 
     Raises:
         UserError: when there is no such run, or its images are not what they were.
@@ -89,8 +90,9 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         kept = asked.kept
         if "validation" in parts:
             kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
-        write = jax.process_index() == 0 and storage.writable(kept.workdir)
-        found = judging.verdict(parts["test"], kept, write=write)
+        if jax.process_index() > 0:
+            return {}
+        found = judging.verdict(parts["test"], kept, write=storage.writable(kept.workdir))
     return {
         "source": source,
         "classes": len(asked.classes),
@@ -115,7 +117,8 @@ def _parts(
     own = not options.source
     names = ["test", "validation"] if own and record.selects else ["test"]
     kept = {name: _kept(workdir.path, asked, record, name) if own else None for name in names}
-    parts = {name: part for name, part in kept.items() if part is not None}
+    there = devices.of_first(np.array([kept[name] is not None for name in names]))
+    parts = {name: kept[name] for name, found in zip(names, there, strict=True) if found}
     if len(parts) < len(names):
         opened = _opened(folder, asked, record, options.source, names)
         for name in names:
@@ -172,7 +175,7 @@ def _opened(
     for name in names:
         source = with_classes(splits.parts[name], splits.classes, asked.classes, spec)
         contents = None
-        if own and record.digests[name]["contents"]:
+        if not own or record.digests[name]["contents"]:
             contents = feed.contents(source)
         images = digests.of_images(source, asked.classes, contents)
         if own and images != digests.best(record.digests[name]):

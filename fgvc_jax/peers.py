@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 GRACE = 3.0  # seconds for a process to fail by itself, before another's failure ends it
 _DONE = -1  # instead of the number of a process that failed
@@ -55,7 +56,7 @@ class Peers:
     def done(self) -> None:
         """This process has reached the end, as all have: from here on nobody is missed."""
         self._over = True
-        for connection in self._connections:
+        for connection in list(self._connections):
             _send(connection, _DONE)
 
     def failed(self) -> None:
@@ -117,17 +118,20 @@ def _receive(connection: socket.socket) -> int | None:
 
 
 _peers: Peers | None = None
+_meet: Callable[[], None] = lambda: None  # noqa: E731  returns once all processes are here
 
 
-def watch(peers: Peers) -> None:
-    """From now on this process and its peers end together."""
-    global _peers
-    _peers = peers
+def watch(peers: Peers, meet: Callable[[], None]) -> None:
+    """From now on this process and its peers end together; `meet` returns once all are there."""
+    global _peers, _meet
+    _peers, _meet = peers, meet
 
 
 def done() -> None:
-    """See `Peers.done`."""
+    """The command has ended well here. It ends once it has in all processes: while it waits for
+    them it is told if one fails."""
     if _peers:
+        _meet()
         _peers.done()
 
 

@@ -135,7 +135,7 @@ def predict(options: Prediction) -> None:
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
-    devices.wait_for_all("all files are answered for")
+    counts = {name: devices.total(count) for name, count in counts.items()}
     if counts["problems"]:
         raise UserError(
             "{problems:,} of {files:,} images could not be read: the column error says why".format(

@@ -38,9 +38,9 @@ def interrupt() -> None:
 class Deferred:
     """While entered, a signal is noted in `number` (0: none); a second SIGINT interrupts at once.
 
-    Whoever enters must look at `number`: where the block ends without that, it raises
-    `Interrupted`. In another thread than the main one, where Python delivers no signals, nothing
-    is noted.
+    Whoever enters must look at `number`: where the block ends without that, also by an error, it
+    raises `Interrupted`. In another thread than the main one, where Python delivers no signals,
+    nothing is noted.
     """
 
     number = 0
@@ -54,7 +54,7 @@ class Deferred:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        if kind is None and self.number:
+        if self.number and (kind is None or issubclass(kind, Exception)):
             raise Interrupted(self.number, "what was finished is kept")
 
     def _note(self, number: int, _frame: object) -> None:

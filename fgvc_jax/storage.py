@@ -60,7 +60,7 @@ def write_text(path: Path, text: str) -> None:
     with _told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _beside(path) as partial:
-            _leased(path)
+            check_lease(path)
             with partial.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
@@ -75,7 +75,7 @@ def write_json(path: Path, value: Any) -> None:
 def append(path: Path) -> IO[str]:
     """A text file to append to, made with its folder where it is missing."""
     with _told(path):
-        _leased(path)
+        check_lease(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a", encoding="utf-8")
 
@@ -107,20 +107,34 @@ def new_array(
     Raises:
         UserError: when there is no space for it, or the folder cannot be written.
     """
-    with _told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_space(path.parent, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
-        with _beside(path, keep) as partial:
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    with _beside(path, keep) as partial:
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            check_space(path.parent, size)
             if 0 in shape:  # which cannot be mapped
                 array = np.empty(shape, dtype)
-                yield array
                 with partial.open("wb") as file:
                     np.save(file, array, allow_pickle=False)
             else:
                 array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
-                yield array
+                _allocate(partial)
+        yield array
+        with _told(path):
+            if isinstance(array, np.memmap):
                 array.flush()
-            _leased(path)
+            check_lease(path)
+
+
+def _allocate(path: Path) -> None:
+    """Take the space that a file says it has: one that turns out not to be there while a map is
+    filled in ends the process without a word."""
+    with path.open("r+b") as file, contextlib.suppress(AttributeError):
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
 
 
 def map_array(path: Path) -> np.ndarray:
@@ -142,7 +156,7 @@ def map_array(path: Path) -> np.ndarray:
 
 def remove(path: Path) -> None:
     """Remove a file or folder that may be gone already."""
-    _leased(path)
+    check_lease(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -153,8 +167,20 @@ def remove(path: Path) -> None:
 def rename(path: Path, to: Path) -> None:
     """Give a file or folder another name in one step."""
     with _told(to):
-        _leased(to)
+        check_lease(to)
         path.rename(to)
+
+
+def replace_folder(path: Path, to: Path) -> None:
+    """Give a folder the name of another one, which goes."""
+    with _told(to):
+        check_lease(to)
+        older = to.with_name(f"{to.name}.old")
+        if to.exists():
+            shutil.rmtree(older, ignore_errors=True)
+            to.rename(older)
+        path.rename(to)
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def copy_folder(path: Path, to: Path, *, leave_out: tuple[str, ...] = ()) -> None:
@@ -163,7 +189,7 @@ def copy_folder(path: Path, to: Path, *, leave_out: tuple[str, ...] = ()) -> Non
         to.parent.mkdir(parents=True, exist_ok=True)
         with _beside(to) as partial:
             shutil.copytree(path, partial, ignore=shutil.ignore_patterns(*leave_out))
-            _leased(to)
+            check_lease(to)
 
 
 def free_space(folder: Path) -> int:
@@ -312,7 +338,7 @@ def _in_use(folder: Path, path: Path) -> InUse:
 _leases: list["_Lease"] = []
 
 
-def _leased(path: Path) -> None:
+def check_lease(path: Path) -> None:
     """Before each write: the lease of the workdir that `path` is in must still be ours."""
     for lease in _leases:
         if path.is_relative_to(lease.folder):

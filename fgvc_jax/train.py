@@ -51,17 +51,19 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
     began = time.perf_counter()
     experiment = config.check(experiment)
     workdir = Workdir(experiment.workdir)
-    sources.check_outside(experiment.data.source, workdir.path)
-    experiment = workdir.continued(experiment)
-    if results := workdir.finished(experiment.members):
-        summary.tell(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
-        return results
-
     command.use_compilation_cache()
     if experiment.distributed:
         devices.join_processes()
     first = jax.process_index() == 0
     report = summary.tell if first else summary.ignore
+
+    for path in (workdir.path, experiment.data.cache):
+        sources.check_outside(experiment.data.source, path)
+    experiment = workdir.continued(experiment)
+    results = workdir.finished(experiment.members)
+    if results and not workdir.moved(experiment):
+        report(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
+        return results
 
     run = Run(experiment)
     report(summary.describe(run))
@@ -70,10 +72,12 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
     run.check_input()
     with devices.held_by_first(workdir.lock):
         workdir.continued(run.experiment)
-        workdir.check(run.record)
+        run.record = workdir.check(run.record)
         devices.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
+            if workdir.trained() < experiment.members:
+                storage.remove(workdir.results)  # which are of other members from here on
         if run.trunk and not devices.of_first(np.bool_(workdir.trunk.exists())):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Any]] = []
@@ -101,11 +105,17 @@ def member(
     if jax.process_index() == 0 and not final.exists() and (lent := lend(training)):
         storage.copy_folder(lent, folder, leave_out=("checkpoints", "tensorboard"))
         report(f"member {number} is that of {lent.parent.parent}")
+    taught = {
+        "training": training,
+        "teachers": teachers if run.experiment.transfer.name != "none" else [],
+    }
+    workdir.check_teachers(number, taught["teachers"])
     if devices.of_first(np.bool_(final.exists())):
-        workdir.check_teachers(number, teachers)
         variables = checkpoint.load_final(final, run.architecture.variables, run.mesh)
         return digests.of_arrays(variables), variables
 
+    if jax.process_index() == 0:
+        storage.write_json(folder / "member.json", taught)
     run.lookups.prepare(number, report)
     maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, report)
     with Deferred() as asked:
@@ -115,8 +125,7 @@ def member(
             storage.write_json(
                 folder / "member.json",
                 {
-                    "training": training,
-                    "teachers": teachers if run.experiment.transfer.name != "none" else [],
+                    **taught,
                     "variables": identity,
                     "scores": scores,
                     "seconds": judging.seconds(folder),

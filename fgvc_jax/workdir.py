@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class Record:
             or (name in known and digests.differ(known[name], now[name]))
         ]
         others += ["pretrained weights"] if known["weights"] != now["weights"] else []
+        others += ["variables of the frozen trunk"] if known["trunk"] != now["trunk"] else []
         return f"other {' and '.join(others)}" if others else ""
 
 
@@ -77,7 +78,6 @@ class Record:
 _NOT_OF_ONE_MEMBER = (
     "--members",
     "--fusion",
-    "--evaluate-every",
     "--data.source",
     "--data.classes",
     "--data.images-per-class",
@@ -176,19 +176,33 @@ class Workdir:
             )
         return experiment
 
-    def check(self, record: Record) -> None:
+    def check(self, record: Record) -> Record:
         """Refuse to go on with other classes, images or weights than the folder was begun with.
+
+        Returns:
+            The record, with what the folder knew of the images' contents.
 
         Raises:
             UserError: naming what differs.
         """
         if not self.config.exists():
-            return
-        if others := self.record().others(record):
+            return record
+        saved = self.record()
+        if others := saved.others(record):
             raise UserError(
                 f"workdir {str(self.path)!r} was begun with {others}: give those again, or name "
                 "another --workdir"
             )
+        return replace(record, digests=digests.completed(record.digests, saved.digests))
+
+    def moved(self, experiment: Experiment) -> bool:
+        """Whether data or weights are said to be elsewhere than when the folder was begun, so that
+        only their digests can tell that they are the same."""
+        saved = self.record().experiment
+        return (saved.data.source, saved.network.weights) != (
+            experiment.data.source,
+            experiment.network.weights,
+        )
 
     def check_teachers(self, number: int, teachers: Sequence[str]) -> None:
         """Refuse a member that was trained against others than those before it.
@@ -232,7 +246,8 @@ class Workdir:
     def finished(self, members: int) -> dict[str, Any] | None:
         """The results of a run of so many members that has nothing left to do, else None."""
         results = self.read_results()
-        complete = results is not None and len(results["members"]) == members
+        judged = results.get("members") if isinstance(results, dict) else None
+        complete = isinstance(judged, list) and len(judged) == members
         return results if complete and self.trained() >= members else None
 
 

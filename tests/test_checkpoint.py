@@ -133,5 +133,5 @@ def test_final_is_written_whole_and_of_one_network(tmp_path):
     for path in (tmp_path / "final").rglob("*"):
         if path.is_file():
             path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="is damaged .*: remove that folder"):
+    with pytest.raises(UserError, match="is missing or damaged .*: remove that folder"):
         load_final(tmp_path / "final", variables, mesh)

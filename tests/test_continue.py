@@ -204,13 +204,13 @@ def test_pretrained_weights_that_changed_are_seen(root, tmp_path):
     network = Network(name="resnet_micro", head_width=16)
     start = Run(experiment(root, network=network))
     file = tmp_path / "start.safetensors"
-    weights.export_torch(file, start.variables(1))
+    weights.export_torch(file, start.start.variables(1))
     network = dataclasses.replace(network, weights=str(file))
     shutil.copytree(root / "images", tmp_path / "images")
     chosen = unfinished(tmp_path, "run", network=network)
     assert train.train(chosen)["digests"]["weights"]
     Workdir(chosen.workdir).results.unlink()
-    weights.export_torch(file, start.variables(2))
+    weights.export_torch(file, start.start.variables(2))
     with pytest.raises(UserError, match="begun with other pretrained weights"):
         train.train(chosen)
 
@@ -243,7 +243,7 @@ def test_a_workdir_inside_the_dataset_is_refused(root):
     """It worked once; then it was a class without images."""
     for place in ("images", "images/runs/one"):
         chosen = dataclasses.replace(experiment(root), workdir=str(root / place))
-        with pytest.raises(UserError, match="is inside the dataset .*: name another"):
+        with pytest.raises(UserError, match="is inside the dataset, .*: name another"):
             train.train(chosen)
     assert sorted(path.name for path in (root / "images").iterdir()) == ["test", "train"]
 
@@ -275,6 +275,56 @@ def test_views_of_their_own_cannot_be_precomputed(root):
 
 def test_there_are_no_more_views_than_epochs(root):
     assert Run(experiment(root, data={"views": 9})).experiment.data.views == 2
+
+
+def test_more_views_than_epochs_continue(root):
+    """They were stored as the epochs, and the same command was another experiment."""
+    chosen = experiment(root, "views", members=1, epochs=1, data={"views": 9})
+    train.train(chosen)
+    assert train.train(chosen)["ensemble"]
+
+
+def test_a_finished_run_looks_at_data_that_are_said_to_be_elsewhere(again, root, tmp_path):
+    """It printed the old table, whatever the source."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    source = f"folder:{tmp_path / 'images'}"
+    moved = dataclasses.replace(again, data=dataclasses.replace(again.data, source=source))
+    assert train.train(moved)["source"] == source
+    content = (tmp_path / "images/test/ant/0.bmp").read_bytes()
+    (tmp_path / "images/test/ant/0.bmp").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    nowhere = dataclasses.replace(again.data, source="folder:/no/such/place")
+    with pytest.raises(UserError, match="does not exist"):
+        train.train(dataclasses.replace(again, data=nowhere))
+    elsewhere = f"folder:{tmp_path / 'images' / '..' / 'images'}"
+    other = dataclasses.replace(again.data, source=elsewhere)
+    with pytest.raises(UserError, match="begun with other test images"):
+        train.train(dataclasses.replace(again, data=other))
+
+
+def test_what_was_known_of_contents_is_not_forgotten(root):
+    """Whether images are read at the start depends on where they are decoded to."""
+    chosen = experiment(root, "placed", members=1, epochs=1, data={"placement": "host"})
+    train.train(chosen)
+    path = Workdir(chosen.workdir).config
+    before = json.loads(path.read_text())["digests"]
+    assert before["train"]["contents"]
+    streamed = dataclasses.replace(chosen.data, placement="stream")
+    train.train(dataclasses.replace(chosen, members=2, data=streamed))
+    assert json.loads(path.read_text())["digests"] == before
+
+
+def test_another_source_of_the_same_names_is_asked_again(finished, root, tmp_path, capsys):
+    """Names and sizes alone would have served the answers for the first one."""
+    chosen, _ = finished
+    for place in ("one", "two"):
+        shutil.copytree(root / "images", tmp_path / place)
+    for file in (tmp_path / "two/test").rglob("*.bmp"):
+        content = file.read_bytes()
+        file.write_bytes(content[:54] + content[54:][::-1])
+    for place in ("one", "two"):
+        evaluate.main(["--workdir", chosen.workdir, "--source", f"folder:{tmp_path / place}"])
+    found = [p.name for p in Workdir(chosen.workdir).predictions.iterdir() if "test" in p.name]
+    assert len(found) == 2  # the first is the run's own, by contents
 
 
 # -- signals ---------------------------------------------------------------------------------------

@@ -134,9 +134,9 @@ def test_a_sharded_pass_is_put_in_place_by_row():
             batch = {
                 "row": chosen, "label": images.source.labels[chosen],
                 "id": images.source.ids[chosen], "image": images.fetch(chosen),
-                "mask": np.ones(len(chosen), bool),
+                "mask": np.ones(len(chosen), bool), "view": np.zeros(len(chosen), np.int32),
             }  # fmt: skip
-            yield run.lookups._attention_step(variables, batch, None, np.int32(0))
+            yield run.lookups._attention_step(variables, batch, None)
 
     placed = feed.by_row(turned(), "attention", len(rows))
     np.testing.assert_allclose(placed, straight, atol=1e-4)

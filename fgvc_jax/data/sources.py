@@ -1,6 +1,7 @@
 """The names users type (`sketchbirds`, `cub:PATH`, ...) -> train, validation and test sources."""
 
 import difflib
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,13 +64,16 @@ def open_source(spec: str) -> Splits:
     return OPENERS[name](path)
 
 
-def check_outside(spec: str, workdir: Path) -> None:
-    """Raise a UserError where what a run writes would lie among the class folders that it reads."""
+def check_outside(spec: str, folder: str | os.PathLike) -> None:
+    """Raise a UserError where a folder that a run writes would lie among the class folders that it
+    reads; empty is no folder."""
     name, _, path = spec.partition(":")
-    if name == "folder" and workdir.resolve().is_relative_to(dataset_root(path).resolve()):
+    if name != "folder" or not folder or not os.path.isdir(os.path.expanduser(path)):
+        return
+    if Path(folder).expanduser().resolve().is_relative_to(dataset_root(path).resolve()):
         raise UserError(
-            f"--workdir {str(workdir)!r} is inside the dataset, where it would be taken for a "
-            "class: name another"
+            f"{str(folder)!r} is inside the dataset, where what a run writes would be taken for a "
+            "class: name another folder"
         )
 
 

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
 from fgvc_jax import storage
-from fgvc_jax.engine.mesh import replicated
+from fgvc_jax.engine.mesh import replicated, wait_for_all
 from fgvc_jax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,8 @@ class Checkpoints:
                 return self._manager.restore(
                     step, args=ocp.args.StandardRestore(_abstract(like, self._mesh))
                 )
-            except UserError:
-                raise
             except Exception as error:  # Orbax names no common class for a damaged checkpoint
+                _check_damage(folder, error)
                 log.warning("checkpoint %d is damaged (%s)", step, _first_line(error))
                 if jax.process_index() == 0:
                     storage.rename(folder, folder.with_name(f"{step}.damaged"))
@@ -78,6 +77,7 @@ class Checkpoints:
         """
         if step not in self._manager.all_steps():
             storage.check_space(Path(self._manager.directory), _bytes(tree))
+            storage.check_lease(Path(self._manager.directory))
             self._manager.save(step, args=ocp.args.StandardSave(tree))
 
     def close(self) -> None:
@@ -87,14 +87,20 @@ class Checkpoints:
 
 
 def save_final(directory: Path, variables: Any) -> None:
-    """Write a frozen member; `directory` appears only when it is complete.
+    """Write a frozen member; `directory` appears, or is replaced, only when it is complete.
 
     Raises:
         UserError: when there is no space for it.
     """
     storage.check_space(directory.parent, _bytes(variables))
+    storage.check_lease(directory)
+    beside = directory.with_name(f"{directory.name}.new")
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(directory.absolute(), variables, force=True)
+        checkpointer.save(beside.absolute(), variables, force=True)
+    wait_for_all("a member is written")
+    if jax.process_index() == 0:
+        storage.replace_folder(beside, directory)
+    wait_for_all("a member has its name")
 
 
 def load_final(directory: Path, like: Any, mesh: Mesh, *, what: str = "trained member") -> Any:
@@ -108,12 +114,27 @@ def load_final(directory: Path, like: Any, mesh: Mesh, *, what: str = "trained m
         _compare(directory, like)
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(directory.absolute(), _abstract(like, mesh))
-    except UserError:
-        raise
     except Exception as error:
+        _check_damage(directory, error)
+        way_out = "remove that folder, then python -m fgvc_jax.train makes it again"
+        if directory.name == "selected":
+            way_out = "take --which final; only a new training selects again"
         raise UserError(
-            f"the {what} in {str(directory)!r} is damaged ({_first_line(error)}): "
-            "remove that folder, then the same command makes it again"
+            f"the {what} in {str(directory)!r} is missing or damaged ({_first_line(error)}): "
+            f"{way_out}"
+        ) from error
+
+
+def _check_damage(directory: Path, error: Exception) -> None:
+    """Raise again what does not say that a checkpoint is damaged: a mismatch, or a failure of the
+    system, in one line that advises no removal."""
+    if isinstance(error, UserError):
+        raise error
+    failed = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    if failed or isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        raise UserError(
+            f"{str(directory)!r} could not be read ({_first_line(error)}); nothing was changed, "
+            "try again once that is mended"
         ) from error
 
 

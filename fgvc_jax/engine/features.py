@@ -7,6 +7,7 @@ it makes of a view serves every epoch, member, run and study that shows that vie
 import logging
 import re
 import threading
+import uuid
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -81,7 +82,8 @@ class Features:
             for part in parts:
                 jax.block_until_ready(part)
             return
-        whole = self._folder / f"{self._content}.view{view:05d}.npy"
+        # Another run may make the same: until the checksum is known each has a name of its own.
+        whole = self._folder / f"{self._content}.view{view:05d}.{uuid.uuid4().hex[:8]}.npy"
         with storage.new_array(whole, (self._count,), self._dtype) as kept:
             for part in parts:
                 part = jax.device_get(part)
@@ -95,7 +97,7 @@ class Features:
                         )
                     kept[name][rows] = array
             checksum = _checksum(kept)
-        named = whole.with_name(f"{self._content}.view{view:05d}.crc{checksum:08x}.npy")
+        named = self._folder / (f"{self._content}.view{view:05d}.crc{checksum:08x}.npy")
         storage.rename(whole, named)
         self._intact[view] = named
 

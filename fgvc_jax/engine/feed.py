@@ -18,6 +18,7 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine.loop import ahead
 
 DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
+PLACES = "device", "host", "stream"  # the later, the less room it takes
 HOST_SHARE = 0.5  # likewise of the memory that this process may still take
 
 
@@ -71,8 +72,10 @@ class Dataset:
 
     @cached_property
     def place(self) -> str:
-        """Where decoded images live, with "auto" decided by their size."""
-        return placement(self._place, self.bytes, self._processes_here)
+        """Where decoded images live, with "auto" decided by their size: for all processes alike, as
+        the one with the least room must."""
+        mine = placement(self._place, self.bytes, self._processes_here)
+        return PLACES[devices.largest(PLACES.index(mine))]
 
     @property
     def bytes(self) -> int:

@@ -100,6 +100,7 @@ class Journal:
     def write(self, line: dict[str, Any]) -> None:
         """Append one JSON object, and its scalars to TensorBoard."""
         if self._write:
+            storage.check_lease(self.path)
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
             for name, value in line.items():

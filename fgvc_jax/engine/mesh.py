@@ -50,7 +50,7 @@ def _watch_each_other() -> None:
         host = distributed.global_state.coordinator_address.rpartition(":")[0]
         watched.connect(host.strip("[]"), port)
     wait_for_all("the processes know each other")
-    peers.watch(watched)
+    peers.watch(watched, lambda: wait_for_all("the command has ended"))
 
 
 def processes_here() -> int:
@@ -63,6 +63,8 @@ def processes_here() -> int:
 
 def wait_for_all(what: str) -> None:
     """Return once every process is here; `what` tells the place."""
+    if jax.process_count() == 1:
+        return
     multihost_utils.sync_global_devices(what)
 
 
@@ -76,6 +78,13 @@ def largest(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+def total(value: int) -> int:
+    """The sum over all processes."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).sum())
 
 
 @contextlib.contextmanager

@@ -259,8 +259,9 @@ def _unfinished(entry: Line) -> tuple:
 
 def append(path: Path, entry: Line) -> None:
     """Write one line at the end, at once, so that a kill leaves it whole or not at all."""
+    torn = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
     with storage.append(path) as file:
-        file.write(_written(entry))
+        file.write(("\n" if torn else "") + _written(entry))
         file.flush()
         os.fsync(file.fileno())
 

@@ -270,8 +270,8 @@ def _results(experiment: Experiment) -> dict[str, Any] | None:
     if workdir.results.exists() and workdir.read_results() is None:
         summary.tell(f"{workdir.results} cannot be read: its run is judged again")
     results = workdir.finished(experiment.members)
-    if results is None:
-        return None
+    if results is None or workdir.moved(experiment):
+        return None  # where data or weights are said to be elsewhere, training has a look at them
     members = [_record(workdir, n).get("environment") for n in range(1, experiment.members + 1)]
     others = [one for one in members if one and one != results["environment"]]
     if others:
