@@ -121,10 +121,23 @@ def predict(options: Prediction) -> None:
         members=options.members,
         mesh=devices.own(options.batch_size),
     )
+    counts = answer(asked, options, _share(files), output)
+    devices.wait_for_all("all files are answered for")
+    if counts["problems"]:
+        raise UserError(
+            f"{counts['problems']:,} of {counts['files']:,} images could not be read: "
+            "the column error says why"
+        )
+
+
+def answer(
+    asked: Model, options: Prediction, files: Iterable[listing.Found], output: Path | None
+) -> dict[str, int]:
+    """Ask a model for files and write the table, or print it: {"files": n, "problems": m}."""
     rows = Rows(asked, options)
     answered = answering.answer(
         asked,
-        _share(files),
+        files,
         batch_size=options.batch_size,
         threads=machine.cores(devices.processes_here()),
     )
@@ -135,13 +148,7 @@ def predict(options: Prediction) -> None:
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
-    devices.wait_for_all("all files are answered for")
-    if counts["problems"]:
-        raise UserError(
-            "{problems:,} of {files:,} images could not be read: the column error says why".format(
-                **counts
-            )
-        )
+    return counts
 
 
 def _output(options: Prediction) -> Path | None:

@@ -3,6 +3,7 @@
     python scripts/bench.py step --network resnet50 --crop 160 --resize 176 --versus torch
     python scripts/bench.py job --source cub:CUB_200_2011 --classes 20 --members 5 --versus torch
     python scripts/bench.py input --source cub:CUB_200_2011 --classes 20
+    python scripts/bench.py predict --network resnet50 --crop 448 --resize 512
     python scripts/bench.py compiled --topology v5e:2x2 --network resnet50
 
 What is compared runs in turn, every row once in each repetition, and ratios are taken within a
@@ -16,12 +17,17 @@ median over the repetitions, with the first and third quartile in brackets.
 import json
 import sys
 
-from benchmarks import compiled, job, record, step, topologies, workers
+from benchmarks import compiled, job, predict, record, step, topologies, workers
 from benchmarks import input as waiting
 from benchmarks.common import Table
 
-BENCHMARKS = {"step": step, "job": job, "input": waiting}
-SPECS = {"step": step.Step, "job": job.Job, "input": waiting.Input}
+BENCHMARKS = {"step": step, "job": job, "input": waiting, "predict": predict}
+SPECS = {
+    "step": step.Step,
+    "job": job.Job,
+    "input": waiting.Input,
+    "predict": predict.Predict,
+}
 
 
 def main(arguments: list[str]) -> None:
