@@ -121,10 +121,23 @@ def predict(options: Prediction) -> None:
         members=options.members,
         mesh=devices.own(options.batch_size),
     )
+    counts = answer(asked, options, _share(files), output)
+    devices.wait_for_all("all files are answered for")
+    if counts["problems"]:
+        raise UserError(
+            f"{counts['problems']:,} of {counts['files']:,} images could not be read: "
+            "the column error says why"
+        )
+
+
+def answer(
+    asked: Model, options: Prediction, files: Iterable[listing.Found], output: Path | None
+) -> dict[str, int]:
+    """Ask a model for files and write the table, or print it: {"files": n, "problems": m}."""
     rows = Rows(asked, options)
     answered = answering.answer(
         asked,
-        _share(files),
+        files,
         batch_size=options.batch_size,
         threads=machine.cores(devices.processes_here()),
     )
@@ -135,13 +148,7 @@ def predict(options: Prediction) -> None:
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
-    counts = {name: devices.total(count) for name, count in counts.items()}
-    if counts["problems"]:
-        raise UserError(
-            "{problems:,} of {files:,} images could not be read: the column error says why".format(
-                **counts
-            )
-        )
+    return {name: devices.total(count) for name, count in counts.items()}
 
 
 def _output(options: Prediction) -> Path | None:
@@ -234,7 +241,8 @@ def _accept_from(asked: Model, risk: float) -> float | None:
     """The largest calibrated probability from which on an answer is not unsure; None without a
     calibration."""
     try:
-        threshold = asked.kept.accept_from(asked.calibration, risk)
+        fitted = asked.calibration
+        threshold = asked.kept.accept_from(fitted, risk)
     except UserError as error:
         log.info("unsure is left empty: %s", error)
         return None
@@ -242,7 +250,7 @@ def _accept_from(asked: Model, risk: float) -> float | None:
         log.warning(
             "warning: every answer is unsure, since %d validation images let nobody promise that "
             "at most %g %% of any answers are wrong: allow a larger --risk",
-            asked.calibration.images,
+            fitted.images,
             100 * risk,
         )
     return threshold
