@@ -23,13 +23,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config
+from fgvc_jax import card
 from fgvc_jax.config import Experiment, load_config
 from fgvc_jax.study import Study, definition, pages, runner
 
 HERE = Path(__file__).parent
 STUDY = HERE / "studies/kt.py"
-RECIPE = "kt:cub,resnet50"
+RECIPE = card.KT
 
 # arXiv 2012.11389, CUB-200-2011, ResNet-50, 448 px, top-1 %. Table 2 by N = 1 ... 6.
 PUBLISHED = {
@@ -51,11 +51,6 @@ ALPHA = {
     "alpha=1": (1.0, 88.2),
     "alpha=5": (5.0, 87.2),
 }
-ALWAYS = (
-    "the accuracy of the last epoch (published: of the epoch with the best test accuracy)",
-    "all test images (published: without the last partial batch)",
-    "ensembles average probabilities (the authors' code: logits; --base.fusion)",
-)
 
 
 def main(arguments: list[str]) -> None:
@@ -84,18 +79,7 @@ def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
 
 def deviations(base: Experiment) -> list[str]:
     """All in which the runs of a study differ from the published ones: fields, then habits."""
-    found = [*config.differences(load_config(RECIPE), base), *ALWAYS]
-    if base.data.view_sharing != "own":
-        whose = "all members" if base.data.view_sharing == "shared" else "members of KT"
-        found.append(
-            f"{whose} see the same view of an image in an epoch (published: each draws its own)"
-        )
-    if base.network.batch_norm_groups > 1:
-        found.append(
-            "running statistics of batch norm are the mean over its groups (published: those of "
-            "the first GPU)"
-        )
-    return found
+    return card.kt_deviations(base, load_config(RECIPE))
 
 
 def table_2(summary: Mapping[str, Any], kind: str) -> str:

@@ -23,14 +23,15 @@ ROOMS = (
     {"digests", "figures", "listing", "objectives"},
     {"config", "engine"},
     {"recipes", "workdir", "ensemble", "predictions", "thumbnails"},
-    {"calibration"},
+    {"calibration", "card"},
+    {"analysis"},
     {"model", "command"},
     {"trunk", "start", "answering"},
     {"lookups"},
     {"build"},
     {"judging", "summary"},
     {"train"},
-    {"evaluate", "inspect", "predict", "study", "__main__"},
+    {"evaluate", "inspect", "predict", "report", "study", "__main__"},
 )
 
 

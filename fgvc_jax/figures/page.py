@@ -1,6 +1,7 @@
 """A web page in one file: no foreign request, light and dark, readable on a telephone."""
 
 import base64
+import hashlib
 import html
 import io
 
@@ -77,14 +78,26 @@ td img { display: block; width: 2.6rem; height: 2.6rem; object-fit: cover; borde
 """
 
 
-def page(title: str, body: str) -> str:
-    """The whole page; `body` is HTML whose texts went through `escape` or `name`."""
+def page(title: str, body: str, *, style: str = "", script: str = "") -> str:
+    """The whole page; `body` is HTML whose texts went through `escape` or `name`.
+
+    Args:
+        title: of the window, any text.
+        body: see above.
+        style: CSS beside `STYLE`.
+        script: JavaScript of ours that runs at the end of the page. It alone may: whatever else
+            might get into the page has not its digest.
+    """
+    allowed = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        allowed += f"; script-src 'sha256-{digest}'"
+        body += f"\n<script>{script}</script>"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<meta http-equiv="Content-Security-Policy" content="{allowed}">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}{style}</style>\n</head>\n<body>\n<main>\n"
         f"{body}\n</main>\n</body>\n</html>\n"
     )
 
@@ -99,10 +112,10 @@ def name(text: str) -> str:
     return f'<bdi class="name">{escape(text)}</bdi>'
 
 
-def image(picture: Image.Image, alternative: str) -> str:
+def image(picture: Image.Image, alternative: str, side: int = THUMBNAIL) -> str:
     """A picture as a small JPEG inside the page, with its text alternative."""
     small = picture.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.thumbnail((side, side))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=72, optimize=True)
     data = base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,181 @@
+"""The card of a run: the paper, the authors' code and this run side by side, every deviation named.
+
+Only KT is published with a recipe. Of HSD and CSDNet the abstracts alone are public: what is not in
+them is ours, and a run of theirs is compared with the training protocol that it starts from.
+"""
+
+from dataclasses import dataclass
+
+from fgvc_jax import config
+from fgvc_jax.config import Experiment, load_config
+from fgvc_jax.errors import UserError
+
+KT = "kt:cub,resnet50"
+
+# In which every run deviates from KT's publication.
+ALWAYS = (
+    "the accuracy of the last epoch (published: of the epoch with the best test accuracy)",
+    "all test images (published: without the last partial batch)",
+)
+
+PAPERS = {
+    "kt": "KT, Zhang et al., ICME 2021, arXiv 2012.11389",
+    "hsd": "HSD, Hu et al., TNNLS 2021 (reconstructed from its abstract)",
+    "csdnet": "CSDNet (reconstructed from its abstract)",
+    "independent": "an ordinary ensemble",
+    "ce": "an ordinary network",
+}
+
+PUBLISHED = {
+    "kt": "89.1%, ensemble of five ResNet-50 on CUB-200-2011 at 448 px, each at the epoch with "
+    "the best test accuracy",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the card; "-" where a source is silent."""
+
+    what: str
+    paper: str
+    code: str
+    run: str
+
+    @property
+    def deviates(self) -> bool:
+        """Whether the run is not as any source that speaks."""
+        said = {self.paper, self.code} - {"-"}
+        return bool(said) and self.run not in said
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a run was meant to be, and what it is.
+
+    method: see `PAPERS`. recipe: the config that it is compared with; empty where none fits. rows:
+    of the table. deviations: every field that is not the recipe's, then habits. published: the
+    number that the authors give, or empty.
+    """
+
+    method: str
+    recipe: str
+    rows: tuple[Row, ...]
+    deviations: tuple[str, ...]
+    published: str
+
+    @property
+    def paper(self) -> str:
+        return PAPERS[self.method]
+
+
+def card(run: Experiment) -> Card:
+    """The card of an experiment."""
+    method = _method(run)
+    recipe = _recipe(method, run)
+    if method == "kt":
+        found = kt_deviations(run, load_config(recipe))
+    else:
+        found = config.differences(load_config(recipe), run) if recipe else []
+    rows = tuple(_kt_rows(run)) if method == "kt" else ()
+    return Card(method, recipe, rows, tuple(found), PUBLISHED.get(method, ""))
+
+
+def kt_deviations(run: Experiment, recipe: Experiment) -> list[str]:
+    """All in which a run differs from KT as published: fields, then habits."""
+    found = [*config.differences(recipe, run), *ALWAYS]
+    if run.fusion == "probabilities":
+        found.append(
+            "ensembles average probabilities, as the paper says (the authors' code: logits)"
+        )
+    if run.data.view_sharing != "own":
+        whose = "all members" if run.data.view_sharing == "shared" else "members of KT"
+        found.append(
+            f"{whose} see the same view of an image in an epoch (published: each draws its own)"
+        )
+    if run.network.batch_norm_groups > 1:
+        found.append(
+            "running statistics of batch norm are the mean over its groups (published: those of "
+            "the first GPU)"
+        )
+    return found
+
+
+def _method(run: Experiment) -> str:
+    if run.objective != "ce":
+        return run.objective
+    if run.transfer.name == "orthogonal" and run.members > 1:
+        return "kt"
+    return "independent" if run.members > 1 else "ce"
+
+
+def _recipe(method: str, run: Experiment) -> str:
+    """The config of the method on the run's benchmark and network, if there is one; KT's first."""
+    dataset, _, path = run.data.source.partition(":")
+    if dataset == "ultra":
+        dataset = path.rstrip("/").rpartition("/")[2].lower()
+    network = run.network.name.removesuffix("_bn")
+    for word in (f"{method}:{dataset},{network}", KT if method == "kt" else ""):
+        try:
+            load_config(word)
+            return word
+        except UserError:
+            continue
+    return ""
+
+
+def _kt_rows(run: Experiment) -> list[Row]:
+    """KT, section by section. The sources: the paper; the authors' code where it says otherwise."""
+    data, network, optimizer = run.data, run.network, run.optimizer
+    weighting = {
+        "fixed": "alpha x mean over teachers",
+        "ratio": "rescaled to alpha x cross entropy",
+    }
+    fused = {"probabilities": "mean of probabilities", "logits": "sum of logits"}
+    shown = {
+        "center": f"{data.resize} px, centre crop of {data.crop}",
+        "whole": f"whole, {data.crop} px",
+    }
+    rates = f"{optimizer.learning_rate:g} trunk, {optimizer.head_learning_rate:g} head"
+    values = {"half": "mean 0.5, deviation 0.5", "imagenet": "those of ImageNet"}
+    return [
+        Row("members", "5", "5", str(run.members)),
+        Row("network", "ResNet-50 or VGG-16", "ResNet-50 or VGG-16", _network(network.name)),
+        Row("start", "ImageNet", "ImageNet", _start(network.weights)),
+        Row(
+            "orthogonal loss",
+            weighting["fixed"],
+            weighting["ratio"],
+            weighting[run.transfer.weighting],
+        ),
+        Row("alpha", "0.5", "0.5", f"{run.transfer.alpha:g}"),
+        Row("epochs", "100", "100", str(run.epochs)),
+        Row("batch", "32", "32", str(run.batch_size)),
+        Row("batch norm over", "-", "4 groups of 8", _groups(run)),
+        Row("learning rate", *2 * ["0.001 trunk, 0.01 head"], rates),
+        Row("weight decay", "0.0005", "0.0005", f"{optimizer.weight_decay:g}"),
+        Row("test images", "448 px", "600 px, centre crop of 448", shown[data.test_view]),
+        Row("normalised with", "-", values["half"], values[data.normalize]),
+        Row("views of an image", "-", "each member its own", _views(data.view_sharing)),
+        Row("fusion", fused["probabilities"], fused["logits"], fused[run.fusion]),
+        Row("accuracy of", "-", "the epoch best on test", "the last epoch"),
+        Row("last partial test batch", "-", "left out", "judged too"),
+    ]
+
+
+def _network(name: str) -> str:
+    known = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "vgg16_bn": "VGG-16"}
+    return "ResNet-50 or VGG-16" if name in known else name
+
+
+def _start(weights: str) -> str:
+    return "ImageNet" if "in1k" in weights else weights or "random"
+
+
+def _groups(run: Experiment) -> str:
+    groups = run.network.batch_norm_groups
+    size = run.batch_size // groups
+    return f"{groups} groups of {size}" if groups > 1 else f"the batch of {size}"
+
+
+def _views(sharing: str) -> str:
+    return "each member its own" if sharing == "own" else "shared by all members"
