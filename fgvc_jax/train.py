@@ -20,6 +20,7 @@ from fgvc_jax.data import sources
 from fgvc_jax.engine import checkpoint, loop
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine.maps import AttentionMaps
+from fgvc_jax.errors import UserError
 from fgvc_jax.signals import Deferred
 from fgvc_jax.workdir import Workdir
 
@@ -109,7 +110,7 @@ def member(
         "training": training,
         "teachers": teachers if run.experiment.transfer.name != "none" else [],
     }
-    workdir.check_teachers(number, taught["teachers"])
+    check_teachers(workdir, number, taught["teachers"])
     if devices.of_first(np.bool_(final.exists())):
         variables = checkpoint.load_final(final, run.architecture.variables, run.mesh)
         return digests.of_arrays(variables), variables
@@ -135,6 +136,21 @@ def member(
         checkpoint.save_final(final, variables)
         asked.number = devices.largest(asked.number)
     return identity, variables
+
+
+def check_teachers(workdir: Workdir, number: int, teachers: list[str]) -> None:
+    """Refuse a member that was trained against others than those before it.
+
+    Raises:
+        UserError: naming the member.
+    """
+    path = workdir.member(number) / "member.json"
+    recorded = storage.read_json(path).get("teachers") if path.exists() else None
+    if recorded and recorded != teachers:
+        raise UserError(
+            f"member {number} in {str(workdir.path)!r} was trained against other members than "
+            f"those that are there now: remove {str(workdir.member(number))!r} to train it again"
+        )
 
 
 def train_member(

@@ -204,21 +204,6 @@ class Workdir:
             experiment.network.weights,
         )
 
-    def check_teachers(self, number: int, teachers: Sequence[str]) -> None:
-        """Refuse a member that was trained against others than those before it.
-
-        Args:
-            number: of the member.
-            teachers: digests of the members before it.
-        """
-        path = self.member(number) / "member.json"
-        recorded = storage.read_json(path).get("teachers") if path.exists() else None
-        if recorded and recorded != list(teachers):
-            raise UserError(
-                f"member {number} in {str(self.path)!r} was trained against other members than "
-                f"those that are there now: remove {str(self.member(number))!r} to train it again"
-            )
-
     def claim(self, record: Record) -> None:
         """Write config.json.
 

@@ -191,8 +191,8 @@ def _doubted(numbers: Mapping[str, Any], show: Show) -> str:
     found = numbers["doubted_labels"]
     about = (
         '<p class="soft">Confident learning (Northcutt et al., 2021): images that are as sure to '
-        "be of another class as images of that class are on average. Look before you trust either; a "
-        "weak ensemble doubts too much.</p>"
+        "be of another class as images of that class are on average. Look before you trust either; "
+        "a weak ensemble doubts too much.</p>"
     )
     if not found:
         return about + "<p>No label is doubted.</p>"
