@@ -12,6 +12,10 @@ import pytest
 FAST = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = FAST
+# What one test or command has compiled serves the others.
+PROGRAMS = Path(__file__).resolve().parents[1] / ".pytest_cache" / "programs"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from fgvc_jax.config import Experiment, load_config  # noqa: E402
 
