@@ -121,10 +121,23 @@ def predict(options: Prediction) -> None:
         members=options.members,
         mesh=devices.own(options.batch_size),
     )
+    counts = answer(asked, options, _share(files), output)
+    count, problems = (devices.total(counts[name]) for name in ("files", "problems"))
+    if problems:
+        raise UserError(
+            f"{problems:,} of {count:,} images could not be read: the column error says why"
+        )
+
+
+def answer(
+    asked: Model, options: Prediction, files: Iterable[listing.Found], output: Path | None
+) -> dict[str, int]:
+    """Ask a model for this process's files and write the table, or print it; how many "files" there
+    were, and how many "problems"."""
     rows = Rows(asked, options)
     answered = answering.answer(
         asked,
-        _share(files),
+        files,
         batch_size=options.batch_size,
         threads=machine.cores(devices.processes_here()),
     )
@@ -135,13 +148,7 @@ def predict(options: Prediction) -> None:
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
-    counts = {name: devices.total(count) for name, count in counts.items()}
-    if counts["problems"]:
-        raise UserError(
-            "{problems:,} of {files:,} images could not be read: the column error says why".format(
-                **counts
-            )
-        )
+    return counts
 
 
 def _output(options: Prediction) -> Path | None:

@@ -4,6 +4,7 @@
     python scripts/bench.py job --source cub:CUB_200_2011 --classes 20 --members 5 --versus torch
     python scripts/bench.py input --source cub:CUB_200_2011 --classes 20
     python scripts/bench.py ensemble --network resnet50 --crop 160 --resize 176 --frozen stage4
+    python scripts/bench.py predict --network resnet50 --crop 448 --resize 512
     python scripts/bench.py compiled --topology v5e:2x2 --network resnet50
 
 What is compared runs in turn, every row once in each repetition, and ratios are taken within a
@@ -17,16 +18,23 @@ median over the repetitions, with the first and third quartile in brackets.
 import json
 import sys
 
-from benchmarks import compiled, ensemble, job, record, step, topologies, workers
+from benchmarks import compiled, ensemble, job, predict, record, step, topologies, workers
 from benchmarks import input as waiting
 from benchmarks.common import Table
 
-BENCHMARKS = {"step": step, "job": job, "input": waiting, "ensemble": ensemble}
+BENCHMARKS = {
+    "step": step,
+    "job": job,
+    "input": waiting,
+    "ensemble": ensemble,
+    "predict": predict,
+}
 SPECS = {
     "step": step.Step,
     "job": job.Job,
     "input": waiting.Input,
     "ensemble": ensemble.Ensemble,
+    "predict": predict.Predict,
 }
 
 

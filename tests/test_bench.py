@@ -1,18 +1,20 @@
 """The benchmark's tables, and that its PyTorch side computes the same training step as ours."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
+from fgvc_jax import config
 from fgvc_jax.build import Run
 from fgvc_jax.config import Data, Network, Optimizer, Transfer
 from fgvc_jax.engine.mesh import shard_batch
 from fgvc_jax.networks.weights import export_torch
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from benchmarks import common, ensemble, job, record  # noqa: E402
+from benchmarks import common, ensemble, job, predict, record  # noqa: E402
 
 
 def test_spread_is_median_and_quartiles():
@@ -124,3 +126,14 @@ def test_an_ensemble_is_compared_with_one_network():
     assert [line[2:] for line in lines[1:]] == [
         ["5.000 [5.000, 5.000]", "5.00"], ["1.500 [1.500, 1.500]", "3.50"]
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [predict.BARE, "predict", "one image"])
+def test_every_way_to_answer_can_be_timed(row):
+    experiment = config.to_dict(tiny(members=1, batch_size=4))
+    ours = predict.Ours(experiment, row=row, pixels=40, files=3)
+    assert ours.run(steps=2)["seconds"] > 0
+    written = Path(ours._folder.name) / "answers.csv"
+    assert written.exists() == (row == "predict")
+    if written.exists():
+        assert len(written.read_text().splitlines()) == 1 + 2 * 4

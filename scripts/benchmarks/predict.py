@@ -1,0 +1,111 @@
+"""How fast python -m fgvc_jax.predict answers for files, beside the bare forward pass."""
+
+import itertools
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Sliced, Table, measure, ratios, slices, spread
+from benchmarks.experiments import experiment
+from benchmarks.ours import make_run
+from benchmarks.workers import Worker
+
+BARE = "bare forward"
+
+
+@dataclass(frozen=True)
+class Predict(Sliced):
+    """How fast python -m fgvc_jax.predict answers for files, beside the bare forward pass."""
+
+    members: int = 1
+    """Networks in the ensemble."""
+    pixels: int = 500
+    """Side of the JPEG files that are read."""
+    files: int = 64
+    """So many files, read again and again."""
+
+
+def table(spec: Predict, workers: dict[str, Worker]) -> Table:
+    """Images per second, and milliseconds for one image in memory on a warm model."""
+    chosen = experiment(spec, transfer="none", members=spec.members)
+    names = BARE, "predict", "one image"
+    for name in names:
+        workers["jax"].ask(
+            "build", "predict", name,
+            experiment=chosen, row=name, pixels=spec.pixels, files=spec.files,
+        )  # fmt: skip
+    found = measure({name: slices(workers["jax"], name, spec) for name in names}, spec)
+    seconds = {name: [value["seconds"] for value in values] for name, values in found.items()}
+    lines = []
+    for name in names[:2]:
+        rate = spread([spec.batch_size / value for value in seconds[name]], ".1f")
+        lines.append([name, rate, spread(ratios(seconds[BARE], seconds[name])), ""])
+    latency = spread([1000 * value for value in seconds["one image"]], ".1f")
+    lines.append(["one image", "", "", latency])
+    return ["answers", "images/s", "speed / bare forward", "milliseconds"], lines
+
+
+class Ours:
+    """One of the table's rows, on random weights."""
+
+    def __init__(self, experiment: dict[str, Any], row: str, pixels: int, files: int):
+        from fgvc_jax.engine import mesh
+
+        run = make_run(experiment)
+        numbers = range(1, run.experiment.members + 1)
+        members = [mesh.replicate(run.mesh, run.start.variables(number)) for number in numbers]
+        self._model = run.model(members, [str(number) for number in numbers])
+        self._batch_size = run.experiment.batch_size
+        self._folder = tempfile.TemporaryDirectory()
+        self._pictures = pictures(Path(self._folder.name), pixels, files)
+        self._run = {BARE: self._bare, "predict": self._predict, "one image": self._one}[row]
+        self.dtype = run.experiment.network.dtype
+
+    def run(self, steps: int) -> dict[str, float]:
+        began = time.perf_counter()
+        self._run(steps)
+        return {"seconds": (time.perf_counter() - began) / steps}
+
+    def _bare(self, steps: int) -> None:
+        """Batches that are on the device already, the next one under way as in predict."""
+        import jax
+
+        squares = self._model.squares(self._batch_size)
+        before = None
+        for _ in range(steps):
+            this = self._model.ask(squares)
+            jax.block_until_ready(before)
+            before = this
+        jax.block_until_ready(before)
+
+    def _predict(self, steps: int) -> None:
+        from fgvc_jax import listing, predict
+
+        files = itertools.islice(itertools.cycle(self._pictures), steps * self._batch_size)
+        options = predict.Prediction(batch_size=self._batch_size)
+        output = Path(self._folder.name) / "answers.csv"
+        predict.answer(self._model, options, map(listing.Found, files), output)
+
+    def _one(self, steps: int) -> None:
+        import numpy as np
+
+        for number in range(steps):
+            self._model.predict(np.full((400, 500, 3), number % 256, np.uint8))
+
+
+def pictures(folder: Path, pixels: int, count: int) -> list[str]:
+    """Files that are as much work to decode as photographs: smooth, with some noise."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(256, size=(16, 16, 3)).astype(np.uint8))
+        picture = np.asarray(coarse.resize((pixels, pixels), Image.Resampling.BICUBIC), float)
+        picture += random.normal(scale=6, size=picture.shape)
+        paths.append(str(folder / f"{number}.jpg"))
+        Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
