@@ -241,7 +241,8 @@ def _accept_from(asked: Model, risk: float) -> float | None:
     """The largest calibrated probability from which on an answer is not unsure; None without a
     calibration."""
     try:
-        threshold = asked.kept.accept_from(asked.calibration, risk)
+        fitted = asked.calibration
+        threshold = asked.kept.accept_from(fitted, risk)
     except UserError as error:
         log.info("unsure is left empty: %s", error)
         return None
@@ -249,7 +250,7 @@ def _accept_from(asked: Model, risk: float) -> float | None:
         log.warning(
             "warning: every answer is unsure, since %d validation images let nobody promise that "
             "at most %g %% of any answers are wrong: allow a larger --risk",
-            asked.calibration.images,
+            fitted.images,
             100 * risk,
         )
     return threshold
