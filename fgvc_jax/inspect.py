@@ -1,4 +1,9 @@
-"""python -m fgvc_jax.inspect: is a dataset fit to train on?"""
+"""python -m fgvc_jax.inspect: look for what is wrong with a dataset before training."""
+
+from fgvc_jax import command
+
+if __name__ == "__main__":
+    command.prepare()
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fgvc_jax import command, config, machine, paths, storage
+from fgvc_jax import config, machine, paths, storage
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.options import option

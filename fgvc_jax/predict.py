@@ -122,18 +122,18 @@ def predict(options: Prediction) -> None:
         mesh=devices.own(options.batch_size),
     )
     counts = answer(asked, options, _share(files), output)
-    devices.wait_for_all("all files are answered for")
-    if counts["problems"]:
+    count, problems = (devices.total(counts[name]) for name in ("files", "problems"))
+    if problems:
         raise UserError(
-            f"{counts['problems']:,} of {counts['files']:,} images could not be read: "
-            "the column error says why"
+            f"{problems:,} of {count:,} images could not be read: the column error says why"
         )
 
 
 def answer(
     asked: Model, options: Prediction, files: Iterable[listing.Found], output: Path | None
 ) -> dict[str, int]:
-    """Ask a model for files and write the table, or print it: {"files": n, "problems": m}."""
+    """Ask a model for this process's files and write the table, or print it; how many "files" there
+    were, and how many "problems"."""
     rows = Rows(asked, options)
     answered = answering.answer(
         asked,
@@ -148,7 +148,7 @@ def answer(
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
-    return {name: devices.total(count) for name, count in counts.items()}
+    return counts
 
 
 def _output(options: Prediction) -> Path | None:

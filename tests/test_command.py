@@ -9,8 +9,9 @@ from fgvc_jax import command
 
 PROGRAM = """
 import os
-from fgvc_jax.command import run
+from fgvc_jax.command import prepare, run
 print("started", flush=True)
+prepare()
 shown = "JAX_NUM_CPU_DEVICES", "LD_PRELOAD", "GLIBC_TUNABLES"
 run(lambda words: print(*words, *(os.environ.get(name) for name in shown)))
 """

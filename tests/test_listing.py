@@ -3,6 +3,7 @@
 import itertools
 import os
 import resource
+import subprocess
 
 import pytest
 
@@ -102,7 +103,9 @@ def test_a_deep_tree_needs_no_deep_stack(tmp_path):
         folder = below
     os.close(os.open("a.jpg", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
     os.close(folder)
-    assert [len(path.split("/d")) for path in named(str(tmp_path))] == [1201]
+    found = named(str(tmp_path))
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # too deep for Python to remove
+    assert [len(path.split("/d")) for path in found] == [1201]
 
 
 def test_a_long_list_is_read_as_it_is_needed(tmp_path):
