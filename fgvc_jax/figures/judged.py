@@ -13,9 +13,10 @@ Show = Pictures
 STYLE = """
 table.plain th:first-child, table.plain td:first-child { width: auto; }
 .deviates { color: var(--look); font-weight: 600; }
-.looks { display: grid; gap: .9rem; margin-top: .9rem; }
+.looks { display: grid; gap: .9rem 1.6rem; margin-top: .9rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(29rem, 100%), 1fr)); }
 .look-row { display: flex; gap: .6rem; overflow-x: auto; padding-bottom: .3rem; }
-.look-row figure { flex: none; width: 7.2rem; } .look-row img { height: 7.2rem; }
+.look-row figure { flex: none; width: 6.8rem; } .look-row img { height: 6.8rem; }
 .overlap td { text-align: center; font-variant-numeric: tabular-nums; }
 .overlap { width: auto; } .overlap th, .overlap td { padding: .35rem .7rem; }
 td .soft { white-space: nowrap; }
@@ -200,11 +201,10 @@ def interval(found: Mapping[str, float] | None, percent: bool) -> str:
     """value (low – high) as HTML."""
     if found is None:
         return "-"
-    value, low, high = (found[end] * (100 if percent else 1) for end in ("value", "low", "high"))
-    digits, unit = (1, " %") if percent else (3, "")
-    return (
-        f'{value:.{digits}f}{unit} <span class="soft">({low:.{digits}f} – {high:.{digits}f})</span>'
-    )
+    digits, unit, scale = (1, "%", 100) if percent else (3, "", 1)
+    ends = (round(scale * found[end], digits) + 0.0 for end in ("value", "low", "high"))  # no -0.0
+    value, low, high = (f"{end:.{digits}f}" for end in ends)
+    return f'{value}{unit} <span class="soft">({low} – {high})</span>'
 
 
 def _percent(value: float | None) -> str:

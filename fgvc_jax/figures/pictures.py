@@ -1,4 +1,4 @@
-"""Kept photographs inside a page, within a number of bytes, and what is attended to in one."""
+"""Kept photographs inside a page, within a number of bytes, and what a network attends to."""
 
 import io
 from collections.abc import Callable

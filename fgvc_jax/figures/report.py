@@ -39,6 +39,7 @@ figure > .none { height: 6.75rem; } td > .none { width: 2.6rem; font-size: 0; }
 .pair img, .pair .none { width: 100%; height: 6rem; object-fit: cover; border-radius: 6px;
   display: grid; }
 .pair b { display: block; font-weight: 600; line-height: 1.3; }
+.pair > div { display: flex; flex-direction: column; } .pair .photos { margin-top: auto; }
 .pair p { font-size: .85rem; margin: .15rem 0 .4rem; }
 .meter { height: .55rem; border-radius: 3px; background: var(--line); min-width: 5rem;
   overflow: hidden; } .meter i { display: block; height: 100%; background: var(--accent); }
@@ -190,9 +191,9 @@ def _errors(numbers: Mapping[str, Any], show: Show) -> str:
 def _doubted(numbers: Mapping[str, Any], show: Show) -> str:
     found = numbers["doubted_labels"]
     about = (
-        '<p class="soft">Confident learning (Northcutt et al., 2021): images that are as sure to '
-        "be of another class as images of that class are on average. Look before you trust either; "
-        "a weak ensemble doubts too much.</p>"
+        '<p class="soft">Confident learning (Northcutt et al., 2021): images that are as likely of '
+        "another class as images of that class are on average. Look before you trust either; a "
+        "weak ensemble doubts too much.</p>"
     )
     if not found:
         return about + "<p>No label is doubted.</p>"
@@ -276,10 +277,10 @@ def _compared(found: Mapping[str, Any], numbers: Mapping[str, Any], show: Show) 
     difference, low, high = (100 * found[key] for key in ("difference", "low", "high"))
     clear = low > 0 or high < 0
     words = "better" if difference > 0 else "worse"
-    verdict = f"This run is {words} than the other." if clear else "No difference can be told."
+    verdict = f"This run is {words} than the other." if clear else "No difference is certain."
     tiles = {
         "points of accuracy": f"{difference:+.2f}",
-        "95% interval, paired by image": f"{low:+.2f} to {high:+.2f}",
+        "95% interval, paired by image": f"{low:+.1f} to {high:+.1f}",
         "McNemar's exact p": f"{found['p']:.3g}",
         "only this run is right": f"{found['gained']:,}",
         "only the other is right": f"{found['lost']:,}",
