@@ -57,6 +57,7 @@ def assert_equal(one, other):
     assert counts(one) == counts(other)
 
 
+@pytest.mark.slow
 def test_four_devices_train_as_one(single, four):
     assert_equal(single, four)
 
@@ -77,6 +78,7 @@ def two_processes(workdir, *more, **options):
     return [finish(worker) for worker in workers]
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
     for code, _, err in two_processes(tmp_path / "run", "--save-every", 0):
         assert code == 0, err
@@ -96,6 +98,7 @@ def test_devices_may_stand_in_any_order_in_the_mesh(single, tmp_path):
     assert_equal(single, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_four_devices_continues_on_one(single, four, tmp_path):
     """Take the second member back to the checkpoint before its last."""
     shutil.copytree(four, tmp_path / "run")
