@@ -247,10 +247,11 @@ def _looks(run: Kept) -> list[dict[str, Any]]:
 def _classes(answers: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
     """Every class with its accuracy, the worst first; those without test images last."""
     images, right = analysis.of_classes(answers, len(names))
+    present, first = np.unique(answers.labels, return_index=True)
+    examples = dict(zip(present.tolist(), first.tolist(), strict=True))
     entries = []
     for label, title in enumerate(names):
         count, correct = int(images[label]), int(right[label])
-        first = np.flatnonzero(answers.labels == label)[:1].tolist()
         entries.append(
             {
                 "class": title,
@@ -258,7 +259,7 @@ def _classes(answers: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
                 "images": count,
                 "right": correct,
                 "accuracy": correct / count if count else None,
-                "example": first[0] if first else None,
+                "example": examples.get(label),
             }
         )
     return sorted(

@@ -4,6 +4,7 @@ import base64
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -17,6 +18,8 @@ from test_page import Elements
 from fgvc_jax import ensemble, predictions, report, train
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
+from fgvc_jax.figures.pictures import Pictures
+from fgvc_jax.figures.report import report_page
 from fgvc_jax.report import Report
 
 NAMES = ("b 'quoted', comma", 'c <script>alert("x")', "d\u202eright", "e & plain")
@@ -185,6 +188,22 @@ def test_what_is_missing_of_a_run_is_told(runs, tmp_path):
     (copy / "results.json").unlink()
     with pytest.raises(UserError, match="has no results yet"):
         report.report(options)
+
+
+def test_the_page_of_a_set_as_large_as_cub_is_small(made):
+    """200 classes and 5,794 images, all of them errors and doubted; photographs of noise."""
+    rng = np.random.default_rng(0)
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(256, size=(160, 160, 3), dtype=np.uint8)).save(file, "PNG")
+    numbers, images = dict(made[1]), 5794
+    for key in ("errors", "doubted_labels"):
+        numbers[key] = [made[1]["errors"][0] | {"suggested": 1, "probability": 0.5}] * images
+    numbers["classes"] = made[1]["classes"][:1] * 200
+    numbers["confused_pairs"] = made[1]["confused_pairs"][:1] * report.PAIRS
+    pictures = Pictures(
+        lambda _: file.getvalue(), lambda *_: np.ones((14, 14)), share=1, budget=report.PICTURES
+    )
+    assert 5e6 < len(report_page(numbers, pictures).encode()) < 8e6
 
 
 def test_a_journal_becomes_epochs():

@@ -84,7 +84,7 @@ def _percent(value: float) -> str:
 def _around(low: float, high: float) -> tuple[float, float]:
     """Ends at whole multiples of a step of which four reach from below low to above high."""
     step = 10.0 ** math.floor(math.log10(max(high - low, 1e-3) / 4))
-    for factor in (1, 2, 2.5, 5, 10, 20):
+    for factor in (1, 1.5, 2, 2.5, 3, 5, 10, 20):
         start = math.floor(low / (factor * step) + 1e-9) * factor * step
         if start + 4 * factor * step >= high - 1e-9:
             break

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fgvc_jax.figures import page
 
-DARKEST = 0.2  # of a picture's light, where nothing is attended to
+DARKEST = 0.3  # of a picture's light, where nothing is attended to
 
 
 class Pictures:

@@ -11,7 +11,7 @@ PORTRAITS = 300  # classes that are shown with a picture
 PORTRAIT = 72  # pixels
 PAIRS = 24  # shown
 PICTURES = 48  # of errors, and of doubted labels
-LINES = 5000  # of a table of images
+LINES = 2000  # of a table of images
 CHANGED = 24  # pictures of images that changed sides, each way
 SUGGESTED = 3000  # classes that the search box suggests
 
@@ -30,6 +30,10 @@ nav { display: flex; flex-wrap: wrap; gap: .1rem 1rem; margin-top: 1.1rem; font-
 section { scroll-margin-top: 4.2rem; }
 .none { display: grid; place-items: center; width: 100%; height: 100%; min-height: 2.6rem;
   font-size: .7rem; color: var(--soft); background: var(--ground); border-radius: 6px; }
+.pictures { display: grid;
+  grid-template-columns: repeat(auto-fill, minmax(min(8.5rem, 30%), 1fr)); gap: 1rem .9rem; }
+.pictures figure { width: auto; } .pictures img, .pictures .none { height: auto; aspect-ratio: 1;
+  object-fit: cover; }
 figure > .none { height: 6.75rem; } td > .none { width: 2.6rem; font-size: 0; }
 .pair { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: .5rem .9rem;
   border: 1px solid var(--line); border-radius: 10px; padding: .7rem; }
@@ -281,7 +285,7 @@ def _compared(found: Mapping[str, Any], numbers: Mapping[str, Any], show: Show) 
     tiles = {
         "points of accuracy": f"{difference:+.2f}",
         "95% interval, paired by image": f"{low:+.1f} to {high:+.1f}",
-        "McNemar's exact p": f"{found['p']:.3g}",
+        "McNemar's exact p": "&lt; 0.001" if found["p"] < 0.001 else f"{found['p']:.3f}",
         "only this run is right": f"{found['gained']:,}",
         "only the other is right": f"{found['lost']:,}",
     }
