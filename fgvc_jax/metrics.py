@@ -235,7 +235,7 @@ def intervals(metrics: Sequence[Metrics], count: int) -> list[dict[str, dict[str
         for name, (value,) in each(everything).items():
             again = np.concatenate([part[name] for part in replicates])
             low, high = np.quantile(again, ends) - (again.mean() - value)
-            low = max(low, 0.0)  # as every metric is
+            low, high = max(low, 0.0), max(high, 0.0)  # as every metric is
             found[-1][name] = {"value": float(value), "low": float(low), "high": float(high)}
     return found
 
