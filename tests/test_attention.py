@@ -14,6 +14,8 @@ from conftest import ROOT, tiny
 from fgvc_jax.data.sketchbirds import PARTS, SEED, open_sketchbirds
 from fgvc_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 attention = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/attention.py")))
 TINY = ROOT / "configs/tiny.py"
 IMAGES, SIZE = 20, 8

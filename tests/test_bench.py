@@ -13,6 +13,8 @@ from fgvc_jax.config import Data, Network, Optimizer, Transfer
 from fgvc_jax.engine.mesh import shard_batch
 from fgvc_jax.networks.weights import export_torch
 
+pytestmark = pytest.mark.slow
+
 sys.path.insert(0, str(ROOT / "scripts"))
 from benchmarks import common, ensemble, job, predict, record  # noqa: E402
 

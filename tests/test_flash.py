@@ -10,6 +10,8 @@ from jax.sharding import AxisType, Mesh
 
 from fgvc_jax.networks.flash import attend, attention_on, cudnn_attend, splash_attend
 
+pytestmark = pytest.mark.slow
+
 
 def mesh_of(*devices):
     return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))

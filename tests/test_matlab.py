@@ -11,6 +11,8 @@ from scipy.io import savemat
 from fgvc_jax.data import matlab
 from fgvc_jax.data.matlab import MAX_BYTES, read_variables
 
+pytestmark = pytest.mark.slow
+
 
 def written(**variables) -> bytes:
     file = io.BytesIO()

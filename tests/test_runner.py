@@ -18,6 +18,8 @@ from fgvc_jax.study.definition import Options
 from fgvc_jax.study.ledger import Correctness
 from fgvc_jax.workdir import Record, Workdir
 
+pytestmark = pytest.mark.slow
+
 ROWS = {"none": {"transfer.name": "none"}, "orthogonal": {}}
 
 

@@ -25,6 +25,8 @@ from fgvc_jax.networks.weights import export_torch
 from fgvc_jax.objectives import CSDNet
 from fgvc_jax.workdir import Workdir
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16, frozen="stage3"),
     "vgg_micro": Network(name="vgg_micro", head_width=16, frozen="stage3"),
