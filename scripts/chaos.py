@@ -85,7 +85,7 @@ def kill_during_save(workdir: Path, options: Options) -> str:
 
 def outcome(workdir: Path) -> tuple[list, dict]:
     """Last states of all members and the results without times."""
-    run = Run(Workdir(str(workdir)).experiment())
+    run = Run(Workdir(workdir).record().experiment)
     states = []
     for number in range(1, run.experiment.members + 1):
         checkpoints = Checkpoints(Workdir(str(workdir)).member(number) / "checkpoints", run.mesh)
