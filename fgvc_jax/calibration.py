@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import optimize
-from scipy.stats import beta
 
 from fgvc_jax import digests, ensemble, metrics, predictions, storage
 from fgvc_jax.data.view import View
@@ -95,6 +93,8 @@ def fit_temperature(fused: Fused) -> float:
     The NLL is convex in 1/temperature: its derivative, the mean over images of the expected less
     the true class's log-probability, is sought where it crosses zero.
     """
+    from scipy import optimize  # here, since every command would wait for it at its start
+
     labels = fused.part.labels
 
     def slope(log_inverse: float) -> float:
@@ -177,6 +177,8 @@ def accept_from(confidence: np.ndarray, right: np.ndarray, risk: float) -> float
 
 def upper_bound(errors: int, count: int, confidence: float) -> float:
     """Clopper and Pearson's (Biometrika 1934) one-sided upper bound of an error rate."""
+    from scipy.stats import beta  # see `fit_temperature`
+
     return 1.0 if errors == count else float(beta.ppf(confidence, errors + 1, count - errors))
 
 
