@@ -1,8 +1,12 @@
 """One device, four, and two processes of two: the same losses, the same counts, one checkpoint."""
 
 import json
+import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -131,6 +135,30 @@ def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     with pytest.raises(UserError, match="--distributed could not join"):
         devices.join_processes()
+
+
+def test_sigterm_is_ours_after_processes_have_joined():
+    """JAX's preemption service would swallow it: see `join_processes`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    lines = (
+        "import os, signal, time",
+        "from fgvc_jax import command",
+        "from fgvc_jax.engine import mesh",
+        "def main(_):",
+        "    mesh.join_processes()",
+        "    os.kill(os.getpid(), signal.SIGTERM)",
+        "    time.sleep(5)",
+        "command.run(main)",
+    )
+    names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env=os.environ | names, cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert done.stderr == "interrupted: what was finished is kept; the same command continues\n"
 
 
 def test_processes_on_this_host_are_counted_by_name(monkeypatch):
