@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, storage, summary, train
+from fgvc_jax import config, paths, storage, summary, train
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.study import pages, statistics
@@ -51,12 +51,11 @@ def carry_out(
     Raises:
         UserError: at the end, when runs failed.
     """
-    folder = Path(options.workdir)
+    folder = paths.workdir(options.workdir)
     runs = experiments(study, folder=folder, seeds=options.seeds)
     check_metrics(options.metrics, runs.values(), measured)
-    ledger = Ledger(
-        Path(options.ledger), study=study.name, base=study.base, rows=list(study.rows), judge=judge
-    )
+    lines = paths.local(options.ledger, "--ledger")
+    ledger = Ledger(lines, study=study.name, base=study.base, rows=list(study.rows), judge=judge)
     outcome = Outcome(study, folder, runs, measure, page, options.metrics, ledger)
     outcome.look()
     if options.abandon:
