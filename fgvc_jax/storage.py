@@ -309,7 +309,7 @@ def lock(folder: Path) -> Iterator[None]:
         file = path.open("a+", encoding="utf-8")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(file, fcntl.LOCK_EX)
         except BlockingIOError:
             raise _in_use(folder, path) from None
         except OSError as error:
@@ -323,6 +323,35 @@ def lock(folder: Path) -> Iterator[None]:
         file.flush()
         yield
         file.truncate(0)
+
+
+def held(folder: Path) -> bool:
+    """Whether somebody, this process included, has the lock of a folder now."""
+    try:
+        with (folder / "lock").open(encoding="utf-8") as file:
+            _flock(file, fcntl.LOCK_SH)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+        return _Lease(folder, folder / "lock").runs()
+    return False
+
+
+def _flock(file: IO[str], kind: int) -> None:
+    """Take the system's lock; a second time where somebody may just have looked, see `held`.
+
+    Raises:
+        BlockingIOError: when another has it.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.1)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
 
 
 def _in_use(folder: Path, path: Path) -> InUse:
@@ -356,8 +385,7 @@ class _Lease:
         self._renewer = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> "_Lease":
-        holder = self._holder()
-        if holder and time.time() - holder.renewed < LEASE_SECONDS:
+        if self.runs():
             raise _in_use(self.folder, self._path)
         self._write()
         self._renewer.start()
@@ -370,6 +398,11 @@ class _Lease:
         self._renewer.join()
         if self._mine():
             self._path.unlink(missing_ok=True)
+
+    def runs(self) -> bool:
+        """Whether anybody's lease is not over."""
+        holder = self._holder()
+        return holder is not None and time.time() - holder.renewed < LEASE_SECONDS
 
     def check(self) -> None:
         """Raise a UserError when the lease ran out and somebody else took it."""

@@ -4,6 +4,7 @@ import difflib
 import gc
 import math
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from fgvc_jax.workdir import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
 Page = Callable[..., str]  # see `pages.report`
+SECONDS_BETWEEN_LOOKS = 1.0  # at a member that another process is training
 
 
 def carry_out(
@@ -89,9 +91,9 @@ class Outcome:
     """What runs said that failed, now or when they were last tried."""
 
     def look(self) -> None:
-        """Read what earlier starts have left."""
-        for key, experiment in self.runs.items():
-            self.add(key, _results(experiment))
+        """Read what earlier starts, and other processes, have left."""
+        for key in self.missing():
+            self.add(key, _results(self.runs[key]))
         try:
             saved = storage.read_json(self.folder / "study.json")
         except (FileNotFoundError, UserError):
@@ -206,38 +208,74 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
 
     Runs share the members that are the same. A run that fails on its way (a loss that is not
     finite) does not keep the others from being trained, nor does one that another process trains;
-    a mistake that shows before it starts is raised. Whatever ends is saved at once.
+    a mistake that shows before it starts is raised. Whatever ends is saved at once. Several
+    processes may do so at once on one folder, also on several hosts: each takes runs nobody is at.
     """
-    missing = outcome.missing()
+    before, done = set(outcome.failures), set()
     with _time_limit(60 * minutes):
-        for number, (row, seed) in enumerate(missing, start=1):
-            key, experiment = (row, seed), outcome.runs[row, seed]
-            summary.tell(f"\n[{number}/{len(missing)}] {row}, seed {seed}")
+        while key := _next(outcome, before, done):
+            done.add(key)
+            summary.tell(f"\n[{len(done)}/{len(outcome.missing())} left] {key[0]}, seed {key[1]}")
+            experiment = outcome.runs[key]
             workdir = Workdir(experiment.workdir)
             try:
-                train.train(experiment, lender(outcome.runs.values()))
-            except InUse as error:
-                summary.tell(f"left to others: {error}")
+                train.train(experiment, lender(outcome.runs.values(), experiment))
+            except InUse:
+                done.remove(key)  # taken by another process in the meantime
             except UserError as error:
                 if not workdir.config.exists():
                     raise
                 outcome.fail(key, str(error))
             else:
                 outcome.add(key, _results(experiment))
+            outcome.look()
             outcome.save()
             gc.collect()  # a run's arrays go before the next one's come
+    for row, seed in outcome.missing():
+        if storage.held(Path(outcome.runs[row, seed].workdir)):
+            summary.tell(f"left to others: {row}, seed {seed}")
 
 
-def lender(runs: Iterable[Experiment]) -> train.Lender:
-    """Lends members that one of the runs has trained: those of the training digest asked for."""
+def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
+    """The run to train next, None when there is none that somebody else is not at.
+
+    At first one of a seed that nobody is at, since runs of a seed often share members. What failed
+    elsewhere is not tried again here, unless it had failed `before` this start.
+    """
+    held = {key for key in outcome.missing() if storage.held(Path(outcome.runs[key].workdir))}
+    busy = {seed for _, seed in held}
+    failed = outcome.failures.keys() - before
+    free = [key for key in outcome.missing() if key not in held | done | failed]
+    return min(free, key=lambda key: key[1] in busy, default=None)
+
+
+def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.Lender:
+    """Lends members that one of the runs has trained: those of the training digest asked for.
+
+    One that is being trained just now is waited for, in runs before the borrower's, so that no two
+    wait for each other.
+    """
     folders = [Workdir(run.workdir) for run in runs]
+    earlier = folders[: [folder.path for folder in folders].index(Workdir(borrower.workdir).path)]
 
-    def lend(training: str) -> Path | None:
+    def trained(training: str) -> Path | None:
         for workdir in folders:
             for number in range(1, workdir.trained() + 1):
                 if _record(workdir, number).get("training") == training:
                     return workdir.member(number)
         return None
+
+    def awaited(training: str) -> bool:
+        return any(
+            _record(workdir, workdir.trained() + 1).get("training") == training
+            and storage.held(workdir.path)
+            for workdir in earlier
+        )
+
+    def lend(training: str) -> Path | None:
+        while (found := trained(training)) is None and awaited(training):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return found
 
     return lend
 
