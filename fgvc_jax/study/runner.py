@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, paths, storage, summary, train
+from fgvc_jax import config, locks, paths, storage, summary, train
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.study import pages, statistics
@@ -142,7 +142,13 @@ class Outcome:
         return [*failed, *missing, *pages.mixed(environments)]
 
     def save(self) -> str:
-        """Write study.json and study.md; the text of the latter."""
+        """Write study.json and study.md; the text of the latter. Of several processes each in its
+        turn, with a look at what the others have left: the last one leaves all runs."""
+        with locks.turn(self.folder):
+            self.look()
+            return self._save()
+
+    def _save(self) -> str:
         values = {key: self.values[key] for key in self.runs if key in self.values}
         compared = statistics.summarize(values, self.study.members)
         name = self.folder.name
@@ -228,11 +234,10 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
                 outcome.fail(key, str(error))
             else:
                 outcome.add(key, _results(experiment))
-            outcome.look()
             outcome.save()
             gc.collect()  # a run's arrays go before the next one's come
     for row, seed in outcome.missing():
-        if storage.held(Path(outcome.runs[row, seed].workdir)):
+        if locks.held(Path(outcome.runs[row, seed].workdir)):
             summary.tell(f"left to others: {row}, seed {seed}")
 
 
@@ -242,7 +247,7 @@ def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
     At first one of a seed that nobody is at, since runs of a seed often share members. What failed
     elsewhere is not tried again here, unless it had failed `before` this start.
     """
-    held = {key for key in outcome.missing() if storage.held(Path(outcome.runs[key].workdir))}
+    held = {key for key in outcome.missing() if locks.held(Path(outcome.runs[key].workdir))}
     busy = {seed for _, seed in held}
     failed = outcome.failures.keys() - before
     free = [key for key in outcome.missing() if key not in held | done | failed]
@@ -268,7 +273,7 @@ def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.Lender:
     def awaited(training: str) -> bool:
         return any(
             _record(workdir, workdir.trained() + 1).get("training") == training
-            and storage.held(workdir.path)
+            and locks.held(workdir.path)
             for workdir in earlier
         )
 
