@@ -46,6 +46,7 @@ PEAKS = {
     "TPU v5": (459e12, 2.77e12),
     "TPU v6": (918e12, 1.64e12),
 }
+DESCRIBED = 120.0  # seconds within which the devices must answer
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
@@ -70,22 +71,28 @@ class Child:
             stdout=subprocess.PIPE, text=True, env=os.environ | environment,
             start_new_session=True,  # so that what it starts is killed as well
         )  # fmt: skip
-        self._timer = threading.Timer(max(seconds, 0.0), self._stop)
+        self._timer = threading.Timer(max(seconds, 0.0), self._expire)
         self._timer.start()
 
-    def _stop(self) -> None:
+    def _expire(self) -> None:
         self._late = True
+        self._kill()
+
+    def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def rows(self) -> Rows:
         """All that it says until it ends; the last says why it ended, where that was too early."""
         found: Rows = []
-        for line in self._process.stdout:
-            with contextlib.suppress(ValueError):  # half a line of a process that was killed
-                found.append(json.loads(line))
-        code = self._process.wait()
-        self._timer.cancel()
+        try:
+            for line in self._process.stdout:
+                with contextlib.suppress(ValueError):  # half a line of a process that was killed
+                    found.append(json.loads(line))
+            code = self._process.wait()
+        finally:
+            self._timer.cancel()
+            self._kill()  # what is left of it, or all of it where this was interrupted
         if self._late:
             found.append({"error": f"stopped after {self._seconds:.0f} s, as its time was up"})
         elif code:
@@ -260,7 +267,7 @@ def main(arguments: list[str]) -> None:
     absent = missing()
     for package, parts in absent.items():
         print(f"missing: {package}, which {parts or 'every part'} needs (pip install {package})")
-    about = Child("describe", {}, until - time.monotonic(), {}).rows()[0]
+    about = Child("describe", {}, DESCRIBED, {}).rows()[0]
     if "error" in about:
         from fgvc_jax.errors import UserError
 
