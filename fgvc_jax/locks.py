@@ -93,7 +93,7 @@ def held(folder: Path) -> bool:
             _flock(file, fcntl.LOCK_SH)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     except OSError as error:
         if error.errno not in _NO_FLOCK:

@@ -1,6 +1,7 @@
 """`bench.py device`: a dry run of all of it, and that a part's failure is its own."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -112,7 +113,10 @@ def test_steps_are_built_without_what_an_image_may_lack():
 @pytest.mark.slow
 def test_a_dry_run_of_all_of_it(tmp_path):
     words = ["device", "--tiny", "--minutes", "30", "--output", str(tmp_path)]
-    subprocess.run([sys.executable, ROOT / "scripts/bench.py", *words], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, ROOT / "scripts/bench.py", *words], cwd=ROOT, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     found = json.loads((tmp_path / "device.json").read_text())
     assert list(found["parts"]) == list(device.PARTS) and found["tiny"]
     for name, part in found["parts"].items():

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import runpy
 import signal
 import subprocess
@@ -168,7 +169,14 @@ def test_two_starts_at_once_share_the_runs_and_lose_none(tmp_path):
     )
     words = [sys.executable, ROOT / "scripts/study.py", file, "--workdir", tmp_path / "s"]
     starts = [
-        subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            words,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
         for _ in range(2)
     ]
     said = [start.communicate(timeout=600) for start in starts]

@@ -270,15 +270,19 @@ def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.Lender:
                     return workdir.member(number)
         return None
 
-    def awaited(training: str) -> bool:
-        return any(
-            _record(workdir, workdir.trained() + 1).get("training") == training
-            and locks.held(workdir.path)
-            for workdir in earlier
-        )
+    def awaited(training: str) -> Path | None:
+        for workdir in earlier:
+            number = workdir.trained() + 1
+            if _record(workdir, number).get("training") == training and locks.held(workdir.path):
+                return workdir.member(number)
+        return None
 
     def lend(training: str) -> Path | None:
-        while (found := trained(training)) is None and awaited(training):
+        said = False
+        while (found := trained(training)) is None and (folder := awaited(training)):
+            if not said:
+                summary.tell(f"waiting for {folder}, which another process is training")
+            said = True
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return found
 
