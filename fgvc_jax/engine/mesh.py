@@ -4,9 +4,11 @@ import contextlib
 import math
 import os
 import socket
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +19,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fgvc_jax import peers
 from fgvc_jax.errors import UserError
+
+SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
 
 
 def join_processes() -> None:
@@ -89,6 +93,21 @@ def total(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.process_allgather(np.int32(value)).sum())
+
+
+def check_shared(path: Path, what: str) -> None:
+    """Raise a UserError in all processes when one of them does not see a file that the first has
+    written: their hosts do not share its folder, which is `what`."""
+    if jax.process_count() == 1:
+        return
+    wait_for_all("a file is written")
+    deadline = time.monotonic() + SHOWN
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if largest(not path.exists()):
+        raise UserError(
+            f"{what} is not the same folder for all processes: name one that their hosts share"
+        )
 
 
 @contextlib.contextmanager
