@@ -24,7 +24,7 @@ from fgvc_jax.workdir import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
 Page = Callable[..., str]  # see `pages.report`
-SECONDS_BETWEEN_LOOKS = 1.0  # at a member that another process is training
+SECONDS_BETWEEN_LOOKS = 1.0  # at what another process is at
 
 
 def carry_out(
@@ -221,13 +221,15 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
     with _time_limit(60 * minutes):
         while key := _next(outcome, before, done):
             done.add(key)
-            summary.tell(f"\n[{len(done)}/{len(outcome.missing())} left] {key[0]}, seed {key[1]}")
+            summary.tell(f"\n[{len(outcome.missing())} left] {key[0]}, seed {key[1]}")
             experiment = outcome.runs[key]
             workdir = Workdir(experiment.workdir)
             try:
                 train.train(experiment, lender(outcome.runs.values(), experiment))
-            except InUse:
-                done.remove(key)  # taken by another process in the meantime
+            except InUse as error:  # taken by another process since the look
+                done.remove(key)
+                summary.tell(f"left to others: {error}")
+                time.sleep(SECONDS_BETWEEN_LOOKS)
             except UserError as error:
                 if not workdir.config.exists():
                     raise
