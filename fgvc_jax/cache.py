@@ -111,6 +111,7 @@ class Cache:
                 continue
             left -= size
             if new:
+                self._check_writable(each.frozen.what)
                 report(f"{what}, in {self._folder}")
                 self._make(each, looks, sets, missing, report)
             kept.setdefault(each.part, {}).update(
@@ -143,6 +144,13 @@ class Cache:
             return "do not fit the disk"
         return ""
 
+    def _check_writable(self, what: str) -> None:
+        if jax.process_index() == 0 and not storage.writable(self._folder):
+            raise UserError(
+                f"{what} cannot be kept in {str(self._folder)!r}, where nothing can be written: "
+                "name another folder by --data.cache"
+            )
+
     def _make(
         self,
         wanted: Wanted,
@@ -151,12 +159,6 @@ class Cache:
         missing: Mapping[str, list[int]],
         report: Callable[[str], None],
     ) -> None:
-        first = jax.process_index() == 0
-        if first and not storage.writable(self._folder):
-            raise UserError(
-                f"{wanted.frozen.what} cannot be kept in {str(self._folder)!r}, where nothing can "
-                "be written: name another folder by --data.cache"
-            )
         began = time.perf_counter()
         for name, look in looks.items():
             for view in missing[name]:
@@ -166,7 +168,7 @@ class Cache:
                 parts = feed.ahead(
                     batches, lambda batch, ask=look.ask: ask(batch, wanted.images.store), depth=1
                 )
-                sets[name].make(view, parts, write=first)
+                sets[name].make(view, parts, write=jax.process_index() == 0)
         devices.wait_for_all(f"{wanted.frozen.what} are written")
         count = sum(map(len, missing.values())) * len(wanted.images.source)
         seconds = time.perf_counter() - began
