@@ -191,7 +191,7 @@ class Model:
         self.mesh = mesh
         self.kept = kept
         self.trunk = trunk or {}
-        self._predict = predict
+        self.logits_of = predict
         self._steps = {} if compiled is None else compiled
 
     # -- answers for batches -----------------------------------------------------------------------
@@ -216,7 +216,7 @@ class Model:
         number = id(network)  # Linen's modules have no hash
         if number not in self._steps:
             self._steps[number] = steps.answer_step(
-                network=network, predict=self._predict, view=self.view, mesh=self.mesh
+                network=network, predict=self.logits_of, view=self.view, mesh=self.mesh
             )
         return self._steps[number]
 
