@@ -161,8 +161,7 @@ class Model:
         members: at least one, in the order of training.
         identities: digest of each member's variables.
         predict: outputs of a network -> (B, K) logits.
-        fusion: see `ensemble.fuse`.
-        mesh: devices.
+        fusion, mesh: see `ensemble.fuse`; devices.
         kept: where their calibration is found; None without a workdir.
         trunk: variables of the frozen trunk that the members share; empty without one.
         compiled: steps that there are already, which this adds to.
@@ -190,7 +189,7 @@ class Model:
         self.mesh = mesh
         self.kept = kept
         self.trunk = trunk or {}
-        self._predict = predict
+        self.logits = predict
         self._steps = {} if compiled is None else compiled
 
     # -- answers for batches -----------------------------------------------------------------------
@@ -215,7 +214,7 @@ class Model:
         number = id(network)  # Linen's modules have no hash
         if number not in self._steps:
             self._steps[number] = steps.answer_step(
-                network=network, predict=self._predict, view=self.view, mesh=self.mesh
+                network=network, predict=self.logits, view=self.view, mesh=self.mesh
             )
         return self._steps[number]
 
@@ -330,11 +329,12 @@ class Model:
 
 
 def collect(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
-    """What every member answers for the first `count` images that it was asked for, in order."""
+    """What every member answers for the first `count` images, in order."""
     found = []
-    for answer in jax.device_get(answers):
-        order = np.argsort(answer["row"])[:count]
-        found.append({name: answer[name][order] for name in ("log_probabilities", "attention")})
+    for said in jax.device_get(answers):
+        order = np.argsort(said["row"])[:count]
+        exact, attention = said["exact"][order], said["attention"][order]
+        found.append({"log_probabilities": exact, "attention": attention})
     return found
 
 
