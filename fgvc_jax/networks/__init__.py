@@ -174,3 +174,12 @@ def create(
     if isinstance(backbone, VisionTransformer):
         backbone = backbone.clone(attend=attention)
     return Network(backbone=backbone, heads=Heads(constructors), frozen=frozen)
+
+
+def in_float32(network: Network) -> Network:
+    """The same network in the form that means the same on every platform: it computes in float32
+    and attends plainly."""
+    backbone = network.backbone.clone(dtype=jnp.float32)
+    if isinstance(backbone, VisionTransformer):
+        backbone = backbone.clone(attend=attend)
+    return network.clone(backbone=backbone)

@@ -72,7 +72,8 @@ class Block(nn.Module):
 
 def tokens(token: jax.Array, patches: jax.Array) -> jax.Array:
     """The class token (B,D) before those of the patches (B,h,w,D): (B,1+h*w,D)."""
-    return jnp.concatenate([token[:, None], patches.reshape(len(token), -1, token.shape[-1])], 1)
+    batch, width = token.shape  # not len: an export's batch is a symbol
+    return jnp.concatenate([token[:, None], patches.reshape(batch, -1, width)], 1)
 
 
 class PatchEmbed(nn.Module):
