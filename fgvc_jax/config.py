@@ -181,7 +181,7 @@ def load_config(word: str) -> Experiment:
         experiment = get_config(*arguments)
         if not isinstance(experiment, Experiment):
             raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
-        return _fitted(experiment, Experiment)
+        return fitted(experiment, Experiment)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:
@@ -213,19 +213,21 @@ def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
     return True
 
 
-def _fitted(value: Any, kind: Any, name: str = "") -> Any:
-    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on."""
+def fitted(value: Any, kind: Any, name: str = "") -> Any:
+    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on.
+
+    Raises UserError for a value that is nothing of that type."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if dataclasses.is_dataclass(kind) and isinstance(value, kind):
         fields = {
-            field: _fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
+            field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
             for field, hint in get_type_hints(kind).items()
         }
         return dataclasses.replace(value, **fields)
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         inner, *rest = get_args(kind)
         if rest == [...] or len(value) == 1 + len(rest):
-            return tuple(_fitted(item, inner, name) for item in value)
+            return tuple(fitted(item, inner, name) for item in value)
     if kind is int and number and value % 1 == 0:
         return int(value)
     if kind is float and number:

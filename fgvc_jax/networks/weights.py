@@ -62,7 +62,7 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     return path
 
 
-def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
+def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = False) -> Variables:
     """The `variables` of a Network, with the weights of a file (see `resolve`) put in as float32.
 
     Reads `.safetensors` with torchvision's or timm's names, or as `export_torch` wrote them, and
@@ -70,7 +70,8 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
     whole backbone must be there, and beside it only classifiers. A head is loaded when all its
     tensors are there and fit (a plain linear `logits` also from torch's classifier) and stays as it
     is otherwise; what was not loaded is listed in one line of the log. A transformer's position
-    embedding is resampled to the image size of `variables`.
+    embedding is resampled to the image size of `variables`. With `heads` every tensor must be there
+    in its own shape, and of `variables` only the shapes are looked at.
 
     Names and shapes cannot tell resnet50 from resnet50_v1, where the stride sits elsewhere: that
     remains the user's knowledge.
@@ -85,12 +86,16 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
     _check(path, file.shapes, expected)
 
     wanted = backbone | _fitting_heads(file.shapes, loaded)
+    if heads:
+        _check_complete(path, file.shapes, loaded, wanted)
     for name, place in wanted.items():
         value = _from_torch(_read(path, file, name), place)
         if place[-1] == "pos_embed":
             value = resample_positions(value, loaded[place].shape[1])
         loaded[place] = jnp.asarray(value)
 
+    if heads:
+        return unflatten_dict(loaded)
     left = [f"{name!r} {shape}" for name, shape in file.shapes.items() if name not in wanted]
     log.info("%s: %d tensors loaded, not: %s", path, len(wanted), ", ".join(left) or "none")
     return unflatten_dict(loaded)
@@ -192,6 +197,26 @@ def _check(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape
         likely = _looks_like(shapes)
         hint = f"; it looks like {likely}: choose network.name accordingly" if likely else ""
         raise UserError(f"weights {str(path)!r} are not of this network: {', '.join(listed)}{hint}")
+
+
+def _check_complete(
+    path: Path,
+    shapes: Mapping[str, Shape],
+    leaves: Mapping[Place, Any],
+    wanted: Mapping[str, Place],
+) -> None:
+    """Refuse a file that lacks a tensor, or has it in another shape."""
+    named = {place: name for name, place in wanted.items()}
+    absent = [
+        repr(_torch_name(place))
+        for place, leaf in leaves.items()
+        if shapes.get(named.get(place, "")) != _torch_shape(leaf, place)
+    ]
+    if absent:
+        raise UserError(
+            f"weights {str(path)!r} lack {len(absent)} tensors of this network, or have them in "
+            f"another shape ({', '.join(absent[:3])}{', ...' if len(absent) > 3 else ''})"
+        )
 
 
 def _same_shape(name: str, theirs: Shape, ours: Shape) -> bool:
