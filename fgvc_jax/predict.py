@@ -23,7 +23,8 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from fgvc_jax import answering, config, listing, machine, model, paths, storage
+import fgvc_jax
+from fgvc_jax import answering, config, listing, machine, paths, storage
 from fgvc_jax.answering import Answered
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
@@ -115,7 +116,7 @@ def predict(options: Prediction) -> None:
     command.use_compilation_cache()
     if options.distributed:
         devices.join_processes()
-    asked = model.open_model(
+    asked = fgvc_jax.load(
         options.workdir,
         which=options.which,
         members=options.members,

@@ -30,8 +30,8 @@ ROOMS = (
     {"lookups"},
     {"build"},
     {"judging", "summary"},
-    {"train"},
-    {"evaluate", "inspect", "predict", "report", "study", "__main__"},
+    {"train", "formats"},
+    {"evaluate", "export", "inspect", "predict", "report", "study", "__main__"},
 )
 
 
