@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from conftest import tiny
 
@@ -17,7 +18,7 @@ CLASSES = ("plain", "a\nline", "back\\slash", "d\u202eright", "<script>", "lone 
 
 
 def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **network) -> Trained:
-    """Members of the tiny experiment with changes, whose running statistics are no start's."""
+    """Members of the tiny experiment with changes, their variables drawn at random."""
     spec = tiny(members=members, fusion=fusion, objective=objective)
     spec = dataclasses.replace(
         spec,
@@ -28,11 +29,9 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
     plan = model.architecture(spec, len(CLASSES), mesh)
     trunk, found = {}, []
     for seed in range(members):
-        whole = plan.initialize(jax.random.key(seed))
         random = np.random.default_rng(seed)
-        whole["batch_stats"] = jax.tree.map(
-            lambda x, random=random: x + random.uniform(0, 0.2, x.shape).astype(np.float32),
-            whole["batch_stats"],
+        whole = jax.tree_util.tree_map_with_path(
+            lambda place, leaf, random=random: _drawn(place[-1].key, leaf.shape, random), plan.whole
         )
         shared, own = plan.split(whole)
         trunk = trunk or shared  # of the first, as in a run
@@ -48,6 +47,14 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
         trunk=trunk,
     )
     return Trained(opened, spec, {}, "final")
+
+
+def _drawn(name: str, shape: tuple[int, ...], random: np.random.Generator) -> jax.Array:
+    """A variable: those that are 1 or 0 at the start near that, others as wide as keeps signals."""
+    width = 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5
+    start = 1.0 if name in ("var", "scale") else 0.0
+    values = start + width * random.uniform(-1.7, 1.7, shape)
+    return jnp.asarray(values, jnp.float32)
 
 
 def images(of: Trained, count: int) -> np.ndarray:

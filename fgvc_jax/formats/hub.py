@@ -5,6 +5,7 @@ the first member, `model-02.safetensors` the second, and so on: each is a whole 
 frozen trunk in each of them, so that any of them loads alone.
 """
 
+import json
 import math
 import os
 import re
@@ -250,13 +251,17 @@ def open_hub(
     )
 
 
+# What a config.json from anywhere may raise, beside a UserError.
+_DAMAGED = KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError
+
+
 def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
     """The experiment, the classes, and what config.json has for us."""
     file = here / "config.json"
     try:
         if file.stat().st_size > MOST_BYTES:
             raise UserError(f"{str(file)!r} is too large to be an export's")
-        found = storage.read_json(file)
+        found = json.loads(storage.read_text(file))
         saved = found["fgvc_jax"]
         if saved["format"] != FORMAT_NUMBER:
             raise UserError(
@@ -276,6 +281,6 @@ def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
             f"{str(here)!r} has no config.json: fgvc_jax loads a workdir, or an export of "
             "--format hub"
         ) from None
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{str(file)!r} is none of an export ({reason}): fetch it again") from error

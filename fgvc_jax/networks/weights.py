@@ -210,7 +210,7 @@ def _check_complete(
     absent = [
         repr(_torch_name(place))
         for place, leaf in leaves.items()
-        if shapes.get(named.get(place, "")) != _torch_shape(leaf, place)
+        if shapes.get(named.get(place, _torch_name(place))) != _torch_shape(leaf, place)
     ]
     if absent:
         raise UserError(
