@@ -71,6 +71,8 @@ def test_each_file_is_a_whole_network_with_torchs_names(ensemble):
     np.testing.assert_array_equal(first["conv1.weight"], second["conv1.weight"])  # the trunk's
     assert any((first[name] != second[name]).any() for name in first)
     assert all(value.dtype == np.float32 for value in first.values())
+    modes = {file.stat().st_mode for file in path.iterdir()}
+    assert len(modes) == 1  # the weights can be read by whoever can read the rest
 
 
 def test_no_folder_of_this_machine_is_told(tmp_path):

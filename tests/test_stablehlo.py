@@ -9,6 +9,8 @@ from test_inference import VARIANTS
 from fgvc_jax.errors import UserError
 from fgvc_jax.formats import stablehlo
 
+pytest.importorskip("flatbuffers")
+
 
 @pytest.mark.parametrize(
     "variant",
@@ -33,3 +35,10 @@ def test_more_than_a_file_holds_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="fewer --members, or take --format onnx"):
         stablehlo.write(trained(members=1), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_without_the_package_a_line_says_what_to_install(tmp_path, monkeypatch):
+    of = trained(members=1)
+    monkeypatch.setattr(stablehlo.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="install the extra `stablehlo`"):
+        stablehlo.write(of, tmp_path)

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +50,12 @@ def write(trained: Trained, path: Path) -> str:
     """Write config.json and the members; the model card."""
     members = trained.model.members
     names = [FIRST, *(f"model-{n:02d}.safetensors" for n in range(2, len(members) + 1))]
+    storage.write_json(path / "config.json", _config(trained, names))
     variables = trained.inference.variables
     for name, own in zip(names, variables["members"], strict=True):
         whole = flatten_dict(variables["trunk"]) | flatten_dict(own)
         weights.export_torch(path / name, unflatten_dict(whole))
-    storage.write_json(path / "config.json", _config(trained, names))
+        shutil.copymode(path / "config.json", path / name)  # else for this user's eyes only
     listed = ", ".join(f"`{name}`" for name in names)
     files = [
         f"{listed}: the weights, one file a member, each a whole network with "

@@ -1,5 +1,9 @@
-"""StableHLO: one program for CPU, CUDA and TPU, as `jax.export` serialises it, for JAX alone."""
+"""StableHLO: one program for CPU, CUDA and TPU, as `jax.export` serialises it, for JAX alone.
 
+JAX serialises with the package flatbuffers, which it does not install by itself.
+"""
+
+import importlib.util
 from pathlib import Path
 
 import jax
@@ -18,8 +22,12 @@ def write(trained: Trained, path: Path) -> str:
     """Write model.stablehlo.
 
     Raises:
-        UserError: when the weights are more than one file holds.
+        UserError: when the weights are more than one file holds, or flatbuffers is missing.
     """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UserError(
+            "--format stablehlo needs the package flatbuffers: install the extra `stablehlo`"
+        )
     inference = trained.inference
     if inference.nbytes > LARGEST:
         raise UserError(
@@ -37,10 +45,10 @@ def write(trained: Trained, path: Path) -> str:
 
 def _use(trained: Trained) -> str:
     return (
-        "Needs JAX alone (`pip install jax`, `jax[cuda13]` or `jax[tpu]`): one program for CPU, "
-        "CUDA and TPU. It takes (batch, height, width, 3) uint8, any number of images, and gives "
-        "(batch, classes) float32. It computes in float32; a new number of images is compiled "
-        "once.\n\n"
+        "Needs JAX and flatbuffers, with which JAX reads exported programs (`pip install jax "
+        "flatbuffers`, or `jax[cuda13]`, `jax[tpu]`): one program for CPU, CUDA and TPU. It takes "
+        "(batch, height, width, 3) uint8, any number of images, and gives (batch, classes) "
+        "float32. It computes in float32; a new number of images is compiled once.\n\n"
         "```python\n"
         "from pathlib import Path\n\nfrom jax import export\n"
         f"{readme.image_code(trained)}\n"
