@@ -26,7 +26,7 @@ ROOMS = (
     {"calibration", "card"},
     {"analysis"},
     {"model", "command"},
-    {"trunk", "start", "answering"},
+    {"trunk", "start", "answering", "evidence"},
     {"lookups"},
     {"build"},
     {"judging", "summary"},

@@ -15,6 +15,9 @@ from fgvc_jax.networks.layers import Conv, Dtype, uniform_fan_in
 # sigma, cuts nothing), biases zero.
 normal = nn.initializers.normal(0.02)
 
+LAST = "stage4_last"
+"""Where the last block begins, behind stage4: no tap, but the network can be run up to it."""
+
 
 def dense(features: int, dtype: Dtype, name: str) -> nn.Dense:
     """A layer (..., D) -> (..., features) in `dtype`, float32 exactly if that is it."""
@@ -97,8 +100,8 @@ class VisionTransformer(nn.Module):
     final norm, where `token` is the class token. The position embedding fixes the image size at
     initialisation; `weights.load_torch` resamples stored ones.
 
-    It can be run up to a stage and on from it, see `fgvc_jax.networks`; the state between is the
-    patches' tokens as a map, and the class token.
+    It can be run up to a stage or LAST and on from it, see `fgvc_jax.networks`; the state between
+    is the patches' tokens as a map, and the class token.
 
     Raises UserError for images that the patches do not tile, or of another size than at init.
     """
@@ -133,6 +136,7 @@ class VisionTransformer(nn.Module):
         taps = {}
         quarter = self.depth // 4
         ends = {"stage2": quarter, "stage3": 2 * quarter, "stage4": 3 * quarter}
+        ends[LAST] = self.depth - 1
         done = ends.get(after, 0)
         for tap, end in (ends | {"stage5": self.depth}).items():
             if not after < tap <= until:
@@ -143,7 +147,8 @@ class VisionTransformer(nn.Module):
             if tap == "stage5":
                 x = layer_norm(self.dtype, "norm")(x)
                 taps["token"] = x[:, 0]
-            taps[tap] = x[:, 1:].reshape(shape)
+            if tap != LAST:
+                taps[tap] = x[:, 1:].reshape(shape)
         return taps, {"map": x[:, 1:].reshape(shape), "token": x[:, 0]}
 
     def _check(self, size: tuple[int, int]) -> None:
