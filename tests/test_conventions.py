@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
-    {"errors", "options", "machine", "signals", "paths", "peers", "text"},
+    {"errors", "options", "machine", "signals", "paths", "peers", "text", "web"},
     {"storage", "metrics", "transfer", "data", "networks"},
     {"digests", "figures", "listing", "objectives"},
     {"config", "engine"},
@@ -30,8 +30,9 @@ ROOMS = (
     {"lookups"},
     {"build"},
     {"judging", "summary"},
+    {"kept"},
     {"train"},
-    {"evaluate", "inspect", "predict", "report", "study", "__main__"},
+    {"demo", "evaluate", "inspect", "predict", "report", "study", "__main__"},
 )
 
 
