@@ -21,6 +21,7 @@ import pytest
 NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 PATIENCE = 60.0  # seconds
+REBOUND = "rebound.test"  # a name that leads to this machine
 
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
 
@@ -42,7 +43,8 @@ class Browser:
         words = [
             PROGRAM, "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={folder}",
             "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-            "--disable-background-networking", "--hide-scrollbars", "about:blank",
+            "--disable-background-networking", "--hide-scrollbars",
+            f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1", "about:blank",
         ]  # fmt: skip
         self._process = os.posix_spawn(
             PROGRAM, words, os.environ, file_actions=actions, setpgroup=0

@@ -31,7 +31,7 @@ figure { width: auto; } figure img { height: auto; aspect-ratio: 1; object-fit: 
 .examples { display: flex; gap: .35rem; }
 .examples img { width: 3.5rem; height: 3.5rem; object-fit: cover; border-radius: 6px; }
 .views { display: grid; gap: 1.2rem 1.6rem; margin-top: .9rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(19rem, 100%), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(19rem, 100%), 1fr)); }
 .views p { margin: 0 0 .4rem; } .maps { display: flex; gap: .6rem; margin-top: .6rem; }
 .maps figure { flex: 1 1 0; min-width: 0; max-width: 15rem; }
 @media (max-width: 34rem) { .answer { grid-template-columns: minmax(0, 1fr); gap: 1rem; }
