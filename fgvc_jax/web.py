@@ -231,7 +231,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         reason = os.strerror(error.errno).lower()
-        raise InUse(f"{host} port {port} cannot be taken ({reason}): name another --port") from None
+        raise InUse(
+            f"{host} port {port} cannot be taken ({reason}): name another --port, or --host"
+        ) from None
     return listening
 
 

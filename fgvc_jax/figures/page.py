@@ -39,7 +39,7 @@ summary:focus-visible, a:focus-visible { outline: 2px solid var(--accent); outli
   margin-top: 1.25rem; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: .75rem 1rem; }
-.tile b { display: block; font-size: 1.35rem; line-height: 1.25; font-variant-numeric: tabular-nums;
+.tile b { display: block; font-size: 1.25rem; letter-spacing: -.02em; line-height: 1.25; font-variant-numeric: tabular-nums;
   font-weight: 650; }
 .tile span { color: var(--soft); font-size: .875rem; }
 .verdict { font-size: 1.05rem; font-weight: 600; margin-top: 1rem; }
@@ -77,7 +77,8 @@ td img { display: block; width: 2.6rem; height: 2.6rem; object-fit: cover; borde
   margin: 0 .3rem 0 .8rem; }
 .key:first-child { margin-left: 0; }
 @media (max-width: 34rem) { main { padding: 1.25rem .8rem 3rem; } section { padding: .9rem; }
-  .wide { display: none; } th.number { white-space: normal; }
+  .wide { display: none; } th.number { white-space: normal; } th { font-size: .72rem; }
+  td:nth-child(2) .name { display: inline-block; min-width: 6rem; }
   figure { width: 6.9rem; } figure img { height: 5.2rem; }
   .group { padding: .45rem; gap: .45rem; } .tiles { gap: .5rem; } .tile { padding: .6rem .8rem; } }
 """
