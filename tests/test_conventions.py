@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
     {"errors", "options", "machine", "signals", "paths", "peers", "text"},
-    {"storage", "metrics", "transfer", "data", "networks"},
+    {"storage", "metrics", "localization", "transfer", "data", "networks"},
     {"digests", "figures", "listing", "objectives"},
     {"config", "engine"},
     {"recipes", "workdir", "ensemble", "predictions", "thumbnails"},
@@ -27,11 +27,11 @@ ROOMS = (
     {"analysis"},
     {"model", "command"},
     {"trunk", "start", "answering", "evidence"},
-    {"lookups"},
+    {"lookups", "scoring", "depiction"},
     {"build"},
     {"judging", "summary"},
     {"train"},
-    {"evaluate", "inspect", "predict", "report", "study", "__main__"},
+    {"evaluate", "explain", "inspect", "predict", "report", "study", "__main__"},
 )
 
 
