@@ -16,11 +16,11 @@ def page(classes: Sequence[str], e: Evidence, note: str) -> Image.Image:
     chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
     together = [
         Tile(e.shown, title="photograph", note="as the members see it"),
-        _tile(e, e.cam, "evidence", "Grad-CAM, mean of the members"),
-        _tile(e, e.contrast, "rather than the other", "gradient of the difference of both"),
+        _tile(e, e.cam, "speaks for it", "Grad-CAM, mean of the members"),
+        _tile(e, e.contrast, "rather than the other", "the same of the difference of both"),
     ]
     rows = [
-        Row("The ensemble", f"what speaks for {name}", together),
+        Row("The ensemble", f"which regions speak for {name}", together),
         Row("Where each member looks", "KT's attention map, where it is above its mean",
             [_looks(classes, e, n) for n in range(len(e.each))]),
     ]  # fmt: skip
@@ -60,8 +60,9 @@ def comparison(
 
     Args:
         names: of the images.
-        theirs: evidence of independent networks, of which the first is shown.
-        ours: that of a teacher and its students, of which the first of each is shown.
+        theirs: evidence of independent networks, of which the second is shown: of equal seeds the
+          first is the teacher itself.
+        ours: that of a teacher and its students, of which the first is shown.
         runs: what these two are called.
         kind: "attention" for KT's maps, "grad-cam" for Grad-CAM of the likeliest class.
     """
@@ -71,9 +72,10 @@ def comparison(
         return [Tile(e.shown, values) for e, values in zip(found, maps, strict=True)]
 
     images = [Tile(e.shown, note=name) for e, name in zip(ours, names, strict=True)]
+    alone = min(2, len(theirs[0].each))
     kinds = (
         ("Image", "", images),
-        ("Independent network", runs[0], tiles(theirs, 0)),
+        ("Independent network", f"member {alone} of {runs[0]}", tiles(theirs, alone - 1)),
         ("Teacher", f"member 1 of {runs[1]}", tiles(ours, 0)),
         ("First student", f"member 2 of {runs[1]}, told to look elsewhere", tiles(ours, 1)),
     )

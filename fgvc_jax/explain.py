@@ -61,7 +61,8 @@ class Explanation:
     """One figure.png of all images, as the publication of KT has it: the image, an independent
     network, the teacher (member 1) and the first student (member 2) below each other."""
     independent: str = ""
-    """For --figure: a run whose first member was trained for itself."""
+    """For --figure: a run whose members were trained independently; its second is shown, if it has
+    one, since its first may be the same as this run's."""
     map: Literal["attention", "grad-cam"] = "attention"
     """For --figure: KT's attention maps, or Grad-CAM of the likeliest class."""
     score: int = option(0, at_least=0)
@@ -105,7 +106,7 @@ def _check(options: Explanation) -> None:
     if options.independent and not options.figure:
         raise UserError("--independent names a run to show in a figure: add --figure")
     if options.figure and not options.independent:
-        raise UserError("--figure needs --independent, a run of networks trained for themselves")
+        raise UserError("--figure needs --independent, a run of independently trained networks")
     if not options.score and not options.output:
         raise UserError("name a folder for the pictures: --output pictures")
 
