@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
     {"errors", "options", "machine", "signals", "paths", "peers", "text", "web"},
-    {"storage", "metrics", "transfer", "data", "networks"},
+    {"storage", "metrics", "localization", "transfer", "data", "networks"},
     {"digests", "figures", "listing", "objectives"},
     {"config", "engine"},
     {"recipes", "workdir", "ensemble", "predictions", "thumbnails"},
@@ -27,12 +27,12 @@ ROOMS = (
     {"analysis"},
     {"model", "command"},
     {"trunk", "start", "answering", "evidence"},
-    {"lookups"},
+    {"lookups", "scoring", "depiction"},
     {"build"},
     {"judging", "summary"},
     {"kept"},
     {"train"},
-    {"demo", "evaluate", "inspect", "predict", "report", "study", "__main__"},
+    {"demo", "evaluate", "explain", "inspect", "predict", "report", "study", "__main__"},
 )
 
 

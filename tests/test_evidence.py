@@ -30,9 +30,12 @@ class Patches(nn.Module):
         return {name: tap for name, tap in taps.items() if after < name <= until}, {"map": x}
 
 
-def model_of(network, members, predict=lambda outputs: outputs["logits"], trunk=None):
+def model_of(
+    network, members, predict=lambda outputs: outputs["logits"], trunk=None,
+    classes=("red", "green", "blue"),
+):  # fmt: skip
     return Model(
-        classes=("red", "green", "blue"), view=VIEW, members=[Member(network, v) for v in members],
+        classes=classes, view=VIEW, members=[Member(network, v) for v in members],
         identities=[str(n) for n in range(len(members))], predict=predict, fusion="probabilities",
         mesh=devices.create(2), trunk=trunk,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from conftest import command, finish, tiny
 from PIL import Image
 
 import fgvc_jax
-from fgvc_jax import calibration, predict, predictions, train
+from fgvc_jax import calibration, options, predict, predictions, train
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
 from fgvc_jax.model import collect
@@ -218,7 +218,7 @@ def test_columns_that_do_not_fit_are_left_out(here, capsys, monkeypatch):
 def test_images_may_stand_between_options():
     words = ["--workdir", "run", "a.jpg", "--sets", "b.jpg", "--calibrated", "False", "c.jpg",
              "--no-sets", "d.jpg", "--top=3", "e.jpg", "--which", "final"]  # fmt: skip
-    ordered = predict._images_first(words)
+    ordered = options.positional_first(words, predict.Prediction())
     assert ordered[:5] == [f"{letter}.jpg" for letter in "abcde"]
     assert ordered[5:] == [word for word in words if not word.endswith(".jpg")]
 

@@ -39,8 +39,8 @@ summary:focus-visible, a:focus-visible { outline: 2px solid var(--accent); outli
   margin-top: 1.25rem; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: .75rem 1rem; }
-.tile b { display: block; font-size: 1.25rem; letter-spacing: -.02em; line-height: 1.25; font-variant-numeric: tabular-nums;
-  font-weight: 650; }
+.tile b { display: block; font-size: 1.25rem; line-height: 1.25; font-weight: 650;
+  letter-spacing: -.02em; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .875rem; }
 .verdict { font-size: 1.05rem; font-weight: 600; margin-top: 1rem; }
 .heading { display: flex; gap: .6rem; align-items: baseline; flex-wrap: wrap; }
