@@ -115,6 +115,7 @@ def test_every_file_has_its_test():
         "best",
         "feed",
         "judging",
+        "kept",
         "lookups",
         "start",
         "answering",

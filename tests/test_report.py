@@ -21,6 +21,7 @@ from fgvc_jax.errors import UserError
 from fgvc_jax.evaluate import Evaluation
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
+from fgvc_jax.kept import Kept
 from fgvc_jax.report import Report
 
 NAMES = ("b 'quoted', comma", 'c <script>alert("x")', "d\u202eright", "e & plain")
@@ -166,37 +167,51 @@ def test_the_members_at_the_epoch_best_on_validation(runs, tmp_path):
     assert "each at the epoch that was best on validation" in text and "last epoch</th>" in text
 
 
-def study(runs, folder):
-    """Two rows of two seeds: the runs one and two, and the same the other way round."""
-    for row, names in {"a": ("one", "two"), "b": ("two", "one")}.items():
-        for seed, name in enumerate(names):
-            path = folder / row / str(seed)
-            shutil.copytree(runs / name, path)
-            saved = json.loads((path / "config.json").read_text())
-            saved |= {"seed": seed, "label_smoothing": 0.1 if row == "b" else 0.0}
-            saved["data"]["validation"] = 0.0
-            (path / "config.json").write_text(json.dumps(saved))
-    return folder
+def copied(run, path, **changes):
+    """A run in another folder, as if it were of another config."""
+    shutil.copytree(run, path)
+    saved = json.loads((path / "config.json").read_text())
+    saved["data"]["validation"] = 0.0
+    (path / "config.json").write_text(json.dumps(saved | changes))
+    return path
 
 
 def test_rows_of_a_study_are_paired_by_seed(runs, tmp_path):
-    folder = study(runs, tmp_path / "study")
-    shutil.copytree(folder / "a/0", folder / "a/7")  # its seed is another
-    (folder / "a/2").mkdir()  # not begun
-    options = Report(str(folder / "a/1"), str(tmp_path / "a.html"), (str(folder / "b/0"),))
+    """Two rows of two seeds: the runs one and two, and the same the other way round."""
+    for row, names in {"a": ("one", "two"), "b": ("two", "one")}.items():
+        for seed, name in enumerate(names):
+            changes = {"seed": seed, "label_smoothing": 0.1 if row == "b" else 0.0}
+            copied(runs / name, tmp_path / row / str(seed), **changes)
+    options = Report(
+        str(tmp_path / "a/1"), str(tmp_path / "a.html"), against=(str(tmp_path / "b/0"),)
+    )
     report.report(options)
     (found,) = json.loads((tmp_path / "a.json").read_text())["against"]
-    accuracies = [np.mean(fused(runs / name)[1].argmax(-1) == fused(runs / name)[0].labels)
-                  for name in ("one", "two")]  # fmt: skip
+    parts = (fused(runs / name) for name in ("one", "two"))
+    accuracies = [np.mean(values.argmax(-1) == part.labels) for part, values, _ in parts]
     seeds = found["seeds"]
     assert seeds["seeds"] == [0, 1]
     assert seeds["ours"] == pytest.approx(accuracies)
     assert seeds["theirs"] == pytest.approx(accuracies[::-1])
     assert seeds["paired"]["n"] == 2 and seeds["paired"]["mean"] == pytest.approx(0)
     assert "Over 2 seeds" in (tmp_path / "a.html").read_text()
-    shutil.rmtree(folder / "b/1")
+    shutil.rmtree(tmp_path / "b/1")
     report.report(options)
     assert json.loads((tmp_path / "a.json").read_text())["against"][0]["seeds"] is None
+
+
+def test_what_is_the_same_run_with_another_seed(runs, tmp_path):
+    row = tmp_path / "row"
+    kept = Kept.of(str(copied(runs / "one", row / "0")))
+    copied(runs / "one", row / "3", seed=3)
+    copied(runs / "one", row / "4", seed=5)  # in the folder of another seed
+    copied(runs / "one", row / "6", seed=6, batch_size=4)  # another experiment
+    copied(runs / "other", row / "7", seed=7, members=2)  # judged on other images
+    copied(runs / "one", row / "8", seed=8)
+    (row / "8/results.json").unlink()  # not finished
+    (row / "9").mkdir()  # not begun
+    assert list(kept.seeds()) == [0, 3]
+    assert list(Kept.of(str(copied(runs / "one", row / "copy"))).seeds()) == [0]
 
 
 def test_the_first_members_alone(runs, tmp_path):
