@@ -31,11 +31,16 @@ def page(classes: Sequence[str], e: Evidence, note: str) -> Image.Image:
             for n, (cam, share) in enumerate(zip(e.cams, shares, strict=True), start=1)
         ]
         rows.append(Row("Evidence of each member", f"Grad-CAM for {name}", tiles))
-    for head, cams in e.heads.items():
-        tiles = [_tile(e, cam, f"member {n}") for n, cam in enumerate(cams, start=1)]
-        rows.append(Row(f"Head {head!r}", f"Grad-CAM for {name}", tiles))
+    for head in sorted(e.heads, key=_depth):
+        tiles = [_tile(e, cam, f"member {n}") for n, cam in enumerate(e.heads[head], start=1)]
+        rows.append(Row(f"Head {head}", f"Grad-CAM for {name}", tiles))
     title = [(name, True), (f"{chance:.1%}", False), ("rather than", False)]
     return panels.sheet([*title, (other, True), (f"{less:.1%}", False)], note, rows)
+
+
+def _depth(head: str) -> tuple[bool, bool, str]:
+    """Heads of stages come first, the shallow before the deep, then the main one."""
+    return not head.startswith("stage"), head != "logits", head
 
 
 def _looks(classes: Sequence[str], e: Evidence, n: int) -> Tile:

@@ -54,7 +54,8 @@ class Explanation:
     workdir: str = "runs/sketchbirds"
     """A run of python -m fgvc_jax.train; it may still be running."""
     output: str = ""
-    """Folder for the pictures; made where there is none. With --score also for score.json."""
+    """Folder for the pictures, made where there is none; other files in it stay. With --score it is
+    for score.json."""
     against: str = ""
     """Name of the class to weigh the likeliest one against; empty: the second likeliest."""
     figure: bool = False

@@ -56,9 +56,9 @@ def test_a_page_of_two_members(told):
 def test_one_member_is_not_shown_twice_and_every_head_has_its_row(told):
     depiction.page(CLASSES, evidence_of(1), "a")
     assert [row.heading for row in told[0][2]] == ["The ensemble", "Where each member looks"]
-    depiction.page(CLASSES, evidence_of(2, ("logits", "stage3", "fusion")), "a")
+    depiction.page(CLASSES, evidence_of(2, ("fusion", "logits", "stage3")), "a")
     headings = [row.heading for row in told[1][2]]
-    assert headings[3:] == ["Head 'logits'", "Head 'stage3'", "Head 'fusion'"]
+    assert headings[3:] == ["Head stage3", "Head logits", "Head fusion"]
 
 
 @pytest.mark.parametrize("kind", ["attention", "grad-cam"])

@@ -53,3 +53,12 @@ def test_a_sheet_holds_any_number_of_tiles_and_hostile_names():
 def test_a_sheet_of_one_image_has_room_for_its_title():
     page = panels.sheet([("a", True)], "b", [Row("c", "", [Tile(GREEN)])])
     assert page.width == 2 * panels.MARGIN + 3 * panels.SIDE + 2 * panels.GAP
+
+
+def test_only_the_long_piece_of_a_title_is_cut():
+    title = [("a" * 99, True), ("rather than", False), ("short", True)]
+    rooms = panels._rooms(title, 500)
+    whole = [panels.length(text, size=panels.TITLE, bold=strong) for text, strong in title]
+    assert rooms[1:] == whole[1:] and rooms[0] < whole[0]
+    assert sum(rooms) + 2 * panels.WORD == 500
+    assert panels._rooms(title[1:], 500) == whole[1:]

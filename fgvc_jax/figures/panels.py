@@ -12,7 +12,7 @@ from fgvc_jax.figures.lettering import length, write
 SIDE = 256  # pixels of a tile
 GAP = 20
 MARGIN = 32
-WORD = 13  # between the pieces of a title
+TITLE, WORD = 22, 13  # size of a title's letters, and what is between its pieces
 COLUMNS = 6  # of tiles, at the most; more go on below
 FEWEST = 3  # columns that a sheet is wide, so that its title has room
 
@@ -115,21 +115,26 @@ def _height(tiles: Sequence[Tile]) -> int:
 
 
 def _head(draw: ImageDraw.ImageDraw, title: Sequence[Piece], note: str, width: int) -> int:
-    """What is strong shares the room that the rest leaves."""
-    left, base, room = MARGIN, MARGIN + 20, width - 2 * MARGIN
-    spaces = WORD * (len(title) - 1)
-    taken = sum(length(text, size=22) for text, strong in title if not strong) + spaces
-    names, share = sum(strong for _, strong in title), room - taken
-    for text, strong in title:
-        most = share / names if strong else room
-        used = write(
-            draw, (left, base), text, size=22, colour=INK if strong else SOFT, width=most,
-            bold=strong,
-        )  # fmt: skip
-        names, share = (names - 1, share - used) if strong else (names, share)
+    room, base, left = width - 2 * MARGIN, MARGIN + 20, MARGIN
+    for (text, strong), most in zip(title, _rooms(title, room), strict=True):
+        colour = INK if strong else SOFT
+        place = (left, base)
+        used = write(draw, place, text, size=TITLE, colour=colour, width=most, bold=strong)
         left += used + WORD
     write(draw, (MARGIN, base + 26), note, size=14, colour=SOFT, width=room)
     return base + 42
+
+
+def _rooms(title: Sequence[Piece], room: float) -> list[float]:
+    """How long each piece may be: what is strong shares what the rest leaves, the short ones first,
+    so that only the long are cut."""
+    lengths = [length(text, size=TITLE, bold=strong) for text, strong in title]
+    room -= WORD * (len(title) - 1)
+    waiting = sum(strong for _, strong in title)
+    for n in sorted(range(len(title)), key=lambda n: (title[n][1], lengths[n])):
+        lengths[n] = min(lengths[n], room / waiting) if title[n][1] else lengths[n]
+        room, waiting = room - lengths[n], waiting - title[n][1]
+    return lengths
 
 
 def _heading(draw: ImageDraw.ImageDraw, row: Row, top: int, width: int) -> int:
