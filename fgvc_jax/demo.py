@@ -88,7 +88,7 @@ def demo(options: Demo) -> None:
         options.workdir, len(asked.classes), members=asked.members, most_bytes=web.MOST_BYTES
     )
     print(f"{web.url(listening)} answers for photographs; Ctrl-C ends it", flush=True)
-    web.serve(web.application(page, asked.answer, {options.host}), listening)
+    web.serve(web.application(page, asked.answer, web.names(options.host)), listening)
 
 
 class Asked:

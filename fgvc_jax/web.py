@@ -115,7 +115,7 @@ class Guard:
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
-            return "this is not its name; open it by its address, or start it with --host NAME"
+            return "it is not known by this name; open it by its address"
         if origin is not None and _place(origin) != host.lower():
             return "the request comes from another site's page"
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -204,6 +204,12 @@ class Places:
 def is_loopback(listening: socket.socket) -> bool:
     """Whether only this machine reaches it."""
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+def names(host: str) -> set[str]:
+    """What this machine is called by others, beside what it was told to listen on."""
+    own = socket.gethostname()
+    return {host, own, f"{own.partition('.')[0]}.local"}
 
 
 def url(listening: socket.socket) -> str:

@@ -173,4 +173,4 @@ def test_another_sites_page_is_refused(browser, made, demo, tmp_path):
 def test_a_foreign_name_that_leads_here_is_refused(browser, demo):
     """DNS rebinding: the browser takes the page for another site's own."""
     page = Page(browser, demo[0].replace("127.0.0.1", REBOUND))
-    assert page.run("document.body.textContent").startswith("Refused: this is not its name")
+    assert page.run("document.body.textContent").startswith("Refused: it is not known by this name")

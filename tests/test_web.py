@@ -188,6 +188,7 @@ def test_an_address_is_taken_or_told():
     for host in ("no.such.host.invalid", "a" * 300, "192.0.2.1"):
         with pytest.raises(UserError, match="--host|another --port"):
             web.listen(host, 0)
+    assert {"0.0.0.0", socket.gethostname()} <= web.names("0.0.0.0")
     with web.listen("0.0.0.0", 0) as everywhere:
         assert not web.is_loopback(everywhere)
     listening.close()
