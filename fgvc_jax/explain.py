@@ -104,6 +104,8 @@ def _check(options: Explanation) -> None:
         raise UserError("--score and --figure are two things: ask for one of them")
     if options.source and not options.score:
         raise UserError("--source names where --score takes its images from: add --score 200")
+    if options.against and (options.score or options.figure):
+        raise UserError("--against is for pictures of single images: leave it out")
     if options.independent and not options.figure:
         raise UserError("--independent names a run to show in a figure: add --figure")
     if options.figure and not options.independent:
@@ -136,6 +138,7 @@ def draw(options: Explanation) -> None:
     """
     files = listing.some(options.images)
     output = _folder(options.output)
+    files = _outside(files, output)
     command.use_compilation_cache()
     asked = _open(options)
     against = _class_number(asked, options.against)
@@ -151,7 +154,7 @@ def draw(options: Explanation) -> None:
             broken, number, path = readable.next()
             rows.writerows(broken)
             name = f"{number:04d}-{_stem(path)}.png"
-            _save(depiction.page(asked.classes, e, path), output / name)
+            _save(depiction.page(asked.classes, e, _end(path)), output / name)
             rows.writerow({"path": path, "picture": name} | _said(asked, e))
             progress.update(1 + len(broken))
         rows.writerows(readable.broken)
@@ -330,6 +333,20 @@ def _folder(text: str) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise UserError(f"--output {text!r} cannot be written: name another folder")
     return path
+
+
+def _outside(files: Iterator[Found], output: Path) -> Iterator[Found]:
+    """The files that are not in the folder of the pictures, which may be among those to explain."""
+    ours = os.path.realpath(output)
+    for found in files:
+        folder = os.path.realpath(os.path.dirname(found.path))
+        if os.path.commonpath([ours, folder]) != ours:
+            yield found
+
+
+def _end(path: str) -> str:
+    """An image's name and that of its folder, which tell it from others better than the rest."""
+    return os.path.join(*Path(path).parts[-2:])
 
 
 def _stem(path: str) -> str:

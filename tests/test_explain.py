@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import command, finish, tiny
+from datasets import hostile
 from PIL import Image
 from test_evidence import linear, model_of, patchwork, picture
 
@@ -61,6 +62,12 @@ def test_every_image_has_a_picture_of_its_own(here, capsys):
     assert capsys.readouterr().out == "written: 7 pictures in out\n"
 
 
+def test_pictures_of_an_earlier_run_are_no_photographs(here):
+    for _ in range(2):
+        run(".", "--output", "photos/out")
+        assert len(table(here / "photos/out")) == 6
+
+
 def test_against_a_class_by_name(here):
     run("photos/0.png", "--against", NAMES[2], "--output", "out")
     (row,) = table(here / "out")
@@ -70,16 +77,7 @@ def test_against_a_class_by_name(here):
 
 
 def test_hostile_files_are_told_and_the_others_drawn(here, caplog):
-    folder = here / "hostile"
-    (folder / "x.jpg").mkdir(parents=True)
-    shutil.copy("photos/0.png", folder / "x.jpg/00.png")
-    Image.new("RGB", (1, 1)).save(folder / "one.png")
-    Image.new("L", (10_000, 10_000)).save(folder / "huge.png")
-    (folder / "text.jpg").write_text("hello")
-    (folder / "loop.jpg").symlink_to("loop.jpg")
-    (folder / "up").symlink_to(folder)
-    os.mkfifo(folder / "pipe.jpg")
-    (folder / "notes.txt").write_text("hello")
+    hostile(here / "hostile", here / "photos/0.png")
     with pytest.raises(UserError, match="^5 of 7 images could not be read: a line above"):
         run("hostile", "gone\n.jpg", "--output", "out")
     rows = {os.path.basename(row["path"]): row for row in table(here / "out")}
@@ -121,6 +119,7 @@ def test_a_link_in_the_folder_is_replaced_not_followed(here):
         (["photos", "--independent", "b", "--output", "out"], "add --figure"),
         (["--source", "sketchbirds", "--output", "out"], "add --score"),
         (["--score", "3", "--figure"], "two things"),
+        (["--score", "3", "--against", "b"], "--against is for pictures"),
         (["photos", "--agianst", "b", "--output", "out"], "did you mean --against"),
         (["photos", "--score", "-1"], "--score is -1: it must be at least 0"),
         (["photos", "--calibrated", "--output", "out"], "of no workdir"),

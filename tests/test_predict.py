@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 
+import datasets
 import numpy as np
 import pytest
 from conftest import command, finish, tiny
@@ -171,18 +172,7 @@ def test_without_a_validation_part_unsure_is_empty_and_sets_are_refused(
 
 @pytest.fixture
 def hostile(tmp_path, trained):
-    """A folder of what is no photograph, among two that are."""
-    folder = tmp_path / "hostile"
-    (folder / "x.jpg").mkdir(parents=True)
-    shutil.copy(trained / "photos/00.png", folder / "x.jpg/00.png")
-    Image.new("RGB", (1, 1)).save(folder / "one.png")
-    Image.new("L", (10_000, 10_000)).save(folder / "huge.png")
-    (folder / "text.jpg").write_text("hello")
-    (folder / "loop.jpg").symlink_to("loop.jpg")
-    (folder / "up").symlink_to(folder)
-    os.mkfifo(folder / "pipe.jpg")
-    (folder / "notes.txt").write_text("hello")
-    return folder
+    return datasets.hostile(tmp_path / "hostile", trained / "photos/00.png")
 
 
 def test_broken_images_are_rows_and_the_others_are_answered(here, tmp_path, hostile):
