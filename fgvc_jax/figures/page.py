@@ -78,7 +78,7 @@ td img { display: block; width: 2.6rem; height: 2.6rem; object-fit: cover; borde
 .key:first-child { margin-left: 0; }
 @media (max-width: 34rem) { main { padding: 1.25rem .8rem 3rem; } section { padding: .9rem; }
   .wide { display: none; } th.number { white-space: normal; } th { font-size: .72rem; }
-  td:nth-child(2) .name { display: inline-block; min-width: 6rem; }
+  tr:has(.wide) td:nth-child(2) { min-width: 6.5rem; }
   figure { width: 6.9rem; } figure img { height: 5.2rem; }
   .group { padding: .45rem; gap: .45rem; } .tiles { gap: .5rem; } .tile { padding: .6rem .8rem; } }
 """
