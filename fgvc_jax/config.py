@@ -74,6 +74,8 @@ class Network:
     """Compute training statistics in this many groups of the batch, as DataParallel on k GPUs."""
     frozen: str = ""
     """Freeze the network up to stage2, stage3 or stage4, one trunk for all members; empty: no."""
+    last_stride: int = option(0, at_least=0, at_most=2)
+    """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,7 @@ def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architectu
         dtype=jnp.dtype(spec.dtype),
         batch_norm_groups=spec.batch_norm_groups,
         frozen=spec.frozen,
+        last_stride=spec.last_stride,
         attention=attention_on(mesh),
     )
     return Architecture(network, objective, experiment.data.crop)

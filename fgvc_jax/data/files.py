@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax import paths
-from fgvc_jax.data.images import EXTENSIONS
 from fgvc_jax.data.records import Splits, split_keys, stratified
 from fgvc_jax.errors import UserError
 
@@ -84,7 +83,7 @@ def assemble(
 
     root: folder that the entries' names start from.
     parts: "train", "test" and perhaps "validation" -> their entries.
-    classes: names; every one needs a training image.
+    classes: names.
     crop_bottom: rows of pixels to cut off each image.
     orientation: see Splits.
     """
@@ -92,14 +91,6 @@ def assemble(
         if not entries:
             raise UserError(f"{shown(root)} has no image in its {part} part")
     _check_files(root, [entry for entries in parts.values() for entry in entries])
-    counts = np.bincount([entry.label for entry in parts["train"]], minlength=len(classes))
-    if not counts.all():
-        empty = [classes[label] for label in np.flatnonzero(counts == 0)]
-        more = f" (nor have {len(empty) - 1} other classes)" if len(empty) > 1 else ""
-        raise UserError(
-            f"class {empty[0]!r} has no training image in {shown(root)}{more}: add images "
-            f"({', '.join(EXTENSIONS)}) or remove the class"
-        )
     sources, first = {}, 0
     for part, entries in parts.items():
         sources[part] = Files(root, _numbered(entries, first), crop_bottom=crop_bottom)

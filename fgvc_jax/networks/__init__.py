@@ -146,14 +146,17 @@ def create(
     dtype: Dtype,
     batch_norm_groups: int,
     frozen: str = "",
+    last_stride: int = 0,
     attention: Attend = attend,
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
     `dtype` is the compute dtype of the backbone. `batch_norm_groups` applies to backbone and heads.
-    `frozen` is the stage that the frozen trunk ends with, empty for none. `attention` is how a
-    transformer attends: `flash.attention_on` makes the one that is best on given devices.
-    Raises UserError for an unknown name, and for a stage that is none or leaves nothing to train.
+    `frozen` is the stage that the frozen trunk ends with, empty for none. `last_stride` is that of
+    a ResNet's stage5, 0 for its own. `attention` is how a transformer attends:
+    `flash.attention_on` makes the one that is best on given devices.
+    Raises UserError for an unknown name, for a stage that is none or leaves nothing to train, and
+    for a `last_stride` of another family.
     """
     if name not in _BACKBONES:
         close = difflib.get_close_matches(name, NAMES, n=1)
@@ -173,4 +176,8 @@ def create(
     backbone = _BACKBONES[name](dtype=dtype, batch_norm_groups=batch_norm_groups)
     if isinstance(backbone, VisionTransformer):
         backbone = backbone.clone(attend=attention)
+    if last_stride and not isinstance(backbone, ResNet):
+        raise UserError(f"--network.last-stride {last_stride}: {name} is no ResNet")
+    if last_stride:
+        backbone = backbone.clone(strides=(*backbone.strides[:-1], last_stride))
     return Network(backbone=backbone, heads=Heads(constructors), frozen=frozen)
