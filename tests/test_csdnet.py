@@ -298,7 +298,7 @@ def linear_network(dims=6, seed=3):
     }  # fmt: skip
     seen = []
 
-    def forward(variables, images):
+    def forward(variables, images, keys=None):
         seen.append(images)
         blocks = images.reshape(len(images), 4, 8, 4, 8, 3).mean((2, 4))
         features = blocks.reshape(len(images), -1) @ variables["params"]["features"]
@@ -486,7 +486,7 @@ def test_a_network_learns_the_batch():
     memory = target.init_memory(variables, outputs)
     shapes = jax.tree.map(jnp.shape, memory)
 
-    def forward(variables, images):
+    def forward(variables, images, keys=None):
         (taps, outputs), new = network.apply(variables, images, True, mutable=["batch_stats"])
         return taps, outputs, new["batch_stats"]
 
@@ -585,7 +585,7 @@ def test_adaptive_needs_maps():
     target = objective(view="adaptive")
     forward, variables, _ = linear_network()
 
-    def without_maps(variables, images):
+    def without_maps(variables, images, keys):
         _, outputs, batch_stats = forward(variables, images)
         return {}, outputs, batch_stats
 

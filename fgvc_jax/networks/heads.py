@@ -1,8 +1,9 @@
 """Heads: taps of a backbone -> logits (B,K).
 
 They compute in float32 whatever the backbone does: beside it they cost nothing. `pool` reduces a
-map to a vector: "avg" or "max" over its positions, or "token", the class token that a transformer
-gives beside its maps. `batch_norm_groups` of every head is set by `networks.create`.
+map to a vector: "avg" or "max" over its positions, or "token", the vector that some networks give
+beside their maps, as a transformer its class token. `batch_norm_groups` of every head is set by
+`networks.create`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from fgvc_jax.networks.layers import BatchNorm, linear
 
 
 def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
-    """One float32 vector (B,C) per image from the map `taps[tap]`, or from the class token.
+    """One float32 vector (B,C) per image from the map `taps[tap]`, or the network's own.
 
     Of equal maxima each gets its share of the gradient (torch: the first takes all); behind a ReLU
     only zeros tie in practice, and those pass no gradient on.
@@ -111,8 +112,9 @@ def _classify(x: jax.Array, train: bool, width: int, classes: int, groups: int) 
 class Heads(nn.Module):
     """Several heads on the same taps -> dict of logits by name, and pooled `features` (B,C).
 
-    `features` is the class token where there is one, else the average of stage5. The heads come as
-    constructors `(parent) -> module`, because Linen would rename modules that it finds in a field.
+    `features` is the network's own vector where there is one, else the average of stage5. The heads
+    come as constructors `(parent) -> module`, because Linen would rename modules that it finds in a
+    field.
     """
 
     constructors: Mapping[str, Callable[..., nn.Module]]

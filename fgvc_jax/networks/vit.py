@@ -1,26 +1,24 @@
 """Vision transformer: Dosovitskiy et al., arXiv 2010.11929. Names as in timm, `_` for `.`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.flash import Attend, attend
-from fgvc_jax.networks.kernels import precision
-from fgvc_jax.networks.layers import Conv, Dtype, uniform_fan_in
-
-# timm's start: linear layers and position embeddings normal with 0.02 (its truncation, at 100
-# sigma, cuts nothing), biases zero.
-normal = nn.initializers.normal(0.02)
-
-
-def dense(features: int, dtype: Dtype, name: str) -> nn.Dense:
-    """A layer (..., D) -> (..., features) in `dtype`, float32 exactly if that is it."""
-    return nn.Dense(
-        features, dtype=dtype, kernel_init=normal, precision=precision(dtype), name=name
-    )
+from fgvc_jax.networks.layers import (
+    Conv,
+    Dtype,
+    Mlp,
+    dense,
+    layer_norm,
+    normal,
+    stochastic_depth,
+    uniform_fan_in,
+)
 
 
 class Attention(nn.Module):
@@ -38,36 +36,26 @@ class Attention(nn.Module):
         return dense(width, self.dtype, name="proj")(self.attend(q, k, v).reshape(x.shape))
 
 
-class Mlp(nn.Module):
-    """Two linear layers with the exact GELU between, four times as wide inside."""
-
-    dtype: Dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        width = x.shape[-1]
-        y = dense(4 * width, self.dtype, name="fc1")(x)
-        y = nn.gelu(y, approximate=False)
-        return dense(width, self.dtype, name="fc2")(y)
-
-
-def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
-    """Layer norm with timm's epsilon; its statistics are float32 and two-pass."""
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name)
-
-
 class Block(nn.Module):
-    """Attention and MLP, each behind a layer norm and beside a shortcut: (B,T,D) -> (B,T,D)."""
+    """Attention and MLP, each behind a layer norm and beside a shortcut: (B,T,D) -> (B,T,D).
+
+    `number` counts the blocks; `rate` is that of `stochastic_depth`, for each of the two branches.
+    """
 
     heads: int
     dtype: Dtype
     attend: Attend
+    number: int
+    rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        attention = Attention(self.heads, self.dtype, self.attend, name="attn")
-        x = x + attention(layer_norm(self.dtype, "norm1")(x))
-        return x + Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2")(x))
+    def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        y = Attention(self.heads, self.dtype, self.attend, name="attn")(
+            layer_norm(self.dtype, "norm1")(x)
+        )
+        x = x + stochastic_depth(y, keys, self.rate, 2 * self.number)
+        y = Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2")(x))
+        return x + stochastic_depth(y, keys, self.rate, 2 * self.number + 1)
 
 
 def tokens(token: jax.Array, patches: jax.Array) -> jax.Array:
@@ -97,8 +85,9 @@ class VisionTransformer(nn.Module):
     final norm, where `token` is the class token. The position embedding fixes the image size at
     initialisation; `weights.load_torch` resamples stored ones.
 
-    It can be run up to a stage and on from it, see `fgvc_jax.networks`; the state between is the
-    patches' tokens as a map, and the class token.
+    `stochastic_depth` is the last block's chance, for each of its branches, of being left out for
+    an image, growing evenly from 0 at the first. It can be run up to a stage and on from it, see
+    `fgvc_jax.networks`; the state between is the patches' tokens as a map, and the class token.
 
     Raises UserError for images that the patches do not tile, or of another size than at init.
     """
@@ -109,6 +98,21 @@ class VisionTransformer(nn.Module):
     heads: int
     dtype: Dtype
     attend: Attend = attend
+    stochastic_depth: float = 0.0
+
+    pooling = "token"
+
+    @property
+    def layers(self) -> int:
+        """Number of layers for layer-wise learning rates: the embedding and the blocks."""
+        return 1 + self.depth
+
+    def layer(self, path: Sequence[str]) -> int:
+        """In which of them a parameter is, from 0 (BEiT, arXiv 2106.08254); `layers` is behind."""
+        name, _, number = path[0].partition("_")
+        if name == "blocks":
+            return 1 + int(number)
+        return self.layers if path[0] == "norm" else 0
 
     @nn.compact
     def __call__(
@@ -117,8 +121,9 @@ class VisionTransformer(nn.Module):
         train: bool,
         after: str = "",
         until: str = "stage5",
+        keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        del train  # no dropout, no batch statistics
+        del train  # no batch statistics; keys are there in training only
         if after:
             shape, x = x["map"].shape, tokens(x["token"], x["map"]).astype(self.dtype)
         else:
@@ -134,11 +139,13 @@ class VisionTransformer(nn.Module):
         quarter = self.depth // 4
         ends = {"stage2": quarter, "stage3": 2 * quarter, "stage4": 3 * quarter}
         done = ends.get(after, 0)
+        rates = np.linspace(0, self.stochastic_depth, self.depth).tolist()
         for tap, end in (ends | {"stage5": self.depth}).items():
             if not after < tap <= until:
                 continue
             for i in range(done, end):
-                x = Block(self.heads, self.dtype, self.attend, name=f"blocks_{i}")(x)
+                make = Block(self.heads, self.dtype, self.attend, i, rates[i], name=f"blocks_{i}")
+                x = make(x, keys)
             done = end
             if tap == "stage5":
                 x = layer_norm(self.dtype, "norm")(x)

@@ -8,6 +8,7 @@ or (O,I) there.
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt
@@ -39,6 +40,8 @@ _LEAVES = {
 log = logging.getLogger(__name__)
 
 _CLASSIFIER = re.compile(r"(fc|head|classifier|pre_logits)\.")
+# What a classifier is called there, by a tensor that tells the family; elsewhere "fc".
+_CLASSIFIERS = {"cls_token": "head", "head.norm.weight": "head.fc"}
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
@@ -84,7 +87,8 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
     expected = {name: _torch_shape(loaded[place], place) for name, place in backbone.items()}
     _check(path, file.shapes, expected)
 
-    wanted = backbone | _fitting_heads(file.shapes, loaded)
+    others = {name: shape for name, shape in file.shapes.items() if name not in backbone}
+    wanted = backbone | _fitting_heads(others, loaded)
     for name, place in wanted.items():
         value = _from_torch(_read(path, file, name), place)
         if place[-1] == "pos_embed":
@@ -106,7 +110,7 @@ def export_torch(path: str | os.PathLike, variables: Variables) -> None:
     tensors = {_torch_name(place): _to_torch(leaf, place) for place, leaf in leaves.items()}
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
     if {name for name in tensors if name.startswith("heads.logits.")} == set(ours):
-        theirs = "head" if "cls_token" in tensors else "fc"
+        theirs = next((head for mark, head in _CLASSIFIERS.items() if mark in tensors), "fc")
         for name in ours:
             tensors[name.replace("heads.logits.fc", theirs)] = tensors.pop(name)
     save_file(tensors, path, metadata={"format": "pt"})
@@ -155,7 +159,8 @@ def _torch_shape(leaf: jax.Array, place: Place) -> Shape:
 
 
 def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> dict[str, Place]:
-    """{name in the file: place} of every head that the file holds entirely."""
+    """{name in the file: place} of every head that the file holds entirely, by its `shapes` beside
+    the backbone's."""
     plain = sorted(name for name in shapes if _CLASSIFIER.match(name))
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
     names = dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {}
@@ -210,10 +215,20 @@ def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
         convolutions = [n for n, s in shapes.items() if n.startswith("features.") and len(s) == 4]
         batch_norm = "_bn" if "features.1.running_mean" in shapes else ""
         return f"vgg{len(convolutions) + 3}{batch_norm}"
+    if "stages.0.blocks.0.conv_dw.weight" in shapes:
+        width = shapes.get("stem.0.weight", "?")[0]
+        return f"a ConvNeXt of {_blocks(shapes, 'stages')} blocks, {width} channels at first"
     patch = shapes.get("patch_embed.proj.weight", ())
     if len(patch) == 4:
         return f"a vision transformer of width {patch[0]} and patches of {patch[-1]} px"
     return None
+
+
+def _blocks(shapes: Mapping[str, Shape], stages: str) -> str:
+    """How many blocks each stage has: "3, 3, 9, 3"."""
+    places = {m.groups() for n in shapes if (m := re.match(rf"{stages}\.(\d+)\.blocks\.(\d+)", n))}
+    counts = Counter(stage for stage, _ in places)
+    return ", ".join(str(counts[stage]) for stage in sorted(counts))
 
 
 # --- files
