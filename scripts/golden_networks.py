@@ -15,6 +15,7 @@ import math
 import tempfile
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,93 @@ def convnext_taps(model: Any, x: Any) -> dict[str, Any]:
     }
 
 
+def swin_micro(timm: Any) -> Any:
+    return timm.models.swin_transformer.SwinTransformer(
+        img_size=SIZE,
+        patch_size=2,
+        num_classes=3,
+        embed_dim=4,
+        depths=(2, 1, 2, 1),
+        num_heads=(1, 2, 2, 4),
+        window_size=2,
+    )
+
+
+def swin_taps(model: Any, x: Any) -> dict[str, Any]:
+    """As `convnext_taps`, of timm's Swin transformer; `stage5` is behind the final norm."""
+    last, maps = model.forward_intermediates(x)
+    taps = {f"stage{i}": tap.permute(0, 2, 3, 1) for i, tap in enumerate(maps, start=2)}
+    return taps | {"stage5": last, "logits": model.forward_head(last)}
+
+
+def dinov2_micro(timm: Any) -> Any:
+    return timm.models.vision_transformer.VisionTransformer(
+        img_size=SIZE,
+        patch_size=8,
+        num_classes=3,
+        embed_dim=16,
+        depth=4,
+        num_heads=2,
+        init_values=1e-5,
+    )
+
+
+def dinov3_micro(timm: Any) -> Any:
+    """With the options of timm's vit_small_patch16_dinov3, and the class token classified."""
+    return timm.models.eva.Eva(
+        img_size=SIZE,
+        patch_size=8,
+        num_classes=3,
+        global_pool="token",
+        embed_dim=16,
+        depth=4,
+        num_heads=2,
+        dynamic_img_size=True,
+        qkv_bias=False,
+        init_values=1e-5,
+        rope_type="dinov3",
+        rope_temperature=100,
+        rope_rotate_half=True,
+        use_rot_pos_emb=True,
+        use_abs_pos_emb=False,
+        num_reg_tokens=4,
+        use_fc_norm=False,
+        norm_layer=partial(timm.layers.LayerNorm, eps=1e-5),
+    )
+
+
+def vit_taps(model: Any, x: Any) -> dict[str, Any]:
+    """As `convnext_taps`, of timm's vision transformers, at the quarters of their blocks."""
+    quarter, first = len(model.blocks) // 4, model.num_prefix_tokens
+    ends = [i * quarter - 1 for i in (1, 2, 3)]
+    last, maps = model.forward_intermediates(x, indices=ends)
+    taps = {f"stage{i}": tap.permute(0, 2, 3, 1) for i, tap in enumerate(maps, start=2)}
+    return taps | {
+        "stage5": last[:, first:].reshape(taps["stage4"].shape),
+        "token": last[:, 0],
+        "logits": model.forward_head(last),
+    }
+
+
 # Families, each a file: what it makes of images, and our names of its micro networks.
 MICRO: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "convnext": (convnext_taps, {"convnext_micro": convnext_micro}),
+    "swin": (swin_taps, {"swin_micro": swin_micro}),
+    "dinov2": (vit_taps, {"dinov2_micro": dinov2_micro}),
+    "dinov3": (vit_taps, {"dinov3_micro": dinov3_micro}),
 }
 # Our names -> timm's.
-FULL = {name: name for name in ("convnext_tiny", "convnext_small", "convnext_base")}
+FULL = {
+    "convnext_tiny": "convnext_tiny",
+    "convnext_small": "convnext_small",
+    "convnext_base": "convnext_base",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+    "dinov2_s14": "vit_small_patch14_dinov2",
+    "dinov2_b14": "vit_base_patch14_dinov2",
+    "dinov3_s16": "vit_small_patch16_dinov3",
+    "dinov3_b16": "vit_base_patch16_dinov3",
+}
 
 
 def fill(model: Any, make: Callable[[str, tuple[int, ...]], np.ndarray]) -> dict[str, Any]:
@@ -146,11 +228,15 @@ def compare(name: str, size: int | None) -> None:
     from fgvc_jax.networks.heads import LinearHead
     from fgvc_jax.networks.weights import load_torch
 
-    taps_of = MICRO[name.partition("_")[0]][0]
-    model = timm.create_model(FULL[name], num_classes=3).eval()
+    family = name.partition("_")[0]
+    options = {"num_classes": 3} | ({"global_pool": "token"} if family == "dinov3" else {})
+    model = timm.create_model(FULL[name], **options)
     fill(model, random_weights)
-    own = model.pretrained_cfg["input_size"][-1]
-    size = size or own
+    size = size or model.pretrained_cfg["input_size"][-1]
+    if family != "convnext":
+        options["img_size"] = size
+    if family == "swin":
+        options["window_size"] = size // 32
 
     head = LinearHead(classes=3, pool=networks.pooling(name))
     ours = networks.create(name, heads={"logits": head}, dtype=jnp.float32, batch_norm_groups=1)
@@ -160,9 +246,14 @@ def compare(name: str, size: int | None) -> None:
         path = Path(folder) / "model.safetensors"
         save_file(model.state_dict(), path)
         variables = load_torch(path, shapes)
+        stored = {"file": str(path), "num_classes": 3}
+        model = timm.create_model(
+            FULL[name], pretrained=True, pretrained_cfg_overlay=stored, **options
+        )
     taps, outputs = jax.jit(lambda v, x: ours.apply(v, x, False))(variables, shown)
     with torch.no_grad():
-        theirs = taps_of(model.double(), torch.from_numpy(shown).double().permute(0, 3, 1, 2))
+        x = torch.from_numpy(shown).double().permute(0, 3, 1, 2)
+        theirs = MICRO[family][0](model.double().eval(), x)
     for tap, value in theirs.items():
         value = value.numpy()
         got = np.asarray((taps | {"logits": outputs["logits"]})[tap], np.float64)

@@ -27,7 +27,7 @@ from fgvc_jax.errors import UserError
 from fgvc_jax.networks.heads import KTHead, LinearHead
 from fgvc_jax.networks.resnet import Bottleneck, ResNet
 from fgvc_jax.networks.vgg import VGG
-from fgvc_jax.networks.weights import export_torch, load_torch, resample_positions, resolve
+from fgvc_jax.networks.weights import export_torch, load_torch, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -286,23 +286,6 @@ def test_real_weights_are_refused_by_other_networks(name):
 
 
 # --- vision transformers
-
-
-def test_positions_are_resampled_as_timm_does():
-    # torch.nn.functional.interpolate(mode="bicubic", antialias=True) of the same 3x3 grid.
-    smaller = [0.33652, 0.63866, -0.08117, -0.57698, 0.10467, 0.58677, 0.16597, -0.42935]
-    larger = """
-        -0.03192 0.88894 0.69011 0.47328 0.34314 -0.32834 -0.85532 -1.01339 -0.21541 0.76587 0.65498
-        0.55147 0.44023 -0.21555 -0.72503 -1.05432 -0.46764 0.55751 0.57672 0.63916 0.55965 -0.04551
-        -0.50814 -1.06727 -0.63049 0.39448 0.50439 0.68138 0.62654 0.07517 -0.34062 -1.04412
-    """
-    grid = np.sin(np.arange(18.0)).reshape(1, 9, 2)
-    positions = np.concatenate([np.full((1, 1, 2), 7.0), grid], axis=1)
-    for tokens, expected in ((5, smaller), (17, [float(x) for x in larger.split()])):
-        got = resample_positions(positions, tokens)
-        np.testing.assert_array_equal(got[0, 0], [7, 7])
-        np.testing.assert_allclose(got[0, 1:].ravel(), expected, atol=2e-5)
-    assert resample_positions(positions, 10) is positions
 
 
 def test_transformer_loads_at_another_image_size(tmp_path):

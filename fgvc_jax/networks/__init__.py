@@ -29,8 +29,9 @@ from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.heads import Heads, pooled
 from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
+from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vgg import VGG
-from fgvc_jax.networks.vit import VisionTransformer
+from fgvc_jax.networks.vit import DINOV2, DINOV3, VisionTransformer
 
 STAGES = ("stage2", "stage3", "stage4", "stage5")
 Inputs = jax.Array | Mapping[str, jax.Array]
@@ -114,6 +115,9 @@ _small_resnet = partial(
     ResNet, block=BasicBlock, depths=(1, 1, 1, 1), strides=(2, 2, 1, 1), stem_size=3
 )
 
+_dinov2 = partial(VisionTransformer, variant=DINOV2)
+_dinov3 = partial(VisionTransformer, variant=DINOV3)
+
 # Each builds a backbone from those of `_backbone`'s options that it has. The taps have strides
 # 4, 8, 16, 32, those of the vision transformers the side of their patches, unless said otherwise.
 # resnet_small is for the embedded data on two cores, the micro networks are for tests at 32 px.
@@ -136,11 +140,22 @@ _BACKBONES: dict[str, partial] = {
     "vit_b16": partial(VisionTransformer, patch=16, width=768, depth=12, heads=12),
     "vit_s16": partial(VisionTransformer, patch=16, width=384, depth=12, heads=6),
     "vit_micro": partial(VisionTransformer, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov2_s14": partial(_dinov2, patch=14, width=384, depth=12, heads=6),
+    "dinov2_b14": partial(_dinov2, patch=14, width=768, depth=12, heads=12),
+    "dinov2_micro": partial(_dinov2, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov3_s16": partial(_dinov3, patch=16, width=384, depth=12, heads=6),
+    "dinov3_b16": partial(_dinov3, patch=16, width=768, depth=12, heads=12),
+    "dinov3_micro": partial(_dinov3, patch=8, width=16, depth=4, heads=2),  # strides 8
     "convnext_tiny": partial(ConvNeXt, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768)),
     "convnext_small": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(96, 192, 384, 768)),
     "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(128, 256, 512, 1024)),
     "convnext_micro": partial(  # strides 1, 2, 4, 8
         ConvNeXt, depths=(1, 1, 4, 1), widths=(4, 8, 8, 16), patch=1
+    ),
+    "swin_tiny": partial(SwinTransformer, width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)),
+    "swin_base": partial(SwinTransformer, width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
+    "swin_micro": partial(  # strides 2, 4, 8, 16
+        SwinTransformer, width=4, depths=(2, 1, 2, 1), heads=(1, 2, 2, 4), patch=2
     ),
 }
 

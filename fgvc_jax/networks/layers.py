@@ -124,6 +124,23 @@ def layer_norm(dtype: Dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
 
 
+class PatchEmbed(nn.Module):
+    """Patches of `size` px -> tokens: (B,H,W,3) -> (B,H/size,W/size,width), with a layer norm
+    behind where it has an `epsilon`."""
+
+    size: int
+    width: int
+    dtype: Dtype
+    epsilon: float = 0.0
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        init = uniform_fan_in(self.size**2 * images.shape[-1])
+        size = self.size
+        x = Conv(self.width, size, size, 0, True, self.dtype, init, init, name="proj")(images)
+        return layer_norm(self.dtype, "norm", self.epsilon)(x) if self.epsilon else x
+
+
 # Keeps stochastic depth's randomness apart from that of the views, drawn from the same key.
 _DEPTH = 0x44455054
 

@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 
 from fgvc_jax import paths
 from fgvc_jax.errors import UserError
+from fgvc_jax.networks.resample import positions, relative_biases
 
 Variables = Mapping[str, Any]
 Place = tuple[str, ...]  # ("params", "backbone", "layer1_0", "conv1", "kernel")
@@ -41,7 +42,15 @@ log = logging.getLogger(__name__)
 
 _CLASSIFIER = re.compile(r"(fc|head|classifier|pre_logits)\.")
 # What a classifier is called there, by a tensor that tells the family; elsewhere "fc".
-_CLASSIFIERS = {"cls_token": "head", "head.norm.weight": "head.fc"}
+_CLASSIFIERS = {
+    "cls_token": "head",
+    "head.norm.weight": "head.fc",
+    "patch_embed.norm.weight": "head.fc",
+}
+# What depends on the image size, and how timm brings it to another one.
+_RESAMPLED = {"pos_embed": positions, "relative_position_bias_table": relative_biases}
+# What is in some files and no weight.
+_BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask", "mask_token")
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
@@ -72,8 +81,8 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
     `.npz` with the names of the original vision transformers. Strict in names and shapes: the
     whole backbone must be there, and beside it only classifiers. A head is loaded when all its
     tensors are there and fit (a plain linear `logits` also from torch's classifier) and stays as it
-    is otherwise; what was not loaded is listed in one line of the log. A transformer's position
-    embedding is resampled to the image size of `variables`.
+    is otherwise; what was not loaded is listed in one line of the log. What depends on the
+    image size, a transformer's positions, is resampled to that of `variables`.
 
     Names and shapes cannot tell resnet50 from resnet50_v1, where the stride sits elsewhere: that
     remains the user's knowledge.
@@ -91,8 +100,8 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
     wanted = backbone | _fitting_heads(others, loaded)
     for name, place in wanted.items():
         value = _from_torch(_read(path, file, name), place)
-        if place[-1] == "pos_embed":
-            value = resample_positions(value, loaded[place].shape[1])
+        if place[-1] in _RESAMPLED:
+            value = _RESAMPLED[place[-1]](value, loaded[place].shape)
         loaded[place] = jnp.asarray(value)
 
     left = [f"{name!r} {shape}" for name, shape in file.shapes.items() if name not in wanted]
@@ -114,21 +123,6 @@ def export_torch(path: str | os.PathLike, variables: Variables) -> None:
         for name in ours:
             tensors[name.replace("heads.logits.fc", theirs)] = tensors.pop(name)
     save_file(tensors, path, metadata={"format": "pt"})
-
-
-def resample_positions(positions: jax.typing.ArrayLike, tokens: int) -> np.ndarray:
-    """Position embeddings (1,1+n*n,D) -> (1,tokens,D), the class token's first and untouched.
-
-    As timm's `resample_abs_pos_embed`: bicubic with antialias (which in torch means a = -0.5).
-    """
-    positions = np.asarray(positions)
-    old, new = isqrt(positions.shape[1] - 1), isqrt(tokens - 1)
-    if old == new:
-        return positions
-    width = positions.shape[2]
-    grid = positions[0, 1:].reshape(old, old, width)
-    grid = jax.image.resize(grid, (new, new, width), "cubic", antialias=True)
-    return np.concatenate([positions[:, :1], np.asarray(grid).reshape(1, -1, width)], axis=1)
 
 
 # --- names, layouts and shapes
@@ -200,10 +194,15 @@ def _check(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape
 
 
 def _same_shape(name: str, theirs: Shape, ours: Shape) -> bool:
-    if name != "pos_embed":
+    leaf = name.rpartition(".")[2]
+    if leaf not in _RESAMPLED:
         return theirs == ours
-    square = len(theirs) == 3 and theirs[1] > 1 and isqrt(theirs[1] - 1) ** 2 == theirs[1] - 1
-    return square and (theirs[0], theirs[2]) == (ours[0], ours[2])
+    axis, tokens = (1, 1) if leaf == "pos_embed" else (0, 0)
+    rest = tuple(side for i, side in enumerate(theirs) if i != axis)
+    if len(theirs) != len(ours) or rest != tuple(side for i, side in enumerate(ours) if i != axis):
+        return False
+    grid = theirs[axis] - tokens
+    return grid > 0 and isqrt(grid) ** 2 == grid
 
 
 def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
@@ -219,6 +218,9 @@ def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
         width = shapes.get("stem.0.weight", "?")[0]
         return f"a ConvNeXt of {_blocks(shapes, 'stages')} blocks, {width} channels at first"
     patch = shapes.get("patch_embed.proj.weight", ())
+    if "layers.0.blocks.0.attn.qkv.weight" in shapes:
+        blocks = _blocks(shapes, "layers")
+        return f"a Swin transformer of {blocks} blocks, {patch[0]} channels at first"
     if len(patch) == 4:
         return f"a vision transformer of width {patch[0]} and patches of {patch[-1]} px"
     return None
@@ -285,8 +287,19 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def _open_safetensors(path: Path) -> _File:
     file = safe_open(path, framework="numpy")
-    names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118
-    return _File({n: tuple(file.get_slice(n).get_shape()) for n in names}, file.get_tensor)
+    stored = [name for name in file.keys() if not name.endswith(_BUFFERS)]  # noqa: SIM118
+    # Swin's authors merge at the end of a stage, timm at the beginning of the next.
+    merged = "layers.0.downsample.reduction.weight" in stored
+    names = {_merging_first(name) if merged else name: name for name in stored}
+    shapes = {name: tuple(file.get_slice(theirs).get_shape()) for name, theirs in names.items()}
+    return _File(shapes, lambda name: file.get_tensor(names[name]))
+
+
+def _merging_first(name: str) -> str:
+    later = re.sub(
+        r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name
+    )
+    return re.sub(r"^head\.(?!fc\.)", "head.fc.", later)
 
 
 # The original names of a vision transformer -> timm's, applied in turn.
