@@ -127,6 +127,20 @@ LAYERS = {
             "head/norm": 13,
         },
     ),
+    "swin_base": (
+        25,
+        {
+            "patch_embed": 0,
+            "layers_0/blocks_0": 1,
+            "layers_0/blocks_1": 2,
+            "layers_1/downsample": 2,
+            "layers_2/downsample": 4,
+            "layers_2/blocks_17/attn/relative_position_bias_table": 22,
+            "layers_3/blocks_1": 24,
+            "norm": 25,
+        },
+    ),
+    "dinov3_b16": (13, {"reg_token": 0, "blocks_11": 12, "norm": 13}),
     "vit_b16": (
         13,
         {
@@ -141,33 +155,42 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("frozen", ["", "stage3"])
-@pytest.mark.parametrize("name", LAYERS)
-def test_layers_learn_at_the_stated_rates(name, frozen):
-    count, expected = LAYERS[name]
+def build(name, frozen=""):
     heads = {"logits": LinearHead(classes=2)}
-    network = networks.create(
-        name, heads=heads, dtype=jnp.float32, batch_norm_groups=1, frozen=frozen
-    )
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    return networks.create(name, heads=heads, dtype=jnp.float32, batch_norm_groups=1, frozen=frozen)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_counted_as_by_the_authors(name):
+    count, expected = LAYERS[name]
+    backbone = build(name).backbone
+    assert backbone.layers == count
+    assert {path: backbone.layer(path.split("/")) for path in expected} == expected
+
+
+# The first layer behind stage3; in Swin's, merging belongs to the block before.
+FIRST_TRAINED = {"convnext_micro": 3, "swin_micro": 3, "dinov3_micro": 3}
+
+
+@pytest.mark.parametrize("frozen", ["", "stage3"])
+@pytest.mark.parametrize("name", FIRST_TRAINED)
+def test_layers_learn_at_the_stated_rates(name, frozen):
+    """A frozen trunk takes its layers away and leaves the others as they were."""
+    network = build(name, frozen)
 
     def initialize(image):
-        inputs = network.init_with_output(jax.random.key(0), image, method="features")[0]
+        inputs, _ = network.init_with_output(jax.random.key(0), image, method="features")
         return network.init(jax.random.key(0), inputs, False)["params"]
 
-    shapes = jax.eval_shape(initialize, image)
+    shapes = jax.eval_shape(initialize, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
     params = jax.tree.map(lambda leaf: np.zeros((), np.float32), shapes)
     backbone = network.backbone
-    assert backbone.layers == count
     transform = make(layers=Layers(0.5, backbone.layers, backbone.layer))
-    moved = run(transform, [jax.tree.map(jnp.ones_like, params)], params)
+    moved = run(transform, [jax.tree.map(np.ones_like, params)], params)
     assert {float(leaf) for leaf in jax.tree.leaves(moved["heads"])} == {np.float32(-0.1)}
     seen = set()
     for path, leaf in jax.tree.leaves_with_path(moved["backbone"]):
-        place = "/".join(key.key for key in path) + "/"
-        found = [layer for part, layer in expected.items() if place.startswith(part + "/")]
-        for layer in found:
-            assert float(leaf) == pytest.approx(-0.01 * 0.5 ** (count - layer), rel=1e-5), place
-        seen |= {*found}
-    # A frozen trunk takes its layers away and leaves the others as they were.
-    assert seen == {layer for layer in expected.values() if not frozen or layer > count // 4}
+        layer = backbone.layer([key.key for key in path])
+        assert float(leaf) == pytest.approx(-0.01 * 0.5 ** (backbone.layers - layer), rel=1e-5)
+        seen.add(layer)
+    assert seen == set(range(FIRST_TRAINED[name] if frozen else 0, backbone.layers + 1))
