@@ -325,6 +325,26 @@ def memory_for(target, variables):
     return target.init_memory(variables, {"features": shape})
 
 
+@pytest.mark.parametrize("view", ["viewpoint", "adaptive"])
+def test_each_view_leaves_out_blocks_by_keys_of_its_own(view):
+    """And the moving average, a teacher, leaves out none."""
+    target, asked = objective(view=view, keys="ema"), []
+    forward, variables, _ = linear_network()
+
+    def recording(variables, images, keys):
+        asked.append(keys)
+        return forward(variables, images, keys)
+
+    batch = batch_of(of=target)
+    target.loss(recording, variables, batch, memory_for(target, variables))
+    *views, teacher = asked
+    assert teacher is None
+    data = jax.random.key_data(jnp.concatenate(views))
+    assert len(data) == 2 * BATCH and len(np.unique(data, axis=0)) == 2 * BATCH
+    raw = data[::2] if view == "viewpoint" else data[:BATCH]
+    np.testing.assert_array_equal(raw, jax.random.key_data(batch.key))
+
+
 @pytest.mark.parametrize("keys", ["same", "ema"])
 @pytest.mark.parametrize("view", ["viewpoint", "adaptive", "mirror"])
 def test_two_steps_against_float64(view, keys):

@@ -104,6 +104,7 @@ def test_alpha_zero_trains_as_no_transfer():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [CSDNet(queue=16), CSDNet(queue=16, keys="ema"), None])
 def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
     """Of both of CSDNet's views, each by its own; its moving average is whole, as a teacher is."""
