@@ -22,6 +22,7 @@ PAPERS = {
     "kt": "KT, Zhang et al., ICME 2021, arXiv 2012.11389",
     "hsd": "HSD, Hu et al., TNNLS 2021 (reconstructed from its abstract)",
     "csdnet": "CSDNet (reconstructed from its abstract)",
+    "kd": "a student of an ensemble, after Hinton et al., arXiv 1503.02531",
     "independent": "an ordinary ensemble",
     "ce": "an ordinary network",
 }

@@ -144,6 +144,7 @@ def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architectu
         dtype=jnp.dtype(spec.dtype),
         batch_norm_groups=spec.batch_norm_groups,
         frozen=spec.frozen,
+        last_stride=spec.last_stride,
         attention=attention_on(mesh),
         stochastic_depth=spec.stochastic_depth,
     )
@@ -196,7 +197,7 @@ class Model:
         self.mesh = mesh
         self.kept = kept
         self.trunk = trunk or {}
-        self._predict = predict
+        self.logits_of = predict
         self._steps = {} if compiled is None else compiled
 
     # -- answers for batches -----------------------------------------------------------------------
@@ -221,7 +222,7 @@ class Model:
         number = id(network)  # Linen's modules have no hash
         if number not in self._steps:
             self._steps[number] = steps.answer_step(
-                network=network, predict=self._predict, view=self.view, mesh=self.mesh
+                network=network, predict=self.logits_of, view=self.view, mesh=self.mesh
             )
         return self._steps[number]
 

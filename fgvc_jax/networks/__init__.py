@@ -169,18 +169,20 @@ def create(
     dtype: Dtype,
     batch_norm_groups: int,
     frozen: str = "",
+    last_stride: int = 0,
     attention: Attend = attend,
     stochastic_depth: float = 0.0,
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
     `dtype` is the compute dtype of the backbone. `batch_norm_groups` applies to backbone and heads.
-    `frozen` is the stage that the frozen trunk ends with, empty for none. `attention` is how a
-    vision transformer attends: `flash.attention_on` makes the one that is best on given devices.
-    `stochastic_depth` is the last block's chance of being left out in training.
+    `frozen` is the stage that the frozen trunk ends with, empty for none. `last_stride` is that of
+    a ResNet's stage5, 0 for its own. `attention` is how a vision transformer attends:
+    `flash.attention_on` makes the one that is best on given devices. `stochastic_depth` is the last
+    block's chance of being left out in training.
 
-    Raises UserError for an unknown name, a stage that is none or leaves nothing to train, and
-    stochastic depth of a network that was never trained with it.
+    Raises UserError for an unknown name, for a stage that is none or leaves nothing to train, and
+    for `last_stride` or `stochastic_depth` of a family that has none.
     """
     backbone = _backbone(
         name,
@@ -200,6 +202,10 @@ def create(
         raise UserError(
             f"--network.stochastic-depth {stochastic_depth:g}: {name} has none, leave it at 0"
         )
+    if last_stride and not isinstance(backbone, ResNet):
+        raise UserError(f"--network.last-stride {last_stride}: {name} is no ResNet")
+    if last_stride:
+        backbone = backbone.clone(strides=(*backbone.strides[:-1], last_stride))
     constructors = {
         key: partial(head.clone, name=key, batch_norm_groups=batch_norm_groups)
         for key, head in heads.items()
