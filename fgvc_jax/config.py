@@ -65,8 +65,8 @@ class Network:
     """Pretrained weights: a .safetensors file, hf:ORG/NAME, or empty for a random start."""
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
-    pool: Literal["auto", "max", "avg", "token"] = option("auto", automatic=True)
-    """Pooling before the head; auto: max for kt; class token or average for linear."""
+    pool: Literal["auto", "max", "avg", "norm", "token"] = option("auto", automatic=True)
+    """Pooling before the head; auto: max for kt; as the network's authors do for linear."""
     head_width: int = option(512, at_least=1)
     """Width of the KT head's middle layer (the authors use 4096 on VGG)."""
     dtype: Literal["auto", "bfloat16", "float32"] = option("auto", automatic=True)

@@ -66,13 +66,10 @@ def convnext_micro(timm: Any) -> Any:
 
 
 def convnext_taps(model: Any, x: Any) -> dict[str, Any]:
-    """Images (B,3,H,W) -> our taps (B,h,w,C), `token` and `logits` (B,.) of timm's ConvNeXt."""
+    """Images (B,3,H,W) -> our taps (B,h,w,C) and the logits (B,K) of timm's ConvNeXt."""
     last, maps = model.forward_intermediates(x)
     taps = {f"stage{i}": tap.permute(0, 2, 3, 1) for i, tap in enumerate(maps, start=2)}
-    return taps | {
-        "token": model.forward_head(last, pre_logits=True),
-        "logits": model.forward_head(last),
-    }
+    return taps | {"logits": model.forward_head(last)}
 
 
 def swin_micro(timm: Any) -> Any:

@@ -4,14 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from fgvc_jax import networks
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.heads import LinearHead
+from fgvc_jax.networks.weights import export_torch, load_torch
 
 
 def build(name, dtype=jnp.float32, **options):
-    heads = {"logits": LinearHead(classes=5, pool="token")}
+    heads = {"logits": LinearHead(classes=5, pool="norm")}
     return networks.create(name, heads=heads, dtype=dtype, batch_norm_groups=1, **options)
 
 
@@ -20,7 +22,7 @@ def init_shapes(network, size):
     return jax.eval_shape(lambda x: network.init(jax.random.key(0), x, False), images), images
 
 
-# The counts are timm's, without the classifier.
+# The counts are timm's, without the classifier and with the norm before it.
 @pytest.mark.parametrize(
     ("name", "parameters", "widths"),
     [
@@ -32,11 +34,12 @@ def init_shapes(network, size):
 def test_parameters_and_maps(name, parameters, widths):
     network = build(name, jnp.bfloat16)
     variables, images = init_shapes(network, 224)
-    assert sum(x.size for x in jax.tree.leaves(variables["params"]["backbone"])) == parameters
+    counted = variables["params"]["backbone"], variables["params"]["heads"]["logits"]["norm"]
+    assert sum(x.size for x in jax.tree.leaves(counted)) == parameters
     taps, outputs = jax.eval_shape(lambda v, x: network.apply(v, x, False), variables, images)
     maps = {f"stage{i + 2}": (2, 56 >> i, 56 >> i, width) for i, width in enumerate(widths)}
-    assert {tap: x.shape for tap, x in taps.items()} == maps | {"token": (2, widths[-1])}
-    assert {taps[tap].dtype for tap in maps} == {jnp.dtype("bfloat16")}
+    assert {tap: x.shape for tap, x in taps.items()} == maps
+    assert {x.dtype for x in taps.values()} == {jnp.dtype("bfloat16")}
     assert outputs["features"].shape == (2, widths[-1])
 
 
@@ -87,3 +90,19 @@ def test_a_frozen_trunk_is_whole(halves):
 def test_networks_without_it_refuse_stochastic_depth():
     with pytest.raises(UserError, match="--network.stochastic-depth 0.1: resnet_micro has none"):
         build("resnet_micro", stochastic_depth=0.1)
+
+
+@pytest.mark.parametrize(("classes", "loaded"), [(5, {"norm", "fc"}), (4, {"norm"})])
+def test_the_norm_before_the_classifier_is_loaded_whatever_the_classes(classes, loaded, tmp_path):
+    shapes, _ = init_shapes(build("convnext_micro"), 32)
+    rng = np.random.default_rng(0)
+    stored = jax.tree.map(lambda leaf: jnp.float32(rng.normal(size=leaf.shape)), shapes)
+    export_torch(tmp_path / "w.safetensors", stored)
+    assert {"head.norm.weight", "head.fc.bias"} <= load_file(tmp_path / "w.safetensors").keys()
+    head = LinearHead(classes=classes, pool="norm")
+    network = networks.create(
+        "convnext_micro", heads={"logits": head}, dtype=jnp.float32, batch_norm_groups=1
+    )
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), init_shapes(network, 32)[0])
+    found = load_torch(tmp_path / "w.safetensors", start)["params"]["heads"]["logits"]
+    assert {part for part in found if all(leaf.any() for leaf in found[part].values())} == loaded

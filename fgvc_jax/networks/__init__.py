@@ -9,9 +9,9 @@ of arrays with a leading axis of images, "map" among them; `taps` are those on t
 can have a frozen trunk, which ends with a stage, and members that go on from its features. `keys`
 (B,) are the images' random keys of stochastic depth; without them no block is left out.
 
-`pooling` of a backbone is the vector that its authors classify linearly: "avg" of `stage5`, or
-"token" where it has one. One with `stochastic_depth` takes a rate; one with `layer(path)` knows in
-which of its `layers` a parameter is.
+`pooling` of a backbone is how its authors pool before a linear classifier, see `heads`. One with
+`stochastic_depth` takes a rate; one with `layer(path)` knows in which of its `layers` a parameter
+is.
 """
 
 import dataclasses
@@ -72,9 +72,8 @@ class Network(nn.Module):
     ) -> dict[str, jax.Array]:
         """Inputs -> `stage2` ... `stage5` (B,h,w,C) in the compute dtype.
 
-        Some networks add `token` (B,C), a vector of their own: a transformer its class token. The
-        taps of a frozen trunk are as `features` has them. `keys` (B,) are those of stochastic
-        depth; None at test.
+        A vision transformer adds its class token as `token` (B,C). The taps of a frozen trunk are
+        as `features` has them. `keys` (B,) are those of stochastic depth; None at test.
         """
         taps, _ = self.backbone(inputs, train, after=self.frozen, keys=keys)
         if self.frozen:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fgvc_jax.errors import UserError
@@ -60,20 +59,12 @@ class Stage(nn.Module):
         return x
 
 
-class PooledNorm(nn.Module):
-    """Average over the positions, then layer norm: (B,H,W,C) -> (B,C) float32."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return layer_norm(jnp.float32, "norm")(x.astype(jnp.float32).mean((1, 2)))
-
-
 class ConvNeXt(nn.Module):
-    """Images (B,H,W,3), normalised -> taps `stage2` ... `stage5`, (B,h,w,C) in `dtype`, `token`.
+    """Images (B,H,W,3), normalised -> taps `stage2` ... `stage5`, (B,h,w,C) in `dtype`.
 
     `depths` and `widths` are those of the four stages. The stem divides the image into patches of
-    so many px, 4 in all published ones, so that the taps have strides 4, 8, 16, 32. `token` (B,C)
-    is what the published networks classify: the average of `stage5` behind a layer norm.
+    so many px, 4 in all published ones, so that the taps have strides 4, 8, 16, 32. The published
+    networks classify the average of `stage5` behind a layer norm, which is the head's here.
 
     `stochastic_depth` is the last block's chance of being left out for an image, growing evenly
     from 0 at the first. It can be run up to a stage and on from it, see `fgvc_jax.networks`; the
@@ -88,7 +79,7 @@ class ConvNeXt(nn.Module):
     patch: int = 4
     stochastic_depth: float = 0.0
 
-    pooling = "token"
+    pooling = "norm"
 
     @property
     def layers(self) -> int:
@@ -97,9 +88,9 @@ class ConvNeXt(nn.Module):
 
     def layer(self, path: Sequence[str]) -> int:
         """In which of them a parameter is, as the authors count: 0 the stem, 1 and 2 the first two
-        stages, then three blocks at a time of the third, and the last. What follows is `layers`."""
-        if not path[0].startswith("stages_"):
-            return 0 if path[0].startswith("stem_") else self.layers
+        stages, then three blocks at a time of the third, and the last."""
+        if path[0].startswith("stem_"):
+            return 0
         stage, part = int(path[0].removeprefix("stages_")), path[1]
         if stage == 2 and part.startswith("blocks_"):
             return 3 + int(part.removeprefix("blocks_")) // 3
@@ -132,8 +123,6 @@ class ConvNeXt(nn.Module):
             span = tuple(rates[first : first + depth].tolist())
             make = Stage(width, stage == 0, self.dtype, first, span, name=f"stages_{stage}")
             taps[tap] = x = make(x, keys)
-        if until == "stage5":
-            taps["token"] = PooledNorm(name="head")(x)
         return taps, {"map": x}
 
     def _check(self, size: tuple[int, int]) -> None:

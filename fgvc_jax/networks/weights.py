@@ -44,9 +44,11 @@ _CLASSIFIER = re.compile(r"(fc|head|classifier|pre_logits)\.")
 # What a classifier is called there, by a tensor that tells the family; elsewhere "fc".
 _CLASSIFIERS = {
     "cls_token": "head",
-    "head.norm.weight": "head.fc",
+    "stages.0.blocks.0.gamma": "head.fc",
     "patch_embed.norm.weight": "head.fc",
 }
+# ConvNeXt's layer norm before its classifier: of ours, and there.
+_NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "weight")}
 # What depends on the image size, and how timm brings it to another one.
 _RESAMPLED = {"pos_embed": positions, "relative_position_bias_table": relative_biases}
 # What is in some files and no weight.
@@ -96,8 +98,7 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
     expected = {name: _torch_shape(loaded[place], place) for name, place in backbone.items()}
     _check(path, file.shapes, expected)
 
-    others = {name: shape for name, shape in file.shapes.items() if name not in backbone}
-    wanted = backbone | _fitting_heads(others, loaded)
+    wanted = backbone | _fitting_heads(file.shapes, loaded)
     for name, place in wanted.items():
         value = _from_torch(_read(path, file, name), place)
         if place[-1] in _RESAMPLED:
@@ -118,10 +119,10 @@ def export_torch(path: str | os.PathLike, variables: Variables) -> None:
     leaves = flatten_dict(variables)
     tensors = {_torch_name(place): _to_torch(leaf, place) for place, leaf in leaves.items()}
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
-    if {name for name in tensors if name.startswith("heads.logits.")} == set(ours):
+    if {name for name in tensors if name.startswith("heads.logits.")} - _NORM.keys() == set(ours):
         theirs = next((head for mark, head in _CLASSIFIERS.items() if mark in tensors), "fc")
-        for name in ours:
-            tensors[name.replace("heads.logits.fc", theirs)] = tensors.pop(name)
+        names = _NORM | {name: name.replace("heads.logits.fc", theirs) for name in ours}
+        tensors = {names.get(name, name): value for name, value in tensors.items()}
     save_file(tensors, path, metadata={"format": "pt"})
 
 
@@ -153,17 +154,19 @@ def _torch_shape(leaf: jax.Array, place: Place) -> Shape:
 
 
 def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> dict[str, Place]:
-    """{name in the file: place} of every head that the file holds entirely, by its `shapes` beside
-    the backbone's."""
-    plain = sorted(name for name in shapes if _CLASSIFIER.match(name))
+    """{name in the file: place} of every head that the file holds entirely, and of the layer norm
+    before a classifier of other classes."""
+    norm = _NORM if set(_NORM.values()) <= shapes.keys() else {}
+    plain = sorted(n for n in shapes if _CLASSIFIER.match(n) and n not in norm.values())
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
-    names = dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {}
+    names = norm | (dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {})
 
     fitting = {}
     for head in {place[2] for place in leaves if place[1] == "heads"}:
         places = [place for place in leaves if place[1:3] == ("heads", head)]
         named = {_torch_name(place): place for place in places}
         named = {names.get(name, name): place for name, place in named.items()}
+        fitting |= {name: place for name, place in named.items() if name in norm.values()}
         if all(shapes.get(n) == _torch_shape(leaves[place], place) for n, place in named.items()):
             fitting |= named
     return fitting
