@@ -7,7 +7,7 @@
 are closed formulas, and keeps samples of their taps and of the gradients of a loss; nothing of this
 project is imported. `compare` runs a network of full size beside ours, both from one file of random
 weights, at its own image size or at `--size`, to which timm resamples what depends on it. Needs
-timm (1.0.31 made the files) and torch.
+the extra `timm` (1.0.31 made the files).
 """
 
 import argparse
