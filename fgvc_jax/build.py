@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from fgvc_jax import digests, model, paths
 from fgvc_jax.cache import Cache
@@ -18,7 +19,7 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.engine.feed import Dataset
 from fgvc_jax.engine.maps import AttentionMaps
-from fgvc_jax.engine.optimizer import optimizer, schedule
+from fgvc_jax.engine.optimizer import Layers, optimizer, schedule
 from fgvc_jax.engine.state import State, stack_teachers
 from fgvc_jax.errors import UserError
 from fgvc_jax.lookups import Lookups
@@ -55,6 +56,7 @@ class Run:
             spec, len(self.splits.classes), self.mesh
         )
         self.network, self.objective = self.architecture.network, self.architecture.objective
+        self.layers = layers_of(spec, self.network.backbone)
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
@@ -170,7 +172,8 @@ class Run:
 
     @cached_property
     def optimizer(self):
-        return optimizer_of(self.experiment.optimizer, self.steps_per_epoch, self.experiment.epochs)
+        spec = self.experiment
+        return optimizer_of(spec.optimizer, self.steps_per_epoch, spec.epochs, self.layers)
 
     @cached_property
     def train_step(self):
@@ -222,6 +225,22 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
     return dataclasses.replace(experiment, data=data, network=network, **own)
 
 
+def layers_of(experiment: Experiment, backbone: Any) -> Layers | None:
+    """How the layers of a backbone share its learning rate; None for all alike.
+
+    Raises UserError for a backbone whose layers have no order of their own.
+    """
+    decay = experiment.optimizer.layer_decay
+    if decay == 1:
+        return None
+    if not hasattr(backbone, "layer"):
+        raise UserError(
+            f"--optimizer.layer-decay {decay:g}: {experiment.network.name} has no layer-wise "
+            "learning rates, leave it at 1"
+        )
+    return Layers(decay, backbone.layers, backbone.layer)
+
+
 def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict[str, Any]:
     """Learning rates by step of the "backbone" and the "heads"."""
     peaks = {"backbone": spec.learning_rate, "heads": spec.head_learning_rate}
@@ -239,12 +258,16 @@ def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict
     }
 
 
-def optimizer_of(spec: OptimizerOptions, steps_per_epoch: int, epochs: int):
+def optimizer_of(
+    spec: OptimizerOptions, steps_per_epoch: int, epochs: int, layers: Layers | None
+) -> optax.GradientTransformation:
     """The optax transformation that the options describe."""
     return optimizer(
         spec.name,
         **schedules(spec, steps_per_epoch, epochs),
         momentum=spec.momentum,
         weight_decay=spec.weight_decay,
+        decayed=spec.decayed,
         clip_norm=spec.clip_norm,
+        layers=layers,
     )
