@@ -277,14 +277,12 @@ def score(options: Explanation) -> dict[str, Any]:
     output = _folder(options.output) if options.output else None
     experiment = Workdir(options.workdir).record().experiment
     spec = options.source or experiment.data.source
-    splits = sources.restrict(
-        sources.open_source(spec),
-        classes=experiment.data.classes, images_per_class=0, validation=0.0, seed=0,
-    )  # fmt: skip
+    splits = sources.open_source(spec, to_train=False)
     command.use_compilation_cache()
     asked = _open(options)
-    source = evaluate.with_classes(splits.test, splits.classes, asked.classes, spec)
-    known = regions.find(spec, source, len(splits.classes), asked.view)
+    some = experiment.data.classes > 0
+    source = evaluate.with_classes(splits.test, splits.classes, asked.classes, spec, some=some)
+    known = regions.find(spec, source, len(asked.classes), asked.view)
     count = min(options.score, len(source))
     chosen = np.sort(np.random.default_rng(scoring.SEED).permutation(len(source))[:count])
     progress = partial(tqdm, desc="scored", total=count, unit=" images", leave=False, disable=None)
