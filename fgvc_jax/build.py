@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fgvc_jax import digests, model, paths
+from fgvc_jax.cache import Cache
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Optimizer as OptimizerOptions
 from fgvc_jax.data import pipeline, sources
@@ -25,8 +26,9 @@ from fgvc_jax.model import Architecture, Member, Model
 from fgvc_jax.networks import weights
 from fgvc_jax.options import LARGEST
 from fgvc_jax.start import Start
+from fgvc_jax.teacher import Teacher, open_teacher
 from fgvc_jax.transfer import weigh
-from fgvc_jax.trunk import Budget, FeatureCache, Trunk
+from fgvc_jax.trunk import Trunk
 from fgvc_jax.workdir import Record, Workdir
 
 
@@ -66,12 +68,13 @@ class Run:
         known = self.images.digests()
         known["weights"] = digests.of_file(weights.resolve(file)) if file else None
         known["trunk"] = self.trunk.digest if self.trunk else None
+        known["teacher"] = self.teacher.digest if self.teacher else None
         selects = self.splits.validation is not None
         return Record(self.experiment, self.splits.classes, known, selects)
 
     def check_input(self) -> None:
-        """Read the weights and, unless they are streamed, all images, so that what is wrong with
-        them is told before anything is written."""
+        """Read the weights, the teachers and, unless they are streamed, all images, so that what is
+        wrong with them is told before anything is written."""
         _ = self.start.pretrained, self.record
 
     @cached_property
@@ -90,16 +93,31 @@ class Run:
         )
 
     @cached_property
+    def teacher(self) -> Teacher | None:
+        """The trained ensemble that the objective asks, where it does."""
+        asked, data = self.experiment.method.asks, self.experiment.data
+        return asked and open_teacher(
+            asked, self.splits.classes, view=data.view, seed=data.view_seed, mesh=self.mesh
+        )
+
+    @cached_property
     def lookups(self) -> Lookups:
         """What frozen networks say, computed once."""
-        spec, cache = self.experiment, None
-        if self.trunk:
-            folder = Workdir(spec.workdir).features
-            if spec.data.cache:
-                folder = paths.local(spec.data.cache, "--data.cache")
-            budget = Budget(folder, int(spec.data.cache_gib * 2**30))
-            cache = FeatureCache(self.trunk, budget, most=spec.evaluation_batch_size)
-        return Lookups(spec, self.architecture, self.images, self.trunk, cache, self.mesh)
+        spec = self.experiment
+        folder = Workdir(spec.workdir).features
+        if spec.data.cache:
+            folder = paths.local(spec.data.cache, "--data.cache")
+        budget = int(spec.data.cache_gib * 2**30)
+        cache = Cache(folder, budget, most=spec.evaluation_batch_size, mesh=self.mesh)
+        return Lookups(
+            spec,
+            self.architecture,
+            self.images,
+            trunk=self.trunk,
+            teacher=self.teacher,
+            cache=cache,
+            mesh=self.mesh,
+        )
 
     def state(self, member: int, frozen: list[Any]) -> State:
         """The state of member `member` (from 1) at step 0, with the frozen members as teachers."""
@@ -189,7 +207,8 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
     sharing, orientation = data.view_sharing, data.orientation
     if sharing == "auto":
         precomputed = transfer.name == "orthogonal" and transfer.maps == "precomputed"
-        sharing = "shared" if precomputed or experiment.network.frozen else "own"
+        looked_up = precomputed or experiment.network.frozen or experiment.method.asks
+        sharing = "shared" if looked_up else "own"
     data = dataclasses.replace(
         data,
         views=min(data.views or experiment.epochs, experiment.epochs),

@@ -41,16 +41,17 @@ class Data(View):
     views: int = option(0, at_least=0, automatic=True)
     """Different views of an image; epochs beyond repeat them. 0: one per epoch, as usual."""
     view_sharing: Literal["auto", "own", "shared"] = option("auto", automatic=True)
-    """Every member draws its own views, or all see the same; auto: shared if maps are precomputed
-    or a trunk is frozen."""
+    """Every member draws its own views, or all see the same; auto: shared if maps are precomputed,
+    a trunk is frozen, or a teacher is asked."""
     view_seed: int = option(-1, at_least=-1, automatic=True)
     """Seed of the views; -1: that of the run. Runs of one view seed see the same views."""
     placement: Literal["auto", "stream", "host", "device"] = option("auto", free=True)
     """Decode every time, keep the decoded images in memory, or keep them on the accelerator."""
     cache: str = option("", free=True)
-    """Where a frozen trunk's features are kept; runs may share it. Empty: in the workdir."""
+    """Where a frozen trunk's features and a teacher's answers are kept; runs may share it. Empty:
+    in the workdir."""
     cache_gib: float = option(16.0, at_least=0, free=True)
-    """Most GiB of features that a run may keep; beyond, the trunk runs in every step instead."""
+    """Most GiB of them that a run may keep; beyond, trunk and teacher run in every step instead."""
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def look(
         batch |= model.step(("evidence", "trunk"), begin)(model.trunk, batch)
     found = []
     for network, variables in model.members:
-        make = partial(_step, network, model.prediction, model.view, model.mesh)
+        make = partial(_step, network, model.logits_of, model.view, model.mesh)
         found.append(model.step(("evidence", id(network)), make)(variables, batch))
     return [_in_order(maps, count) for maps in jax.device_get(found)]
 

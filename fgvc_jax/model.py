@@ -191,7 +191,7 @@ class Model:
         self.mesh = mesh
         self.kept = kept
         self.trunk = trunk or {}
-        self.prediction = predict
+        self.logits_of = predict
         self.compiled = {} if compiled is None else compiled
 
     # -- answers for batches -----------------------------------------------------------------------
@@ -219,7 +219,7 @@ class Model:
         return self.compiled[key]
 
     def _step(self, network: networks.Network) -> Any:
-        made = partial(steps.answer_step, predict=self.prediction, view=self.view, mesh=self.mesh)
+        made = partial(steps.answer_step, predict=self.logits_of, view=self.view, mesh=self.mesh)
         return self.step(id(network), partial(made, network=network))  # Linen's have no hash
 
     @property

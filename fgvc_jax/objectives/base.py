@@ -26,6 +26,9 @@ class Batch(NamedTuple):
     key: jax.Array  # (B,) random keys of (seed, view, id)
     progress: jax.Array  # () float32: step / steps of the whole run of this member
     second: Any = None  # as `image`: what the objective's second view shows, where it has one
+    # What the ensemble that the objective asks says of the view: {"logits": (B, K) float16}, see
+    # `ensemble.softened`.
+    taught: Any = None
 
 
 class Step(NamedTuple):
@@ -43,6 +46,15 @@ class SecondView(NamedTuple):
 
     show: Callable[[jax.Array, jax.Array], jax.Array]  # (keys, images in [0, 1]) -> the same
     options: Mapping[str, Any]  # all that it depends on, as JSON has it
+
+
+class Asked(NamedTuple):
+    """A trained ensemble, which an objective asks about every view that it shows."""
+
+    workdir: str
+    which: str  # "final" or "selected"
+    members: int  # from the first; 0: all
+    temperature: float  # at which its answers are softened
 
 
 class Objective(NamedTuple):
@@ -76,6 +88,11 @@ class Method:
 
     def check_frozen(self) -> None:
         """Raise a UserError where the method cannot learn from a frozen trunk's features."""
+
+    @property
+    def asks(self) -> Asked | None:
+        """The ensemble whose answers come as `Batch.taught`; None for none."""
+        return None
 
     def settle(self, labels: np.ndarray) -> Self:
         """These options with what is automatic decided by the labels (N,) of the training images.
