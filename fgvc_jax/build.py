@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from fgvc_jax import digests, model, paths
+from fgvc_jax import digests, model
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Optimizer as OptimizerOptions
 from fgvc_jax.data import pipeline, sources
@@ -17,7 +18,7 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.engine.feed import Dataset
 from fgvc_jax.engine.maps import AttentionMaps
-from fgvc_jax.engine.optimizer import optimizer, schedule
+from fgvc_jax.engine.optimizer import Layers, optimizer, schedule
 from fgvc_jax.engine.state import State, stack_teachers
 from fgvc_jax.errors import UserError
 from fgvc_jax.lookups import Lookups
@@ -25,9 +26,10 @@ from fgvc_jax.model import Architecture, Member, Model
 from fgvc_jax.networks import weights
 from fgvc_jax.options import LARGEST
 from fgvc_jax.start import Start
+from fgvc_jax.teacher import Teacher, open_teacher
 from fgvc_jax.transfer import weigh
-from fgvc_jax.trunk import Budget, FeatureCache, Trunk
-from fgvc_jax.workdir import Record, Workdir
+from fgvc_jax.trunk import Trunk
+from fgvc_jax.workdir import Record
 
 
 class Run:
@@ -53,6 +55,7 @@ class Run:
             spec, len(self.splits.classes), self.mesh
         )
         self.network, self.objective = self.architecture.network, self.architecture.objective
+        self.layers = layers_of(spec, self.network.backbone)
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
@@ -66,12 +69,13 @@ class Run:
         known = self.images.digests()
         known["weights"] = digests.of_file(weights.resolve(file)) if file else None
         known["trunk"] = self.trunk.digest if self.trunk else None
+        known["teacher"] = self.teacher.digest if self.teacher else None
         selects = self.splits.validation is not None
         return Record(self.experiment, self.splits.classes, known, selects)
 
     def check_input(self) -> None:
-        """Read the weights and, unless they are streamed, all images, so that what is wrong with
-        them is told before anything is written."""
+        """Read the weights, the teachers and, unless they are streamed, all images, so that what is
+        wrong with them is told before anything is written."""
         _ = self.start.pretrained, self.record
 
     @cached_property
@@ -90,16 +94,24 @@ class Run:
         )
 
     @cached_property
+    def teacher(self) -> Teacher | None:
+        """The trained ensemble that the objective asks, where it does."""
+        asked, data = self.experiment.method.asks, self.experiment.data
+        return asked and open_teacher(
+            asked, self.splits.classes, view=data.view, seed=data.view_seed, mesh=self.mesh
+        )
+
+    @cached_property
     def lookups(self) -> Lookups:
         """What frozen networks say, computed once."""
-        spec, cache = self.experiment, None
-        if self.trunk:
-            folder = Workdir(spec.workdir).features
-            if spec.data.cache:
-                folder = paths.local(spec.data.cache, "--data.cache")
-            budget = Budget(folder, int(spec.data.cache_gib * 2**30))
-            cache = FeatureCache(self.trunk, budget, most=spec.evaluation_batch_size)
-        return Lookups(spec, self.architecture, self.images, self.trunk, cache, self.mesh)
+        return Lookups(
+            self.experiment,
+            self.architecture,
+            self.images,
+            trunk=self.trunk,
+            teacher=self.teacher,
+            mesh=self.mesh,
+        )
 
     def state(self, member: int, frozen: list[Any]) -> State:
         """The state of member `member` (from 1) at step 0, with the frozen members as teachers."""
@@ -152,7 +164,8 @@ class Run:
 
     @cached_property
     def optimizer(self):
-        return optimizer_of(self.experiment.optimizer, self.steps_per_epoch, self.experiment.epochs)
+        spec = self.experiment
+        return optimizer_of(spec.optimizer, self.steps_per_epoch, spec.epochs, self.layers)
 
     @cached_property
     def train_step(self):
@@ -189,7 +202,8 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
     sharing, orientation = data.view_sharing, data.orientation
     if sharing == "auto":
         precomputed = transfer.name == "orthogonal" and transfer.maps == "precomputed"
-        sharing = "shared" if precomputed or experiment.network.frozen else "own"
+        looked_up = precomputed or experiment.network.frozen or experiment.method.asks
+        sharing = "shared" if looked_up else "own"
     data = dataclasses.replace(
         data,
         views=min(data.views or experiment.epochs, experiment.epochs),
@@ -201,6 +215,22 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
     own = {experiment.objective: method} if dataclasses.fields(method) else {}
     network = model.settle(experiment.network)
     return dataclasses.replace(experiment, data=data, network=network, **own)
+
+
+def layers_of(experiment: Experiment, backbone: Any) -> Layers | None:
+    """How the layers of a backbone share its learning rate; None for all alike.
+
+    Raises UserError for a backbone whose layers have no order of their own.
+    """
+    decay = experiment.optimizer.layer_decay
+    if decay == 1:
+        return None
+    if not hasattr(backbone, "layer"):
+        raise UserError(
+            f"--optimizer.layer-decay {decay:g}: {experiment.network.name} has no layer-wise "
+            "learning rates, leave it at 1"
+        )
+    return Layers(decay, backbone.layers, backbone.layer)
 
 
 def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict[str, Any]:
@@ -220,12 +250,16 @@ def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict
     }
 
 
-def optimizer_of(spec: OptimizerOptions, steps_per_epoch: int, epochs: int):
+def optimizer_of(
+    spec: OptimizerOptions, steps_per_epoch: int, epochs: int, layers: Layers | None
+) -> optax.GradientTransformation:
     """The optax transformation that the options describe."""
     return optimizer(
         spec.name,
         **schedules(spec, steps_per_epoch, epochs),
         momentum=spec.momentum,
         weight_decay=spec.weight_decay,
+        decayed=spec.decayed,
         clip_norm=spec.clip_norm,
+        layers=layers,
     )

@@ -38,6 +38,21 @@ def fuse(logits: jax.Array, how: str) -> jax.Array:
     raise ValueError(f"how is {how!r}: it must be 'probabilities' or 'logits'")
 
 
+def softened(logits: jax.Array, how: str, *, temperature: float) -> jax.Array:
+    """What an ensemble answers at a temperature T, for a student to learn from.
+
+    Args:
+        logits: (N, B, K).
+        how: see `fuse`: the mean of softmax(z_m / T), or softmax(mean z_m / T).
+        temperature: T, above 0.
+
+    Returns:
+        (B, K) float32: logits whose softmax at T this is, the largest of them 0.
+    """
+    fused = temperature * fuse(logits / temperature, how)
+    return fused - fused.max(axis=-1, keepdims=True)
+
+
 def growing(members: Sequence[np.ndarray], how: str) -> Iterator[np.ndarray]:
     """What the first 1, 2, ... N members say together, by a running sum: linear in N.
 

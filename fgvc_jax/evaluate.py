@@ -165,15 +165,17 @@ def _opened(
     data, own = record.experiment.data, not spec
     spec = spec or data.source
     splits = sources.restrict(
-        sources.open_source(spec),
-        classes=data.classes,
+        sources.open_source(spec, to_train=own),
+        classes=data.classes if own else 0,
         images_per_class=data.images_per_class if own else 0,
         validation=data.validation if own else 0.0,
         seed=record.experiment.seed,
     )
     opened = {}
     for name in names:
-        source = with_classes(splits.parts[name], splits.classes, asked.classes, spec)
+        source = with_classes(
+            splits.parts[name], splits.classes, asked.classes, spec, some=data.classes > 0
+        )
         contents = None
         if not own or record.digests[name]["contents"]:
             contents = feed.contents(source)
@@ -190,14 +192,25 @@ def _opened(
     return opened
 
 
-def with_classes(source: Source, theirs: Sequence[str], ours: Sequence[str], spec: str) -> Source:
+def with_classes(
+    source: Source, theirs: Sequence[str], ours: Sequence[str], spec: str, *, some: bool = False
+) -> Source:
     """A source whose labels count the classes as the members do; they are compared by name.
 
+    Args:
+        source: of a dataset.
+        theirs: names of its classes, by label.
+        ours: names of the members' classes, by label.
+        spec: the dataset's, for messages.
+        some: the members were trained on some classes of their dataset, by --data.classes: images
+            of classes that they do not know are left out.
+
     Raises:
-        UserError: when the names are not the same set, naming what is missing and what is new.
+        UserError: when the names are not the same set, naming what is missing and what is new; or
+            when no image is left.
     """
     missing, surplus = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-    if missing or surplus:
+    if missing or (surplus and not some):
         told = [
             f"{word}: {', '.join(map(repr, names[:5]))}" + (" ..." if len(names) > 5 else "")
             for word, names in (("missing", missing), ("not known to the members", surplus))
@@ -208,9 +221,12 @@ def with_classes(source: Source, theirs: Sequence[str], ours: Sequence[str], spe
             f"({'; '.join(told)}): name a --source with the same classes"
         )
     places = {name: label for label, name in enumerate(ours)}
-    relabelled = Subset(source, np.arange(len(source)))
-    translate = np.array([places[name] for name in theirs], np.int32)
-    relabelled.labels = translate[source.labels]
+    translate = np.array([places.get(name, -1) for name in theirs], np.int32)
+    known = np.flatnonzero(translate[source.labels] >= 0)
+    if not len(known):
+        raise UserError(f"{spec!r} has no image of the classes that the members know")
+    relabelled = Subset(source, known)
+    relabelled.labels = translate[source.labels[known]]
     return relabelled
 
 

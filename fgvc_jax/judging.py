@@ -209,6 +209,7 @@ def judge(
         "class_names": list(splits.classes),
         "digests": {
             "weights": known["weights"],
+            "teacher": known["teacher"],
             "data": known["data"],
             "training": [each["training"] for each in histories],
             "members": identities,

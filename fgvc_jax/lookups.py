@@ -1,8 +1,10 @@
 """What frozen networks say of the views of a run's images: computed once, looked up after.
 
-The trunk's features stand in the place of images, the frozen members' attention beside them.
+The trunk's features stand in the place of images; the frozen members' attention and the teachers'
+answers beside them.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import digests
+from fgvc_jax import digests, paths
+from fgvc_jax.cache import Cache, Wanted
 from fgvc_jax.config import Experiment
+from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.engine import feed
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
@@ -19,8 +23,9 @@ from fgvc_jax.engine.feed import Dataset, Images
 from fgvc_jax.engine.maps import AttentionMaps
 from fgvc_jax.engine.state import backbone_only
 from fgvc_jax.model import Architecture
-from fgvc_jax.trunk import FeatureCache, Trunk, Wanted
-from fgvc_jax.workdir import Record
+from fgvc_jax.teacher import Teacher
+from fgvc_jax.trunk import Trunk
+from fgvc_jax.workdir import Record, Workdir
 
 Report = Callable[[str], None]
 
@@ -33,7 +38,7 @@ class Lookups:
         architecture: of the members.
         images: of the dataset.
         trunk: the frozen trunk, or None.
-        cache: of its features; None without a trunk.
+        teacher: the ensemble that the objective asks, or None.
         mesh: devices.
     """
 
@@ -43,16 +48,17 @@ class Lookups:
         architecture: Architecture,
         images: Dataset,
         trunk: Trunk | None,
-        cache: FeatureCache | None,
+        teacher: Teacher | None,
         mesh: jax.sharding.Mesh,
     ):
         self._experiment = experiment
         self._architecture = architecture
         self._images = images
         self._trunk = trunk
-        self._cache = cache
+        self._teacher = teacher
+        self._cache = _cache(experiment, mesh)
         self._mesh = mesh
-        self._kept: dict[str, Images] = {}
+        self._kept: dict[str, dict[str, Lookup]] = {}
         self._attention_step = steps.attention_step(
             network=architecture.network,
             view=experiment.data.view,
@@ -61,23 +67,25 @@ class Lookups:
         )
 
     def prepare(self, member: int, report: Report) -> None:
-        """Have the frozen trunk's features for the training of a member, as far as they are kept.
+        """Have what frozen networks say for the training of a member, as far as it is kept.
 
         Args:
             member: its number.
             report: prints a line for people.
         """
-        if not self._cache:
+        if not (self._trunk or self._teacher):
             return
         data = self._experiment.data
         own = data.view_sharing == "own"
         views, in_all = self.views(member), data.views * (self._experiment.members if own else 1)
-        wanted = [
-            Wanted(part, images, self._images.content(part), [0], 1)
-            for part, images in self._images.judged.items()
-        ]
-        train = self._images["train"]
-        wanted.append(Wanted("train", train, self._images.content("train"), views, in_all))
+        train = self._images["train"], self._images.content("train"), views, in_all
+        wanted = [Wanted(self._teacher, "train", *train)] if self._teacher else []
+        if self._trunk:
+            wanted += [
+                Wanted(self._trunk, part, images, self._images.content(part), [0], 1)
+                for part, images in self._images.judged.items()
+            ]
+            wanted.append(Wanted(self._trunk, "train", *train))
         self._kept = self._cache.prepare(wanted, report)
 
     def views(self, member: int) -> range:
@@ -88,16 +96,31 @@ class Lookups:
 
     @property
     def train(self) -> Images:
-        """The training images, or the features that stand in their place."""
-        return self._kept.get("train", self._images["train"])
+        """The training images, with what is looked up beside them or in their place."""
+        return self._looked_up("train", self._images["train"])
 
     @property
     def judged(self) -> dict[str, Images]:
         """Likewise the parts that members are judged on, by name."""
-        return {part: self._kept.get(part, images) for part, images in self._images.judged.items()}
+        return {part: self._looked_up(part, images) for part, images in self._images.judged.items()}
+
+    def _looked_up(self, part: str, images: Images) -> Images:
+        """Without the images themselves where no network that runs in the step looks at them."""
+        kept = self._kept.get(part, {})
+        asked = part == "train" and self._teacher and "taught" not in kept
+        unseen = "features" in kept and not asked
+        return dataclasses.replace(
+            images, lookups=kept, **({"fetch": None, "store": None} if unseen else {})
+        )
 
     def inputs(self, batch: dict[str, jax.Array]) -> dict[str, Any]:
-        """A batch of training views as `train_step` takes it: behind the frozen trunk."""
+        """A batch of training views as `train_step` takes it: with the teachers' answers, behind
+        the frozen trunk."""
+        if self._teacher:
+            batch = self._teacher.run(batch, self._images["train"].store)
+        return self._behind_trunk(batch)
+
+    def _behind_trunk(self, batch: dict[str, jax.Array]) -> dict[str, Any]:
         return self._trunk.run(batch, self._images["train"].store) if self._trunk else batch
 
     def attention_maps(
@@ -134,6 +157,17 @@ class Lookups:
             images, most=self._experiment.evaluation_batch_size, mesh=self._mesh, view=view
         )
         parts = (
-            self._attention_step(variables, self.inputs(batch), images.store) for batch in batches
+            self._attention_step(variables, self._behind_trunk(batch), images.store)
+            for batch in batches
         )
         return feed.by_row(parts, "attention", len(images.source))
+
+
+def _cache(experiment: Experiment, mesh: jax.sharding.Mesh) -> Cache:
+    """Where what frozen networks say is kept: in the workdir, or a folder that runs share."""
+    data = experiment.data
+    folder = Workdir(experiment.workdir).features
+    if data.cache:
+        folder = paths.local(data.cache, "--data.cache")
+    budget = int(data.cache_gib * 2**30)
+    return Cache(folder, budget, most=experiment.evaluation_batch_size, mesh=mesh)

@@ -22,6 +22,7 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine.maps import AttentionMaps
 from fgvc_jax.errors import UserError
 from fgvc_jax.signals import Deferred
+from fgvc_jax.teacher import check_apart
 from fgvc_jax.workdir import Workdir
 
 # Training digest -> the folder of a member that was trained just so, elsewhere; or None.
@@ -60,6 +61,8 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
 
     for path in (workdir.path, experiment.data.cache):
         sources.check_outside(experiment.data.source, path)
+    if asked := experiment.method.asks:
+        check_apart(asked, workdir)
     experiment = workdir.continued(experiment)
     results = workdir.finished(experiment.members)
     if results and not workdir.moved(experiment):
@@ -79,6 +82,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
             workdir.claim(run.record)
             if workdir.trained() < experiment.members:
                 storage.remove(workdir.results)  # which are of other members from here on
+        devices.check_shared(workdir.config, f"--workdir {experiment.workdir!r}")
         if run.trunk and not devices.of_first(np.bool_(workdir.trunk.exists())):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Any]] = []

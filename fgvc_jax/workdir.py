@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config, digests, options, paths, storage
+from fgvc_jax import config, digests, locks, options, paths, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import OBJECTIVES
@@ -21,7 +21,8 @@ class Record:
 
     experiment: Experiment  # resolved: nothing is left to the devices or the data
     classes: tuple[str, ...]
-    # Of the data (`digests.of_data`); as "weights" of their file; as "trunk" of the frozen one.
+    # Of the data (`digests.of_data`); as "weights" of their file; as "trunk" of the frozen one; as
+    # "teacher" of the ensemble that the objective asks.
     digests: dict[str, Any]
     selects: bool  # whether there is a validation part
 
@@ -43,8 +44,10 @@ class Record:
         taught = spec.transfer.name != "none" and bool(teachers)
         others = {f"--{name}." for name in OBJECTIVES if name != spec.objective}
         others |= set() if taught else {"--transfer."}
+        asked = {"teacher": self.digests["teacher"]} if spec.method.asks else {}
         return digests.of_value(
-            {
+            asked
+            | {
                 "numerics": digests.NUMERICS,
                 "member": member,
                 "teachers": list(teachers) if taught else [],
@@ -58,7 +61,7 @@ class Record:
         """What is not the same in a newer record of the same folder, in words; empty if all is."""
         theirs, ours = set(self.classes), set(new.classes)
         if theirs != ours:
-            named = _some("missing", theirs - ours) + _some("new", ours - theirs)
+            named = some("missing", theirs - ours) + some("new", ours - theirs)
             return f"other classes ({', '.join(named)})"
         if self.classes != new.classes:
             return "the same classes in another order"
@@ -71,10 +74,12 @@ class Record:
         ]
         others += ["pretrained weights"] if known["weights"] != now["weights"] else []
         others += ["variables of the frozen trunk"] if known["trunk"] != now["trunk"] else []
+        others += ["teachers"] if known.get("teacher") != now["teacher"] else []
         return f"other {' and '.join(others)}" if others else ""
 
 
-# Fields that change no number of a single member: what is data or weights has digests of its own.
+# Fields that change no number of a single member: data, weights and teachers have digests of their
+# own.
 _NOT_OF_ONE_MEMBER = (
     "--members",
     "--fusion",
@@ -83,7 +88,13 @@ _NOT_OF_ONE_MEMBER = (
     "--data.images-per-class",
     "--data.validation",
     "--network.weights",
+    "--kd.teacher",
+    "--kd.which",
+    "--kd.members",
 )
+
+# Where data, weights and teachers lie may change: their digests decide whether they are the same.
+_MOVABLE = "--data.source ", "--network.weights ", "--kd.teacher "
 
 
 class Workdir:
@@ -118,8 +129,8 @@ class Workdir:
         return count
 
     def lock(self) -> AbstractContextManager[None]:
-        """Be the only one who trains here; see `storage.lock`."""
-        return storage.lock(self.path)
+        """Be the only one who trains here; see `locks.lock`."""
+        return locks.lock(self.path)
 
     def record(self) -> Record:
         """What this folder was made by.
@@ -166,9 +177,8 @@ class Workdir:
         experiment = config.adopt(saved, experiment)
         changed = config.differences(saved, experiment)
         more = experiment.members > saved.members
-        # Where data and weights lie may change: their digests decide whether they are the same.
-        moved = ("--data.source ", "--network.weights ", "--members " if more else "--data.source ")
-        changed = [change for change in changed if not change.startswith(moved)]
+        allowed = (*_MOVABLE, "--members ") if more else _MOVABLE
+        changed = [change for change in changed if not change.startswith(allowed)]
         if changed:
             raise UserError(
                 f"workdir {str(self.path)!r} belongs to another experiment ({', '.join(changed)}): "
@@ -196,13 +206,10 @@ class Workdir:
         return replace(record, digests=digests.completed(record.digests, saved.digests))
 
     def moved(self, experiment: Experiment) -> bool:
-        """Whether data or weights are said to be elsewhere than when the folder was begun, so that
-        only their digests can tell that they are the same."""
-        saved = self.record().experiment
-        return (saved.data.source, saved.network.weights) != (
-            experiment.data.source,
-            experiment.network.weights,
-        )
+        """Whether data, weights or teachers are said to be elsewhere than when the folder was
+        begun, so that only their digests can tell that they are the same."""
+        changed = config.differences(self.record().experiment, experiment)
+        return any(change.startswith(_MOVABLE) for change in changed)
 
     def claim(self, record: Record) -> None:
         """Write config.json.
@@ -236,8 +243,8 @@ class Workdir:
         return results if complete and self.trained() >= members else None
 
 
-def _some(words: str, names: set[str]) -> list[str]:
-    """Up to five names, for a message."""
+def some(words: str, names: set[str]) -> list[str]:
+    """Up to five names behind `words`, for a message; nothing where there are none."""
     if not names:
         return []
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""

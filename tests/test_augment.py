@@ -282,3 +282,14 @@ def test_patches_are_permuted():
 def test_patches_must_tile():
     with pytest.raises(UserError, match="9x9 px do not divide into 2x2.*--data.crop"):
         augment.patch_shuffle(keys_of(1), unit_images(1, 9), grid=2)
+
+
+def test_resized_images_keep_their_mean_and_place():
+    images = jax.random.uniform(jax.random.key(0), (2, 12, 12, 3))
+    assert augment.resized(images, 12) is images
+    small = augment.resized(images, 4)
+    assert small.shape == (2, 4, 4, 3)
+    np.testing.assert_allclose(small.mean(), images.mean(), atol=0.02)
+    ramp = jnp.broadcast_to(jnp.linspace(0, 1, 12)[None, :, None, None], (1, 12, 12, 3))
+    large = augment.resized(ramp, 36)[0]
+    assert np.all(np.diff(large[:, 5, 0]) >= 0) and np.ptp(large, axis=1).max() < 1e-6

@@ -145,6 +145,15 @@ def test_which_lines_kept_to_the_plan(comparison):
     resolved["config"]["network"]["dtype"] = "float32"
     resolved["config"]["csdnet"]["queue"] = 32
     assert kept_to_plan("kt", resolved, study)
+    # An older line lacks a field that came later: it stood at its default.
+    del resolved["config"]["network"]["last_stride"]
+    assert kept_to_plan("kt", resolved, study)
+    finer = dataclasses.replace(study.base.network, last_stride=1)
+    assert not kept_to_plan(
+        "kt",
+        resolved,
+        dataclasses.replace(study, base=dataclasses.replace(study.base, network=finer)),
+    )
 
 
 # -- pages ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from fgvc_jax import config, networks, recipes
 from fgvc_jax.data import sources
@@ -17,7 +18,9 @@ FILES = sorted((ROOT / "configs").glob("*.py"))
 TABLES = {file.stem: runpy.run_path(str(file)).get("TABLE", {}) for file in FILES}
 METHODS = [name for name, table in TABLES.items() if table]
 ROWS = [(name, key) for name, table in TABLES.items() for key in table]
-WORDS = [f"{name}:{key}" for name, key in ROWS] + [n for n, table in TABLES.items() if not table]
+OWN = "folder"  # whose argument is a folder of images
+WORDS = [f"{name}:{key}" for name, key in ROWS]
+WORDS += [name for name, table in TABLES.items() if not table and name != OWN]
 ON_BENCHMARKS = [word for word in WORDS if "," in word]
 ULTRA = "cotton80", "soylocal", "soygene", "soyageing", "soyglobal"
 
@@ -94,8 +97,10 @@ def test_a_config_is_documented(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_the_command_in_the_header_runs_this_file(file, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_the_command_in_the_header_runs_this_file(file, monkeypatch, tmp_path):
+    if file.stem == OWN:
+        photographs(tmp_path / "PATH", each=4)
+    monkeypatch.chdir(tmp_path if file.stem == OWN else ROOT)
     words = shlex.split(section(file, "Command"))
     assert words[:4] == ["python", "-m", "fgvc_jax.train", "--config"]
     assert Path(words[4].partition(":")[0]).stem == file.stem
@@ -223,3 +228,75 @@ def test_published_counts():
         "soyglobal": (1938, 5814, 5814),
     }
     assert {k: (b.classes, b.train, b.test) for k, b in recipes.BENCHMARKS.items()} == counts
+
+
+# -- a folder of one's own -------------------------------------------------------------------------
+
+
+def photographs(folder, each, classes=("ant", "bee", "cow")):
+    """A folder of class folders with so many images in each."""
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for i in range(each):
+            Image.new("RGB", (1, 1), (i, label, 0)).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("each", "images", "epochs", "batch", "validation"),
+    [
+        (2, 3, 24, 2, 0.0),  # no class can spare one
+        (15, 33, 24, 8, 0.1),  # of 15 there are 3 to test and 1 to calibrate
+        (150, 324, 15, 32, 0.1),
+        (300, 648, 8, 32, 0.1),  # some look alike, of which training warns
+    ],
+)
+def test_a_folder_is_counted(tmp_path, caplog, each, images, epochs, batch, validation):
+    folder = photographs(tmp_path / "my, photographs.new", each)
+    with caplog.at_level("INFO", "fgvc_jax"):
+        loaded = config.check(config.load_config(f"folder:{folder}"))
+    (told,) = caplog.messages
+    assert told.startswith(f"{images} training images: 2 members of {epochs} epochs; ")
+    assert ("none is set aside" in told) == (not validation)
+    assert (loaded.epochs, loaded.batch_size, loaded.data.validation) == (epochs, batch, validation)
+    assert (loaded.members, loaded.transfer.name) == (2, "orthogonal")
+    assert loaded.data.source == f"folder:{folder}"
+    assert loaded.workdir == "runs/my, photographs.new"
+    splits = sources.restrict(
+        sources.open_source(loaded.data.source),
+        classes=0, images_per_class=0, validation=validation, seed=0,
+    )  # fmt: skip
+    assert len(splits.train) == images
+
+
+def test_a_folder_with_a_validation_part_keeps_it(tmp_path, caplog):
+    for part in ("train", "validation", "test"):
+        photographs(tmp_path / "own" / part, each=10)
+    with caplog.at_level("INFO", "fgvc_jax"):
+        loaded = config.load_config(f"folder:{tmp_path / 'own'}")
+    assert loaded.data.validation == 0 and "set aside for calibration" in caplog.text
+
+
+def test_a_list_of_images(tmp_path):
+    photographs(tmp_path / "own", each=10)
+    lines = [f"own/{name}/{i}.png,{name}" for name in ("ant", "bee") for i in range(10)]
+    (tmp_path / "birds.csv").write_text("\n".join(["path,label", *lines]))
+    loaded = config.load_config(f"{ROOT}/configs/folder.py:csv:{tmp_path / 'birds.csv'}")
+    assert loaded.data.source == f"csv:{tmp_path / 'birds.csv'}"
+    assert loaded.workdir == "runs/birds"
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("folder", "name the folder of your images: folder:PATH"),
+        ("folder:", "name the folder of your images: folder:PATH"),
+        ("folder:nowhere", "nowhere"),
+        ("folder:csv:nowhere.csv", "nowhere.csv"),
+    ],
+)
+def test_a_folder_that_is_none_is_one_line(word, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        config.load_config(word)
+    assert words in str(error.value) and "\n" not in str(error.value)

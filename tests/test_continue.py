@@ -447,12 +447,20 @@ def test_the_same_classes_in_another_order_are_judged_by_name(finished):
         evaluate.with_classes(test, ("ant", "bee", *"fghijk"), CLASSES, "csv:x")
     message = str(error.value)
     assert "missing: 'cow'" in message and "'f', 'g', 'h', 'i', 'j' ..." in message
+    # Members that know some classes of their dataset are asked for those, wherever they stand.
+    some = evaluate.with_classes(test, CLASSES, CLASSES[:0:-1], "csv:x", some=True)
+    kept = test.labels > 0
+    np.testing.assert_array_equal(some.ids, test.ids[kept])
+    np.testing.assert_array_equal(some.labels, 2 - test.labels[kept])
+    assert some[0]["label"] == some.labels[0]
 
 
 def test_the_training_part_of_another_source_plays_no_role(finished, root, tmp_path, capsys):
-    """Fewer training images than the members' batch, and none that csdnet could contrast."""
+    """Fewer training images than the members' batch, none that csdnet could contrast, and none at
+    all of a class."""
     chosen, results = finished
     shutil.copytree(root / "images", tmp_path / "images")
+    (tmp_path / "images/train/bee/0.bmp").unlink()
     for file in (tmp_path / "images/train").rglob("[1-9].bmp"):
         file.unlink()
     evaluate.main(

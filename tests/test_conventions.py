@@ -18,20 +18,22 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
-    {"errors", "options", "machine", "signals", "paths", "peers", "text"},
-    {"storage", "metrics", "transfer", "data", "networks"},
+    {"errors", "options", "machine", "signals", "paths", "peers", "text", "locks", "web"},
+    {"storage", "metrics", "localization", "transfer", "data", "networks"},
     {"digests", "figures", "listing", "objectives"},
     {"config", "engine"},
     {"recipes", "workdir", "ensemble", "predictions", "thumbnails"},
     {"calibration", "card"},
     {"analysis"},
     {"model", "command"},
-    {"trunk", "start", "answering"},
+    {"cache", "start", "answering", "evidence"},
+    {"trunk", "teacher", "scoring", "depiction"},
     {"lookups"},
     {"build"},
     {"judging", "summary"},
+    {"kept"},
     {"train", "formats"},
-    {"evaluate", "export", "inspect", "predict", "report", "study", "__main__"},
+    {"demo", "evaluate", "explain", "export", "inspect", "predict", "report", "study", "__main__"},
 )
 
 
@@ -105,6 +107,7 @@ def test_every_file_has_its_test():
         "recipes",
         "errors",
         "base",
+        "cache",
         "records",
         "build",
         "evaluate",
@@ -114,6 +117,7 @@ def test_every_file_has_its_test():
         "best",
         "feed",
         "judging",
+        "kept",
         "lookups",
         "start",
         "answering",
@@ -134,7 +138,7 @@ def test_tracked_files_are_sources():
         ).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
-    allowed = {".py", ".md", ".toml", ".txt", ""}
+    allowed = {".py", ".md", ".toml", ".txt", ".sh", ""}
     for name in listed:
         path = ROOT / name
         ledger = name.startswith("scripts/studies/RES") or path.match("studies/results/*")
@@ -166,7 +170,7 @@ def test_the_license_is_complete():
 def test_the_readme_is_short_and_its_commands_are_real():
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 150
-    named = re.findall(r"--config (?!mine)([\w:,./]+)", text)
+    named = re.findall(r"--config (?!mine|folder:)([\w:,./]+)", text)
     assert named
     for word in named:
         load_config(word)

@@ -84,6 +84,15 @@ def test_every_study_makes_valid_and_different_runs(file, tmp_path):
             assert all(config.differences(one, other) for other in experiments[:i])
 
 
+def test_a_row_learns_from_another_row_of_its_seed(tmp_path):
+    rows = {"a": {}, "b": {"objective": "kd", "kd.teacher": "row:a"}}
+    chosen = Study(base=tiny(), rows=rows)
+    runs = definition.experiments(chosen, folder=tmp_path, seeds=2)
+    for seed in (0, 1):
+        assert runs["b", seed].kd.teacher == runs["a", seed].workdir
+        assert runs["b", seed].data.cache == str(tmp_path / ".cache")
+
+
 def test_the_effect_is_asked_of_the_loss_alone(tmp_path):
     """Its rows differ in the transfer only, so that they share their first member."""
     chosen = definition.load(str(ROOT / "scripts/studies/effect.py"))

@@ -81,3 +81,20 @@ def test_overlap_of_two_members_is_their_orthogonal_loss():
 def test_maps_on_different_grids_have_no_overlap():
     maps = [np.ones((2, 3, 3)), np.ones((2, 4, 4))]
     assert ensemble.attention_overlap(maps) == [[1.0, None], [None, 1.0]]
+
+
+@pytest.mark.parametrize("how", ["probabilities", "logits"])
+def test_softened_answers_are_those_at_their_temperature(logits, how):
+    """METHODS' p_E: the mean of softmax(z / T), or the softmax of the mean z / T."""
+
+    def softmax(z):
+        return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+
+    z, temperature = 4 * logits.astype(np.float64), 3.0
+    wanted = {
+        "probabilities": softmax(z / temperature).mean(0),
+        "logits": softmax(z.mean(0) / temperature),
+    }
+    found = ensemble.softened(jnp.asarray(4 * logits), how, temperature=temperature)
+    np.testing.assert_array_equal(found.max(-1), 0)
+    np.testing.assert_allclose(jax.nn.softmax(found / temperature), wanted[how], rtol=1e-5)

@@ -13,7 +13,8 @@ SHAPES = {"map": (2, 2, 3), "token": (3,)}
 
 
 def features_of(folder, content="a" * 64, count=COUNT):
-    return Features(folder, shapes=SHAPES, count=count, content=content)
+    words = {"what": "features", "broken": "the weights do not fit"}
+    return Features(folder, shapes=SHAPES, count=count, content=content, **words)
 
 
 def values(view):
@@ -113,7 +114,7 @@ def test_few_views_are_open_at_a_time(tmp_path, monkeypatch):
 def test_what_is_not_finite_is_refused(tmp_path):
     (broken, *_) = parts(0)
     broken["features"]["map"][0, 0, 0, 0] = np.inf
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="features are not finite numbers: the weights do not fit"):
         features_of(tmp_path).make(0, [broken], write=True)
     assert not list(tmp_path.iterdir())
 

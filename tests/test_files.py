@@ -5,6 +5,7 @@ import os
 import pytest
 from datasets import placeholders, refused, write
 
+from fgvc_jax.data import files
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
 
@@ -72,6 +73,16 @@ def test_five_of_many_shared_pictures_are_named(tmp_path, caplog):
     line = record.getMessage()
     assert "7 pictures are in more than one part" in line and line.endswith("and 2 more")
     assert line.count("train '") == line.count("test '") == line.count("validation '") == 5
+
+
+def test_a_large_set_is_opened_without_a_look_at_any_file(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(files, "LOOKED_THROUGH", 1)
+    monkeypatch.setattr(files.Files, "stat", None)
+    write(tmp_path, dict.fromkeys(("train/a/1.jpg", "test/a/2.jpg"), "x"))
+    with caplog.at_level("INFO"):
+        open_source(f"folder:{tmp_path}")
+    (record,) = caplog.records
+    assert "2 images are not searched for copies" in record.getMessage()
 
 
 def test_names_and_stat(tmp_path):

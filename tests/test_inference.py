@@ -9,6 +9,10 @@ VARIANTS = {
     "resnet": {},
     "logits": {"fusion": "logits"},
     "vit": {"name": "vit_micro", "head": "linear"},
+    "dinov2": {"name": "dinov2_micro", "head": "linear"},
+    "dinov3": {"name": "dinov3_micro", "head": "linear"},
+    "convnext": {"name": "convnext_micro", "head": "linear"},
+    "swin": {"name": "swin_micro", "head": "linear"},
     "trunk": {"frozen": "stage3"},
     "hsd": {"objective": "hsd"},
 }

@@ -64,6 +64,19 @@ def test_small_variants_keep_a_map_worth_attending_to(name, size):
     assert [size // x.shape[1] for x in taps.values()] == [4, 8, 8, 8]
 
 
+def test_a_last_stride_of_one_doubles_the_grid_of_attention_and_no_variable():
+    heads = {"logits": LinearHead(classes=5)}
+    common = {"heads": heads, "dtype": jnp.float32, "batch_norm_groups": 1}
+    for name in ("resnet18", "resnet50_v1"):
+        variables, (taps, _) = shapes(networks.create(name, **common, last_stride=1), 64)
+        assert [x.shape[1] for x in taps.values()] == [16, 8, 4, 4]
+        usual, (other, _) = shapes(networks.create(name, **common), 64)
+        assert other["stage5"].shape[1] == 2
+        assert jax.tree.map(lambda x: x.shape, variables) == jax.tree.map(lambda x: x.shape, usual)
+    with pytest.raises(UserError, match="--network.last-stride 1: vgg16 is no ResNet"):
+        networks.create("vgg16", **common, last_stride=1)
+
+
 def test_compute_dtype_leaves_parameters_statistics_and_logits_float32():
     variables, (taps, outputs) = shapes(build("resnet_micro", dtype=jnp.bfloat16), 32)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype("float32")}

@@ -90,6 +90,13 @@ def center_crop(images: jax.Array, *, crop: int) -> jax.Array:
     return images[:, start : start + crop, start : start + crop].astype(jnp.float32) / 255
 
 
+def resized(images: jax.Array, side: int) -> jax.Array:
+    """Squares of another size, bilinear and antialiased: (B, S, S, C) -> (B, side, side, C)."""
+    if images.shape[1] == side:
+        return images
+    return jax.image.resize(images, (len(images), side, side, images.shape[-1]), "linear")
+
+
 def normalize(images: jax.Array, kind: str) -> jax.Array:
     """(image - mean) / std with the constants that `kind` names in MEAN_STD."""
     mean, std = MEAN_STD[kind]

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax import paths
-from fgvc_jax.data.images import EXTENSIONS
 from fgvc_jax.data.records import Splits, split_keys, stratified
 from fgvc_jax.errors import UserError
 
 TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
 SHOWN = 5  # examples in a message
 PAGE = 4096
+LOOKED_THROUGH = (
+    50_000  # images at the most, of a set that is searched for copies when it is opened
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +37,18 @@ class Entry:
 
 
 class Files:
-    """A Source of encoded image files: `root / names[i]` with its label, id and group."""
+    """A Source of encoded image files: `root / names[i]` with its label, id and group.
 
-    def __init__(self, root: Path, entries: Sequence[Entry], *, crop_bottom: int):
+    Their ids are the official ones, or count from `first` where there are none.
+    """
+
+    def __init__(self, root: Path, entries: Sequence[Entry], first: int, *, crop_bottom: int):
         self.root = root
         self.names = tuple(entry.name for entry in entries)
         self.labels = np.array([entry.label for entry in entries], np.int32)
         self.ids = np.array([entry.id for entry in entries], np.int32)
+        if (self.ids < 0).any():
+            self.ids = np.arange(first, first + len(entries), dtype=np.int32)
         groups = np.array([entry.group for entry in entries], str)
         self.groups = groups if any(groups) else None
         self.crop_bottom = crop_bottom
@@ -50,23 +57,28 @@ class Files:
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        path = self.root / self.names[index]
+        path = self.path(index)
         try:
-            image = path.read_bytes()
+            with open(path, "rb") as file:
+                image = file.read()
         except OSError as error:
             raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
         return {
             "image": image,
             "label": int(self.labels[index]),
             "id": int(self.ids[index]),
-            "name": str(path),
+            "name": path,
             "crop_bottom": self.crop_bottom,
         }
 
+    def path(self, index: int) -> str:
+        """Of an image's file."""
+        return os.path.join(self.root, self.names[index])
+
     def stat(self, index: int) -> tuple[int, int]:
-        path = self.root / self.names[index]
+        path = self.path(index)
         try:
-            status = path.stat()
+            status = os.stat(path)
         except OSError as error:
             raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
         return status.st_size, status.st_mtime_ns
@@ -84,7 +96,7 @@ def assemble(
 
     root: folder that the entries' names start from.
     parts: "train", "test" and perhaps "validation" -> their entries.
-    classes: names; every one needs a training image.
+    classes: names.
     crop_bottom: rows of pixels to cut off each image.
     orientation: see Splits.
     """
@@ -92,20 +104,19 @@ def assemble(
         if not entries:
             raise UserError(f"{shown(root)} has no image in its {part} part")
     _check_files(root, [entry for entries in parts.values() for entry in entries])
-    counts = np.bincount([entry.label for entry in parts["train"]], minlength=len(classes))
-    if not counts.all():
-        empty = [classes[label] for label in np.flatnonzero(counts == 0)]
-        more = f" (nor have {len(empty) - 1} other classes)" if len(empty) > 1 else ""
-        raise UserError(
-            f"class {empty[0]!r} has no training image in {shown(root)}{more}: add images "
-            f"({', '.join(EXTENSIONS)}) or remove the class"
-        )
     sources, first = {}, 0
     for part, entries in parts.items():
-        sources[part] = Files(root, _numbered(entries, first), crop_bottom=crop_bottom)
+        sources[part] = Files(root, entries, first, crop_bottom=crop_bottom)
         first += len(entries)
     splits = Splits(classes=tuple(classes), orientation=orientation, **sources)
-    _warn_of_shared_files(splits)
+    if first <= LOOKED_THROUGH:  # every file is asked for its size, and many are opened
+        _warn_of_shared_files(splits)
+    else:
+        log.info(
+            "%s images are not searched for copies of each other here: "
+            "python -m fgvc_jax.inspect does it",
+            f"{first:,}",
+        )
     return splits
 
 
@@ -115,7 +126,7 @@ def _warn_of_shared_files(splits: Splits) -> None:
     Only files of equal size are read, and of these at first a page: what differs, differs there.
     """
     files = [
-        (part, name, source.root / name, source.stat(index)[0])
+        (part, name, source.path(index), source.stat(index)[0])
         for part, source in splits.parts.items()
         for index, name in enumerate(source.names)
     ]
@@ -145,7 +156,7 @@ def _in_several_parts(groups: Iterable[list[Any]], key: Callable[[Any], Any]) ->
     return found
 
 
-def _digest(path: Path, size: int) -> bytes:
+def _digest(path: str, size: int) -> bytes:
     """Digest of the first `size` bytes of a file, of all where it is negative."""
     try:
         with open(path, "rb") as stream:
@@ -169,13 +180,6 @@ def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
         "train": [entry for entry, test in pairs if not test],
         "test": [entry for entry, test in pairs if test],
     }
-
-
-def _numbered(entries: Sequence[Entry], first: int) -> Sequence[Entry]:
-    """The entries with their official ids, or numbered from `first` where there are none."""
-    if all(entry.id >= 0 for entry in entries):
-        return entries
-    return [replace(entry, id=first + offset) for offset, entry in enumerate(entries)]
 
 
 def _check_files(root: Path, entries: Iterable[Entry]) -> None:

@@ -46,12 +46,13 @@ OPENERS: dict[str, Callable[[str], Splits]] = {
 PATHLESS = ("sketchbirds",)
 
 
-def open_source(spec: str) -> Splits:
+def open_source(spec: str, *, to_train: bool = True) -> Splits:
     """Opens the dataset that `spec` names: `sketchbirds`, or `NAME:PATH` with NAME in `OPENERS`.
 
     The images and their split are the same for every seed of a run, so that runs with other seeds
     are judged on the same test images. Only indices are read here, images when they are asked for.
-    Raises UserError if the name is unknown, or if what is on disk is missing or contradicts itself.
+    Raises UserError if the name is unknown, if what is on disk is missing or contradicts itself, or
+    if a class has no image to train on, which matters `to_train` only.
     """
     name, _, path = spec.partition(":")
     known = ", ".join(key if key in PATHLESS else f"{key}:PATH" for key in OPENERS)
@@ -61,7 +62,21 @@ def open_source(spec: str) -> Splits:
         raise UserError(f"unknown data source {spec!r}: {hint}known are {known}")
     if not path and name not in PATHLESS:
         raise UserError(f"data source {spec!r} lacks what follows the colon: write {name}:PATH")
-    return OPENERS[name](path)
+    splits = OPENERS[name](path)
+    if to_train:
+        _check_every_class_has_images(splits, spec)
+    return splits
+
+
+def _check_every_class_has_images(splits: Splits, spec: str) -> None:
+    counts = np.bincount(splits.train.labels, minlength=len(splits.classes))
+    if not counts.all():
+        empty = [splits.classes[label] for label in np.flatnonzero(counts == 0)]
+        more = f" (nor have {len(empty) - 1} other classes)" if len(empty) > 1 else ""
+        raise UserError(
+            f"class {empty[0]!r} has no training image in {spec!r}{more}: add images or remove the "
+            "class"
+        )
 
 
 def check_outside(spec: str, folder: str | os.PathLike) -> None:

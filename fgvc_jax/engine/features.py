@@ -1,7 +1,8 @@
-"""A frozen trunk's features: of every image in every view, computed once and looked up after.
+"""What a frozen network says of every image in every view, computed once and looked up after.
 
-A view of an image is a pure function of (seed, view, id), and a frozen trunk never changes. So what
-it makes of a view serves every epoch, member, run and study that shows that view.
+A view of an image is a pure function of (seed, view, id), and a frozen network never changes. So
+what a trunk makes of a view, or an ensemble answers for it, serves every epoch, member, run and
+study that shows that view.
 """
 
 import logging
@@ -10,7 +11,7 @@ import threading
 import uuid
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +38,28 @@ class Features:
         folder: where the files are; runs may share it.
         shapes: of one image's arrays, by name.
         count: number of images.
-        content: digest of the trunk, the images and how they are shown, but for the view's number.
+        content: digest of the network, the images and how they are shown, but for the view's
+            number.
+        what: they are, for messages.
+        broken: why they may not be finite.
     """
 
     def __init__(
-        self, folder: Path, *, shapes: dict[str, tuple[int, ...]], count: int, content: str
+        self,
+        folder: Path,
+        *,
+        shapes: Mapping[str, tuple[int, ...]],
+        count: int,
+        content: str,
+        what: str,
+        broken: str,
     ):
         self._folder = folder
         self._dtype = np.dtype([(name, np.float16, shapes[name]) for name in sorted(shapes)])
         self._count = count
         self._content = content[:32]
+        self._what = what
+        self._broken = broken
         self._name = re.compile(rf"{self._content}\.view(\d+)\.crc([0-9a-f]{{8}})\.npy")
         self._intact: dict[int, Path] = {}
         self._open: OrderedDict[int, np.ndarray] = OrderedDict()
@@ -91,10 +104,7 @@ class Features:
                 for name, array in part["features"].items():
                     array = array[part["mask"]]
                     if not np.isfinite(array).all():
-                        raise UserError(
-                            "the frozen trunk's features are not finite numbers: "
-                            "--network.weights do not fit this network"
-                        )
+                        raise UserError(f"{self._what} are not finite numbers: {self._broken}")
                     kept[name][rows] = array
             checksum = _checksum(kept)
         named = self._folder / (f"{self._content}.view{view:05d}.crc{checksum:08x}.npy")
@@ -114,7 +124,7 @@ class Features:
                     self._find(view)
                 if view not in self._intact:
                     raise UserError(
-                        f"the features of view {view} in {str(self._folder)!r} are gone: "
+                        f"the {self._what} of view {view} in {str(self._folder)!r} are gone: "
                         "the same command makes them again"
                     )
                 self._open[view] = storage.map_array(self._intact[view])

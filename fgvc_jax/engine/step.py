@@ -84,7 +84,8 @@ def train_step(
 
     Args:
         network: with methods `taps` and `outputs`; behind a frozen trunk the batch has its
-            "features", and those of the objective's "second" view.
+            "features", and those of the objective's "second" view. For an objective that asks an
+            ensemble it has what that says, as "taught".
         objective: what the network learns from the batch.
         optimizer: of all parameters.
         learning_rate: the backbone's, to log.
@@ -98,9 +99,9 @@ def train_step(
     def inputs_of(shown):
         return shown if network.frozen else augment.normalize(shown, view.normalize)
 
-    def forward(variables, shown):
+    def forward(variables, shown, keys):
         (taps, outputs), new = network.apply(
-            variables, inputs_of(shown), True, mutable=["batch_stats"]
+            variables, inputs_of(shown), True, keys, mutable=["batch_stats"]
         )
         return taps, outputs, new.get("batch_stats", {})
 
@@ -130,7 +131,8 @@ def train_step(
     def step(state: State, arrays: dict[str, jax.Array], store: jax.Array | None):
         keys = augment.image_keys(seed, arrays["view"], arrays["id"])
         shown, second = views(arrays, store, keys)
-        batch = Batch(shown, arrays["label"], keys, state.step / total_steps, second)
+        progress = state.step / total_steps
+        batch = Batch(shown, arrays["label"], keys, progress, second, arrays.get("taught"))
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
@@ -192,6 +194,17 @@ def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callab
         in_shardings=(everywhere, split(mesh), everywhere),
         out_shardings=everywhere,
     )
+
+
+def logits_step(*, network: Any, predict: Callable[[dict], jax.Array], mesh: Mesh) -> Callable:
+    """The compiled logits of one frozen network: (variables, its inputs) -> (B, K) float32."""
+
+    def step(variables, inputs):
+        _, outputs = network.apply(variables, inputs, False)
+        return predict(outputs).astype(jnp.float32)
+
+    rows = split(mesh)
+    return jax.jit(step, in_shardings=(replicated(mesh), rows), out_shardings=rows)
 
 
 def kept_answers(logits: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program w
 FIRST = "model.safetensors"
 MOST_BYTES = 2**26  # of a config.json, which may come from anywhere
 
-# Our networks that timm has too: its name, and what it must be told of the architecture.
+# Networks that were compared with timm's: its name, and what it must be told of the architecture.
 TIMM: dict[str, tuple[str, dict[str, int]]] = {
     "resnet18": ("resnet18", {}),
     "resnet34": ("resnet34", {}),
@@ -160,7 +160,7 @@ def _use(trained: Trained) -> str:
     spec = trained.experiment.network
     reasons = [
         ("its members are averaged", len(trained.model.members) > 1),
-        (f"it has no `{spec.name}` that ends so", spec.name not in TIMM),
+        (f"`{spec.name}` was not compared with any of its networks", spec.name not in TIMM),
         (f"it has no such head (`{spec.head}`)", spec.head != "linear"),
         (f"it has no heads {', '.join(trained.heads)}", bool(trained.heads)),
         ("the frozen trunk's features are rounded to half precision", bool(spec.frozen)),

@@ -47,7 +47,7 @@ def of(model: Model) -> Inference:
         shown = augment.test_view(model.view, images)
         inputs = chosen[0].apply(variables["trunk"], shown, method="features")
         logits = [
-            model.logits(network.apply(own, inputs, False)[1])
+            model.logits_of(network.apply(own, inputs, False)[1])
             for network, own in zip(chosen, variables["members"], strict=True)
         ]
         return jax.nn.softmax(ensemble.fuse(jnp.stack(logits), model.fusion))

@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from fgvc_jax.data.view import View
 
-Forward = Callable[[Any, jax.Array], tuple[dict, dict, Any]]
+Forward = Callable[[Any, jax.Array, jax.Array | None], tuple[dict, dict, Any]]
 
 
 class Batch(NamedTuple):
@@ -26,6 +26,9 @@ class Batch(NamedTuple):
     key: jax.Array  # (B,) random keys of (seed, view, id)
     progress: jax.Array  # () float32: step / steps of the whole run of this member
     second: Any = None  # as `image`: what the objective's second view shows, where it has one
+    # What the ensemble that the objective asks says of the view: {"logits": (B, K) float16}, see
+    # `ensemble.softened`.
+    taught: Any = None
 
 
 class Step(NamedTuple):
@@ -45,13 +48,24 @@ class SecondView(NamedTuple):
     options: Mapping[str, Any]  # all that it depends on, as JSON has it
 
 
+class Asked(NamedTuple):
+    """A trained ensemble, which an objective asks about every view that it shows."""
+
+    workdir: str
+    which: str  # "final" or "selected"
+    members: int  # from the first; 0: all
+    temperature: float  # at which its answers are softened
+
+
 class Objective(NamedTuple):
     """A method, as a tuple of pure parts.
 
     heads: (heads beside "logits" that the method needs), by name.
     init_memory: (variables, outputs of one image as ShapeDtypeStructs) -> pytree of arrays.
-    loss: (forward, variables, batch, memory) -> Step, where forward(variables, images) -> (taps,
-        outputs, batch_stats) normalises the images and runs the network in training mode.
+    loss: (forward, variables, batch, memory) -> Step, where forward(variables, images, keys) ->
+        (taps, outputs, batch_stats) normalises the images and runs the network in training mode;
+        the images' `keys` decide which blocks stochastic depth leaves out, without them (None, as
+        for a teacher) none.
     predict: outputs -> (B, K) logits whose softmax is the prediction.
     second: what `Batch.second` shows; None for nothing.
     """
@@ -76,6 +90,11 @@ class Method:
 
     def check_frozen(self) -> None:
         """Raise a UserError where the method cannot learn from a frozen trunk's features."""
+
+    @property
+    def asks(self) -> Asked | None:
+        """The ensemble whose answers come as `Batch.taught`; None for none."""
+        return None
 
     def settle(self, labels: np.ndarray) -> Self:
         """These options with what is automatic decided by the labels (N,) of the training images.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax import options
+from fgvc_jax.config import Experiment
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
 from fgvc_jax.study.ledger import FINISHED, Line, flat, portable, unpack
@@ -140,7 +141,8 @@ def deviations(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
 def kept_to_plan(row: str, line: Line, study: Study) -> bool:
     """Whether a line is of a run that the committed study plans: its row, seed and config.
 
-    What a run settled by itself is no departure.
+    What a run settled by itself is no departure; a field that the line does not have yet stood at
+    its default.
     """
     seed = line["config"]["seed"]
     if row not in study.rows or seed >= study.seeds:
@@ -151,8 +153,8 @@ def kept_to_plan(row: str, line: Line, study: Study) -> bool:
         for flag, spec, value in options.fields(planned)
         if spec.metadata.get("automatic") and value == spec.default
     }
-    own = flat(line["config"])
+    defaults, own = flat(portable(Experiment())), flat(line["config"])
     return all(
-        own.get(name, value) == value or name in left_open
+        own.get(name, defaults.get(name)) == value or name in left_open
         for name, value in flat(portable(planned)).items()
     )

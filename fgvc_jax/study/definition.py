@@ -15,6 +15,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.study.statistics import Key
 
+ROW = "row:"  # of the same study, as a teacher
 OWN = {"seed": "--seeds", "workdir": "--workdir"}  # fields that the study gives its runs itself
 
 
@@ -149,8 +150,9 @@ def _chosen(study: Study, names: Sequence[str]) -> Study:
 def experiments(study: Study, *, folder: Path, seeds: int) -> dict[Key, Experiment]:
     """The checked experiment of every row and seed; all rows of one seed before the next seed.
 
-    What a frozen trunk says of images is computed once for all of them, unless the study names
-    another `data.cache`.
+    What a frozen trunk or a teacher says of images is computed once for all of them, unless the
+    study names another `data.cache`. A row whose `kd.teacher` is row:NAME learns from the run of
+    the row NAME and the same seed.
 
     Raises:
         UserError: for a row whose name is no folder's, or whose changes make no sense.
@@ -164,11 +166,14 @@ def experiments(study: Study, *, folder: Path, seeds: int) -> dict[Key, Experime
                 raise UserError(f"row {row!r} changes {name}, which every run of a study has anew")
             try:
                 experiment = change(study.base, changes)
-                data = experiment.data
-                if experiment.network.frozen and not data.cache:
+                data, kd = experiment.data, experiment.kd
+                if (experiment.network.frozen or experiment.method.asks) and not data.cache:
                     data = replace(data, cache=str(folder / ".cache"))  # the name of no row
+                if kd.teacher.startswith(ROW):
+                    teacher = folder / kd.teacher.removeprefix(ROW) / str(seed)
+                    kd = replace(kd, teacher=str(teacher))
                 workdir = str(folder / row / str(seed))
-                experiment = replace(experiment, seed=seed, workdir=workdir, data=data)
+                experiment = replace(experiment, seed=seed, workdir=workdir, data=data, kd=kd)
                 runs[row, seed] = config.check(experiment)
             except UserError as error:
                 raise UserError(f"row {row!r}: {error}") from error
