@@ -132,7 +132,7 @@ def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
     monkeypatch.setitem(
         model.__dict__, "calibration", dataclasses.replace(model.calibration, threshold=0.4)
     )
-    monkeypatch.setattr(predict.model, "open_model", lambda *_, **__: model)
+    monkeypatch.setattr(predict.fgvc_jax, "load", lambda *_, **__: model)
     run(
         *(f"photos/{i:02d}.png" for i in range(12)), "--sets", "--output", str(tmp_path / "a.jsonl")
     )

@@ -34,7 +34,8 @@ class Rules(NamedTuple):
     """By the name of a primitive of JAX, how it is written.
 
     lazy: (graph, equation, *inputs) -> value, whatever sides of 1 stand for. elementwise: (graph,
-    equation, shape, *inputs) -> value, likewise. whole: as `lazy`, of inputs in full.
+    equation, shape, *inputs) -> value, likewise. whole: as `lazy`, of inputs in full; where there
+    are several results a list.
     """
 
     lazy: Mapping[str, Callable]
@@ -151,7 +152,8 @@ class Graph:
         if kind not in self._rules.whole:
             raise NotImplementedError(f"no rule for the primitive {kind} of JAX")
         whole = [self.full(v, a.aval) for v, a in zip(inputs, equation.invars, strict=True)]
-        return [self._rules.whole[kind](self, equation, *whole)]
+        results = self._rules.whole[kind](self, equation, *whole)
+        return results if isinstance(results, list) else [results]
 
 
 def _computed(equation: Any, inputs: list[np.ndarray], *, spread: bool) -> list[np.ndarray]:

@@ -167,6 +167,14 @@ def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Tensor:
     return graph.node("Concat", *parts, shape=shape, axis=axis)
 
 
+def _split(graph: Graph, equation: Any, x: Value) -> list[Tensor]:
+    axis, starts = np.array([equation.params["axis"]]), [0, *np.cumsum(equation.params["sizes"])]
+    return [
+        graph.node("Slice", x, np.array([start]), np.array([stop]), axis, shape=part.aval.shape)
+        for start, stop, part in zip(starts, starts[1:], equation.outvars, strict=False)
+    ]
+
+
 def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
     shape, axis = equation.outvars[0].aval.shape, equation.params["axis"]
     place = np.array([axis], np.int64)
@@ -254,6 +262,7 @@ WHOLE: dict[str, Callable] = {
     "reduce_window_max": _max_pool,
     "reshape": _reshape,
     "slice": _slice,
+    "split": _split,
     "stack": _stack,
 }
 
