@@ -58,9 +58,11 @@ def test_an_earlier_export_is_replaced(of, tmp_path):
     path = tmp_path / "out"
     folder.write(of, path, "onnx", GOOD)
     (path / "older").write_text("")
+    (tmp_path / "out.old").mkdir()  # somebody's
     assert folder.target(str(path)) == path
     folder.write(of, path, "onnx", GOOD)
     assert not (path / "older").exists()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old"]
 
 
 def test_a_failure_leaves_nothing(of, tmp_path):
@@ -91,11 +93,13 @@ def test_without_the_runtime_it_says_so(of, tmp_path):
 def test_somebody_elses_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for text, words in (
         (str(tmp_path), "no earlier export"),
         (str(tmp_path / "file"), "is a file"),
         (str(tmp_path / "file" / "below"), "cannot be written"),
         ("", "empty"),
+        (str(tmp_path / "loop"), "cannot be used"),
     ):
         with pytest.raises(UserError, match=words):
             folder.target(text)

@@ -46,10 +46,14 @@ def target(text: str) -> Path:
     Raises:
         UserError: also where there is something that is no export of ours.
     """
-    path = paths.local(text, "--output").resolve()
+    try:
+        path = paths.local(text, "--output").resolve()
+        used = path.is_dir() and any(path.iterdir())
+    except (OSError, RuntimeError) as error:  # a link to itself, a folder that nobody may look into
+        raise UserError(f"--output {text!r} cannot be used ({error}): name another") from error
     if path.exists() and not path.is_dir():
         raise UserError(f"--output {text!r} is a file: name a folder")
-    if path.is_dir() and any(path.iterdir()) and not _ours(path):
+    if used and not _ours(path):
         raise UserError(
             f"--output {text!r} is a folder with something in it that is no earlier export: name "
             "another"
@@ -103,7 +107,11 @@ def _new_folder(path: Path) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"{str(partial)!r} cannot be made ({error.strerror})") from error
         yield partial
-        storage.replace_folder(partial, path)
+        older = partial.with_name(f"{partial.name}.old")  # a name of our own: DIR.old may be theirs
+        if path.exists():
+            storage.rename(path, older)
+        storage.rename(partial, path)
+        shutil.rmtree(older, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
