@@ -122,8 +122,7 @@ def settle(network: NetworkOptions) -> NetworkOptions:
     """The options with pooling and precision decided for the network and these devices."""
     values = vars(network).copy()
     if network.pool == "auto":
-        linear = "token" if network.name.startswith("vit") else "avg"
-        values["pool"] = "max" if network.head == "kt" else linear
+        values["pool"] = "max" if network.head == "kt" else networks.pooling(network.name)
     if network.dtype == "auto":
         values["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return NetworkOptions(**values)
@@ -147,8 +146,15 @@ def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architectu
         frozen=spec.frozen,
         last_stride=spec.last_stride,
         attention=attention_on(mesh),
+        stochastic_depth=spec.stochastic_depth,
     )
-    return Architecture(network, objective, experiment.data.crop)
+    plan = Architecture(network, objective, experiment.data.crop)
+    if spec.batch_norm_groups > 1 and not plan.whole["batch_stats"]:
+        raise UserError(
+            f"--network.batch-norm-groups {spec.batch_norm_groups}: there is no batch norm in "
+            f"{spec.name} and its heads, leave it at 1"
+        )
+    return plan
 
 
 class Model:

@@ -99,9 +99,9 @@ def train_step(
     def inputs_of(shown):
         return shown if network.frozen else augment.normalize(shown, view.normalize)
 
-    def forward(variables, shown):
+    def forward(variables, shown, keys):
         (taps, outputs), new = network.apply(
-            variables, inputs_of(shown), True, mutable=["batch_stats"]
+            variables, inputs_of(shown), True, keys, mutable=["batch_stats"]
         )
         return taps, outputs, new.get("batch_stats", {})
 
