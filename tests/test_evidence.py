@@ -26,7 +26,7 @@ HEAD = LinearHead(classes=3, pool="avg")
 class Patches(nn.Module):
     """A backbone without weights: what is red, green and blue in each patch of 8 or 4 pixels."""
 
-    def __call__(self, x, train, after="", until="stage5"):
+    def __call__(self, x, train, after="", until="stage5", keys=None):
         x = x["map"] if after else nn.avg_pool(jnp.maximum(x, 0), (4, 4), (4, 4))
         taps = {"stage3": x, "stage5": nn.avg_pool(x, (2, 2), (2, 2))}
         return {name: tap for name, tap in taps.items() if after < name <= until}, {"map": x}
