@@ -167,7 +167,7 @@ class Model:
         view: how an image is shown at test.
         members: at least one, in the order of training.
         identities: digest of each member's variables.
-        predict: outputs of a network -> (B, K) logits; kept as `prediction`.
+        predict: outputs of a network -> (B, K) logits; kept as `logits_of`.
         fusion: see `ensemble.fuse`.
         mesh: devices.
         kept: where their calibration is found; None without a workdir.
