@@ -1,5 +1,10 @@
 """The exceptions that are meant for the user's eyes."""
 
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class UserError(Exception):
     """A mistake of the user, or of what they gave us, in one line: the thing and the way out.
@@ -21,3 +26,21 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int, message: str):
         super().__init__(message)
         self.signal_number = signal_number
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn what the system says of a folder that cannot be written into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"{str(path)!r} cannot be written ({reason(error)}): name another place"
+        ) from error
+
+
+def reason(error: Exception) -> str:
+    """What the system says of an error."""
+    return getattr(error, "strerror", None) or str(error)

@@ -1,11 +1,13 @@
 """Paths as users type them."""
 
 import os
+import re
 from pathlib import Path
 
 from fgvc_jax.errors import UserError
 
 LONGEST_NAME = 255  # bytes, on every common file system
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # s3://bucket/x, and gs:/bucket, misspelt
 
 
 def local(text: str, what: str) -> Path:
@@ -16,10 +18,15 @@ def local(text: str, what: str) -> Path:
         what: the option or the kind of file, for the message.
 
     Raises:
-        UserError: for an empty path, an unknown user, or a name that no file can have.
+        UserError: for an empty path, an address elsewhere, an unknown user, or a name that no file
+            can have.
     """
     if not text:
         raise UserError(f"{what} is empty: name a path, such as . for this folder")
+    if _URL.match(text):
+        raise UserError(
+            f"{what} {text!r} is no path of this machine: name one (./{text} is a local one)"
+        )
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise UserError(f"{what} {text!r}: nobody here has the home folder {path.split('/')[0]!r}")
@@ -36,8 +43,6 @@ def local(text: str, what: str) -> Path:
 
 def workdir(text: str) -> Path:
     """As `local`, for a folder that checkpoints are written to."""
-    if "://" in text:
-        raise UserError(f"--workdir {text!r} is no folder of this machine: name one")
     path = local(text, "--workdir")
     try:
         text.encode()

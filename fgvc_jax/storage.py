@@ -1,4 +1,5 @@
-"""The one door to a workdir's files, and to pages: read, write, append, list, lock, map.
+"""The one door to a workdir's files, and to pages: read, write, append, list, map; `locks`
+says whose it is.
 
 Nothing else writes but Orbax (checkpoints) and tensorboardX (its event files). What is written
 appears whole or not at all: beside, then renamed. Two processes may keep the same thing at once,
@@ -7,26 +8,19 @@ since each writes under a name of its own and the last rename wins.
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shutil
-import socket
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from fgvc_jax.errors import InUse, UserError
+from fgvc_jax.errors import UserError, reason, told
+from fgvc_jax.locks import check_lease
 
-LEASE_SECONDS = 60.0  # without being renewed, until a lease is over
-RENEW_SECONDS = 10.0
-_NO_FLOCK = errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP
 _PARTIAL = ".partial-"
 
 
@@ -42,7 +36,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{str(path)!r} cannot be read ({_reason(error)})") from error
+        raise UserError(f"{str(path)!r} cannot be read ({reason(error)})") from error
 
 
 def read_json(path: Path) -> Any:
@@ -57,7 +51,7 @@ def read_json(path: Path) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file by `text`; UserError when the folder cannot be written."""
-    with _told(path):
+    with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _beside(path) as partial:
             check_lease(path)
@@ -74,7 +68,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def append(path: Path) -> IO[str]:
     """A text file to append to, made with its folder where it is missing."""
-    with _told(path):
+    with told(path):
         check_lease(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a", encoding="utf-8")
@@ -109,7 +103,7 @@ def new_array(
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     with _beside(path, keep) as partial:
-        with _told(path):
+        with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             check_space(path.parent, size)
             if 0 in shape:  # which cannot be mapped
@@ -120,7 +114,7 @@ def new_array(
                 array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
                 _allocate(partial)
         yield array
-        with _told(path):
+        with told(path):
             if isinstance(array, np.memmap):
                 array.flush()
             check_lease(path)
@@ -166,14 +160,14 @@ def remove(path: Path) -> None:
 
 def rename(path: Path, to: Path) -> None:
     """Give a file or folder another name in one step."""
-    with _told(to):
+    with told(to):
         check_lease(to)
         path.rename(to)
 
 
 def replace_folder(path: Path, to: Path) -> None:
     """Give a folder the name of another one, which goes."""
-    with _told(to):
+    with told(to):
         check_lease(to)
         older = to.with_name(f"{to.name}.old")
         if to.exists():
@@ -185,7 +179,7 @@ def replace_folder(path: Path, to: Path) -> None:
 
 def copy_folder(path: Path, to: Path, *, leave_out: tuple[str, ...] = ()) -> None:
     """Copy a folder; the copy appears whole."""
-    with _told(to):
+    with told(to):
         to.parent.mkdir(parents=True, exist_ok=True)
         with _beside(to) as partial:
             shutil.copytree(path, partial, ignore=shutil.ignore_patterns(*leave_out))
@@ -230,7 +224,7 @@ def _existing(folder: Path) -> Path:
                 break
             folder = folder.parent
     except OSError as error:
-        raise UserError(f"{str(folder)!r} cannot be used ({_reason(error)})") from error
+        raise UserError(f"{str(folder)!r} cannot be used ({reason(error)})") from error
     return folder
 
 
@@ -250,152 +244,3 @@ def _beside(path: Path, keep: Callable[[], bool] = lambda: True) -> Iterator[Pat
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn what the system says of a folder that cannot be written into one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(
-            f"{str(path)!r} cannot be written ({_reason(error)}): name another place"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
-# -- one run at a time -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lock."""
-
-    host: str
-    process: int
-    since: str
-    renewed: float = 0.0
-
-    @classmethod
-    def me(cls) -> "Holder":
-        return cls(socket.gethostname(), os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S"))
-
-    @classmethod
-    def of(cls, text: str) -> "Holder | None":
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
-            return None
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Be the only one who trains in `folder` while the block runs.
-
-    The system releases the lock when its holder dies, however it dies. Where the file system knows
-    no such lock there is a lease instead, which its holder renews and checks before each write.
-
-    Raises:
-        InUse: naming the host, the process and since when somebody else holds it.
-    """
-    path = folder / "lock"
-    with _told(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_use(folder, path) from None
-        except OSError as error:
-            if error.errno not in _NO_FLOCK:
-                raise
-            with _Lease(folder, path):
-                yield
-            return
-        file.truncate(0)
-        file.write(json.dumps(vars(Holder.me())))
-        file.flush()
-        yield
-        file.truncate(0)
-
-
-def _in_use(folder: Path, path: Path) -> InUse:
-    holder = Holder.of(path.read_text(encoding="utf-8"))
-    who = "another process"
-    if holder:
-        who = f"process {holder.process} on {holder.host} since {holder.since}"
-    return InUse(
-        f"workdir {str(folder)!r} is in use by {who}: wait until it ends, or name another --workdir"
-    )
-
-
-_leases: list["_Lease"] = []
-
-
-def check_lease(path: Path) -> None:
-    """Before each write: the lease of the workdir that `path` is in must still be ours."""
-    for lease in _leases:
-        if path.is_relative_to(lease.folder):
-            lease.check()
-
-
-class _Lease:
-    """A lock by agreement: a file that names its holder and is renewed while the holder lives."""
-
-    def __init__(self, folder: Path, path: Path):
-        self.folder = folder
-        self._path = path.with_name("lease")
-        self._me = vars(Holder.me())
-        self._over = threading.Event()
-        self._renewer = threading.Thread(target=self._renew, daemon=True)
-
-    def __enter__(self) -> "_Lease":
-        holder = self._holder()
-        if holder and time.time() - holder.renewed < LEASE_SECONDS:
-            raise _in_use(self.folder, self._path)
-        self._write()
-        self._renewer.start()
-        _leases.append(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _leases.remove(self)
-        self._over.set()
-        self._renewer.join()
-        if self._mine():
-            self._path.unlink(missing_ok=True)
-
-    def check(self) -> None:
-        """Raise a UserError when the lease ran out and somebody else took it."""
-        if not self._mine():
-            raise UserError(
-                f"workdir {str(self.folder)!r} was taken over by another process while this one "
-                "was held up: nothing more is written; the same command continues when it has ended"
-            )
-
-    def _renew(self) -> None:
-        while not self._over.wait(RENEW_SECONDS):
-            if not self._mine():
-                return
-            self._write()
-
-    def _holder(self) -> Holder | None:
-        try:
-            return Holder.of(self._path.read_text(encoding="utf-8"))
-        except OSError:
-            return None
-
-    def _mine(self) -> bool:
-        holder = self._holder()
-        return holder is not None and vars(holder) | {"renewed": 0} == self._me | {"renewed": 0}
-
-    def _write(self) -> None:
-        partial = self._path.with_name(f"lease{_PARTIAL}{os.getpid()}")
-        partial.write_text(json.dumps(self._me | {"renewed": time.time()}), encoding="utf-8")
-        partial.replace(self._path)

@@ -82,6 +82,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
             workdir.claim(run.record)
             if workdir.trained() < experiment.members:
                 storage.remove(workdir.results)  # which are of other members from here on
+        devices.check_shared(workdir.config, f"--workdir {experiment.workdir!r}")
         if run.trunk and not devices.of_first(np.bool_(workdir.trunk.exists())):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Any]] = []

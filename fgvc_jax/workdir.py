@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config, digests, options, paths, storage
+from fgvc_jax import config, digests, locks, options, paths, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import OBJECTIVES
@@ -129,8 +129,8 @@ class Workdir:
         return count
 
     def lock(self) -> AbstractContextManager[None]:
-        """Be the only one who trains here; see `storage.lock`."""
-        return storage.lock(self.path)
+        """Be the only one who trains here; see `locks.lock`."""
+        return locks.lock(self.path)
 
     def record(self) -> Record:
         """What this folder was made by.

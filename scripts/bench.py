@@ -6,6 +6,7 @@
     python scripts/bench.py ensemble --network resnet50 --crop 160 --resize 176 --frozen stage4
     python scripts/bench.py predict --network resnet50 --crop 448 --resize 512
     python scripts/bench.py compiled --topology v5e:2x2 --network resnet50
+    python scripts/bench.py device --minutes 9
 
 What is compared runs in turn, every row once in each repetition, and ratios are taken within a
 repetition: a machine that others use as well, or that grows hot, slows all rows alike. Each
@@ -13,12 +14,25 @@ framework has a process of its own, which waits at a pipe while it is not its tu
 median over the repetitions, with the first and third quartile in brackets.
 
 `compiled` runs nothing: it compiles the steps for a TPU or GPU that need not be there, and counts.
+`device` says within minutes what a GPU or TPU at hand does: whether losses are the CPU's, images/s
+and shares of the peak, waiting for images, determinism and its price, a run of KT.
 """
 
 import json
 import sys
 
-from benchmarks import compiled, ensemble, job, predict, record, step, topologies, workers
+from benchmarks import (
+    compiled,
+    device,
+    ensemble,
+    job,
+    onboard,
+    predict,
+    record,
+    step,
+    topologies,
+    workers,
+)
 from benchmarks import input as waiting
 from benchmarks.common import Table
 
@@ -39,6 +53,8 @@ SPECS = {
 
 
 def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["device"]:
+        return device.main(arguments[1:])
     import tyro
 
     spec = tyro.extras.subcommand_cli_from_dict(
@@ -105,6 +121,8 @@ def serve(framework: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
         serve(sys.argv[2])
+    elif sys.argv[1:2] == ["part"]:
+        onboard.serve(sys.argv[2], json.loads(sys.argv[3]))
     else:
         from fgvc_jax.command import run
 

@@ -1,14 +1,21 @@
 """One device, four, and two processes of two: the same losses, the same counts, one checkpoint."""
 
+import csv
 import json
+import os
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
 from conftest import ROOT, command, finish
+from PIL import Image
 
+from fgvc_jax.data.sources import open_source
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine.journal import read
 from fgvc_jax.errors import UserError
@@ -62,25 +69,49 @@ def test_four_devices_train_as_one(single, four):
     assert_equal(single, four)
 
 
-def two_processes(workdir, *more, **options):
-    """(exit code, stdout, stderr) of two processes of two devices each that train together."""
+def processes(module, *words, **options):
+    """(exit code, stdout, stderr) of two processes of two devices each that work together."""
+    return [finish(worker) for worker in started(module, *words, **options)]
+
+
+def started(module, *words, **options):
+    """Two such processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    workers = [
+    return [
         command(
-            "train", *arguments(workdir, "--distributed", "True", *more), devices=2,
+            module, *words, "--distributed", "True", devices=2,
             env={"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2",
                  "JAX_PROCESS_ID": str(index)}, **options,
         )
         for index in range(2)
     ]  # fmt: skip
-    return [finish(worker) for worker in workers]
+
+
+def two_processes(workdir, *more, **options):
+    """Two that train together."""
+    return processes("train", *arguments(workdir, *more), **options)
 
 
 @pytest.mark.slow
 def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
     for code, _, err in two_processes(tmp_path / "run", "--save-every", 0):
+        assert code == 0, err
+    assert_equal(single, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single, tmp_path):
+    workers = started("train", *arguments(tmp_path / "run"))
+    for line in workers[0].stdout:
+        if "epoch 1/" in line:
+            break
+    workers[1].send_signal(signal.SIGTERM)
+    for code, _, err in map(finish, workers):
+        assert code == 128 + signal.SIGTERM, err
+        assert err.startswith("interrupted: ") and err.count("\n") == 1, err
+    for code, _, err in two_processes(tmp_path / "run"):
         assert code == 0, err
     assert_equal(single, tmp_path / "run")
 
@@ -112,10 +143,73 @@ def test_a_checkpoint_of_four_devices_continues_on_one(single, four, tmp_path):
     assert_equal(single, tmp_path / "run")
 
 
+@pytest.mark.slow
+def test_two_processes_judge_as_one(single, tmp_path):
+    """What nothing is kept for is asked of both, and the first one tells."""
+    for name in ("one", "two"):
+        shutil.copytree(single, tmp_path / name, ignore=shutil.ignore_patterns("predictions"))
+    code, out, err = finish(command("evaluate", "--workdir", tmp_path / "one", "--json"))
+    assert code == 0, err
+    together = processes("evaluate", "--workdir", tmp_path / "two", "--json")
+    assert [code for code, _, _ in together] == [0, 0], together
+    assert "{" not in together[1][1]
+    one, two = (json.loads(text[text.index("{") :]) for text in (out, together[0][1]))
+    for name in ("images", "members", "ensemble"):
+        assert one[name] == two[name], name
+    kept = [sorted((tmp_path / name / "predictions").rglob("*.npy")) for name in ("one", "two")]
+    assert [path.name for path in kept[0]] == [path.name for path in kept[1]] and kept[0]
+    for path, other in zip(*kept, strict=True):
+        np.testing.assert_allclose(np.load(path), np.load(other), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [7, 1])
+def test_two_processes_answer_for_their_share_of_files(single, tmp_path, count):
+    """Also where there is one file, and nothing for the second process."""
+    birds = open_source("sketchbirds").test
+    for index in range(count):
+        Image.fromarray(birds[index]["image"]).save(tmp_path / f"{index}.png")
+    (tmp_path / "two").mkdir()
+    words = tmp_path, "--workdir", single
+    code, _, err = finish(command("predict", *words, "--output", tmp_path / "two/one.csv"))
+    assert code == 0, err
+    for code, _, err in processes("predict", *words, "--output", tmp_path / "two/both.csv"):
+        assert code == 0, err
+
+    def rows(*names):
+        lines = []
+        for name in names:
+            with (tmp_path / "two" / name).open(encoding="utf-8") as file:
+                lines += csv.DictReader(file)
+        return sorted(lines, key=lambda line: line["path"])
+
+    one, both = rows("one.csv"), rows("both-1-of-2.csv", "both-2-of-2.csv")
+    assert len(one) == count and [line["path"] for line in one] == [line["path"] for line in both]
+    for line, other in zip(one, both, strict=True):
+        assert line["class1"] == other["class1"] and not other["error"]
+        assert float(line["probability1"]) == pytest.approx(float(other["probability1"]), rel=1e-3)
+
+
 def test_a_batch_that_does_not_divide_over_processes_is_told(tmp_path):
     for code, _, err in two_processes(tmp_path / "run", "--batch-size", 6):
         assert code == 2
         assert err == "error: --batch-size 6 does not divide over 4 devices: take a multiple of 4\n"
+
+
+@pytest.mark.slow
+def test_hosts_that_do_not_share_the_workdir_are_told(tmp_path):
+    """A folder of the same name on each: here the second process looks elsewhere."""
+    elsewhere = (
+        "import os; from fgvc_jax.engine import mesh; mesh.SHOWN = 1.0; "
+        "os.chdir('two') if os.environ['JAX_PROCESS_ID'] == '1' else None"
+    )
+    (tmp_path / "two").mkdir()
+    for code, _, err in two_processes("run", cwd=tmp_path, before=elsewhere):
+        assert code == 2
+        assert err == (
+            "error: --workdir 'run' is not the same folder for all processes: name one that their "
+            "hosts share\n"
+        )
 
 
 def test_virtual_devices_of_one_cpu_are_left_out_where_a_batch_does_not_divide(tmp_path):
@@ -131,6 +225,30 @@ def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     with pytest.raises(UserError, match="--distributed could not join"):
         devices.join_processes()
+
+
+def test_sigterm_is_ours_after_processes_have_joined():
+    """JAX's preemption service would swallow it: see `join_processes`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    lines = (
+        "import os, signal, time",
+        "from fgvc_jax import command",
+        "from fgvc_jax.engine import mesh",
+        "def main(_):",
+        "    mesh.join_processes()",
+        "    os.kill(os.getpid(), signal.SIGTERM)",
+        "    time.sleep(5)",
+        "command.run(main)",
+    )
+    names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        env=os.environ | names, cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert done.stderr == "interrupted: what was finished is kept; the same command continues\n"
 
 
 def test_processes_on_this_host_are_counted_by_name(monkeypatch):

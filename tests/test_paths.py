@@ -5,12 +5,13 @@ import pwd
 from pathlib import Path
 
 import pytest
-from conftest import command, finish
+from conftest import command, finish, tiny
 
 from fgvc_jax import paths
 from fgvc_jax.data import sources
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks import weights
+from fgvc_jax.study import Study, definition, runner
 
 
 def test_a_path_is_taken_as_typed():
@@ -35,6 +36,10 @@ def test_homes_are_expanded(monkeypatch):
         ("é" * 200, "has a name of 400 bytes"),
         ("a\0b", "null character"),
         ("a\udcff", "not UTF-8"),
+        ("s3://bucket/run", "'s3://bucket/run' is no path of this machine"),
+        ("gs://bucket/run", "is no path of this machine"),
+        ("gs:/bucket/run", "is no path of this machine"),
+        ("GS:///run", "is no path of this machine"),
     ],
 )
 def test_a_workdir_that_cannot_be_is_refused_in_one_line(text, words):
@@ -44,13 +49,28 @@ def test_a_workdir_that_cannot_be_is_refused_in_one_line(text, words):
     assert words in message and message.startswith("--workdir") and "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["", "~nobody_like_it/x", "a" * 300])
+@pytest.mark.parametrize("name", ["", "~nobody_like_it/x", "a" * 300, "s3://bucket/run"])
 @pytest.mark.parametrize("module", ["train", "evaluate"])
 def test_the_commands_refuse_them_and_make_no_folder(module, name, tmp_path):
     code, out, err = finish(command(module, "--workdir", name, cwd=tmp_path))
     assert (code, out) == (2, ""), err
     assert err.startswith("error: --workdir") and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_an_address_is_never_a_local_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="--output 's3://bucket/a.csv' is no path of this machine"):
+        paths.output("s3://bucket/a.csv")
+    for places in (
+        {"workdir": "s3://bucket/study"},
+        {"workdir": "study", "ledger": "s3://bucket/ledger"},
+    ):
+        options = definition.Options(tiny(), seeds=1, metrics=("ensemble",), **places)
+        with pytest.raises(UserError, match="'s3://bucket/.*' is no path of this machine"):
+            runner.carry_out(Study(tiny(), {"alone": {}}), options)
+    assert not list(tmp_path.iterdir())
+    assert paths.local("./s3:/x", "--workdir") == Path("s3:/x")
 
 
 @pytest.mark.parametrize("name", ["~nobody_like_it/x.safetensors", "a" * 300])

@@ -1,17 +1,22 @@
 """Studies: what is trained, how they go on after an interruption, and what is kept."""
 
+import contextlib
 import json
+import os
 import runpy
 import signal
+import subprocess
+import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
-from fgvc_jax import storage, train
+from fgvc_jax import locks, train
 from fgvc_jax.engine import journal
-from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.storage import write_json
 from fgvc_jax.study import Study, definition, ledger, runner
 from fgvc_jax.study.definition import Options
@@ -98,7 +103,7 @@ def test_what_is_finished_is_not_trained_again(tmp_path, trainer, capsys):
 def test_a_member_is_lent_by_whoever_trained_the_same(tmp_path):
     """What is the same, its training digest says."""
     runs = definition.experiments(Study(tiny(), ROWS), folder=tmp_path, seeds=2)
-    lend = runner.lender(runs.values())
+    lend = runner.lender(runs.values(), runs["none", 0])
     assert lend("abc") is None
     theirs = Workdir(runs["orthogonal", 1].workdir)
     for number, training in ((1, "abc"), (2, "def")):
@@ -109,6 +114,28 @@ def test_a_member_is_lent_by_whoever_trained_the_same(tmp_path):
     assert lend("another") is None
     theirs.final(1).rename(theirs.member(1) / "unfinished")
     assert lend("abc") is None
+
+
+def test_a_member_that_an_earlier_run_is_training_is_waited_for(tmp_path, monkeypatch):
+    """A later one is not, since it may wait for ours; nor one whose process is gone."""
+    runs = definition.experiments(Study(tiny(), ROWS), folder=tmp_path, seeds=1)
+    first, second = (Workdir(run.workdir) for run in runs.values())
+    for workdir in (first, second):
+        write_json(workdir.member(1) / "member.json", {"training": "abc"})
+    looks = []
+
+    def look(_seconds):
+        looks.append(1)
+        if len(looks) == 2:
+            first.final(1).mkdir()
+
+    with locks.lock(first.path), locks.lock(second.path):
+        assert runner.lender(runs.values(), runs["none", 0])("abc") is None
+        monkeypatch.setattr(runner, "time", SimpleNamespace(sleep=look))
+        assert runner.lender(runs.values(), runs["orthogonal", 0])("abc") == first.member(1)
+    assert len(looks) == 2
+    first.final(1).rmdir()
+    assert runner.lender(runs.values(), runs["orthogonal", 0])("abc") is None
 
 
 def test_the_first_member_is_shared_where_it_is_the_same(tmp_path):
@@ -129,6 +156,38 @@ def test_the_first_member_is_shared_where_it_is_the_same(tmp_path):
     assert losses["none"] == losses["orthogonal"] != losses["one_view"]
     runs = saved_in(tmp_path)["runs"]
     assert runs[0]["single_1"] == runs[1]["single_1"]
+
+
+def test_two_starts_at_once_share_the_runs_and_lose_none(tmp_path):
+    """As a job array does: every first member is trained once, and who ends last has all runs."""
+    file = tmp_path / "pair.py"
+    file.write_text(
+        "from fgvc_jax.config import load_config\n"
+        "from fgvc_jax.study import Study\n\n"
+        "def get_study(base=load_config('tiny')):\n"
+        f"    return Study(base, {ROWS}, seeds=2)\n"
+    )
+    words = [sys.executable, ROOT / "scripts/study.py", file, "--workdir", tmp_path / "s"]
+    starts = [
+        subprocess.Popen(
+            words,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        for _ in range(2)
+    ]
+    said = [start.communicate(timeout=600) for start in starts]
+    assert [start.returncode for start in starts] == [0, 0], said
+    saved = saved_in(tmp_path / "s")
+    keys = {(row, seed) for row in ROWS for seed in range(2)}
+    assert {(run["row"], run["seed"]) for run in saved["runs"]} == keys
+    assert not saved["missing"] and not saved["failed"] and len(lines_in(tmp_path / "s")) == 4
+    assert all("  epoch 1/2  " in out for out, _ in said), said
+    assert sum(out.count("member 1/2  epoch 1/2  ") for out, _ in said) == 2, said
+    assert sum(out.count("member 1 is that of") for out, _ in said) == 2, said
 
 
 def test_without_time_it_reports_and_trains_nothing(tmp_path, trainer, capsys):
@@ -186,16 +245,67 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, trainer):
 
 
 def test_a_run_that_another_process_trains_is_left_to_it(tmp_path, trainer, capsys):
-    def held():
-        with storage.lock(tmp_path / "s/none/0"):
-            pytest.fail("it was free")
-
-    trainer.instead["none/0"] = held
-    with storage.lock(tmp_path / "s/none/0"):
+    with locks.lock(tmp_path / "s/none/0"):
         saved = carry_out(tmp_path / "s", seeds=1)
-    assert "left to others: workdir" in capsys.readouterr().out
+    assert "left to others: none, seed 0\n" in capsys.readouterr().out
     assert trainer.trained == ["orthogonal/0"]
     assert (saved["failed"], saved["missing"]) == ([], [{"row": "none", "seed": 0}])
+
+
+def test_a_seed_that_another_process_is_at_comes_last_and_what_it_leaves_is_trained(
+    tmp_path, trainer, capsys
+):
+    with contextlib.ExitStack() as other:
+        other.enter_context(locks.lock(tmp_path / "s/none/0"))
+        trainer.instead["orthogonal/1"] = other.close  # it is killed
+        carry_out(tmp_path / "s")
+        assert trainer.trained == ["none/1", "orthogonal/1", "none/0", "orthogonal/0"]
+        assert "left to others" not in capsys.readouterr().out
+
+
+def test_a_run_that_was_taken_in_the_meantime_is_left_and_what_others_finished_is_read(
+    tmp_path, trainer
+):
+    """Between the look at a lock and the training: here until the other has finished the run."""
+
+    def finished_elsewhere():
+        trainer.instead.clear()
+        trainer(experiments["none", 0], None)
+        raise InUse("somebody has it")
+
+    experiments = definition.experiments(Study(tiny(), ROWS), folder=tmp_path / "s", seeds=1)
+    trainer.instead["none/0"] = finished_elsewhere
+    saved = carry_out(tmp_path / "s", seeds=1)
+    assert trainer.trained == ["none/0", "orthogonal/0"]
+    assert len(saved["runs"]) == 2 and not saved["missing"]
+
+
+def test_whoever_writes_the_table_last_has_looked_at_all(tmp_path, trainer, monkeypatch):
+    """Also at a run that another process finished after our last look and before its own table."""
+    experiments = definition.experiments(Study(tiny(), ROWS), folder=tmp_path / "s", seeds=1)
+    with locks.lock(tmp_path / "s/none/0"):
+        told = []
+
+        def tell(text):
+            told.append(text)
+            if text.startswith("left to others"):
+                trainer(experiments["none", 0], None)
+
+        monkeypatch.setattr(runner.summary, "tell", tell)
+        saved = carry_out(tmp_path / "s", seeds=1)
+    assert told[-1] == "left to others: none, seed 0"
+    assert len(saved["runs"]) == 2 and not saved["missing"]
+
+
+def test_what_failed_elsewhere_is_not_tried_again_here(tmp_path, trainer):
+    def meanwhile():
+        failed = [{"row": "orthogonal", "seed": 0, "reason": "loss is not finite"}]
+        write_json(tmp_path / "s/study.json", {"failed": failed})
+
+    trainer.instead["none/0"] = meanwhile
+    with pytest.raises(UserError, match="1 runs failed; orthogonal, seed 0: loss is not finite"):
+        carry_out(tmp_path / "s", seeds=1)
+    assert trainer.trained == ["none/0"]
 
 
 def test_failed_and_missing_seeds_are_named_as_long_as_they_are(tmp_path, trainer):

@@ -1,18 +1,13 @@
-"""The door to a workdir's files: whole or not at all, one run at a time, one line for a mistake."""
+"""The door to a workdir's files: whole or not at all, one line for a mistake."""
 
 import errno
-import fcntl
-import json
-import multiprocessing
-import os
-import time
 from collections import namedtuple
 
 import numpy as np
 import pytest
 from conftest import ROOT
 
-from fgvc_jax import storage
+from fgvc_jax import locks, storage
 from fgvc_jax.errors import UserError
 
 WRITES = (".write_text(", ".write_bytes(", "np.save(", "open_memmap(", ".unlink(", "rmtree(",
@@ -20,10 +15,10 @@ WRITES = (".write_text(", ".write_bytes(", "np.save(", "open_memmap(", ".unlink(
 
 
 def test_nothing_else_writes_files():
-    """Orbax (checkpoint.py) and tensorboardX (journal.py) have writers of their own; weights are
-    exported where a user says."""
+    """Orbax (checkpoint.py), tensorboardX (journal.py) and locks have writers of their own; weights
+    are exported where a user says."""
     for path in (ROOT / "fgvc_jax").rglob("*.py"):
-        if path.name in ("storage.py", "weights.py"):
+        if path.name in ("storage.py", "locks.py", "weights.py"):
             continue
         text = path.read_text().replace("storage.write_text(", "").replace("storage.rename(", "")
         found = [word for word in WRITES if word in text]
@@ -90,7 +85,7 @@ def test_a_read_only_file_system_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(type(tmp_path), "open", refused)
     with pytest.raises(UserError, match="cannot be written .Read-only file system.: name another"):
         storage.write_json(tmp_path / "a.json", 1)
-    with pytest.raises(UserError, match="Read-only file system"), storage.lock(tmp_path):
+    with pytest.raises(UserError, match="Read-only file system"), locks.lock(tmp_path):
         pass
 
 
@@ -100,69 +95,3 @@ def test_folders_are_copied_whole(tmp_path):
     storage.copy_folder(tmp_path / "a", tmp_path / "b" / "c", leave_out=("checkpoints",))
     assert [p.name for p in (tmp_path / "b" / "c").iterdir()] == ["file"]
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["c"]
-
-
-# -- one run at a time -----------------------------------------------------------------------------
-
-
-def hold(folder, ready):
-    with storage.lock(folder):
-        ready.set()
-        time.sleep(60)
-
-
-def test_a_second_holder_is_told_who_has_it_and_death_releases(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    holder = context.Process(target=hold, args=(tmp_path, ready))
-    holder.start()
-    assert ready.wait(60)
-    words = rf"is in use by process {holder.pid} on .* since \d{{4}}-"
-    with pytest.raises(UserError, match=words), storage.lock(tmp_path):
-        pass
-    holder.kill()
-    holder.join()
-    with storage.lock(tmp_path):
-        held = json.loads((tmp_path / "lock").read_text())
-        assert held["process"] == os.getpid()
-
-
-@pytest.fixture
-def leases(monkeypatch):
-    """A file system without flock, and a clock that tests turn."""
-
-    def refused(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refused)
-    clock = {"now": 1000.0}
-    monkeypatch.setattr(storage.time, "time", lambda: clock["now"])
-    return clock
-
-
-def test_a_lease_keeps_others_out_until_it_runs_out(tmp_path, leases):
-    with storage.lock(tmp_path):
-        with pytest.raises(UserError, match="is in use by process"), storage.lock(tmp_path):
-            pass
-        storage.write_json(tmp_path / "mine.json", 1)
-        leases["now"] += storage.LEASE_SECONDS + 1
-        (tmp_path / "lease").write_text(
-            json.dumps({"host": "other", "process": 1, "since": "now", "renewed": leases["now"]})
-        )
-        with pytest.raises(UserError, match="was taken over by another process"):
-            storage.write_json(tmp_path / "mine.json", 2)
-    assert storage.read_json(tmp_path / "mine.json") == 1
-    assert json.loads((tmp_path / "lease").read_text())["host"] == "other"
-
-
-def test_a_lease_is_renewed_and_given_back(tmp_path, leases, monkeypatch):
-    monkeypatch.setattr(storage, "RENEW_SECONDS", 0.01)
-    with storage.lock(tmp_path):
-        leases["now"] += 100
-        for _ in range(200):
-            if json.loads((tmp_path / "lease").read_text())["renewed"] == leases["now"]:
-                break
-            time.sleep(0.01)
-        else:
-            pytest.fail("the lease was not renewed")
-    assert not (tmp_path / "lease").exists()

@@ -495,9 +495,7 @@ def test_a_swin_of_other_windows_is_resampled_and_its_authors_names_are_read(tmp
 
     tensors["layers.0.blocks.1.attn.relative_position_bias_table"] = np.zeros((8, 1), np.float32)
     save_file(tensors, tmp_path / "odd.safetensors")
-    with pytest.raises(
-        UserError, match=r"\(8, 1\) for \(9, 1\)\); it looks like a Swin"
-    ):
+    with pytest.raises(UserError, match=r"\(8, 1\) for \(9, 1\)\); it looks like a Swin"):
         load_torch(tmp_path / "odd.safetensors", shapes(network))
 
 

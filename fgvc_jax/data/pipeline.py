@@ -1,4 +1,5 @@
-"""From sources to batches of numpy arrays, with grain.
+"""From sources to batches of numpy arrays, with grain, which is imported where batches are made:
+steps can be built, and measured, without it.
 
 The global training batch at step t is a pure function of (seed, member, t): a process loads only
 its own rows of it, and resuming is indexing.
@@ -8,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import grain
 import numpy as np
 
 from fgvc_jax.data.images import Orientation, content_digest, decode
@@ -102,6 +102,8 @@ def train_batches(
     Raises:
         UserError: when there are fewer images than one batch.
     """
+    import grain
+
     per_epoch = steps_per_epoch(source, batch_size)
     grain_seed = int(np.random.SeedSequence([seed, member]).generate_state(1)[0])
     order = grain.MapDataset.range(len(source)).seed(grain_seed).shuffle()
@@ -136,6 +138,8 @@ def evaluation_batches(
     Yields:
         As `train_batches`, with "mask": (b,) bool, False for padding.
     """
+    import grain
+
     local = _share(batch_size, process, processes)
 
     def load(index: int) -> dict[str, np.ndarray]:
@@ -159,11 +163,13 @@ def _load(source: Source, fetch: Fetch | None, rows: np.ndarray) -> dict[str, np
     return batch if fetch is None else {**batch, "image": fetch(rows)}
 
 
-def _threaded(batches: grain.MapDataset) -> Iterator[dict[str, np.ndarray]]:
-    """The batches in order, loaded ahead by threads within `AHEAD_BYTES`.
+def _threaded(batches: Any) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of a grain.MapDataset in order, loaded ahead by threads within `AHEAD_BYTES`.
 
     The first one, loaded before the others, tells their size.
     """
+    import grain
+
     first = batches[0]
     fitting = AHEAD_BYTES // _bytes(first)
     least, most = AHEAD_BATCHES

@@ -8,7 +8,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from fgvc_jax import storage
+from fgvc_jax import locks, storage
 from fgvc_jax.engine.mesh import replicated, wait_for_all
 from fgvc_jax.errors import UserError
 
@@ -77,7 +77,7 @@ class Checkpoints:
         """
         if step not in self._manager.all_steps():
             storage.check_space(Path(self._manager.directory), _bytes(tree))
-            storage.check_lease(Path(self._manager.directory))
+            locks.check_lease(Path(self._manager.directory))
             self._manager.save(step, args=ocp.args.StandardSave(tree))
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ def save_final(directory: Path, variables: Any) -> None:
         UserError: when there is no space for it.
     """
     storage.check_space(directory.parent, _bytes(variables))
-    storage.check_lease(directory)
+    locks.check_lease(directory)
     beside = directory.with_name(f"{directory.name}.new")
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(beside.absolute(), variables, force=True)

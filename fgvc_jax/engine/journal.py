@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from fgvc_jax import storage
+from fgvc_jax import locks, storage
 from fgvc_jax.errors import UserError
 
 
@@ -100,7 +100,7 @@ class Journal:
     def write(self, line: dict[str, Any]) -> None:
         """Append one JSON object, and its scalars to TensorBoard."""
         if self._write:
-            storage.check_lease(self.path)
+            locks.check_lease(self.path)
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
             for name, value in line.items():

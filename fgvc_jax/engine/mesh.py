@@ -4,9 +4,11 @@ import contextlib
 import math
 import os
 import socket
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,12 +20,18 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from fgvc_jax import peers
 from fgvc_jax.errors import UserError
 
+SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
+
 
 def join_processes() -> None:
     """Join the other processes: clusters and pods are detected, else three variables say where.
 
     JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+
+    SIGTERM stays ours: JAX's preemption service would catch it beneath Python, tell nobody outside
+    of a training loop, and so let a batch system's grace run out in a pass over maps. `loop` votes.
     """
+    jax.config.update("jax_enable_preemption_service", False)
     names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
     address, count, index = (os.environ.get(name) for name in names)
     try:
@@ -85,6 +93,21 @@ def total(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.process_allgather(np.int32(value)).sum())
+
+
+def check_shared(path: Path, what: str) -> None:
+    """Raise a UserError in all processes when one of them does not see a file that the first has
+    written: their hosts do not share its folder, which is `what`."""
+    if jax.process_count() == 1:
+        return
+    wait_for_all("a file is written")
+    deadline = time.monotonic() + SHOWN
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if largest(not path.exists()):
+        raise UserError(
+            f"{what} is not the same folder for all processes: name one that their hosts share"
+        )
 
 
 @contextlib.contextmanager

@@ -36,6 +36,18 @@ def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
     raise UserError(f"unknown pooling {pool!r}: choose avg, norm, max or token")
 
 
+def reads(head: nn.Module) -> str:
+    """The tap that a head reads, the deepest of several; "token" where it reads the class token."""
+    if getattr(head, "pool", "") == "token":
+        return "token"
+    return head.taps[-1] if isinstance(head, FusionHead) else head.tap
+
+
+def attached(head: nn.Module) -> nn.Module:
+    """The same head, whose gradient reaches the taps that it reads even if it was detached."""
+    return head.clone(detach=False) if isinstance(head, FusionHead) else head
+
+
 class LinearHead(nn.Module):
     """Pool, then one linear layer: the plain classifier; torch's `fc.*` loads into it.
 

@@ -22,6 +22,9 @@ from fgvc_jax.networks.layers import (
     stochastic_depth,
 )
 
+LAST = "stage4_last"
+"""Where the last block begins, behind stage4: no tap, but the network can be run up to it."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -40,9 +43,8 @@ class Variant:
 
 
 DINOV2 = Variant(layer_scale="ls")
-DINOV3 = Variant(
-    epsilon=1e-5, layer_scale="gamma_", qkv_bias=False, registers=4, rotary=True
-)  # its published sizes up to B have no SwiGLU; coordinates are never jittered
+# Up to size B it has no SwiGLU; coordinates are not jittered in training.
+DINOV3 = Variant(epsilon=1e-5, layer_scale="gamma_", qkv_bias=False, registers=4, rotary=True)
 
 
 def turns(rows: int, columns: int, width: int, before: int) -> tuple[np.ndarray, np.ndarray]:
@@ -155,9 +157,9 @@ class VisionTransformer(nn.Module):
     at initialisation; `weights.load_torch` resamples stored ones.
 
     `stochastic_depth` is the last block's chance, for each of its branches, of being left out for
-    an image, growing evenly from 0 at the first. It can be run up to a stage and on from it, see
-    `fgvc_jax.networks`; the state between is the patches' tokens as a map, the class token, and the
-    registers where there are some.
+    an image, growing evenly from 0 at the first. It can be run up to a stage or LAST and on from
+    it, see `fgvc_jax.networks`; the state between is the patches' tokens as a map, the class token,
+    and the registers where there are some.
 
     Raises UserError for images that the patches do not tile, or of another size than at init.
     """
@@ -216,6 +218,7 @@ class VisionTransformer(nn.Module):
         taps = {}
         quarter = self.depth // 4
         ends = {"stage2": quarter, "stage3": 2 * quarter, "stage4": 3 * quarter}
+        ends[LAST] = self.depth - 1
         done = ends.get(after, 0)
         rates = np.linspace(0, self.stochastic_depth, self.depth).tolist()
         for tap, end in (ends | {"stage5": self.depth}).items():
@@ -228,7 +231,8 @@ class VisionTransformer(nn.Module):
             if tap == "stage5":
                 x = layer_norm(self.dtype, "norm", self.variant.epsilon)(x)
                 taps["token"] = x[:, 0]
-            taps[tap] = state(x)["map"]
+            if tap != LAST:
+                taps[tap] = state(x)["map"]
         return taps, state(x)
 
     def _registers(self, state: Mapping[str, jax.Array]) -> list[jax.Array]:

@@ -4,6 +4,7 @@ import difflib
 import gc
 import math
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, storage, summary, train
+from fgvc_jax import config, locks, paths, storage, summary, train
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.study import pages, statistics
@@ -23,6 +24,7 @@ from fgvc_jax.workdir import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
 Page = Callable[..., str]  # see `pages.report`
+SECONDS_BETWEEN_LOOKS = 1.0  # at what another process is at
 
 
 def carry_out(
@@ -51,12 +53,11 @@ def carry_out(
     Raises:
         UserError: at the end, when runs failed.
     """
-    folder = Path(options.workdir)
+    folder = paths.workdir(options.workdir)
     runs = experiments(study, folder=folder, seeds=options.seeds)
     check_metrics(options.metrics, runs.values(), measured)
-    ledger = Ledger(
-        Path(options.ledger), study=study.name, base=study.base, rows=list(study.rows), judge=judge
-    )
+    lines = paths.local(options.ledger, "--ledger")
+    ledger = Ledger(lines, study=study.name, base=study.base, rows=list(study.rows), judge=judge)
     outcome = Outcome(study, folder, runs, measure, page, options.metrics, ledger)
     outcome.look()
     if options.abandon:
@@ -90,9 +91,9 @@ class Outcome:
     """What runs said that failed, now or when they were last tried."""
 
     def look(self) -> None:
-        """Read what earlier starts have left."""
-        for key, experiment in self.runs.items():
-            self.add(key, _results(experiment))
+        """Read what earlier starts, and other processes, have left."""
+        for key in self.missing():
+            self.add(key, _results(self.runs[key]))
         try:
             saved = storage.read_json(self.folder / "study.json")
         except (FileNotFoundError, UserError):
@@ -141,7 +142,13 @@ class Outcome:
         return [*failed, *missing, *pages.mixed(environments)]
 
     def save(self) -> str:
-        """Write study.json and study.md; the text of the latter."""
+        """Write study.json and study.md; the text of the latter. Of several processes each in its
+        turn, with a look at what the others have left: the last one leaves all runs."""
+        with locks.turn(self.folder):
+            self.look()
+            return self._save()
+
+    def _save(self) -> str:
         values = {key: self.values[key] for key in self.runs if key in self.values}
         compared = statistics.summarize(values, self.study.members)
         name = self.folder.name
@@ -207,18 +214,22 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
 
     Runs share the members that are the same. A run that fails on its way (a loss that is not
     finite) does not keep the others from being trained, nor does one that another process trains;
-    a mistake that shows before it starts is raised. Whatever ends is saved at once.
+    a mistake that shows before it starts is raised. Whatever ends is saved at once. Several
+    processes may do so at once on one folder, also on several hosts: each takes runs nobody is at.
     """
-    missing = outcome.missing()
+    before, done = set(outcome.failures), set()
     with _time_limit(60 * minutes):
-        for number, (row, seed) in enumerate(missing, start=1):
-            key, experiment = (row, seed), outcome.runs[row, seed]
-            summary.tell(f"\n[{number}/{len(missing)}] {row}, seed {seed}")
+        while key := _next(outcome, before, done):
+            done.add(key)
+            summary.tell(f"\n[{len(outcome.missing())} left] {key[0]}, seed {key[1]}")
+            experiment = outcome.runs[key]
             workdir = Workdir(experiment.workdir)
             try:
-                train.train(experiment, lender(outcome.runs.values()))
-            except InUse as error:
+                train.train(experiment, lender(outcome.runs.values(), experiment))
+            except InUse as error:  # taken by another process since the look
+                done.remove(key)
                 summary.tell(f"left to others: {error}")
+                time.sleep(SECONDS_BETWEEN_LOOKS)
             except UserError as error:
                 if not workdir.config.exists():
                     raise
@@ -227,18 +238,55 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
                 outcome.add(key, _results(experiment))
             outcome.save()
             gc.collect()  # a run's arrays go before the next one's come
+    for row, seed in outcome.missing():
+        if locks.held(Path(outcome.runs[row, seed].workdir)):
+            summary.tell(f"left to others: {row}, seed {seed}")
 
 
-def lender(runs: Iterable[Experiment]) -> train.Lender:
-    """Lends members that one of the runs has trained: those of the training digest asked for."""
+def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
+    """The run to train next, None when there is none that somebody else is not at.
+
+    At first one of a seed that nobody is at, since runs of a seed often share members. What failed
+    elsewhere is not tried again here, unless it had failed `before` this start.
+    """
+    held = {key for key in outcome.missing() if locks.held(Path(outcome.runs[key].workdir))}
+    busy = {seed for _, seed in held}
+    failed = outcome.failures.keys() - before
+    free = [key for key in outcome.missing() if key not in held | done | failed]
+    return min(free, key=lambda key: key[1] in busy, default=None)
+
+
+def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.Lender:
+    """Lends members that one of the runs has trained: those of the training digest asked for.
+
+    One that is being trained just now is waited for, in runs before the borrower's, so that no two
+    wait for each other.
+    """
     folders = [Workdir(run.workdir) for run in runs]
+    earlier = folders[: [folder.path for folder in folders].index(Workdir(borrower.workdir).path)]
 
-    def lend(training: str) -> Path | None:
+    def trained(training: str) -> Path | None:
         for workdir in folders:
             for number in range(1, workdir.trained() + 1):
                 if _record(workdir, number).get("training") == training:
                     return workdir.member(number)
         return None
+
+    def awaited(training: str) -> Path | None:
+        for workdir in earlier:
+            number = workdir.trained() + 1
+            if _record(workdir, number).get("training") == training and locks.held(workdir.path):
+                return workdir.member(number)
+        return None
+
+    def lend(training: str) -> Path | None:
+        said = False
+        while (found := trained(training)) is None and (folder := awaited(training)):
+            if not said:
+                summary.tell(f"waiting for {folder}, which another process is training")
+            said = True
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return found
 
     return lend
 

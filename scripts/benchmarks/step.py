@@ -78,3 +78,17 @@ class Ours:
             self._state, metrics = self._step(self._state, self._batch, None)
         jax.block_until_ready(metrics)
         return {"seconds": (time.perf_counter() - began) / steps}
+
+    def losses(self, steps: int) -> list[float]:
+        """Of so many further steps."""
+        found = []
+        for _ in range(steps):
+            self._state, metrics = self._step(self._state, self._batch, None)
+            found.append(metrics["loss"])
+        return [float(loss) for loss in found]
+
+    def digest(self) -> str:
+        """Of the variables as they are now."""
+        from fgvc_jax import digests
+
+        return digests.of_arrays(self._state.variables)

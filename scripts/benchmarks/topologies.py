@@ -96,17 +96,21 @@ def counted(lowered: Any) -> dict[str, Any]:
         GPU's are the operands and results of all operations of the scheduled entry computation.
     """
     compiled = lowered.compile()
-    text = compiled.as_text()
-    cost = compiled.cost_analysis() or {}
-    moved, kernels = cost.get("bytes accessed"), None
-    if moved is None:
-        moved, kernels = top_level(text)
+    bytes_moved, kernels = moved(compiled)
     return {
-        "bytes": moved,
+        "bytes": bytes_moved,
         "temporaries": compiled.memory_analysis().temp_size_in_bytes,
         "kernels": kernels,
-        "collectives": collectives(text),
+        "collectives": collectives(compiled.as_text()),
     }
+
+
+def moved(compiled: Any) -> tuple[int, int | None]:
+    """(bytes, kernels) of a compiled program, per device; no kernels where the compiler counts."""
+    cost = compiled.cost_analysis() or {}
+    if "bytes accessed" in cost:
+        return cost["bytes accessed"], None
+    return top_level(compiled.as_text())
 
 
 def collectives(text: str) -> dict[str, int]:
