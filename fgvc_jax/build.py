@@ -9,8 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from fgvc_jax import digests, model, paths
-from fgvc_jax.cache import Cache
+from fgvc_jax import digests, model
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Optimizer as OptimizerOptions
 from fgvc_jax.data import pipeline, sources
@@ -30,7 +29,7 @@ from fgvc_jax.start import Start
 from fgvc_jax.teacher import Teacher, open_teacher
 from fgvc_jax.transfer import weigh
 from fgvc_jax.trunk import Trunk
-from fgvc_jax.workdir import Record, Workdir
+from fgvc_jax.workdir import Record
 
 
 class Run:
@@ -110,19 +109,12 @@ class Run:
     @cached_property
     def lookups(self) -> Lookups:
         """What frozen networks say, computed once."""
-        spec = self.experiment
-        folder = Workdir(spec.workdir).features
-        if spec.data.cache:
-            folder = paths.local(spec.data.cache, "--data.cache")
-        budget = int(spec.data.cache_gib * 2**30)
-        cache = Cache(folder, budget, most=spec.evaluation_batch_size, mesh=self.mesh)
         return Lookups(
-            spec,
+            self.experiment,
             self.architecture,
             self.images,
             trunk=self.trunk,
             teacher=self.teacher,
-            cache=cache,
             mesh=self.mesh,
         )
 

@@ -82,11 +82,13 @@ def comparison(
         ("Image", "", images),
         ("Independent network", f"member {alone} of {runs[0]}", tiles(theirs, alone - 1)),
         ("Teacher", f"member 1 of {runs[1]}", tiles(ours, 0)),
-        ("First student", f"member 2 of {runs[1]}, told to look elsewhere", tiles(ours, 1)),
+        ("First student", f"member 2 of {runs[1]}", tiles(ours, 1)),
     )
+    blocks = -(-len(images) // panels.COLUMNS)
+    width = -(-len(images) // blocks)
     rows = [
-        Row(heading, about, each[start : start + panels.COLUMNS])
-        for start in range(0, len(images), panels.COLUMNS)
+        Row(heading, about, each[start : start + width])
+        for start in range(0, len(images), width)
         for heading, about, each in kinds
     ]
     shown = "KT's attention maps" if kind == "attention" else "Grad-CAM of the likeliest class"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, digests, judging, model, predictions
+from fgvc_jax import config, digests, predictions
 from fgvc_jax.calibration import Ensemble, Fused
 from fgvc_jax.errors import UserError
 from fgvc_jax.predictions import Part
@@ -58,6 +58,8 @@ class Kept:
             raise UserError(f"--members is {members}: workdir {folder!r} has results of {judged}")
         count = members or judged
         if which == "selected":
+            from fgvc_jax import model  # here and below: few reports wait for networks' imports
+
             identities = model.open_model(folder, which=which, members=count).identities
         identities = tuple(identities[:count])
         if not all(part.has(identity) for identity in identities):
@@ -86,6 +88,8 @@ class Kept:
         count = len(self.identities)
         found = self.results
         if self.which != "final":
+            from fgvc_jax import judging
+
             fusion = self.record.experiment.fusion
             kept = Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
             found = judging.verdict(self.part, kept, write=False)

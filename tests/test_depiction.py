@@ -71,7 +71,7 @@ def test_the_publications_figure(told, kind):
     _, _, rows = told[0]
     kinds = ["Image", "Independent network", "Teacher", "First student"]
     assert [row.heading for row in rows] == kinds * 2
-    assert [len(row.tiles) for row in rows] == [6] * 4 + [2] * 4
+    assert [len(row.tiles) for row in rows] == [4] * 8
     assert [tile.note for row in rows[::4] for tile in row.tiles] == names
     expected = {
         "attention": (theirs.attention[1], ours.attention[0], ours.attention[1]),

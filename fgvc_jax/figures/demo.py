@@ -11,7 +11,7 @@ STYLE = """
 .drop:focus-within { outline: 2px solid var(--accent); outline-offset: 2px; }
 .drop input { position: absolute; opacity: 0; width: 1px; height: 1px; }
 .drop u { color: var(--accent); text-underline-offset: .15em; }
-.told { min-height: 1.5em; margin-top: .8rem; overflow-wrap: anywhere; }
+.told { min-height: 1.5em; margin-top: .8rem; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 .busy::before { content: ""; display: inline-block; width: .85em; height: .85em;
   border: 2px solid var(--line); border-top-color: var(--accent); border-radius: 50%;
   margin-right: .5em; vertical-align: -.08em; animation: turn 1s linear infinite; }
@@ -73,7 +73,7 @@ function candidate({ name: title, probability, examples }) {
 
 function verdict({ classes, members, agreement, sure, image }) {
   const agree = Math.round(agreement * members.length);
-  const many = members.length > 1 ? ` ${agree} of ${members.length} members say so.` : "";
+  const many = members.length > 1 ? ` Members that say so: ${agree} of ${members.length}.` : "";
   return make("section", { className: "answer" },
     figure(image, "the photograph, as the members see it", soft("as the members see it")),
     make("div", {},
