@@ -56,6 +56,11 @@ class Run:
         )
         self.network, self.objective = self.architecture.network, self.architecture.objective
         self.layers = layers_of(spec, self.network.backbone)
+        if spec.network.batch_norm_groups > 1 and not self.architecture.whole["batch_stats"]:
+            raise UserError(
+                f"--network.batch-norm-groups {spec.network.batch_norm_groups}: there is no batch "
+                f"norm in {spec.network.name} and its heads, leave it at 1"
+            )
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
