@@ -52,9 +52,7 @@ class Run:
                 f"--epochs {spec.epochs} are {self.total_steps:,} steps, more than {LARGEST:,}: "
                 "lower it"
             )
-        self.architecture: Architecture = model.architecture(
-            spec, len(self.splits.classes), self.mesh
-        )
+        self.architecture = model.architecture(spec, len(self.splits.classes), self.mesh)
         self.network, self.objective = self.architecture.network, self.architecture.objective
         self.layers = layers_of(spec, self.network.backbone)
         check_batch_norm(spec.network, self.architecture)
