@@ -11,6 +11,7 @@ import optax
 
 from fgvc_jax import digests, model
 from fgvc_jax.config import Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
 from fgvc_jax.data import pipeline, sources
 from fgvc_jax.data.records import Splits
@@ -51,11 +52,10 @@ class Run:
                 f"--epochs {spec.epochs} are {self.total_steps:,} steps, more than {LARGEST:,}: "
                 "lower it"
             )
-        self.architecture: Architecture = model.architecture(
-            spec, len(self.splits.classes), self.mesh
-        )
+        self.architecture = model.architecture(spec, len(self.splits.classes), self.mesh)
         self.network, self.objective = self.architecture.network, self.architecture.objective
         self.layers = layers_of(spec, self.network.backbone)
+        check_batch_norm(spec.network, self.architecture)
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
@@ -181,6 +181,15 @@ class Run:
             seed=spec.data.view_seed,
             total_steps=self.total_steps,
             mesh=self.mesh,
+        )
+
+
+def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> None:
+    """Raise a UserError where statistics are asked for in groups that nothing computes."""
+    if network.batch_norm_groups > 1 and not architecture.whole["batch_stats"]:
+        raise UserError(
+            f"--network.batch-norm-groups {network.batch_norm_groups}: there is no batch norm in "
+            f"{network.name} and its heads, leave it at 1"
         )
 
 

@@ -148,13 +148,7 @@ def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architectu
         attention=attention_on(mesh),
         stochastic_depth=spec.stochastic_depth,
     )
-    plan = Architecture(network, objective, experiment.data.crop)
-    if spec.batch_norm_groups > 1 and not plan.whole["batch_stats"]:
-        raise UserError(
-            f"--network.batch-norm-groups {spec.batch_norm_groups}: there is no batch norm in "
-            f"{spec.name} and its heads, leave it at 1"
-        )
-    return plan
+    return Architecture(network, objective, experiment.data.crop)
 
 
 class Model:
@@ -167,7 +161,7 @@ class Model:
         view: how an image is shown at test.
         members: at least one, in the order of training.
         identities: digest of each member's variables.
-        predict: outputs of a network -> (B, K) logits; kept as `prediction`.
+        predict: outputs of a network -> (B, K) logits; kept as `logits_of`.
         fusion: see `ensemble.fuse`.
         mesh: devices.
         kept: where their calibration is found; None without a workdir.

@@ -27,8 +27,8 @@ def init_shapes(network, size):
     ("name", "parameters", "widths"),
     [
         ("convnext_tiny", 27_820_128, (96, 192, 384, 768)),
-        ("convnext_small", 49_454_688, (96, 192, 384, 768)),
-        ("convnext_base", 87_566_464, (128, 256, 512, 1024)),
+        pytest.param("convnext_small", 49_454_688, (96, 192, 384, 768), marks=pytest.mark.slow),
+        pytest.param("convnext_base", 87_566_464, (128, 256, 512, 1024), marks=pytest.mark.slow),
     ],
 )
 def test_parameters_and_maps(name, parameters, widths):

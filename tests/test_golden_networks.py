@@ -17,6 +17,11 @@ from fgvc_jax.networks.weights import export_torch, load_torch
 script = runpy.run_path(str(ROOT / "scripts/golden_networks.py"))
 waves, SIZE = script["waves"], script["SIZE"]
 NETWORKS = {name: family for family, (_, made) in script["MICRO"].items() for name in made}
+# Compiling them takes long; what the slow ones have of their own is in their families' tests too.
+SOME = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("swin_micro", "dinov2_micro") else name
+    for name in NETWORKS
+]
 
 
 @cache
@@ -35,7 +40,7 @@ def golden(name):
     return taps, tensors
 
 
-@pytest.fixture(params=NETWORKS)
+@pytest.fixture
 def network(request):
     name = request.param
     head = LinearHead(classes=3, pool=networks.pooling(name))
@@ -57,6 +62,7 @@ def variables(network, tmp_path):
     return load_torch(tmp_path / "timm.safetensors", shapes)
 
 
+@pytest.mark.parametrize("network", SOME, indirect=True)
 def test_taps_and_gradients_are_timms(network, variables, tmp_path):
     name, made = network
     taps, tensors = golden(name)
@@ -87,6 +93,7 @@ def test_taps_and_gradients_are_timms(network, variables, tmp_path):
         np.testing.assert_allclose(kept, expected, rtol=0, atol=tolerance, err_msg=tensor)
 
 
+@pytest.mark.parametrize("network", NETWORKS, indirect=True)
 def test_names_and_layouts_are_timms_both_ways(network, variables, tmp_path):
     export_torch(tmp_path / "ours.safetensors", variables)
     ours, theirs = (load_file(tmp_path / f"{n}.safetensors") for n in ("ours", "timm"))

@@ -202,6 +202,14 @@ def test_float32_alone_asks_for_precision():
     assert precision(jnp.bfloat16) == lax.Precision.DEFAULT
 
 
+OLDER = "resnet_micro", "vgg_micro", "vit_micro"
+MICRO = [
+    name if name in OLDER else pytest.param(name, marks=pytest.mark.slow)
+    for name in networks.NAMES
+    if name.endswith("micro")
+]
+
+
 def products(text):
     """Of every product in a lowered program: its left type, and whether it asks for exactness."""
     found = []
@@ -214,7 +222,7 @@ def products(text):
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in networks.NAMES if name.endswith("micro")])
+@pytest.mark.parametrize("name", MICRO)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("platform_name", ["cuda", "tpu"])
 def test_what_is_called_float32_is_float32_on_accelerators(name, dtype, platform_name):

@@ -27,7 +27,7 @@ def init_shapes(network, size):
     [
         ("vit_b16", 85_798_656, 768),
         ("vit_s16", 21_665_664, 384),
-        ("dinov3_b16", 85_641_216, 768),
+        pytest.param("dinov3_b16", 85_641_216, 768, marks=pytest.mark.slow),
         ("dinov3_s16", 21_586_944, 384),
     ],
 )
@@ -70,10 +70,16 @@ def test_images_of_another_size_than_at_init_are_refused():
         jax.eval_shape(lambda v: network.apply(v, images, False), variables)
 
 
-def test_dinov2_at_its_own_image_size_has_as_many_parameters_as_timms():
-    for name, parameters in (("dinov2_s14", 22_056_192), ("dinov2_b14", 86_579_712)):
-        variables, _ = init_shapes(build(name), 518)
-        assert sum(x.size for x in jax.tree.leaves(variables["params"]["backbone"])) == parameters
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("dinov2_s14", 22_056_192),
+        pytest.param("dinov2_b14", 86_579_712, marks=pytest.mark.slow),
+    ],
+)
+def test_dinov2_at_its_own_image_size_has_as_many_parameters_as_timms(name, parameters):
+    variables, _ = init_shapes(build(name), 518)
+    assert sum(x.size for x in jax.tree.leaves(variables["params"]["backbone"])) == parameters
 
 
 def test_rotary_positions_serve_every_image_size():

@@ -43,9 +43,8 @@ class Variant:
 
 
 DINOV2 = Variant(layer_scale="ls")
-DINOV3 = Variant(
-    epsilon=1e-5, layer_scale="gamma_", qkv_bias=False, registers=4, rotary=True
-)  # its published sizes up to B have no SwiGLU; coordinates are never jittered
+# Up to size B it has no SwiGLU; coordinates are not jittered in training.
+DINOV3 = Variant(epsilon=1e-5, layer_scale="gamma_", qkv_bias=False, registers=4, rotary=True)
 
 
 def turns(rows: int, columns: int, width: int, before: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 from fgvc_jax import config, locks, paths, storage, summary, train
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import Interrupted, InUse, UserError
+from fgvc_jax.signals import Deferred
 from fgvc_jax.study import pages, statistics
 from fgvc_jax.study.definition import Options, Study, experiments
 from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger, correctness
@@ -237,7 +238,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             else:
                 outcome.add(key, _results(experiment))
             outcome.save()
-            gc.collect()  # a run's arrays go before the next one's come
+            with Deferred():  # what a signal raises in a callback of the collector would be lost
+                gc.collect()  # a run's arrays go before the next one's come
     for row, seed in outcome.missing():
         if locks.held(Path(outcome.runs[row, seed].workdir)):
             summary.tell(f"left to others: {row}, seed {seed}")
