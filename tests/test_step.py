@@ -139,7 +139,9 @@ def test_options_that_a_network_does_not_have_are_refused():
         experiment = tiny(network=network, optimizer=Optimizer(**optimizer))
         with pytest.raises(UserError, match=message):
             Run(experiment)
-    Run(tiny(network=Network(name="convnext_micro", head="kt", batch_norm_groups=2)))
+    network = Network(name="convnext_micro", head="kt", batch_norm_groups=2)
+    run = Run(tiny(network=network, optimizer=Optimizer(layer_decay=0.5)))
+    assert run.layers.decay == 0.5 and run.layers.of(["stages_3", "blocks_0"]) == 5
 
 
 def test_members_start_differently_and_see_another_order():

@@ -144,7 +144,7 @@ class Block(nn.Module):
 
 def tokens(*parts: jax.Array) -> jax.Array:
     """Vectors (B,D), rows (B,n,D) and maps (B,h,w,D), one behind the other: (B,T,D)."""
-    batch, width = parts[0].shape[0], parts[0].shape[-1]  # not len: a batch may be a symbol
+    batch, *_, width = parts[0].shape  # not len: a batch may be a symbol
     return jnp.concatenate([part.reshape(batch, -1, width) for part in parts], axis=1)
 
 
