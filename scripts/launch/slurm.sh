@@ -8,8 +8,12 @@
 # A job that is preempted, or whose time is nearly up, saves, ends with 143 and waits in the queue
 # again; whatever else ends it, the same sbatch continues. A job that is cancelled stays cancelled.
 #
-# Tried: Slurm 22.05 (Debian), one machine without GPUs, 2 and 4 processes.
-# Not tried: several machines, GPUs.
+# A study is an array of such jobs without the processes, which share its runs:
+#   sbatch --array=1-8 --wrap "python scripts/study.py scripts/studies/kt.py --workdir /shared/kt"
+#
+# Tried: Slurm 22.05 (Debian), one machine without GPUs, 2 and 4 processes: preempted by a partition
+# of higher priority with GraceTime, a process killed, cancelled; all ended bit for bit as undisturbed.
+# Not tried: several machines, GPUs, a time limit.
 #SBATCH --job-name=fgvc_jax
 #SBATCH --requeue
 #SBATCH --open-mode=append
