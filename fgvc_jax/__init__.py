@@ -10,10 +10,11 @@ __version__ = "0.2.0"
 
 
 def load(path: str | os.PathLike, **options) -> "Model":
-    """The trained members of a workdir, as a model that answers for images.
+    """The trained members of a workdir, or of an export for a hub, as a model that answers for
+    images.
 
     Args:
-        path: of the workdir; its dataset is not needed.
+        path: of the folder; its dataset is not needed.
         options: `which`, `members`, `fusion`, `mesh`, see `fgvc_jax.model.open_model`.
 
     Returns:
@@ -21,8 +22,10 @@ def load(path: str | os.PathLike, **options) -> "Model":
         images are paths, PIL images or arrays.
 
     Raises:
-        fgvc_jax.errors.UserError: when there is no such workdir, or it has no trained member yet.
+        fgvc_jax.errors.UserError: when there is no such workdir, or it has no trained member yet;
+            when the export is damaged.
     """
+    from fgvc_jax.formats.hub import is_export, open_hub
     from fgvc_jax.model import open_model
 
-    return open_model(path, **options)
+    return open_hub(path, **options) if is_export(path) else open_model(path, **options)

@@ -104,9 +104,14 @@ def _decode(model: Model, file: Found, squares: np.ndarray, row: int) -> str:
 def _answered(
     files: Sequence[Found], problems: list[str], answers: list[dict[str, jax.Array]]
 ) -> Answered:
+    return Answered([file.path for file in files], problems, collected(answers, len(files)))
+
+
+def collected(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
+    """As `model.collect`; a UserError when the members' answers are not finite."""
     if not all(each["finite"] for each in answers):
         raise UserError(
             "the members' answers are not finite numbers: their training has diverged; train again "
             "with a lower --optimizer.learning-rate"
         )
-    return Answered([file.path for file in files], problems, collect(answers, len(files)))
+    return collect(answers, count)

@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
-from fgvc_jax import digests, model, paths
-from fgvc_jax.cache import Cache
+from fgvc_jax import digests, model
 from fgvc_jax.config import Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
 from fgvc_jax.data import pipeline, sources
 from fgvc_jax.data.records import Splits
@@ -18,7 +19,7 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.engine.feed import Dataset
 from fgvc_jax.engine.maps import AttentionMaps
-from fgvc_jax.engine.optimizer import optimizer, schedule
+from fgvc_jax.engine.optimizer import Layers, optimizer, schedule
 from fgvc_jax.engine.state import State, stack_teachers
 from fgvc_jax.errors import UserError
 from fgvc_jax.lookups import Lookups
@@ -29,7 +30,7 @@ from fgvc_jax.start import Start
 from fgvc_jax.teacher import Teacher, open_teacher
 from fgvc_jax.transfer import weigh
 from fgvc_jax.trunk import Trunk
-from fgvc_jax.workdir import Record, Workdir
+from fgvc_jax.workdir import Record
 
 
 class Run:
@@ -51,10 +52,10 @@ class Run:
                 f"--epochs {spec.epochs} are {self.total_steps:,} steps, more than {LARGEST:,}: "
                 "lower it"
             )
-        self.architecture: Architecture = model.architecture(
-            spec, len(self.splits.classes), self.mesh
-        )
+        self.architecture = model.architecture(spec, len(self.splits.classes), self.mesh)
         self.network, self.objective = self.architecture.network, self.architecture.objective
+        self.layers = layers_of(spec, self.network.backbone)
+        check_batch_norm(spec.network, self.architecture)
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
@@ -103,19 +104,12 @@ class Run:
     @cached_property
     def lookups(self) -> Lookups:
         """What frozen networks say, computed once."""
-        spec = self.experiment
-        folder = Workdir(spec.workdir).features
-        if spec.data.cache:
-            folder = paths.local(spec.data.cache, "--data.cache")
-        budget = int(spec.data.cache_gib * 2**30)
-        cache = Cache(folder, budget, most=spec.evaluation_batch_size, mesh=self.mesh)
         return Lookups(
-            spec,
+            self.experiment,
             self.architecture,
             self.images,
             trunk=self.trunk,
             teacher=self.teacher,
-            cache=cache,
             mesh=self.mesh,
         )
 
@@ -170,7 +164,8 @@ class Run:
 
     @cached_property
     def optimizer(self):
-        return optimizer_of(self.experiment.optimizer, self.steps_per_epoch, self.experiment.epochs)
+        spec = self.experiment
+        return optimizer_of(spec.optimizer, self.steps_per_epoch, spec.epochs, self.layers)
 
     @cached_property
     def train_step(self):
@@ -186,6 +181,15 @@ class Run:
             seed=spec.data.view_seed,
             total_steps=self.total_steps,
             mesh=self.mesh,
+        )
+
+
+def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> None:
+    """Raise a UserError where statistics are asked for in groups that nothing computes."""
+    if network.batch_norm_groups > 1 and not architecture.whole["batch_stats"]:
+        raise UserError(
+            f"--network.batch-norm-groups {network.batch_norm_groups}: there is no batch norm in "
+            f"{network.name} and its heads, leave it at 1"
         )
 
 
@@ -222,6 +226,22 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
     return dataclasses.replace(experiment, data=data, network=network, **own)
 
 
+def layers_of(experiment: Experiment, backbone: Any) -> Layers | None:
+    """How the layers of a backbone share its learning rate; None for all alike.
+
+    Raises UserError for a backbone whose layers have no order of their own.
+    """
+    decay = experiment.optimizer.layer_decay
+    if decay == 1:
+        return None
+    if not hasattr(backbone, "layer"):
+        raise UserError(
+            f"--optimizer.layer-decay {decay:g}: {experiment.network.name} has no layer-wise "
+            "learning rates, leave it at 1"
+        )
+    return Layers(decay, backbone.layers, backbone.layer)
+
+
 def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict[str, Any]:
     """Learning rates by step of the "backbone" and the "heads"."""
     peaks = {"backbone": spec.learning_rate, "heads": spec.head_learning_rate}
@@ -239,12 +259,16 @@ def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict
     }
 
 
-def optimizer_of(spec: OptimizerOptions, steps_per_epoch: int, epochs: int):
+def optimizer_of(
+    spec: OptimizerOptions, steps_per_epoch: int, epochs: int, layers: Layers | None
+) -> optax.GradientTransformation:
     """The optax transformation that the options describe."""
     return optimizer(
         spec.name,
         **schedules(spec, steps_per_epoch, epochs),
         momentum=spec.momentum,
         weight_decay=spec.weight_decay,
+        decayed=spec.decayed,
         clip_norm=spec.clip_norm,
+        layers=layers,
     )

@@ -7,7 +7,7 @@ Where the validation part also selected an epoch, what is promised here is a lit
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,15 @@ def fit(
 
 @dataclass(frozen=True)
 class Fused:
-    """What an ensemble answered for the images of a part, read anew in each pass."""
+    """What an ensemble answered for the images of a part, read anew in each pass.
+
+    progress: is told after every chunk how many images it had.
+    """
 
     part: Part
     identities: Sequence[str]
     how: str
+    progress: Callable[[int], Any] = bool  # which does nothing
 
     def __iter__(self):
         """(rows, (B, K) float32 log-probabilities), chunk by chunk."""
@@ -85,6 +89,7 @@ class Fused:
         for rows in ensemble.chunks(len(self.part.labels), len(self.part.classes)):
             *_, fused = ensemble.growing([member[rows] for member in members], self.how)
             yield rows, fused
+            self.progress(len(fused))
 
 
 def fit_temperature(fused: Fused) -> float:

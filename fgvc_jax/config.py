@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fgvc_jax import options
 from fgvc_jax.data.view import View
+from fgvc_jax.engine.optimizer import Optimizer
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
@@ -59,49 +60,25 @@ class Network:
     """One network; every member of an ensemble has this architecture."""
 
     name: str = "resnet_small"
-    """resnet_small, resnet18/34/50/101, resnet50_v1, vgg16, vgg16_bn, vit_b16, vit_s16, ..."""
+    """resnet_small, resnet50, vgg16_bn, vit_b16, convnext_base, ...; a wrong one lists all."""
     weights: str = ""
     """Pretrained weights: a .safetensors file, hf:ORG/NAME, or empty for a random start."""
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
-    pool: Literal["auto", "max", "avg", "token"] = option("auto", automatic=True)
-    """Pooling before the head; auto: max for kt; class token or average for linear."""
+    pool: Literal["auto", "max", "avg", "norm", "token"] = option("auto", automatic=True)
+    """Pooling before the head; auto: max for kt; as the network's authors do for linear."""
     head_width: int = option(512, at_least=1)
     """Width of the KT head's middle layer (the authors use 4096 on VGG)."""
     dtype: Literal["auto", "bfloat16", "float32"] = option("auto", automatic=True)
     """Precision of the computation; auto is bfloat16 on accelerators, float32 on the CPU."""
     batch_norm_groups: int = option(1, at_least=1)
     """Compute training statistics in this many groups of the batch, as DataParallel on k GPUs."""
+    stochastic_depth: float = option(0.0, at_least=0, below=1)
+    """Chance that the last block is left out for an image, evenly from 0 at the first."""
     frozen: str = ""
     """Freeze the network up to stage2, stage3 or stage4, one trunk for all members; empty: no."""
     last_stride: int = option(0, at_least=0, at_most=2)
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """Optimizer and learning-rate schedule."""
-
-    name: Literal["sgd", "adamw"] = "sgd"
-    """sgd adds weight decay to the gradient, as torch does; adamw decouples it."""
-    learning_rate: float = option(0.07, at_least=0)
-    """Peak learning rate of the backbone."""
-    head_learning_rate: float = option(0.07, at_least=0)
-    """Peak learning rate of the heads."""
-    momentum: float = option(0.9, at_least=0, below=1)
-    """SGD momentum (first-moment decay of adamw)."""
-    weight_decay: float = option(5e-4, at_least=0)
-    """L2 penalty on all parameters."""
-    schedule: Literal["cosine_epoch", "cosine", "step", "constant"] = "cosine_epoch"
-    """cosine_epoch falls to zero once per epoch (KT); cosine per step; step every `step_epochs`."""
-    warmup_steps: int = option(0, at_least=0)
-    """Steps of linear warm-up from zero, before and in addition to the schedule."""
-    step_epochs: int = option(60, at_least=1)
-    """Epochs between two drops of the step schedule."""
-    step_factor: float = option(0.1, at_least=0)
-    """Factor of each drop of the step schedule."""
-    clip_norm: float = option(0.0, at_least=0)
-    """Clip the gradient to this global norm; 0 does not clip."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +161,7 @@ def load_config(word: str) -> Experiment:
         experiment = get_config(*arguments)
         if not isinstance(experiment, Experiment):
             raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
-        return _fitted(experiment, Experiment)
+        return fitted(experiment, Experiment)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:
@@ -216,19 +193,21 @@ def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
     return True
 
 
-def _fitted(value: Any, kind: Any, name: str = "") -> Any:
-    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on."""
+def fitted(value: Any, kind: Any, name: str = "") -> Any:
+    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on.
+
+    Raises UserError for a value that is nothing of that type."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if dataclasses.is_dataclass(kind) and isinstance(value, kind):
         fields = {
-            field: _fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
+            field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
             for field, hint in get_type_hints(kind).items()
         }
         return dataclasses.replace(value, **fields)
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         inner, *rest = get_args(kind)
         if rest == [...] or len(value) == 1 + len(rest):
-            return tuple(_fitted(item, inner, name) for item in value)
+            return tuple(fitted(item, inner, name) for item in value)
     if kind is int and number and value % 1 == 0:
         return int(value)
     if kind is float and number:

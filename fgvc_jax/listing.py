@@ -1,8 +1,9 @@
 """The image files that people name on a command line: files, folders, and lists of these."""
 
+import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,21 @@ class Found(NamedTuple):
 
     path: str
     problem: str = ""
+
+
+def some(words: Sequence[str]) -> Iterator[Found]:
+    """As `expand`, of which there must be some.
+
+    Raises:
+        UserError: also where there is none.
+    """
+    if not words:
+        raise UserError("no image is named: give files, folders, or @LIST")
+    files = expand(words)
+    first = next(files, None)
+    if first is None:
+        raise UserError(f"no image was found in {', '.join(map(repr, words[:5]))}")
+    return itertools.chain([first], files)
 
 
 def expand(words: Iterable[str]) -> Iterator[Found]:

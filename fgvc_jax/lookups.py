@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import digests
+from fgvc_jax import digests, paths
 from fgvc_jax.cache import Cache, Wanted
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.pipeline import Lookup
@@ -25,7 +25,7 @@ from fgvc_jax.engine.state import backbone_only
 from fgvc_jax.model import Architecture
 from fgvc_jax.teacher import Teacher
 from fgvc_jax.trunk import Trunk
-from fgvc_jax.workdir import Record
+from fgvc_jax.workdir import Record, Workdir
 
 Report = Callable[[str], None]
 
@@ -39,7 +39,6 @@ class Lookups:
         images: of the dataset.
         trunk: the frozen trunk, or None.
         teacher: the ensemble that the objective asks, or None.
-        cache: of what both say.
         mesh: devices.
     """
 
@@ -50,7 +49,6 @@ class Lookups:
         images: Dataset,
         trunk: Trunk | None,
         teacher: Teacher | None,
-        cache: Cache,
         mesh: jax.sharding.Mesh,
     ):
         self._experiment = experiment
@@ -58,7 +56,7 @@ class Lookups:
         self._images = images
         self._trunk = trunk
         self._teacher = teacher
-        self._cache = cache
+        self._cache = _cache(experiment, mesh)
         self._mesh = mesh
         self._kept: dict[str, dict[str, Lookup]] = {}
         self._attention_step = steps.attention_step(
@@ -163,3 +161,13 @@ class Lookups:
             for batch in batches
         )
         return feed.by_row(parts, "attention", len(images.source))
+
+
+def _cache(experiment: Experiment, mesh: jax.sharding.Mesh) -> Cache:
+    """Where what frozen networks say is kept: in the workdir, or a folder that runs share."""
+    data = experiment.data
+    folder = Workdir(experiment.workdir).features
+    if data.cache:
+        folder = paths.local(data.cache, "--data.cache")
+    budget = int(data.cache_gib * 2**30)
+    return Cache(folder, budget, most=experiment.evaluation_batch_size, mesh=mesh)

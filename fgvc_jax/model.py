@@ -4,9 +4,9 @@ Neither the dataset nor anything of the training is opened here.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -122,8 +122,7 @@ def settle(network: NetworkOptions) -> NetworkOptions:
     """The options with pooling and precision decided for the network and these devices."""
     values = vars(network).copy()
     if network.pool == "auto":
-        linear = "token" if network.name.startswith("vit") else "avg"
-        values["pool"] = "max" if network.head == "kt" else linear
+        values["pool"] = "max" if network.head == "kt" else networks.pooling(network.name)
     if network.dtype == "auto":
         values["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return NetworkOptions(**values)
@@ -147,6 +146,7 @@ def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architectu
         frozen=spec.frozen,
         last_stride=spec.last_stride,
         attention=attention_on(mesh),
+        stochastic_depth=spec.stochastic_depth,
     )
     return Architecture(network, objective, experiment.data.crop)
 
@@ -161,7 +161,7 @@ class Model:
         view: how an image is shown at test.
         members: at least one, in the order of training.
         identities: digest of each member's variables.
-        predict: outputs of a network -> (B, K) logits.
+        predict: outputs of a network -> (B, K) logits; kept as `logits_of`.
         fusion: see `ensemble.fuse`.
         mesh: devices.
         kept: where their calibration is found; None without a workdir.
@@ -192,7 +192,7 @@ class Model:
         self.kept = kept
         self.trunk = trunk or {}
         self.logits_of = predict
-        self._steps = {} if compiled is None else compiled
+        self.compiled = {} if compiled is None else compiled
 
     # -- answers for batches -----------------------------------------------------------------------
 
@@ -212,23 +212,21 @@ class Model:
                 batch = self._trunk_step(self.trunk, batch, store)
             yield [self._step(m.network)(m.variables, batch, store) for m in chosen]
 
+    def step(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The compiled step that is known by `key`, made the first time."""
+        if key not in self.compiled:
+            self.compiled[key] = make()
+        return self.compiled[key]
+
     def _step(self, network: networks.Network) -> Any:
-        number = id(network)  # Linen's modules have no hash
-        if number not in self._steps:
-            self._steps[number] = steps.answer_step(
-                network=network, predict=self.logits_of, view=self.view, mesh=self.mesh
-            )
-        return self._steps[number]
+        made = partial(steps.answer_step, predict=self.logits_of, view=self.view, mesh=self.mesh)
+        return self.step(id(network), partial(made, network=network))  # Linen's have no hash
 
     @property
     def _trunk_step(self) -> Any:
-        if "trunk" not in self._steps:
-            self._steps["trunk"] = steps.trunk_step(
-                network=self.members[0].network,
-                show={"features": lambda arrays, images: augment.test_view(self.view, images)},
-                mesh=self.mesh,
-            )
-        return self._steps["trunk"]
+        show = {"features": lambda arrays, images: augment.test_view(self.view, images)}
+        made = partial(steps.trunk_step, show=show, mesh=self.mesh)
+        return self.step("trunk", partial(made, network=self.members[0].network))
 
     def grid(self, number: int) -> tuple[int, int]:
         """(h, w) of the attention map of a member, counted from 0."""
@@ -333,9 +331,10 @@ class Model:
 def collect(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
     """What every member answers for the first `count` images that it was asked for, in order."""
     found = []
-    for answer in jax.device_get(answers):
-        order = np.argsort(answer["row"])[:count]
-        found.append({name: answer[name][order] for name in ("log_probabilities", "attention")})
+    for said in jax.device_get(answers):
+        order = np.argsort(said["row"])[:count]
+        exact, attention = said["exact"][order], said["attention"][order]
+        found.append({"log_probabilities": exact, "attention": attention})
     return found
 
 

@@ -10,7 +10,7 @@ The string under a field is its line of `--help`. Nothing here knows of an exper
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fgvc_jax.errors import UserError
@@ -103,3 +103,20 @@ def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> N
             bound = spec.metadata.get(name)
             if bound is not None and not holds(number, bound):
                 raise UserError(f"{flag} is {number}: it must be {words} {bound}")
+
+
+def positional_first(arguments: Sequence[str], config: Any) -> list[str]:
+    """The arguments with what is neither an option of `config` nor the value of one at first."""
+    switches = {flag for flag, _, value in fields(config) if isinstance(value, bool)}
+    first, rest, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            first.append(word)
+            continue
+        rest.append(word)
+        flag = word.replace("_", "-").replace("--no-", "--", 1)
+        boolean = bool(words) and words[0].lower() in ("true", "false")
+        valued = "=" not in word and flag != "--help" and (flag not in switches or boolean)
+        rest += [words.pop(0)] if valued and words else []
+    return first + rest

@@ -23,7 +23,8 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from fgvc_jax import answering, config, listing, machine, model, paths, storage
+import fgvc_jax
+from fgvc_jax import answering, config, listing, machine, paths, storage
 from fgvc_jax.answering import Answered
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
@@ -75,30 +76,12 @@ class Prediction:
 def main(arguments: list[str]) -> None:
     options = config.command_line(
         Prediction,
-        _images_first(arguments),
+        config.options.positional_first(arguments, Prediction()),
         program="python -m fgvc_jax.predict",
         default=Prediction(),
     )
     config.options.check(options)
     predict(options)
-
-
-def _images_first(arguments: Sequence[str]) -> list[str]:
-    """The arguments with what is no option, nor the value of one, before the options."""
-    fields = config.options.fields(Prediction())
-    switches = {flag for flag, _, value in fields if isinstance(value, bool)}
-    images, rest, words = [], [], list(arguments)
-    while words:
-        word = words.pop(0)
-        if not word.startswith("-"):
-            images.append(word)
-            continue
-        rest.append(word)
-        flag = word.replace("_", "-").replace("--no-", "--", 1)
-        boolean = bool(words) and words[0].lower() in ("true", "false")
-        valued = "=" not in word and flag != "--help" and (flag not in switches or boolean)
-        rest += [words.pop(0)] if valued and words else []
-    return images + rest
 
 
 def predict(options: Prediction) -> None:
@@ -108,14 +91,12 @@ def predict(options: Prediction) -> None:
         UserError: when something is not as it must be to begin; or at the end, when images could
             not be read, with their number.
     """
-    if not options.images:
-        raise UserError("no image is named: give files, folders, or @LIST")
     output = _output(options)
-    files = _some(options.images)
+    files = listing.some(options.images)
     command.use_compilation_cache()
     if options.distributed:
         devices.join_processes()
-    asked = model.open_model(
+    asked = fgvc_jax.load(
         options.workdir,
         which=options.which,
         members=options.members,
@@ -161,15 +142,6 @@ def _output(options: Prediction) -> Path | None:
     if output.suffix.lower() not in _WRITERS:
         raise UserError(f"--output {options.output!r}: end it in {' or '.join(_WRITERS)}")
     return output
-
-
-def _some(words: Sequence[str]) -> Iterator[listing.Found]:
-    """What words name, of which there must be some."""
-    files = listing.expand(words)
-    first = next(files, None)
-    if first is None:
-        raise UserError(f"no image was found in {', '.join(map(repr, words[:5]))}")
-    return itertools.chain([first], files)
 
 
 def _share(files: Iterable[listing.Found]) -> Iterator[listing.Found]:

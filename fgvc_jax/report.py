@@ -5,27 +5,31 @@ from fgvc_jax import command
 if __name__ == "__main__":
     command.prepare()
 
+import contextlib
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
-from fgvc_jax import analysis, card, config, digests, paths, predictions, storage
+from fgvc_jax import analysis, card, config, paths, storage
 from fgvc_jax.analysis import Answers
-from fgvc_jax.calibration import Fused
 from fgvc_jax.engine import journal
 from fgvc_jax.errors import UserError
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
+from fgvc_jax.kept import Kept
 from fgvc_jax.options import option
 from fgvc_jax.predictions import Part
+from fgvc_jax.study import statistics
 from fgvc_jax.text import printable
 from fgvc_jax.thumbnails import Thumbnails
-from fgvc_jax.workdir import Record, Workdir
+
+Progress = Callable[[int], Any]  # is told how many images were read
 
 PICTURES = 5 * 2**20  # bytes of pictures in a page
 LOOKED = 8  # images that are shown with the members' attention
@@ -43,9 +47,13 @@ class Report:
     output: str = "report.html"
     """The page to write."""
     against: tuple[str, ...] = ()
-    """Workdirs of other runs on the same test images, to compare with image by image."""
+    """Workdirs of other runs on the same test images, to compare with image by image; and seed by
+    seed, where both are runs of a study (FOLDER/ROW/SEED)."""
     members: int = option(0, at_least=0)
     """Report on the first so many members, of this run and the others; 0: on all."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part, once
+    python -m fgvc_jax.evaluate --which selected has asked them."""
 
 
 def main(arguments: list[str]) -> None:
@@ -65,17 +73,32 @@ def report(options: Report) -> list[Path]:
             the output cannot be written.
     """
     page, numbers, matrix = _outputs(options.output)
-    run = Kept.of(options.workdir, options.members)
-    others = [Kept.of(other, options.members) for other in options.against]
+    run = Kept.of(options.workdir, options.members, options.which)
+    others = [Kept.of(other, options.members, options.which) for other in options.against]
     for other in others:
         run.check_comparable(other)
-    answers = Answers.of(run.fused)
-    found = _numbers(run, answers)
-    found["against"] = [_against(run, answers, other) for other in others]
+    seeds = run.seeds() if others else {}
+    pairs = [_pairs_of_seeds(seeds, other.seeds()) for other in others]
+    with _progress(run, 2 * len([run, *others]) + 2 * sum(map(len, pairs))) as seen:
+        answers = Answers.of(run.fused(seen))
+        found = _numbers(run, answers)
+        found["against"] = [
+            _against(run, answers, other, seen) | {"seeds": _over_seeds(paired, seen)}
+            for other, paired in zip(others, pairs, strict=True)
+        ]
     storage.write_text(page, report_page(found, _pictures(run)))
     storage.write_text(numbers, json.dumps(found | {"report": 1}, indent=1) + "\n")
     _write_confusion(matrix, answers, run.part.classes)
     return [page, numbers, matrix]
+
+
+@contextlib.contextmanager
+def _progress(run: Kept, passes: int) -> Iterator[Progress]:
+    """A bar of so many passes over the test images; what is to be told of images that are read."""
+    with tqdm(
+        desc="read", total=passes * len(run.part.labels), unit=" images", leave=False, disable=None
+    ) as bar:
+        yield bar.update
 
 
 def _outputs(text: str) -> tuple[Path, Path, Path]:
@@ -94,71 +117,14 @@ def _outputs(text: str) -> tuple[Path, Path, Path]:
     return page, numbers, page.with_suffix(".confusion.csv")
 
 
-# -- what was kept ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A finished run, or its first members: what it is, its results, and its test answers."""
-
-    workdir: Workdir
-    record: Record
-    results: dict[str, Any]
-    part: Part
-    identities: tuple[str, ...]
-
-    @classmethod
-    def of(cls, folder: str, members: int) -> "Kept":
-        """Read a run; of all its members where `members` is 0."""
-        workdir = Workdir(folder)
-        record, results = workdir.record(), workdir.read_results()
-        if results is None:
-            raise UserError(
-                f"workdir {folder!r} has no results yet: the command that trains it finishes it"
-            )
-        try:
-            identities = results["digests"]["members"]
-            part = predictions.read(workdir.predictions / results["predictions"]["test"])
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{str(workdir.results)!r} tells of no predictions ({error}): the command that "
-                "trained it writes it anew, once the file is removed"
-            ) from error
-        if members > len(identities):
-            raise UserError(
-                f"--members is {members}: workdir {folder!r} has results of {len(identities)}"
-            )
-        identities = tuple(identities[: members or None])
-        if not all(part.has(identity) for identity in identities):
-            raise UserError(
-                f"workdir {folder!r} no longer keeps what its members answer: "
-                "python -m fgvc_jax.evaluate keeps it again"
-            )
-        return cls(workdir, record, results, part, identities)
-
-    @property
-    def fused(self) -> Fused:
-        return Fused(self.part, self.identities, self.record.experiment.fusion)
-
-    def check_comparable(self, other: "Kept") -> None:
-        """Refuse a run on other test images."""
-        images, theirs = len(self.part.labels), len(other.part.labels)
-        same = not digests.differ(self.record.digests["test"], other.record.digests["test"])
-        if not same or not np.array_equal(self.part.labels, other.part.labels):
-            raise UserError(
-                f"--against {str(other.workdir.path)!r} was judged on other test images or classes "
-                f"({theirs:,} images of {len(other.part.classes):,} classes, here {images:,} of "
-                f"{len(self.part.classes):,}): only runs on the same ones can be compared"
-            )
+# -- the numbers -----------------------------------------------------------------------------------
 
 
 def _numbers(run: Kept, answers: Answers) -> dict[str, Any]:
     """The content of report.json, but for the comparison with other runs."""
     results, count, classes = run.results, len(run.identities), len(run.part.classes)
-    metrics = {kind: found[:count] for kind, found in results["metrics"].items()}
-    complete = count == len(results["digests"]["members"])
     published = results["published_protocol"]
-    made = card.card(run.record.experiment)
+    made = card.card(run.record.experiment, run.which)
     known = results["digests"]
     return {
         "workdir": str(run.workdir.path),
@@ -166,6 +132,7 @@ def _numbers(run: Kept, answers: Answers) -> dict[str, Any]:
         "images": results["images"],
         "class_names": list(run.part.classes),
         "members": count,
+        "which": run.which,
         "fusion": run.record.experiment.fusion,
         "card": asdict(made)
         | {
@@ -173,17 +140,15 @@ def _numbers(run: Kept, answers: Answers) -> dict[str, Any]:
             "rows": [asdict(row) | {"deviates": row.deviates} for row in made.rows],
         },
         "single": results["members"][:count],
-        "metrics": metrics,
+        **run.judged,
         "published_protocol": published
         and published | {kind: published[kind][:count] for kind in ("members", "ensemble")},
-        "calibration": results["calibration"] if complete else None,
         "learning": [
             learning(journal.read(run.workdir.member(n) / "metrics.jsonl"))
             for n in range(1, count + 1)
         ],
         "reliability": analysis.reliability(answers.tally),
         "risk_coverage": analysis.risk_coverage(answers.tally),
-        "attention_overlap": [row[:count] for row in results["attention_overlap"][:count]],
         "looks": _looks(run),
         "confused_pairs": _pairs(answers, classes),
         "errors": [
@@ -287,9 +252,9 @@ def _pairs(answers: Answers, classes: int) -> list[dict[str, Any]]:
     ]
 
 
-def _against(run: Kept, answers: Answers, other: Kept) -> dict[str, Any]:
+def _against(run: Kept, answers: Answers, other: Kept, seen: Progress) -> dict[str, Any]:
     """Two runs, image by image."""
-    theirs = Answers.of(other.fused)
+    theirs = Answers.of(other.fused(seen))
     ours_right, theirs_right = answers.tally.right, theirs.tally.right
     images, ours = analysis.of_classes(answers, len(run.part.classes))
     gained = ours - analysis.of_classes(theirs, len(run.part.classes))[1]
@@ -317,6 +282,32 @@ def _against(run: Kept, answers: Answers, other: Kept) -> dict[str, Any]:
         ],
         "fixed": changed(ours_right & ~theirs_right, theirs),
         "broken": changed(theirs_right & ~ours_right, answers),
+    }
+
+
+def _pairs_of_seeds(
+    ours: Mapping[int, Kept], theirs: Mapping[int, Kept]
+) -> dict[int, tuple[Kept, Kept]]:
+    """Two rows of a study, seed by seed; none where they have fewer than two in common."""
+    common = {seed: (one, theirs[seed]) for seed, one in ours.items() if seed in theirs}
+    return common if len(common) > 1 else {}
+
+
+def _over_seeds(pairs: Mapping[int, tuple[Kept, Kept]], seen: Progress) -> dict[str, Any] | None:
+    """Accuracies of two rows of a study by seed, and their difference: `statistics.paired`, for new
+    trainings on these images; `statistics.crossed`, on new images, too."""
+    if not pairs:
+        return None
+    right = np.array([[run.right(seen) for run in pair] for pair in pairs.values()], float)
+    ours, theirs = right.mean(-1).T.tolist()
+    return {
+        "seeds": list(pairs),
+        "ours": ours,
+        "theirs": theirs,
+        "paired": statistics.paired(
+            dict(zip(pairs, ours, strict=True)), dict(zip(pairs, theirs, strict=True))
+        ),
+        "on_new_images": statistics.crossed(right[:, 0] - right[:, 1]),
     }
 
 

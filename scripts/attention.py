@@ -39,10 +39,8 @@ import numpy as np
 
 from fgvc_jax import predictions
 from fgvc_jax.config import Data, Experiment
-from fgvc_jax.data import augment
-from fgvc_jax.data.images import decode
-from fgvc_jax.data.records import Source, Subset
-from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
+from fgvc_jax.data import regions
+from fgvc_jax.data.sketchbirds import PARTS, defining_parts
 from fgvc_jax.data.sources import open_source, restrict
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import definition, runner
@@ -89,24 +87,13 @@ def defining_masks(data: Data) -> tuple[np.ndarray, np.ndarray]:
     )
     views = []
     for i in range(len(splits.test)):
-        birds, index = _bird(splits.test, i)
+        birds, index = regions.origin(splits.test, i)
         parts = birds.masks(index)
-        # The masks go the same way as the images: resized, then cropped.
-        as_images = [np.repeat(255 * parts[p].astype(np.uint8)[..., None], 3, -1) for p in PARTS]
-        records = [{"image": x, "name": "mask"} for x in as_images]
-        sized = [decode(record, data.test_side, orientation="stored") for record in records]
-        views.append(np.asarray(augment.center_crop(np.stack(sized), crop=data.crop))[..., 0])
+        views.append(np.stack([regions.seen(parts[name], data) for name in PARTS]))
     masks = np.stack(views)
     defining = defining_parts(birds.codes[: len(splits.classes)])
     visible = masks.sum(axis=(2, 3)) >= MIN_PIXELS
     return masks, visible & defining[splits.test.labels]
-
-
-def _bird(source: Source, i: int) -> tuple[Sketchbirds, int]:
-    """The drawing that image i of a source, or of a part of it, is."""
-    while isinstance(source, Subset):
-        source, i = source.source, int(source.indices[i])
-    return source, i
 
 
 # -- attention -----------------------------------------------------------------------------------

@@ -5,8 +5,9 @@ arXiv 2012.11389. As published the teachers run in every step (in inference mode
 is what a careful user would do for speed: images decoded once and kept on the device, channels_last
 and, on a GPU, bfloat16 autocast, torch.compile and cudnn's own choice of algorithms.
 
-Needs torch, numpy and Pillow; nothing of this project. Parameter names are torchvision's, with the
-head at `heads.logits`, as `fgvc_jax.networks.weights.export_torch` writes them.
+Needs torch, numpy and Pillow, and timm for networks that are no ResNet; nothing of this project.
+Parameter names are torchvision's, with the head at `heads.logits`, as
+`fgvc_jax.networks.weights.export_torch` writes them.
 """
 
 import contextlib
@@ -131,6 +132,57 @@ class ResNet(nn.Module):
         return features, self.heads["logits"](features)
 
 
+# Our names -> timm's.
+TIMM = {
+    "convnext_tiny": "convnext_tiny",
+    "convnext_small": "convnext_small",
+    "convnext_base": "convnext_base",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window7_224",
+    "dinov2_s14": "vit_small_patch14_dinov2",
+    "dinov2_b14": "vit_base_patch14_dinov2",
+    "dinov3_s16": "vit_small_patch16_dinov3",
+    "dinov3_b16": "vit_base_patch16_dinov3",
+}
+
+
+class Timm(nn.Module):
+    """As `ResNet`, with a network of timm's for images of `crop` px before the head."""
+
+    def __init__(self, name: str, *, classes: int, head_width: int, crop: int):
+        super().__init__()
+        import timm
+
+        options = {} if name.startswith("convnext") else {"img_size": crop}
+        if name.startswith("swin"):
+            options["window_size"] = crop // 32
+        self.trunk = timm.create_model(TIMM[name], num_classes=0, **options)
+        self.heads = nn.ModuleDict({"logits": KTHead(self.trunk.num_features, head_width, classes)})
+
+    def features(self, images: Tensor) -> Tensor:
+        x = self.trunk.forward_features(images)
+        if x.ndim == 3:  # tokens, those of the patches last
+            x = x[:, self.trunk.num_prefix_tokens :]
+            side = math.isqrt(x.shape[1])
+            return x.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        return x.permute(0, 3, 1, 2) if x.shape[-1] == self.trunk.num_features else x
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.features(images)
+        return features, self.heads["logits"](features)
+
+
+Network = ResNet | Timm
+
+
+def network_of(spec: dict[str, Any]) -> Network:
+    """The network of a spec as for `Trainer`."""
+    head = {"classes": spec["classes"], "head_width": spec["head_width"]}
+    if spec["network"] in TIMM:
+        return Timm(spec["network"], crop=spec["crop"], **head)
+    return ResNet(spec["network"], **head)
+
+
 # ---------------------------------------------------------------------------------------- loss
 
 
@@ -146,7 +198,7 @@ def attention(features: Tensor) -> Tensor:
 
 
 def kt_loss(
-    network: ResNet, teachers: list[ResNet], images: Tensor, labels: Tensor, alpha: float
+    network: Network, teachers: list[Network], images: Tensor, labels: Tensor, alpha: float
 ) -> Tensor:
     """Cross entropy + alpha * mean over teachers of mean(|Z_n| * max(Z_student, 0)): eq. 3-6."""
     features, logits = network(images)
@@ -186,11 +238,11 @@ class Trainer:
         teachers: frozen networks, from `frozen`.
     """
 
-    def __init__(self, spec: dict[str, Any], teachers: list[ResNet]):
+    def __init__(self, spec: dict[str, Any], teachers: list[Network]):
         self.spec = spec
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.backends.cudnn.benchmark = True
-        network = ResNet(spec["network"], classes=spec["classes"], head_width=spec["head_width"])
+        network = network_of(spec)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         head = list(network.heads.parameters())
         trunk = [p for name, p in network.named_parameters() if not name.startswith("heads.")]
@@ -208,7 +260,7 @@ class Trainer:
         self._mean, self._std = 255 * mean, 255 * std
         self._compiled_loss = torch.compile(kt_loss) if self.device.type == "cuda" else kt_loss
 
-    def frozen(self) -> ResNet:
+    def frozen(self) -> Network:
         """The network as a teacher or for evaluation."""
         return self.network.eval().requires_grad_(False)
 
@@ -306,7 +358,7 @@ class JobBench:
         folder, size = Path(spec["folder"]), spec["resize"]
         images, labels = decode_all(folder / "train", size, device)
         test_images, test_labels = decode_all(folder / "test", size, device)
-        frozen: list[ResNet] = []
+        frozen: list[Network] = []
         for _ in range(spec["members"]):
             trainer = Trainer(spec, list(frozen))
             self._train(trainer, images, labels)
@@ -325,7 +377,7 @@ class JobBench:
 
     @torch.no_grad()
     def _accuracy(
-        self, trainer: Trainer, members: list[ResNet], images: Tensor, labels: Tensor
+        self, trainer: Trainer, members: list[Network], images: Tensor, labels: Tensor
     ) -> float:
         margin = (self._spec["resize"] - self._spec["crop"]) // 2
         kept = slice(margin, margin + self._spec["crop"])

@@ -1,6 +1,10 @@
 """Datasets on disk for the tests: written below a folder, opened by name."""
 
+import os
+import shutil
+
 import pytest
+from PIL import Image
 
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
@@ -13,6 +17,20 @@ def write(root, files):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return root
+
+
+def hostile(folder, photograph):
+    """A folder of what is no photograph, among two that are: 00.png, and one.png of one pixel."""
+    (folder / "x.jpg").mkdir(parents=True)
+    shutil.copy(photograph, folder / "x.jpg/00.png")
+    Image.new("RGB", (1, 1)).save(folder / "one.png")
+    Image.new("L", (10_000, 10_000)).save(folder / "huge.png")
+    (folder / "text.jpg").write_text("hello")
+    (folder / "loop.jpg").symlink_to("loop.jpg")
+    (folder / "up").symlink_to(folder)
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "notes.txt").write_text("hello")
+    return folder
 
 
 def placeholders(*names):

@@ -64,13 +64,13 @@ def test_objective_is_the_main_heads_cross_entropy():
     taps = {"stage5": jnp.ones((4, 2, 2, 3))}
     outputs = {"logits": jnp.float32(LOGITS), "features": jnp.ones((4, 3))}
 
-    def forward(variables, images):
-        assert (variables, images) == ("variables", "images")
+    def forward(variables, images, keys):
+        assert (variables, images, keys) == ("variables", "images", "keys")
         return taps, outputs, "new statistics"
 
     right = LOGITS.argmax(1)
     labels = np.where(np.arange(4) < 3, right, (right + 1) % 7)  # three of four
-    batch = Batch("images", jnp.asarray(labels), None, jnp.float32(0))
+    batch = Batch("images", jnp.asarray(labels), "keys", jnp.float32(0))
     step = objective.loss(forward, "variables", batch, ())
 
     assert step.loss == pytest.approx(golden(LOGITS, labels, 0.1), rel=1e-6)

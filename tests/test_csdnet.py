@@ -298,7 +298,7 @@ def linear_network(dims=6, seed=3):
     }  # fmt: skip
     seen = []
 
-    def forward(variables, images):
+    def forward(variables, images, keys=None):
         seen.append(images)
         blocks = images.reshape(len(images), 4, 8, 4, 8, 3).mean((2, 4))
         features = blocks.reshape(len(images), -1) @ variables["params"]["features"]
@@ -323,6 +323,26 @@ def unit_reference(x):
 def memory_for(target, variables):
     shape = jax.ShapeDtypeStruct((1, 6), jnp.float32)
     return target.init_memory(variables, {"features": shape})
+
+
+@pytest.mark.parametrize("view", ["viewpoint", "adaptive"])
+def test_each_view_leaves_out_blocks_by_keys_of_its_own(view):
+    """And the moving average, a teacher, leaves out none."""
+    target, asked = objective(view=view, keys="ema"), []
+    forward, variables, _ = linear_network()
+
+    def recording(variables, images, keys):
+        asked.append(keys)
+        return forward(variables, images, keys)
+
+    batch = batch_of(of=target)
+    target.loss(recording, variables, batch, memory_for(target, variables))
+    *views, teacher = asked
+    assert teacher is None
+    data = jax.random.key_data(jnp.concatenate(views))
+    assert len(data) == 2 * BATCH and len(np.unique(data, axis=0)) == 2 * BATCH
+    raw = data[::2] if view == "viewpoint" else data[:BATCH]
+    np.testing.assert_array_equal(raw, jax.random.key_data(batch.key))
 
 
 @pytest.mark.parametrize("keys", ["same", "ema"])
@@ -486,7 +506,7 @@ def test_a_network_learns_the_batch():
     memory = target.init_memory(variables, outputs)
     shapes = jax.tree.map(jnp.shape, memory)
 
-    def forward(variables, images):
+    def forward(variables, images, keys=None):
         (taps, outputs), new = network.apply(variables, images, True, mutable=["batch_stats"])
         return taps, outputs, new["batch_stats"]
 
@@ -585,7 +605,7 @@ def test_adaptive_needs_maps():
     target = objective(view="adaptive")
     forward, variables, _ = linear_network()
 
-    def without_maps(variables, images):
+    def without_maps(variables, images, keys):
         _, outputs, batch_stats = forward(variables, images)
         return {}, outputs, batch_stats
 

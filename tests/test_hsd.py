@@ -302,7 +302,7 @@ def test_it_remembers_nothing():
 def forward_of(network):
     """As the training step's, without normalisation."""
 
-    def forward(variables, images):
+    def forward(variables, images, keys):
         (taps, outputs), new = network.apply(variables, images, True, mutable=["batch_stats"])
         return taps, outputs, new.get("batch_stats", {})
 

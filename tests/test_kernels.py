@@ -11,7 +11,14 @@ from jax import lax
 
 from fgvc_jax import networks, transfer
 from fgvc_jax.networks.heads import FusionHead, KTHead, StageHead
-from fgvc_jax.networks.kernels import add_relu, max_pool, normalize, pointwise, precision
+from fgvc_jax.networks.kernels import (
+    add_relu,
+    depthwise,
+    max_pool,
+    normalize,
+    pointwise,
+    precision,
+)
 
 
 @pytest.fixture(params=["cpu", "cuda", "tpu"])
@@ -51,6 +58,33 @@ def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, feature
     np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", x, dy), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "side"), [(7, (5, 8)), (3, (4, 3)), (7, (2, 2))])
+def test_depthwise_convolution_and_its_gradients(platform, size, side):
+    """The kernel may be larger than the map."""
+    x, kernel, dy = waves(2, *side, 3), waves(size, size, 3), waves(2, *side, 3) + 1
+    edge = size // 2
+    wide = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    expected, dkernel, dwide = np.zeros_like(x), np.zeros_like(kernel), np.zeros_like(wide)
+    for i in range(size):
+        for j in range(size):
+            place = np.s_[:, i : i + side[0], j : j + side[1]]
+            expected += wide[place] * kernel[i, j]
+            dkernel[i, j] = (wide[place] * dy).sum((0, 1, 2))
+            dwide[place] += dy * kernel[i, j]
+    y, gradient = jax.vjp(jax.jit(lambda *xs: depthwise(*xs)), jnp.float32(x), jnp.float32(kernel))
+    got = y, *gradient(jnp.float32(dy))
+    dx = dwide[:, edge : edge + side[0], edge : edge + side[1]]
+    for a, b in zip(got, (expected, dx, dkernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
+    """On the CPU, where sums of bfloat16 would stop growing at 256."""
+    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
+    _, gradient = jax.vjp(depthwise, x, jnp.ones((3, 3, 1), jnp.bfloat16))
+    assert gradient(x)[1][1, 1, 0] == 64 * 64
 
 
 def statistics_error(values, shift):
@@ -168,6 +202,14 @@ def test_float32_alone_asks_for_precision():
     assert precision(jnp.bfloat16) == lax.Precision.DEFAULT
 
 
+OLDER = "resnet_micro", "vgg_micro", "vit_micro"
+MICRO = [
+    name if name in OLDER else pytest.param(name, marks=pytest.mark.slow)
+    for name in networks.NAMES
+    if name.endswith("micro")
+]
+
+
 def products(text):
     """Of every product in a lowered program: its left type, and whether it asks for exactness."""
     found = []
@@ -180,7 +222,7 @@ def products(text):
     return found
 
 
-@pytest.mark.parametrize("name", ["resnet_micro", "vgg_micro", "vit_micro"])
+@pytest.mark.parametrize("name", MICRO)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("platform_name", ["cuda", "tpu"])
 def test_what_is_called_float32_is_float32_on_accelerators(name, dtype, platform_name):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.layers import BatchNorm, Conv, linear
+from fgvc_jax.networks.layers import BatchNorm, Conv, linear, stochastic_depth
 
 
 def waves(*shape):
@@ -128,3 +128,25 @@ def test_batch_norm_refuses(groups, shape, message):
     module, variables = batch_norm(groups)
     with pytest.raises(UserError, match=message):
         module.apply(variables, jnp.ones(shape), True, mutable=["batch_stats"])
+
+
+def test_stochastic_depth_leaves_out_whole_images_at_its_rate():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    shares = np.asarray(stochastic_depth(jnp.ones((4000, 2, 3)), keys, 0.25, 7))
+    assert (shares == shares[:, :1, :1]).all()
+    assert set(np.unique(shares)) == {0.0, np.float32(1 / 0.75)}
+    assert (shares[:, 0, 0] == 0).mean() == pytest.approx(0.25, abs=0.03)
+
+
+def test_stochastic_depth_is_a_function_of_the_key_and_the_branch():
+    keys = jax.random.split(jax.random.key(0), 64)
+
+    def left_out(keys, number):
+        return np.asarray(stochastic_depth(jnp.ones((len(keys), 1)), keys, 0.5, number))[:, 0] == 0
+
+    everything = left_out(keys, 0)
+    np.testing.assert_array_equal(everything[40:], left_out(keys[40:], 0))
+    assert (everything != left_out(keys, 1)).any()
+    branch = jnp.ones((64, 1))
+    assert stochastic_depth(branch, None, 0.5, 0) is branch
+    assert stochastic_depth(branch, keys, 0.0, 0) is branch

@@ -1,11 +1,14 @@
 """The optimizer against torch's rule written out in numpy, and the schedules' known values."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from fgvc_jax.engine.optimizer import optimizer, schedule
+from fgvc_jax import networks
+from fgvc_jax.engine.optimizer import Layers, optimizer, schedule
+from fgvc_jax.networks.heads import LinearHead
 
 
 def rates(kind="cosine_epoch", peak=0.1, steps_per_epoch=3, epochs=4, warmup_steps=0):
@@ -53,10 +56,10 @@ def run(transform, gradients, start):
     return params
 
 
-def make(name="sgd", clip_norm=0.0):
+def make(name="sgd", clip_norm=0.0, decayed="all", layers=None):
     return optimizer(
         name, backbone=lambda step: 0.01, heads=lambda step: 0.1, momentum=0.9,
-        weight_decay=0.05, clip_norm=clip_norm,
+        weight_decay=0.05, decayed=decayed, clip_norm=clip_norm, layers=layers,
     )  # fmt: skip
 
 
@@ -97,3 +100,97 @@ def test_adamw_decouples_the_weight_decay():
     ours = run(make("adamw"), [zero], start)
     np.testing.assert_allclose(ours["backbone"], [2.0 * (1 - 0.01 * 0.05)], rtol=1e-6)
     np.testing.assert_allclose(ours["heads"], [2.0 * (1 - 0.1 * 0.05)], rtol=1e-6)
+
+
+def test_only_kernels_decay_when_asked():
+    start = {"backbone": {"kernel": jnp.array([2.0]), "bias": jnp.array([2.0])}, "heads": {}}
+    ours = run(make("adamw", decayed="kernels"), [jax.tree.map(jnp.zeros_like, start)], start)
+    np.testing.assert_allclose(ours["backbone"]["kernel"], [2.0 * (1 - 0.01 * 0.05)], rtol=1e-6)
+    assert ours["backbone"]["bias"] == 2
+
+
+# Layers by parts of a parameter's path, as the authors count them; what follows them is the last.
+LAYERS = {
+    "convnext_base": (
+        13,
+        {
+            "stem_1": 0,
+            "stages_0/blocks_2": 1,
+            "stages_1/downsample_1": 2,
+            "stages_1/blocks_0": 2,
+            "stages_2/downsample_0": 3,
+            "stages_2/blocks_2/gamma": 3,
+            "stages_2/blocks_3": 4,
+            "stages_2/blocks_26": 11,
+            "stages_3/downsample_1": 12,
+            "stages_3/blocks_2": 12,
+        },
+    ),
+    "swin_base": (
+        25,
+        {
+            "patch_embed": 0,
+            "layers_0/blocks_0": 1,
+            "layers_0/blocks_1": 2,
+            "layers_1/downsample": 2,
+            "layers_2/downsample": 4,
+            "layers_2/blocks_17/attn/relative_position_bias_table": 22,
+            "layers_3/blocks_1": 24,
+            "norm": 25,
+        },
+    ),
+    "dinov3_b16": (13, {"reg_token": 0, "blocks_11": 12, "norm": 13}),
+    "vit_b16": (
+        13,
+        {
+            "cls_token": 0,
+            "pos_embed": 0,
+            "patch_embed": 0,
+            "blocks_0": 1,
+            "blocks_11": 12,
+            "norm": 13,
+        },
+    ),
+}
+
+
+def build(name, frozen=""):
+    heads = {"logits": LinearHead(classes=2)}
+    return networks.create(name, heads=heads, dtype=jnp.float32, batch_norm_groups=1, frozen=frozen)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_are_counted_as_by_the_authors(name):
+    count, expected = LAYERS[name]
+    backbone = build(name).backbone
+    assert backbone.layers == count
+    assert {path: backbone.layer(path.split("/")) for path in expected} == expected
+
+
+# The first layer behind stage3; in Swin's, merging belongs to the block before.
+FIRST_TRAINED = {"convnext_micro": 3, "swin_micro": 3, "dinov3_micro": 3}
+
+
+@pytest.mark.parametrize("frozen", ["", "stage3"])
+@pytest.mark.parametrize("name", FIRST_TRAINED)
+def test_layers_learn_at_the_stated_rates(name, frozen):
+    """A frozen trunk takes its layers away and leaves the others as they were."""
+    network = build(name, frozen)
+
+    def initialize(image):
+        inputs, _ = network.init_with_output(jax.random.key(0), image, method="features")
+        return network.init(jax.random.key(0), inputs, False)["params"]
+
+    shapes = jax.eval_shape(initialize, jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+    params = jax.tree.map(lambda leaf: np.zeros((), np.float32), shapes)
+    backbone = network.backbone
+    transform = make(layers=Layers(0.5, backbone.layers, backbone.layer))
+    moved = run(transform, [jax.tree.map(np.ones_like, params)], params)
+    assert {float(leaf) for leaf in jax.tree.leaves(moved["heads"])} == {np.float32(-0.1)}
+    seen = set()
+    for path, leaf in jax.tree.leaves_with_path(moved["backbone"]):
+        layer = backbone.layer([key.key for key in path])
+        assert float(leaf) == pytest.approx(-0.01 * 0.5 ** (backbone.layers - layer), rel=1e-5)
+        seen.add(layer)
+    last = backbone.layers - (name == "convnext_micro")  # whose final norm is the head's
+    assert seen == set(range(FIRST_TRAINED[name] if frozen else 0, last + 1))

@@ -70,7 +70,7 @@ class Toy(Method):
 
     def make(self, *, classes, label_smoothing):
         def loss(forward, variables, batch, memory):
-            taps, outputs, batch_stats = forward(variables, batch.image)
+            taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
             logits = outputs["logits"]
             error = cross_entropy(logits, batch.label, smoothing=label_smoothing)
             metrics = {"cross_entropy": error, "accuracy": accuracy(logits, batch.label)}

@@ -1,4 +1,4 @@
-"""Photographs in a page: within their budget, and lit where a member looks."""
+"""Photographs in a page: within their budget, and coloured where a member looks."""
 
 import io
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_jax.figures.pictures import DARKEST, Pictures, lit
+from fgvc_jax.figures import page
+from fgvc_jax.figures.pictures import Pictures, seen
 
 WHITE = Image.new("RGB", (40, 40), "white")
 
@@ -38,14 +39,18 @@ def test_what_was_not_kept_is_said(content):
     assert "no picture" in pictures.show(0, "a") and "no picture" in pictures.spotlight(0, 1, "a")
 
 
-def test_light_falls_where_the_map_is_high_in_the_square_that_was_seen():
-    light = np.asarray(lit(WHITE, attention(0, 3), 0.5))
-    assert light.shape == (20, 20, 3)
-    assert light[:, 0].min() > 240
-    np.testing.assert_allclose(light[:, -4:], 255 * DARKEST, atol=6)
+def test_colour_falls_where_the_map_is_high_in_the_square_that_was_seen(monkeypatch):
+    made = []
+    monkeypatch.setattr(page, "image", lambda picture, *_: made.append(picture) or "")
+    Pictures(encoded, attention, share=0.5, budget=10**6).spotlight(0, 3, "a")
+    colour = np.asarray(made[0]).astype(int)
+    assert np.ptp(colour[:, 2], axis=-1).min() > 30
+    assert (colour[:, -40:] == 255).all()  # white in gray is white
 
 
-def test_a_map_that_is_nowhere_high_lights_nothing():
-    for value in (0, -1, np.nan):
-        light = np.asarray(lit(WHITE, np.full((2, 2), value, np.float16), 1))
-        np.testing.assert_allclose(light, 255 * DARKEST, atol=1)
+def test_the_square_that_was_seen_is_the_centre():
+    picture = Image.new("RGB", (40, 20))
+    picture.putpixel((20, 10), (9, 9, 9))
+    centre = seen(picture, 0.5)
+    assert centre.size == (10, 10) and centre.getpixel((5, 5)) == (9, 9, 9)
+    assert seen(picture, 0.001).size == (1, 1)

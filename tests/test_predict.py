@@ -8,13 +8,14 @@ import os
 import shutil
 import socket
 
+import datasets
 import numpy as np
 import pytest
 from conftest import command, finish, tiny
 from PIL import Image
 
 import fgvc_jax
-from fgvc_jax import calibration, predict, predictions, train
+from fgvc_jax import calibration, options, predict, predictions, train
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
 from fgvc_jax.model import collect
@@ -131,7 +132,7 @@ def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
     monkeypatch.setitem(
         model.__dict__, "calibration", dataclasses.replace(model.calibration, threshold=0.4)
     )
-    monkeypatch.setattr(predict.model, "open_model", lambda *_, **__: model)
+    monkeypatch.setattr(predict.fgvc_jax, "load", lambda *_, **__: model)
     run(
         *(f"photos/{i:02d}.png" for i in range(12)), "--sets", "--output", str(tmp_path / "a.jsonl")
     )
@@ -171,18 +172,7 @@ def test_without_a_validation_part_unsure_is_empty_and_sets_are_refused(
 
 @pytest.fixture
 def hostile(tmp_path, trained):
-    """A folder of what is no photograph, among two that are."""
-    folder = tmp_path / "hostile"
-    (folder / "x.jpg").mkdir(parents=True)
-    shutil.copy(trained / "photos/00.png", folder / "x.jpg/00.png")
-    Image.new("RGB", (1, 1)).save(folder / "one.png")
-    Image.new("L", (10_000, 10_000)).save(folder / "huge.png")
-    (folder / "text.jpg").write_text("hello")
-    (folder / "loop.jpg").symlink_to("loop.jpg")
-    (folder / "up").symlink_to(folder)
-    os.mkfifo(folder / "pipe.jpg")
-    (folder / "notes.txt").write_text("hello")
-    return folder
+    return datasets.hostile(tmp_path / "hostile", trained / "photos/00.png")
 
 
 def test_broken_images_are_rows_and_the_others_are_answered(here, tmp_path, hostile):
@@ -218,7 +208,7 @@ def test_columns_that_do_not_fit_are_left_out(here, capsys, monkeypatch):
 def test_images_may_stand_between_options():
     words = ["--workdir", "run", "a.jpg", "--sets", "b.jpg", "--calibrated", "False", "c.jpg",
              "--no-sets", "d.jpg", "--top=3", "e.jpg", "--which", "final"]  # fmt: skip
-    ordered = predict._images_first(words)
+    ordered = options.positional_first(words, predict.Prediction())
     assert ordered[:5] == [f"{letter}.jpg" for letter in "abcde"]
     assert ordered[5:] == [word for word in words if not word.endswith(".jpg")]
 

@@ -15,11 +15,13 @@ from conftest import command, finish, tiny
 from PIL import Image
 from test_page import Elements
 
-from fgvc_jax import ensemble, predictions, report, train
+from fgvc_jax import ensemble, evaluate, predictions, report, train
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
+from fgvc_jax.evaluate import Evaluation
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
+from fgvc_jax.kept import Kept
 from fgvc_jax.report import Report
 
 NAMES = ("b 'quoted', comma", 'c <script>alert("x")', "d\u202eright", "e & plain")
@@ -48,13 +50,18 @@ def runs(tmp_path_factory):
     }
     for name, source, changes in (
         ("one", "birds", {}),
-        ("two", "birds", {"seed": 1}),
+        ("two", "birds", {"seed": 1, "validation": 0.2}),
         ("other", "more", {"members": 1}),
     ):
         data = dataclasses.replace(
-            tiny().data, source=f"folder:{sources[source]}", classes=0, images_per_class=0
+            tiny().data,
+            source=f"folder:{sources[source]}",
+            classes=0,
+            images_per_class=0,
+            validation=changes.pop("validation", 0.0),
         )
         train.train(tiny(root / name, data=data, **changes))
+    evaluate.evaluate(Evaluation(str(root / "two"), which="selected"))
     for source in sources.values():
         shutil.rmtree(source)
     return root
@@ -145,6 +152,68 @@ def test_another_run_is_compared_image_by_image(runs, made):
         assert entry["difference"] == pytest.approx(gained / inside.sum())
 
 
+def test_the_members_at_the_epoch_best_on_validation(runs, tmp_path):
+    options = Report(str(runs / "two"), str(tmp_path / "a.html"), which="selected")
+    report.report(options)
+    numbers = json.loads((tmp_path / "a.json").read_text())
+    kept = json.loads((runs / "two/results.json").read_text())
+    alone = [each["accuracy"]["value"] for each in numbers["metrics"]["members"]]
+    assert alone == [member["selected"] for member in kept["members"]]
+    assert numbers["digests"]["member 1"] != kept["digests"]["members"][0]
+    right = sum(entry["right"] for entry in numbers["classes"])
+    found = numbers["metrics"]["ensemble"][-1]["accuracy"]["value"]
+    assert found == pytest.approx(right / numbers["images"]["test"])
+    text = (tmp_path / "a.html").read_text()
+    assert "each at the epoch that was best on validation" in text and "last epoch</th>" in text
+
+
+def copied(run, path, **changes):
+    """A run in another folder, as if it were of another config."""
+    shutil.copytree(run, path)
+    saved = json.loads((path / "config.json").read_text())
+    saved["data"]["validation"] = 0.0
+    (path / "config.json").write_text(json.dumps(saved | changes))
+    return path
+
+
+def test_rows_of_a_study_are_paired_by_seed(runs, tmp_path):
+    """Two rows of two seeds: the runs one and two, and the same the other way round."""
+    for row, names in {"a": ("one", "two"), "b": ("two", "one")}.items():
+        for seed, name in enumerate(names):
+            changes = {"seed": seed, "label_smoothing": 0.1 if row == "b" else 0.0}
+            copied(runs / name, tmp_path / row / str(seed), **changes)
+    options = Report(
+        str(tmp_path / "a/1"), str(tmp_path / "a.html"), against=(str(tmp_path / "b/0"),)
+    )
+    report.report(options)
+    (found,) = json.loads((tmp_path / "a.json").read_text())["against"]
+    parts = (fused(runs / name) for name in ("one", "two"))
+    accuracies = [np.mean(values.argmax(-1) == part.labels) for part, values, _ in parts]
+    seeds = found["seeds"]
+    assert seeds["seeds"] == [0, 1]
+    assert seeds["ours"] == pytest.approx(accuracies)
+    assert seeds["theirs"] == pytest.approx(accuracies[::-1])
+    assert seeds["paired"]["n"] == 2 and seeds["paired"]["mean"] == pytest.approx(0)
+    assert "Over 2 seeds" in (tmp_path / "a.html").read_text()
+    shutil.rmtree(tmp_path / "b/1")
+    report.report(options)
+    assert json.loads((tmp_path / "a.json").read_text())["against"][0]["seeds"] is None
+
+
+def test_what_is_the_same_run_with_another_seed(runs, tmp_path):
+    row = tmp_path / "row"
+    kept = Kept.of(str(copied(runs / "one", row / "0")))
+    copied(runs / "one", row / "3", seed=3)
+    copied(runs / "one", row / "4", seed=5)  # in the folder of another seed
+    copied(runs / "one", row / "6", seed=6, batch_size=4)  # another experiment
+    copied(runs / "other", row / "7", seed=7, members=2)  # judged on other images
+    copied(runs / "one", row / "8", seed=8)
+    (row / "8/results.json").unlink()  # not finished
+    (row / "9").mkdir()  # not begun
+    assert list(kept.seeds()) == [0, 3]
+    assert list(Kept.of(str(copied(runs / "one", row / "copy"))).seeds()) == [0]
+
+
 def test_the_first_members_alone(runs, tmp_path):
     report.report(Report(str(runs / "one"), str(tmp_path / "a.html"), members=1))
     numbers = json.loads((tmp_path / "a.json").read_text())
@@ -160,6 +229,7 @@ def test_the_first_members_alone(runs, tmp_path):
         ({"against": ("other",)}, "other test images.*28 images of 4 classes, here 24 of 4"),
         ({"against": ("nowhere",)}, "nowhere.*no config.json"),
         ({"members": 3}, "--members is 3: .* has results of 2"),
+        ({"which": "selected"}, "has no validation part, so no epoch was selected"),
         ({"output": "page.txt"}, "end it in .html"),
         ({"output": "one/results.html"}, "would replace .*results.json"),
         ({"output": "one/config.html"}, "would replace .*config.json"),
@@ -183,7 +253,7 @@ def test_what_is_missing_of_a_run_is_told(runs, tmp_path):
     report.report(options)  # without pictures
     assert "<img" not in (tmp_path / "a.html").read_text()
     next(copy.rglob("*.attention.npy")).unlink()
-    with pytest.raises(UserError, match="no longer keeps.*fgvc_jax.evaluate"):
+    with pytest.raises(UserError, match="does not keep.*fgvc_jax.evaluate keeps"):
         report.report(options)
     (copy / "results.json").unlink()
     with pytest.raises(UserError, match="has no results yet"):

@@ -10,15 +10,25 @@ from conftest import tiny
 
 from fgvc_jax import judging
 from fgvc_jax.build import Run
-from fgvc_jax.config import Network, Transfer
+from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.engine import mesh as devices
+from fgvc_jax.errors import UserError
+from fgvc_jax.networks import convnext
 from fgvc_jax.objectives import CSDNet
 
 NETWORKS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16),
     "vgg_micro": Network(name="vgg_micro", head_width=16),
     "vit_micro": Network(name="vit_micro", head="linear"),
+    **{
+        name: Network(name=name, head="linear", stochastic_depth=0.3)
+        for name in ("convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
+    },
 }
+ALL = [
+    name if NETWORKS[name].stochastic_depth == 0 else pytest.param(name, marks=pytest.mark.slow)
+    for name in NETWORKS
+]
 
 
 @cache
@@ -45,7 +55,7 @@ def train(run, number, frozen, steps=2):
     return kept, jax.device_get(state), metrics
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ALL)
 @pytest.mark.parametrize("transfer", ["none", "orthogonal"])
 @pytest.mark.parametrize("objective", ["ce", "hsd", "csdnet"])
 def test_every_objective_with_every_transfer_and_network(objective, transfer, network):
@@ -92,6 +102,46 @@ def test_alpha_zero_trains_as_no_transfer():
     _, zero, _ = train(without, 2, [teacher])
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(zero.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [CSDNet(queue=16), CSDNet(queue=16, keys="ema"), None])
+def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
+    """Of both of CSDNet's views, each by its own; its moving average is whole, as a teacher is."""
+    asked = []
+
+    def record(branch, keys, rate, number):
+        asked.append((len(branch), None if keys is None else keys.shape))
+        return branch
+
+    monkeypatch.setattr(convnext, "stochastic_depth", record)
+    run = Run(
+        tiny(
+            objective="csdnet" if options else "hsd",
+            network=NETWORKS["convnext_micro"],
+            transfer=Transfer(name="none"),
+            csdnet=options or CSDNet(),
+        )
+    )
+    state, batch = run.state(1, []), next(run.train_batches(1, 0, None))
+    asked.clear()
+    jax.eval_shape(run.train_step, state, devices.shard_batch(run.mesh, batch), None)
+    images = 2 * len(batch["row"]) if options else len(batch["row"])
+    whole = {(len(batch["row"]), None)} if options and options.keys == "ema" else set()
+    assert set(asked) == {(images, (images,))} | whole
+
+
+def test_options_that_a_network_does_not_have_are_refused():
+    for network, optimizer, message in (
+        (Network(name="convnext_micro", head="linear", batch_norm_groups=2), {}, "no batch norm"),
+        (Network(name="resnet_micro"), {"layer_decay": 0.5}, "--optimizer.layer-decay 0.5"),
+    ):
+        experiment = tiny(network=network, optimizer=Optimizer(**optimizer))
+        with pytest.raises(UserError, match=message):
+            Run(experiment)
+    network = Network(name="convnext_micro", head="kt", batch_norm_groups=2)
+    run = Run(tiny(network=network, optimizer=Optimizer(layer_decay=0.5)))
+    assert run.layers.decay == 0.5 and run.layers.of(["stages_3", "blocks_0"]) == 5
 
 
 def test_members_start_differently_and_see_another_order():

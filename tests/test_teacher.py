@@ -98,6 +98,7 @@ def test_what_they_say_is_what_the_ensemble_predicts(tmp_path, teachers, fusion)
     np.testing.assert_allclose(softmax(taught(run)), predicted, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_they_see_the_students_crop_at_their_own_size(tmp_path, others):
     """Also behind a trunk of their own, by all of their heads, in another order of classes."""
     shutil.copytree(others, tmp_path / "teachers")
@@ -153,8 +154,7 @@ def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("placement", ["host", "device"])
-@pytest.mark.parametrize("network", ["resnet_micro", "frozen"])
+@pytest.mark.parametrize(("network", "placement"), [("resnet_micro", "host"), ("frozen", "device")])
 def test_looked_up_or_asked_before_every_step(tmp_path, teachers, network, placement):
     def run_with(gib):
         experiment = student(
@@ -195,6 +195,7 @@ def test_features_are_looked_up_while_teachers_are_asked(tmp_path, teachers, mon
 # -- what is kept ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_pass_computes_nothing_twice(tmp_path, teachers, monkeypatch):
     experiment = student(tmp_path / "run", teachers, epochs=3)
     uninterrupted = train.train(dataclasses.replace(experiment, workdir=str(tmp_path / "other")))
@@ -218,6 +219,7 @@ def test_a_kill_in_the_pass_computes_nothing_twice(tmp_path, teachers, monkeypat
     assert len(files[0]) == 3 and [path.name for path in files[0]] == [p.name for p in files[1]]
 
 
+@pytest.mark.slow
 def test_teachers_that_changed_are_not_served(tmp_path, teachers):
     """Of equal size and at the same place: neither their old answers, nor to a student begun."""
     shutil.copytree(teachers, tmp_path / "teachers")
@@ -239,6 +241,7 @@ def test_teachers_that_changed_are_not_served(tmp_path, teachers):
         train.train(experiment)
 
 
+@pytest.mark.slow
 def test_seeds_share_what_is_said(tmp_path, teachers):
     data = {"cache": str(tmp_path / "shared"), "view_seed": 5}
     for seed, told in ((0, 2), (1, 0)):
@@ -247,6 +250,7 @@ def test_seeds_share_what_is_said(tmp_path, teachers):
     assert len(prepared(student(tmp_path / "run", teachers, **options))[1]) == 2
 
 
+@pytest.mark.slow
 def test_teachers_may_move_and_a_finished_student_needs_none(tmp_path, teachers, capsys):
     shutil.copytree(teachers, tmp_path / "here")
     experiment = student(tmp_path / "run", tmp_path / "here", epochs=1)
@@ -271,7 +275,7 @@ def test_the_students_own_workdir(teachers):
 @pytest.mark.parametrize(
     ("changes", "kd", "words"),
     [
-        ({"class_names": ["a", "b\n", "c", "d"]}, {}, r"other classes \(missing: .*'b\\\\n'"),
+        ({"class_names": ["a", "b\n", "c", "d"]}, {}, r"other classes \(missing: .*'b\\n'"),
         ({"members": 3}, {}, "2 of 3 members trained: .* --kd.members 2"),
         ({}, {"members": 5}, "2 of 5 members trained"),
         ({}, {"which": "selected"}, "no validation part, .*: take --kd.which final"),

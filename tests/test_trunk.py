@@ -31,6 +31,10 @@ NETWORKS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16, frozen="stage3"),
     "vgg_micro": Network(name="vgg_micro", head_width=16, frozen="stage3"),
     "vit_micro": Network(name="vit_micro", head="linear", frozen="stage3"),
+    **{
+        name: Network(name=name, head="linear", frozen="stage3", stochastic_depth=0.3)
+        for name in ("convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
+    },
 }
 
 
@@ -131,6 +135,9 @@ CASES = [
     *(("resnet_micro", o, t) for o in ("ce", "hsd", "csdnet") for t in ("none", "orthogonal")),
     ("vgg_micro", "hsd", "orthogonal"),
     ("vit_micro", "csdnet", "orthogonal"),
+    ("convnext_micro", "csdnet", "orthogonal"),
+    ("swin_micro", "hsd", "orthogonal"),
+    ("dinov3_micro", "ce", "orthogonal"),
 ]
 
 

@@ -25,9 +25,10 @@ from safetensors.numpy import load_file, save_file
 from fgvc_jax import networks
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.heads import KTHead, LinearHead
+from fgvc_jax.networks.resample import relative_biases
 from fgvc_jax.networks.resnet import Bottleneck, ResNet
 from fgvc_jax.networks.vgg import VGG
-from fgvc_jax.networks.weights import export_torch, load_torch, resample_positions, resolve
+from fgvc_jax.networks.weights import export_torch, load_torch, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -152,7 +153,7 @@ def test_networks_answer_as_in_torch(case, tmp_path):
     np.testing.assert_allclose(got, projections, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet_micro", "vgg_micro", "vit_micro"])
+@pytest.mark.parametrize("name", [name for name in networks.NAMES if name.endswith("micro")])
 @pytest.mark.parametrize("head", [LinearHead(classes=3), KTHead(classes=3, width=4)])
 def test_round_trip_is_exact(name, head, tmp_path):
     network = build(name, head)
@@ -286,23 +287,6 @@ def test_real_weights_are_refused_by_other_networks(name):
 
 
 # --- vision transformers
-
-
-def test_positions_are_resampled_as_timm_does():
-    # torch.nn.functional.interpolate(mode="bicubic", antialias=True) of the same 3x3 grid.
-    smaller = [0.33652, 0.63866, -0.08117, -0.57698, 0.10467, 0.58677, 0.16597, -0.42935]
-    larger = """
-        -0.03192 0.88894 0.69011 0.47328 0.34314 -0.32834 -0.85532 -1.01339 -0.21541 0.76587 0.65498
-        0.55147 0.44023 -0.21555 -0.72503 -1.05432 -0.46764 0.55751 0.57672 0.63916 0.55965 -0.04551
-        -0.50814 -1.06727 -0.63049 0.39448 0.50439 0.68138 0.62654 0.07517 -0.34062 -1.04412
-    """
-    grid = np.sin(np.arange(18.0)).reshape(1, 9, 2)
-    positions = np.concatenate([np.full((1, 1, 2), 7.0), grid], axis=1)
-    for tokens, expected in ((5, smaller), (17, [float(x) for x in larger.split()])):
-        got = resample_positions(positions, tokens)
-        np.testing.assert_array_equal(got[0, 0], [7, 7])
-        np.testing.assert_allclose(got[0, 1:].ravel(), expected, atol=2e-5)
-    assert resample_positions(positions, 10) is positions
 
 
 def test_transformer_loads_at_another_image_size(tmp_path):
@@ -479,3 +463,51 @@ def test_converter(tmp_path):
     torch.save({"state": convert}, source)  # a pickled function must not be loaded
     refused = convert(source, target)
     assert refused.returncode == 2 and "more than tensors" in refused.stderr
+
+
+# --- transformers of today
+
+
+def test_a_swin_of_other_windows_is_resampled_and_its_authors_names_are_read(tmp_path):
+    """They merge at the end of a stage, timm at the beginning of the next."""
+    network = build("swin_micro")
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: jnp.float32(rng.normal(size=x.shape)), shapes(network))
+    export_torch(tmp_path / "timm.safetensors", variables)
+    tensors = load_file(tmp_path / "timm.safetensors")
+
+    theirs = {"layers.0.blocks.0.attn.relative_position_index": np.zeros((4, 4), np.int64)}
+    for name, value in tensors.items():
+        stage = name.split(".")[1]
+        if ".downsample." in name:
+            name = name.replace(f"layers.{stage}.", f"layers.{int(stage) - 1}.", 1)
+        theirs[name.replace("head.fc.", "head.")] = value
+    save_file(theirs, tmp_path / "authors.safetensors")
+    again = load_torch(tmp_path / "authors.safetensors", zeros(network))
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+
+    larger = load_torch(tmp_path / "timm.safetensors", zeros(network, 64))["params"]["backbone"]
+    attention = larger["layers_0"]["blocks_1"]["attn"]
+    assert attention["relative_position_bias_table"].shape == (49, 1)
+    stored = variables["params"]["backbone"]["layers_0"]["blocks_1"]["attn"]
+    expected = relative_biases(stored["relative_position_bias_table"], (49, 1))
+    np.testing.assert_array_equal(attention["relative_position_bias_table"], expected)
+
+    tensors["layers.0.blocks.1.attn.relative_position_bias_table"] = np.zeros((8, 1), np.float32)
+    save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(UserError, match=r"\(8, 1\) for \(9, 1\)\); it looks like a Swin"):
+        load_torch(tmp_path / "odd.safetensors", shapes(network))
+
+
+@pytest.mark.parametrize(
+    ("name", "likely"),
+    [
+        ("convnext_micro", "a ConvNeXt of 1, 1, 4, 1 blocks, 4 channels at first"),
+        ("swin_micro", "a Swin transformer of 2, 1, 2, 1 blocks, 4 channels at first"),
+        ("dinov3_micro", "a vision transformer of width 16 and patches of 8 px"),
+    ],
+)
+def test_what_a_file_seems_to_be(name, likely, tmp_path):
+    export_torch(tmp_path / "w.safetensors", zeros(build(name)))
+    with pytest.raises(UserError, match=f"it looks like {likely}"):
+        load_torch(tmp_path / "w.safetensors", shapes(build("resnet_micro")))

@@ -51,6 +51,16 @@ TURNS = {
 }  # what undoes each value of the EXIF tag
 
 
+class Unreadable(UserError):
+    """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels"."""
+
+    def __init__(self, record: dict[str, Any], problem: str):
+        super().__init__(
+            f"image {record['name']!r} {problem}: repair it or remove it from the dataset"
+        )
+        self.problem = problem
+
+
 def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
@@ -69,7 +79,7 @@ def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np
     image, crop_bottom = record["image"], record.get("crop_bottom", 0)
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise _error(record, f"is an array {image.dtype}{image.shape}, not uint8 (H, W, 3)")
+            raise Unreadable(record, f"is an array {image.dtype}{image.shape}, not uint8 (H, W, 3)")
         if image.shape[:2] == (size, size) and not crop_bottom:
             return image
         picture = Image.fromarray(image)
@@ -77,7 +87,7 @@ def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np
         picture = read(record, orientation=orientation)
     width, height = picture.size
     if crop_bottom >= height:
-        raise _error(record, f"is {height} rows high, and {crop_bottom} are to be cut off")
+        raise Unreadable(record, f"is {height} rows high, and {crop_bottom} are to be cut off")
     # A crop of its own: resize(box=...) would let the filter reach into what is cut off.
     picture = picture.crop((0, 0, width, height - crop_bottom)) if crop_bottom else picture
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
@@ -110,10 +120,6 @@ def record_of(image: Any) -> dict[str, Any]:
         raise UserError(f"cannot read image {path!r}: {reason}") from error
 
 
-def _error(record: dict[str, Any], problem: str) -> UserError:
-    return UserError(f"image {record['name']!r} {problem}: repair it or remove it from the dataset")
-
-
 def content_digest(image: bytes | np.ndarray) -> bytes:
     """SHA-256 of a record's image: of the encoded bytes, or of an array's type, shape and bytes."""
     if isinstance(image, np.ndarray):
@@ -131,21 +137,21 @@ def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
             turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
             return picture if turn is None else picture.transpose(turn)
     except Image.DecompressionBombError as error:
-        raise _error(record, f"has more than {MAX_PIXELS:,} pixels") from error
+        raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels") from error
     except Image.UnidentifiedImageError as error:
-        raise _error(record, f"is none of {', '.join(FORMATS)}") from error
+        raise Unreadable(record, f"is none of {', '.join(FORMATS)}") from error
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise _error(record, f"cannot be decoded ({reason})") from error
+        raise Unreadable(record, f"cannot be decoded ({reason})") from error
 
 
 def _check_size(record: dict[str, Any], width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise _error(record, f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")
+        raise Unreadable(record, f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")
     if max(width, height) > MAX_SIDE:
-        raise _error(record, f"has {width} x {height} pixels, a side above {MAX_SIDE:,}")
+        raise Unreadable(record, f"has {width} x {height} pixels, a side above {MAX_SIDE:,}")
 
 
 def exif_orientation(image: Image.Image) -> Any:
@@ -166,5 +172,5 @@ def _rgb(record: dict[str, Any], image: Image.Image) -> Image.Image:
     if is_deep(image):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise _error(record, f"has pixels of mode {image.mode!r}, whose range is unknown")
+        raise Unreadable(record, f"has pixels of mode {image.mode!r}, whose range is unknown")
     return image.convert("RGB")

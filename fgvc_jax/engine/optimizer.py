@@ -1,6 +1,52 @@
-"""optax transforms for the published recipes."""
+"""optax transforms for the published recipes, and their options."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
 import optax
+
+from fgvc_jax.options import option
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Optimizer and learning-rate schedule."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """sgd adds weight decay to the gradient, as torch does; adamw decouples it."""
+    learning_rate: float = option(0.07, at_least=0)
+    """Peak learning rate of the backbone."""
+    layer_decay: float = option(1.0, above=0, at_most=1)
+    """Each layer of the backbone learns at so many times the rate of the next; 1: all alike."""
+    head_learning_rate: float = option(0.07, at_least=0)
+    """Peak learning rate of the heads."""
+    momentum: float = option(0.9, at_least=0, below=1)
+    """SGD momentum (first-moment decay of adamw)."""
+    weight_decay: float = option(5e-4, at_least=0)
+    """L2 penalty on all parameters, or decoupled weight decay."""
+    decayed: Literal["all", "kernels"] = "all"
+    """Parameters whose weights decay: all, or only kernels, no biases, scales or positions."""
+    schedule: Literal["cosine_epoch", "cosine", "step", "constant"] = "cosine_epoch"
+    """cosine_epoch falls to zero once per epoch (KT); cosine per step; step every `step_epochs`."""
+    warmup_steps: int = option(0, at_least=0)
+    """Steps of linear warm-up from zero, before and in addition to the schedule."""
+    step_epochs: int = option(60, at_least=1)
+    """Epochs between two drops of the step schedule."""
+    step_factor: float = option(0.1, at_least=0)
+    """Factor of each drop of the step schedule."""
+    clip_norm: float = option(0.0, at_least=0)
+    """Clip the gradient to this global norm; 0 does not clip."""
+
+
+class Layers(NamedTuple):
+    """Layer-wise learning rates: the backbone's layer i, from 0, learns at decay ** (count - i) of
+    its rate (BEiT, arXiv 2106.08254), what is behind the last at the whole."""
+
+    decay: float
+    count: int
+    of: Callable[[Sequence[str]], int]  # path of a parameter in the backbone -> its layer
 
 
 def schedule(
@@ -57,7 +103,9 @@ def optimizer(
     heads: optax.Schedule,
     momentum: float,
     weight_decay: float,
+    decayed: str,
     clip_norm: float,
+    layers: Layers | None = None,
 ) -> optax.GradientTransformation:
     """Two learning-rate groups, one for params["backbone"] and one for params["heads"].
 
@@ -67,18 +115,40 @@ def optimizer(
         backbone: learning rate by step.
         heads: learning rate by step.
         momentum: in [0, 1).
-        weight_decay: of every parameter.
+        weight_decay: of the parameters that decay.
+        decayed: "all" parameters, or only "kernels": of convolutions and linear layers.
         clip_norm: global norm of both groups together to clip to, before anything else; 0 is off.
+        layers: of the backbone; None where all of it learns at one rate.
     """
+    mask = None if decayed == "all" else _kernels
+    decay = optax.add_decayed_weights(weight_decay, mask)
     if name == "sgd":
-        direction = optax.chain(optax.add_decayed_weights(weight_decay), optax.trace(momentum))
+        direction = optax.chain(decay, optax.trace(momentum))
     else:
-        direction = optax.chain(
-            optax.scale_by_adam(b1=momentum), optax.add_decayed_weights(weight_decay)
-        )
-    rates = {
-        "backbone": optax.scale_by_learning_rate(backbone),
-        "heads": optax.scale_by_learning_rate(heads),
-    }
+        direction = optax.chain(optax.scale_by_adam(b1=momentum), decay)
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    return optax.chain(clip, direction, optax.partition(rates, {k: k for k in rates}))
+    rates, labels = {"backbone": backbone, "heads": heads}, {k: k for k in ("backbone", "heads")}
+    if layers:
+        for i in range(layers.count + 1):
+            rates[f"layer{i}"] = _shared(backbone, layers.decay ** (layers.count - i))
+        labels = _by_layer(layers)
+    scaled = {label: optax.scale_by_learning_rate(rate) for label, rate in rates.items()}
+    return optax.chain(clip, direction, optax.partition(scaled, labels))
+
+
+def _shared(rate: optax.Schedule, share: float) -> optax.Schedule:
+    return lambda step: share * rate(step)
+
+
+def _by_layer(layers: Layers) -> Callable[[Any], Any]:
+    """params -> the same tree of labels: "layer0", "layer1", ... in the backbone, and "heads"."""
+
+    def label(path, leaf):
+        group, *inner = [key.key for key in path]
+        return f"layer{layers.of(inner)}" if group == "backbone" else group
+
+    return lambda params: jax.tree.map_with_path(label, params)
+
+
+def _kernels(params: Any) -> Any:
+    return jax.tree.map_with_path(lambda path, leaf: path[-1].key == "kernel", params)

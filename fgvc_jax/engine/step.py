@@ -99,9 +99,9 @@ def train_step(
     def inputs_of(shown):
         return shown if network.frozen else augment.normalize(shown, view.normalize)
 
-    def forward(variables, shown):
+    def forward(variables, shown, keys):
         (taps, outputs), new = network.apply(
-            variables, inputs_of(shown), True, mutable=["batch_stats"]
+            variables, inputs_of(shown), True, keys, mutable=["batch_stats"]
         )
         return taps, outputs, new.get("batch_stats", {})
 
@@ -227,6 +227,7 @@ def answer_step(
 
     - "log_probabilities": (B, K) float16. What is kept of an answer is what counts as the answer:
       every accuracy is that of these values, so that it can be found again from what was kept.
+    - "exact": (B, K) float32, the same before it is rounded, for answers that nobody keeps.
     - "attention": (B, h, w) float16, the standardised attention map Z.
     - "correct": number of images that are right, int32, of the "prediction" and of every head.
     - "finite": () bool, whether all logits are.
@@ -249,6 +250,7 @@ def answer_step(
         maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
         return {
             "log_probabilities": answers,
+            "exact": jax.nn.log_softmax(logits),
             "attention": maps.astype(jnp.float16),
             "correct": right,
             "finite": jnp.all(jnp.isfinite(logits)),

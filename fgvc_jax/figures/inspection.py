@@ -109,8 +109,10 @@ def _figure(picture: Picture, classes: Sequence[str], show: Show) -> str:
     label, file = classes[picture.label], picture.name.rpartition("/")[2]
     remarks = "".join(f"<span>{escape(remark)}</span>" for remark in picture.remarks)
     return (
-        f"<figure>{show(picture, f'{label}: {file}')}<figcaption>{name(label)}"
-        f'<span class="soft" title="{escape(picture.name)}">{picture.part} · {name(file)}</span>'
+        f"<figure>{show(picture, f'{label}: {file}')}<figcaption>"
+        f'<span class="clamp">{name(label)}</span>'
+        f'<span class="clamp soft" title="{escape(picture.name)}">{picture.part} · '
+        f"{name(file)}</span>"
         f"{remarks}</figcaption></figure>"
     )
 

@@ -45,10 +45,11 @@ def headline(numbers: Mapping[str, Any]) -> str:
     count, images = numbers["members"], numbers["images"]
     found = numbers["metrics"]["ensemble"][-1]["accuracy"]
     who = "The network names" if count == 1 else f"The ensemble of {count} names"
-    best = max(member["final"] for member in numbers["single"])
+    best = max(each["accuracy"]["value"] for each in numbers["metrics"]["members"])
+    epoch = ", each at the epoch that was best on validation" if numbers["which"] != "final" else ""
     tiles = {
         "of test images named rightly": f"{found['value']:.1%}",
-        "95% interval over images": f"{found['low']:.1%} – {found['high']:.1%}",
+        "95% interval over images": f"{100 * found['low']:.1f} – {found['high']:.1%}",
         **({"the best member alone": f"{best:.1%}"} if count > 1 else {}),
         "test images": f"{images['test']:,}",
         "classes": f"{len(numbers['class_names']):,}",
@@ -56,7 +57,7 @@ def headline(numbers: Mapping[str, Any]) -> str:
     cells = "".join(f'<div class="tile"><b>{v}</b><span>{k}</span></div>' for k, v in tiles.items())
     right = round(found["value"] * images["test"])
     return (
-        f'<p class="verdict">{who} {right:,} of {images["test"]:,} test images rightly.</p>'
+        f'<p class="verdict">{who} {right:,} of {images["test"]:,} test images rightly{epoch}.</p>'
         f'<div class="tiles">{cells}</div>'
     )
 
@@ -123,11 +124,9 @@ def members(numbers: Mapping[str, Any]) -> str:
     """Accuracy by the number of members, and all metrics of the ensemble."""
     ensemble = [found["accuracy"] for found in numbers["metrics"]["ensemble"]]
     single = [found["accuracy"] for found in numbers["metrics"]["members"]]
-    return (
-        (_growth(ensemble, single) if len(ensemble) > 1 else "")
-        + _accuracies(numbers, ensemble, single)
-        + _metrics(numbers)
-    )
+    drawn = _growth(ensemble, single) if len(ensemble) > 1 else ""
+    told = _accuracies(numbers, ensemble, single)
+    return f'<div class="charts">{drawn}<div>{told}</div></div>' + _metrics(numbers)
 
 
 def _growth(ensemble: Sequence[Mapping], single: Sequence[Mapping]) -> str:
@@ -140,7 +139,7 @@ def _growth(ensemble: Sequence[Mapping], single: Sequence[Mapping]) -> str:
         return Line(title, points, ends, dots=True)
 
     x = Axis("number of members", 0.5, count + 0.5, "{:.0f}".format, at=range(1, count + 1))
-    drawn = charts.chart(
+    return charts.chart(
         "Accuracy on the test images",
         f"Accuracy of ensembles of 1 to {count} members, from {ensemble[0]['value']:.1%} to "
         f"{ensemble[-1]['value']:.1%}, and of each member alone; the table has the numbers.",
@@ -148,18 +147,21 @@ def _growth(ensemble: Sequence[Mapping], single: Sequence[Mapping]) -> str:
         charts.shares("accuracy", every),
         [line("ensemble of 1 … n", ensemble, -0.06), line("member n alone", single, 0.06)],
     )
-    return f'<div class="charts">{drawn}</div>'
 
 
 def _accuracies(
     numbers: Mapping[str, Any], ensemble: Sequence[Mapping], single: Sequence[Mapping]
 ) -> str:
-    selected = any(member["selected"] is not None for member in numbers["single"])
-    heads = ["n", "member n alone", *(["selected epoch"] if selected else []), "ensemble of 1 … n"]
+    other, words = {
+        "final": ("selected", "selected epoch"),
+        "selected": ("final", "last epoch"),
+    }[numbers["which"]]
+    known = any(member[other] is not None for member in numbers["single"])
+    heads = ["n", "member n alone", *([words] if known else []), "ensemble of 1 … n"]
     rows = []
     for n, (alone, fused) in enumerate(zip(single, ensemble, strict=True), start=1):
-        chosen = [_percent(numbers["single"][n - 1]["selected"])] if selected else []
-        rows.append([str(n), interval(alone, True), *chosen, interval(fused, True)])
+        apart = [_percent(numbers["single"][n - 1][other])] if known else []
+        rows.append([str(n), interval(alone, True), *apart, interval(fused, True)])
     published = numbers["published_protocol"]
     foot = ""
     if published:
@@ -316,7 +318,7 @@ def _lit(numbers: Mapping[str, Any], show: Show) -> str:
         label = classes[entry["label"]]
         figures = [
             f"<figure>{show.show(entry['image'], f'an image of {label}')}<figcaption>"
-            f"<b>{name(label)}</b></figcaption></figure>"
+            f'<b class="clamp">{name(label)}</b></figcaption></figure>'
         ]
         for n, said in enumerate(entry["predicted"], start=1):
             right = said == entry["label"]
@@ -324,12 +326,14 @@ def _lit(numbers: Mapping[str, Any], show: Show) -> str:
             told = "right" if right else f"says {name(classes[said])}"
             figures.append(
                 f"<figure>{show.spotlight(entry['image'], n, words)}<figcaption>member {n}"
-                f'<span class="{"fine" if right else "stops"}">{told}</span></figcaption></figure>'
+                f'<span class="clamp {"fine" if right else "stops"}">{told}</span>'
+                "</figcaption></figure>"
             )
         rows.append(f'<div class="look-row" data-item>{"".join(figures)}</div>')
     if not rows:
         return ""
     return (
-        '<p class="soft">Bright is where a member looks, by its attention map. The images are '
+        '<p class="soft">Coloured is where a member looks, by its attention map; outlined, where '
+        "the map is above half of its largest value. The images are "
         f'taken at even distances, not chosen.</p><div class="looks">{"".join(rows)}</div>'
     )

@@ -10,6 +10,7 @@ from PIL import Image
 from fgvc_jax.text import printable
 
 THUMBNAIL = 160  # pixels of the longer side, shown at half of it
+LONG = 48  # characters of a name
 
 STYLE = """
 :root { color-scheme: light dark;
@@ -38,8 +39,8 @@ summary:focus-visible, a:focus-visible { outline: 2px solid var(--accent); outli
   margin-top: 1.25rem; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: .75rem 1rem; }
-.tile b { display: block; font-size: 1.5rem; line-height: 1.25; font-variant-numeric: tabular-nums;
-  font-weight: 650; }
+.tile b { display: block; font-size: 1.25rem; line-height: 1.25; font-weight: 650;
+  letter-spacing: -.02em; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .875rem; }
 .verdict { font-size: 1.05rem; font-weight: 600; margin-top: 1rem; }
 .heading { display: flex; gap: .6rem; align-items: baseline; flex-wrap: wrap; }
@@ -55,6 +56,8 @@ figure img { display: block; width: 100%; height: 6.75rem; object-fit: contain;
   background: var(--ground); border-radius: 6px; }
 figcaption { font-size: .8rem; line-height: 1.35; margin-top: .3rem; }
 figcaption span { display: block; }
+.clamp, figcaption .clamp { display: -webkit-box; -webkit-box-orient: vertical;
+  -webkit-line-clamp: 4; overflow: hidden; }
 ul.plain { margin: .7rem 0 0; padding-left: 1.1rem; }
 table { border-collapse: collapse; width: 100%; margin-top: .8rem; font-size: .925rem; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: .8rem; }
@@ -63,6 +66,7 @@ th, td { padding: .3rem .5rem .3rem 0; border-bottom: 1px solid var(--line);
 th:first-child { width: 3.6rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
+td.wide { width: 30%; }
 td img { display: block; width: 2.6rem; height: 2.6rem; object-fit: cover; border-radius: 6px; }
 .bar { display: flex; height: .6rem; min-width: 5rem; }
 .bar i { display: block; }
@@ -73,12 +77,16 @@ td img { display: block; width: 2.6rem; height: 2.6rem; object-fit: cover; borde
   margin: 0 .3rem 0 .8rem; }
 .key:first-child { margin-left: 0; }
 @media (max-width: 34rem) { main { padding: 1.25rem .8rem 3rem; } section { padding: .9rem; }
-  .wide { display: none; } figure { width: 6.9rem; } figure img { height: 5.2rem; }
+  .wide { display: none; } th.number { white-space: normal; } th { font-size: .72rem; }
+  tr:has(.wide) td:nth-child(2) { min-width: 6.5rem; }
+  figure { width: 6.9rem; } figure img { height: 5.2rem; }
   .group { padding: .45rem; gap: .45rem; } .tiles { gap: .5rem; } .tile { padding: .6rem .8rem; } }
 """
 
 
-def page(title: str, body: str, *, style: str = "", script: str = "") -> str:
+def page(
+    title: str, body: str, *, style: str = "", script: str = "", connect: str = "'none'"
+) -> str:
     """The whole page; `body` is HTML whose texts went through `escape` or `name`.
 
     Args:
@@ -87,8 +95,9 @@ def page(title: str, body: str, *, style: str = "", script: str = "") -> str:
         style: CSS beside `STYLE`.
         script: JavaScript of ours that runs at the end of the page. It alone may: whatever else
             might get into the page has not its digest.
+        connect: where that script may send requests, as a source of the page's policy.
     """
-    allowed = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    allowed = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; connect-src {connect}"
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         allowed += f"; script-src 'sha256-{digest}'"
@@ -108,15 +117,21 @@ def escape(text: object) -> str:
 
 
 def name(text: str) -> str:
-    """A name from anywhere: it may be cut anywhere to fit, and its direction is its own."""
-    return f'<bdi class="name">{escape(text)}</bdi>'
+    """A name from anywhere: it may be broken anywhere to fit, its direction is its own, and of a
+    long one, which may be cut off, all is told where the pointer rests."""
+    whole = f' title="{escape(text)}"' if len(text) > LONG else ""
+    return f'<bdi class="name"{whole}>{escape(text)}</bdi>'
 
 
 def image(picture: Image.Image, alternative: str, side: int = THUMBNAIL) -> str:
     """A picture as a small JPEG inside the page, with its text alternative."""
+    return f'<img src="{address(picture, side)}" alt="{escape(alternative)}">'
+
+
+def address(picture: Image.Image, side: int) -> str:
+    """The data: URL of a small JPEG of a picture."""
     small = picture.copy()
     small.thumbnail((side, side))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=72, optimize=True)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(alternative)}">'
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

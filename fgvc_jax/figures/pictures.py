@@ -7,8 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fgvc_jax.figures import page
-
-DARKEST = 0.3  # of a picture's light, where nothing is attended to
+from fgvc_jax.figures.panels import overlay
 
 
 class Pictures:
@@ -36,21 +35,16 @@ class Pictures:
 
     def show(self, index: int, alternative: str, side: int = page.THUMBNAIL) -> str:
         """Image `index`, at most `side` pixels long."""
-        picture = self._open(index)
+        picture = opened(self._encoded(index))
         return self._spend(picture, alternative, side)
 
     def spotlight(self, index: int, member: int, alternative: str) -> str:
-        """What a member saw of image `index`, dark where its map Z is at or below its mean."""
-        picture = self._open(index)
+        """What a member saw of image `index`, coloured where its map Z is above its mean."""
+        picture = opened(self._encoded(index))
         if picture is not None:
-            picture = lit(picture, self._attention(index, member), self._share)
+            shown = np.asarray(seen(picture, self._share))
+            picture = overlay(shown, self._attention(index, member), page.THUMBNAIL)
         return self._spend(picture, alternative, page.THUMBNAIL)
-
-    def _open(self, index: int) -> Image.Image | None:
-        try:
-            return Image.open(io.BytesIO(self._encoded(index))).convert("RGB")
-        except UnidentifiedImageError:
-            return None
 
     def _spend(self, picture: Image.Image | None, alternative: str, side: int) -> str:
         if picture is not None and self._left > 0:
@@ -62,12 +56,16 @@ class Pictures:
         return f'<span class="none" role="img" aria-label="{text}">no picture</span>'
 
 
-def lit(picture: Image.Image, attention: np.ndarray, share: float) -> Image.Image:
-    """The centre of a picture, as bright as a map Z (h, w) is high there."""
+def opened(encoded: bytes) -> Image.Image | None:
+    """A kept picture; None where there is none."""
+    try:
+        return Image.open(io.BytesIO(encoded)).convert("RGB")
+    except UnidentifiedImageError:
+        return None
+
+
+def seen(picture: Image.Image, share: float) -> Image.Image:
+    """The centre of a picture, so large a share of its side."""
     side = max(1, round(min(picture.size) * share))
     left, top = ((length - side) // 2 for length in picture.size)
-    centre = picture.crop((left, top, left + side, top + side))
-    values = np.maximum(np.nan_to_num(np.asarray(attention, np.float32)), 0)
-    values = Image.fromarray(values / (values.max() or 1)).resize(centre.size, Image.BICUBIC)
-    light = DARKEST + (1 - DARKEST) * np.clip(np.asarray(values), 0, 1)
-    return Image.fromarray(np.uint8(np.asarray(centre) * light[..., None]))
+    return picture.crop((left, top, left + side, top + side))

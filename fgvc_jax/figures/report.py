@@ -42,7 +42,7 @@ figure > .none { height: 6.75rem; } td > .none { width: 2.6rem; font-size: 0; }
 .pair .photos { display: flex; gap: .4rem; } .pair .photos > * { flex: 1 1 0; min-width: 0; }
 .pair img, .pair .none { width: 100%; height: 6rem; object-fit: cover; border-radius: 6px;
   display: grid; }
-.pair b { display: block; font-weight: 600; line-height: 1.3; }
+.pair b { font-weight: 600; line-height: 1.3; }
 .pair > div { display: flex; flex-direction: column; } .pair .photos { margin-top: auto; }
 .pair p { font-size: .85rem; margin: .15rem 0 .4rem; }
 .meter { height: .55rem; border-radius: 3px; background: var(--line); min-width: 5rem;
@@ -161,8 +161,9 @@ def _pairs(numbers: Mapping[str, Any], show: Show) -> str:
             count = pair["counts"][side]
             of = pair["images"][side]
             halves.append(
-                f'<div><b>{name(ours)}</b><p class="soft">{count:,} of {of:,} named as the other'
-                f'</p><div class="photos">{photos}</div></div>'
+                f'<div><b class="clamp">{name(ours)}</b>'
+                f'<p class="soft">{count:,} of {of:,} named as the other</p>'
+                f'<div class="photos">{photos}</div></div>'
             )
         shown.append(f'<div class="pair" data-item>{"".join(halves)}</div>')
     rows = [
@@ -221,8 +222,9 @@ def _gallery(
         label, instead, file = classes[entry["label"]], classes[entry[said]], entry["name"]
         figures.append(
             f"<figure data-item>{show.show(entry['image'], f'{label}: {file}')}<figcaption>"
-            f"<b>{name(instead)}</b> {entry[sure]:.0%}<span>is labelled {name(label)}</span>"
-            f'<span class="soft" title="{escape(file)}">{name(_short(file))}</span>'
+            f'<span class="clamp">{entry[sure]:.0%} <b>{name(instead)}</b></span>'
+            f'<span class="clamp">is labelled {name(label)}</span>'
+            f'<span class="clamp soft" title="{escape(file)}">{name(_short(file))}</span>'
             "</figcaption></figure>"
         )
     return f'<div class="pictures">{"".join(figures)}</div>'
@@ -284,8 +286,8 @@ def _compared(found: Mapping[str, Any], numbers: Mapping[str, Any], show: Show) 
     verdict = f"This run is {words} than the other." if clear else "No difference is certain."
     tiles = {
         "points of accuracy": f"{difference:+.2f}",
-        "95% interval, paired by image": f"{low:+.1f} to {high:+.1f}",
-        "McNemar's exact p": "&lt; 0.001" if found["p"] < 0.001 else f"{found['p']:.3f}",
+        "95% interval, paired by image": _points((found["low"], found["high"])),
+        "McNemar's exact p": _p(found["p"]),
         "only this run is right": f"{found['gained']:,}",
         "only the other is right": f"{found['lost']:,}",
     }
@@ -298,6 +300,7 @@ def _compared(found: Mapping[str, Any], numbers: Mapping[str, Any], show: Show) 
     ][:LINES]
     heads = ("class", "images", "points")
     parts = [f'<p class="verdict">{verdict}</p><div class="tiles">{cells}</div>']
+    parts.append(_seeds(found["seeds"]))
     parts.append(_folded(rows, heads, "classes gained or lost", 1))
     for key, title in (("fixed", "Only this run is right"), ("broken", "Only the other is right")):
         if found[key]:
@@ -306,3 +309,35 @@ def _compared(found: Mapping[str, Any], numbers: Mapping[str, Any], show: Show) 
             files = [(each["name"], classes[each["label"]]) for each in found[key][CHANGED:LINES]]
             parts.append(_folded(files, ("file", "labelled"), "more images", 2))
     return "".join(parts)
+
+
+def _seeds(found: Mapping[str, Any] | None) -> str:
+    """Two rows of a study, seed by seed."""
+    if not found:
+        return ""
+    rows = "".join(
+        f'<tr><td>{seed}</td><td class="number">{one:.1%}</td><td class="number">{other:.1%}</td>'
+        f'<td class="number">{100 * (one - other):+.1f}</td></tr>'
+        for seed, one, other in zip(found["seeds"], found["ours"], found["theirs"], strict=True)
+    )
+    paired, mean = found["paired"], f"{100 * found['paired']['mean']:+.2f} points"
+    p = "" if paired["p"] is None else f", p {_p(paired['p'])}"
+    return (
+        f"<h3>Over {paired['n']} seeds</h3><p>On average {mean}; 95% interval for new trainings "
+        f"{_points(paired['interval'])} (paired t-test{p}), for new trainings on new images "
+        f"{_points(found['on_new_images'])}.</p>"
+        '<div class="scroll"><table class="plain"><thead><tr><th>seed</th>'
+        '<th class="number">this row</th><th class="number">the other</th>'
+        f'<th class="number">points</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _p(value: float) -> str:
+    return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _points(interval: Sequence[float] | None) -> str:
+    """Both ends in points of accuracy."""
+    return (
+        "unknown" if interval is None else f"{100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}"
+    )

@@ -3,12 +3,18 @@
 `create` builds one by name. Its variables are
 `{"params": {"backbone": ..., "heads": {name: ...}}, "batch_stats": ...}`.
 
-A backbone is called as `backbone(x, train, after="", until="stage5") -> (taps, state)`: from
-images, or from the state behind the stage `after`, to the stage `until`. The state is a dict of
-arrays with a leading axis of images, "map" among them; `taps` are those on the way. So a network
-can have a frozen trunk, which ends with a stage, and members that go on from its features.
+A backbone is called as `backbone(x, train, after="", until="stage5", keys=None) -> (taps, state)`:
+from images, or from the state behind the stage `after`, to the stage `until`. The state is a dict
+of arrays with a leading axis of images, "map" among them; `taps` are those on the way. So a network
+can have a frozen trunk, which ends with a stage, and members that go on from its features. `keys`
+(B,) are the images' random keys of stochastic depth; without them no block is left out.
+
+`pooling` of a backbone is how its authors pool before a linear classifier, see `heads`. One with
+`stochastic_depth` takes a rate; one with `layer(path)` knows in which of its `layers` a parameter
+is.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -18,12 +24,14 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.errors import UserError
+from fgvc_jax.networks.convnext import ConvNeXt
 from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.heads import Heads, pooled
 from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
+from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vgg import VGG
-from fgvc_jax.networks.vit import VisionTransformer
+from fgvc_jax.networks.vit import DINOV2, DINOV3, VisionTransformer
 
 STAGES = ("stage2", "stage3", "stage4", "stage5")
 Inputs = jax.Array | Mapping[str, jax.Array]
@@ -59,13 +67,15 @@ class Network(nn.Module):
             for name, array in (state | averaged).items()
         }
 
-    def taps(self, inputs: Inputs, train: bool) -> dict[str, jax.Array]:
+    def taps(
+        self, inputs: Inputs, train: bool, keys: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
         """Inputs -> `stage2` ... `stage5` (B,h,w,C) in the compute dtype.
 
-        A transformer adds its class token as `token` (B,C). The taps of a frozen trunk are as
-        `features` has them.
+        A vision transformer adds its class token as `token` (B,C). The taps of a frozen trunk are
+        as `features` has them. `keys` (B,) are those of stochastic depth; None at test.
         """
-        taps, _ = self.backbone(inputs, train, after=self.frozen)
+        taps, _ = self.backbone(inputs, train, after=self.frozen, keys=keys)
         if self.frozen:
             taps |= {name: array for name, array in inputs.items() if name in STAGES}
         return taps
@@ -75,10 +85,10 @@ class Network(nn.Module):
         return self.heads(taps, train)
 
     def __call__(
-        self, inputs: Inputs, train: bool
+        self, inputs: Inputs, train: bool, keys: jax.Array | None = None
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Inputs -> (taps, outputs)."""
-        taps = self.taps(inputs, train)
+        """Inputs -> (taps, outputs); `keys` as for `taps`."""
+        taps = self.taps(inputs, train, keys)
         return taps, self.outputs(taps, train)
 
     def whole(
@@ -88,22 +98,14 @@ class Network(nn.Module):
         return self(self.features(images), train)
 
 
-def _resnet(block: Callable[..., nn.Module], *depths: int) -> Callable[..., nn.Module]:
+def _resnet(block: Callable[..., nn.Module], *depths: int) -> partial:
     widths, strides = (64, 128, 256, 512), (1, 2, 2, 2)
     return partial(ResNet, block=block, depths=depths, widths=widths, strides=strides, stem_size=7)
 
 
-def _vgg(*depths: int, batch_norm: bool) -> Callable[..., nn.Module]:
+def _vgg(*depths: int, batch_norm: bool) -> partial:
     widths = tuple((w,) * n for w, n in zip((64, 128, 256, 512, 512), depths, strict=True))
     return partial(VGG, widths=widths, pools=(2, 2, 2, 2, 2), batch_norm=batch_norm)
-
-
-def _vit(*, patch: int, width: int, depth: int, heads: int) -> Callable[..., nn.Module]:
-    def build(dtype: Dtype, batch_norm_groups: int) -> nn.Module:
-        del batch_norm_groups  # layer norms only
-        return VisionTransformer(patch, width, depth, heads, dtype)
-
-    return build
 
 
 _bottleneck = partial(Bottleneck, stride_first=False)
@@ -112,10 +114,13 @@ _small_resnet = partial(
     ResNet, block=BasicBlock, depths=(1, 1, 1, 1), strides=(2, 2, 1, 1), stem_size=3
 )
 
-# Each builds a backbone from dtype and batch_norm_groups. The taps have strides 4, 8, 16, 32, those
-# of the transformers 16, unless said otherwise. resnet_small is for the embedded data on two cores,
-# the micro networks are for tests at 32 px.
-_BACKBONES: dict[str, Callable[..., nn.Module]] = {
+_dinov2 = partial(VisionTransformer, variant=DINOV2)
+_dinov3 = partial(VisionTransformer, variant=DINOV3)
+
+# Each builds a backbone from those of `_backbone`'s options that it has. The taps have strides
+# 4, 8, 16, 32, those of the vision transformers the side of their patches, unless said otherwise.
+# resnet_small is for the embedded data on two cores, the micro networks are for tests at 32 px.
+_BACKBONES: dict[str, partial] = {
     "resnet18": _resnet(BasicBlock, 2, 2, 2, 2),
     "resnet34": _resnet(BasicBlock, 3, 4, 6, 3),
     "resnet50": _resnet(_bottleneck, 3, 4, 6, 3),
@@ -131,9 +136,26 @@ _BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "vgg_micro": partial(  # strides 4, 8, 8, 8
         VGG, widths=((4,), (8,), (8,), (16,), (16,)), pools=(2, 2, 2, 1, 1), batch_norm=True
     ),
-    "vit_b16": _vit(patch=16, width=768, depth=12, heads=12),
-    "vit_s16": _vit(patch=16, width=384, depth=12, heads=6),
-    "vit_micro": _vit(patch=8, width=16, depth=4, heads=2),  # strides 8
+    "vit_b16": partial(VisionTransformer, patch=16, width=768, depth=12, heads=12),
+    "vit_s16": partial(VisionTransformer, patch=16, width=384, depth=12, heads=6),
+    "vit_micro": partial(VisionTransformer, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov2_s14": partial(_dinov2, patch=14, width=384, depth=12, heads=6),
+    "dinov2_b14": partial(_dinov2, patch=14, width=768, depth=12, heads=12),
+    "dinov2_micro": partial(_dinov2, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov3_s16": partial(_dinov3, patch=16, width=384, depth=12, heads=6),
+    "dinov3_b16": partial(_dinov3, patch=16, width=768, depth=12, heads=12),
+    "dinov3_micro": partial(_dinov3, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "convnext_tiny": partial(ConvNeXt, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768)),
+    "convnext_small": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(96, 192, 384, 768)),
+    "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(128, 256, 512, 1024)),
+    "convnext_micro": partial(  # strides 1, 2, 4, 8
+        ConvNeXt, depths=(1, 1, 4, 1), widths=(4, 8, 8, 16), patch=1
+    ),
+    "swin_tiny": partial(SwinTransformer, width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24)),
+    "swin_base": partial(SwinTransformer, width=128, depths=(2, 2, 18, 2), heads=(4, 8, 16, 32)),
+    "swin_micro": partial(  # strides 2, 4, 8, 16
+        SwinTransformer, width=4, depths=(2, 1, 2, 1), heads=(1, 2, 2, 4), patch=2
+    ),
 }
 
 NAMES = tuple(_BACKBONES)
@@ -148,20 +170,26 @@ def create(
     frozen: str = "",
     last_stride: int = 0,
     attention: Attend = attend,
+    stochastic_depth: float = 0.0,
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
     `dtype` is the compute dtype of the backbone. `batch_norm_groups` applies to backbone and heads.
     `frozen` is the stage that the frozen trunk ends with, empty for none. `last_stride` is that of
-    a ResNet's stage5, 0 for its own. `attention` is how a transformer attends:
-    `flash.attention_on` makes the one that is best on given devices.
+    a ResNet's stage5, 0 for its own. `attention` is how a vision transformer attends:
+    `flash.attention_on` makes the one that is best on given devices. `stochastic_depth` is the last
+    block's chance of being left out in training.
+
     Raises UserError for an unknown name, for a stage that is none or leaves nothing to train, and
-    for a `last_stride` of another family.
+    for `last_stride` or `stochastic_depth` of a family that has none.
     """
-    if name not in _BACKBONES:
-        close = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(NAMES)}"
-        raise UserError(f"unknown network {name!r}: {hint}")
+    backbone = _backbone(
+        name,
+        dtype=dtype,
+        batch_norm_groups=batch_norm_groups,
+        attend=attention,
+        stochastic_depth=stochastic_depth,
+    )
     stages = ", ".join(STAGES[:-1])
     if frozen and frozen not in STAGES:
         raise UserError(f"--network.frozen {frozen!r}: {name} has no such stage, but {stages}")
@@ -169,15 +197,41 @@ def create(
         raise UserError(
             f"--network.frozen {frozen} leaves nothing of {name} to train: choose one of {stages}"
         )
-    constructors = {
-        key: partial(head.clone, name=key, batch_norm_groups=batch_norm_groups)
-        for key, head in heads.items()
-    }
-    backbone = _BACKBONES[name](dtype=dtype, batch_norm_groups=batch_norm_groups)
-    if isinstance(backbone, VisionTransformer):
-        backbone = backbone.clone(attend=attention)
+    if stochastic_depth and not hasattr(backbone, "stochastic_depth"):
+        raise UserError(
+            f"--network.stochastic-depth {stochastic_depth:g}: {name} has none, leave it at 0"
+        )
     if last_stride and not isinstance(backbone, ResNet):
         raise UserError(f"--network.last-stride {last_stride}: {name} is no ResNet")
     if last_stride:
         backbone = backbone.clone(strides=(*backbone.strides[:-1], last_stride))
+    constructors = {
+        key: partial(head.clone, name=key, batch_norm_groups=batch_norm_groups)
+        for key, head in heads.items()
+    }
     return Network(backbone=backbone, heads=Heads(constructors), frozen=frozen)
+
+
+def pooling(name: str) -> str:
+    """How a linear head pools on the network called `name`, see `heads`."""
+    return _backbone(name, dtype=jnp.float32, batch_norm_groups=1).pooling
+
+
+def _backbone(name: str, **options) -> nn.Module:
+    """The backbone called `name`, from those of the options that its class has."""
+    if name not in _BACKBONES:
+        close = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(NAMES)}"
+        raise UserError(f"unknown network {name!r}: {hint}")
+    make = _BACKBONES[name]
+    known = {field.name for field in dataclasses.fields(make.func)}
+    return make(**{key: value for key, value in options.items() if key in known})
+
+
+def in_float32(network: Network) -> Network:
+    """The same network in the form that means the same on every platform: it computes in float32
+    and attends plainly."""
+    backbone = network.backbone.clone(dtype=jnp.float32)
+    if isinstance(backbone, VisionTransformer):
+        backbone = backbone.clone(attend=attend)
+    return network.clone(backbone=backbone)

@@ -2,7 +2,8 @@
 
 They compute in float32 whatever the backbone does: beside it they cost nothing. `pool` reduces a
 map to a vector: "avg" or "max" over its positions, or "token", the class token that a transformer
-gives beside its maps. `batch_norm_groups` of every head is set by `networks.create`.
+gives beside its maps; "norm" is the average, which a linear head puts behind a layer norm.
+`batch_norm_groups` of every head is set by `networks.create`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +13,11 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.layers import BatchNorm, linear
+from fgvc_jax.networks.layers import BatchNorm, layer_norm, linear
 
 
 def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
-    """One float32 vector (B,C) per image from the map `taps[tap]`, or from the class token.
+    """One float32 vector (B,C) per image from the map `taps[tap]`, or the class token.
 
     Of equal maxima each gets its share of the gradient (torch: the first takes all); behind a ReLU
     only zeros tie in practice, and those pass no gradient on.
@@ -28,15 +29,30 @@ def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
     match pool:
         case "token":
             return features
-        case "avg":
+        case "avg" | "norm":
             return features.mean((1, 2))
         case "max":
             return features.max((1, 2))
-    raise UserError(f"unknown pooling {pool!r}: choose avg, max or token")
+    raise UserError(f"unknown pooling {pool!r}: choose avg, norm, max or token")
+
+
+def reads(head: nn.Module) -> str:
+    """The tap that a head reads, the deepest of several; "token" where it reads the class token."""
+    if getattr(head, "pool", "") == "token":
+        return "token"
+    return head.taps[-1] if isinstance(head, FusionHead) else head.tap
+
+
+def attached(head: nn.Module) -> nn.Module:
+    """The same head, whose gradient reaches the taps that it reads even if it was detached."""
+    return head.clone(detach=False) if isinstance(head, FusionHead) else head
 
 
 class LinearHead(nn.Module):
-    """Pool, then one linear layer: the plain classifier; torch's `fc.*` loads into it."""
+    """Pool, then one linear layer: the plain classifier; torch's `fc.*` loads into it.
+
+    With the pooling "norm" ConvNeXt's layer norm is between.
+    """
 
     classes: int
     tap: str = "stage5"
@@ -46,6 +62,8 @@ class LinearHead(nn.Module):
     @nn.compact
     def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> jax.Array:
         x = pooled(taps, self.tap, self.pool)
+        if self.pool == "norm":
+            x = layer_norm(jnp.float32, "norm")(x)
         return linear(self.classes, x.shape[-1], name="fc")(x)
 
 

@@ -84,6 +84,76 @@ def _pointwise_backward(saved: tuple, dy: jax.Array) -> tuple:
 pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 
+# -- depthwise convolution -----------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Every channel convolved by itself: (B,H,W,C) and (k,k,C), k odd -> (B,H,W,C), zeros around.
+
+    An accelerator has it as a grouped convolution, which XLA's CPU computes without vectors, 15
+    times slower than the shifted, weighted images summed up. The gradient of the kernel adds up
+    the k x k neighbourhoods of one position after the other, in sums that fit the cache: 35 times
+    faster there than one reduction for each of its places.
+    """
+    return _on_accelerators(_grouped, x, kernel, cpu=_shifted)
+
+
+def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None],
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+        precision=precision(x.dtype),
+    )
+
+
+def _around(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    edge = kernel.shape[0] // 2
+    return jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+
+
+def _shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    height, width = x.shape[1:3]
+    wide, size = _around(x, kernel), kernel.shape[0]
+    shifts = [(i, j) for i in range(size) for j in range(size)]
+    return sum(wide[:, i : i + height, j : j + width] * kernel[i, j] for i, j in shifts)
+
+
+def _depthwise_forward(x: jax.Array, kernel: jax.Array) -> tuple:
+    return depthwise(x, kernel), (x, kernel)
+
+
+def _grouped_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
+    return jax.vjp(_grouped, x, kernel)[1](dy)
+
+
+def _shifted_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
+    batch, height, width, channels = dy.shape
+    wide, size = _around(x, kernel), kernel.shape[0]
+
+    def add(position, total):
+        row, column = position // width, position % width
+        around = lax.dynamic_slice(wide, (0, row, column, 0), (batch, size, size, channels))
+        change = lax.dynamic_slice(dy, (0, row, column, 0), (batch, 1, 1, channels))
+        return total + around.astype(jnp.float32) * change
+
+    # One sum per image, so that the images may be divided over devices.
+    total = jnp.zeros((batch, size, size, channels), jnp.float32)
+    total = lax.fori_loop(0, height * width, add, total).sum(0)
+    return _shifted(dy, kernel[::-1, ::-1]), total.astype(kernel.dtype)
+
+
+def _depthwise_backward(saved: tuple, dy: jax.Array) -> tuple:
+    return _on_accelerators(_grouped_backward, *saved, dy, cpu=_shifted_backward)
+
+
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
 # -- batch norm ----------------------------------------------------------------------------------
 
 

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.kernels import Dtype, normalize, pointwise, precision
+from fgvc_jax.networks.kernels import Dtype, depthwise, normalize, pointwise, precision
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# timm's start of transformers and of ConvNeXt: normal with 0.02 (its truncation, at 100 sigma,
+# cuts nothing), biases zero.
+normal = nn.initializers.normal(0.02)
 
 
 def uniform_fan_in(fan_in: int) -> nn.initializers.Initializer:
@@ -74,6 +77,97 @@ class Conv(nn.Module):
         if self.use_bias:
             x = x + self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
         return x
+
+
+class DepthwiseConv(nn.Module):
+    """Convolution of every channel by itself, of odd size, stride 1 and with bias: (B,H,W,C) -> the
+    same in `dtype`. The kernel is (k,k,1,C)."""
+
+    kernel_size: int
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
+        kernel = self.param("kernel", normal, shape).astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:]).astype(self.dtype)
+        return depthwise(x.astype(self.dtype), kernel[:, :, 0]) + bias
+
+
+def dense(features: int, dtype: Dtype, name: str, use_bias: bool = True) -> nn.Dense:
+    """A layer (..., D) -> (..., features) in `dtype`, float32 exactly if that is it."""
+    return nn.Dense(
+        features,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=normal,
+        precision=precision(dtype),
+        name=name,
+    )
+
+
+class Mlp(nn.Module):
+    """Two linear layers with the exact GELU between, four times as wide inside."""
+
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        y = dense(4 * width, self.dtype, name="fc1")(x)
+        y = nn.gelu(y, approximate=False)
+        return dense(width, self.dtype, name="fc2")(y)
+
+
+def layer_norm(dtype: Dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
+    """Layer norm, most often with timm's epsilon; its statistics are float32 and two-pass."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class PatchEmbed(nn.Module):
+    """Patches of `size` px -> tokens: (B,H,W,3) -> (B,H/size,W/size,width), with a layer norm
+    behind where it has an `epsilon`."""
+
+    size: int
+    width: int
+    dtype: Dtype
+    epsilon: float = 0.0
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        init = uniform_fan_in(self.size**2 * images.shape[-1])
+        size = self.size
+        x = Conv(self.width, size, size, 0, True, self.dtype, init, init, name="proj")(images)
+        return layer_norm(self.dtype, "norm", self.epsilon)(x) if self.epsilon else x
+
+
+# Keeps stochastic depth's randomness apart from that of the views, drawn from the same key.
+_DEPTH = 0x44455054
+
+
+def stochastic_depth(
+    branch: jax.Array, keys: jax.Array | None, rate: float, number: int
+) -> jax.Array:
+    """A residual branch, left out for some images: Huang et al., arXiv 1603.09382.
+
+    What is left out is a pure function of the image's key and the branch's number, whatever the
+    batch and the devices. What stays is divided by its chance, as in timm.
+
+    Args:
+        branch: (B, ...).
+        keys: (B,), one of (seed, view, id) per image; None keeps every branch, as at test.
+        rate: chance of being left out, in [0, 1).
+        number: of the branch in its network.
+    """
+    if keys is None or not rate:
+        return branch
+
+    def stays(key):
+        key = jax.random.fold_in(jax.random.fold_in(key, _DEPTH), number)
+        return jax.random.bernoulli(key, 1 - rate)
+
+    share = (jax.vmap(stays)(keys) / (1 - rate)).astype(branch.dtype)
+    return branch * share.reshape(-1, *(1,) * (branch.ndim - 1))
 
 
 class BatchNorm(nn.Module):

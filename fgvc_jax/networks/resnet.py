@@ -98,6 +98,8 @@ class ResNet(nn.Module):
     dtype: Dtype
     batch_norm_groups: int
 
+    pooling = "avg"
+
     @nn.compact
     def __call__(
         self,
@@ -105,7 +107,9 @@ class ResNet(nn.Module):
         train: bool,
         after: str = "",
         until: str = "stage5",
+        keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        del keys  # no stochastic depth
         common = {"dtype": self.dtype, "batch_norm_groups": self.batch_norm_groups}
         if after:
             x = x["map"].astype(self.dtype)

@@ -30,6 +30,8 @@ class VGG(nn.Module):
     dtype: Dtype
     batch_norm_groups: int
 
+    pooling = "avg"
+
     @nn.compact
     def __call__(
         self,
@@ -37,7 +39,9 @@ class VGG(nn.Module):
         train: bool,
         after: str = "",
         until: str = "stage5",
+        keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        del keys  # no stochastic depth
         if after:
             x = x["map"].astype(self.dtype)
         else:

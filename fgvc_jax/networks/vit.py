@@ -1,92 +1,151 @@
-"""Vision transformer: Dosovitskiy et al., arXiv 2010.11929. Names as in timm, `_` for `.`."""
+"""Vision transformers: Dosovitskiy et al., arXiv 2010.11929, and what DINOv2 (arXiv 2304.07193) and
+DINOv3 (arXiv 2508.10104) made of them. Module names are timm's, with `_` for `.`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.flash import Attend, attend
-from fgvc_jax.networks.kernels import precision
-from fgvc_jax.networks.layers import Conv, Dtype, uniform_fan_in
+from fgvc_jax.networks.layers import (
+    Dtype,
+    Mlp,
+    PatchEmbed,
+    dense,
+    layer_norm,
+    normal,
+    stochastic_depth,
+)
 
-# timm's start: linear layers and position embeddings normal with 0.02 (its truncation, at 100
-# sigma, cuts nothing), biases zero.
-normal = nn.initializers.normal(0.02)
+LAST = "stage4_last"
+"""Where the last block begins, behind stage4: no tap, but the network can be run up to it."""
 
 
-def dense(features: int, dtype: Dtype, name: str) -> nn.Dense:
-    """A layer (..., D) -> (..., features) in `dtype`, float32 exactly if that is it."""
-    return nn.Dense(
-        features, dtype=dtype, kernel_init=normal, precision=precision(dtype), name=name
-    )
+@dataclass(frozen=True)
+class Variant:
+    """What tells the families apart.
+
+    `layer_scale` is what timm calls the factors of a block's two branches, up to the branch's
+    number; empty where there are none. `registers` are tokens that no patch gave. Positions are
+    learned and added to the tokens, or `rotary`: queries and keys are turned by them.
+    """
+
+    epsilon: float = 1e-6  # of the layer norms
+    layer_scale: Literal["", "ls", "gamma_"] = ""
+    qkv_bias: bool = True
+    registers: int = 0
+    rotary: bool = False
+
+
+DINOV2 = Variant(layer_scale="ls")
+# Up to size B it has no SwiGLU; coordinates are not jittered in training.
+DINOV3 = Variant(epsilon=1e-5, layer_scale="gamma_", qkv_bias=False, registers=4, rotary=True)
+
+
+def turns(rows: int, columns: int, width: int, before: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines (before + rows * columns, width) of DINOv3's rotary positions.
+
+    A position is its patch's centre, from -1 to 1 along both sides whatever the image size; a head
+    `width` wide is turned by both, at width/4 frequencies from 2 pi down to 2 pi / 100. The tokens
+    `before` the patches are not turned.
+    """
+    y, x = ((np.arange(side) + 0.5) / side * 2 - 1 for side in (rows, columns))
+    places = np.stack(np.meshgrid(y, x, indexing="ij"), axis=-1).reshape(-1, 2, 1)
+    periods = 100.0 ** (np.arange(width // 4) / (width // 4))
+    angles = np.tile((2 * np.pi * places / periods).reshape(len(places), -1), 2)
+    angles = np.pad(angles, ((before, 0), (0, 0)))
+    return np.cos(angles), np.sin(angles)
+
+
+def turn(x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
+    """(B,T,N,D) of N heads, with the halves of D as the two coordinates that are turned, in
+    float32."""
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    across = jnp.concatenate([-second, first], axis=-1)
+    cosines, sines = (jnp.float32(array)[:, None] for array in (cosines, sines))
+    return (x * cosines + across * sines).astype(x.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one fused projection: (B,T,D) -> (B,T,D)."""
+    """Multi-head self-attention with one fused projection: (B,T,D) -> (B,T,D).
+
+    `rotary` is what `turns` makes; None turns nothing.
+    """
 
     heads: int
     dtype: Dtype
     attend: Attend
+    use_bias: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, rotary: tuple[np.ndarray, np.ndarray] | None) -> jax.Array:
         batch, tokens, width = x.shape
-        qkv = dense(3 * width, self.dtype, name="qkv")(x)
+        qkv = dense(3 * width, self.dtype, name="qkv", use_bias=self.use_bias)(x)
         q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, self.heads, -1), 2, 0)
+        if rotary:
+            q, k = turn(q, *rotary), turn(k, *rotary)
         return dense(width, self.dtype, name="proj")(self.attend(q, k, v).reshape(x.shape))
 
 
-class Mlp(nn.Module):
-    """Two linear layers with the exact GELU between, four times as wide inside."""
-
-    dtype: Dtype
+class LayerScale(nn.Module):
+    """A factor for each channel: (...,D) -> (...,D)."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        width = x.shape[-1]
-        y = dense(4 * width, self.dtype, name="fc1")(x)
-        y = nn.gelu(y, approximate=False)
-        return dense(width, self.dtype, name="fc2")(y)
+        return x * _gamma(self, "gamma", x)
 
 
-def layer_norm(dtype: Dtype, name: str) -> nn.LayerNorm:
-    """Layer norm with timm's epsilon; its statistics are float32 and two-pass."""
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, use_fast_variance=False, name=name)
+def _gamma(module: nn.Module, name: str, x: jax.Array) -> jax.Array:
+    return module.param(name, nn.initializers.constant(1e-5), x.shape[-1:]).astype(x.dtype)
 
 
 class Block(nn.Module):
-    """Attention and MLP, each behind a layer norm and beside a shortcut: (B,T,D) -> (B,T,D)."""
+    """Attention and MLP, each behind a layer norm and beside a shortcut: (B,T,D) -> (B,T,D).
+
+    `number` counts the blocks; `rate` is that of `stochastic_depth`, for each of the two branches.
+    """
 
     heads: int
     dtype: Dtype
     attend: Attend
+    variant: Variant
+    number: int
+    rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        attention = Attention(self.heads, self.dtype, self.attend, name="attn")
-        x = x + attention(layer_norm(self.dtype, "norm1")(x))
-        return x + Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2")(x))
+    def __call__(
+        self,
+        x: jax.Array,
+        rotary: tuple[np.ndarray, np.ndarray] | None,
+        keys: jax.Array | None,
+    ) -> jax.Array:
+        def beside(branch, y):
+            kind = self.variant.layer_scale
+            if kind == "ls":
+                y = LayerScale(name=f"ls{branch}")(y)
+            elif kind:
+                y = y * _gamma(self, f"{kind}{branch}", y)
+            return x + stochastic_depth(y, keys, self.rate, 2 * self.number + branch - 1)
+
+        def norm(name):
+            return layer_norm(self.dtype, name, self.variant.epsilon)(x)
+
+        attention = Attention(
+            self.heads, self.dtype, self.attend, self.variant.qkv_bias, name="attn"
+        )
+        x = beside(1, attention(norm("norm1"), rotary))
+        return beside(2, Mlp(self.dtype, name="mlp")(norm("norm2")))
 
 
-def tokens(token: jax.Array, patches: jax.Array) -> jax.Array:
-    """The class token (B,D) before those of the patches (B,h,w,D): (B,1+h*w,D)."""
-    return jnp.concatenate([token[:, None], patches.reshape(len(token), -1, token.shape[-1])], 1)
-
-
-class PatchEmbed(nn.Module):
-    """Patches of `size` px -> tokens: (B,H,W,3) -> (B,H/size,W/size,width)."""
-
-    size: int
-    width: int
-    dtype: Dtype
-
-    @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        init = uniform_fan_in(self.size**2 * images.shape[-1])
-        size = self.size
-        return Conv(self.width, size, size, 0, True, self.dtype, init, init, name="proj")(images)
+def tokens(*parts: jax.Array) -> jax.Array:
+    """Vectors (B,D), rows (B,n,D) and maps (B,h,w,D), one behind the other: (B,T,D)."""
+    batch, *_, width = parts[0].shape  # not len: a batch may be a symbol
+    return jnp.concatenate([part.reshape(batch, -1, width) for part in parts], axis=1)
 
 
 class VisionTransformer(nn.Module):
@@ -94,11 +153,13 @@ class VisionTransformer(nn.Module):
 
     All maps have the stride of the patches: `stage2`, `stage3`, `stage4` are the tokens behind a
     quarter, a half and three quarters of the blocks; `stage5` those behind the last block and the
-    final norm, where `token` is the class token. The position embedding fixes the image size at
-    initialisation; `weights.load_torch` resamples stored ones.
+    final norm, where `token` is the class token. A learned position embedding fixes the image size
+    at initialisation; `weights.load_torch` resamples stored ones.
 
-    It can be run up to a stage and on from it, see `fgvc_jax.networks`; the state between is the
-    patches' tokens as a map, and the class token.
+    `stochastic_depth` is the last block's chance, for each of its branches, of being left out for
+    an image, growing evenly from 0 at the first. It can be run up to a stage or LAST and on from
+    it, see `fgvc_jax.networks`; the state between is the patches' tokens as a map, the class token,
+    and the registers where there are some.
 
     Raises UserError for images that the patches do not tile, or of another size than at init.
     """
@@ -108,7 +169,23 @@ class VisionTransformer(nn.Module):
     depth: int
     heads: int
     dtype: Dtype
+    variant: Variant = Variant()
     attend: Attend = attend
+    stochastic_depth: float = 0.0
+
+    pooling = "token"
+
+    @property
+    def layers(self) -> int:
+        """Number of layers for layer-wise learning rates: the embedding and the blocks."""
+        return 1 + self.depth
+
+    def layer(self, path: Sequence[str]) -> int:
+        """In which of them a parameter is, from 0 (BEiT, arXiv 2106.08254); `layers` is behind."""
+        name, _, number = path[0].partition("_")
+        if name == "blocks":
+            return 1 + int(number)
+        return self.layers if path[0] == "norm" else 0
 
     @nn.compact
     def __call__(
@@ -117,34 +194,62 @@ class VisionTransformer(nn.Module):
         train: bool,
         after: str = "",
         until: str = "stage5",
+        keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        del train  # no dropout, no batch statistics
+        del train  # no batch statistics; keys are there in training only
         if after:
-            shape, x = x["map"].shape, tokens(x["token"], x["map"]).astype(self.dtype)
+            shape = x["map"].shape
+            x = tokens(x["token"], *self._registers(x), x["map"]).astype(self.dtype)
         else:
             self._check(x.shape[1:3])
-            patches = PatchEmbed(self.patch, self.width, self.dtype, name="patch_embed")(x)
-            shape = batch, rows, columns, width = patches.shape
-            token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))
-            position = self.param("pos_embed", normal, (1, 1 + rows * columns, width))
-            token = jnp.broadcast_to(token[:, 0].astype(self.dtype), (batch, width))
-            x = tokens(token, patches) + position.astype(self.dtype)
+            x = PatchEmbed(self.patch, self.width, self.dtype, name="patch_embed")(x)
+            shape = x.shape
+            x = self._embed(x)
+
+        first = 1 + self.variant.registers  # of the patches
+        rotary = None
+        if self.variant.rotary:
+            rotary = turns(*shape[1:3], self.width // self.heads, first)
+
+        def state(x):
+            registers = {"registers": x[:, 1:first]} if self.variant.registers else {}
+            return {"map": x[:, first:].reshape(shape), "token": x[:, 0]} | registers
 
         taps = {}
         quarter = self.depth // 4
         ends = {"stage2": quarter, "stage3": 2 * quarter, "stage4": 3 * quarter}
+        ends[LAST] = self.depth - 1
         done = ends.get(after, 0)
+        rates = np.linspace(0, self.stochastic_depth, self.depth).tolist()
         for tap, end in (ends | {"stage5": self.depth}).items():
             if not after < tap <= until:
                 continue
             for i in range(done, end):
-                x = Block(self.heads, self.dtype, self.attend, name=f"blocks_{i}")(x)
+                block = self.heads, self.dtype, self.attend, self.variant, i, rates[i]
+                x = Block(*block, name=f"blocks_{i}")(x, rotary, keys)
             done = end
             if tap == "stage5":
-                x = layer_norm(self.dtype, "norm")(x)
+                x = layer_norm(self.dtype, "norm", self.variant.epsilon)(x)
                 taps["token"] = x[:, 0]
-            taps[tap] = x[:, 1:].reshape(shape)
-        return taps, {"map": x[:, 1:].reshape(shape), "token": x[:, 0]}
+            if tap != LAST:
+                taps[tap] = state(x)["map"]
+        return taps, state(x)
+
+    def _registers(self, state: Mapping[str, jax.Array]) -> list[jax.Array]:
+        return [state["registers"]] if self.variant.registers else []
+
+    def _embed(self, patches: jax.Array) -> jax.Array:
+        """(B,h,w,D) of the patches -> (B,T,D), with the class token and registers before them."""
+        batch, rows, columns, width = patches.shape
+        before = [self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))]
+        if count := self.variant.registers:
+            before.append(self.param("reg_token", normal, (1, count, width)))
+        before = jnp.concatenate(before, axis=1).astype(self.dtype)
+        x = tokens(jnp.broadcast_to(before, (batch, *before.shape[1:])), patches)
+        if self.variant.rotary:
+            return x
+        position = self.param("pos_embed", normal, (1, 1 + rows * columns, width))
+        return x + position.astype(self.dtype)
 
     def _check(self, size: tuple[int, int]) -> None:
         height, width = size

@@ -8,6 +8,7 @@ or (O,I) there.
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt
@@ -24,6 +25,7 @@ from safetensors.numpy import save_file
 
 from fgvc_jax import paths
 from fgvc_jax.errors import UserError
+from fgvc_jax.networks.resample import positions, relative_biases
 
 Variables = Mapping[str, Any]
 Place = tuple[str, ...]  # ("params", "backbone", "layer1_0", "conv1", "kernel")
@@ -39,6 +41,18 @@ _LEAVES = {
 log = logging.getLogger(__name__)
 
 _CLASSIFIER = re.compile(r"(fc|head|classifier|pre_logits)\.")
+# What a classifier is called there, by a tensor that tells the family; elsewhere "fc".
+_CLASSIFIERS = {
+    "cls_token": "head",
+    "stages.0.blocks.0.gamma": "head.fc",
+    "patch_embed.norm.weight": "head.fc",
+}
+# ConvNeXt's layer norm before its classifier: of ours, and there.
+_NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "weight")}
+# What depends on the image size, and how timm brings it to another one.
+_RESAMPLED = {"pos_embed": positions, "relative_position_bias_table": relative_biases}
+# What is in some files and no weight.
+_BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask", "mask_token")
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
@@ -62,15 +76,16 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     return path
 
 
-def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
+def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = False) -> Variables:
     """The `variables` of a Network, with the weights of a file (see `resolve`) put in as float32.
 
     Reads `.safetensors` with torchvision's or timm's names, or as `export_torch` wrote them, and
     `.npz` with the names of the original vision transformers. Strict in names and shapes: the
     whole backbone must be there, and beside it only classifiers. A head is loaded when all its
     tensors are there and fit (a plain linear `logits` also from torch's classifier) and stays as it
-    is otherwise; what was not loaded is listed in one line of the log. A transformer's position
-    embedding is resampled to the image size of `variables`.
+    is otherwise; what was not loaded is listed in one line of the log. What depends on the
+    image size, a transformer's positions, is resampled to that of `variables`. With `heads` all of
+    them must be there, so that of `variables` only the shapes are looked at.
 
     Names and shapes cannot tell resnet50 from resnet50_v1, where the stride sits elsewhere: that
     remains the user's knowledge.
@@ -85,12 +100,20 @@ def load_torch(path: str | os.PathLike, variables: Variables) -> Variables:
     _check(path, file.shapes, expected)
 
     wanted = backbone | _fitting_heads(file.shapes, loaded)
+    absent = sorted(_torch_name(place) for place in loaded.keys() - set(wanted.values()))
+    if heads and absent:
+        raise UserError(
+            f"weights {str(path)!r} lack heads of this network, or have them in another shape "
+            f"({', '.join(map(repr, absent[:3]))}{', ...' if len(absent) > 3 else ''})"
+        )
     for name, place in wanted.items():
         value = _from_torch(_read(path, file, name), place)
-        if place[-1] == "pos_embed":
-            value = resample_positions(value, loaded[place].shape[1])
+        if place[-1] in _RESAMPLED:
+            value = _RESAMPLED[place[-1]](value, loaded[place].shape)
         loaded[place] = jnp.asarray(value)
 
+    if heads:
+        return unflatten_dict(loaded)
     left = [f"{name!r} {shape}" for name, shape in file.shapes.items() if name not in wanted]
     log.info("%s: %d tensors loaded, not: %s", path, len(wanted), ", ".join(left) or "none")
     return unflatten_dict(loaded)
@@ -105,26 +128,11 @@ def export_torch(path: str | os.PathLike, variables: Variables) -> None:
     leaves = flatten_dict(variables)
     tensors = {_torch_name(place): _to_torch(leaf, place) for place, leaf in leaves.items()}
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
-    if {name for name in tensors if name.startswith("heads.logits.")} == set(ours):
-        theirs = "head" if "cls_token" in tensors else "fc"
-        for name in ours:
-            tensors[name.replace("heads.logits.fc", theirs)] = tensors.pop(name)
+    if {name for name in tensors if name.startswith("heads.logits.")} - _NORM.keys() == set(ours):
+        theirs = next((head for mark, head in _CLASSIFIERS.items() if mark in tensors), "fc")
+        names = _NORM | {name: name.replace("heads.logits.fc", theirs) for name in ours}
+        tensors = {names.get(name, name): value for name, value in tensors.items()}
     save_file(tensors, path, metadata={"format": "pt"})
-
-
-def resample_positions(positions: jax.typing.ArrayLike, tokens: int) -> np.ndarray:
-    """Position embeddings (1,1+n*n,D) -> (1,tokens,D), the class token's first and untouched.
-
-    As timm's `resample_abs_pos_embed`: bicubic with antialias (which in torch means a = -0.5).
-    """
-    positions = np.asarray(positions)
-    old, new = isqrt(positions.shape[1] - 1), isqrt(tokens - 1)
-    if old == new:
-        return positions
-    width = positions.shape[2]
-    grid = positions[0, 1:].reshape(old, old, width)
-    grid = jax.image.resize(grid, (new, new, width), "cubic", antialias=True)
-    return np.concatenate([positions[:, :1], np.asarray(grid).reshape(1, -1, width)], axis=1)
 
 
 # --- names, layouts and shapes
@@ -155,16 +163,19 @@ def _torch_shape(leaf: jax.Array, place: Place) -> Shape:
 
 
 def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> dict[str, Place]:
-    """{name in the file: place} of every head that the file holds entirely."""
-    plain = sorted(name for name in shapes if _CLASSIFIER.match(name))
+    """{name in the file: place} of every head that the file holds entirely, and of the layer norm
+    before a classifier of other classes."""
+    norm = _NORM if set(_NORM.values()) <= shapes.keys() else {}
+    plain = sorted(n for n in shapes if _CLASSIFIER.match(n) and n not in norm.values())
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
-    names = dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {}
+    names = norm | (dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {})
 
     fitting = {}
     for head in {place[2] for place in leaves if place[1] == "heads"}:
         places = [place for place in leaves if place[1:3] == ("heads", head)]
         named = {_torch_name(place): place for place in places}
         named = {names.get(name, name): place for name, place in named.items()}
+        fitting |= {name: place for name, place in named.items() if name in norm.values()}
         if all(shapes.get(n) == _torch_shape(leaves[place], place) for n, place in named.items()):
             fitting |= named
     return fitting
@@ -195,10 +206,15 @@ def _check(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape
 
 
 def _same_shape(name: str, theirs: Shape, ours: Shape) -> bool:
-    if name != "pos_embed":
+    leaf = name.rpartition(".")[2]
+    if leaf not in _RESAMPLED:
         return theirs == ours
-    square = len(theirs) == 3 and theirs[1] > 1 and isqrt(theirs[1] - 1) ** 2 == theirs[1] - 1
-    return square and (theirs[0], theirs[2]) == (ours[0], ours[2])
+    axis, tokens = (1, 1) if leaf == "pos_embed" else (0, 0)
+    rest = tuple(side for i, side in enumerate(theirs) if i != axis)
+    if len(theirs) != len(ours) or rest != tuple(side for i, side in enumerate(ours) if i != axis):
+        return False
+    grid = theirs[axis] - tokens
+    return grid > 0 and isqrt(grid) ** 2 == grid
 
 
 def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
@@ -210,10 +226,23 @@ def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
         convolutions = [n for n, s in shapes.items() if n.startswith("features.") and len(s) == 4]
         batch_norm = "_bn" if "features.1.running_mean" in shapes else ""
         return f"vgg{len(convolutions) + 3}{batch_norm}"
+    if "stages.0.blocks.0.conv_dw.weight" in shapes:
+        width = shapes.get("stem.0.weight", "?")[0]
+        return f"a ConvNeXt of {_blocks(shapes, 'stages')} blocks, {width} channels at first"
     patch = shapes.get("patch_embed.proj.weight", ())
+    if "layers.0.blocks.0.attn.qkv.weight" in shapes:
+        blocks = _blocks(shapes, "layers")
+        return f"a Swin transformer of {blocks} blocks, {patch[0]} channels at first"
     if len(patch) == 4:
         return f"a vision transformer of width {patch[0]} and patches of {patch[-1]} px"
     return None
+
+
+def _blocks(shapes: Mapping[str, Shape], stages: str) -> str:
+    """How many blocks each stage has: "3, 3, 9, 3"."""
+    places = {m.groups() for n in shapes if (m := re.match(rf"{stages}\.(\d+)\.blocks\.(\d+)", n))}
+    counts = Counter(stage for stage, _ in places)
+    return ", ".join(str(counts[stage]) for stage in sorted(counts))
 
 
 # --- files
@@ -270,8 +299,19 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def _open_safetensors(path: Path) -> _File:
     file = safe_open(path, framework="numpy")
-    names = [name for name in file.keys() if not name.endswith("num_batches_tracked")]  # noqa: SIM118
-    return _File({n: tuple(file.get_slice(n).get_shape()) for n in names}, file.get_tensor)
+    stored = [name for name in file.keys() if not name.endswith(_BUFFERS)]  # noqa: SIM118
+    # Swin's authors merge at the end of a stage, timm at the beginning of the next.
+    merged = "layers.0.downsample.reduction.weight" in stored
+    names = {_merging_first(name) if merged else name: name for name in stored}
+    shapes = {name: tuple(file.get_slice(theirs).get_shape()) for name, theirs in names.items()}
+    return _File(shapes, lambda name: file.get_tensor(names[name]))
+
+
+def _merging_first(name: str) -> str:
+    later = re.sub(
+        r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name
+    )
+    return re.sub(r"^head\.(?!fc\.)", "head.fc.", later)
 
 
 # The original names of a vision transformer -> timm's, applied in turn.

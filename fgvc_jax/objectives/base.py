@@ -12,7 +12,7 @@ from flax import linen as nn
 
 from fgvc_jax.data.view import View
 
-Forward = Callable[[Any, jax.Array], tuple[dict, dict, Any]]
+Forward = Callable[[Any, jax.Array, jax.Array | None], tuple[dict, dict, Any]]
 
 
 class Batch(NamedTuple):
@@ -62,8 +62,10 @@ class Objective(NamedTuple):
 
     heads: (heads beside "logits" that the method needs), by name.
     init_memory: (variables, outputs of one image as ShapeDtypeStructs) -> pytree of arrays.
-    loss: (forward, variables, batch, memory) -> Step, where forward(variables, images) -> (taps,
-        outputs, batch_stats) normalises the images and runs the network in training mode.
+    loss: (forward, variables, batch, memory) -> Step, where forward(variables, images, keys) ->
+        (taps, outputs, batch_stats) normalises the images and runs the network in training mode;
+        the images' `keys` decide which blocks stochastic depth leaves out, without them (None, as
+        for a teacher) none.
     predict: outputs -> (B, K) logits whose softmax is the prediction.
     second: what `Batch.second` shows; None for nothing.
     """

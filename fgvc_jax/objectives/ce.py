@@ -22,7 +22,7 @@ def ce(*, label_smoothing: float) -> Objective:
     """
 
     def loss(forward, variables, batch, memory):
-        taps, outputs, batch_stats = forward(variables, batch.image)
+        taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
         logits = outputs["logits"]
         value = cross_entropy(logits, batch.label, smoothing=label_smoothing)
         metrics = {"cross_entropy": value, "accuracy": accuracy(logits, batch.label)}

@@ -208,7 +208,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
     def encode_keys(forward, variables, views, encoder):
         if not averaged:
             return views.augmented["features"], encoder
-        _, outputs, batch_stats = forward(encoder, views.shown)
+        _, outputs, batch_stats = forward(encoder, views.shown, None)
         params = optax.incremental_update(
             variables["params"], encoder["params"], 1 - options.ema_momentum
         )
@@ -292,13 +292,18 @@ def viewpoint(
     Returns:
         (B, S, S, 3) float32 in [0, 1].
     """
-    keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, SSDP), 4))(keys)
+    keys = jax.vmap(lambda key: jax.random.split(key, 4))(_second_keys(keys))
     images = augment.color_jitter(keys[:, 0], images, strength=jitter)
     images = augment.random_affine(
         keys[:, 1], images, area=crop_area, ratio=(3 / 4, 4 / 3), degrees=rotation, flip=True
     )
     images = augment.random_erase(keys[:, 2], images, area=erase_area, ratio=(0.3, 3.3))
     return augment.patch_shuffle(keys[:, 3], images, grid=shuffle)
+
+
+def _second_keys(keys: jax.Array) -> jax.Array:
+    """(B,) keys of the second view of the images whose raw view has `keys`."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, SSDP))(keys)
 
 
 def mirror(keys: jax.Array, images: jax.Array) -> jax.Array:
@@ -347,7 +352,9 @@ def _see_both(forward: Forward, variables: Any, batch: Batch) -> Views:
     def of_view(tree, i):
         return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, i], tree)
 
-    taps, outputs, batch_stats = forward(variables, jax.tree.map(beside, batch.image, batch.second))
+    images = jax.tree.map(beside, batch.image, batch.second)
+    keys = beside(batch.key, _second_keys(batch.key))
+    taps, outputs, batch_stats = forward(variables, images, keys)
     return Views(
         of_view(taps, 0), of_view(outputs, 0), of_view(outputs, 1), batch.second, batch_stats
     )
@@ -356,7 +363,7 @@ def _see_both(forward: Forward, variables: Any, batch: Batch) -> Views:
 def _see_adaptive(forward: Forward, variables: Any, batch: Batch) -> Views:
     """The raw view, then what it attends to, the rest gray: two passes, each with batch statistics
     of its own; the running statistics take in both."""
-    taps, raw, batch_stats = forward(variables, batch.image)
+    taps, raw, batch_stats = forward(variables, batch.image, batch.key)
     if "stage5" not in taps:
         raise UserError(
             "--csdnet.view adaptive needs a network with feature maps (stage5): "
@@ -364,7 +371,8 @@ def _see_adaptive(forward: Forward, variables: Any, batch: Batch) -> Views:
         )
     kept = attended_mask(transfer.attention_map(taps["stage5"]), batch.image.shape[1])
     images = jnp.where(kept[..., None], batch.image, augment.GRAY)
-    _, augmented, batch_stats = forward({**variables, "batch_stats": batch_stats}, images)
+    variables = {**variables, "batch_stats": batch_stats}
+    _, augmented, batch_stats = forward(variables, images, _second_keys(batch.key))
     return Views(taps, raw, augmented, images, batch_stats)
 
 

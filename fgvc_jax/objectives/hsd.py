@@ -191,7 +191,7 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
         return mixture([outputs["fusion"], outputs["logits"]], temperature=1.0)
 
     def loss(forward, variables, batch, memory):
-        taps, outputs, batch_stats = forward(variables, batch.image)
+        taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
         supervision = {
             name: cross_entropy(outputs[name], batch.label, smoothing=label_smoothing)
             for name in labelled

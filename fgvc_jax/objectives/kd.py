@@ -71,7 +71,7 @@ def kd(options: KD, *, label_smoothing: float) -> Objective:
     """
 
     def loss(forward, variables, batch, memory):
-        taps, outputs, batch_stats = forward(variables, batch.image)
+        taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
         logits = outputs["logits"]
         labels = cross_entropy(logits, batch.label, smoothing=label_smoothing)
         teachers = batch.taught["logits"]

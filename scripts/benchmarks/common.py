@@ -19,7 +19,7 @@ class Asked(Protocol):
 @dataclass(frozen=True)
 class Common:
     network: str = "resnet18"
-    """As --network.name of the training; torch has resnet18, resnet50 and resnet50_v1."""
+    """As --network.name of the training; torch has resnet18, resnet50, resnet50_v1 and timm's."""
     crop: int = 112
     """Side of the square that the network sees."""
     resize: int = 128

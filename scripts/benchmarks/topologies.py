@@ -33,14 +33,14 @@ WIDTHS = {"pred": 1, "token": 0, "c64": 8, "c128": 16}
 def use_cpu(network: str) -> None:
     """Have JAX run on the CPU, before it is imported, and the compilers ask for no device.
 
-    Without a GPU there is no autotuning, and the default tiles of a transformer's Triton products
-    do not compile.
+    Without a GPU there is no autotuning, and the default tiles of the Triton products of linear
+    layers on wide tokens do not compile.
     """
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
     os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-16"
-    if network.startswith("vit"):
+    if network.startswith(("vit", "dino", "swin", "convnext")):
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_triton_gemm=false".strip()
 

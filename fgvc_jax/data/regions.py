@@ -1,0 +1,162 @@
+"""Where things are in the images of a dataset that knows it, as networks see them at test.
+
+Drawn birds know their parts; CUB-200-2011 has a box around each bird (`bounding_boxes.txt`) and the
+places of its parts (`parts/part_locs.txt`).
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fgvc_jax.data import augment, tables
+from fgvc_jax.data.files import Files, dataset_root, shown
+from fgvc_jax.data.images import FORMATS, decode
+from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
+from fgvc_jax.data.view import View
+from fgvc_jax.errors import UserError
+
+PART_RADIUS = 0.08  # of a disc around a part's place, in sides of a square as large as the box
+BOXES, PLACES = "bounding_boxes.txt", "parts/part_locs.txt"
+
+Masks = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of the images of one part of a dataset.
+
+    about: what each is, by its name. of: image i -> (S, S) float32 in [0, 1] by name, how much of
+    each pixel that a network sees is inside; all 0 where there is nothing of it.
+    """
+
+    about: Mapping[str, str]
+    of: Callable[[int], Masks]
+
+
+def find(spec: str, source: Source, classes: int, view: View) -> Regions:
+    """The regions that the dataset `spec` knows.
+
+    Args:
+        spec: as for `sources.open_source`.
+        source: one of its parts.
+        classes: how many of its classes are used, from the first.
+        view: of the network.
+
+    Raises:
+        UserError: when the dataset knows no regions, or its files cannot be read.
+    """
+    name, _, path = spec.partition(":")
+    if name == "sketchbirds":
+        return _of_drawings(source, classes, view)
+    if name == "cub":
+        return _of_cub(dataset_root(path), source, view)
+    raise UserError(
+        f"{spec!r} does not say where things are in its images: sketchbirds does, and cub:PATH of "
+        f"CUB-200-2011 with its {BOXES}"
+    )
+
+
+def origin(source: Source, i: int) -> tuple[Source, int]:
+    """The source that image i of a part of it comes from, and its number there."""
+    while isinstance(source, Subset):
+        source, i = source.source, int(source.indices[i])
+    return source, i
+
+
+def seen(mask: np.ndarray, view: View) -> np.ndarray:
+    """A mask (H, W) bool as the network sees it: (S, S) float32 in [0, 1].
+
+    It goes the same way as the image: resized, then cropped.
+    """
+    image = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
+    square = decode({"image": image, "name": "mask"}, view.test_side, orientation="stored")
+    return np.asarray(augment.center_crop(square[None], crop=view.crop))[0, ..., 0]
+
+
+# -- drawn birds -----------------------------------------------------------------------------------
+
+
+def _of_drawings(source: Source, classes: int, view: View) -> Regions:
+    birds, _ = origin(source, 0)
+    if not isinstance(birds, Sketchbirds):
+        raise UserError("only sketchbirds knows where its parts are")
+    defining = defining_parts(birds.codes[:classes])
+
+    def of(i: int) -> Masks:
+        _, number = origin(source, i)
+        masks, telling = birds.masks(number), defining[birds.labels[number]]
+        chosen = [masks[part] for part, tells in zip(PARTS, telling, strict=True) if tells]
+        together = {"parts": list(masks.values()), "telling parts": chosen}
+        return {name: seen(np.any(some, axis=0), view) for name, some in together.items()}
+
+    about = {
+        "parts": "all visible parts of the bird",
+        "telling parts": "those that tell its species from the nearest others",
+    }
+    return Regions(about, of)
+
+
+# -- CUB-200-2011 ----------------------------------------------------------------------------------
+
+
+def _of_cub(root: Path, source: Source, view: View) -> Regions:
+    if not (root / BOXES).is_file():
+        raise UserError(
+            f"{shown(root)} has no {BOXES}, which says where the birds are: CUB-200-2011 as it is "
+            "published has it"
+        )
+    boxes = dict(_rows(root / BOXES, 5))
+    places: dict[int, list[tuple[float, float]]] = {}
+    known = (root / PLACES).is_file()
+    for key, (_, x, y, visible) in _rows(root / PLACES, 5) if known else ():
+        if visible:
+            places.setdefault(key, []).append((x, y))
+    missing = [key for key in np.asarray(source.ids).tolist() if key not in boxes]
+    if missing:
+        raise UserError(f"{shown(root / BOXES)} lacks image {missing[0]}: is it complete?")
+
+    def of(i: int) -> Masks:
+        key = int(source.ids[i])
+        files, number = origin(source, i)
+        across, down = _size(files, number)
+        y, x = np.arange(down)[:, None] + 0.5, np.arange(across) + 0.5  # of pixels' centres
+        left, top, width, height = boxes[key]
+        inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
+        masks = {"box": inside}
+        if known:
+            masks["parts"] = np.zeros_like(inside)
+            for column, row in places.get(key, ()):
+                near = (x - column) ** 2 + (y - row) ** 2 <= PART_RADIUS**2 * width * height
+                masks["parts"] |= near
+        return {name: seen(mask, view) for name, mask in masks.items()}
+
+    about = {"box": "the box around the bird"}
+    if known:
+        about["parts"] = "discs around the places of its visible parts"
+    return Regions(about, of)
+
+
+def _rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]]]:
+    """(image number, the other numbers) of each line."""
+    for number, line in tables.read_lines(file):
+        try:
+            key, *values = line.split()
+            row = int(key), tuple(float(value) for value in values)
+            if len(values) != count - 1 or not all(map(math.isfinite, row[1])):
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"{tables.place(file, number)}: {line!r} is not {count} numbers, the image's first"
+            ) from None
+        yield row
+
+
+def _size(files: Files, i: int) -> tuple[int, int]:
+    with Image.open(io.BytesIO(files[i]["image"]), formats=FORMATS) as image:
+        return image.size

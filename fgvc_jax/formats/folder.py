@@ -1,0 +1,202 @@
+"""The folder of an export: made beside, tried, then renamed, with what every format has in it.
+
+labels.txt and labels.json, README.md, selftest.npz (an image and the probabilities of its classes),
+selftest.py (asks the export again, with nothing but its runtime) and export.json.
+"""
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fgvc_jax
+from fgvc_jax import paths, storage
+from fgvc_jax.errors import UserError
+from fgvc_jax.formats.trained import Trained
+
+MARK = "export.json"  # tells our folders from others'
+
+
+class Format(NamedTuple):
+    """How one format is written.
+
+    write: puts its files into a folder and returns the text of README.md. script: of selftest.py,
+    which prints the largest difference of a probability and fails if it is too large. runtime: the
+    package that the script needs.
+    """
+
+    write: Callable[[Trained, Path], str]
+    script: Callable[[Trained], str]
+    runtime: Callable[[Trained], str]
+
+
+def target(text: str) -> Path:
+    """The folder to write, refused before the work begins if it cannot be.
+
+    Raises:
+        UserError: also where there is something that is no export of ours.
+    """
+    try:
+        path = paths.local(text, "--output").resolve()
+        used = path.is_dir() and any(path.iterdir())
+    except (OSError, RuntimeError) as error:  # a link to itself, a folder that nobody may look into
+        raise UserError(f"--output {text!r} cannot be used ({error}): name another") from error
+    if path.exists() and not path.is_dir():
+        raise UserError(f"--output {text!r} is a file: name a folder")
+    if used and not _ours(path):
+        raise UserError(
+            f"--output {text!r} is a folder with something in it that is no earlier export: name "
+            "another"
+        )
+    if not storage.writable(path.parent) or path == path.parent:
+        raise UserError(f"--output {text!r} cannot be written there: name another folder")
+    return path
+
+
+def _ours(path: Path) -> bool:
+    try:
+        found = storage.read_json(path / MARK)
+    except (FileNotFoundError, UserError):
+        return False
+    return isinstance(found, dict) and "fgvc_jax" in found
+
+
+def write(trained: Trained, path: Path, name: str, format: Format) -> str:
+    """Write an export and try it.
+
+    Args:
+        trained: what is exported.
+        path: of the folder, which it replaces.
+        name: of the format.
+        format: how.
+
+    Returns:
+        What came out when it was tried, in a line.
+
+    Raises:
+        UserError: when it cannot be written, or does not answer as the members do.
+    """
+    storage.check_space(path.parent, int(1.1 * trained.inference.nbytes) + 2**20)
+    with _new_folder(path) as folder:
+        readme = format.write(trained, folder)
+        storage.write_text(folder / "README.md", readme)
+        _write_labels(folder, trained.model.classes)
+        storage.write_text(folder / "selftest.py", format.script(trained))
+        _write_arrays(folder / "selftest.npz", trained)
+        storage.write_json(folder / MARK, _mark(trained, name))
+        return _tried(folder, format.runtime(trained))
+
+
+@contextlib.contextmanager
+def _new_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` that takes its name at the end of the block, unless that raises."""
+    partial = path.with_name(f"{path.name[:100]}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        try:
+            partial.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"{str(partial)!r} cannot be made ({error.strerror})") from error
+        yield partial
+        older = partial.with_name(f"{partial.name}.old")  # a name of our own: DIR.old may be theirs
+        if path.exists():
+            storage.rename(path, older)
+        storage.rename(partial, path)
+        shutil.rmtree(older, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _mark(trained: Trained, name: str) -> dict[str, Any]:
+    return {
+        "fgvc_jax": fgvc_jax.__version__,
+        "format": name,
+        "which": trained.which,
+        "members": list(trained.model.identities),
+        "fusion": trained.model.fusion,
+        "classes": len(trained.model.classes),
+        "image": {"side": trained.inference.side, "dtype": "uint8", "order": "RGB"},
+    }
+
+
+# -- classes ---------------------------------------------------------------------------------------
+
+
+def _write_labels(folder: Path, classes: Sequence[str]) -> None:
+    storage.write_text(folder / "labels.txt", "".join(f"{one_line(name)}\n" for name in classes))
+    storage.write_text(folder / "labels.json", json.dumps(classes, indent=0) + "\n")
+
+
+def one_line(name: str) -> str:
+    """A name with backslashes, line breaks and what is no Unicode as in a Python string."""
+
+    def written(c: str) -> str:
+        breaks = len(f"-{c}-".splitlines()) > 1
+        special = breaks or c == "\\" or "\ud800" <= c <= "\udfff"
+        return c.encode("unicode_escape").decode() if special else c
+
+    return "".join(map(written, name))
+
+
+# -- the self-test ---------------------------------------------------------------------------------
+
+
+def _write_arrays(path: Path, trained: Trained) -> None:
+    kept = io.BytesIO()
+    np.savez_compressed(kept, images=trained.image, probabilities=trained.probabilities)
+    path.write_bytes(kept.getvalue())
+
+
+def script(imports: Sequence[str], answer: Sequence[str], *, within: str = "1e-4") -> str:
+    """The text of a selftest.py.
+
+    Args:
+        imports: lines, beside NumPy's.
+        answer: lines that make `answered` (1, K) of `kept["images"]`, the folder being `here`.
+        within: how far a probability may be off.
+    """
+    lines = [
+        '"""Ask the export for the image that is kept beside it, and compare."""',
+        "from pathlib import Path",
+        "",
+        *sorted(["import numpy as np", *imports]),
+        "",
+        "here = Path(__file__).resolve().parent",
+        'kept = np.load(here / "selftest.npz")',
+        *answer,
+        'difference = np.abs(np.asarray(answered) - kept["probabilities"]).max()',
+        'print(f"largest difference of a probability: {difference:.1e}")',
+        f'assert difference < {within}, "this runtime answers otherwise"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tried(folder: Path, runtime: str) -> str:
+    """Run selftest.py in a process of its own, on the CPU, where its runtime is installed."""
+    if importlib.util.find_spec(runtime) is None:
+        return f"not tried here, since {runtime} is not installed: selftest.py does it where it is"
+    known = [str(Path(fgvc_jax.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, known))}
+    done = subprocess.run(
+        [sys.executable, str(folder / "selftest.py")],
+        env=os.environ | environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise UserError(
+            f"the export does not answer as the members do under {runtime} ({reason}): nothing was "
+            "written"
+        )
+    return done.stdout.strip()

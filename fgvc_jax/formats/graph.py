@@ -1,0 +1,170 @@
+"""From a traced function to an ONNX graph, equation by equation, by the rules that it is given.
+
+What depends on no input is computed here and stored. A broadcast is not carried out: an array keeps
+its sides of 1, as ONNX's operators broadcast like NumPy's, until one needs it in full.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from jax.extend import core
+from onnx import helper, numpy_helper
+
+PLATFORM = "tpu"  # whose forms in networks/kernels.py are the plain ones: convolutions and pools
+BATCH = 1_000_003  # stands for any number of images in a trace; a prime, as no other side is
+
+SMALL = 64  # values
+
+Shape = tuple[int, ...]
+
+
+class Tensor(NamedTuple):
+    """A value that is known when the graph runs; sides of 1 may stand for more."""
+
+    name: str
+    shape: Shape
+
+
+Value = Tensor | np.ndarray
+
+
+class Rules(NamedTuple):
+    """By the name of a primitive of JAX, how it is written.
+
+    lazy: (graph, equation, *inputs) -> value, whatever sides of 1 stand for. elementwise: (graph,
+    equation, shape, *inputs) -> value, likewise. whole: as `lazy`, of inputs in full; where there
+    are several results a list.
+    """
+
+    lazy: Mapping[str, Callable]
+    elementwise: Mapping[str, Callable]
+    whole: Mapping[str, Callable]
+
+
+class Graph:
+    """Nodes and stored arrays, as they come together.
+
+    Args:
+        images: the graph's input.
+        rules: of the primitives.
+    """
+
+    def __init__(self, images: Tensor, rules: Rules):
+        self.images = images
+        self._rules = rules
+        self.nodes: list[onnx.NodeProto] = []
+        self.stored: list[onnx.TensorProto] = []
+        self._small: dict[Any, str] = {}
+
+    # -- what rules are written with ---------------------------------------------------------------
+
+    def node(self, kind: str, *inputs: Value, shape: Sequence[int], **attributes) -> Tensor:
+        """The result of a new node."""
+        result = Tensor(f"v{len(self.nodes)}", tuple(shape))
+        names = [self.name(value) for value in inputs]
+        self.nodes.append(helper.make_node(kind, names, [result.name], **attributes))
+        return result
+
+    def name(self, value: Value) -> str:
+        """What a value is called; small arrays that are equal, such as axes, are stored once."""
+        if isinstance(value, Tensor):
+            return value.name
+        name = f"c{len(self.stored)}"
+        if value.size <= SMALL:
+            key = value.dtype.str, value.shape, value.tobytes()
+            known = self._small.setdefault(key, name)
+            if known != name:
+                return known
+        # Not ascontiguousarray, which makes a vector of a number.
+        self.stored.append(numpy_helper.from_array(np.array(value, order="C"), name))
+        return name
+
+    def full(self, value: Value, aval: Any) -> Value:
+        """A value with all of its sides as its shape says."""
+        shape = aval.shape
+        if value.shape == shape:
+            return value
+        if isinstance(value, np.ndarray) and BATCH not in shape:
+            return np.broadcast_to(value, shape)
+        return self.node("Expand", value, self._sides(shape), shape=shape)
+
+    def _sides(self, shape: Shape) -> Value:
+        """A shape as an array, the batch's side as it is when the graph runs."""
+        batch = self.node("Shape", self.images, shape=(1,), start=0, end=1)
+        parts = [batch if side == BATCH else np.array([side], np.int64) for side in shape]
+        return self.node("Concat", *parts, shape=(len(shape),), axis=0)
+
+    def transposed(self, value: Value, order: Sequence[int]) -> Value:
+        """A value with its axes in another order."""
+        order = [int(axis) for axis in order]
+        if isinstance(value, np.ndarray):
+            return value.transpose(order)
+        return self.node("Transpose", value, shape=[value.shape[i] for i in order], perm=order)
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def run(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
+        """The values of a jaxpr's results."""
+        values: dict[Any, Value] = {}
+
+        def read(atom: Any) -> Value:
+            if isinstance(atom, core.Literal):
+                return np.asarray(atom.val, atom.aval.dtype)
+            return values[atom]
+
+        values.update(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
+        values.update(zip(jaxpr.invars, inputs, strict=True))
+        for equation in jaxpr.eqns:
+            results = self._evaluate(equation, [read(atom) for atom in equation.invars])
+            values.update(zip(equation.outvars, results, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def _evaluate(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        kind, params = equation.primitive.name, equation.params
+        if kind == "platform_index":
+            chosen = (
+                index
+                for index, platforms in enumerate(params["platforms"])
+                if platforms is None or PLATFORM in platforms
+            )
+            return [np.int32(next(chosen))]
+        if kind == "cond":
+            branch = params["branches"][int(inputs[0])]  # of which platform, the only kind we have
+            return self.run(branch.jaxpr, branch.consts, inputs[1:])
+        inner = next((params[name] for name in _INNER if name in params), None)
+        if inner is not None:
+            jaxpr = getattr(inner, "jaxpr", inner)
+            return self.run(jaxpr, getattr(inner, "consts", ()), inputs)
+        if kind in self._rules.lazy:
+            return [self._rules.lazy[kind](self, equation, *inputs)]
+        elementwise = self._rules.elementwise.get(kind)
+        if all(isinstance(value, np.ndarray) for value in inputs):
+            same = all(
+                v.shape == a.aval.shape for v, a in zip(inputs, equation.invars, strict=True)
+            )
+            if elementwise or same:
+                return _computed(equation, inputs, spread=bool(elementwise))
+        if elementwise:
+            shape = np.broadcast_shapes(*(value.shape for value in inputs))
+            return [elementwise(self, equation, shape, *inputs)]
+        if kind not in self._rules.whole:
+            raise NotImplementedError(f"no rule for the primitive {kind} of JAX")
+        whole = [self.full(v, a.aval) for v, a in zip(inputs, equation.invars, strict=True)]
+        results = self._rules.whole[kind](self, equation, *whole)
+        return results if isinstance(results, list) else [results]
+
+
+def _computed(equation: Any, inputs: list[np.ndarray], *, spread: bool) -> list[np.ndarray]:
+    """What JAX itself says, where nothing depends on the images; `spread`: of arrays that are
+    brought to one shape first."""
+    if spread:
+        inputs = np.broadcast_arrays(*inputs)
+    results = equation.primitive.bind(*inputs, **equation.params)
+    results = results if equation.primitive.multiple_results else [results]
+    return [np.asarray(result) for result in results]
+
+
+# Where primitives that only call another jaxpr have it.
+_INNER = "jaxpr", "call_jaxpr", "fun_jaxpr"

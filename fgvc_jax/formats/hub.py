@@ -1,0 +1,288 @@
+"""A hub's folder: safetensors with torchvision's or timm's names, config.json and a model card.
+
+config.json is timm's, and has under "fgvc_jax" what our own `load` needs. `model.safetensors` is
+the first member, `model-02.safetensors` the second, and so on: each is a whole network, a shared
+frozen trunk in each of them, so that any of them loads alone.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+
+import fgvc_jax
+from fgvc_jax import config, digests, model, paths, storage
+from fgvc_jax.config import Experiment
+from fgvc_jax.data.augment import MEAN_STD
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.errors import UserError
+from fgvc_jax.formats import folder, readme
+from fgvc_jax.formats.trained import Trained
+from fgvc_jax.model import Member, Model
+from fgvc_jax.networks import weights
+
+FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
+FIRST = "model.safetensors"
+MOST_BYTES = 2**26  # of a config.json, which may come from anywhere
+
+# Networks that were compared with timm's: its name, and what it must be told of the architecture.
+TIMM: dict[str, tuple[str, dict[str, int]]] = {
+    "resnet18": ("resnet18", {}),
+    "resnet34": ("resnet34", {}),
+    "resnet50": ("resnet50", {}),
+    "resnet101": ("resnet101", {}),
+    "vit_b16": ("vit_base_patch16_224", {}),
+    "vit_s16": ("vit_small_patch16_224", {}),
+    "vit_micro": (
+        "vit_tiny_patch16_224",
+        {"patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2},
+    ),
+}
+
+
+def write(trained: Trained, path: Path) -> str:
+    """Write config.json and the members; the model card."""
+    members = trained.model.members
+    names = [FIRST, *(f"model-{n:02d}.safetensors" for n in range(2, len(members) + 1))]
+    storage.write_json(path / "config.json", _config(trained, names))
+    variables = trained.inference.variables
+    for name, own in zip(names, variables["members"], strict=True):
+        whole = flatten_dict(variables["trunk"]) | flatten_dict(own)
+        weights.export_torch(path / name, unflatten_dict(whole))
+        shutil.copymode(path / "config.json", path / name)  # else for this user's eyes only
+    listed = ", ".join(f"`{name}`" for name in names)
+    files = [
+        f"{listed}: the weights, one file a member, each a whole network with "
+        f"{_whose(trained)} names; nothing is a pickle",
+        "`config.json`: timm's, with what fgvc_jax needs under `fgvc_jax`",
+    ]
+    return readme.text(trained, files=files, use=_use(trained), front=_front(trained))
+
+
+def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
+    spec, view, classes = trained.experiment, trained.model.view, trained.model.classes
+    architecture, arguments = TIMM.get(spec.network.name, (spec.network.name, {}))
+    transformer = spec.network.name.startswith("vit")
+    if transformer:
+        arguments = arguments | {"img_size": view.crop, "fc_norm": False}
+    mean, deviation = MEAN_STD[view.normalize]
+    return {
+        "architecture": architecture,
+        "num_classes": len(classes),
+        "label_names": list(classes),
+        "model_args": arguments | {"global_pool": spec.network.pool},
+        "pretrained_cfg": {
+            "custom_load": False,
+            "input_size": [3, view.crop, view.crop],
+            "fixed_input_size": transformer,
+            "interpolation": "bilinear",
+            "crop_pct": _share(view.crop, view.test_side),
+            "crop_mode": "squash",
+            "mean": mean,
+            "std": deviation,
+            "num_classes": len(classes),
+            "pool_size": None,
+            "first_conv": "patch_embed.proj" if transformer else "conv1",
+            "classifier": "head" if transformer else "fc",
+        },
+        "fgvc_jax": {
+            "format": FORMAT_NUMBER,
+            "version": fgvc_jax.__version__,
+            "which": trained.which,
+            "members": names,
+            "experiment": _shareable(config.to_dict(spec)) | {"workdir": ""},
+        },
+    }
+
+
+def _share(crop: int, side: int) -> float:
+    """timm's crop_pct, of which it makes floor(crop / crop_pct) again."""
+    share = crop / side
+    return share if math.floor(crop / share) == side else math.nextafter(share, 0)
+
+
+def _shareable(value: Any) -> Any:
+    """Options without the folders of this machine."""
+    if isinstance(value, dict):
+        return {name: _shareable(each) for name, each in value.items()}
+    return readme.shareable(value) if isinstance(value, str) and "/" in value else value
+
+
+# -- the model card --------------------------------------------------------------------------------
+
+
+def in_timm(trained: Trained) -> bool:
+    """Whether timm makes the same answers of it: not behind a frozen trunk, whose features are
+    rounded to half precision here."""
+    spec = trained.experiment.network
+    return trained.linear and spec.name in TIMM and not spec.frozen
+
+
+def _whose(trained: Trained) -> str:
+    return "timm's" if trained.experiment.network.name.startswith("vit") else "torchvision's"
+
+
+def _front(trained: Trained) -> str:
+    return (
+        "---\n"
+        "license:  # fill in: on what terms others may use these weights\n"
+        f"library_name: {'timm' if in_timm(trained) else 'fgvc_jax'}\n"
+        "pipeline_tag: image-classification\n"
+        "tags: [image-classification, fine-grained, fgvc_jax]\n"
+        "---\n\n"
+    )
+
+
+def _use(trained: Trained) -> str:
+    ours = (
+        "```python\n"
+        "import fgvc_jax\n\n"
+        'model = fgvc_jax.load(".")  # this folder\n'
+        'model.predict(["bird.jpg"])  # (images, classes); model.top(images, k) names the best\n'
+        "```\n"
+    )
+    if in_timm(trained):
+        return (
+            "With timm (`pip install timm`), which gives logits of float32 images (batch, 3, "
+            "height, width) that are cropped and normalised as `config.json` says:\n\n"
+            "```python\n"
+            "import timm\n\n"
+            'model = timm.create_model("local-dir:.", pretrained=True).eval()  # this folder\n'
+            "transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))\n"
+            f"```\n\nWith fgvc_jax:\n\n{ours}{_LICENSE}"
+        )
+    spec = trained.experiment.network
+    reasons = [
+        ("its members are averaged", len(trained.model.members) > 1),
+        (f"`{spec.name}` was not compared with any of its networks", spec.name not in TIMM),
+        (f"it has no such head (`{spec.head}`)", spec.head != "linear"),
+        (f"it has no heads {', '.join(trained.heads)}", bool(trained.heads)),
+        ("the frozen trunk's features are rounded to half precision", bool(spec.frozen)),
+    ]
+    why = "; ".join(words for words, holds in reasons if holds)
+    return (
+        f"With fgvc_jax:\n\n{ours}\ntimm alone does not give these answers: {why}. The tensors "
+        f"have {_whose(trained)} names all the same, so that backbones load elsewhere; heads that "
+        f"it does not know are called `heads.NAME.*`.\n{_LICENSE}"
+    )
+
+
+_LICENSE = (
+    "\n## License\n\nTo be filled in above, by whoever shares this: the photographs that it was "
+    "trained on, and the weights that it started from, have terms of their own.\n"
+)
+
+
+def _script(trained: Trained) -> str:
+    if not in_timm(trained):
+        loose = trained.experiment.network.dtype != "float32"
+        answer = ['answered = fgvc_jax.load(here).predict(kept["images"])']
+        return folder.script(["import fgvc_jax"], answer, within="5e-2" if loose else "1e-4")
+    return folder.script(
+        ["import timm", "import torch"],
+        [
+            'model = timm.create_model(f"local-dir:{here}", pretrained=True).eval()',
+            'known, images = model.pretrained_cfg, torch.tensor(kept["images"])',
+            'start = round((images.shape[1] - known["input_size"][1]) / 2)',
+            'stop = start + known["input_size"][1]',
+            "images = images[:, start:stop, start:stop] / 255",
+            'images = (images - torch.tensor(known["mean"])) / torch.tensor(known["std"])',
+            "with torch.no_grad():",
+            "    answered = model(images.permute(0, 3, 1, 2)).softmax(-1).numpy()",
+        ],
+    )
+
+
+FORMAT = folder.Format(write, _script, lambda trained: "timm" if in_timm(trained) else "fgvc_jax")
+
+
+# -- reading it ------------------------------------------------------------------------------------
+
+
+def is_export(path: str | os.PathLike) -> bool:
+    """Whether a folder is an export, of this format or another, rather than a workdir."""
+    here = Path(os.path.expanduser(os.fspath(path)))
+    return any((here / name).is_file() for name in (FIRST, folder.MARK))
+
+
+def open_hub(
+    path: str | os.PathLike,
+    *,
+    which: str = "",
+    members: int = 0,
+    fusion: str = "",
+    mesh: Mesh | None = None,
+) -> Model:
+    """The members of a hub's folder; arguments as for `model.open_model`.
+
+    Raises:
+        UserError: when the folder is of another format, or anything in it is not as it must be.
+    """
+    here = paths.local(os.fspath(path), "the folder")
+    experiment, classes, saved = _read(here)
+    names = saved["members"]
+    if not 0 <= members <= len(names):
+        raise UserError(f"--members is {members}: {len(names)} are in {str(here)!r} (0 takes all)")
+    if which == "selected" and saved["which"] != which:
+        raise UserError(f"{str(here)!r} has members as they ended: take --which final")
+    mesh = mesh or devices.create()
+    plan = model.architecture(experiment, len(classes), mesh)
+    trunk, found = None, []
+    for name in names[: members or None]:
+        whole = weights.load_torch(here / name, plan.whole, heads=True)
+        shared, own = plan.split(whole)
+        if trunk is not None and digests.of_arrays(shared) != digests.of_arrays(trunk):
+            raise UserError(f"{str(here / name)!r} has another frozen trunk than {FIRST!r}")
+        trunk = shared
+        found.append(devices.replicate(mesh, own))
+    return Model(
+        classes=classes,
+        view=experiment.data.view,
+        members=[Member(plan.network, own) for own in found],
+        identities=[digests.of_arrays(own) for own in found],
+        predict=plan.objective.predict,
+        fusion=fusion or experiment.fusion,
+        mesh=mesh,
+        trunk=devices.replicate(mesh, trunk),
+    )
+
+
+# What a config.json from anywhere may raise, beside a UserError.
+_DAMAGED = KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError
+
+
+def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
+    """The experiment, the classes, and what config.json has for us."""
+    file = here / "config.json"
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise UserError(f"{str(file)!r} is too large to be an export's")
+        found = json.loads(storage.read_text(file))
+        saved = found["fgvc_jax"]
+        if saved["format"] != FORMAT_NUMBER:
+            raise UserError(
+                f"{str(here)!r} is an export of format {saved['format']}, and this program reads "
+                f"format {FORMAT_NUMBER}: take the version of fgvc_jax that wrote it"
+            )
+        classes, names = found["label_names"], saved["members"]
+        plain = re.compile(r"[\w-]+\.safetensors")  # a file of this folder, and of no other
+        if not (names and all(plain.fullmatch(name) for name in names)):
+            raise ValueError("its members are no files of this folder")
+        if not (classes and isinstance(classes, list) and all(isinstance(n, str) for n in classes)):
+            raise ValueError("it has no class names")
+        experiment = config.fitted(config.from_dict(saved["experiment"]), Experiment)
+        return config.check(experiment), classes, saved
+    except FileNotFoundError:
+        raise UserError(
+            f"{str(here)!r} has no config.json: fgvc_jax loads a workdir, or an export of "
+            "--format hub"
+        ) from None
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{str(file)!r} is none of an export ({reason}): fetch it again") from error

@@ -1,0 +1,136 @@
+"""A finished run as it was kept: its results, and what its members answer on the test images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax import config, digests, predictions
+from fgvc_jax.calibration import Ensemble, Fused
+from fgvc_jax.errors import UserError
+from fgvc_jax.predictions import Part
+from fgvc_jax.workdir import Record, Workdir
+
+OF_A_SEED = "--seed ", "--data.view-seed "  # the latter is settled as the former
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A finished run, or its first members: what it is, its results, and its test answers.
+
+    identities: digests of the members, as they were "final" or "selected" (`which`). complete:
+    whether these are all that have results.
+    """
+
+    workdir: Workdir
+    record: Record
+    results: dict[str, Any]
+    part: Part
+    identities: tuple[str, ...]
+    which: str
+    complete: bool
+
+    @classmethod
+    def of(cls, folder: str, members: int = 0, which: str = "final") -> "Kept":
+        """Read a run; of all its members where `members` is 0.
+
+        Raises:
+            UserError: when it is not finished, or has not kept what these members answer.
+        """
+        workdir = Workdir(folder)
+        record, results = workdir.record(), workdir.read_results()
+        if results is None:
+            raise UserError(
+                f"workdir {folder!r} has no results yet: the command that trains it finishes it"
+            )
+        try:
+            identities = results["digests"]["members"]
+            part = predictions.read(workdir.predictions / results["predictions"]["test"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{str(workdir.results)!r} tells of no predictions ({error}): the command that "
+                "trained it writes it anew, once the file is removed"
+            ) from error
+        judged = len(identities)
+        if members > judged:
+            raise UserError(f"--members is {members}: workdir {folder!r} has results of {judged}")
+        count = members or judged
+        if which == "selected":
+            from fgvc_jax import model  # here and below: few reports wait for networks' imports
+
+            identities = model.open_model(folder, which=which, members=count).identities
+        identities = tuple(identities[:count])
+        if not all(part.has(identity) for identity in identities):
+            again = "" if which == "final" else f" --which {which}"
+            raise UserError(
+                f"workdir {folder!r} does not keep what its {which} members answer: "
+                f"python -m fgvc_jax.evaluate{again} keeps it"
+            )
+        return cls(workdir, record, results, part, identities, which, count == judged)
+
+    def fused(self, progress: Callable[[int], Any] = bool) -> Fused:
+        """What they say together; `progress` see `calibration.Fused`."""
+        return Fused(self.part, self.identities, self.record.experiment.fusion, progress)
+
+    def right(self, progress: Callable[[int], Any] = bool) -> np.ndarray:
+        """(N,) bool, which test images they name rightly together."""
+        labels = self.part.labels
+        return np.concatenate(
+            [values.argmax(-1) == labels[rows] for rows, values in self.fused(progress)]
+        )
+
+    @cached_property
+    def judged(self) -> dict[str, Any]:
+        """ "metrics", "attention_overlap" and "calibration" of these members, as in results.json;
+        without calibration where they are not all."""
+        count = len(self.identities)
+        found = self.results
+        if self.which != "final":
+            from fgvc_jax import judging
+
+            fusion = self.record.experiment.fusion
+            kept = Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
+            found = judging.verdict(self.part, kept, write=False)
+        return {
+            "metrics": {kind: each[:count] for kind, each in found["metrics"].items()},
+            "attention_overlap": [row[:count] for row in found["attention_overlap"][:count]],
+            "calibration": found["calibration"] if self.complete else None,
+        }
+
+    def check_comparable(self, other: "Kept") -> None:
+        """Refuse a run on other test images."""
+        if not self.is_comparable(other):
+            images, theirs = len(self.part.labels), len(other.part.labels)
+            raise UserError(
+                f"--against {str(other.workdir.path)!r} was judged on other test images or classes "
+                f"({theirs:,} images of {len(other.part.classes):,} classes, here {images:,} of "
+                f"{len(self.part.classes):,}): only runs on the same ones can be compared"
+            )
+
+    def is_comparable(self, other: "Kept") -> bool:
+        """Whether both were judged on the same images of the same classes, in the same order."""
+        same = not digests.differ(self.record.digests["test"], other.record.digests["test"])
+        return same and np.array_equal(self.part.labels, other.part.labels)
+
+    def seeds(self) -> dict[int, "Kept"]:
+        """The runs of a study that are this one with other seeds, and itself: those beside it, in
+        folders named by their seeds, that differ in nothing else and keep as many members."""
+        spec, path = self.record.experiment, self.workdir.path
+        found = {spec.seed: self}
+        if path.name != str(spec.seed):
+            return found
+        for folder in path.parent.iterdir():
+            if not folder.name.isdecimal() or folder.name == path.name:
+                continue
+            try:
+                other = Kept.of(str(folder), len(self.identities), self.which)
+            except UserError:  # not finished, or something else
+                continue
+            theirs = other.record.experiment
+            changed = config.differences(spec, theirs)
+            alike = all(each.startswith(OF_A_SEED) for each in changed)
+            if alike and folder.name == str(theirs.seed) and self.is_comparable(other):
+                found[theirs.seed] = other
+        return dict(sorted(found.items()))

@@ -1,0 +1,71 @@
+"""Networks that nobody trained, for the tests of exports."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from conftest import tiny
+
+from fgvc_jax import model
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.formats.trained import Trained
+from fgvc_jax.model import Member, Model
+
+CLASSES = ("plain", "a\nline", "back\\slash", "d\u202eright", "<script>", "lone \udc80")
+
+
+def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **network) -> Trained:
+    """Members of the tiny experiment with changes, their variables drawn at random."""
+    spec = tiny(members=members, fusion=fusion, objective=objective)
+    spec = dataclasses.replace(
+        spec,
+        network=model.settle(dataclasses.replace(spec.network, **network)),
+        data=dataclasses.replace(spec.data, **(view or {})),
+    )
+    mesh = devices.create()
+    plan = model.architecture(spec, len(CLASSES), mesh)
+    trunk, found = {}, []
+    for seed in range(members):
+        random = np.random.default_rng(seed)
+        whole = jax.tree_util.tree_map_with_path(
+            lambda place, leaf, random=random: _drawn(place[-1].key, leaf.shape, random), plan.whole
+        )
+        shared, own = plan.split(whole)
+        trunk = trunk or shared  # of the first, as in a run
+        found.append(Member(plan.network, own))
+    opened = Model(
+        classes=CLASSES,
+        view=spec.data.view,
+        members=found,
+        identities=[f"member {n}" for n in range(members)],
+        predict=plan.objective.predict,
+        fusion=fusion,
+        mesh=mesh,
+        trunk=trunk,
+    )
+    return Trained(opened, spec, {}, "final")
+
+
+def _drawn(name: str, shape: tuple[int, ...], random: np.random.Generator) -> jax.Array:
+    """A variable: those that are 1 or 0 at the start near that, others as wide as keeps signals."""
+    width = 0.1 if len(shape) == 1 else np.prod(shape[:-1]) ** -0.5
+    start = 1.0 if name in ("var", "scale") else 0.0
+    values = start + width * random.uniform(-1.7, 1.7, shape)
+    return jnp.asarray(values, jnp.float32)
+
+
+def images(of: Trained, count: int) -> np.ndarray:
+    """(B, R, R, 3) uint8, of noise."""
+    shape = count, *of.inference.shape
+    return np.random.default_rng(count).integers(0, 256, shape, np.uint8)
+
+
+def selftest(folder) -> str:
+    """What selftest.py of an export prints."""
+    done = subprocess.run(
+        [sys.executable, folder / "selftest.py"], capture_output=True, text=True, check=True
+    )
+    return done.stdout

@@ -1,0 +1,176 @@
+"""Pages in a real browser: what a reader does works, and the console stays silent.
+
+The run behind them has classes with difficult names, and its dataset is gone.
+"""
+
+import dataclasses
+import shutil
+import threading
+
+import pytest
+from browser import REBOUND, Browser, Page, needs_browser
+from conftest import tiny
+from test_report import NAMES, written
+
+from fgvc_jax import inspect, report, train
+from fgvc_jax.demo import Asked, Demo
+from fgvc_jax.figures.demo import demo_page
+from fgvc_jax.report import Report
+from fgvc_jax.text import printable
+
+pytestmark = [pytest.mark.slow, needs_browser]
+WIDTHS = pytest.mark.parametrize("width", [1280, 390])
+SCRIPT = printable(NAMES[1])  # the class that would run something
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with run/, inspect.html, report.html and photograph.png."""
+    root = tmp_path_factory.mktemp("pages")
+    source = written(root / "birds", {"train": 10, "test": 6})
+    inspect.main(["--data.source", f"folder:{source}", "--output", str(root / "inspect.html")])
+    data = dataclasses.replace(
+        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.2
+    )
+    train.train(tiny(root / "run", data=data))
+    shutil.move(next((source / "test" / NAMES[1]).iterdir()), root / "photograph.png")
+    shutil.rmtree(source)
+    report.report(Report(str(root / "run"), str(root / "report.html")))
+    (root / "broken.jpg").write_bytes(b"no photograph")
+    return root
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Browser(tmp_path_factory.mktemp("profile")) as started:
+        yield started
+
+
+def is_clean(page, *addresses):
+    """Nothing is in the console, nobody else was asked, and nothing is wider than the window."""
+    assert page.complaints() == []
+    assert page.requests() == set(addresses)
+    assert not page.overflows()
+    assert page.run("document.scripts.length") <= 1
+    assert page.run("[...document.images].every(i => i.alt && i.naturalWidth)")
+
+
+@WIDTHS
+def test_the_reports_search_finds_a_class(browser, made, width):
+    address = (made / "report.html").as_uri()
+    page = Page(browser, address, width=width)
+    shown = "[...document.querySelectorAll('#classes tbody tr')].filter(r => r.checkVisibility())"
+    assert page.run(f"{shown}.length") == len(NAMES)
+    page.run("document.querySelector('[type=search]').focus()")
+    page.type(SCRIPT[:12].upper())
+    page.wait(f"{shown}.length === 1")
+    assert SCRIPT in page.run(f"{shown}[0].textContent")
+    found = page.run("document.querySelectorAll('[data-item]:not([hidden])').length")
+    assert page.run("document.querySelector('.search output').value").startswith(f"{found} of ")
+    page.press("Escape")
+    page.wait(f"{shown}.length === {len(NAMES)}")
+    page.type("no such class")
+    page.wait(f"{shown}.length === 0")
+    is_clean(page, address)
+
+
+@WIDTHS
+def test_the_inspections_page(browser, made, width):
+    address = (made / "inspect.html").as_uri()
+    page = Page(browser, address, width=width, dark=True)
+    assert SCRIPT in page.run("document.body.textContent")
+    is_clean(page, address)
+
+
+@pytest.fixture(scope="module")
+def demo(made):
+    """The address of the demo, and the uploads that reached the model."""
+    web = pytest.importorskip("fgvc_jax.web")
+    asked, seen = Asked(Demo(str(made / "run"))), []
+
+    def answer(upload):
+        seen.append(upload)
+        return asked.answer(upload)
+
+    text = demo_page("run", len(asked.classes), members=asked.members, most_bytes=2**20)
+    listening = web.listen("127.0.0.1", 0)
+    application = web.application(text, answer)
+    threading.Thread(target=web.serve, args=(application, listening), daemon=True).start()
+    return f"{web.url(listening)}/", seen
+
+
+ANSWERED = "!document.querySelector('#shown').hidden"
+TOLD = "document.querySelector('[role=status]').textContent"
+
+
+@WIDTHS
+def test_the_demo_answers_an_upload(browser, made, demo, width):
+    address, _ = demo
+    page = Page(browser, address, width=width)
+    page.press("Tab")
+    assert page.run("document.activeElement.matches('input[type=file]')")
+    page.choose("input[type=file]", made / "photograph.png")
+    page.wait(ANSWERED)
+    names = page.run("[...document.querySelectorAll('.named bdi')].map(e => e.textContent)")
+    assert sorted(names) == sorted(map(printable, NAMES))
+    assert page.run("document.activeElement.textContent") == names[0]
+    assert page.run("document.querySelectorAll('.views img').length") == 4
+    assert page.run(TOLD) == "photograph.png"
+    page.wait("[...document.images].every(image => image.complete)")
+    is_clean(page, address, f"{address}answer")
+
+
+def test_the_demo_tells_in_a_sentence_what_it_cannot_answer(browser, made, demo, tmp_path):
+    address, seen = demo
+    page = Page(browser, address)
+    page.choose("input[type=file]", made / "broken.jpg")
+    page.wait(f"{TOLD}.startsWith('broken.jpg: This file is none of ')")
+    count = len(seen)
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(2**20 + 1))
+    page.choose("input[type=file]", large)
+    page.wait(f"{TOLD}.startsWith('The file has more than 1 MiB')")
+    assert len(seen) == count and not page.run(ANSWERED)
+    page.choose("input[type=file]", made / "photograph.png")
+    page.wait(ANSWERED)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        "new ClipboardEvent('paste', {clipboardData: data})",
+        "new DragEvent('drop', {dataTransfer: data, cancelable: true})",
+    ],
+)
+def test_the_demo_takes_what_is_pasted_and_dropped(browser, demo, event):
+    page = Page(browser, demo[0])
+    picture = "new Promise(done => { const c = document.createElement('canvas'); c.width = 60; " \
+        "c.getContext('2d').fillRect(9, 9, 9, 9); c.toBlob(done); })"  # fmt: skip
+    give = "const data = new DataTransfer(); FILL; document.dispatchEvent(EVENT)"
+    give = give.replace("EVENT", event)
+    page.run(f"(() => {{ {give.replace('FILL', '')} }})()")
+    page.wait(f"{TOLD}.startsWith('That was no file')")
+    fill = "data.items.add(new File([blob], 'pasted.png'))"
+    page.run(f"{picture}.then(blob => {{ {give.replace('FILL', fill)} }})")
+    page.wait(f"{ANSWERED} && {TOLD} === 'pasted.png'")
+
+
+def test_another_sites_page_is_refused(browser, made, demo, tmp_path):
+    address, seen = demo
+    file = tmp_path / "elsewhere.html"
+    file.write_text("<!doctype html><title>elsewhere</title>")
+    page, count = Page(browser, file.as_uri()), len(seen)
+    send = "fetch('%sanswer', {method: 'POST', mode: 'no-cors', body: 'abc'})"
+    assert page.run(f"{send % address}.then(r => r.type, error => error.name)") == "TypeError"
+    assert len(seen) == count
+    shutil.copy(made / "photograph.png", tmp_path / "a.png")
+    mine = Page(browser, address)
+    mine.choose("input[type=file]", tmp_path / "a.png")
+    mine.wait(ANSWERED)
+    assert len(seen) == count + 1
+
+
+def test_a_foreign_name_that_leads_here_is_refused(browser, demo):
+    """DNS rebinding: the browser takes the page for another site's own."""
+    page = Page(browser, demo[0].replace("127.0.0.1", REBOUND))
+    assert page.run("document.body.textContent").startswith("Refused: it is not known by this name")

@@ -1,0 +1,102 @@
+"""Micro networks beside timm's: taps, gradients, names, layouts (scripts/golden_networks.py)."""
+
+import runpy
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT
+from safetensors.numpy import load_file, save_file
+
+from fgvc_jax import networks
+from fgvc_jax.networks.heads import LinearHead
+from fgvc_jax.networks.weights import export_torch, load_torch
+
+script = runpy.run_path(str(ROOT / "scripts/golden_networks.py"))
+waves, SIZE = script["waves"], script["SIZE"]
+NETWORKS = {name: family for family, (_, made) in script["MICRO"].items() for name in made}
+# Compiling them takes long; what the slow ones have of their own is in their families' tests too.
+SOME = [
+    pytest.param(name, marks=pytest.mark.slow) if name in ("swin_micro", "dinov2_micro") else name
+    for name in NETWORKS
+]
+
+
+@cache
+def golden(name):
+    """({tap: values}, {tensor: (shape, values)}) of timm's network."""
+    taps, tensors = {}, {}
+    for line in (ROOT / f"tests/golden/{NETWORKS[name]}.txt").read_text().splitlines():
+        network, kind, key, *rest = line.split()
+        if network != name:
+            continue
+        if kind == "tap":
+            taps[key] = [float(value) for value in rest]
+        else:
+            shape = tuple(int(side) for side in rest[0].split(","))
+            tensors[key] = shape, [float(value) for value in rest[1:]]
+    return taps, tensors
+
+
+@pytest.fixture
+def network(request):
+    name = request.param
+    head = LinearHead(classes=3, pool=networks.pooling(name))
+    made = networks.create(name, heads={"logits": head}, dtype=jnp.float32, batch_norm_groups=1)
+    return name, made
+
+
+@pytest.fixture
+def variables(network, tmp_path):
+    """Ours, loaded from a file with timm's names."""
+    name, made = network
+    tensors = {
+        tensor: np.float32(script["pattern"](tensor, shape))
+        for tensor, (shape, _) in golden(name)[1].items()
+    }
+    save_file(tensors, tmp_path / "timm.safetensors")
+    images = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
+    shapes = jax.eval_shape(lambda x: made.init(jax.random.key(0), x, False), images)
+    return load_torch(tmp_path / "timm.safetensors", shapes)
+
+
+@pytest.mark.parametrize("network", SOME, indirect=True)
+def test_taps_and_gradients_are_timms(network, variables, tmp_path):
+    name, made = network
+    taps, tensors = golden(name)
+    images = jnp.float32(script["images"](SIZE))
+
+    def loss(variables):
+        maps, outputs = made.apply(variables, images, True)
+        answers = {**maps, "logits": outputs["logits"]}
+        parts = [(x * jnp.float32(waves(0.19, x.shape))).mean() for x in map(answers.get, taps)]
+        return sum(parts), answers
+
+    gradient, answers = jax.jit(jax.grad(loss, has_aux=True))(variables)
+    assert answers.keys() == taps.keys()
+    for tap, expected in taps.items():
+        value = np.asarray(answers[tap], np.float64)
+        kept = script["of_tap"](value)
+        np.testing.assert_allclose(kept[0], expected[0], rtol=1e-4, err_msg=tap)
+        np.testing.assert_allclose(
+            kept[1:], expected[1:], rtol=1e-4, atol=1e-4 * np.abs(value).max(), err_msg=tap
+        )
+    export_torch(tmp_path / "gradient.safetensors", gradient)
+    found = load_file(tmp_path / "gradient.safetensors")
+    assert found.keys() == tensors.keys()
+    for tensor, (shape, expected) in tensors.items():
+        assert found[tensor].shape == shape
+        kept = script["of_gradient"](np.float64(found[tensor]))
+        tolerance = 1e-4 * expected[0] + 1e-7
+        np.testing.assert_allclose(kept, expected, rtol=0, atol=tolerance, err_msg=tensor)
+
+
+@pytest.mark.parametrize("network", NETWORKS, indirect=True)
+def test_names_and_layouts_are_timms_both_ways(network, variables, tmp_path):
+    export_torch(tmp_path / "ours.safetensors", variables)
+    ours, theirs = (load_file(tmp_path / f"{n}.safetensors") for n in ("ours", "timm"))
+    assert ours.keys() == theirs.keys()
+    for tensor, value in theirs.items():
+        np.testing.assert_array_equal(ours[tensor], value)

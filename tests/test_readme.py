@@ -1,0 +1,63 @@
+"""README.md of an export says how good it is, on what, and gives nothing away."""
+
+import dataclasses
+
+import pytest
+from exports import trained
+
+from fgvc_jax.formats import readme
+
+
+@pytest.fixture(scope="module")
+def of():
+    return trained(members=1)
+
+
+def test_members_that_were_not_judged(of):
+    text = readme.text(of, files=["`a`: b"], use="How.\n")
+    assert "Not judged yet" in text and "36 x 36 px" in text and "How." in text
+    assert text.startswith("# resnet_micro of `sketchbirds`")
+
+
+def test_accuracy_with_intervals(of):
+    ends = {"value": 0.5, "low": 0.25, "high": 0.75}
+    metrics = {"accuracy": ends, "nll": ends}
+    results = {
+        "images": {"train": 10, "validation": 0, "test": 4},
+        "ensemble": [0.5, 0.5],
+        "metrics": {"members": [metrics] * 2, "ensemble": [metrics] * 2},
+        "calibration": None,
+    }
+    text = readme.text(dataclasses.replace(of, results=results), files=[], use="")
+    assert "| ensemble of 2 | 50.00 % | 25.00-75.00 % |" in text
+    assert "| member 2 | 50.00 % | 25.00-75.00 % |" in text
+    assert "0.500 (0.250-0.750)" in text and "(10 train, 4 test images)" in text
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("folder:/home/me/birds/", "folder:birds"),
+        ("cub:/data/CUB_200_2011", "cub:CUB_200_2011"),
+        ("sketchbirds", "sketchbirds"),
+        ("hf:timm/resnet50", "hf:timm/resnet50"),
+        ("/home/me/a.safetensors", "a.safetensors"),
+        ("", ""),
+    ],
+)
+def test_folders_of_this_machine_are_left_out(word, told):
+    assert readme.shareable(word) == told
+
+
+def test_a_hostile_name_stays_within_its_code(of):
+    data = dataclasses.replace(of.experiment.data, source="folder:/x/`a`\n# b\u202e")
+    other = dataclasses.replace(of, experiment=dataclasses.replace(of.experiment, data=data))
+    (title, *_) = readme.text(other, files=[], use="").splitlines()
+    assert title == "# resnet_micro of `folder: a \\n# b\\u202e`"
+
+
+def test_photographs_are_turned_where_ours_were(of):
+    assert "exif_transpose" not in readme.image_code(of)
+    view = dataclasses.replace(of.model.view, orientation="exif")
+    turned = trained(members=1, view={"orientation": "exif"})
+    assert turned.model.view == view and "exif_transpose" in readme.image_code(turned)
