@@ -65,13 +65,13 @@ class Child:
     """A process that says rows as it finds them, and is killed when its time is up."""
 
     def __init__(self, part: str, options: dict[str, Any], seconds: float, environment: dict):
-        self._seconds, self._late = seconds, False
+        self._seconds, self._late = max(seconds, 0.0), False
         self._process = subprocess.Popen(
             [sys.executable, str(BENCH), "part", part, json.dumps(options)],
             stdout=subprocess.PIPE, text=True, env=os.environ | environment,
             start_new_session=True,  # so that what it starts is killed as well
         )  # fmt: skip
-        self._timer = threading.Timer(max(seconds, 0.0), self._expire)
+        self._timer = threading.Timer(self._seconds, self._expire)
         self._timer.start()
 
     def _expire(self) -> None:
