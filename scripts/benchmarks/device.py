@@ -156,7 +156,8 @@ def speed(call: Call) -> Rows:
 def torch(call: Call) -> Rows:
     if not call.torch_python and importlib.util.find_spec("torch") is None:
         return [{"error": "torch is not installed here: name a Python that has it, --torch-python"}]
-    return call.start("torch", python=call.torch_python).rows()
+    leaving = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the memory is torch's
+    return call.start("torch", leaving, python=call.torch_python).rows()
 
 
 def speed_table(rows: Rows, kind: str) -> Table:
