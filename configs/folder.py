@@ -1,9 +1,10 @@
 """Your own images: two networks under KT on one frozen pretrained trunk, in minutes on two cores.
 
 Command:  python -m fgvc_jax.train --config folder:PATH
-Cost:     20 species of 15 photographs: under 5 minutes on two cores from the first line to the
-          table, half of it for what the trunk says of the images, which is computed once.
-Expected: at least what a linear classifier on the frozen network's features has: there 88.9 %.
+Cost:     20 species of 15 photographs: some ten minutes of a core, so about five on two, from the
+          first line to the table.
+Expected: what a linear classifier on the frozen network's features has: there 88.9 % of all
+          photographs, some of which are set aside here for calibration.
 
 PATH is as `--data.source folder:PATH` has it; folder:csv:FILE takes a list instead. Without
 internet add --network.weights FILE: of torchvision's ResNet-50, or with --network.name resnet50_v1
@@ -21,7 +22,7 @@ from fgvc_jax.data.records import Splits
 from fgvc_jax.errors import UserError
 
 VALIDATION = 0.1
-IMAGES_SEEN = 5000  # by a member of a small set; a larger one is seen LEAST times
+IMAGES_SEEN = 3000  # by a member of a small set; a larger one is seen LEAST times
 LEAST, MOST = 8, 24  # epochs
 ALONE = 20_000  # training images from which on one member takes long enough
 
@@ -68,7 +69,15 @@ def get_config(*arguments: str) -> Experiment:
             name="resnet50", weights="hf:timm/resnet50.tv_in1k", head="linear", frozen="stage4"
         ),
         transfer=Transfer(name="orthogonal"),
-        optimizer=Optimizer(learning_rate=0.001, head_learning_rate=0.02, schedule="cosine"),
+        # So few steps that SGD leaves a linear head unfinished: on frozen features of 260 images it
+        # has 87.9 % after ten epochs and 89.2 % after sixty, Adam 89.2 % after ten (four seeds).
+        optimizer=Optimizer(
+            name="adamw",
+            learning_rate=0.00001,
+            head_learning_rate=0.003,
+            weight_decay=0.01,
+            schedule="cosine",
+        ),
         evaluate_every=4,
     )
 
@@ -96,8 +105,8 @@ def _validation(splits: Splits) -> tuple[float, int]:
 
 
 def _batch_size(images: int) -> int:
-    """32, or as much of it as gives a few steps an epoch."""
-    size = 32
+    """16, or as much of it as gives a few steps an epoch."""
+    size = 16
     while size > 2 and 4 * size > images:
         size //= 2
     return size

@@ -247,8 +247,8 @@ def photographs(folder, each, classes=("ant", "bee", "cow")):
     [
         (2, 3, 24, 2, 0.0),  # no class can spare one
         (15, 33, 24, 8, 0.1),  # of 15 there are 3 to test and 1 to calibrate
-        (150, 324, 15, 32, 0.1),
-        (300, 648, 8, 32, 0.1),  # some look alike, of which training warns
+        (150, 324, 9, 16, 0.1),
+        (300, 648, 8, 16, 0.1),  # some look alike, of which training warns
     ],
 )
 def test_a_folder_is_counted(tmp_path, caplog, each, images, epochs, batch, validation):

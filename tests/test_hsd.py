@@ -62,7 +62,7 @@ def batch_of(images):
 
 def step_of(objective, outputs):
     """The objective's step on given outputs, without a network."""
-    return objective.loss(lambda variables, images: ({}, outputs, {}), {}, batch_of(None), ())
+    return objective.loss(lambda *_: ({}, outputs, {}), {}, batch_of(None), ())
 
 
 # -- an independent implementation: float64, one image at a time ----------------------------------

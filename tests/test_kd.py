@@ -28,7 +28,7 @@ def loss_of(logits, teachers, **options):
     objective = options.make(classes=5, label_smoothing=0.0)
     taught = {"logits": jnp.float16(teachers)}
     batch = Batch(None, jnp.asarray(LABELS), None, jnp.float32(0.5), taught=taught)
-    step = objective.loss(lambda v, _: ({}, {"logits": v}, {}), jnp.float32(logits), batch, ())
+    step = objective.loss(lambda v, *_: ({}, {"logits": v}, {}), jnp.float32(logits), batch, ())
     return step.loss, step.metrics
 
 
