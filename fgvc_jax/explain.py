@@ -5,9 +5,9 @@ from fgvc_jax import command
 if __name__ == "__main__":
     command.prepare()
 
-import contextlib
 import csv
 import difflib
+import io
 import logging
 import os
 import re
@@ -355,13 +355,9 @@ def _stem(path: str) -> str:
 
 def _save(picture: Any, path: Path) -> None:
     """Write a PNG; what is there appears complete, and no link is followed."""
-    partial_file = path.with_name(f".{path.name}.partial")
-    try:
-        picture.save(partial_file, "PNG")
-        os.replace(partial_file, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial_file.unlink()
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    storage.write_bytes(path, content.getvalue())
 
 
 if __name__ == "__main__":

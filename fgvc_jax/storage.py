@@ -49,16 +49,21 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file by `text`; UserError when the folder cannot be written."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by `content`; UserError when the folder cannot be written."""
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _beside(path) as partial:
             check_lease(path)
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with partial.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by `text`; UserError when the folder cannot be written."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

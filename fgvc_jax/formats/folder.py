@@ -153,7 +153,7 @@ def one_line(name: str) -> str:
 def _write_arrays(path: Path, trained: Trained) -> None:
     kept = io.BytesIO()
     np.savez_compressed(kept, images=trained.image, probabilities=trained.probabilities)
-    path.write_bytes(kept.getvalue())
+    storage.write_bytes(path, kept.getvalue())
 
 
 def script(imports: Sequence[str], answer: Sequence[str], *, within: str = "1e-4") -> str:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
+from fgvc_jax import storage
 from fgvc_jax.errors import UserError
 from fgvc_jax.formats import folder, readme
 from fgvc_jax.formats.trained import Trained
@@ -38,7 +39,7 @@ def write(trained: Trained, path: Path) -> str:
     images = jax.ShapeDtypeStruct((batch, *inference.shape), jnp.uint8)
     program = jax.jit(lambda images: inference.answer(inference.variables, images))
     made = export.export(program, platforms=PLATFORMS)(images)
-    (path / "model.stablehlo").write_bytes(made.serialize())
+    storage.write_bytes(path / "model.stablehlo", made.serialize())
     file = f"`model.stablehlo`: the program and its weights, by JAX {jax.__version__}"
     return readme.text(trained, files=[file], use=_use(trained))
 
