@@ -387,6 +387,7 @@ def test_training_from_a_thread(root):
 # -- two at once -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_start_is_refused_in_one_line(tmp_path):
     words = ["--config", ROOT / "configs/tiny.py", "--workdir", tmp_path / "run", "--epochs", 500]
     first = command("train", *words)

@@ -495,6 +495,7 @@ def test_adaptive_mask_passes_no_gradient():
 # -- the objective on a real network -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_network_learns_the_batch():
     """Jitted steps on one batch: losses and gradients finite, memory of one shape, loss falls."""
     target = objective(view="adaptive", keys="ema", contrast="joint")

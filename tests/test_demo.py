@@ -48,6 +48,7 @@ def asked(trained):
     return Asked(Demo(str(trained[0])))
 
 
+@pytest.mark.slow
 def test_an_answer_has_the_numbers_that_python_users_get(trained, asked):
     workdir, photograph = trained
     answer = json.loads(json.dumps(asked.answer(file_of(photograph))))

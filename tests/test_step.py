@@ -1,6 +1,7 @@
 """The training step: every objective with every transfer on every kind of network."""
 
 import dataclasses
+import itertools
 from functools import cache
 
 import jax
@@ -25,10 +26,6 @@ NETWORKS = {
         for name in ("convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
     },
 }
-ALL = [
-    name if NETWORKS[name].stochastic_depth == 0 else pytest.param(name, marks=pytest.mark.slow)
-    for name in NETWORKS
-]
 
 
 @cache
@@ -55,9 +52,21 @@ def train(run, number, frozen, steps=2):
     return kept, jax.device_get(state), metrics
 
 
-@pytest.mark.parametrize("network", ALL)
-@pytest.mark.parametrize("transfer", ["none", "orthogonal"])
-@pytest.mark.parametrize("objective", ["ce", "hsd", "csdnet"])
+# One of each runs with the quick tests.
+QUICK = {
+    ("ce", "orthogonal", "resnet_micro"),
+    ("hsd", "none", "vgg_micro"),
+    ("csdnet", "orthogonal", "vit_micro"),
+}
+
+
+@pytest.mark.parametrize(
+    ("objective", "transfer", "network"),
+    [
+        pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow)
+        for each in itertools.product(("ce", "hsd", "csdnet"), ("none", "orthogonal"), NETWORKS)
+    ],
+)
 def test_every_objective_with_every_transfer_and_network(objective, transfer, network):
     run = run_of(objective, network, transfer)
     first = run.start.variables(1)

@@ -186,6 +186,7 @@ def same(one, other):
     return all(jax.tree.leaves(equal))
 
 
+@pytest.mark.slow
 def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
     """SIGKILL in the middle of the first member: parameters, statistics, optimizer and results are
     the uninterrupted run's bit for bit."""
@@ -210,6 +211,7 @@ def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
         assert continued[key] == results[key]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "every", "steps"), [(30, 0, set()), (0, 0, {"12", "16"}), (30, 7, {"7", "14"})]
 )
@@ -221,6 +223,7 @@ def test_short_epochs_are_not_all_saved(tmp_path, monkeypatch, seconds, every, s
     assert {path.name for path in checkpoints.iterdir()} == steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
     process = command("train", *TINY, "--workdir", tmp_path / "run", "--epochs", 500)
