@@ -206,7 +206,7 @@ def test_a_name_is_one_of_the_projects_own(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'tiny:1': '1' does not fit get_config()"):
         config.load_config("tiny:1")
     for missing in ("tinny", "kt.py:cub,resnet50", "x" * 300, "C:\\nowhere.py:cub", "\0"):
-        with pytest.raises(UserError, match="does not exist.*csdnet, hsd, .*tiny"):
+        with pytest.raises(UserError, match="does not exist.*csdnet, folder, hsd, .*tiny"):
             config.load_config(missing)
 
 
