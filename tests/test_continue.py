@@ -301,6 +301,7 @@ def test_a_finished_run_looks_at_data_that_are_said_to_be_elsewhere(again, root,
         train.train(dataclasses.replace(again, data=other))
 
 
+@pytest.mark.slow
 def test_what_was_known_of_contents_is_not_forgotten(root):
     """Whether images are read at the start depends on where they are decoded to."""
     chosen = experiment(root, "placed", members=1, epochs=1, data={"placement": "host"})
@@ -470,6 +471,7 @@ def test_the_training_part_of_another_source_plays_no_role(finished, root, tmp_p
     assert json.loads(capsys.readouterr().out)["ensemble"] == results["ensemble"]
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_in_its_very_last_step_is_told(root):
     """It was reported as chance, without a word: the loss before the last update is finite."""
     chosen = experiment(

@@ -68,6 +68,7 @@ def test_blocks_are_left_out_by_the_key_alone(halves):
     assert not np.allclose(whole, other, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_keys_nothing_is_left_out(halves):
     network, variables, images = halves
     certain = build("convnext_micro")

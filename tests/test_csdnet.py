@@ -208,6 +208,7 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
 # -- the views -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_viewpoint_is_a_pure_function_of_seed_view_and_id():
     """Whatever the batch, jitted or not."""
     images = batch_of().image

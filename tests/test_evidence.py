@@ -206,6 +206,7 @@ def test_a_sure_prediction_of_several_heads_still_has_evidence():
     assert e.log_probabilities[0] == 0 and quarter(e.cam, "red") > 0.9
 
 
+@pytest.mark.slow
 def test_a_class_token_is_explained_by_what_the_last_block_reads():
     """By hand: a shift of one token before the last block moves the score by its gradient."""
     options = {"heads": {"logits": LinearHead(classes=3, pool="token")}, "dtype": jnp.float32}

@@ -19,6 +19,7 @@ def run(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_hubs_folder_and_comes_back(run, tmp_path):
     out = tmp_path / "out"
     export.main(["--workdir", str(run), "--format", "hub", "--output", str(out), "--members", "1"])

@@ -367,6 +367,7 @@ def test_fusion_sends_nothing_into_the_trunk_or_another_head():
         assert not moves(fusion, group), group
 
 
+@pytest.mark.slow
 def test_without_detach_fusion_trains_the_trunk_but_no_other_head():
     _, gradients = trained(detach=False)
     fusion = gradients["cross_entropy_fusion"]

@@ -222,6 +222,7 @@ def products(text):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MICRO)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("platform_name", ["cuda", "tpu"])

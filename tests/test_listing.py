@@ -93,6 +93,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_of_its_own(tree, monkeypatc
     assert problems == [Found("photos/c", "cannot list folder 'photos/c': Permission denied")]
 
 
+@pytest.mark.slow
 def test_a_deep_tree_needs_no_deep_stack(tmp_path):
     """Deeper than Python calls functions, in names that fit into a path."""
     folder = os.open(tmp_path, os.O_RDONLY)

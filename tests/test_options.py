@@ -80,6 +80,7 @@ class Toy(Method):
 '''
 
 
+@pytest.mark.slow
 def test_a_new_objective_is_its_file_and_one_line(tmp_path):
     """The toy trains through the command line; its option has a flag, a help text and a bound."""
     (tmp_path / "toy.py").write_text(TOY)

@@ -24,6 +24,8 @@ from fgvc_jax.figures.report import report_page
 from fgvc_jax.kept import Kept
 from fgvc_jax.report import Report
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("b 'quoted', comma", 'c <script>alert("x")', "d\u202eright", "e & plain")
 
 

@@ -95,6 +95,7 @@ def test_the_step_is_a_pure_function_of_state_and_batch():
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
+@pytest.mark.slow
 def test_jit_equals_eager():
     run = run_of("ce", "resnet_micro", "orthogonal")
     _, jitted, _ = train(run, 2, [run.start.variables(1)], steps=1)
@@ -184,6 +185,7 @@ def test_evaluation_batches_are_as_equal_as_they_can_be():
         assert [len(batch["label"]) for batch in batches] == sizes
 
 
+@pytest.mark.slow
 def test_images_on_the_device_train_and_evaluate_alike():
     scores = []
     for placement in ("stream", "device"):

@@ -19,6 +19,8 @@ from fgvc_jax.engine.features import Features
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import HSD, KD
 
+pytestmark = pytest.mark.slow
+
 STUDENTS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16),
     "frozen": Network(name="resnet_micro", head_width=16, frozen="stage3"),
