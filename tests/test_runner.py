@@ -100,6 +100,27 @@ def test_what_is_finished_is_not_trained_again(tmp_path, trainer, capsys):
     assert "- orthogonal, 2 members: the base itself" in out
 
 
+def test_a_student_comes_when_its_teacher_is_finished(tmp_path, trainer):
+    """One that fails keeps nobody else from being trained."""
+    rows = {
+        "student": {"objective": "kd", "kd.teacher": "row:teacher", "transfer.name": "none"},
+        "teacher": {},
+    }
+    options = Options(
+        base=tiny(), workdir=str(tmp_path), seeds=2, metrics=("ensemble",),
+        ledger=str(tmp_path / "ledger.jsonl"),
+    )  # fmt: skip
+
+    def fail():
+        raise UserError("member 1: the loss is not finite")
+
+    trainer.instead["teacher/0"] = fail
+    with pytest.raises(UserError, match="1 runs failed; teacher, seed 0"):
+        runner.carry_out(Study(tiny(), rows, name="rows"), options, judge=no_bits)
+    assert trainer.trained == ["teacher/1", "student/1"]
+    assert {"row": "student", "seed": 0} in saved_in(tmp_path)["missing"]
+
+
 def test_a_member_is_lent_by_whoever_trained_the_same(tmp_path):
     """What is the same, its training digest says."""
     runs = definition.experiments(Study(tiny(), ROWS), folder=tmp_path, seeds=2)

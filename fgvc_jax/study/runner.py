@@ -246,7 +246,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
 
 
 def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
-    """The run to train next, None when there is none that somebody else is not at.
+    """The run to train next, None when there is none that somebody else is not at; one that learns
+    from another run of the study comes when that is finished.
 
     At first one of a seed that nobody is at, since runs of a seed often share members. What failed
     elsewhere is not tried again here, unless it had failed `before` this start.
@@ -254,8 +255,18 @@ def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
     held = {key for key in outcome.missing() if locks.held(Path(outcome.runs[key].workdir))}
     busy = {seed for _, seed in held}
     failed = outcome.failures.keys() - before
-    free = [key for key in outcome.missing() if key not in held | done | failed]
+    unfinished = {outcome.runs[key].workdir for key in outcome.missing()}
+    free = [
+        key
+        for key in outcome.missing()
+        if key not in held | done | failed and not _teacher(outcome.runs[key]) & unfinished
+    ]
     return min(free, key=lambda key: key[1] in busy, default=None)
+
+
+def _teacher(run: Experiment) -> set[str]:
+    """The workdir that a run learns from, unless that is its own, which training refuses."""
+    return ({run.method.asks.workdir} if run.method.asks else set()) - {run.workdir}
 
 
 def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.Lender:
