@@ -116,7 +116,10 @@ def _flock(file: IO[str], kind: int) -> None:
 
 
 def _in_use(folder: Path, path: Path) -> InUse:
-    holder = Holder.of(path.read_text(encoding="utf-8"))
+    try:
+        holder = Holder.of(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError):  # a lease that was just given back
+        holder = None
     who = "another process"
     if holder:
         who = f"process {holder.process} on {holder.host} since {holder.since}"

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fgvc_jax import locks, storage
-from fgvc_jax.errors import UserError
+from fgvc_jax.errors import InUse, UserError
 
 
 def hold(folder, ready):
@@ -74,6 +74,12 @@ def test_a_lease_keeps_others_out_until_it_runs_out(tmp_path, leases):
             storage.write_json(tmp_path / "mine.json", 2)
     assert storage.read_json(tmp_path / "mine.json") == 1
     assert json.loads((tmp_path / "lease").read_text())["host"] == "other"
+
+
+def test_a_lease_that_is_given_back_just_then_is_told_like_any_other(tmp_path, leases, monkeypatch):
+    monkeypatch.setattr(locks._Lease, "runs", lambda lease: True)
+    with pytest.raises(InUse, match="in use by another process"), locks.lock(tmp_path):
+        pass
 
 
 def test_a_lease_is_renewed_and_given_back(tmp_path, leases, monkeypatch):
