@@ -57,12 +57,19 @@ def test_every_kind_of_line_break_is_written_out():
 def test_an_earlier_export_is_replaced(of, tmp_path):
     path = tmp_path / "out"
     folder.write(of, path, "onnx", GOOD)
-    (path / "older").write_text("")
+    (path / "model").write_text("older")
     (tmp_path / "out.old").mkdir()  # somebody's
     assert folder.target(str(path)) == path
     folder.write(of, path, "onnx", GOOD)
-    assert not (path / "older").exists()
+    assert (path / "model").read_text() == "weights"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "out.old"]
+
+
+def test_what_somebody_put_beside_an_export_is_not_replaced(of, tmp_path):
+    folder.write(of, tmp_path / "out", "onnx", GOOD)
+    (tmp_path / "out" / ".git").mkdir()
+    with pytest.raises(UserError, match="no earlier export"):
+        folder.target(str(tmp_path / "out"))
 
 
 def test_a_failure_leaves_nothing(of, tmp_path):

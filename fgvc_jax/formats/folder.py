@@ -56,7 +56,7 @@ def target(text: str) -> Path:
     if used and not _ours(path):
         raise UserError(
             f"--output {text!r} is a folder with something in it that is no earlier export: name "
-            "another"
+            "another, or move that away"
         )
     if not storage.writable(path.parent) or path == path.parent:
         raise UserError(f"--output {text!r} cannot be written there: name another folder")
@@ -64,11 +64,12 @@ def target(text: str) -> Path:
 
 
 def _ours(path: Path) -> bool:
+    """Whether an export and nothing else is there: no .git, no notes, which would go with it."""
     try:
         found = storage.read_json(path / MARK)
-    except (FileNotFoundError, UserError):
+        return {each.name for each in path.iterdir()} <= set(found["files"])
+    except (FileNotFoundError, UserError, KeyError, TypeError):
         return False
-    return isinstance(found, dict) and "fgvc_jax" in found
 
 
 def write(trained: Trained, path: Path, name: str, format: Format) -> str:
@@ -93,7 +94,8 @@ def write(trained: Trained, path: Path, name: str, format: Format) -> str:
         _write_labels(folder, trained.model.classes)
         storage.write_text(folder / "selftest.py", format.script(trained))
         _write_arrays(folder / "selftest.npz", trained)
-        storage.write_json(folder / MARK, _mark(trained, name))
+        files = sorted([MARK, *(each.name for each in folder.iterdir())])
+        storage.write_json(folder / MARK, _mark(trained, name) | {"files": files})
         return _tried(folder, format.runtime(trained))
 
 
