@@ -112,6 +112,8 @@ def edited(**values):
         ({"config_json": edited(members=["../model.safetensors"])}, "no files of this folder"),
         ({"config_json": edited(members=[])}, "no files of this folder"),
         ({"config_json": edited(members=[1])}, "none of an export"),
+        ({"config_json": edited(members={"model.safetensors": 1})}, "no files of this folder"),
+        ({"config_json": edited(which=None)}, "which epoch"),
         ({"config_json": edited(members=["gone.safetensors"])}, "no such file"),
         ({"config_json": edited(experiment={"data": {"resize": "wide"}})}, "data.resize"),
         ({"config_json": edited(experiment={"network": {"head_width": 10**12}})}, "at most"),

@@ -125,7 +125,8 @@ def in_timm(trained: Trained) -> bool:
 
 
 def _whose(trained: Trained) -> str:
-    return "timm's" if trained.experiment.network.name.startswith("vit") else "torchvision's"
+    torchvisions = trained.experiment.network.name.startswith(("resnet", "vgg"))
+    return "torchvision's" if torchvisions else "timm's"
 
 
 def _front(trained: Trained) -> str:
@@ -272,10 +273,12 @@ def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
             )
         classes, names = found["label_names"], saved["members"]
         plain = re.compile(r"[\w-]+\.safetensors")  # a file of this folder, and of no other
-        if not (names and all(plain.fullmatch(name) for name in names)):
+        if not (names and isinstance(names, list) and all(plain.fullmatch(name) for name in names)):
             raise ValueError("its members are no files of this folder")
         if not (classes and isinstance(classes, list) and all(isinstance(n, str) for n in classes)):
             raise ValueError("it has no class names")
+        if not isinstance(saved["which"], str):
+            raise ValueError("it does not say which epoch its members are of")
         experiment = config.fitted(config.from_dict(saved["experiment"]), Experiment)
         return config.check(experiment), classes, saved
     except FileNotFoundError:
