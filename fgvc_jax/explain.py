@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import csv
 import difflib
 import io
+import itertools
 import logging
 import os
 import re
@@ -139,6 +140,13 @@ def draw(options: Explanation) -> None:
     files = listing.some(options.images)
     output = _folder(options.output)
     files = _outside(files, output)
+    first = next(files, None)
+    if first is None:
+        raise UserError(
+            f"all images are in --output {options.output!r} itself, whose pictures are not "
+            "explained again: name another folder"
+        )
+    files = itertools.chain([first], files)
     command.use_compilation_cache()
     asked = _open(options)
     against = _class_number(asked, options.against)
@@ -334,11 +342,11 @@ def _folder(text: str) -> Path:
 
 
 def _outside(files: Iterator[Found], output: Path) -> Iterator[Found]:
-    """The files that are not in the folder of the pictures, which may be among those to explain."""
+    """The files that are not in the folder of the pictures, which may be among those to explain;
+    in folders below it there are none of ours."""
     ours = os.path.realpath(output)
     for found in files:
-        folder = os.path.realpath(os.path.dirname(found.path))
-        if os.path.commonpath([ours, folder]) != ours:
+        if os.path.realpath(os.path.dirname(os.path.expanduser(found.path))) != ours:
             yield found
 
 

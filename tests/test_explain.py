@@ -68,6 +68,13 @@ def test_pictures_of_an_earlier_run_are_no_photographs(here):
         assert len(table(here / "photos/out")) == 6
 
 
+def test_photographs_below_or_in_the_folder_of_the_pictures(here):
+    run("photos/sub", "--output", ".")
+    assert len(table(here)) == 1
+    with pytest.raises(UserError, match="--output 'photos/sub' itself.*name another folder"):
+        run("photos/sub", "--output", "photos/sub")
+
+
 def test_against_a_class_by_name(here):
     run("photos/0.png", "--against", NAMES[2], "--output", "out")
     (row,) = table(here / "out")
