@@ -186,8 +186,11 @@ def fill(
         UserError: when an answer is not finite.
     """
     totals: list[dict[str, int]] = []
+    wanted = {"finite", "correct"}
+    if arrays:
+        wanted |= {"mask", "row", "log_probabilities", "attention"}
     for batch in _one_behind(answers):
-        batch = jax.device_get(batch)
+        batch = jax.device_get([{name: each[name] for name in wanted} for each in batch])
         totals = totals or [{} for _ in batch]
         for number, (answer, total) in enumerate(zip(batch, totals, strict=True)):
             if not answer["finite"]:

@@ -147,6 +147,11 @@ class Workdir:
             ) from None
         found = saved.pop("format", 1) if isinstance(saved, dict) else None
         if found != FORMAT:
+            if (self.path / "export.json").exists():
+                raise UserError(
+                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read: name "
+                    "the --workdir that it was made of"
+                )
             raise UserError(
                 f"workdir {str(self.path)!r} has format {found}, and this program reads format "
                 f"{FORMAT}: name another --workdir"

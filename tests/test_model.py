@@ -131,6 +131,9 @@ def test_a_workdir_of_another_format_is_refused(trained, tmp_path):
     config.write_text('{"members": 3}')  # as the first format was
     with pytest.raises(UserError, match="has format 1"):
         Workdir(tmp_path / "run").continued(tiny())
+    (tmp_path / "run" / "export.json").write_text("{}")
+    with pytest.raises(UserError, match="is an export"):
+        Workdir(tmp_path / "run").record()
 
 
 def test_without_a_validation_part_nothing_is_calibrated_and_a_line_says_so(trained, loaded):
