@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from golden_networks import FULL
 from PIL import Image
 from torch import Tensor, nn
 
@@ -132,20 +133,6 @@ class ResNet(nn.Module):
         return features, self.heads["logits"](features)
 
 
-# Our names -> timm's.
-TIMM = {
-    "convnext_tiny": "convnext_tiny",
-    "convnext_small": "convnext_small",
-    "convnext_base": "convnext_base",
-    "swin_tiny": "swin_tiny_patch4_window7_224",
-    "swin_base": "swin_base_patch4_window7_224",
-    "dinov2_s14": "vit_small_patch14_dinov2",
-    "dinov2_b14": "vit_base_patch14_dinov2",
-    "dinov3_s16": "vit_small_patch16_dinov3",
-    "dinov3_b16": "vit_base_patch16_dinov3",
-}
-
-
 class Timm(nn.Module):
     """As `ResNet`, with a network of timm's for images of `crop` px before the head."""
 
@@ -156,7 +143,7 @@ class Timm(nn.Module):
         options = {} if name.startswith("convnext") else {"img_size": crop}
         if name.startswith("swin"):
             options["window_size"] = crop // 32
-        self.trunk = timm.create_model(TIMM[name], num_classes=0, **options)
+        self.trunk = timm.create_model(FULL[name], num_classes=0, **options)
         self.heads = nn.ModuleDict({"logits": KTHead(self.trunk.num_features, head_width, classes)})
 
     def features(self, images: Tensor) -> Tensor:
@@ -178,7 +165,7 @@ Network = ResNet | Timm
 def network_of(spec: dict[str, Any]) -> Network:
     """The network of a spec as for `Trainer`."""
     head = {"classes": spec["classes"], "head_width": spec["head_width"]}
-    if spec["network"] in TIMM:
+    if spec["network"] in FULL:
         return Timm(spec["network"], crop=spec["crop"], **head)
     return ResNet(spec["network"], **head)
 
