@@ -8,6 +8,7 @@ since each writes under a name of its own and the last rename wins.
 
 import contextlib
 import errno
+import io
 import json
 import os
 import shutil
@@ -59,6 +60,13 @@ def write_bytes(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Replace a .npz file by `arrays`."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_bytes(path, content.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -171,15 +179,30 @@ def rename(path: Path, to: Path) -> None:
 
 
 def replace_folder(path: Path, to: Path) -> None:
-    """Give a folder the name of another one, which goes."""
+    """Give a folder the name of another one of the workdir, which goes."""
     with told(to):
         check_lease(to)
-        older = to.with_name(f"{to.name}.old")
-        if to.exists():
-            shutil.rmtree(older, ignore_errors=True)
-            to.rename(older)
-        path.rename(to)
+        older = to.with_name(f"{to.name}.old")  # a kill may leave it, the next call takes it away
         shutil.rmtree(older, ignore_errors=True)
+        _swap(path, to, older)
+
+
+def _swap(path: Path, to: Path, older: Path) -> None:
+    """As `replace_folder`; meanwhile the other one is called `older`."""
+    if to.exists():
+        to.rename(older)
+    path.rename(to)
+    shutil.rmtree(older, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill in; at the end of the block it has the name `path`, whose folder goes,
+    unless that raises."""
+    with _beside(path) as partial:
+        with told(path):
+            partial.mkdir(parents=True)
+        yield partial
 
 
 def copy_folder(path: Path, to: Path, *, leave_out: tuple[str, ...] = ()) -> None:
@@ -237,15 +260,21 @@ def _existing(folder: Path) -> Path:
 def _beside(path: Path, keep: Callable[[], bool] = lambda: True) -> Iterator[Path]:
     """A name of one's own beside `path`, renamed to it at the end, or removed: after a failure, or
     when `keep` says no."""
-    partial = path.with_name(f"{path.name[:100]}{_PARTIAL}{uuid.uuid4().hex[:8]}")
+    partial = _partial(path)
     try:
         yield partial
         if keep():
             if path.is_dir() and partial.is_dir():
-                shutil.rmtree(path)
-            partial.replace(path)
+                _swap(partial, path, _partial(path))
+            else:
+                partial.replace(path)
     finally:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> Path:
+    """A name beside `path` that nobody else has."""
+    return path.with_name(f"{path.name[:100]}{_PARTIAL}{uuid.uuid4().hex[:8]}")

@@ -4,20 +4,14 @@ labels.txt and labels.json, README.md, selftest.npz (an image and the probabilit
 selftest.py (asks the export again, with nothing but its runtime) and export.json.
 """
 
-import contextlib
 import importlib.util
-import io
 import json
 import os
-import shutil
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 import fgvc_jax
 from fgvc_jax import paths, storage
@@ -88,34 +82,16 @@ def write(trained: Trained, path: Path, name: str, format: Format) -> str:
         UserError: when it cannot be written, or does not answer as the members do.
     """
     storage.check_space(path.parent, int(1.1 * trained.inference.nbytes) + 2**20)
-    with _new_folder(path) as folder:
+    with storage.new_folder(path) as folder:
         readme = format.write(trained, folder)
         storage.write_text(folder / "README.md", readme)
         _write_labels(folder, trained.model.classes)
         storage.write_text(folder / "selftest.py", format.script(trained))
-        _write_arrays(folder / "selftest.npz", trained)
+        arrays = {"images": trained.image, "probabilities": trained.probabilities}
+        storage.write_arrays(folder / "selftest.npz", **arrays)
         files = sorted([MARK, *(each.name for each in folder.iterdir())])
         storage.write_json(folder / MARK, _mark(trained, name) | {"files": files})
         return _tried(folder, format.runtime(trained))
-
-
-@contextlib.contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that takes its name at the end of the block, unless that raises."""
-    partial = path.with_name(f"{path.name[:100]}.partial-{uuid.uuid4().hex[:8]}")
-    try:
-        try:
-            partial.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(f"{str(partial)!r} cannot be made ({error.strerror})") from error
-        yield partial
-        older = partial.with_name(f"{partial.name}.old")  # a name of our own: DIR.old may be theirs
-        if path.exists():
-            storage.rename(path, older)
-        storage.rename(partial, path)
-        shutil.rmtree(older, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _mark(trained: Trained, name: str) -> dict[str, Any]:
@@ -150,12 +126,6 @@ def one_line(name: str) -> str:
 
 
 # -- the self-test ---------------------------------------------------------------------------------
-
-
-def _write_arrays(path: Path, trained: Trained) -> None:
-    kept = io.BytesIO()
-    np.savez_compressed(kept, images=trained.image, probabilities=trained.probabilities)
-    storage.write_bytes(path, kept.getvalue())
 
 
 def script(imports: Sequence[str], answer: Sequence[str], *, within: str = "1e-4") -> str:
