@@ -197,7 +197,12 @@ class Model:
     # -- answers for batches -----------------------------------------------------------------------
 
     def answers(
-        self, batches: Iterable[dict[str, jax.Array]], store: jax.Array | None, members: Any = None
+        self,
+        batches: Iterable[dict[str, jax.Array]],
+        store: jax.Array | None,
+        members: Any = None,
+        *,
+        exact: bool = False,
     ) -> Iterator[list[dict[str, jax.Array]]]:
         """What every member answers, batch by batch (`engine.step.answer_step`).
 
@@ -205,12 +210,13 @@ class Model:
             batches: evaluation batches on the devices.
             store: the images on the devices, where the batches have none.
             members: numbers of the members to ask, from 0; None asks all.
+            exact: log-probabilities that nobody keeps, hence not rounded.
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
             if self.trunk and "features" not in batch:
                 batch = self._trunk_step(self.trunk, batch, store)
-            yield [self._step(m.network)(m.variables, batch, store) for m in chosen]
+            yield [self._step(m.network, exact)(m.variables, batch, store) for m in chosen]
 
     def step(self, key: Any, make: Callable[[], Any]) -> Any:
         """The compiled step that is known by `key`, made the first time."""
@@ -218,9 +224,10 @@ class Model:
             self.compiled[key] = make()
         return self.compiled[key]
 
-    def _step(self, network: networks.Network) -> Any:
+    def _step(self, network: networks.Network, exact: bool) -> Any:
         made = partial(steps.answer_step, predict=self.logits_of, view=self.view, mesh=self.mesh)
-        return self.step(id(network), partial(made, network=network))  # Linen's have no hash
+        key = id(network), exact  # Linen's modules have no hash
+        return self.step(key, partial(made, network=network, exact=exact))
 
     @property
     def _trunk_step(self) -> Any:
@@ -324,17 +331,16 @@ class Model:
         """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
         rows = np.arange(len(squares), dtype=np.int32)
         batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
-        (answers,) = self.answers([devices.shard_batch(self.mesh, batch)], None)
+        (answers,) = self.answers([devices.shard_batch(self.mesh, batch)], None, exact=True)
         return answers
 
 
 def collect(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
     """What every member answers for the first `count` images that it was asked for, in order."""
     found = []
-    for said in jax.device_get(answers):
-        order = np.argsort(said["row"])[:count]
-        exact, attention = said["exact"][order], said["attention"][order]
-        found.append({"log_probabilities": exact, "attention": attention})
+    for answer in jax.device_get(answers):
+        order = np.argsort(answer["row"])[:count]
+        found.append({name: answer[name][order] for name in ("log_probabilities", "attention")})
     return found
 
 

@@ -34,7 +34,7 @@ class Stand:
         self.asked += 1
         rows = np.arange(len(squares))[::-1]  # devices may stand in any order
         values = jnp.asarray(squares[rows, 0, 0, 0], jnp.float32)[:, None]
-        return [{"exact": values, "attention": values, "row": jnp.asarray(rows),
+        return [{"log_probabilities": values, "attention": values, "row": jnp.asarray(rows),
                  "finite": jnp.asarray(self.finite)}]  # fmt: skip
 
 

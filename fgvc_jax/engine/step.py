@@ -221,13 +221,18 @@ def kept_answers(logits: jax.Array) -> jax.Array:
 
 
 def answer_step(
-    *, network: Any, predict: Callable[[dict], jax.Array], view: View, mesh: Mesh
+    *,
+    network: Any,
+    predict: Callable[[dict], jax.Array],
+    view: View,
+    mesh: Mesh,
+    exact: bool = False,
 ) -> Callable:
     """The compiled answers of one member at test: (variables, batch, store) -> a dict of
 
     - "log_probabilities": (B, K) float16. What is kept of an answer is what counts as the answer:
       every accuracy is that of these values, so that it can be found again from what was kept.
-    - "exact": (B, K) float32, the same before it is rounded, for answers that nobody keeps.
+      Where nobody keeps it, it is `exact`: float32.
     - "attention": (B, h, w) float16, the standardised attention map Z.
     - "correct": number of images that are right, int32, of the "prediction" and of every head.
     - "finite": () bool, whether all logits are.
@@ -241,7 +246,7 @@ def answer_step(
             inputs = augment.test_view(view, images_of(arrays, store))
         taps, outputs = network.apply(variables, inputs, False)
         logits = predict(outputs).astype(jnp.float32)
-        answers = kept_answers(logits)
+        answers = jax.nn.log_softmax(logits) if exact else kept_answers(logits)
         heads = {name: value for name, value in outputs.items() if name != "features"}
         right = {
             name: metrics.correct(value, arrays["label"], arrays["mask"])
@@ -250,7 +255,6 @@ def answer_step(
         maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
         return {
             "log_probabilities": answers,
-            "exact": jax.nn.log_softmax(logits),
             "attention": maps.astype(jnp.float16),
             "correct": right,
             "finite": jnp.all(jnp.isfinite(logits)),
