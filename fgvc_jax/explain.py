@@ -8,7 +8,6 @@ if __name__ == "__main__":
 import csv
 import difflib
 import io
-import itertools
 import logging
 import os
 import re
@@ -139,14 +138,11 @@ def draw(options: Explanation) -> None:
     """
     files = listing.some(options.images)
     output = _folder(options.output)
-    files = _outside(files, output)
-    first = next(files, None)
-    if first is None:
-        raise UserError(
-            f"all images are in --output {options.output!r} itself, whose pictures are not "
-            "explained again: name another folder"
-        )
-    files = itertools.chain([first], files)
+    files = listing.begun(
+        _outside(files, output),
+        f"all images are in --output {options.output!r} itself, whose pictures are not explained "
+        "again: name another folder",
+    )
     command.use_compilation_cache()
     asked = _open(options)
     against = _class_number(asked, options.against)

@@ -32,10 +32,14 @@ def some(words: Sequence[str]) -> Iterator[Found]:
     """
     if not words:
         raise UserError("no image is named: give files, folders, or @LIST")
-    files = expand(words)
+    return begun(expand(words), f"no image was found in {', '.join(map(repr, words[:5]))}")
+
+
+def begun(files: Iterator[Found], problem: str) -> Iterator[Found]:
+    """The same files, once there is a first one; else a UserError of the `problem`."""
     first = next(files, None)
     if first is None:
-        raise UserError(f"no image was found in {', '.join(map(repr, words[:5]))}")
+        raise UserError(problem)
     return itertools.chain([first], files)
 
 
