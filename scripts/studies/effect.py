@@ -12,7 +12,8 @@ from fgvc_jax.study import Study
 
 BASE = Experiment(
     members=2,
-    epochs=8,
+    epochs=4,
+    evaluate_every=2,
     batch_size=32,
     data=Data(
         source="cub:data/cub200_2010",
