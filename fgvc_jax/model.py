@@ -144,6 +144,7 @@ def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architectu
         dtype=jnp.dtype(spec.dtype),
         batch_norm_groups=spec.batch_norm_groups,
         frozen=spec.frozen,
+        frozen_norm=spec.frozen_norm,
         last_stride=spec.last_stride,
         attention=attention_on(mesh),
         stochastic_depth=spec.stochastic_depth,

@@ -72,6 +72,14 @@ def test_what_somebody_put_beside_an_export_is_not_replaced(of, tmp_path):
         folder.target(str(tmp_path / "out"))
 
 
+def test_an_edited_readme_is_not_replaced(of, tmp_path):
+    folder.write(of, tmp_path / "out", "onnx", GOOD)
+    assert folder.target(str(tmp_path / "out")) == tmp_path / "out"
+    (tmp_path / "out" / "README.md").write_text("license: mine")
+    with pytest.raises(UserError, match="README.md was edited"):
+        folder.target(str(tmp_path / "out"))
+
+
 def test_a_failure_leaves_nothing(of, tmp_path):
     path = tmp_path / "out"
     folder.write(of, path, "onnx", GOOD)

@@ -1,7 +1,6 @@
 """The training step: every objective with every transfer on every kind of network."""
 
 import dataclasses
-import itertools
 from functools import cache
 
 import jax
@@ -52,22 +51,25 @@ def train(run, number, frozen, steps=2):
     return kept, jax.device_get(state), metrics
 
 
+# Every two of an objective, a network and a transfer meet, in half of the runs that all three take.
+PAIRS = [
+    (objective, ("orthogonal", "none")[(i + j) % 2], network)
+    for i, objective in enumerate(("ce", "hsd", "csdnet"))
+    for j, network in enumerate(NETWORKS)
+]
 # One of each runs with the quick tests.
 QUICK = {
     ("ce", "orthogonal", "resnet_micro"),
-    ("hsd", "none", "vgg_micro"),
-    ("csdnet", "orthogonal", "vit_micro"),
+    ("hsd", "none", "vit_micro"),
+    ("csdnet", "none", "vgg_micro"),
 }
 
 
 @pytest.mark.parametrize(
     ("objective", "transfer", "network"),
-    [
-        pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow)
-        for each in itertools.product(("ce", "hsd", "csdnet"), ("none", "orthogonal"), NETWORKS)
-    ],
+    [pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow) for each in PAIRS],
 )
-def test_every_objective_with_every_transfer_and_network(objective, transfer, network):
+def test_every_two_of_objective_transfer_and_network(objective, transfer, network):
     run = run_of(objective, network, transfer)
     first = run.start.variables(1)
     for number, frozen in ((1, []), (2, [first])):
@@ -93,6 +95,18 @@ def test_the_step_is_a_pure_function_of_state_and_batch():
     one, other = (train(run, 2, [run.start.variables(1)]) for _ in range(2))
     for a, b in zip(one, other, strict=True):
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
+
+
+def test_frozen_norms_learn_their_scale_alone():
+    run = Run(tiny(network=Network(name="resnet_micro", head_width=16, frozen_norm=True)))
+    before, after, _ = train(run, 1, [])
+    norms = [s["backbone"] for s in (before.batch_stats, after.batch_stats)]
+    assert jax.tree.leaves(norms[0])
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, *norms)))
+    scales = [s.params["backbone"]["bn1"]["scale"] for s in (before, after)]
+    assert not np.array_equal(*scales)
+    heads = [s["heads"] for s in (before.batch_stats, after.batch_stats)]
+    assert not any(jax.tree.leaves(jax.tree.map(np.array_equal, *heads)))
 
 
 @pytest.mark.slow

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fgvc_jax
-from fgvc_jax import paths, storage
+from fgvc_jax import digests, paths, storage
 from fgvc_jax.errors import UserError
 from fgvc_jax.formats.trained import Trained
 
 MARK = "export.json"  # tells our folders from others'
+README = "README.md"
 
 
 class Format(NamedTuple):
@@ -49,8 +50,8 @@ def target(text: str) -> Path:
         raise UserError(f"--output {text!r} is a file: name a folder")
     if used and not _ours(path):
         raise UserError(
-            f"--output {text!r} is a folder with something in it that is no earlier export: name "
-            "another, or move that away"
+            f"--output {text!r} is a folder with something in it that is no earlier export, or one "
+            "whose README.md was edited: name another, or move that away"
         )
     if not storage.writable(path.parent) or path == path.parent:
         raise UserError(f"--output {text!r} cannot be written there: name another folder")
@@ -58,11 +59,13 @@ def target(text: str) -> Path:
 
 
 def _ours(path: Path) -> bool:
-    """Whether an export and nothing else is there: no .git, no notes, which would go with it."""
+    """Whether an export and nothing else is there: no .git, no notes and no model card that
+    somebody filled in, which would go with it."""
     try:
         found = storage.read_json(path / MARK)
-        return {each.name for each in path.iterdir()} <= set(found["files"])
-    except (FileNotFoundError, UserError, KeyError, TypeError):
+        unedited = digests.of_file(path / README) == found["readme"]
+        return unedited and {each.name for each in path.iterdir()} <= set(found["files"])
+    except (OSError, UserError, KeyError, TypeError):
         return False
 
 
@@ -84,13 +87,14 @@ def write(trained: Trained, path: Path, name: str, format: Format) -> str:
     storage.check_space(path.parent, int(1.1 * trained.inference.nbytes) + 2**20)
     with storage.new_folder(path) as folder:
         readme = format.write(trained, folder)
-        storage.write_text(folder / "README.md", readme)
+        storage.write_text(folder / README, readme)
         _write_labels(folder, trained.model.classes)
         storage.write_text(folder / "selftest.py", format.script(trained))
         arrays = {"images": trained.image, "probabilities": trained.probabilities}
         storage.write_arrays(folder / "selftest.npz", **arrays)
         files = sorted([MARK, *(each.name for each in folder.iterdir())])
-        storage.write_json(folder / MARK, _mark(trained, name) | {"files": files})
+        kept = {"files": files, "readme": digests.of_file(folder / README)}
+        storage.write_json(folder / MARK, _mark(trained, name) | kept)
         return _tried(folder, format.runtime(trained))
 
 

@@ -42,12 +42,14 @@ class Network(nn.Module):
 
     With a stage as `frozen` the backbone up to there is a trunk that many networks share:
     `features` runs it, and everything else goes on from what it gives, with variables of its own.
-    Without one the inputs of everything else are the images.
+    Without one the inputs of everything else are the images. With `frozen_norm` the backbone's
+    batch norms are in inference mode while it trains: only their scale and bias learn.
     """
 
     backbone: nn.Module
     heads: Heads
     frozen: str = ""
+    frozen_norm: bool = False
 
     def features(self, images: jax.Array) -> Inputs:
         """Normalised images (B,H,W,3) -> what the frozen trunk makes of them, in inference mode.
@@ -75,7 +77,8 @@ class Network(nn.Module):
         A vision transformer adds its class token as `token` (B,C). The taps of a frozen trunk are
         as `features` has them. `keys` (B,) are those of stochastic depth; None at test.
         """
-        taps, _ = self.backbone(inputs, train, after=self.frozen, keys=keys)
+        training_norms = train and not self.frozen_norm
+        taps, _ = self.backbone(inputs, training_norms, after=self.frozen, keys=keys)
         if self.frozen:
             taps |= {name: array for name, array in inputs.items() if name in STAGES}
         return taps
@@ -168,6 +171,7 @@ def create(
     dtype: Dtype,
     batch_norm_groups: int,
     frozen: str = "",
+    frozen_norm: bool = False,
     last_stride: int = 0,
     attention: Attend = attend,
     stochastic_depth: float = 0.0,
@@ -175,7 +179,8 @@ def create(
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
     `dtype` is the compute dtype of the backbone. `batch_norm_groups` applies to backbone and heads.
-    `frozen` is the stage that the frozen trunk ends with, empty for none. `last_stride` is that of
+    `frozen` is the stage that the frozen trunk ends with, empty for none; `frozen_norm` keeps the
+    backbone's batch norms at their running statistics. `last_stride` is that of
     a ResNet's stage5, 0 for its own. `attention` is how a vision transformer attends:
     `flash.attention_on` makes the one that is best on given devices. `stochastic_depth` is the last
     block's chance of being left out in training.
@@ -209,7 +214,7 @@ def create(
         key: partial(head.clone, name=key, batch_norm_groups=batch_norm_groups)
         for key, head in heads.items()
     }
-    return Network(backbone=backbone, heads=Heads(constructors), frozen=frozen)
+    return Network(backbone, Heads(constructors), frozen, frozen_norm)
 
 
 def pooling(name: str) -> str:
