@@ -163,10 +163,36 @@ def test_timm_resizes_to_the_side_that_we_do(crop, side):
     assert math.floor(crop / hub._share(crop, side)) == side
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"members": 1, "head": "linear"}, []),
+        ({"members": 2, "head": "linear"}, ["averaged"]),
+        ({"members": 1}, ["no such head"]),
+        ({"members": 1, "head": "linear", "name": "vgg_micro"}, ["was not compared"]),
+        ({"members": 1, "head": "linear", "pool": "max"}, ["does not pool so"]),
+        ({"members": 1, "head": "linear", "objective": "hsd"}, ["no heads"]),
+        ({"members": 1, "head": "linear", "name": "resnet18", "last_stride": 1}, ["stride"]),
+    ],
+)
+def test_why_timm_would_answer_otherwise(options, words):
+    of = trained(**{"name": "vit_micro"} | options)
+    found = hub.obstacles(of)
+    assert len(found) == len(words)
+    assert all(word in reason for word, reason in zip(words, found, strict=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [{"name": "vit_micro"}, {"name": "vit_micro", "pool": "avg"}, {"name": "resnet18"}],
+    [
+        {"name": "resnet18"},
+        {"name": "vit_micro", "pool": "avg"},
+        *(
+            {"name": f"{family}_micro"}
+            for family in ("vit", "dinov2", "dinov3", "convnext", "swin")
+        ),
+    ],
 )
 def test_timm_answers_as_we_do(options, tmp_path):
     timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")

@@ -32,13 +32,6 @@ def test_the_image_is_drawn_and_has_the_side_of_the_view():
     np.testing.assert_allclose(of.probabilities.sum(), 1, rtol=1e-5)
 
 
-def test_what_has_nothing_but_a_linear_head():
-    assert trained(members=1, head="linear").linear
-    assert not trained(members=1).linear
-    assert not trained(members=2, head="linear").linear
-    assert not trained(members=1, head="linear", objective="hsd").linear
-
-
 def test_members_that_diverged_are_refused():
     of = trained(members=1)
     params = of.model.members[0].variables["params"]

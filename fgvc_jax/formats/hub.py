@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
@@ -31,17 +31,61 @@ FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program w
 FIRST = "model.safetensors"
 MOST_BYTES = 2**26  # of a config.json, which may come from anywhere
 
-# Networks that were compared with timm's: its name, and what it must be told of the architecture.
-TIMM: dict[str, tuple[str, dict[str, int]]] = {
-    "resnet18": ("resnet18", {}),
-    "resnet34": ("resnet34", {}),
-    "resnet50": ("resnet50", {}),
-    "resnet101": ("resnet101", {}),
-    "vit_b16": ("vit_base_patch16_224", {}),
-    "vit_s16": ("vit_small_patch16_224", {}),
-    "vit_micro": (
-        "vit_tiny_patch16_224",
-        {"patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2},
+
+class Family(NamedTuple):
+    """What timm must be told of networks of one kind.
+
+    pools: {how our linear head pools: timm's word}. places: of its first and its last layer.
+    arguments: of its constructor. sized: whether it must know the images' size beforehand.
+    """
+
+    pools: dict[str, str]
+    places: tuple[str, str]
+    arguments: dict[str, Any] = {}
+    sized: bool = False
+
+
+_RESNET = Family({"avg": "avg", "max": "max"}, ("conv1", "fc"))
+_VIT = Family(
+    {"token": "token", "avg": "avg"}, ("patch_embed.proj", "head"), {"fc_norm": False}, sized=True
+)
+_CONVNEXT = Family({"norm": "avg"}, ("stem.0", "head.fc"))
+_SWIN = Family({"avg": "avg"}, ("patch_embed.proj", "head.fc"), sized=True)
+_DINOV3 = Family({"token": "token"}, ("patch_embed.proj", "head"), sized=True)
+_MICRO_VIT = {"patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2}
+
+# Networks that were compared with timm's: its name, their family, and arguments of their own.
+TIMM: dict[str, tuple[str, Family, dict[str, Any]]] = {
+    **{name: (name, _RESNET, {}) for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
+    "vit_b16": ("vit_base_patch16_224", _VIT, {}),
+    "vit_s16": ("vit_small_patch16_224", _VIT, {}),
+    "vit_micro": ("vit_tiny_patch16_224", _VIT, _MICRO_VIT),
+    "dinov2_s14": ("vit_small_patch14_dinov2", _VIT, {}),
+    "dinov2_b14": ("vit_base_patch14_dinov2", _VIT, {}),
+    "dinov2_micro": ("vit_small_patch14_dinov2", _VIT, _MICRO_VIT),
+    "dinov3_s16": ("vit_small_patch16_dinov3", _DINOV3, {}),
+    "dinov3_b16": ("vit_base_patch16_dinov3", _DINOV3, {}),
+    "dinov3_micro": ("vit_small_patch16_dinov3", _DINOV3, _MICRO_VIT),
+    **{
+        name: (name, _CONVNEXT, {}) for name in ("convnext_tiny", "convnext_small", "convnext_base")
+    },
+    "convnext_micro": (
+        "convnext_tiny",
+        _CONVNEXT,
+        {"depths": [1, 1, 4, 1], "dims": [4, 8, 8, 16], "patch_size": 1},
+    ),
+    "swin_tiny": ("swin_tiny_patch4_window7_224", _SWIN, {}),
+    "swin_base": ("swin_base_patch4_window7_224", _SWIN, {}),
+    "swin_micro": (
+        "swin_tiny_patch4_window7_224",
+        _SWIN,
+        {
+            "patch_size": 2,
+            "embed_dim": 4,
+            "depths": [2, 1, 2, 1],
+            "num_heads": [1, 2, 2, 4],
+            "window_size": 2,
+        },
     ),
 }
 
@@ -67,20 +111,21 @@ def write(trained: Trained, path: Path) -> str:
 
 def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
     spec, view, classes = trained.experiment, trained.model.view, trained.model.classes
-    architecture, arguments = TIMM.get(spec.network.name, (spec.network.name, {}))
-    transformer = spec.network.name.startswith("vit")
-    if transformer:
-        arguments = arguments | {"img_size": view.crop, "fc_norm": False}
+    name, pool = spec.network.name, spec.network.pool
+    architecture, family, arguments = TIMM.get(name, (name, _RESNET, {}))
+    size = {"img_size": view.crop} if family.sized else {}
+    pooled = {"global_pool": family.pools.get(pool, pool)}
+    first, last = family.places
     mean, deviation = MEAN_STD[view.normalize]
     return {
         "architecture": architecture,
         "num_classes": len(classes),
         "label_names": list(classes),
-        "model_args": arguments | {"global_pool": spec.network.pool},
+        "model_args": family.arguments | arguments | size | pooled,
         "pretrained_cfg": {
             "custom_load": False,
             "input_size": [3, view.crop, view.crop],
-            "fixed_input_size": transformer,
+            "fixed_input_size": family.sized,
             "interpolation": "bilinear",
             "crop_pct": _share(view.crop, view.test_side),
             "crop_mode": "squash",
@@ -88,8 +133,8 @@ def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
             "std": deviation,
             "num_classes": len(classes),
             "pool_size": None,
-            "first_conv": "patch_embed.proj" if transformer else "conv1",
-            "classifier": "head" if transformer else "fc",
+            "first_conv": first,
+            "classifier": last,
         },
         "fgvc_jax": {
             "format": FORMAT_NUMBER,
@@ -117,11 +162,24 @@ def _shareable(value: Any) -> Any:
 # -- the model card --------------------------------------------------------------------------------
 
 
-def in_timm(trained: Trained) -> bool:
-    """Whether timm makes the same answers of it: not behind a frozen trunk, whose features are
-    rounded to half precision here."""
+def obstacles(trained: Trained) -> list[str]:
+    """Why timm alone makes other answers of it; empty where it makes the same."""
     spec = trained.experiment.network
-    return trained.linear and spec.name in TIMM and not spec.frozen
+    known = TIMM.get(spec.name)
+    linear = spec.head == "linear"
+    reasons = [
+        ("its members are averaged", len(trained.model.members) > 1),
+        (f"`{spec.name}` was not compared with any of its networks", known is None),
+        (f"it has no such head (`{spec.head}`)", not linear),
+        (
+            f"its head does not pool so (`{spec.pool}`)",
+            linear and known is not None and spec.pool not in known[1].pools,
+        ),
+        (f"it has no heads {', '.join(trained.heads)}", bool(trained.heads)),
+        ("the last stage has another stride", bool(spec.last_stride)),
+        ("the frozen trunk's features are rounded to half precision", bool(spec.frozen)),
+    ]
+    return [words for words, holds in reasons if holds]
 
 
 def _whose(trained: Trained) -> str:
@@ -133,7 +191,7 @@ def _front(trained: Trained) -> str:
     return (
         "---\n"
         "license:  # fill in: on what terms others may use these weights\n"
-        f"library_name: {'timm' if in_timm(trained) else 'fgvc_jax'}\n"
+        f"library_name: {'fgvc_jax' if obstacles(trained) else 'timm'}\n"
         "pipeline_tag: image-classification\n"
         "tags: [image-classification, fine-grained, fgvc_jax]\n"
         "---\n\n"
@@ -148,7 +206,7 @@ def _use(trained: Trained) -> str:
         'model.predict(["bird.jpg"])  # (images, classes); model.top(images, k) names the best\n'
         "```\n"
     )
-    if in_timm(trained):
+    if not obstacles(trained):
         return (
             "With timm (`pip install timm`), which gives logits of float32 images (batch, 3, "
             "height, width) that are cropped and normalised as `config.json` says:\n\n"
@@ -158,15 +216,7 @@ def _use(trained: Trained) -> str:
             "transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))\n"
             f"```\n\nWith fgvc_jax:\n\n{ours}{_LICENSE}"
         )
-    spec = trained.experiment.network
-    reasons = [
-        ("its members are averaged", len(trained.model.members) > 1),
-        (f"`{spec.name}` was not compared with any of its networks", spec.name not in TIMM),
-        (f"it has no such head (`{spec.head}`)", spec.head != "linear"),
-        (f"it has no heads {', '.join(trained.heads)}", bool(trained.heads)),
-        ("the frozen trunk's features are rounded to half precision", bool(spec.frozen)),
-    ]
-    why = "; ".join(words for words, holds in reasons if holds)
+    why = "; ".join(obstacles(trained))
     return (
         f"With fgvc_jax:\n\n{ours}\ntimm alone does not give these answers: {why}. The tensors "
         f"have {_whose(trained)} names all the same, so that backbones load elsewhere; heads that "
@@ -181,7 +231,7 @@ _LICENSE = (
 
 
 def _script(trained: Trained) -> str:
-    if not in_timm(trained):
+    if obstacles(trained):
         loose = trained.experiment.network.dtype != "float32"
         answer = ['answered = fgvc_jax.load(here).predict(kept["images"])']
         return folder.script(["import fgvc_jax"], answer, within="5e-2" if loose else "1e-4")
@@ -200,7 +250,7 @@ def _script(trained: Trained) -> str:
     )
 
 
-FORMAT = folder.Format(write, _script, lambda trained: "timm" if in_timm(trained) else "fgvc_jax")
+FORMAT = folder.Format(write, _script, lambda trained: "fgvc_jax" if obstacles(trained) else "timm")
 
 
 # -- reading it ------------------------------------------------------------------------------------

@@ -66,12 +66,6 @@ class Trained:
         return answered
 
     @property
-    def linear(self) -> bool:
-        """Whether it is one network with nothing but a linear head."""
-        alone = len(self.model.members) == 1
-        return alone and self.experiment.network.head == "linear" and not self.heads
-
-    @property
     def heads(self) -> tuple[str, ...]:
         """The heads that the objective adds to the main one."""
         network = self.model.members[0].network
