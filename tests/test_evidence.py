@@ -235,3 +235,20 @@ def test_a_class_token_is_explained_by_what_the_last_block_reads():
     np.testing.assert_allclose(e.cam, expected, atol=2e-3 * float(expected.max()))
     (other,) = explain(model_of(frozen, [variables], trunk=variables), picture(red=255))
     np.testing.assert_allclose(other.cam, expected, atol=2e-3 * float(expected.max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convnext", "swin", "dinov2", "dinov3"])
+def test_networks_of_today_are_explained_with_and_without_a_trunk(name):
+    name = f"{name}_micro"
+    head = LinearHead(classes=3, pool=networks.pooling(name))
+    options = {"heads": {"logits": head}, "dtype": jnp.float32, "batch_norm_groups": 1}
+    network, frozen = (networks.create(name, frozen=stage, **options) for stage in ("", "stage4"))
+    variables = start(network)
+    image = picture(red=255, green=120)
+    (e,) = explain(model_of(network, [variables]), image)
+    for map_ in (e.cam, e.contrast):
+        assert map_.shape == (32, 32) and np.isfinite(map_).all() and map_.max() > 0
+    (other,) = explain(model_of(frozen, [variables], trunk=variables), image)
+    np.testing.assert_allclose(other.log_probabilities, e.log_probabilities, atol=2e-3)
+    np.testing.assert_allclose(other.cam, e.cam, atol=1e-2 * e.cam.max())
