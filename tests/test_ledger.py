@@ -147,6 +147,17 @@ def test_changed_names_are_told(tmp_path):
         ledger.load_names(tmp_path, names.stem.removeprefix("names-"))
 
 
+def test_what_another_process_of_the_study_entered_is_not_entered_again(tmp_path):
+    found, path = right(), tmp_path / "a.jsonl"
+    one, other = (
+        Ledger(path, study="s", base=tiny(), rows=["kt"], judge=lambda _workdir: found)
+        for _ in range(2)
+    )
+    for kept in (one, other, one):
+        kept.finished("kt", tiny(), results(found))
+    assert len(path.read_text().splitlines()) == 1
+
+
 # -- many lines ----------------------------------------------------------------------------------
 
 

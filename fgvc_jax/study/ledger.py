@@ -321,7 +321,7 @@ class Ledger:
         self._path, self._judge = path, judge
         place = {"study": study, "base": digest_of(dataclasses.replace(base, seed=0))}
         self._tables = {row: {**place, "row": row, "position": k} for k, row in enumerate(rows)}
-        self._known = read(path)
+        read(path)  # a damaged one is told before anything is trained
 
     def finished(self, row: str, experiment: Experiment, results: Mapping[str, Any]) -> None:
         """Append a finished run, unless its line is there.
@@ -331,32 +331,31 @@ class Ledger:
             experiment: as the run resolved it, with its workdir.
             results: its results.json.
         """
-        known = line(experiment, self._tables[row], status=FINISHED, results=results)
-        if self._has(known, judged=True):
+        entry = line(experiment, self._tables[row], status=FINISHED, results=results)
+        there = read(self._path)  # now, since other processes of the study write there, too
+        if _has(there, entry, judged=True):
             return
         right = self._judge(Path(experiment.workdir))
         if right is not None:
             keep_names(self._path.parent, right.names)
-        elif self._has(known, judged=False):
+        elif _has(there, entry, judged=False):
             return
-        self._append(
-            line(experiment, self._tables[row], status=FINISHED, results=results, right=right)
+        append(
+            self._path,
+            line(experiment, self._tables[row], status=FINISHED, results=results, right=right),
         )
 
     def unfinished(self, row: str, experiment: Experiment, *, status: str, reason: str) -> None:
         """Append a run that failed or was given up."""
-        self._append(line(experiment, self._tables[row], status=status, reason=reason))
+        append(self._path, line(experiment, self._tables[row], status=status, reason=reason))
 
-    def _append(self, entry: Line) -> None:
-        append(self._path, entry)
-        self._known = once([*self._known, entry])
 
-    def _has(self, entry: Line, *, judged: bool) -> bool:
-        """Whether a line of the same run says as much."""
-        (table,) = entry["tables"]
-        return any(
-            _identity(known) == _identity(entry)
-            and table in known["tables"]
-            and (known["right"] or not judged)
-            for known in self._known
-        )
+def _has(lines: Iterable[Line], entry: Line, *, judged: bool) -> bool:
+    """Whether a line of the same run says as much."""
+    (table,) = entry["tables"]
+    return any(
+        _identity(known) == _identity(entry)
+        and table in known["tables"]
+        and (known["right"] or not judged)
+        for known in lines
+    )
