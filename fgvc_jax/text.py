@@ -10,11 +10,18 @@ def printable(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns under a header; the first is aligned left, the others, numbers, right."""
+    """Columns under a header; the first, names, is aligned left and cut to 48 characters (start and
+    end stay), the others, numbers, are aligned right."""
     cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
+    cells = [[_cut(first), *others] for first, *others in cells]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for first, *others in cells:
         numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         lines.append("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
     return "\n".join(lines)
+
+
+def _cut(name: str, most: int = 48) -> str:
+    half = (most - 3) // 2
+    return name if len(name) <= most else f"{name[: most - 3 - half]}...{name[-half:]}"

@@ -14,3 +14,5 @@ def test_printable():
 def test_table():
     text = table(("class", "train"), [("a\nb", 5), ("long name", "1,200")])
     assert text.split("\n") == ["class      train", "a\\nb           5", "long name  1,200"]
+    long = table(("class", "train"), [(f"begins {'x' * 300} ends", 5)]).split("\n")[1]
+    assert long.startswith("begins x") and long.endswith("x ends      5") and len(long) == 55

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from golden_networks import FULL
+
 from benchmarks.common import Common, Versus
 
 BENCH = Path(__file__).resolve().parents[1] / "bench.py"
-TORCH_NETWORKS = "resnet18", "resnet50", "resnet50_v1"
+TORCH_NETWORKS = "resnet18", "resnet50", "resnet50_v1", *FULL
 
 
 class Worker:
