@@ -66,7 +66,11 @@ def get_config(*arguments: str) -> Experiment:
             views=2,
         ),
         network=Network(
-            name="resnet50", weights="hf:timm/resnet50.tv_in1k", head="linear", frozen="stage4"
+            name="resnet50",
+            weights="hf:timm/resnet50.tv_in1k",
+            head="linear",
+            frozen="stage4",
+            frozen_norm=True,  # batches of 16 are too small to learn statistics from
         ),
         transfer=Transfer(name="orthogonal"),
         # So few steps that SGD leaves a linear head unfinished: on frozen features of 260 images it

@@ -1,6 +1,7 @@
 """A student's teachers: what they see and say, computed once, known by what they are."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -137,8 +138,9 @@ def losses(run, steps, member=1, frozen=(), maps=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("maps", ["online", "precomputed"])
-@pytest.mark.parametrize("network", STUDENTS)
+@pytest.mark.parametrize(
+    ("network", "maps"), zip(STUDENTS, itertools.cycle(["online", "precomputed"]), strict=False)
+)
 def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
     experiment = student(
         tmp_path,

@@ -65,25 +65,29 @@ def plain(name):
     return network, variables, images, whole
 
 
-@pytest.mark.parametrize("stage", networks.STAGES[:-1])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_backbone_runs_up_to_a_stage_and_on_from_it(name, stage):
+def test_a_backbone_runs_up_to_each_stage_and_on_from_it(name):
     network, variables, images, whole = plain(name)
 
     @jax.jit
-    def halves(variables, images):
-        before, state = network.apply(
-            variables, images, method=lambda m, x: m.backbone(x, False, until=stage)
-        )
-        after, _ = network.apply(
-            variables, state, method=lambda m, x: m.backbone(x, False, after=stage)
-        )
-        return before, after
+    def pieces(variables, inputs):
+        found, after = [], ""
+        for until in networks.STAGES:
 
-    before, after = halves(variables, images)
-    assert before.keys() == {s for s in networks.STAGES if s <= stage}
-    assert not before.keys() & after.keys() and (before | after).keys() == whole.keys()
-    for tap, array in (before | after).items():
+            def piece(m, x, after=after, until=until):
+                return m.backbone(x, False, after=after, until=until)
+
+            taps, inputs = network.apply(variables, inputs, method=piece)
+            found.append(taps)
+            after = until
+        return found
+
+    found = pieces(variables, images)
+    first = [stage for taps in found for stage in taps if stage in networks.STAGES]
+    assert first == list(networks.STAGES)  # each in its own piece
+    taps = {name: array for each in found for name, array in each.items()}
+    assert taps.keys() == whole.keys()
+    for tap, array in taps.items():
         np.testing.assert_allclose(array, whole[tap], rtol=1e-5, atol=1e-6)
 
 
@@ -132,7 +136,9 @@ def losses(run, steps, teachers=(), maps=None, member=2):
 
 
 CASES = [
-    *(("resnet_micro", o, t) for o in ("ce", "hsd", "csdnet") for t in ("none", "orthogonal")),
+    ("resnet_micro", "ce", "orthogonal"),
+    ("resnet_micro", "hsd", "none"),
+    ("resnet_micro", "csdnet", "none"),
     ("vgg_micro", "hsd", "orthogonal"),
     ("vit_micro", "csdnet", "orthogonal"),
     ("convnext_micro", "csdnet", "orthogonal"),
