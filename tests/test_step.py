@@ -119,6 +119,29 @@ def test_jit_equals_eager():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["ce", "hsd", "csdnet"])
+def test_twenty_steps_in_bfloat16_lose_what_they_lose_in_float32(objective):
+    """At rates that leave the networks' paths together; at 0.02 these micro ones part by step 5."""
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        run = Run(
+            tiny(
+                objective=objective,
+                epochs=10,
+                batch_size=16,
+                network=dataclasses.replace(NETWORKS["resnet_micro"], dtype=dtype),
+                transfer=Transfer(maps="online"),
+                optimizer=Optimizer(learning_rate=0.002, head_learning_rate=0.002),
+                csdnet=CSDNet(queue=16),
+            )
+        )
+        _, _, metrics = train(run, 2, [run.start.variables(1)], steps=20)
+        losses.append([step["loss"] for step in metrics])
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert losses[0] != losses[1]
+
+
 def test_alpha_zero_trains_as_no_transfer():
     teacher = run_of("ce", "resnet_micro", "none").start.variables(1)
     _, plain, _ = train(run_of("ce", "resnet_micro", "none"), 2, [teacher])
