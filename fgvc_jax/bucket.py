@@ -4,7 +4,9 @@
 """
 
 import contextlib
+import importlib.util
 import io
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -48,8 +50,14 @@ class Google:
     """A bucket of Google Cloud Storage, or of an emulator that STORAGE_EMULATOR_HOST names."""
 
     def __init__(self, bucket: str):
+        # Else gcsfs asks, by a protocol that emulators and many roles refuse, what kind of bucket it
+        # is; and an emulator is no reason to look for a machine of Google's.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        if "STORAGE_EMULATOR_HOST" in os.environ:
+            os.environ.setdefault("NO_GCE_CHECK", "true")
         try:
-            import gcsfs  # noqa: F401  Orbax needs it
+            if importlib.util.find_spec("gcsfs") is None:  # which Orbax needs
+                raise ImportError("No module named 'gcsfs'")
             from google.auth.exceptions import DefaultCredentialsError
             from google.cloud import storage
         except ImportError as error:
