@@ -50,8 +50,8 @@ class Google:
     """A bucket of Google Cloud Storage, or of an emulator that STORAGE_EMULATOR_HOST names."""
 
     def __init__(self, bucket: str):
-        # Else gcsfs asks, by a protocol that emulators and many roles refuse, what kind of bucket it
-        # is; and an emulator is no reason to look for a machine of Google's.
+        # Else gcsfs asks, by a protocol that emulators and many roles refuse, what kind of bucket
+        # it is; and with an emulator nobody need look for a machine of Google's.
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         if "STORAGE_EMULATOR_HOST" in os.environ:
             os.environ.setdefault("NO_GCE_CHECK", "true")
@@ -80,7 +80,8 @@ class Google:
 
     def list(self, prefix: str) -> list[str]:
         with self._told():
-            return [b.name for b in self._client.list_blobs(self._bucket, prefix=prefix)]
+            found = self._client.list_blobs(self._bucket, prefix=prefix, retry=None)
+            return [blob.name for blob in found]
 
     def load(self, name: str, file: IO[bytes], generation: int) -> None:
         with self._told():
@@ -115,9 +116,10 @@ class Google:
         """Turn the library's errors into those of `Client`."""
         import requests
         from google.api_core import exceptions
-        from google.auth.exceptions import TransportError
+        from google.auth.exceptions import GoogleAuthError, TransportError
+        from google.cloud.storage.exceptions import DataCorruption
 
-        later = requests.RequestException, TransportError, ConnectionError, TimeoutError
+        later = requests.RequestException, ConnectionError, TimeoutError, TransportError
         try:
             yield
         except exceptions.PreconditionFailed as error:
@@ -132,8 +134,12 @@ class Google:
             raise UserError(
                 f"gs://{self._bucket.name} refuses ({error.code} {line(error.message)})"
             ) from error
-        except later as error:
+        except (*later, DataCorruption) as error:
             raise Unavailable(str(error)) from error
+        except GoogleAuthError as error:
+            raise UserError(
+                f"gs://{self._bucket.name} wants other credentials ({line(str(error))})"
+            ) from error
 
     def _is_there(self) -> bool:
         from google.api_core import exceptions

@@ -29,6 +29,7 @@ from fgvc_jax.errors import UserError
 PLACE = "FGVC_JAX_MIRRORS"  # names the folder of all mirrors; default: ~/.cache/fgvc_jax/mirrors
 SCHEME = "gs://"
 PARTIAL = ".partial-"
+_NAMELESS = re.compile(r"\.partial-[0-9a-f]{8}$")
 _TRIES = 5  # of a write that others get in the way of
 _URL = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.DOTALL)
 _STRANGE = re.compile(r"[\x00-\x1f\x7f#*?\[\]\ud800-\udfff]")
@@ -139,9 +140,9 @@ class Mirror:
         """Remove a file, a folder that appeared whole, or all that is below a name."""
         name = self.name(path)
         below = self._ask(lambda: self._client.list(f"{name}/"))
+        check()
         for each in (name, f"{name}.tar", *below):
             if found := self._stat(each):
-                check()
                 with contextlib.suppress(Changed):
                     self._ask(lambda: self._client.remove(each, found))  # noqa: B023
             self._generations.pop(each, None)
@@ -154,8 +155,9 @@ class Mirror:
         afterwards, it sees that the lease is another's.
         """
         for name in self._ask(lambda: self._client.list(self._prefix)):
-            if PARTIAL in name:
-                self._discard(name)
+            if _NAMELESS.search(name):
+                with contextlib.suppress(Changed):
+                    self._ask(lambda: self._client.remove(name, self._stat(name)))  # noqa: B023
 
     def append(self, path: Path) -> None:
         """From here on a file of the mirror is written as one goes; `publish` copies it."""

@@ -51,16 +51,19 @@ def server(tmp_path_factory):
         except OSError:
             time.sleep(0.1)
     mirrors = tmp_path_factory.mktemp("mirrors")
-    yield root / "birds", {
-        "STORAGE_EMULATOR_HOST": f"http://{host}",
-        "TENSORSTORE_GCS_HTTP_URL": f"http://{host}",
-        "FGVC_JAX_MIRRORS": str(mirrors),
-    }
+    yield (
+        root / "birds",
+        {
+            "STORAGE_EMULATOR_HOST": f"http://{host}",
+            "TENSORSTORE_GCS_HTTP_URL": f"http://{host}",
+            "FGVC_JAX_MIRRORS": str(mirrors),
+        },
+    )
     process.kill()
     process.wait()
 
 
-def until(found, what, process, seconds=300):
+def until(found, what, process, seconds=900):
     """Wait until `found()` while a process lives."""
     end = time.monotonic() + seconds
     while not found():
@@ -80,14 +83,16 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, tmp_path):
     saved = "run/members/02/checkpoints/1/*/commit_success.txt"
     until(lambda: list(objects.glob(saved)), "a checkpoint", first)
 
-    code, out, err = finish(command("train", *words, before=SHORT, env=env))
+    code, out, err = finish(command("train", *words, before=SHORT, env=env), timeout=900)
     lines = err.splitlines()
-    assert code == 2 and lines[-1].startswith("error: workdir 'gs://birds/run' is in use by process")
+    assert code == 2 and lines[-1].startswith(
+        "error: workdir 'gs://birds/run' is in use by process"
+    )
     first.send_signal(signal.SIGKILL)
     assert first.communicate() and first.returncode == -signal.SIGKILL
 
     shutil.rmtree(env["FGVC_JAX_MIRRORS"])
-    code, out, err = finish(command("train", *words, before=SHORT, env=env), timeout=600)
+    code, out, err = finish(command("train", *words, before=SHORT, env=env), timeout=900)
     assert code == 0, err
     assert "member 2/2: continues at step" in out and "results: gs://birds/run/results.json" in out
     there = json.loads((objects / "run/results.json").read_text())

@@ -234,10 +234,12 @@ def test_a_removal_spares_what_the_next_run_wrote(client, run):
 
 
 def test_whoever_takes_the_lease_removes_what_has_no_name_yet(client, run):
-    client.put("a/run/a.json.partial-1", b"")
+    client.put("a/run/a.json.partial-0123abcd", b"")
     client.put("a/run/lease", json.dumps({"number": 4}).encode())
+    client.put("a/run/mine.partial-x", b"")
     with locks.lock(run):
-        assert list(client.objects) == ["a/run/lease"] and locks.number(run) == 5
+        assert list(client.objects) == ["a/run/lease", "a/run/mine.partial-x"]
+        assert locks.number(run) == 5
 
 
 def test_a_lease_that_nobody_renews_is_waited_for(client, run, monkeypatch):

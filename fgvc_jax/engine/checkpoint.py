@@ -71,7 +71,7 @@ class Checkpoints:
             except Exception as error:  # Orbax names no common class for a damaged checkpoint
                 _check_damage(folder, error)
                 log.warning("checkpoint %d is damaged (%s)", step, _first_line(error))
-                if manager is self._manager:
+                if not mirror.of(self._directory):
                     if jax.process_index() == 0:
                         storage.rename(Path(folder), Path(folder).with_name(f"{step}.damaged"))
                     manager.reload()
@@ -176,6 +176,7 @@ def _check_damage(directory: Path, error: Exception) -> None:
     if isinstance(error, UserError):
         raise error
     failed = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    failed = failed or type(error).__name__ == "HttpError"  # of gcsfs
     if failed or isinstance(error, MemoryError) or any(word in str(error) for word in _NOT_DAMAGE):
         raise UserError(
             f"{str(directory)!r} could not be read ({_first_line(error)}); nothing was changed, "
