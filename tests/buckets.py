@@ -7,7 +7,7 @@ from fgvc_jax.bucket import Changed, Found
 
 
 class Memory:
-    """As `bucket.Client`. `before`, by the name of a request, is called with its arguments first."""
+    """As `bucket.Client`; what `before` has by the name of a request is called first."""
 
     def __init__(self):
         self.objects: dict[str, tuple[bytes, int]] = {}

@@ -19,6 +19,16 @@ from fgvc_jax import train
 
 pytestmark = pytest.mark.slow
 SHORT = "from fgvc_jax import locks; locks.LEASE_SECONDS, locks.RENEW_SECONDS = 8, 1"
+# Saves step 6 of the second member, then stands still, and lives.
+STILL = """
+import time
+from fgvc_jax.engine.checkpoint import Checkpoints
+save = Checkpoints.save
+def still(self, step, tree):
+    save(self, step, tree)
+    if step == 6 and "02" in self._directory.parts:
+        time.sleep(3600)
+Checkpoints.save = still"""
 FEW = "--config", ROOT / "configs/tiny.py", "--epochs", 3, "--save-every", 2
 
 
@@ -37,8 +47,8 @@ def server(tmp_path_factory):
         port = free.getsockname()[1]
     host = f"127.0.0.1:{port}"
     process = subprocess.Popen(
-        [program, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-log-level", "error",
-         "-filesystem-root", root, "-public-host", host, "-external-url", f"http://{host}"],
+        [program, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
+         "-log-level", "error", "-filesystem-root", root, "-public-host", host, "-external-url", f"http://{host}"],
     )  # fmt: skip
     request = urllib.request.Request(
         f"http://{host}/storage/v1/b?project=p", b'{"name": "birds"}',
@@ -79,9 +89,9 @@ def outcome(results):
 def test_killed_continued_judged_and_asked_without_the_mirror(server, tmp_path):
     objects, env = server
     words = *FEW, "--workdir", "gs://birds/run"
-    first = command("train", *words, before=SHORT, env=env)
-    saved = "run/members/02/checkpoints/1/*/commit_success.txt"
-    until(lambda: list(objects.glob(saved)), "a checkpoint", first)
+    first = command("train", *words, before=f"{SHORT}{STILL}", env=env)
+    saved = objects / "run/members/02/checkpoints/1/6/commit_success.txt"
+    until(saved.exists, "a checkpoint", first)
 
     code, out, err = finish(command("train", *words, before=SHORT, env=env), timeout=900)
     lines = err.splitlines()
@@ -94,7 +104,8 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, tmp_path):
     shutil.rmtree(env["FGVC_JAX_MIRRORS"])
     code, out, err = finish(command("train", *words, before=SHORT, env=env), timeout=900)
     assert code == 0, err
-    assert "member 2/2: continues at step" in out and "results: gs://birds/run/results.json" in out
+    assert "member 2/2: continues at step 6 of 12" in out
+    assert out.endswith("results: gs://birds/run/results.json\n")
     there = json.loads((objects / "run/results.json").read_text())
     assert outcome(there) == outcome(train.train(tiny(tmp_path / "run", epochs=3)))
     steps = [json.loads(line)["step"] for line in (objects / "run/members/02/metrics.jsonl").open()]
