@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import runpy
 from types import SimpleNamespace
 
@@ -214,6 +215,12 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
 
 def test_the_committed_pages_are_what_the_ledger_says():
     report.main(["--check"])
+
+
+def test_the_readme_has_the_verdict_of_the_ledger():
+    results = (ROOT / "scripts/studies/RESULTS.md").read_text()
+    (verdict,) = re.findall(r"- effect, fixed_0.5 minus independent: \*\*(.+?)\*\*", results)
+    assert f"on 200 species in a small set-up: **{verdict}**" in (ROOT / "README.md").read_text()
 
 
 def test_failed_runs_are_on_the_page(tmp_path):
