@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from fgvc_jax import peers, signals
+from fgvc_jax import mirror, peers, signals
 from fgvc_jax.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -41,6 +41,8 @@ def run(main: Callable[[list[str]], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     # By force: JAX, imported before, has given absl's handler to the root.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Told("%(message)s"))
     logging.getLogger("fgvc_jax").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
     try:
@@ -57,6 +59,13 @@ def run(main: Callable[[list[str]], None]) -> None:
         if not _disk_is_full(error):
             _leave(1, traceback.format_exc())
         _leave(2, "error: no space left on the disk: free some, then the same command continues")
+
+
+class _Told(logging.Formatter):
+    """Names places in a bucket as the user does."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mirror.told(super().format(record))
 
 
 def _use_two_cpu_devices() -> None:
@@ -98,7 +107,7 @@ def _silence_threads() -> None:
 
 def _leave(code: int, message: str) -> None:
     """Print and end now, without waiting for threads such as a save that hangs on a full disk."""
-    print(message, file=sys.stderr, flush=True)
+    print(mirror.told(message), file=sys.stderr, flush=True)
     sys.stdout.flush()
     peers.failed()
     os._exit(code)

@@ -94,7 +94,8 @@ class _Experiment:
     """
 
     workdir: str = option("runs/sketchbirds", free=True)
-    """Where checkpoints, metrics and results go."""
+    """Where checkpoints, metrics and results go: a folder, or gs://BUCKET/RUN, of which a mirror is
+    kept in the folder that FGVC_JAX_MIRRORS names (empty: in ~/.cache)."""
     members: int = option(3, at_least=1, at_most=99)
     """Number of networks. May be raised later on the same workdir."""
     objective: Literal[tuple(OBJECTIVES)] = "ce"

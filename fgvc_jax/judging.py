@@ -142,7 +142,7 @@ def keep_answers(
 
 def _collector(model: Model, part: Part, store: jax.Array | None) -> Collector | None:
     """What makes thumbnails in a pass over test images that have none yet."""
-    there = thumbnails.path(part.folder).exists()
+    there = storage.exists(thumbnails.path(part.folder))
     if part.part != "test" or devices.of_first(np.bool_(there)):
         return None
     side = thumbnails.side(len(part.labels), model.view.test_side)

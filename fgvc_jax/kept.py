@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, digests, predictions
+from fgvc_jax import config, digests, mirror, predictions
 from fgvc_jax.calibration import Ensemble, Fused
 from fgvc_jax.errors import UserError
 from fgvc_jax.predictions import Part
@@ -119,7 +119,7 @@ class Kept:
         folders named by their seeds, that differ in nothing else and keep as many members."""
         spec, path = self.record.experiment, self.workdir.path
         found = {spec.seed: self}
-        if path.name != str(spec.seed):
+        if path.name != str(spec.seed) or mirror.of(path):
             return found
         for folder in path.parent.iterdir():
             if not folder.name.isdecimal() or folder.name == path.name:

@@ -152,7 +152,7 @@ def keep(
         "labels": part.labels.tolist(),
         "ids": part.ids.tolist(),
     }
-    if not (part.folder / "images.json").exists():
+    if not storage.exists(part.folder / "images.json"):
         storage.write_json(part.folder / "images.json", kept)
     with contextlib.ExitStack() as stack:
         yield [

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from fgvc_jax import analysis, card, config, paths, storage
+from fgvc_jax import analysis, card, config, mirror, paths, storage
 from fgvc_jax.analysis import Answers
 from fgvc_jax.engine import journal
 from fgvc_jax.errors import UserError
@@ -127,7 +127,7 @@ def _numbers(run: Kept, answers: Answers) -> dict[str, Any]:
     made = card.card(run.record.experiment, run.which)
     known = results["digests"]
     return {
-        "workdir": str(run.workdir.path),
+        "workdir": mirror.told(str(run.workdir.path)),
         "source": results["source"],
         "images": results["images"],
         "class_names": list(run.part.classes),
@@ -269,7 +269,7 @@ def _against(run: Kept, answers: Answers, other: Kept, seen: Progress) -> dict[s
         ]
 
     return {
-        "workdir": str(other.workdir.path),
+        "workdir": mirror.told(str(other.workdir.path)),
         "members": len(other.identities),
         **analysis.compare(ours_right, theirs_right),
         "classes": [

@@ -1,5 +1,5 @@
 """The one door to a workdir's files, and to pages: read, write, append, list, map; `locks`
-says whose it is.
+says whose it is. Where the workdir is in a bucket, `mirror` keeps the two alike.
 
 Nothing else writes but Orbax (checkpoints) and tensorboardX (its event files). What is written
 appears whole or not at all: beside, then renamed. Two processes may keep the same thing at once,
@@ -8,17 +8,20 @@ since each writes under a name of its own and the last rename wins.
 
 import contextlib
 import errno
+import functools
 import io
 import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from fgvc_jax import mirror
 from fgvc_jax.errors import UserError, reason, told
 from fgvc_jax.locks import check_lease
 
@@ -32,12 +35,32 @@ def read_text(path: Path) -> str:
         FileNotFoundError: when there is none.
         UserError: when it cannot be read.
     """
+    _fetch(path)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{str(path)!r} cannot be read ({reason(error)})") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file; FileNotFoundError when there is none."""
+    _fetch(path)
+    return path.read_bytes()
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder."""
+    there = mirror.of(path)
+    return there.exists(path) if there else path.exists()
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """What in a folder has a name like `pattern`, in order."""
+    if there := mirror.of(folder):
+        return [folder / name for name in there.children(folder) if fnmatchcase(name, pattern)]
+    return sorted(folder.glob(pattern))
 
 
 def read_json(path: Path) -> Any:
@@ -84,7 +107,26 @@ def append(path: Path) -> IO[str]:
     with told(path):
         check_lease(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        if there := mirror.of(path):
+            there.append(path)
         return path.open("a", encoding="utf-8")
+
+
+def publish(path: Path) -> None:
+    """Have others see what was appended to a file: in a bucket they do not before."""
+    if there := mirror.of(path):
+        there.publish(path, functools.partial(check_lease, path))
+
+
+def fetch_folder(path: Path) -> None:
+    """Have a folder that appeared whole on this machine, if there is one."""
+    if there := mirror.of(path):
+        there.fetch_folder(path)
+
+
+def _fetch(path: Path) -> None:
+    if there := mirror.of(path):
+        there.fetch(path)
 
 
 @contextlib.contextmanager
@@ -151,6 +193,7 @@ def map_array(path: Path) -> np.ndarray:
         FileNotFoundError: when there is none.
         ValueError: when the file is damaged.
     """
+    _fetch(path)
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except EOFError as error:
@@ -163,6 +206,8 @@ def map_array(path: Path) -> np.ndarray:
 
 def remove(path: Path) -> None:
     """Remove a file or folder that may be gone already."""
+    if there := mirror.of(path):
+        there.remove(path, functools.partial(check_lease, path))
     check_lease(path)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -175,6 +220,8 @@ def rename(path: Path, to: Path) -> None:
     """Give a file or folder another name in one step."""
     with told(to):
         check_lease(to)
+        if there := mirror.of(to):
+            there.rename(path, to, functools.partial(check_lease, to))
         path.rename(to)
 
 
@@ -182,6 +229,7 @@ def replace_folder(path: Path, to: Path) -> None:
     """Give a folder the name of another one of the workdir, which goes."""
     with told(to):
         check_lease(to)
+        _put(to, path)
         older = to.with_name(f"{to.name}.old")  # a kill may leave it, the next call takes it away
         shutil.rmtree(older, ignore_errors=True)
         _swap(path, to, older)
@@ -232,6 +280,8 @@ def check_space(folder: Path, needed: int) -> None:
 
 def check_writable(folder: Path) -> None:
     """Raise a UserError when nothing can be written to a folder that may not exist yet."""
+    if bucket := mirror.of(folder):
+        bucket.check_writable()
     there = _existing(folder)
     if not there.is_dir():
         raise UserError(f"--workdir {str(folder)!r} is not a folder: name another")
@@ -241,6 +291,8 @@ def check_writable(folder: Path) -> None:
 
 def writable(folder: Path) -> bool:
     """Whether files can be made in a folder, or in the nearest of its parents that exists."""
+    if bucket := mirror.of(folder):
+        return bucket.is_writable()
     there = _existing(folder)
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
@@ -264,6 +316,7 @@ def _beside(path: Path, keep: Callable[[], bool] = lambda: True) -> Iterator[Pat
     try:
         yield partial
         if keep():
+            _put(path, partial)
             if path.is_dir() and partial.is_dir():
                 _swap(partial, path, _partial(path))
             else:
@@ -273,6 +326,12 @@ def _beside(path: Path, keep: Callable[[], bool] = lambda: True) -> Iterator[Pat
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
+
+
+def _put(path: Path, made: Path) -> None:
+    """Where `path` is in a bucket, have there what is to have that name here."""
+    if there := mirror.of(path):
+        there.put(path, made, functools.partial(check_lease, path))
 
 
 def _partial(path: Path) -> Path:

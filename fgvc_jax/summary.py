@@ -11,6 +11,8 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from fgvc_jax import mirror
+
 
 def environment(run: Any) -> dict[str, Any]:
     """What a number's reader needs to know of the machine."""
@@ -141,7 +143,7 @@ def mean_overlap(results: dict[str, Any]) -> float | None:
 
 def tell(line: str) -> None:
     """Print a line for people beside the progress bar."""
-    tqdm.write(line, file=sys.stdout)
+    tqdm.write(mirror.told(line), file=sys.stdout)
     sys.stdout.flush()
 
 

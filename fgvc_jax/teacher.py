@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fgvc_jax import digests, ensemble, options
+from fgvc_jax import digests, ensemble, options, storage
 from fgvc_jax.cache import Look
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
@@ -159,7 +159,7 @@ def open_teacher(
         UserError: when there is no such ensemble, it is not trained, or knows other classes.
     """
     name, workdir = f"--kd.teacher {asked.workdir!r}", Workdir(asked.workdir)
-    if not workdir.config.exists():
+    if not storage.exists(workdir.config):
         raise UserError(
             f"{name} is no workdir of a run (it has no config.json): name that of a trained "
             "ensemble"

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import config, digests, judging, storage, summary
+from fgvc_jax import config, digests, judging, mirror, storage, summary
 from fgvc_jax.build import Run
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     results = train(experiment)
     if jax.process_index() == 0:
         print(summary.table(results))
-        print(f"\nresults: {Workdir(experiment.workdir).results}")
+        print(f"\nresults: {mirror.told(str(Workdir(experiment.workdir).results))}")
 
 
 def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
             if workdir.trained() < experiment.members:
                 storage.remove(workdir.results)  # which are of other members from here on
         devices.check_shared(workdir.config, f"--workdir {experiment.workdir!r}")
-        if run.trunk and not devices.of_first(np.bool_(workdir.trunk.exists())):
+        if run.trunk and not devices.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Any]] = []
         for number in range(1, experiment.members + 1):
@@ -107,7 +107,7 @@ def member(
     folder, final = workdir.member(number), workdir.final(number)
     teachers = [digest for digest, _ in frozen]
     training = run.record.training(number, teachers)
-    if jax.process_index() == 0 and not final.exists() and (lent := lend(training)):
+    if jax.process_index() == 0 and not storage.exists(final) and (lent := lend(training)):
         storage.copy_folder(lent, folder, leave_out=("checkpoints", "tensorboard"))
         report(f"member {number} is that of {lent.parent.parent}")
     taught = {
@@ -115,7 +115,7 @@ def member(
         "teachers": teachers if run.experiment.transfer.name != "none" else [],
     }
     check_teachers(workdir, number, taught["teachers"])
-    if devices.of_first(np.bool_(final.exists())):
+    if devices.of_first(np.bool_(storage.exists(final))):
         variables = checkpoint.load_final(final, run.architecture.variables, run.mesh)
         return digests.of_arrays(variables), variables
 
@@ -149,7 +149,7 @@ def check_teachers(workdir: Workdir, number: int, teachers: list[str]) -> None:
         UserError: naming the member.
     """
     path = workdir.member(number) / "member.json"
-    recorded = storage.read_json(path).get("teachers") if path.exists() else None
+    recorded = storage.read_json(path).get("teachers") if storage.exists(path) else None
     if recorded and recorded != teachers:
         raise UserError(
             f"member {number} in {str(workdir.path)!r} was trained against other members than "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import config, digests, locks, options, paths, storage
+from fgvc_jax import config, digests, locks, mirror, options, paths, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives import OBJECTIVES
@@ -100,10 +100,13 @@ _MOVABLE = "--data.source ", "--network.weights ", "--kd.teacher "
 
 
 class Workdir:
-    """Paths of a run's files, as DESIGN names them."""
+    """Paths of a run's files, as DESIGN names them; of one in a bucket (gs://BUCKET/RUN), those of
+    its mirror."""
 
     def __init__(self, path: str | os.PathLike):
-        self.path = paths.workdir(os.fspath(path))
+        text = os.fspath(path)
+        is_url = mirror.is_url(text)
+        self.path = mirror.folder_of(text, "--workdir") if is_url else paths.workdir(text)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
         self.attention = self.path / "attention"
@@ -126,7 +129,7 @@ class Workdir:
     def trained(self) -> int:
         """How many members are frozen, from the first on."""
         count = 0
-        while self.final(count + 1).exists():
+        while storage.exists(self.final(count + 1)):
             count += 1
         return count
 
@@ -149,7 +152,7 @@ class Workdir:
             ) from None
         found = saved.pop("format", 1) if isinstance(saved, dict) else None
         if found != FORMAT:
-            if (self.path / "export.json").exists():
+            if storage.exists(self.path / "export.json"):
                 raise UserError(
                     f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read: name "
                     "the --workdir that it was made of"
@@ -177,7 +180,7 @@ class Workdir:
             UserError: when the folder belongs to another experiment, naming the fields that differ,
                 or cannot be written.
         """
-        if not self.config.exists():
+        if not storage.exists(self.config):
             storage.check_writable(self.path)
             return experiment
         saved = self.record().experiment
@@ -202,7 +205,7 @@ class Workdir:
         Raises:
             UserError: naming what differs.
         """
-        if not self.config.exists():
+        if not storage.exists(self.config):
             return record
         saved = self.record()
         if others := saved.others(record):

@@ -18,7 +18,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Later rooms may import from earlier ones and from their own, never the other way round.
 ROOMS = (
-    {"errors", "options", "machine", "signals", "paths", "peers", "text", "locks", "web"},
+    {"errors", "options", "machine", "signals", "paths", "peers", "text", "web"},
+    {"bucket", "mirror", "locks"},
     {"storage", "metrics", "localization", "transfer", "data", "networks"},
     {"digests", "figures", "listing", "objectives"},
     {"config", "engine"},

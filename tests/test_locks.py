@@ -77,7 +77,7 @@ def test_a_lease_keeps_others_out_until_it_runs_out(tmp_path, leases):
 
 
 def test_a_lease_that_is_given_back_just_then_is_told_like_any_other(tmp_path, leases, monkeypatch):
-    monkeypatch.setattr(locks._Lease, "runs", lambda lease: True)
+    monkeypatch.setattr(locks, "_runs", lambda text: True)
     with pytest.raises(InUse, match="in use by another process"), locks.lock(tmp_path):
         pass
 

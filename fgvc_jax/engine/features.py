@@ -137,7 +137,7 @@ class Features:
         """Look for an intact file of a view, once; damaged ones are told of and passed over."""
         if view in self._intact:
             return
-        for path in sorted(self._folder.glob(f"{self._content}.view{view:05d}.crc*.npy")):
+        for path in storage.matching(self._folder, f"{self._content}.view{view:05d}.crc*.npy"):
             name = self._name.fullmatch(path.name)
             try:
                 records = storage.map_array(path)

@@ -42,7 +42,8 @@ class Journal:
             keep = [line for line in read(self.path) if line["step"] <= start]
             storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in keep))
             self._file = storage.append(self.path)
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+            self._boards = folder / "tensorboard"
+            self._board = SummaryWriter(str(self._boards), purge_step=start + 1)
 
     def step(self, metrics: dict[str, jax.Array]) -> None:
         """Remember one step's metrics without waiting for them."""
@@ -107,8 +108,16 @@ class Journal:
                 if name not in ("step", "epoch"):
                     self._board.add_scalar(name, value, line["step"])
 
+    def publish(self) -> None:
+        """Have others see what was written so far, see `storage.publish`."""
+        if self._write:
+            self._board.flush()
+            for path in (self.path, *sorted(self._boards.iterdir())):
+                storage.publish(path)
+
     def close(self) -> None:
         self._bar.close()
+        self.publish()
         if self._write:
             self._file.close()
             self._board.close()
@@ -117,7 +126,11 @@ class Journal:
 def read(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics.jsonl; those that are damaged, as by a kill, are left out."""
     lines = []
-    for text in path.read_bytes().splitlines() if path.exists() else []:
+    try:
+        content = storage.read_bytes(path)
+    except FileNotFoundError:
+        return []
+    for text in content.splitlines():
         try:
             line = json.loads(text)
         except ValueError:

@@ -114,6 +114,7 @@ def train_member(
                 report(f"{title}  epoch {epoch}/{pace.epochs}  {_summary(scores)}")
                 journal.restart_clock()
             if stops or saves:
+                journal.publish()
                 checkpoints.save(step, state.saved())
                 last_save = time.monotonic()
             if stops and step < total:

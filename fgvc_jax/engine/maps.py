@@ -111,7 +111,7 @@ class AttentionMaps:
     def _load(self, view: int) -> tuple[np.ndarray | None, int]:
         """The intact file of a view with the most members: (map or None, members)."""
         found = {}
-        for path in self._folder.glob(f"view{view:05d}.*.npy"):
+        for path in storage.matching(self._folder, f"view{view:05d}.*.npy"):
             if name := _NAME.fullmatch(path.name):
                 found[name[2]] = int(name[3], 16), path
         for count in range(len(self._members), 0, -1):
@@ -131,6 +131,6 @@ class AttentionMaps:
         """Write a view's sum over all members and remove what it replaces."""
         name = f"view{view:05d}.{self._key(len(self._members))}.crc{zlib.crc32(total):08x}.npy"
         storage.write_array(self._folder / name, total)
-        for path in self._folder.glob(f"view{view:05d}.*"):
+        for path in storage.matching(self._folder, f"view{view:05d}.*"):
             if path.name != name:
                 storage.remove(path)

@@ -17,7 +17,7 @@ from jax._src import distributed  # JAX tells the coordinator's address nowhere 
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from fgvc_jax import peers
+from fgvc_jax import peers, storage
 from fgvc_jax.errors import UserError
 
 SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
@@ -102,9 +102,9 @@ def check_shared(path: Path, what: str) -> None:
         return
     wait_for_all("a file is written")
     deadline = time.monotonic() + SHOWN
-    while not path.exists() and time.monotonic() < deadline:
+    while not storage.exists(path) and time.monotonic() < deadline:
         time.sleep(0.1)
-    if largest(not path.exists()):
+    if largest(not storage.exists(path)):
         raise UserError(
             f"{what} is not the same folder for all processes: name one that their hosts share"
         )

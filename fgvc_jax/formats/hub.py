@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 import fgvc_jax
-from fgvc_jax import config, digests, model, paths, storage
+from fgvc_jax import config, digests, mirror, model, paths, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.augment import MEAN_STD
 from fgvc_jax.engine import mesh as devices
@@ -259,7 +259,9 @@ FORMAT = folder.Format(write, _script, lambda trained: "fgvc_jax" if obstacles(t
 def is_export(path: str | os.PathLike) -> bool:
     """Whether a folder is an export, of this format or another, rather than a workdir."""
     here = Path(os.path.expanduser(os.fspath(path)))
-    return any((here / name).is_file() for name in (FIRST, folder.MARK))
+    return not mirror.is_url(os.fspath(path)) and any(
+        (here / name).is_file() for name in (FIRST, folder.MARK)
+    )
 
 
 def open_hub(
