@@ -77,7 +77,7 @@ class Network:
     """Chance that the last block is left out for an image, evenly from 0 at the first."""
     frozen: str = ""
     """Freeze the network up to stage2, stage3 or stage4, one trunk for all members; empty: no."""
-    frozen_norm: bool = False
+    frozen_norm: bool = option(False, later=True)
     """Keep the backbone's batch norms at their pretrained statistics; for small batches."""
     last_stride: int = option(0, at_least=0, at_most=2)
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""

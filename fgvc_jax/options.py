@@ -34,6 +34,7 @@ def option(
     at_most: float | None = None,
     free: bool = False,
     automatic: bool = False,
+    later: bool = False,
 ) -> Any:
     """A dataclass field with bounds, which hold for every number of a tuple.
 
@@ -45,12 +46,18 @@ def option(
         at_most: largest value.
         free: the field may differ when a run is continued, since it changes no number of a run.
         automatic: the default is no value but leaves it to the run, which keeps what it settled on.
+        later: the field came when there were runs already; its default is what those did.
     """
     bounds = {"at_least": at_least, "above": above, "below": below, "at_most": at_most}
     metadata = {name: bound for name, bound in bounds.items() if bound is not None}
-    return dataclasses.field(
-        default=default, metadata=metadata | {"free": free, "automatic": automatic}
-    )
+    metadata |= {"free": free, "automatic": automatic, "later": later}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def told(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a digest of what a run depends on has a field: a later one at its default would
+    change the digests of the runs before it."""
+    return not (field.metadata.get("later") and value == field.default)
 
 
 def fields(config: Any, prefix: str = "--") -> Iterator[tuple[str, dataclasses.Field, Any]]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fgvc_jax import digests, ensemble, storage
+from fgvc_jax import digests, ensemble, options, storage
 from fgvc_jax.cache import Look
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
@@ -177,9 +177,14 @@ def open_teacher(
             f"{name} has no validation part, so no epoch was selected: take --kd.which final"
         )
     columns = _columns(record.classes, classes, name)
+    told = {
+        field.name: getattr(spec.network, field.name)
+        for field in dataclasses.fields(spec.network)
+        if options.told(field, getattr(spec.network, field.name))
+    }
     network = [
         record.digests.get("trunk"),
-        dataclasses.asdict(dataclasses.replace(spec.network, weights="")),
+        told | {"weights": ""},
         [spec.objective, dataclasses.asdict(spec.method)],
         [spec.fusion, spec.data.crop, spec.data.normalize],
     ]

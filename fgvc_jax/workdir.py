@@ -37,7 +37,9 @@ class Record:
         fields = {
             flag: value
             for flag, field, value in options.fields(spec)
-            if not field.metadata.get("free") and flag not in _NOT_OF_ONE_MEMBER
+            if not field.metadata.get("free")
+            and options.told(field, value)
+            and flag not in _NOT_OF_ONE_MEMBER
         }
         if member == 1:  # whose own views are those that all share
             del fields["--data.view-sharing"]

@@ -24,7 +24,13 @@ from fgvc_jax import command, config, storage
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, definition, ledger, pages, statistics
-from fgvc_jax.study.comparison import Comparison, comparisons, deviations, kept_to_plan
+from fgvc_jax.study.comparison import (
+    CHANGED,
+    Comparison,
+    comparisons,
+    deviations,
+    kept_to_plan,
+)
 
 STUDIES = Path(__file__).parent / "studies"
 
@@ -35,9 +41,12 @@ Test accuracies of the last epoch, on all test images, in percent. Differences a
 row, paired by seed. The first interval is for new trainings on these test images (Student's, over
 seeds) and decides; the second for new images of the same kind as well (seeds and images crossed).
 Both are of 95 %, not corrected for the number of comparisons; `scripts/coverage.py` simulates what
-they cover. "Would find" is the true difference that so many pairs of such spread find in four of
-five studies. A verdict is the plan's (PLAN.md): *shown* where the deciding interval lies above 0,
-*absent* where it lies below the published gain, *smaller* for both, *undecided* for neither.
+they cover. "Rescued" are images that an ensemble has right and its first member wrong, "spoiled"
+the other way round: their difference is what the others add to the first. "Any" has one member
+right at least, which is what their diversity could give. "Would find" is the true difference that
+so many pairs of such spread find in four of five studies. A verdict is the plan's (PLAN.md):
+*shown* where the deciding interval lies above 0, *absent* where it lies below the published gain,
+*smaller* for both, *undecided* for neither.
 
 To add a run of your own, two lines, then a commit of this folder:
 
@@ -178,8 +187,8 @@ def numbers(one: Comparison, study: Study | None) -> str:
         *("on these images", "on new images", "would find", "verdict"),
     )
     rows = []
-    likelihood = [name for name in summary if name == "nll"]
-    for metric in [*pages.shown(summary, asked, one.members), *likelihood]:
+    others = [name for name in (*CHANGED, "nll") if name in summary]
+    for metric in [*pages.shown(summary, asked, one.members), *others]:
         for row, cell in summary[metric].items():
             mean, sd = (pages.written(cell[k], metric=metric) for k in ("mean", "sd"))
             rows.append(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 # Compiling is most of a test's time: ask XLA for less of it, also in the commands started below.
-FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Level 0 would be cheaper still, but there a gradient of vgg_micro is NaN that is finite at 1.
+FAST = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = FAST
 # What one test or command has compiled serves the others.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import runpy
 from types import SimpleNamespace
 
@@ -112,6 +113,17 @@ def test_images_are_paired_by_the_kept_bits(comparison):
     assert comparison.on_new_images("kt", "overlap") is None
 
 
+def test_what_the_others_add_is_what_they_rescue_less_what_they_spoil(comparison):
+    summary = comparison.summary()
+    for row in ROWS:
+        mean = {name: cells[row]["mean"] for name, cells in summary.items() if row in cells}
+        added = mean["ensemble"] - mean["single_1"]
+        assert mean["rescued"] > 0 and mean["spoiled"] > 0
+        np.testing.assert_allclose(mean["rescued"] - mean["spoiled"], added, atol=1e-9)
+        assert mean["any"] >= max(mean["ensemble"], mean["single_1"] + mean["rescued"])
+    assert comparison.on_new_images("kt", "rescued") is not None
+
+
 def test_without_bits_nothing_is_said_of_new_images(tmp_path):
     fill(tmp_path / "a.jsonl", judge=False)
     (one,) = comparisons(ledger.read(tmp_path / "a.jsonl"))
@@ -203,6 +215,12 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
 
 def test_the_committed_pages_are_what_the_ledger_says():
     report.main(["--check"])
+
+
+def test_the_readme_has_the_verdict_of_the_ledger():
+    results = (ROOT / "scripts/studies/RESULTS.md").read_text()
+    (verdict,) = re.findall(r"- effect, fixed_0.5 minus independent: \*\*(.+?)\*\*", results)
+    assert f"on 200 species in a small set-up: **{verdict}**" in (ROOT / "README.md").read_text()
 
 
 def test_failed_runs_are_on_the_page(tmp_path):

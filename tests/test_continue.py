@@ -81,6 +81,7 @@ def nothing_is_trained(monkeypatch):
 # -- results and members ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_cut_results_file_is_made_again_from_what_was_kept(again, finished, monkeypatch):
     nothing_is_trained(monkeypatch)
     path = Workdir(again.workdir).results

@@ -66,6 +66,7 @@ def test_an_answer_has_the_numbers_that_python_users_get(trained, asked):
     assert answer["sure"] == sureness(True, 0.05)  # eight validation images promise nothing
 
 
+@pytest.mark.slow
 def test_pictures_are_inside_the_answer(trained, asked):
     answer = asked.answer(file_of(trained[1]))
     members = [member[kind] for member in answer["members"] for kind in ("attention", "evidence")]

@@ -9,7 +9,8 @@ from conftest import tiny
 
 from fgvc_jax import digests
 from fgvc_jax.build import Run
-from fgvc_jax.config import Network, Optimizer, Transfer
+from fgvc_jax.config import Experiment, Network, Optimizer, Transfer
+from fgvc_jax.workdir import Record
 
 
 def test_values_are_known_by_content_not_by_order():
@@ -96,6 +97,9 @@ OTHER = {
     "images": {"data": data(images_per_class=7)},
     "classes": {"data": data(classes=3)},
     "network": {"network": Network(name="resnet_micro", head_width=8)},
+    "later option": {
+        "network": Network(name="resnet_micro", head_width=16, frozen_norm=True),
+    },
     "optimizer": {"optimizer": Optimizer(learning_rate=0.01)},
     "objective": {"objective": "hsd"},
 }
@@ -122,3 +126,11 @@ def test_numerics_make_all_digests_new(monkeypatch):
     before = training()
     monkeypatch.setattr(digests, "NUMERICS", digests.NUMERICS + 1)
     assert training() != before
+
+
+def test_an_option_that_came_later_leaves_the_digests_of_earlier_runs():
+    """Of the default experiment, as it was when the first lines of the ledger were written. Who
+    adds an option declares it `later`; who changes what is computed raises NUMERICS."""
+    record = Record(Experiment(), ("a", "b"), {"weights": None, "data": "d"}, False)
+    assert digests.NUMERICS == 2
+    assert record.training(2, ["t"])[:16] == "542f711f8f01a455"

@@ -153,7 +153,8 @@ def losses(run, teachers, maps, steps=20):
         yield {name: float(metrics[name]) for name in ("loss", "orthogonal")}
 
 
-@pytest.mark.parametrize("views", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("views", [0, 2])
 def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
     def run(maps):
         return Run(

@@ -65,7 +65,7 @@ def test_weights_that_one_file_does_not_hold_lie_beside_it(tmp_path, monkeypatch
 
 def test_without_the_package_a_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(UserError, match="install the extra `onnx`"):
+    with pytest.raises(UserError, match="pip install onnx"):
         onnx.write(trained(members=1), tmp_path)
 
 

@@ -40,5 +40,5 @@ def test_more_than_a_file_holds_is_refused(tmp_path, monkeypatch):
 def test_without_the_package_a_line_says_what_to_install(tmp_path, monkeypatch):
     of = trained(members=1)
     monkeypatch.setattr(stablehlo.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="install the extra `stablehlo`"):
+    with pytest.raises(UserError, match="pip install flatbuffers"):
         stablehlo.write(of, tmp_path)

@@ -142,6 +142,7 @@ def test_twenty_steps_in_bfloat16_lose_what_they_lose_in_float32(objective):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_alpha_zero_trains_as_no_transfer():
     teacher = run_of("ce", "resnet_micro", "none").start.variables(1)
     _, plain, _ = train(run_of("ce", "resnet_micro", "none"), 2, [teacher])

@@ -239,6 +239,7 @@ def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
     assert f"saved at step {max(saved)} " in err
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
     experiment = tiny(
         tmp_path / "run", optimizer=Optimizer(learning_rate=1e30, head_learning_rate=1e30),

@@ -432,7 +432,7 @@ def test_hub(monkeypatch, tmp_path):
     assert asked == [(name, "model.safetensors") for name in ("org/name", "org/away")]
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match="install the extra `hf`"):
+    with pytest.raises(UserError, match="pip install huggingface_hub"):
         resolve("hf:org/name")
 
 

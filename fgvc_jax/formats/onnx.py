@@ -22,7 +22,7 @@ def write(trained: Trained, path: Path) -> str:
     try:
         import onnx
     except ImportError as error:
-        raise UserError("--format onnx needs the package onnx: install the extra `onnx`") from error
+        raise UserError("--format onnx needs the package onnx: pip install onnx") from error
     from fgvc_jax.formats import rules
 
     inference = trained.inference

@@ -26,9 +26,7 @@ def write(trained: Trained, path: Path) -> str:
         UserError: when the weights are more than one file holds, or flatbuffers is missing.
     """
     if importlib.util.find_spec("flatbuffers") is None:
-        raise UserError(
-            "--format stablehlo needs the package flatbuffers: install the extra `stablehlo`"
-        )
+        raise UserError("--format stablehlo needs the package flatbuffers: pip install flatbuffers")
     inference = trained.inference
     if inference.nbytes > LARGEST:
         raise UserError(

@@ -382,7 +382,9 @@ def _from_hub(name: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise UserError(f"weights {name!r} need huggingface_hub: install the extra `hf`") from error
+        raise UserError(
+            f"weights {name!r} need the package huggingface_hub: pip install huggingface_hub"
+        ) from error
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except Exception as error:  # the hub's client lets its HTTP library's errors through

@@ -78,20 +78,35 @@ class Comparison:
         return found
 
 
+CHANGED = "rescued", "spoiled", "any"
+
+
 def _metrics(line: Line) -> dict[str, float]:
-    """`statistics.measure`, and nll, nll_N: of the ensemble of all, or of the first N, members."""
+    """`statistics.measure`, nll and nll_N: of the ensemble of all, or of the first N, members; and
+    CHANGED, shares of the images, where it is kept which are right."""
     found = line["nll"].get("ensemble", [])
     numbered = {f"nll_{n}": value for n, value in enumerate(found, start=1)}
     values = statistics.measure(line["results"]) | numbered
+    if line["right"] and line["right"]["members"] > 1:
+        values |= {name: float(_bits(line, name).mean()) for name in CHANGED}
     return values | ({"nll": found[-1]} if found else {})
 
 
 def _bits(line: Line, metric: str) -> np.ndarray | None:
-    """Which images are right for an accuracy such as ensemble, ensemble_2 or single_1."""
+    """Which images count for an accuracy such as ensemble, ensemble_2 or single_1, or for one of
+    CHANGED: the ensemble has them right and its first member wrong, the other way round, or any
+    member has them right."""
     kind, _, number = metric.partition("_")
     members, ensembles = unpack(line["right"])
-    if metric == "ensemble":
-        return ensembles[-1]
+    together, first = ensembles[-1], members[0]
+    named = {
+        "ensemble": together,
+        "rescued": together & ~first,
+        "spoiled": first & ~together,
+        "any": members.any(0),
+    }
+    if metric in named:
+        return named[metric]
     chosen = {"ensemble": ensembles, "single": members}.get(kind)
     if chosen is None or not number.isdecimal() or int(number) > len(chosen):
         return None
