@@ -139,7 +139,7 @@ def losses(run, steps, member=1, frozen=(), maps=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("network", "maps"), zip(STUDENTS, itertools.cycle(["online", "precomputed"]), strict=False)
+    ("network", "maps"), list(zip(STUDENTS, itertools.cycle(["online", "precomputed"])))
 )
 def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
     experiment = student(
