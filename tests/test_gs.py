@@ -18,7 +18,7 @@ from PIL import Image
 from fgvc_jax import train
 
 pytestmark = pytest.mark.slow
-SHORT = "from fgvc_jax import locks; locks.LEASE_SECONDS, locks.RENEW_SECONDS = 8, 1"
+SHORT = "from fgvc_jax import locks; locks.LEASE_SECONDS, locks.RENEW_SECONDS = 20, 1"
 # Saves step 6 of the second member, then stands still, and lives.
 STILL = """
 import time

@@ -207,8 +207,10 @@ def _compare(directory: Path, like: Any) -> None:
 
     Whatever else it raises says that the checkpoint is damaged.
     """
+    # A URL has no other form, and would be taken for a relative path.
+    place = directory if mirror.is_url(str(directory)) else directory.absolute()
     with ocp.StandardCheckpointer() as checkpointer:
-        stored = checkpointer.metadata(directory.absolute()).item_metadata.tree
+        stored = checkpointer.metadata(place).item_metadata.tree
     theirs, ours = _shapes(stored), _shapes(like)
     for name in sorted(theirs.keys() | ours.keys()):
         if theirs.get(name) != ours.get(name):
