@@ -122,8 +122,8 @@ class Service:
     [
         ("ServiceUnavailable", True, Unavailable, "503"),
         ("TooManyRequests", True, Unavailable, "429"),
-        ("PreconditionFailed", True, Changed, ""),
-        ("NotFound", True, Changed, ""),
+        ("PreconditionFailed", True, Changed, None),
+        ("NotFound", True, Changed, None),
         ("NotFound", False, UserError, "there is no bucket gs://birds"),
         ("Forbidden", True, UserError, "gs://birds refuses .403 no"),
     ],
