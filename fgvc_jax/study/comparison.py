@@ -88,25 +88,27 @@ def _metrics(line: Line) -> dict[str, float]:
     numbered = {f"nll_{n}": value for n, value in enumerate(found, start=1)}
     values = statistics.measure(line["results"]) | numbered
     if line["right"] and line["right"]["members"] > 1:
-        values |= {name: float(_bits(line, name).mean()) for name in CHANGED}
+        values |= {name: float(bits.mean()) for name, bits in _changed(line).items()}
     return values | ({"nll": found[-1]} if found else {})
+
+
+def _changed(line: Line) -> dict[str, np.ndarray]:
+    """By CHANGED the images that an ensemble has right and its first member wrong, the other way
+    round, and that any member has right."""
+    members, ensembles = unpack(line["right"])
+    together, first = ensembles[-1], members[0]
+    return dict(zip(CHANGED, (together & ~first, first & ~together, members.any(0)), strict=True))
 
 
 def _bits(line: Line, metric: str) -> np.ndarray | None:
     """Which images count for an accuracy such as ensemble, ensemble_2 or single_1, or for one of
-    CHANGED: the ensemble has them right and its first member wrong, the other way round, or any
-    member has them right."""
+    CHANGED."""
+    if metric in CHANGED:
+        return _changed(line)[metric]
     kind, _, number = metric.partition("_")
     members, ensembles = unpack(line["right"])
-    together, first = ensembles[-1], members[0]
-    named = {
-        "ensemble": together,
-        "rescued": together & ~first,
-        "spoiled": first & ~together,
-        "any": members.any(0),
-    }
-    if metric in named:
-        return named[metric]
+    if metric == "ensemble":
+        return ensembles[-1]
     chosen = {"ensemble": ensembles, "single": members}.get(kind)
     if chosen is None or not number.isdecimal() or int(number) > len(chosen):
         return None
