@@ -23,7 +23,7 @@ ROOMS = (
     {"storage", "metrics", "localization", "transfer", "data", "networks"},
     {"digests", "figures", "listing", "objectives"},
     {"config", "engine"},
-    {"recipes", "workdir", "ensemble", "predictions", "thumbnails"},
+    {"architecture", "recipes", "workdir", "ensemble", "predictions", "thumbnails"},
     {"calibration", "card"},
     {"analysis"},
     {"model", "command"},

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import digests, ensemble, predictions, storage, summary
+from fgvc_jax import digests, ensemble, options, predictions, storage, summary
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.workdir import Workdir
@@ -88,6 +88,8 @@ def portable(experiment: Any) -> dict[str, Any]:
         value = getattr(experiment, field.name)
         if dataclasses.is_dataclass(value):
             values[field.name] = portable(value)
+        elif nested := options.inside(value, field.name):
+            values[field.name] = [portable(each) for _, each in nested]
         elif not field.metadata.get("free"):
             values[field.name] = _last_part(value) if isinstance(value, str) else value
     return values
@@ -112,6 +114,8 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in config.items():
         if isinstance(value, Mapping):
             fields |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)) and any(isinstance(v, Mapping) for v in value):
+            fields |= flat({str(n): v for n, v in enumerate(value, 1)}, f"{prefix}{name}.")
         else:
             fields[prefix + name] = list(value) if isinstance(value, tuple) else value
     return fields
@@ -122,7 +126,7 @@ def digest_of(experiment: Experiment) -> str:
     later version has more fields."""
     default = flat(portable(Experiment()))
     fields = flat(portable(experiment)).items()
-    return digest({name: value for name, value in fields if value != default[name]})
+    return digest({name: value for name, value in fields if value != default.get(name)})
 
 
 def pack(right: Correctness) -> dict[str, Any]:
