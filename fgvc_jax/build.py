@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from fgvc_jax import architecture, digests
+from fgvc_jax import architecture
 from fgvc_jax.architecture import Architecture, Member
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
@@ -27,7 +27,6 @@ from fgvc_jax.engine.state import State, stack_teachers
 from fgvc_jax.errors import UserError
 from fgvc_jax.lookups import Lookups
 from fgvc_jax.model import Model
-from fgvc_jax.networks import weights
 from fgvc_jax.options import LARGEST
 from fgvc_jax.start import Start
 from fgvc_jax.teacher import Teacher, open_teacher
@@ -89,12 +88,8 @@ class Run:
         """What identifies the run: its experiment, classes, and digests of data and weights."""
         spec = self.experiment
         known = self.images.digests()
-        files = [network.weights for network in spec.each]
-        found = {
-            file: digests.of_file(weights.resolve(file)) if file else None
-            for file in dict.fromkeys(files)
-        }
-        known["weights"] = [found[file] for file in files] if spec.networks else found[files[0]]
+        files = self.start.digests()
+        known["weights"] = files if spec.networks else files[0]
         known["trunk"] = self.trunk.digest if self.trunk else None
         known["teacher"] = self.teacher.digest if self.teacher else None
         selects = self.splits.validation is not None

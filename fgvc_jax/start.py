@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fgvc_jax import digests
 from fgvc_jax.architecture import Architecture
 from fgvc_jax.networks import weights
 
@@ -41,6 +42,11 @@ class Start:
             return own if isinstance(pretrained, jax.ShapeDtypeStruct) else np.asarray(pretrained)
 
         return jax.tree.map(choose, self._start_of(member), initial)
+
+    def digests(self) -> list[str | None]:
+        """Digests of the weights' file of each member; None where it has none."""
+        found = {file: digests.of_file(weights.resolve(file)) for file in set(self._files) - {""}}
+        return [found.get(file) for file in self._files]
 
     def check(self) -> None:
         """Read the weights of all members; a UserError tells what is wrong with them."""
