@@ -30,7 +30,6 @@ PUBLISHED = {
     "the best test accuracy",
 }
 
-
 NORMALIZED = {"half": "mean 0.5, deviation 0.5", "imagenet": "those of ImageNet"}
 
 

@@ -1,7 +1,7 @@
 """An experiment as frozen dataclasses, and the command line that fills them in.
 
 The experiment is composed of what each method declares beside itself (`fgvc_jax.options`). Only the
-commands, `fgvc_jax.model` and `fgvc_jax.build` read it; everything below takes plain arguments.
+commands, `architecture`, `model` and `build` read it; everything below takes plain arguments.
 """
 
 import dataclasses

@@ -22,9 +22,9 @@ class Record:
 
     experiment: Experiment  # resolved: nothing is left to the devices or the data
     classes: tuple[str, ...]
-    # Of the data (`digests.of_data`); as "weights" of their file, of networks of single members a
-    # list; as "trunk" of the frozen one; as
-    # "teacher" of the ensemble that the objective asks.
+    # Of the data (`digests.of_data`); as "weights" of their file, a list where members have
+    # networks of their own; as "trunk" of the frozen one; as "teacher" of the ensemble that the
+    # objective asks.
     digests: dict[str, Any]
     selects: bool  # whether there is a validation part
 
