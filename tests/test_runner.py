@@ -73,12 +73,12 @@ def no_bits(_workdir):
 
 
 def carry_out(
-    folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None, abandon="", judge=no_bits
+    folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None, judge=no_bits, **others
 ):
     base = base or tiny()
     options = Options(
         base=base, workdir=str(folder), seeds=seeds, minutes=minutes, metrics=metrics,
-        ledger=str(folder / "ledger.jsonl"), abandon=abandon,
+        **{"ledger": str(folder / "ledger.jsonl")} | others,
     )  # fmt: skip
     runner.carry_out(Study(base, ROWS, name="rows"), options, judge=judge)
     return saved_in(folder)
@@ -446,6 +446,34 @@ def test_every_run_that_ends_has_a_line_in_the_ledger(tmp_path, trainer):
     trainer.instead.clear()
     carry_out(tmp_path / "s", seeds=1)
     assert lines_in(tmp_path / "s") == [("finished", "none", 0), ("finished", "orthogonal", 0)]
+
+
+def test_a_trusted_ledger_stands_for_workdirs_that_are_gone(tmp_path, trainer, capsys):
+    kept = str(tmp_path / "kept.jsonl")
+    first = carry_out(tmp_path / "s", seeds=1, ledger=kept)
+    trainer.trained.clear()
+    second = carry_out(tmp_path / "other", seeds=2, ledger=kept, trust_ledger=True)
+    assert trainer.trained == ["none/1", "orthogonal/1"]
+    assert second["runs"][:2] == first["runs"]
+    assert "all 4 runs are finished" in capsys.readouterr().out
+    carry_out(tmp_path / "longer", seeds=1, base=tiny(epochs=7), ledger=kept, trust_ledger=True)
+    carry_out(tmp_path / "again", seeds=1, ledger=kept)
+    assert trainer.trained[2:] == ["none/0", "orthogonal/0"] * 2  # another run; not trusted
+
+
+def test_what_another_run_learns_from_is_not_left_to_the_ledger(tmp_path, trainer):
+    rows = {
+        "teacher": {},
+        "student": {"objective": "kd", "kd.teacher": "row:teacher", "transfer.name": "none"},
+    }
+    study = Study(tiny(), rows, name="rows")
+    for folder in ("s", "other"):
+        options = Options(
+            base=tiny(), workdir=str(tmp_path / folder), seeds=1, metrics=("ensemble",),
+            ledger=str(tmp_path / "kept.jsonl"), trust_ledger=True,
+        )  # fmt: skip
+        runner.carry_out(study, options, judge=no_bits)
+    assert trainer.trained == ["teacher/0", "student/0", "teacher/0"]
 
 
 def test_the_ledger_keeps_which_images_were_right(tmp_path, trainer):
