@@ -461,6 +461,21 @@ def test_a_trusted_ledger_stands_for_workdirs_that_are_gone(tmp_path, trainer, c
     assert trainer.trained[2:] == ["none/0", "orthogonal/0"] * 2  # another run; not trusted
 
 
+def test_a_line_of_another_study_counts_where_it_is_of_the_same_run(tmp_path, trainer):
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    carry_out(tmp_path / "s", seeds=1, ledger=str(one))
+    options = Options(
+        base=tiny(), workdir=str(tmp_path / "t"), seeds=1, metrics=("ensemble",),
+        ledger=str(other), trust_ledger=True,
+    )  # fmt: skip
+    study = Study(tiny(), {"same": ROWS["none"], "new": {"epochs": 5}}, name="others")
+    runner.carry_out(study, options, judge=no_bits)
+    assert trainer.trained == ["none/0", "orthogonal/0", "new/0"]
+    (line,) = (entry for entry in ledger.read(one, other) if len(entry["tables"]) > 1)
+    belongs = {(table["study"], table["row"]) for table in line["tables"]}
+    assert belongs == {("rows", "none"), ("others", "same")}
+
+
 def test_what_another_run_learns_from_is_not_left_to_the_ledger(tmp_path, trainer):
     rows = {
         "teacher": {},

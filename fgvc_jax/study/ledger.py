@@ -364,16 +364,15 @@ class Ledger:
         )
 
     def kept(self, row: str, experiment: Experiment) -> Line | None:
-        """The newest finished line of a run of this row, wherever it was trained."""
-        place = {"study": self._tables[row]["study"], "row": row}
-        finished = (
-            entry
-            for entry in reversed(read(self._path))
-            if entry["status"] == FINISHED
-            and any(place.items() <= table.items() for table in entry["tables"])
-            and is_of(entry, experiment)
-        )
-        return next(finished, None)
+        """The newest finished line of such a run, in this ledger or in one beside it; from now on
+        it belongs to this row as well."""
+        lines = read(*sorted(self._path.parent.glob("*.jsonl")))
+        finished = (line for line in reversed(lines) if line["status"] == FINISHED)
+        found = next((line for line in finished if is_of(line, experiment)), None)
+        table = self._tables[row]
+        if found and table not in found["tables"]:
+            append(self._path, {**found, "tables": [table]})
+        return found
 
     def unfinished(self, row: str, experiment: Experiment, *, status: str, reason: str) -> None:
         """Append a run that failed or was given up."""
