@@ -131,9 +131,7 @@ class Google:
         except exceptions.GoogleAPICallError as error:
             if error.code in (408, 429) or error.code is None or error.code >= 500:
                 raise Unavailable(f"{error.code} {error.message}") from error
-            raise UserError(
-                f"gs://{self._bucket.name} refuses ({first_line(error)})"
-            ) from error
+            raise UserError(f"gs://{self._bucket.name} refuses ({first_line(error)})") from error
         except (*later, DataCorruption) as error:
             raise Unavailable(str(error)) from error
         except GoogleAuthError as error:
