@@ -27,6 +27,7 @@ from fgvc_jax.engine.state import State, stack_teachers
 from fgvc_jax.errors import UserError
 from fgvc_jax.lookups import Lookups
 from fgvc_jax.model import Model
+from fgvc_jax.networks import weights
 from fgvc_jax.options import LARGEST
 from fgvc_jax.start import Start
 from fgvc_jax.teacher import Teacher, open_teacher
@@ -42,8 +43,8 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment):
-        if experiment.network.weights:
-            weights.resolve(experiment.network.weights)  # told, or fetched, before images are read
+        for file in {network.weights for network in experiment.each} - {""}:
+            weights.resolve(file)  # told, or fetched, before images are read
         self.splits = opened(experiment)
         self.experiment = spec = settled(experiment, self.splits)
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)

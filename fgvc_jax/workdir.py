@@ -242,7 +242,7 @@ class Workdir:
             UserError: naming the first of them.
         """
         teachers: list[str] = []
-        for number in range(1, self.trained() + 1):
+        for number in range(1, min(self.trained(), record.experiment.members) + 1):
             path = self.member(number) / "member.json"
             found = storage.read_json(path) if storage.exists(path) else {}
             if found.get("training") not in (None, record.training(number, teachers)):

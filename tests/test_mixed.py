@@ -128,8 +128,11 @@ def test_a_saved_experiment_is_the_same():
         "--networks.3.name 'convnext_micro' -> None",
     ]
     fields = ledger.flat(json.loads(json.dumps(ledger.portable(experiment))))
-    assert fields["networks.2.name"] == "swin_micro"
+    assert (fields["networks"], fields["networks.2.name"]) == (3, "swin_micro")
     assert ledger.digest_of(experiment) != ledger.digest_of(other)
+    line = {"config": ledger.portable(experiment)}
+    assert ledger.is_of(line, experiment) and not ledger.is_of(line, other)
+    assert not ledger.is_of(line, dataclasses.replace(experiment, networks=()))
 
 
 # -- refusals --------------------------------------------------------------------------------------

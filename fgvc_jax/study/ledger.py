@@ -109,12 +109,14 @@ def digest(value: Any) -> str:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as {dotted name: value}, as JSON holds them."""
+    """Nested fields as {dotted name: value}, as JSON holds them; of several configs in one field
+    also their number."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             fields |= flat(value, f"{prefix}{name}.")
         elif isinstance(value, (list, tuple)) and any(isinstance(v, Mapping) for v in value):
+            fields[prefix + name] = len(value)
             fields |= flat({str(n): v for n, v in enumerate(value, 1)}, f"{prefix}{name}.")
         else:
             fields[prefix + name] = list(value) if isinstance(value, tuple) else value
