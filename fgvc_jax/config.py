@@ -400,7 +400,8 @@ def command_line(cls: type, arguments: list[str], *, program: str, default: Any)
             raise
         raise UserError(_one_line(words.getvalue())) from None
     if unknown:
-        flags = [flag for flag, _, _ in options.fields(value)]
+        found = [flag for flag, _, _ in options.fields(value)]
+        flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
         raise UserError(_unknown(unknown[0], [*flags, "--config"]))
     return value
 
