@@ -135,6 +135,16 @@ def test_a_saved_experiment_is_the_same():
     assert not ledger.is_of(line, dataclasses.replace(experiment, networks=()))
 
 
+def test_a_field_that_networks_get_later_makes_no_other_run(monkeypatch):
+    experiment, other = mixed(), mixed(networks=(*NETWORKS[:2], Network(name="vit_micro")))
+    before, line = ledger.digest_of(experiment), {"config": ledger.portable(experiment)}
+    portable = ledger.portable
+    monkeypatch.setattr(ledger, "portable", lambda one: portable(one) | {"new": 0})
+    assert "networks.2.new" in ledger.flat(ledger.portable(experiment))
+    assert ledger.digest_of(experiment) == before != ledger.digest_of(other)
+    assert ledger.is_of(line, experiment) and not ledger.is_of(line, other)
+
+
 # -- refusals --------------------------------------------------------------------------------------
 
 

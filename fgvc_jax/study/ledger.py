@@ -126,9 +126,9 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def digest_of(experiment: Experiment) -> str:
     """Of an experiment's fields that are not the default's, so that it stays what it is when a
     later version has more fields."""
-    default = flat(portable(Experiment()))
+    default = _defaults()
     fields = flat(portable(experiment)).items()
-    return digest({name: value for name, value in fields if value != default.get(name)})
+    return digest({name: value for name, value in fields if value != default(name)})
 
 
 def is_of(line: Line, experiment: Experiment) -> bool:
@@ -142,11 +142,17 @@ def is_of(line: Line, experiment: Experiment) -> bool:
         for flag, spec, value in options.fields(experiment)
         if spec.metadata.get("automatic") and value == spec.default
     }
-    defaults, own = flat(portable(Experiment())), flat(line["config"])
+    default, own = _defaults(), flat(line["config"])
     return all(
-        own.get(name, defaults.get(name)) == value or name in left_open
+        own.get(name, default(name)) == value or name in left_open
         for name, value in flat(portable(experiment)).items()
     )
+
+
+def _defaults() -> Callable[[str], Any]:
+    """The default of a field by its dotted name, of a member's own network that of any."""
+    known = flat(portable(Experiment()))
+    return lambda name: known.get(re.sub(r"^networks\.\d+\.", "network.", name))
 
 
 def pack(right: Correctness) -> dict[str, Any]:
