@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -14,7 +15,9 @@ from fgvc_jax.build import Run
 from fgvc_jax.config import Experiment, Network, Transfer
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
+from fgvc_jax.objectives.base import Asked
 from fgvc_jax.study import ledger
+from fgvc_jax.teacher import open_teacher
 from fgvc_jax.train import train
 from fgvc_jax.transfer import on_grid
 from fgvc_jax.workdir import Workdir
@@ -288,3 +291,21 @@ def test_a_student_learns_from_them(trained, tmp_path):
         tiny(tmp_path / "student", members=1, epochs=1, objective="kd", kd=kd, data=mixed().data)
     )
     assert results["digests"]["teacher"]
+
+
+@pytest.mark.slow
+def test_teachers_stay_what_they_are_when_their_ensemble_grows(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "before")
+    workdir = Workdir(tmp_path / "before")
+    record, spec = workdir.record(), workdir.record().experiment
+    smaller = dataclasses.replace(spec, members=2, networks=spec.networks[:2])
+    known = record.digests | {"weights": [None] * 2}
+    workdir.claim(dataclasses.replace(record, experiment=smaller, digests=known))
+    before, after = (
+        open_teacher(
+            Asked(str(folder), "final", 2, 1.0),
+            record.classes, view=spec.data.view, seed=0, mesh=devices.create(),
+        ).digest
+        for folder in (workdir.path, trained[0])
+    )  # fmt: skip
+    assert before == after
