@@ -141,11 +141,11 @@ def _interval(found: dict[str, float] | None, percent: bool) -> str:
 
 
 def mean_overlap(results: dict[str, Any]) -> float | None:
-    """Mean attention overlap of two different members, None where there is only one."""
+    """Mean attention overlap of two different members; None where there is only one, or not all
+    have maps on one grid: a mean of some pairs is none of the ensemble."""
     matrix = results["attention_overlap"]
     pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]
-    pairs = [x for x in pairs if x is not None]  # None: maps on different grids
-    return statistics.fmean(pairs) if pairs else None
+    return statistics.fmean(pairs) if pairs and None not in pairs else None
 
 
 def tell(line: str) -> None:

@@ -10,7 +10,18 @@ import pytest
 from conftest import tiny
 
 import fgvc_jax
-from fgvc_jax import config, digests, evaluate, evidence, explain, export, judging, predict, report
+from fgvc_jax import (
+    config,
+    digests,
+    evaluate,
+    evidence,
+    explain,
+    export,
+    judging,
+    predict,
+    report,
+    summary,
+)
 from fgvc_jax.build import Run
 from fgvc_jax.config import Experiment, Network, Transfer
 from fgvc_jax.engine import mesh as devices
@@ -96,6 +107,13 @@ def test_a_step_against_a_teacher_on_another_grid(tmp_path):
         found.append((state.params, metrics))
     for jitted, eager in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_allclose(jitted, eager, rtol=1e-3, atol=1e-5)
+
+
+def test_a_mean_overlap_is_of_all_pairs_or_not_told():
+    matrix = [[1, 0.2, None], [0.4, 1, None], [None, None, 1]]
+    assert summary.mean_overlap({"attention_overlap": matrix}) is None
+    first = [row[:2] for row in matrix[:2]]
+    assert summary.mean_overlap({"attention_overlap": first}) == pytest.approx(0.3)
 
 
 # -- what they are known by ------------------------------------------------------------------------
