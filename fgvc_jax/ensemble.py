@@ -200,7 +200,7 @@ def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float | None]]:
         return []
     totals = np.zeros((len(maps), len(maps)))
     grids = [member.shape[1:] for member in maps]
-    for rows in chunks(len(maps[0]), int(np.prod(grids[0]))):
+    for rows in chunks(len(maps[0]), max(h * w for h, w in grids)):
         parts = [np.asarray(member[rows], np.float32) for member in maps]
         for i, teacher in enumerate(parts):
             for j, student in enumerate(parts):
