@@ -267,10 +267,15 @@ def from_dict(values: dict[str, Any], cls: type = Experiment) -> Any:
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
     """`--field-name old -> new` for every field that changes results and is not the same; of a
-    network that only one has, its name alone."""
+    network that only one has, its name alone. Beside `networks`, `network` is nobody's."""
     specs = {flag: spec for each in (old, new) for flag, spec, _ in options.fields(each)}
     befores, afters = (
-        {flag: value for flag, _, value in options.fields(each)} for each in (old, new)
+        {
+            flag: value
+            for flag, _, value in options.fields(each)
+            if not (each.networks and flag.startswith("--network."))
+        }
+        for each in (old, new)
     )
     return [
         f"{flag} {befores.get(flag)!r} -> {afters.get(flag)!r}"

@@ -148,6 +148,11 @@ def test_a_saved_experiment_is_the_same():
         "--members 3 -> 2",
         "--networks.3.name 'convnext_micro' -> None",
     ]
+    plain = dataclasses.replace(experiment, network=NETWORKS[1], networks=())
+    assert config.differences(plain, mixed()) == [
+        "--network.name 'swin_micro' -> None",
+        *(f"--networks.{n}.name None -> {network.name!r}" for n, network in enumerate(NETWORKS, 1)),
+    ]
     fields = ledger.flat(json.loads(json.dumps(ledger.portable(experiment))))
     assert (fields["networks"], fields["networks.2.name"]) == (3, "swin_micro")
     assert ledger.digest_of(experiment) != ledger.digest_of(other)
