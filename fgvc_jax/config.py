@@ -333,6 +333,9 @@ def check(experiment: Experiment) -> Experiment:
 def _check_networks(experiment: Experiment) -> None:
     """Raise a UserError where members with networks of their own do not fit what else is asked."""
     count, networks = len(experiment.networks), "networks of single members"
+    for network in experiment.networks:
+        if not isinstance(network, Network):
+            raise UserError(f"`networks` has {network!r}: each must be an fgvc_jax.config.Network")
     if count != experiment.members:
         raise UserError(
             f"{count} {networks} for --members {experiment.members}: the config's `networks` names "

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -27,7 +28,8 @@ from fgvc_jax.config import Experiment, Network, Transfer
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
 from fgvc_jax.objectives.base import Asked
-from fgvc_jax.study import ledger
+from fgvc_jax.study import Study, ledger
+from fgvc_jax.study.definition import experiments
 from fgvc_jax.teacher import open_teacher
 from fgvc_jax.train import train
 from fgvc_jax.transfer import on_grid
@@ -194,6 +196,12 @@ def test_what_does_not_fit_is_refused(changes, message):
     experiment = dataclasses.replace(mixed(networks=(first, *NETWORKS[1:])), **top)
     with pytest.raises(UserError, match=message):
         Run(config.check(experiment))
+
+
+def test_a_name_is_no_network():
+    study = Study(mixed(), {"named": {"networks": ("resnet_micro", "vit_micro")}})
+    with pytest.raises(UserError, match="row 'named': `networks` has 'resnet_micro': each must be"):
+        experiments(study, folder=Path("runs"), seeds=1)
 
 
 def test_the_command_line_has_one_network(tmp_path):
