@@ -58,6 +58,25 @@ def test_growing_ensembles_are_the_fusion_of_the_first_members(logits, how):
         assert fused.dtype == np.float32
 
 
+@pytest.mark.parametrize("how", ["probabilities", "logits"])
+def test_each_member_is_looked_at_once(logits, how):
+    """All ensembles of 1 to N are linear in N: by a running sum, not anew for each."""
+
+    class Counted:
+        looks = 0
+
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            self.looks += 1
+            return self.values.astype(dtype)
+
+    members = [Counted(each) for each in logits]
+    assert len(list(ensemble.growing(members, how))) == 3
+    assert [member.looks for member in members] == [1, 1, 1]
+
+
 def test_judging_in_chunks_counts_every_image_once(logits, monkeypatch):
     labels = np.array([0, 1, 2, 3])
     kept = [np.float16(jax.nn.log_softmax(member)) for member in logits]
