@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, NamedTuple, Protocol, TypeVar
 
-from fgvc_jax.errors import UserError
+from fgvc_jax.errors import UserError, first_line
 
 PATIENCE = 120.0  # seconds that a request is repeated
 FIRST_WAIT, LONGEST_WAIT = 0.5, 16.0  # seconds between repetitions
@@ -131,14 +131,12 @@ class Google:
         except exceptions.GoogleAPICallError as error:
             if error.code in (408, 429) or error.code is None or error.code >= 500:
                 raise Unavailable(f"{error.code} {error.message}") from error
-            raise UserError(
-                f"gs://{self._bucket.name} refuses ({error.code} {line(error.message)})"
-            ) from error
+            raise UserError(f"gs://{self._bucket.name} refuses ({first_line(error)})") from error
         except (*later, DataCorruption) as error:
             raise Unavailable(str(error)) from error
         except GoogleAuthError as error:
             raise UserError(
-                f"gs://{self._bucket.name} wants other credentials ({line(str(error))})"
+                f"gs://{self._bucket.name} wants other credentials ({first_line(error)})"
             ) from error
 
     def _is_there(self) -> bool:
@@ -216,13 +214,8 @@ def patient(request: Callable[[], T], what: str) -> T:
             if time.monotonic() + wait > end:
                 _given_up.add(what)
                 raise UserError(
-                    f"{what!r} is not reached ({line(str(error))}), after {PATIENCE:.0f} s of "
+                    f"{what!r} is not reached ({first_line(error)}), after {PATIENCE:.0f} s of "
                     "trying: the same command continues once it is"
                 ) from error
         time.sleep(wait * random.uniform(0.5, 1))
         wait = min(2 * wait, LONGEST_WAIT)
-
-
-def line(text: str) -> str:
-    """The first line of a text, cut."""
-    return (text.splitlines() or [""])[0][:200]

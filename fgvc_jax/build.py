@@ -40,6 +40,8 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment):
+        if experiment.network.weights:
+            weights.resolve(experiment.network.weights)  # told, or fetched, before images are read
         self.splits = opened(experiment)
         self.experiment = spec = settled(experiment, self.splits)
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)

@@ -65,7 +65,7 @@ class _Told(logging.Formatter):
     """Names places in a bucket as the user does."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return mirror.told(super().format(record))
+        return mirror.by_url(super().format(record))
 
 
 def _use_two_cpu_devices() -> None:
@@ -107,7 +107,7 @@ def _silence_threads() -> None:
 
 def _leave(code: int, message: str) -> None:
     """Print and end now, without waiting for threads such as a save that hangs on a full disk."""
-    print(mirror.told(message), file=sys.stderr, flush=True)
+    print(mirror.by_url(message), file=sys.stderr, flush=True)
     sys.stdout.flush()
     peers.failed()
     os._exit(code)

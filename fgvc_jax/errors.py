@@ -44,3 +44,8 @@ def told(path: Path) -> Iterator[None]:
 def reason(error: Exception) -> str:
     """What the system says of an error."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def first_line(error: Exception) -> str:
+    """Of what an error says, cut to what a message can hold; of one that says nothing its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

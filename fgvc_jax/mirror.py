@@ -281,7 +281,7 @@ def of(path: Path) -> Mirror | None:
     return None
 
 
-def told(text: str) -> str:
+def by_url(text: str) -> str:
     """A text for people, with URLs in the place of mirrors' folders."""
     for each in _mirrors.values():
         text = text.replace(str(each.folder), each.url)

@@ -127,7 +127,7 @@ def _numbers(run: Kept, answers: Answers) -> dict[str, Any]:
     made = card.card(run.record.experiment, run.which)
     known = results["digests"]
     return {
-        "workdir": mirror.told(str(run.workdir.path)),
+        "workdir": mirror.by_url(str(run.workdir.path)),
         "source": results["source"],
         "images": results["images"],
         "class_names": list(run.part.classes),
@@ -269,7 +269,7 @@ def _against(run: Kept, answers: Answers, other: Kept, seen: Progress) -> dict[s
         ]
 
     return {
-        "workdir": mirror.told(str(other.workdir.path)),
+        "workdir": mirror.by_url(str(other.workdir.path)),
         "members": len(other.identities),
         **analysis.compare(ours_right, theirs_right),
         "classes": [

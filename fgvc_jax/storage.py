@@ -69,7 +69,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except ValueError as error:
         raise UserError(
-            f"{str(path)!r} is damaged ({error}): remove it, then the same command makes it again"
+            f"{str(path)!r} is damaged ({error}): remove it, then the command that wrote it makes "
+            "it again"
         ) from error
 
 

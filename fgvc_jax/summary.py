@@ -143,7 +143,7 @@ def mean_overlap(results: dict[str, Any]) -> float | None:
 
 def tell(line: str) -> None:
     """Print a line for people beside the progress bar."""
-    tqdm.write(mirror.told(line), file=sys.stdout)
+    tqdm.write(mirror.by_url(line), file=sys.stdout)
     sys.stdout.flush()
 
 

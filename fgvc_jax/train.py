@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     results = train(experiment)
     if jax.process_index() == 0:
         print(summary.table(results))
-        print(f"\nresults: {mirror.told(str(Workdir(experiment.workdir).results))}")
+        print(f"\nresults: {mirror.by_url(str(Workdir(experiment.workdir).results))}")
 
 
 def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[str, Any]:

@@ -110,6 +110,19 @@ def test_a_missing_journal_or_record_beside_a_finished_member_is_no_harm(again, 
     assert results["ensemble"] == finished[1]["ensemble"]
 
 
+def test_a_lost_config_is_made_again_by_the_same_command_alone(again, finished, monkeypatch):
+    """Another experiment took the members that lay there for its own."""
+    nothing_is_trained(monkeypatch)
+    workdir = Workdir(again.workdir)
+    for path in (workdir.config, workdir.results):
+        path.unlink()
+    other = dataclasses.replace(again, epochs=again.epochs + 1)
+    with pytest.raises(UserError, match=r"its member 1 is of another experiment"):
+        train.train(other)
+    assert not workdir.config.exists()
+    assert answer(train.train(again)) == answer(finished[1])
+
+
 def test_a_member_whose_teacher_is_another_now_is_refused(again):
     """It stayed in use, and the results were of members that never met."""
     record = Workdir(again.workdir).member(2) / "member.json"

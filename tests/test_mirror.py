@@ -280,7 +280,7 @@ def test_others_can(client, url):
     assert Workdir(url.rstrip("/")).path == path
     storage.write_json(path / "a.json", 1)
     assert list(client.objects) == [f"{url.rstrip('/')}/a.json".removeprefix("gs://birds/")]
-    assert mirror.told(f"{path / 'a.json'} is") == f"{url.rstrip('/')}/a.json is"
+    assert mirror.by_url(f"{path / 'a.json'} is") == f"{url.rstrip('/')}/a.json is"
 
 
 def test_a_run_within_a_run_and_two_that_look_alike_have_mirrors_of_their_own(client):

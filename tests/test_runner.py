@@ -73,12 +73,12 @@ def no_bits(_workdir):
 
 
 def carry_out(
-    folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None, abandon="", judge=no_bits
+    folder, *, seeds=2, minutes=60.0, metrics=("ensemble",), base=None, judge=no_bits, **others
 ):
     base = base or tiny()
     options = Options(
         base=base, workdir=str(folder), seeds=seeds, minutes=minutes, metrics=metrics,
-        ledger=str(folder / "ledger.jsonl"), abandon=abandon,
+        **{"ledger": str(folder / "ledger.jsonl")} | others,
     )  # fmt: skip
     runner.carry_out(Study(base, ROWS, name="rows"), options, judge=judge)
     return saved_in(folder)
@@ -446,6 +446,49 @@ def test_every_run_that_ends_has_a_line_in_the_ledger(tmp_path, trainer):
     trainer.instead.clear()
     carry_out(tmp_path / "s", seeds=1)
     assert lines_in(tmp_path / "s") == [("finished", "none", 0), ("finished", "orthogonal", 0)]
+
+
+def test_a_trusted_ledger_stands_for_workdirs_that_are_gone(tmp_path, trainer, capsys):
+    kept = str(tmp_path / "kept.jsonl")
+    first = carry_out(tmp_path / "s", seeds=1, ledger=kept)
+    trainer.trained.clear()
+    second = carry_out(tmp_path / "other", seeds=2, ledger=kept, trust_ledger=True)
+    assert trainer.trained == ["none/1", "orthogonal/1"]
+    assert second["runs"][:2] == first["runs"]
+    assert "all 4 runs are finished" in capsys.readouterr().out
+    carry_out(tmp_path / "longer", seeds=1, base=tiny(epochs=7), ledger=kept, trust_ledger=True)
+    carry_out(tmp_path / "again", seeds=1, ledger=kept)
+    assert trainer.trained[2:] == ["none/0", "orthogonal/0"] * 2  # another run; not trusted
+
+
+def test_a_line_of_another_study_counts_where_it_is_of_the_same_run(tmp_path, trainer):
+    one, other = tmp_path / "one.jsonl", tmp_path / "other.jsonl"
+    carry_out(tmp_path / "s", seeds=1, ledger=str(one))
+    options = Options(
+        base=tiny(), workdir=str(tmp_path / "t"), seeds=1, metrics=("ensemble",),
+        ledger=str(other), trust_ledger=True,
+    )  # fmt: skip
+    study = Study(tiny(), {"same": ROWS["none"], "new": {"epochs": 5}}, name="others")
+    runner.carry_out(study, options, judge=no_bits)
+    assert trainer.trained == ["none/0", "orthogonal/0", "new/0"]
+    (line,) = (entry for entry in ledger.read(one, other) if len(entry["tables"]) > 1)
+    belongs = {(table["study"], table["row"]) for table in line["tables"]}
+    assert belongs == {("rows", "none"), ("others", "same")}
+
+
+def test_what_another_run_learns_from_is_not_left_to_the_ledger(tmp_path, trainer):
+    rows = {
+        "teacher": {},
+        "student": {"objective": "kd", "kd.teacher": "row:teacher", "transfer.name": "none"},
+    }
+    study = Study(tiny(), rows, name="rows")
+    for folder in ("s", "other"):
+        options = Options(
+            base=tiny(), workdir=str(tmp_path / folder), seeds=1, metrics=("ensemble",),
+            ledger=str(tmp_path / "kept.jsonl"), trust_ledger=True,
+        )  # fmt: skip
+        runner.carry_out(study, options, judge=no_bits)
+    assert trainer.trained == ["teacher/0", "student/0", "teacher/0"]
 
 
 def test_the_ledger_keeps_which_images_were_right(tmp_path, trainer):

@@ -4,6 +4,7 @@ The stored answers come from plain torch modules with torchvision's and timm's n
 filled with `pattern` and shown the images of `waves`.
 """
 
+import dataclasses
 import json
 import logging
 import math
@@ -20,9 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import tiny
 from safetensors.numpy import load_file, save_file
 
 from fgvc_jax import networks
+from fgvc_jax.build import Run
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.heads import KTHead, LinearHead
 from fgvc_jax.networks.resample import relative_biases
@@ -407,6 +410,13 @@ def test_npz_runs_no_pickle_and_unpacks_no_giant(tmp_path):
 def test_names_that_lead_nowhere(name, message):
     with pytest.raises(UserError, match=message):
         resolve(name)
+
+
+def test_weights_that_are_missing_are_told_before_images_are_read(monkeypatch):
+    monkeypatch.setattr("fgvc_jax.build.opened", lambda experiment: pytest.fail("images were read"))
+    network = dataclasses.replace(tiny().network, weights="missing.safetensors")
+    with pytest.raises(UserError, match=r"'missing\.safetensors': no such file"):
+        Run(tiny(network=network))
 
 
 def test_other_kinds_of_files_are_refused(tmp_path):

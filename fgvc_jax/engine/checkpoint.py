@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from fgvc_jax import locks, mirror, storage
 from fgvc_jax.engine.mesh import of_first, replicated, wait_for_all
-from fgvc_jax.errors import UserError
+from fgvc_jax.errors import UserError, first_line
 
 # What a service that fails, rather than a checkpoint that is damaged, is heard to say.
 _NOT_DAMAGE = "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED"
@@ -70,7 +70,7 @@ class Checkpoints:
                 )
             except Exception as error:  # Orbax names no common class for a damaged checkpoint
                 _check_damage(folder, error)
-                log.warning("checkpoint %d is damaged (%s)", step, _first_line(error))
+                log.warning("checkpoint %d is damaged (%s)", step, first_line(error))
                 if not mirror.of(self._directory):
                     if jax.process_index() == 0:
                         storage.rename(Path(folder), Path(folder).with_name(f"{step}.damaged"))
@@ -165,7 +165,7 @@ def load_final(directory: Path, like: Any, mesh: Mesh, *, what: str = "trained m
         if directory.name == "selected":
             way_out = "take --which final; only a new training selects again"
         raise UserError(
-            f"the {what} in {str(directory)!r} is missing or damaged ({_first_line(error)}): "
+            f"the {what} in {str(directory)!r} is missing or damaged ({first_line(error)}): "
             f"{way_out}"
         ) from error
 
@@ -179,7 +179,7 @@ def _check_damage(directory: Path, error: Exception) -> None:
     failed = failed or type(error).__name__ == "HttpError"  # of gcsfs
     if failed or isinstance(error, MemoryError) or any(word in str(error) for word in _NOT_DAMAGE):
         raise UserError(
-            f"{str(directory)!r} could not be read ({_first_line(error)}); nothing was changed, "
+            f"{str(directory)!r} could not be read ({first_line(error)}); nothing was changed, "
             "try again once that is mended"
         ) from error
 
@@ -193,7 +193,7 @@ def _told(directory: Path) -> Iterator[None]:
         if isinstance(error, UserError) or not mirror.of(directory):
             raise
         raise UserError(
-            f"a checkpoint could not be written to {str(directory)!r} ({_first_line(error)}): "
+            f"a checkpoint could not be written to {str(directory)!r} ({first_line(error)}): "
             "earlier ones stay; the same command continues"
         ) from error
 
@@ -234,7 +234,3 @@ def _bytes(tree: Any) -> int:
 def _abstract(like: Any, mesh: Mesh) -> Any:
     sharding = replicated(mesh)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

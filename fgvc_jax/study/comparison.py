@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import options
-from fgvc_jax.config import Experiment
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
-from fgvc_jax.study.ledger import FINISHED, Line, flat, portable, unpack
+from fgvc_jax.study.ledger import FINISHED, Line, flat, is_of, unpack
 
 
 @dataclass(frozen=True)
@@ -156,22 +154,9 @@ def deviations(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]
 
 
 def kept_to_plan(row: str, line: Line, study: Study) -> bool:
-    """Whether a line is of a run that the committed study plans: its row, seed and config.
-
-    What a run settled by itself is no departure; a field that the line does not have yet stood at
-    its default.
-    """
+    """Whether a line is of a run that the committed study plans: its row, seed and config."""
     seed = line["config"]["seed"]
     if row not in study.rows or seed >= study.seeds:
         return False
     planned = definition.experiments(study, folder=Path("runs"), seeds=seed + 1)[row, seed]
-    left_open = {
-        flag.removeprefix("--").replace("-", "_")
-        for flag, spec, value in options.fields(planned)
-        if spec.metadata.get("automatic") and value == spec.default
-    }
-    defaults, own = flat(portable(Experiment())), flat(line["config"])
-    return all(
-        own.get(name, defaults.get(name)) == value or name in left_open
-        for name, value in flat(portable(planned)).items()
-    )
+    return is_of(line, planned)

@@ -71,6 +71,8 @@ class Options:
     """Only these rows, the first of which the others are compared with; empty: all of the study."""
     ledger: str = ""
     """Where a line for every run that ends is appended; empty: ledger.jsonl in the workdir."""
+    trust_ledger: bool = False
+    """Count runs by their finished lines in the ledger where their workdirs are gone."""
     abandon: str = ""
     """Train nothing: tell the ledger that the runs begun and not finished are given up, and why."""
 

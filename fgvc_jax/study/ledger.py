@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import digests, ensemble, predictions, storage, summary
+from fgvc_jax import digests, ensemble, options, predictions, storage, summary
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.workdir import Workdir
@@ -123,6 +123,24 @@ def digest_of(experiment: Experiment) -> str:
     default = flat(portable(Experiment()))
     fields = flat(portable(experiment)).items()
     return digest({name: value for name, value in fields if value != default[name]})
+
+
+def is_of(line: Line, experiment: Experiment) -> bool:
+    """Whether a line is of a run of this experiment.
+
+    What a run settled by itself is no departure; a field that the line does not have yet stood at
+    its default.
+    """
+    left_open = {
+        flag.removeprefix("--").replace("-", "_")
+        for flag, spec, value in options.fields(experiment)
+        if spec.metadata.get("automatic") and value == spec.default
+    }
+    defaults, own = flat(portable(Experiment())), flat(line["config"])
+    return all(
+        own.get(name, defaults.get(name)) == value or name in left_open
+        for name, value in flat(portable(experiment)).items()
+    )
 
 
 def pack(right: Correctness) -> dict[str, Any]:
@@ -344,6 +362,17 @@ class Ledger:
             self._path,
             line(experiment, self._tables[row], status=FINISHED, results=results, right=right),
         )
+
+    def kept(self, row: str, experiment: Experiment) -> Line | None:
+        """The newest finished line of such a run, in this ledger or in one beside it; from now on
+        it belongs to this row as well."""
+        lines = read(*sorted(self._path.parent.glob("*.jsonl")))
+        finished = (line for line in reversed(lines) if line["status"] == FINISHED)
+        found = next((line for line in finished if is_of(line, experiment)), None)
+        table = self._tables[row]
+        if found and table not in found["tables"]:
+            append(self._path, {**found, "tables": [table]})
+        return found
 
     def unfinished(self, row: str, experiment: Experiment, *, status: str, reason: str) -> None:
         """Append a run that failed or was given up."""
