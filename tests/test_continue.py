@@ -327,7 +327,7 @@ def test_photographs_of_a_folder_are_shown_upright(root, tmp_path, orientation, 
     for images in (run.images["train"], run.images["test"]):
         (row,) = (i for i, name in enumerate(images.source.names) if name.endswith(".png"))
         (shown,) = images.fetch(np.array([row]))
-        assert (shown[0].mean() < shown[-1].mean()) is turned
+        assert (shown[0].mean() < shown[-1].mean()) == turned
 
 
 def test_there_are_no_more_views_than_epochs(root):
