@@ -1,15 +1,18 @@
 """What training needs beside networks: data, optimizer, steps; from an Experiment."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from fgvc_jax import digests, model
+from fgvc_jax import architecture
+from fgvc_jax.architecture import Architecture, Member
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
@@ -23,7 +26,7 @@ from fgvc_jax.engine.optimizer import Layers, optimizer, schedule
 from fgvc_jax.engine.state import State, stack_teachers
 from fgvc_jax.errors import UserError
 from fgvc_jax.lookups import Lookups
-from fgvc_jax.model import Architecture, Member, Model
+from fgvc_jax.model import Model
 from fgvc_jax.networks import weights
 from fgvc_jax.options import LARGEST
 from fgvc_jax.start import Start
@@ -40,8 +43,8 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment):
-        if experiment.network.weights:
-            weights.resolve(experiment.network.weights)  # told, or fetched, before images are read
+        for file in {network.weights for network in experiment.each} - {""}:
+            weights.resolve(file)  # told, or fetched, before images are read
         self.splits = opened(experiment)
         self.experiment = spec = settled(experiment, self.splits)
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)
@@ -54,22 +57,42 @@ class Run:
                 f"--epochs {spec.epochs} are {self.total_steps:,} steps, more than {LARGEST:,}: "
                 "lower it"
             )
-        self.architecture = model.architecture(spec, len(self.splits.classes), self.mesh)
-        self.network, self.objective = self.architecture.network, self.architecture.objective
-        self.layers = layers_of(spec, self.network.backbone)
-        check_batch_norm(spec.network, self.architecture)
+        self.place(self.mesh)
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
-        self.start = Start(self.architecture, spec.network.weights, spec.seed)
+        files = [network.weights for network in spec.each]
+        self.start = Start([course.architecture for course in self.courses], files, spec.seed)
         self._compiled: dict[Any, Any] = {}  # what the run's models have compiled
+
+    def place(self, mesh: Mesh) -> None:
+        """Have the programs of the members made for a mesh.
+
+        Raises UserError for options that a member's network does not have.
+        """
+        self.mesh, spec = mesh, self.experiment
+        plans = architecture.architectures(spec, len(self.splits.classes), mesh)
+        made = {
+            id(plan): Course(spec.of(member), plan, self.steps_per_epoch, mesh)
+            for member, plan in enumerate(plans, start=1)
+        }
+        self.courses = [made[id(plan)] for plan in plans]  # of one network it is the same
+
+    def course(self, member: int) -> "Course":
+        """How member `member` (from 1) is trained."""
+        return self.courses[member - 1]
+
+    def member(self, member: int, variables: Any) -> Member:
+        """Member `member` (from 1) with its variables."""
+        return self.course(member).architecture.member(variables)
 
     @cached_property
     def record(self) -> Record:
         """What identifies the run: its experiment, classes, and digests of data and weights."""
-        file = self.experiment.network.weights
+        spec = self.experiment
         known = self.images.digests()
-        known["weights"] = digests.of_file(weights.resolve(file)) if file else None
+        files = self.start.digests()
+        known["weights"] = files if spec.networks else files[0]
         known["trunk"] = self.trunk.digest if self.trunk else None
         known["teacher"] = self.teacher.digest if self.teacher else None
         selects = self.splits.validation is not None
@@ -78,7 +101,8 @@ class Run:
     def check_input(self) -> None:
         """Read the weights, the teachers and, unless they are streamed, all images, so that what is
         wrong with them is told before anything is written."""
-        _ = self.start.pretrained, self.record
+        self.start.check()
+        _ = self.record
 
     @cached_property
     def trunk(self) -> Trunk | None:
@@ -87,10 +111,10 @@ class Run:
         if not spec.network.frozen:
             return None
         return Trunk(
-            architecture=self.architecture,
+            architecture=self.course(1).architecture,
             variables=self.start.trunk(),
             structure=(spec.network.name, spec.network.frozen, spec.network.dtype),
-            view=spec.data.view,
+            view=self.course(1).architecture.view,
             seed=spec.data.view_seed,
             mesh=self.mesh,
         )
@@ -108,7 +132,6 @@ class Run:
         """What frozen networks say, computed once."""
         return Lookups(
             self.experiment,
-            self.architecture,
             self.images,
             trunk=self.trunk,
             teacher=self.teacher,
@@ -121,25 +144,26 @@ class Run:
         transfer = self.experiment.transfer
         online = transfer.name == "orthogonal" and transfer.maps == "online"
         room = self.experiment.members - 1 if online else 0
-        _, outputs = self.architecture.answer
+        course = self.course(member)
+        _, outputs = course.architecture.answer
         state = State(
             step=np.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=self.optimizer.init(variables["params"]),
-            memory=self.objective.init_memory(variables, outputs),
+            opt_state=course.optimizer.init(variables["params"]),
+            memory=course.architecture.objective.init_memory(variables, outputs),
             teachers=stack_teachers(frozen if room else [], room, variables),
         )
         return devices.replicate(self.mesh, state)
 
-    def model(self, members: list[Any], identities: Sequence[str]) -> Model:
-        """Members of this run as a model: variables of each, and their digests."""
+    def model(self, members: Sequence[Member], identities: Sequence[str]) -> Model:
+        """Members of this run as a model, with their digests."""
         return Model(
             classes=self.splits.classes,
             view=self.experiment.data.view,
-            members=[Member(self.network, variables) for variables in members],
+            members=members,
             identities=identities,
-            predict=self.objective.predict,
+            predict=self.course(1).architecture.objective.predict,
             fusion=self.experiment.fusion,
             mesh=self.mesh,
             trunk=self.trunk and self.trunk.on_devices,
@@ -164,24 +188,50 @@ class Run:
             lookups={**images.lookups, **({"attention": maps.mean} if maps else {})},
         )
 
+
+@dataclass(frozen=True)
+class Course:
+    """How members of one network are trained.
+
+    Args:
+        experiment: as they see it.
+        architecture: of them.
+        steps_per_epoch: of their training.
+        mesh: devices.
+    """
+
+    experiment: Experiment
+    architecture: Architecture
+    steps_per_epoch: int
+    mesh: Mesh
+
+    def __post_init__(self) -> None:
+        _ = self.layers
+        check_batch_norm(self.experiment.network, self.architecture)
+
     @cached_property
-    def optimizer(self):
+    def layers(self) -> Layers | None:
+        """How the layers share the backbone's learning rate."""
+        return layers_of(self.experiment, self.architecture.network.backbone)
+
+    @cached_property
+    def optimizer(self) -> optax.GradientTransformation:
         spec = self.experiment
         return optimizer_of(spec.optimizer, self.steps_per_epoch, spec.epochs, self.layers)
 
     @cached_property
-    def train_step(self):
+    def train_step(self) -> Callable:
         spec = self.experiment
         rates = schedules(spec.optimizer, self.steps_per_epoch, spec.epochs)
         return steps.train_step(
-            network=self.network,
-            objective=self.objective,
+            network=self.architecture.network,
+            objective=self.architecture.objective,
             optimizer=self.optimizer,
             learning_rate=rates["backbone"],
             weigh=partial(weigh, alpha=spec.transfer.alpha, weighting=spec.transfer.weighting),
-            view=spec.data.view,
+            view=self.architecture.view,
             seed=spec.data.view_seed,
-            total_steps=self.total_steps,
+            total_steps=self.steps_per_epoch * spec.epochs,
             mesh=self.mesh,
         )
 
@@ -224,8 +274,11 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
     )
     method = experiment.method.settle(splits.train.labels)
     own = {experiment.objective: method} if dataclasses.fields(method) else {}
-    network = model.settle(experiment.network)
-    return dataclasses.replace(experiment, data=data, network=network, **own)
+    if experiment.networks:
+        own["networks"] = tuple(map(architecture.settle, experiment.networks))
+    else:
+        own["network"] = architecture.settle(experiment.network)
+    return dataclasses.replace(experiment, data=data, **own)
 
 
 def layers_of(experiment: Experiment, backbone: Any) -> Layers | None:

@@ -4,10 +4,11 @@ Only KT is published with a recipe. Of HSD and CSDNet the abstracts alone are pu
 them is ours, and a run of theirs is compared with the training protocol that it starts from.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fgvc_jax import config
-from fgvc_jax.config import Experiment, load_config
+from fgvc_jax.config import Experiment, Network, load_config
 from fgvc_jax.errors import UserError
 
 KT = "kt:cub,resnet50"
@@ -28,6 +29,8 @@ PUBLISHED = {
     "kt": "89.1%, ensemble of five ResNet-50 on CUB-200-2011 at 448 px, each at the epoch with "
     "the best test accuracy",
 }
+
+NORMALIZED = {"half": "mean 0.5, deviation 0.5", "imagenet": "those of ImageNet"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def card(run: Experiment, which: str = "final") -> Card:
     if method == "kt":
         found = kt_deviations(run, load_config(recipe), which)
     else:
-        found = config.differences(load_config(recipe), run) if recipe else []
+        found = _differences(load_config(recipe), run) if recipe else []
     rows = tuple(_kt_rows(run, which)) if method == "kt" else ()
     return Card(method, recipe, rows, tuple(found), PUBLISHED.get(method, ""))
 
@@ -81,7 +84,7 @@ def card(run: Experiment, which: str = "final") -> Card:
 def kt_deviations(run: Experiment, recipe: Experiment, which: str = "final") -> list[str]:
     """All in which a run differs from KT as published: fields, then habits."""
     found = [
-        *config.differences(recipe, run),
+        *_differences(recipe, run),
         f"the accuracy of {EPOCHS[which]} (published: of the epoch with the best test accuracy)",
         "all test images (published: without the last partial batch)",
     ]
@@ -94,12 +97,25 @@ def kt_deviations(run: Experiment, recipe: Experiment, which: str = "final") -> 
         found.append(
             f"{whose} see the same view of an image in an epoch (published: each draws its own)"
         )
-    if run.network.batch_norm_groups > 1:
+    if any(network.batch_norm_groups > 1 for network in run.each):
         found.append(
             "running statistics of batch norm are the mean over its groups (published: those of "
             "the first GPU)"
         )
     return found
+
+
+def _differences(recipe: Experiment, run: Experiment) -> list[str]:
+    """Fields that are not the recipe's, of members of different networks those of the first."""
+    if not run.networks:
+        return config.differences(recipe, run)
+    others = f"members of different networks ({_each(run, lambda network: network.name)})"
+    return [*config.differences(recipe, run.of(1)), others]
+
+
+def _each(run: Experiment, say: Callable[[Network], str]) -> str:
+    """What is said of every member's network, once where it is the same."""
+    return ", ".join(dict.fromkeys(map(say, run.each)))
 
 
 def _method(run: Experiment) -> str:
@@ -115,7 +131,7 @@ def _recipe(method: str, run: Experiment) -> str:
     dataset, _, path = run.data.source.partition(":")
     if dataset == "ultra":
         dataset = path.rstrip("/").rpartition("/")[2].lower()
-    network = run.network.name.removesuffix("_bn")
+    network = run.each[0].name.removesuffix("_bn")
     for word in (f"{method}:{dataset},{network}", KT if method == "kt" else ""):
         try:
             load_config(word)
@@ -127,7 +143,7 @@ def _recipe(method: str, run: Experiment) -> str:
 
 def _kt_rows(run: Experiment, which: str) -> list[Row]:
     """KT, section by section. The sources: the paper; the authors' code where it says otherwise."""
-    data, network, optimizer = run.data, run.network, run.optimizer
+    data, optimizer = run.data, run.optimizer
     weighting = {
         "fixed": "alpha x mean over teachers",
         "ratio": "rescaled to alpha x cross entropy",
@@ -138,11 +154,10 @@ def _kt_rows(run: Experiment, which: str) -> list[Row]:
         "whole": f"whole, {data.crop} px",
     }
     rates = f"{optimizer.learning_rate:g} trunk, {optimizer.head_learning_rate:g} head"
-    values = {"half": "mean 0.5, deviation 0.5", "imagenet": "those of ImageNet"}
     return [
         Row("members", "5", "5", str(run.members)),
-        Row("network", "ResNet-50 or VGG-16", "ResNet-50 or VGG-16", _network(network.name)),
-        Row("start", "ImageNet", "ImageNet", _start(network.weights)),
+        Row("network", "ResNet-50 or VGG-16", "ResNet-50 or VGG-16", _each(run, _network)),
+        Row("start", "ImageNet", "ImageNet", _each(run, _start)),
         Row(
             "orthogonal loss",
             weighting["fixed"],
@@ -156,7 +171,7 @@ def _kt_rows(run: Experiment, which: str) -> list[Row]:
         Row("learning rate", *2 * ["0.001 trunk, 0.01 head"], rates),
         Row("weight decay", "0.0005", "0.0005", f"{optimizer.weight_decay:g}"),
         Row("test images", "448 px", "600 px, centre crop of 448", shown[data.test_view]),
-        Row("normalised with", "-", values["half"], values[data.normalize]),
+        Row("normalised with", "-", NORMALIZED["half"], _normalized(run)),
         Row("views of an image", "-", "each member its own", _views(data.view_sharing)),
         Row("fusion", fused["probabilities"], fused["logits"], fused[run.fusion]),
         Row("accuracy of", "-", "the epoch best on test", EPOCHS[which]),
@@ -164,19 +179,26 @@ def _kt_rows(run: Experiment, which: str) -> list[Row]:
     ]
 
 
-def _network(name: str) -> str:
+def _network(network: Network) -> str:
     known = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "vgg16_bn": "VGG-16"}
-    return "ResNet-50 or VGG-16" if name in known else name
+    return "ResNet-50 or VGG-16" if network.name in known else network.name
 
 
-def _start(weights: str) -> str:
-    return "ImageNet" if "in1k" in weights else weights or "random"
+def _start(network: Network) -> str:
+    return "ImageNet" if "in1k" in network.weights else network.weights or "random"
 
 
 def _groups(run: Experiment) -> str:
-    groups = run.network.batch_norm_groups
-    size = run.batch_size // groups
-    return f"{groups} groups of {size}" if groups > 1 else f"the batch of {size}"
+    def say(network: Network) -> str:
+        groups, size = network.batch_norm_groups, run.batch_size // network.batch_norm_groups
+        return f"{groups} groups of {size}" if groups > 1 else f"the batch of {size}"
+
+    return _each(run, say)
+
+
+def _normalized(run: Experiment) -> str:
+    seen = (run.of(member).data.normalize for member in range(1, run.members + 1))
+    return ", ".join(dict.fromkeys(NORMALIZED[word] for word in seen))
 
 
 def _views(sharing: str) -> str:

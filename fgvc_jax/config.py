@@ -1,7 +1,7 @@
 """An experiment as frozen dataclasses, and the command line that fills them in.
 
 The experiment is composed of what each method declares beside itself (`fgvc_jax.options`). Only the
-commands, `fgvc_jax.model` and `fgvc_jax.build` read it; everything below takes plain arguments.
+commands, `architecture`, `model` and `build` read it; everything below takes plain arguments.
 """
 
 import dataclasses
@@ -15,7 +15,9 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from tyro.conf import Suppress
 
 from fgvc_jax import options
 from fgvc_jax.data.view import View
@@ -57,7 +59,7 @@ class Data(View):
 
 @dataclass(frozen=True)
 class Network:
-    """One network; every member of an ensemble has this architecture."""
+    """One network; every member of an ensemble has this, unless a config gives each its own."""
 
     name: str = "resnet_small"
     """resnet_small, resnet50, vgg16_bn, vit_b16, convnext_base, ...; a wrong one lists all."""
@@ -81,6 +83,8 @@ class Network:
     """Keep the backbone's batch norms at their pretrained statistics; for small batches."""
     last_stride: int = option(0, at_least=0, at_most=2)
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
+    normalize: Literal["auto", "half", "imagenet"] = option("auto", later=True)
+    """As --data.normalize, for this network alone; auto: as that says."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class _Experiment:
     """Seed of everything random."""
     data: Data = Data()
     network: Network = Network()
+    # Of each member, in a config alone; empty: all have `network`.
+    networks: Annotated[tuple[Network, ...], Suppress] = option((), later=True)
     transfer: Transfer = Transfer()
     optimizer: Optimizer = Optimizer()
     evaluate_every: int = option(1, at_least=1)
@@ -129,6 +135,20 @@ class _Experiment:
     def method(self) -> Method:
         """The options of the chosen objective."""
         return getattr(self, self.objective, None) or OBJECTIVES[self.objective]()
+
+    def of(self, member: int) -> "Experiment":
+        """The experiment as member `member` (from 1) sees it: with its network for all, and its
+        normalisation as that of the data."""
+        network = self.networks[member - 1] if self.networks else self.network
+        own = network.normalize
+        data = self.data if own == "auto" else dataclasses.replace(self.data, normalize=own)
+        network = dataclasses.replace(network, normalize="auto")
+        return dataclasses.replace(self, network=network, networks=(), data=data)
+
+    @property
+    def each(self) -> "tuple[Network, ...]":
+        """The network of every member."""
+        return self.networks or (self.network,) * self.members
 
 
 # Every method that has options of its own is a field of its name.
@@ -237,18 +257,26 @@ def from_dict(values: dict[str, Any], cls: type = Experiment) -> Any:
     def read(value: Any, kind: Any) -> Any:
         if dataclasses.is_dataclass(kind):
             return from_dict(value, kind)
-        return tuple(value) if isinstance(value, list) else value
+        if isinstance(value, (list, tuple)):
+            inner, *_ = get_args(kind) or (None,)
+            return tuple(read(item, inner) for item in value)
+        return value
 
     return cls(**{name: read(value, hints[name]) for name, value in values.items()})
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
-    """`--field-name old -> new` for every field that changes results and is not the same."""
-    pairs = zip(options.fields(old), options.fields(new), strict=True)
+    """`--field-name old -> new` for every field that changes results and is not the same; of a
+    network that only one has, its name alone."""
+    specs = {flag: spec for each in (old, new) for flag, spec, _ in options.fields(each)}
+    befores, afters = (
+        {flag: value for flag, _, value in options.fields(each)} for each in (old, new)
+    )
     return [
-        f"{flag} {before!r} -> {after!r}"
-        for (flag, spec, before), (_, _, after) in pairs
-        if before != after and not spec.metadata.get("free")
+        f"{flag} {befores.get(flag)!r} -> {afters.get(flag)!r}"
+        for flag, spec in specs.items()
+        if befores.get(flag) != afters.get(flag) and not spec.metadata.get("free")
+        if (flag in befores and flag in afters) or flag.endswith(".name")
     ]
 
 
@@ -261,6 +289,9 @@ def adopt(saved: Experiment, experiment: Experiment) -> Experiment:
             value, before = getattr(new, spec.name), getattr(old, spec.name)
             if dataclasses.is_dataclass(value):
                 values[spec.name] = fill(value, before)
+            elif options.inside(value, spec.name):
+                pairs = zip(value, before, strict=False)
+                values[spec.name] = tuple(fill(*pair) for pair in pairs) + value[len(before) :]
             elif spec.metadata.get("automatic") and value == spec.default:
                 values[spec.name] = before
         return dataclasses.replace(new, **values)
@@ -275,20 +306,44 @@ def check(experiment: Experiment) -> Experiment:
     experiment.method.check(experiment.data)
     if experiment.network.frozen:
         experiment.method.check_frozen()
+    if experiment.networks:
+        _check_networks(experiment)
     maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
     if maps and experiment.data.view_sharing == "own":
         raise UserError(
             "--data.view-sharing own needs the teachers in every step, since precomputed maps are "
             "of views that all members share: take --transfer.maps online, or shared views"
         )
-    if experiment.batch_size % experiment.network.batch_norm_groups:
-        raise UserError(
-            f"--batch-size {experiment.batch_size} is not divisible by "
-            f"--network.batch-norm-groups {experiment.network.batch_norm_groups}"
-        )
+    for network in experiment.each:
+        if experiment.batch_size % network.batch_norm_groups:
+            raise UserError(
+                f"--batch-size {experiment.batch_size} is not divisible by "
+                f"--network.batch-norm-groups {network.batch_norm_groups}"
+            )
     # There are no more views than epochs that show them.
     views = min(experiment.data.views, experiment.epochs)
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, views=views))
+
+
+def _check_networks(experiment: Experiment) -> None:
+    """Raise a UserError where members with networks of their own do not fit what else is asked."""
+    count, networks = len(experiment.networks), "networks of single members"
+    if count != experiment.members:
+        raise UserError(
+            f"{count} {networks} for --members {experiment.members}: the config's `networks` names "
+            "one for each"
+        )
+    if experiment.network != Network():
+        raise UserError(
+            f"the config gives {networks}, so that --network.* is nobody's: leave it out, or empty "
+            "the config's `networks`"
+        )
+    if any(network.frozen for network in experiment.networks):
+        raise UserError(f"--network.frozen: {networks} have no trunk to share, leave it empty")
+    if experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "online":
+        raise UserError(
+            f"--transfer.maps online: {networks} cannot be stacked in a step, take precomputed"
+        )
 
 
 # -- the command line ----------------------------------------------------------------------------
@@ -302,6 +357,10 @@ def parse(arguments: list[str]) -> Experiment:
         SystemExit: 0 after printing `--help`.
     """
     name, overrides = _take_config(arguments)
+    if any(word.startswith("--networks") for word in overrides):
+        raise UserError(
+            "--networks is no option: a config file gives each member its own, as `networks`"
+        )
     default = load_config(name) if name else Experiment()
     program = "python -m fgvc_jax.train [--config FILE|NAME[:ARGUMENTS]]"
     return check(command_line(Experiment, overrides, program=program, default=default))

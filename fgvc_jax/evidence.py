@@ -162,11 +162,12 @@ def look(
     batch = {"image": squares, "predicted": numbers[0], "against": numbers[1], "row": rows}
     batch = devices.shard_batch(model.mesh, batch)
     if model.trunk:
-        begin = partial(_trunk_step, model.members[0].network, model.view, model.mesh)
+        network, _, view = model.members[0]
+        begin = partial(_trunk_step, network, view, model.mesh)
         batch |= model.step(("evidence", "trunk"), begin)(model.trunk, batch)
     found = []
-    for network, variables in model.members:
-        make = partial(_step, network, model.logits_of, model.view, model.mesh)
+    for network, variables, view in model.members:
+        make = partial(_step, network, model.logits_of, view, model.mesh)
         found.append(model.step(("evidence", id(network)), make)(variables, batch))
     return [_in_order(maps, count) for maps in jax.device_get(found)]
 

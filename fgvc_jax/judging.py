@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from fgvc_jax import calibration, digests, ensemble, machine, predictions, storage, thumbnails
+from fgvc_jax.architecture import Member
 from fgvc_jax.build import Run
 from fgvc_jax.calibration import Ensemble
 from fgvc_jax.engine import checkpoint, feed, journal
@@ -37,11 +38,13 @@ class Epochs:
 
     Args:
         run: whose members are judged.
+        number: of the member, from 1.
         folder: of the member.
     """
 
-    def __init__(self, run: Run, folder: Path):
+    def __init__(self, run: Run, number: int, folder: Path):
         self._run = run
+        self._number = number
         self._folder = folder
         self._on_test = Best(folder / f"{BEST_ON_TEST}.json", "test_accuracy")
         self._selected = None
@@ -51,7 +54,7 @@ class Epochs:
 
     def __call__(self, variables: Any, position: dict[str, int]) -> dict[str, Any]:
         """Counts and accuracies of `variables` at {"step", "epoch"}."""
-        step = position["step"]
+        step, member = position["step"], self._run.member(self._number, variables)
         if jax.process_index() == 0:
             shape = len(self._run.splits.test), len(self._run.splits.classes)
             path = self._folder / f"{BEST_ON_TEST}.npy"
@@ -59,11 +62,11 @@ class Epochs:
             with storage.new_array(
                 path, shape, np.float16, keep=lambda: self._on_test.improves(step, scores)
             ) as kept:
-                scores |= evaluate(self._run, variables, {"test": kept})
+                scores |= evaluate(self._run, member, {"test": kept})
             if self._on_test.improves(step, scores):
                 self._on_test.keep(position, scores)
         else:
-            scores = evaluate(self._run, variables)
+            scores = evaluate(self._run, member)
         if self._selected is not None:
             better = bool(devices.of_first(np.bool_(self._selected.improves(step, scores))))
             if better:
@@ -73,20 +76,20 @@ class Epochs:
         return scores
 
 
-def evaluate(run: Run, variables: Any, keep: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
+def evaluate(run: Run, member: Member, keep: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
     """Exact counts and accuracies of a member on the test set and, if there is one, the validation
     set.
 
     Args:
         run: whose member it is.
-        variables: of the member.
+        member: to judge.
         keep: arrays (N, K) float16 by part, to fill in with the log-probabilities.
     """
     scores: dict[str, Any] = {}
-    member = run.model([variables], ["in training"])
+    model = run.model([member], ["in training"])
     for name, images in run.lookups.judged.items():
         total = len(images.source)
-        answers = member.answers(batches_of(run, images), images.store)
+        answers = model.answers(batches_of(run, images), images.store)
         arrays = [(keep[name],)] if keep and name in keep else []
         (counts,) = predictions.fill(answers, arrays)
         scores[f"{name}_images"] = total
@@ -176,11 +179,11 @@ def verdict(part: Part, kept: Ensemble, *, write: bool) -> dict[str, Any]:
 
 
 def judge(
-    run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Any]], environment: dict[str, Any]
+    run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Member]], environment: dict[str, Any]
 ) -> dict[str, Any]:
     """Judge all members of a run; the content of results.json."""
     identities = [identity for identity, _ in frozen]
-    model = run.model([variables for _, variables in frozen], identities)
+    model = run.model([member for _, member in frozen], identities)
     parts = {}
     for name, images in run.lookups.judged.items():
         parts[name] = predictions.part_of(

@@ -6,6 +6,7 @@ answers beside them.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 import numpy as np
 
 from fgvc_jax import digests, paths
+from fgvc_jax.architecture import Member
 from fgvc_jax.cache import Cache, Wanted
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.pipeline import Lookup
@@ -22,7 +24,6 @@ from fgvc_jax.engine import step as steps
 from fgvc_jax.engine.feed import Dataset, Images
 from fgvc_jax.engine.maps import AttentionMaps
 from fgvc_jax.engine.state import backbone_only
-from fgvc_jax.model import Architecture
 from fgvc_jax.teacher import Teacher
 from fgvc_jax.trunk import Trunk
 from fgvc_jax.workdir import Record, Workdir
@@ -35,7 +36,6 @@ class Lookups:
 
     Args:
         experiment: settled.
-        architecture: of the members.
         images: of the dataset.
         trunk: the frozen trunk, or None.
         teacher: the ensemble that the objective asks, or None.
@@ -45,26 +45,19 @@ class Lookups:
     def __init__(
         self,
         experiment: Experiment,
-        architecture: Architecture,
         images: Dataset,
         trunk: Trunk | None,
         teacher: Teacher | None,
         mesh: jax.sharding.Mesh,
     ):
         self._experiment = experiment
-        self._architecture = architecture
         self._images = images
         self._trunk = trunk
         self._teacher = teacher
         self._cache = _cache(experiment, mesh)
         self._mesh = mesh
         self._kept: dict[str, dict[str, Lookup]] = {}
-        self._attention_step = steps.attention_step(
-            network=architecture.network,
-            view=experiment.data.view,
-            seed=experiment.data.view_seed,
-            mesh=mesh,
-        )
+        self._attention_steps: dict[Any, Callable] = {}
 
     def prepare(self, member: int, report: Report) -> None:
         """Have what frozen networks say for the training of a member, as far as it is kept.
@@ -124,14 +117,22 @@ class Lookups:
         return self._trunk.run(batch, self._images["train"].store) if self._trunk else batch
 
     def attention_maps(
-        self, folder: Path, record: Record, frozen: Sequence[tuple[str, Any]], report: Report
+        self,
+        folder: Path,
+        record: Record,
+        frozen: Sequence[tuple[str, Member]],
+        grid: tuple[int, int],
+        report: Report,
     ) -> AttentionMaps | None:
         """The frozen members' attention on every training view, where it is precomputed.
+
+        Members of different networks have a sum on every grid, in a folder of its own.
 
         Args:
             folder: of the maps.
             record: of the run.
-            frozen: (digest, variables) of the members before.
+            frozen: (digest, member) of the members before.
+            grid: (h, w) of the student's maps.
             report: prints a line for people.
         """
         transfer, data = self._experiment.transfer, self._experiment.data
@@ -139,28 +140,47 @@ class Lookups:
             return None
         known = record.digests
         shown = [digests.best(known["train"]), vars(data.view), data.view_seed, known["trunk"]]
+        if self._experiment.networks:
+            shown, folder = [*shown, grid], folder / "x".join(map(str, grid))
         maps = AttentionMaps(
             folder,
             views=data.views,
-            shape=(len(self._images["train"].source), *self._architecture.grid),
+            shape=(len(self._images["train"].source), *grid),
             content=digests.of_value(shown),
         )
-        backbones = [(digest, backbone_only(variables)) for digest, variables in frozen]
-        maps.add(backbones, self.attention, write=jax.process_index() == 0, progress=report)
+        backbones = [
+            (digest, member._replace(variables=backbone_only(member.variables)))
+            for digest, member in frozen
+        ]
+        attention = partial(self.attention, grid=grid)
+        maps.add(backbones, attention, write=jax.process_index() == 0, progress=report)
         devices.wait_for_all("attention maps are written")
         return maps
 
-    def attention(self, variables: Any, view: int) -> np.ndarray:
-        """|Z| of one frozen member on a view of every training image: (images, h, w) float32."""
-        images = self.train
+    def attention(self, member: Member, view: int, grid: tuple[int, int]) -> np.ndarray:
+        """|Z| of one frozen member on a view of every training image and on a grid (h, w):
+        (images, h, w) float32."""
+        images, step = self.train, self._attention_step(member, grid)
         batches = feed.evaluation_batches(
             images, most=self._experiment.evaluation_batch_size, mesh=self._mesh, view=view
         )
         parts = (
-            self._attention_step(variables, self._behind_trunk(batch), images.store)
-            for batch in batches
+            step(member.variables, self._behind_trunk(batch), images.store) for batch in batches
         )
         return feed.by_row(parts, "attention", len(images.source))
+
+    def _attention_step(self, member: Member, grid: tuple[int, int]) -> Callable:
+        """The compiled attention on a grid, one for all members of a network."""
+        key = id(member.network), grid
+        if key not in self._attention_steps:
+            self._attention_steps[key] = steps.attention_step(
+                network=member.network,
+                view=member.view,
+                seed=self._experiment.data.view_seed,
+                grid=grid,
+                mesh=self._mesh,
+            )
+        return self._attention_steps[key]
 
 
 def _cache(experiment: Experiment, mesh: jax.sharding.Mesh) -> Cache:

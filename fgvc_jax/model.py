@@ -5,20 +5,17 @@ Neither the dataset nor anything of the training is opened here.
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
-from fgvc_jax import digests, ensemble, networks
+from fgvc_jax import digests, ensemble
+from fgvc_jax.architecture import Member, architectures
 from fgvc_jax.calibration import Calibration, Ensemble
-from fgvc_jax.config import Experiment
-from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode, record_of
 from fgvc_jax.data.view import View
@@ -27,129 +24,9 @@ from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
 from fgvc_jax.errors import UserError
 from fgvc_jax.metrics import log_softmax
-from fgvc_jax.networks import heads
-from fgvc_jax.networks.flash import attention_on
-from fgvc_jax.objectives.base import Objective
 from fgvc_jax.workdir import Workdir
 
 MOST = 64  # images that are answered for at a time
-
-
-class Member(NamedTuple):
-    """A network and what it learned."""
-
-    network: networks.Network
-    variables: Any
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """A network with the heads of its objective, before it has variables."""
-
-    network: networks.Network
-    objective: Objective
-    side: int  # of the square images that it sees
-
-    @property
-    def _one_image(self) -> jax.Array:
-        return jnp.zeros((1, self.side, self.side, 3))
-
-    @cached_property
-    def initialize(self) -> Any:
-        """The compiled start: random key -> variables."""
-
-        def initialize(key):
-            initial = self.network.init(key, self._one_image, False, method="whole")
-            return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
-
-        return jax.jit(initialize)
-
-    @cached_property
-    def whole(self) -> Any:
-        """Shapes and dtypes of all variables, the frozen trunk's among them."""
-        return jax.eval_shape(self.initialize, jax.random.key(0))
-
-    @cached_property
-    def trunk(self) -> Any:
-        """Shapes and dtypes of the frozen trunk's variables; empty without one."""
-        return self.split(self.whole)[0]
-
-    @cached_property
-    def variables(self) -> Any:
-        """Shapes and dtypes of a member's variables."""
-        return self.split(self.whole)[1]
-
-    @cached_property
-    def _places(self) -> frozenset[tuple[str, ...]]:
-        """Where the trunk's variables are among all."""
-        if not self.network.frozen:
-            return frozenset()
-        initial = jax.eval_shape(
-            lambda key: self.network.init(key, self._one_image, method="features"),
-            jax.random.key(0),
-        )
-        return frozenset(flatten_dict(initial))
-
-    def split(self, whole: Any) -> tuple[Any, Any]:
-        """All variables of a network -> (those of the frozen trunk, those of a member)."""
-        leaves = flatten_dict(whole)
-        trunk = {place: leaf for place, leaf in leaves.items() if place in self._places}
-        member = {place: leaf for place, leaf in leaves.items() if place not in self._places}
-        return unflatten_dict(trunk), {"batch_stats": {}} | unflatten_dict(member)
-
-    @cached_property
-    def features(self) -> Any:
-        """Shapes and dtypes of what the frozen trunk makes of one image."""
-        return jax.eval_shape(
-            lambda v: self.network.apply(v, self._one_image, method="features"), self.trunk
-        )
-
-    @cached_property
-    def answer(self) -> tuple[dict, dict]:
-        """Shapes and dtypes of (taps, outputs) of one image."""
-        return jax.eval_shape(
-            lambda v: self.network.apply(v, self._one_image, False, method="whole"), self.whole
-        )
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w) of the attention map."""
-        taps, _ = self.answer
-        return taps["stage5"].shape[1:3]
-
-
-def settle(network: NetworkOptions) -> NetworkOptions:
-    """The options with pooling and precision decided for the network and these devices."""
-    values = vars(network).copy()
-    if network.pool == "auto":
-        values["pool"] = "max" if network.head == "kt" else networks.pooling(network.name)
-    if network.dtype == "auto":
-        values["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return NetworkOptions(**values)
-
-
-def architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architecture:
-    """What an experiment's members are, for so many classes and on given devices; its options are
-    settled."""
-    spec = experiment.network
-    main = (
-        heads.KTHead(classes=classes, width=spec.head_width, pool=spec.pool)
-        if spec.head == "kt"
-        else heads.LinearHead(classes=classes, pool=spec.pool)
-    )
-    objective = experiment.method.make(classes=classes, label_smoothing=experiment.label_smoothing)
-    network = networks.create(
-        spec.name,
-        heads={"logits": main, **objective.heads},
-        dtype=jnp.dtype(spec.dtype),
-        batch_norm_groups=spec.batch_norm_groups,
-        frozen=spec.frozen,
-        frozen_norm=spec.frozen_norm,
-        last_stride=spec.last_stride,
-        attention=attention_on(mesh),
-        stochastic_depth=spec.stochastic_depth,
-    )
-    return Architecture(network, objective, experiment.data.crop)
 
 
 class Model:
@@ -159,7 +36,7 @@ class Model:
 
     Args:
         classes: their names.
-        view: how an image is shown at test.
+        view: how an image is cut at test; how it is normalised, each member says.
         members: at least one, in the order of training.
         identities: digest of each member's variables.
         predict: outputs of a network -> (B, K) logits; kept as `logits_of`.
@@ -217,7 +94,7 @@ class Model:
         for batch in batches:
             if self.trunk and "features" not in batch:
                 batch = self._trunk_step(self.trunk, batch, store)
-            yield [self._step(m.network, exact)(m.variables, batch, store) for m in chosen]
+            yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
 
     def step(self, key: Any, make: Callable[[], Any]) -> Any:
         """The compiled step that is known by `key`, made the first time."""
@@ -225,20 +102,22 @@ class Model:
             self.compiled[key] = make()
         return self.compiled[key]
 
-    def _step(self, network: networks.Network, exact: bool) -> Any:
-        made = partial(steps.answer_step, predict=self.logits_of, view=self.view, mesh=self.mesh)
-        key = id(network), exact  # Linen's modules have no hash
-        return self.step(key, partial(made, network=network, exact=exact))
+    def _step(self, member: Member, exact: bool) -> Any:
+        made = partial(steps.answer_step, predict=self.logits_of, view=member.view, mesh=self.mesh)
+        key = id(member.network), exact  # Linen's modules have no hash
+        return self.step(key, partial(made, network=member.network, exact=exact))
 
     @property
     def _trunk_step(self) -> Any:
-        show = {"features": lambda arrays, images: augment.test_view(self.view, images)}
-        made = partial(steps.trunk_step, show=show, mesh=self.mesh)
-        return self.step("trunk", partial(made, network=self.members[0].network))
+        network, _, view = self.members[0]
+        show = {"features": lambda arrays, images: augment.test_view(view, images)}
+        return self.step(
+            "trunk", partial(steps.trunk_step, network=network, show=show, mesh=self.mesh)
+        )
 
     def grid(self, number: int) -> tuple[int, int]:
         """(h, w) of the attention map of a member, counted from 0."""
-        network, variables = self.members[number]
+        network, variables, _ = self.members[number]
         side = self.view.crop
 
         def stage5(trunk, variables, images):
@@ -380,26 +259,27 @@ def open_model(
         )
     if mesh is None:
         mesh = devices.create()
-    plan = architecture(experiment, len(record.classes), mesh)
+    numbers = range(1, (members or trained) + 1)
+    plans = architectures(experiment, len(record.classes), mesh)
     trunk = None
-    if plan.trunk:
-        trunk = checkpoint.load_final(workdir.trunk, plan.trunk, mesh, what="frozen trunk")
+    if plans[0].trunk:
+        trunk = checkpoint.load_final(workdir.trunk, plans[0].trunk, mesh, what="frozen trunk")
         if digests.of_arrays(trunk) != record.digests["trunk"]:
             raise UserError(
                 f"{str(workdir.trunk)!r} is not the frozen trunk that the members were trained "
                 "with: put that one back"
             )
-    numbers = range(1, (members or trained) + 1)
-    variables = [
-        checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh) for n in numbers
+    found = [
+        plan.member(checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh))
+        for n, plan in zip(numbers, plans, strict=False)
     ]
-    identities = [digests.of_arrays(v) for v in variables]
+    identities = [digests.of_arrays(member.variables) for member in found]
     return Model(
         classes=record.classes,
         view=experiment.data.view,
-        members=[Member(plan.network, v) for v in variables],
+        members=found,
         identities=identities,
-        predict=plan.objective.predict,
+        predict=plans[0].objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),

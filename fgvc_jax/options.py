@@ -60,42 +60,44 @@ def told(field: dataclasses.Field, value: Any) -> bool:
     return not (field.metadata.get("later") and value == field.default)
 
 
+def inside(value: Any, name: str) -> list[tuple[str, Any]]:
+    """(name, config) of what a field holds: of a config itself, of a tuple of configs each by its
+    number from 1; nothing for a plain value."""
+    if dataclasses.is_dataclass(value):
+        return [(name, value)]
+    several = value if isinstance(value, tuple) else ()
+    numbered = enumerate(several, start=1)
+    return [(f"{name}.{n}", each) for n, each in numbered if dataclasses.is_dataclass(each)]
+
+
 def fields(config: Any, prefix: str = "--") -> Iterator[tuple[str, dataclasses.Field, Any]]:
     """(flag, dataclass field, value) of every leaf of a nested config."""
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
-        if dataclasses.is_dataclass(value):
-            yield from fields(value, f"{prefix}{spec.name}.")
-        else:
+        nested = inside(value, prefix + spec.name)
+        for name, group in nested:
+            yield from fields(group, f"{name}.")
+        if not nested:
             yield prefix + spec.name.replace("_", "-"), spec, value
 
 
-def groups(config: Any) -> Iterator[Any]:
-    """A nested config and all configs inside it."""
-    yield config
+def groups(config: Any, prefix: str = "--") -> Iterator[tuple[str, Any]]:
+    """(what its flags begin with, config) of a nested config and all configs inside it."""
+    yield prefix, config
     for spec in dataclasses.fields(config):
-        value = getattr(config, spec.name)
-        if dataclasses.is_dataclass(value):
-            yield from groups(value)
+        for name, group in inside(getattr(config, spec.name), prefix + spec.name):
+            yield from groups(group, f"{name}.")
 
 
 def check(config: Any) -> None:
     """Raise a UserError that names the first field whose value is no choice or out of bounds."""
-    for group_flag, group in _named_groups(config):
+    for group_flag, group in groups(config):
         hints = get_type_hints(type(group))
         for spec in dataclasses.fields(group):
             value = getattr(group, spec.name)
-            if not dataclasses.is_dataclass(value):
+            if not inside(value, spec.name):
                 flag = group_flag + spec.name.replace("_", "-")
                 _check_value(flag, spec, hints[spec.name], value)
-
-
-def _named_groups(config: Any, prefix: str = "--") -> Iterator[tuple[str, Any]]:
-    yield prefix, config
-    for spec in dataclasses.fields(config):
-        value = getattr(config, spec.name)
-        if dataclasses.is_dataclass(value):
-            yield from _named_groups(value, f"{prefix}{spec.name}.")
 
 
 def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> None:

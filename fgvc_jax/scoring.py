@@ -15,12 +15,13 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fgvc_jax import localization, metrics
+from fgvc_jax.architecture import Member
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.regions import Regions
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.evidence import AT_ONCE, Evidence, explain, look
-from fgvc_jax.model import Member, Model, collect
+from fgvc_jax.model import Model, collect
 
 SCORES = {"pointing": localization.pointing, "energy": localization.energy}
 ENSEMBLE, RANDOM = "ensemble", "random weights"
@@ -144,7 +145,7 @@ def randomized(model: Model, seed: int = SEED) -> Model:
     places = set(flatten_dict(model.trunk))
     members, trunk = [], {}
     start = {}  # compiled, of each network
-    for n, (network, variables) in enumerate(model.members):
+    for n, (network, variables, view) in enumerate(model.members):
         if id(network) not in start:
             image = jnp.zeros((1, side, side, 3))
             start[id(network)] = jax.jit(
@@ -155,7 +156,7 @@ def randomized(model: Model, seed: int = SEED) -> Model:
         leaves = flatten_dict(start[id(network)](jax.random.fold_in(jax.random.key(seed), n)))
         trunk = trunk or {place: leaves[place] for place in places}
         kept = {place: leaves[place] for place in flatten_dict(variables)}
-        members.append(Member(network, {"batch_stats": {}} | _placed(model, kept)))
+        members.append(Member(network, {"batch_stats": {}} | _placed(model, kept), view))
     return Model(
         classes=model.classes,
         view=model.view,

@@ -5,6 +5,7 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def environment(run: Any) -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in packages},
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
         "processes": jax.process_count(),
-        "dtype": run.experiment.network.dtype,
+        "dtype": ", ".join(dict.fromkeys(network.dtype for network in run.experiment.each)),
         "commit": commit(),
     }
 
@@ -46,26 +47,32 @@ def describe(run: Any) -> str:
         "host": f"decoded once, {run.images.bytes / 2**20:.0f} MiB in memory",
         "device": f"decoded once, {run.images.bytes / 2**20:.0f} MiB on the device",
     }
+    counted = Counter(map(id, run.courses))
+    networks = " + ".join(
+        f"{counted[number]} x {course.experiment.network.name} "
+        f"({course.experiment.network.dtype}, {parameters(course.architecture)})"
+        for number, course in {id(course): course for course in run.courses}.items()
+    )
     return (
         f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "
-        f"{len(splits.test)} test images ({where[run.images.place]}); {spec.members} x "
-        f"{spec.network.name} ({spec.network.dtype}, {parameters(run)}), {spec.objective}, "
-        f"transfer {spec.transfer.name}; {run.mesh.size} x {jax.devices()[0].device_kind}"
+        f"{len(splits.test)} test images ({where[run.images.place]}); {networks}, "
+        f"{spec.objective}, transfer {spec.transfer.name}; "
+        f"{run.mesh.size} x {jax.devices()[0].device_kind}"
     )
 
 
-def parameters(run: Any) -> str:
+def parameters(architecture: Any) -> str:
     """Millions of parameters: a member's, what each head of the objective adds to them in percent,
     and a frozen trunk's."""
 
     def size(tree: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
-    tree = run.architecture.variables["params"]
-    added = {name: size(tree["heads"][name]) for name in run.objective.heads}
+    tree = architecture.variables["params"]
+    added = {name: size(tree["heads"][name]) for name in architecture.objective.heads}
     plain = size(tree) - sum(added.values())
     heads = "".join(f", {name} +{n / plain:.1%}" for name, n in added.items())
-    frozen = size(run.architecture.trunk)
+    frozen = size(architecture.trunk)
     trunk = f", {frozen / 1e6:.1f} M more frozen for all" if frozen else ""
     return f"{plain / 1e6:.1f} M parameters{heads}{trunk}"
 

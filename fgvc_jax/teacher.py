@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -60,18 +60,20 @@ class Teacher:
 
     # -- what is shown -----------------------------------------------------------------------------
 
-    def _show(self, arrays: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    def _show(self, normalize: str, arrays: dict[str, jax.Array], images: jax.Array) -> jax.Array:
         keys = augment.image_keys(self.seed, arrays["view"], arrays["id"])
         seen = augment.training_view(self.view, keys, images)
         seen = augment.resized(seen, self.model.view.crop)
-        return augment.normalize(seen, self.model.view.normalize)
+        return augment.normalize(seen, normalize)
 
     @cached_property
     def _shown(self) -> Callable:
-        """The compiled way to the members: (trunk's variables, batch, store) -> "features"."""
+        """The compiled way to the members: (trunk's variables, batch, store) -> what they go on
+        from, by how a member normalises."""
+        words = dict.fromkeys(member.view.normalize for member in self.model.members)
         return steps.trunk_step(
             network=self.model.members[0].network,
-            show={"features": self._show},
+            show={word: partial(self._show, word) for word in words},
             mesh=self.model.mesh,
         )
 
@@ -84,9 +86,9 @@ class Teacher:
             id(network): steps.logits_step(
                 network=network, predict=self.model.logits_of, mesh=self.model.mesh
             )
-            for network, _ in self.model.members
+            for network, _, _ in self.model.members
         }
-        return [made[id(network)] for network, _ in self.model.members]
+        return [made[id(member.network)] for member in self.model.members]
 
     def _softened(self, logits: list[jax.Array]) -> dict[str, jax.Array]:
         stacked = jnp.stack(logits)[..., self.columns]
@@ -111,9 +113,9 @@ class Teacher:
 
     def _asked(self, batch: dict[str, jax.Array], store: jax.Array | None) -> list[jax.Array]:
         """(B, K) logits of each member."""
-        inputs = self._shown(self.model.trunk, batch, store)["features"]
+        shown = self._shown(self.model.trunk, batch, store)
         named = zip(self._logits, self.model.members, strict=True)
-        return [logits(member.variables, inputs) for logits, member in named]
+        return [logits(each.variables, shown[each.view.normalize]) for logits, each in named]
 
     def looks(self, part: str) -> Mapping[str, Look]:
         """What the ensemble says of a training image, by its name in a batch."""
@@ -177,14 +179,18 @@ def open_teacher(
             f"{name} has no validation part, so no epoch was selected: take --kd.which final"
         )
     columns = _columns(record.classes, classes, name)
-    told = {
-        field.name: getattr(spec.network, field.name)
-        for field in dataclasses.fields(spec.network)
-        if options.told(field, getattr(spec.network, field.name))
-    }
+    told = [
+        {
+            field.name: getattr(network, field.name)
+            for field in dataclasses.fields(network)
+            if options.told(field, getattr(network, field.name))
+        }
+        | {"weights": ""}
+        for network in spec.networks or [spec.network]
+    ]
     network = [
         record.digests.get("trunk"),
-        told | {"weights": ""},
+        told if spec.networks else told[0],
         [spec.objective, dataclasses.asdict(spec.method)],
         [spec.fusion, spec.data.crop, spec.data.normalize],
     ]

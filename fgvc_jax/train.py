@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from fgvc_jax import config, digests, judging, mirror, storage, summary
+from fgvc_jax.architecture import Member
 from fgvc_jax.build import Run
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
@@ -85,7 +86,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
         devices.check_shared(workdir.config, f"--workdir {experiment.workdir!r}")
         if run.trunk and not devices.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
-        frozen: list[tuple[str, Any]] = []
+        frozen: list[tuple[str, Member]] = []
         for number in range(1, experiment.members + 1):
             frozen.append(member(run, workdir, number, frozen, lend, report))
         results = judging.judge(run, workdir, frozen, summary.environment(run))
@@ -99,12 +100,13 @@ def member(
     run: Run,
     workdir: Workdir,
     number: int,
-    frozen: list[tuple[str, Any]],
+    frozen: list[tuple[str, Member]],
     lend: Lender,
     report: Callable[[str], None],
-) -> tuple[str, Any]:
-    """(digest, variables) of a member: read, borrowed or trained against the frozen ones."""
+) -> tuple[str, Member]:
+    """(digest, the member) of a number: read, borrowed or trained against the frozen ones."""
     folder, final = workdir.member(number), workdir.final(number)
+    plan = run.course(number).architecture
     teachers = [digest for digest, _ in frozen]
     training = run.record.training(number, teachers)
     if jax.process_index() == 0 and not storage.exists(final) and (lent := lend(training)):
@@ -116,13 +118,13 @@ def member(
     }
     check_teachers(workdir, number, taught["teachers"])
     if devices.of_first(np.bool_(storage.exists(final))):
-        variables = checkpoint.load_final(final, run.architecture.variables, run.mesh)
-        return digests.of_arrays(variables), variables
+        variables = checkpoint.load_final(final, plan.variables, run.mesh)
+        return digests.of_arrays(variables), plan.member(variables)
 
     if jax.process_index() == 0:
         storage.write_json(folder / "member.json", taught)
     run.lookups.prepare(number, report)
-    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, report)
+    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, plan.grid, report)
     with Deferred() as asked:
         variables, scores = train_member(run, workdir, number, frozen, maps, report, asked)
         identity = digests.of_arrays(variables)
@@ -139,7 +141,7 @@ def member(
             )
         checkpoint.save_final(final, variables)
         asked.number = devices.largest(asked.number)
-    return identity, variables
+    return identity, plan.member(variables)
 
 
 def check_teachers(workdir: Workdir, number: int, teachers: list[str]) -> None:
@@ -161,7 +163,7 @@ def train_member(
     run: Run,
     workdir: Workdir,
     number: int,
-    frozen: list[tuple[str, Any]],
+    frozen: list[tuple[str, Member]],
     maps: AttentionMaps | None,
     report: Callable[[str], None],
     asked: Deferred,
@@ -169,12 +171,13 @@ def train_member(
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
     spec, folder = run.experiment, workdir.member(number)
     store = run.images["train"].store if not run.trunk else None
-    judged = judging.Epochs(run, folder)
+    judged = judging.Epochs(run, number, folder)
+    train_step = run.course(number).train_step
     state = loop.train_member(
-        run.state(number, [variables for _, variables in frozen]),
+        run.state(number, [member.variables for _, member in frozen]),
         folder=folder,
         title=f"member {number}/{spec.members}",
-        train_step=lambda state, batch: run.train_step(state, run.lookups.inputs(batch), store),
+        train_step=lambda state, batch: train_step(state, run.lookups.inputs(batch), store),
         train_batches=lambda start: run.train_batches(number, start, maps),
         evaluate=judged,
         mesh=run.mesh,
@@ -189,7 +192,9 @@ def train_member(
         report=report,
         asked=asked,
     )
-    return state.variables, judged.last or judging.evaluate(run, state.variables)
+    return state.variables, judged.last or judging.evaluate(
+        run, run.member(number, state.variables)
+    )
 
 
 if __name__ == "__main__":

@@ -68,6 +68,22 @@ def standardize(maps: jax.Array) -> jax.Array:
     return jnp.where(varies, centred / jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)
 
 
+def on_grid(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """|Z| of a network on another one's grid: an antialiased resize that keeps constants (ours).
+
+    It is standardised no further, so that the loss stays linear in it and one sum over the teachers
+    stays enough.
+
+    Args:
+        maps: (B, h, w).
+        grid: (H, W).
+
+    Returns:
+        (B, H, W) float32; on their own grid the maps as they are.
+    """
+    return jax.image.resize(maps, (len(maps), *grid), "linear", antialias=True)
+
+
 def overlap(student_features: jax.Array, attended: jax.Array) -> jax.Array:
     """mean over batch and space of A * max(Z_student, 0): eq. 3-5 with A = |Z_teacher|.
 

@@ -13,12 +13,12 @@ import jax
 from jax.sharding import Mesh
 
 from fgvc_jax import digests
+from fgvc_jax.architecture import Architecture
 from fgvc_jax.cache import Look
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine import step as steps
-from fgvc_jax.model import Architecture
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The folder of a run: whose it is, and where things are in it."""
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -21,8 +22,9 @@ class Record:
 
     experiment: Experiment  # resolved: nothing is left to the devices or the data
     classes: tuple[str, ...]
-    # Of the data (`digests.of_data`); as "weights" of their file; as "trunk" of the frozen one; as
-    # "teacher" of the ensemble that the objective asks.
+    # Of the data (`digests.of_data`); as "weights" of their file, a list where members have
+    # networks of their own; as "trunk" of the frozen one; as "teacher" of the ensemble that the
+    # objective asks.
     digests: dict[str, Any]
     selects: bool  # whether there is a validation part
 
@@ -33,7 +35,7 @@ class Record:
             member: its number.
             teachers: digests of the frozen members before it.
         """
-        spec = self.experiment
+        spec = self.experiment.of(member)
         fields = {
             flag: value
             for flag, field, value in options.fields(spec)
@@ -53,11 +55,16 @@ class Record:
                 "numerics": digests.NUMERICS,
                 "member": member,
                 "teachers": list(teachers) if taught else [],
-                "weights": self.digests["weights"],
+                "weights": self.weights(member),
                 "data": self.digests["data"],
                 "fields": {k: v for k, v in fields.items() if not k.startswith(tuple(others))},
             }
         )
+
+    def weights(self, member: int) -> str | None:
+        """Digest of the pretrained weights of member `member` (from 1); None where it has none."""
+        known = self.digests["weights"]
+        return known[member - 1] if self.experiment.networks else known
 
     def others(self, new: "Record") -> str:
         """What is not the same in a newer record of the same folder, in words; empty if all is."""
@@ -74,7 +81,9 @@ class Record:
             if (name in known) != (name in now)
             or (name in known and digests.differ(known[name], now[name]))
         ]
-        others += ["pretrained weights"] if known["weights"] != now["weights"] else []
+        numbers = range(1, self.experiment.members + 1)
+        same = all(self.weights(member) == new.weights(member) for member in numbers)
+        others += [] if same else ["pretrained weights"]
         others += ["variables of the frozen trunk"] if known["trunk"] != now["trunk"] else []
         others += ["teachers"] if known.get("teacher") != now["teacher"] else []
         return f"other {' and '.join(others)}" if others else ""
@@ -96,7 +105,7 @@ _NOT_OF_ONE_MEMBER = (
 )
 
 # Where data, weights and teachers lie may change: their digests decide whether they are the same.
-_MOVABLE = "--data.source ", "--network.weights ", "--kd.teacher "
+_MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher) ")
 
 
 class Workdir:
@@ -186,9 +195,13 @@ class Workdir:
         saved = self.record().experiment
         experiment = config.adopt(saved, experiment)
         changed = config.differences(saved, experiment)
-        more = experiment.members > saved.members
-        allowed = (*_MOVABLE, "--members ") if more else _MOVABLE
-        changed = [change for change in changed if not change.startswith(allowed)]
+        added = range(saved.members + 1, experiment.members + 1)
+        allowed = ("--members ", *(f"--networks.{n}." for n in added if saved.networks))
+        changed = [
+            change
+            for change in changed
+            if not (_MOVABLE.match(change) or (added and change.startswith(allowed)))
+        ]
         if changed:
             raise UserError(
                 f"workdir {str(self.path)!r} belongs to another experiment ({', '.join(changed)}): "
@@ -220,7 +233,7 @@ class Workdir:
         """Whether data, weights or teachers are said to be elsewhere than when the folder was
         begun, so that only their digests can tell that they are the same."""
         changed = config.differences(self.record().experiment, experiment)
-        return any(change.startswith(_MOVABLE) for change in changed)
+        return any(map(_MOVABLE.match, changed))
 
     def _check_members(self, record: Record) -> None:
         """Refuse members of another experiment, which nothing else tells once config.json is lost.
@@ -229,7 +242,7 @@ class Workdir:
             UserError: naming the first of them.
         """
         teachers: list[str] = []
-        for number in range(1, self.trained() + 1):
+        for number in range(1, min(self.trained(), record.experiment.members) + 1):
             path = self.member(number) / "member.json"
             found = storage.read_json(path) if storage.exists(path) else {}
             if found.get("training") not in (None, record.training(number, teachers)):

@@ -102,12 +102,12 @@ def measure(folder: str, spec: Scale) -> Iterator[tuple[str, str, str]]:
 
 def sizes(spec: Scale) -> Iterator[tuple[str, str, str]]:
     """What a run keeps of the whole set."""
-    from fgvc_jax import model
+    from fgvc_jax import architecture
     from fgvc_jax.engine import mesh
 
-    network = model.settle(Network(name=spec.network, frozen=spec.frozen))
+    network = architecture.settle(Network(name=spec.network, frozen=spec.frozen))
     experiment = Experiment(network=network, data=Data(crop=spec.crop))
-    plan = model.architecture(experiment, spec.classes, mesh.create())
+    plan = architecture.architectures(experiment, spec.classes, mesh.create())[0]
     state = sum(int(np.prod(leaf.shape[1:])) for leaf in plan.features.values())
     pixels = 3 * spec.resize**2
     for what, count, size in (

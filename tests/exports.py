@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import tiny
 
-from fgvc_jax import model
+from fgvc_jax import architecture
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.formats.trained import Trained
-from fgvc_jax.model import Member, Model
+from fgvc_jax.model import Model
 
 CLASSES = ("plain", "a\nline", "back\\slash", "d\u202eright", "<script>", "lone \udc80")
 
@@ -22,11 +22,11 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
     spec = tiny(members=members, fusion=fusion, objective=objective)
     spec = dataclasses.replace(
         spec,
-        network=model.settle(dataclasses.replace(spec.network, **network)),
+        network=architecture.settle(dataclasses.replace(spec.network, **network)),
         data=dataclasses.replace(spec.data, **(view or {})),
     )
     mesh = devices.create()
-    plan = model.architecture(spec, len(CLASSES), mesh)
+    plan = architecture.architectures(spec, len(CLASSES), mesh)[0]
     trunk, found = {}, []
     for seed in range(members):
         random = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
         )
         shared, own = plan.split(whole)
         trunk = trunk or shared  # of the first, as in a run
-        found.append(Member(plan.network, own))
+        found.append(plan.member(own))
     opened = Model(
         classes=CLASSES,
         view=spec.data.view,

@@ -13,11 +13,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 
 from fgvc_jax import evidence, networks
+from fgvc_jax.architecture import Member
 from fgvc_jax.data.view import View
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
 from fgvc_jax.evidence import explain
-from fgvc_jax.model import Member, Model
+from fgvc_jax.model import Model
 from fgvc_jax.networks.heads import Heads, LinearHead
 from fgvc_jax.objectives.hsd import HSD
 
@@ -39,7 +40,7 @@ def model_of(
     classes=("red", "green", "blue"),
 ):  # fmt: skip
     return Model(
-        classes=classes, view=VIEW, members=[Member(network, v) for v in members],
+        classes=classes, view=VIEW, members=[Member(network, v, VIEW) for v in members],
         identities=[str(n) for n in range(len(members))], predict=predict, fusion="probabilities",
         mesh=devices.create(2), trunk=trunk,
     )  # fmt: skip

@@ -150,7 +150,9 @@ def losses(run, teachers, maps, steps=20):
     state = run.state(3, teachers)
     batches = run.train_batches(3, 0, maps)
     for _ in range(steps):
-        state, metrics = run.train_step(state, devices.shard_batch(run.mesh, next(batches)), None)
+        state, metrics = run.course(3).train_step(
+            state, devices.shard_batch(run.mesh, next(batches)), None
+        )
         yield {name: float(metrics[name]) for name in ("loss", "orthogonal")}
 
 
@@ -170,8 +172,12 @@ def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
 
     online, precomputed = run("online"), run("precomputed")
     teachers = [jax.device_put(online.start.variables(number)) for number in (1, 2)]
-    named = [(digests.of_arrays(teacher), teacher) for teacher in teachers]
-    maps = precomputed.lookups.attention_maps(tmp_path, precomputed.record, named, print)
+    named = [
+        (digests.of_arrays(teacher), precomputed.member(number, teacher))
+        for number, teacher in enumerate(teachers, start=1)
+    ]
+    grid = precomputed.course(3).architecture.grid
+    maps = precomputed.lookups.attention_maps(tmp_path, precomputed.record, named, grid, print)
     pairs = zip(losses(online, teachers, None), losses(precomputed, teachers, maps), strict=True)
     for one, other in pairs:
         assert one["orthogonal"] > 0.05

@@ -46,7 +46,9 @@ def train(run, number, frozen, steps=2):
     batches = run.train_batches(number, 0, None)
     state, metrics = before, []
     for _ in range(steps):
-        state, logged = run.train_step(state, devices.shard_batch(run.mesh, next(batches)), None)
+        state, logged = run.course(number).train_step(
+            state, devices.shard_batch(run.mesh, next(batches)), None
+        )
         metrics.append(jax.device_get(logged))
     return kept, jax.device_get(state), metrics
 
@@ -87,7 +89,7 @@ def test_every_two_of_objective_transfer_and_network(objective, transfer, networ
         else:
             assert "orthogonal" not in metrics[0]
     # One compiled step serves all members, epochs and resumptions.
-    assert run.train_step._cache_size() == 1
+    assert run.course(1).train_step._cache_size() == 1
 
 
 def test_the_step_is_a_pure_function_of_state_and_batch():
@@ -173,7 +175,7 @@ def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
     )
     state, batch = run.state(1, []), next(run.train_batches(1, 0, None))
     asked.clear()
-    jax.eval_shape(run.train_step, state, devices.shard_batch(run.mesh, batch), None)
+    jax.eval_shape(run.course(1).train_step, state, devices.shard_batch(run.mesh, batch), None)
     images = 2 * len(batch["row"]) if options else len(batch["row"])
     whole = {(len(batch["row"]), None)} if options and options.keys == "ema" else set()
     assert set(asked) == {(images, (images,))} | whole
@@ -189,7 +191,8 @@ def test_options_that_a_network_does_not_have_are_refused():
             Run(experiment)
     network = Network(name="convnext_micro", head="kt", batch_norm_groups=2)
     run = Run(tiny(network=network, optimizer=Optimizer(layer_decay=0.5)))
-    assert run.layers.decay == 0.5 and run.layers.of(["stages_3", "blocks_0"]) == 5
+    layers = run.course(1).layers
+    assert layers.decay == 0.5 and layers.of(["stages_3", "blocks_0"]) == 5
 
 
 def test_more_steps_than_can_be_counted_are_refused(monkeypatch):
@@ -210,13 +213,11 @@ def test_members_start_differently_and_see_another_order():
 
 def test_evaluation_counts_are_the_same_at_every_batch_size():
     experiment = tiny(network=NETWORKS["resnet_micro"])
-    variables = Run(experiment).start.variables(1)
-    scores = [
-        judging.evaluate(
-            Run(dataclasses.replace(experiment, evaluation_batch_size=size)), variables
-        )
-        for size in (1, 7, 64, 128)
+    runs = [
+        Run(dataclasses.replace(experiment, evaluation_batch_size=size)) for size in (1, 7, 64, 128)
     ]
+    variables = runs[0].start.variables(1)
+    scores = [judging.evaluate(run, run.member(1, variables)) for run in runs]
     assert all(score == scores[0] for score in scores)
     assert scores[0]["test_images"] == 100
 
@@ -250,9 +251,9 @@ def test_images_on_the_device_train_and_evaluate_alike():
     for placement in ("stream", "device"):
         data = dataclasses.replace(tiny().data, placement=placement)
         run = Run(tiny(network=NETWORKS["resnet_micro"], data=data))
-        scores.append(judging.evaluate(run, run.start.variables(1)))
+        scores.append(judging.evaluate(run, run.member(1, run.start.variables(1))))
         store = run.images["train"].store
         batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0, None)))
-        state, metrics = run.train_step(run.state(1, []), batch, store)
+        state, metrics = run.course(1).train_step(run.state(1, []), batch, store)
         scores[-1]["loss"] = float(metrics["loss"])
     assert scores[0] == scores[1]

@@ -129,11 +129,11 @@ def edit(workdir, **changes):
 
 
 def losses(run, steps, member=1, frozen=(), maps=None):
-    state = run.state(member, [variables for _, variables in frozen])
+    state = run.state(member, [each.variables for _, each in frozen])
     store = run.images["train"].store
     for _, batch in zip(range(steps), run.train_batches(member, 0, maps), strict=False):
         batch = run.lookups.inputs(devices.shard_batch(run.mesh, batch))
-        state, metrics = run.train_step(state, batch, store)
+        state, metrics = run.course(member).train_step(state, batch, store)
         yield jax.device_get(metrics)
 
 
@@ -150,8 +150,9 @@ def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
         transfer=Transfer(maps=maps),
     )
     run, _ = prepared(experiment, member=2)
-    frozen = [("one", run.start.variables(1))]
-    found = run.lookups.attention_maps(tmp_path / "maps", run.record, frozen, print)
+    frozen = [("one", run.member(1, run.start.variables(1)))]
+    grid = run.course(2).architecture.grid
+    found = run.lookups.attention_maps(tmp_path / "maps", run.record, frozen, grid, print)
     *_, metrics = losses(run, 2, member=2, frozen=frozen, maps=found)
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["orthogonal"] > 0 and metrics["kd"] > 0

@@ -86,7 +86,8 @@ def test_the_members_differ(finished):
 
 def final(workdir, number):
     run = Run(Workdir(str(workdir)).record().experiment)
-    return load_final(Workdir(str(workdir)).final(number), run.architecture.variables, run.mesh)
+    like = run.course(number).architecture.variables
+    return load_final(Workdir(str(workdir)).final(number), like, run.mesh)
 
 
 def last_state(workdir, number):

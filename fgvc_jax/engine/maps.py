@@ -59,8 +59,8 @@ class AttentionMaps:
         """Bring every view to the sum over `members`.
 
         Args:
-            members: (digest, variables) of the frozen members, in order.
-            attention: (variables, view) -> (images, h, w) float32 |Z| of all training images.
+            members: (digest, what `attention` takes) of the frozen members, in order.
+            attention: (member, view) -> (images, h, w) float32 |Z| of all training images.
             write: whether this process writes; the others compute along and read.
             progress: told in words what is being done.
         """
@@ -77,8 +77,8 @@ class AttentionMaps:
                 progress(f"attention of member {len(members)} in {self._views} views")
                 told = True
             total = np.zeros(self._shape, np.float16) if found != summed or not found else total
-            for _, variables in members[summed:]:
-                total = (total.astype(np.float32) + attention(variables, view)).astype(np.float16)
+            for _, member in members[summed:]:
+                total = (total.astype(np.float32) + attention(member, view)).astype(np.float16)
             if write:
                 self._store(view, total)
 

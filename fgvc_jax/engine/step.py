@@ -172,8 +172,10 @@ def train_step(
     )
 
 
-def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callable:
-    """The compiled |Z| of one frozen member: (variables, batch, store) ->
+def attention_step(
+    *, network: Any, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
+) -> Callable:
+    """The compiled |Z| of one frozen member on a grid (h, w): (variables, batch, store) ->
     {"attention": (B, h, w) float32, "row": (B,) int32, "mask": (B,) bool}.
 
     It sees exactly what `train_step` shows in the batch's view, in inference mode.
@@ -186,7 +188,11 @@ def attention_step(*, network: Any, view: View, seed: int, mesh: Mesh) -> Callab
             inputs = normalized_view(view, seed, arrays, images_of(arrays, store))
         features = network.apply(variables, inputs, False, method="taps")["stage5"]
         attention = jnp.abs(transfer.standardize(transfer.attention_map(features)))
-        return {"attention": attention, "row": arrays["row"], "mask": arrays["mask"]}
+        return {
+            "attention": transfer.on_grid(attention, grid),
+            "row": arrays["row"],
+            "mask": arrays["mask"],
+        }
 
     everywhere = replicated(mesh)
     return jax.jit(

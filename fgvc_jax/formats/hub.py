@@ -17,14 +17,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 import fgvc_jax
-from fgvc_jax import config, digests, mirror, model, paths, storage
+from fgvc_jax import config, digests, mirror, paths, storage
+from fgvc_jax.architecture import architectures
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.augment import MEAN_STD
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
 from fgvc_jax.formats import folder, readme
 from fgvc_jax.formats.trained import Trained
-from fgvc_jax.model import Member, Model
+from fgvc_jax.model import Model
 from fgvc_jax.networks import weights
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
@@ -110,12 +111,13 @@ def write(trained: Trained, path: Path) -> str:
 
 
 def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
-    spec, view, classes = trained.experiment, trained.model.view, trained.model.classes
-    name, pool = spec.network.name, spec.network.pool
+    view, classes = trained.model.members[0].view, trained.model.classes
+    first = trained.networks[0]
+    name, pool = first.name, first.pool
     architecture, family, arguments = TIMM.get(name, (name, _RESNET, {}))
     size = {"img_size": view.crop} if family.sized else {}
     pooled = {"global_pool": family.pools.get(pool, pool)}
-    first, last = family.places
+    start, end = family.places
     mean, deviation = MEAN_STD[view.normalize]
     return {
         "architecture": architecture,
@@ -133,15 +135,15 @@ def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
             "std": deviation,
             "num_classes": len(classes),
             "pool_size": None,
-            "first_conv": first,
-            "classifier": last,
+            "first_conv": start,
+            "classifier": end,
         },
         "fgvc_jax": {
             "format": FORMAT_NUMBER,
             "version": fgvc_jax.__version__,
             "which": trained.which,
             "members": names,
-            "experiment": _shareable(config.to_dict(spec)) | {"workdir": ""},
+            "experiment": _shareable(config.to_dict(trained.experiment)) | {"workdir": ""},
         },
     }
 
@@ -156,6 +158,8 @@ def _shareable(value: Any) -> Any:
     """Options without the folders of this machine."""
     if isinstance(value, dict):
         return {name: _shareable(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_shareable, value))
     return readme.shareable(value) if isinstance(value, str) and "/" in value else value
 
 
@@ -164,7 +168,7 @@ def _shareable(value: Any) -> Any:
 
 def obstacles(trained: Trained) -> list[str]:
     """Why timm alone makes other answers of it; empty where it makes the same."""
-    spec = trained.experiment.network
+    spec = trained.networks[0]
     known = TIMM.get(spec.name)
     linear = spec.head == "linear"
     reasons = [
@@ -183,8 +187,9 @@ def obstacles(trained: Trained) -> list[str]:
 
 
 def _whose(trained: Trained) -> str:
-    torchvisions = trained.experiment.network.name.startswith(("resnet", "vgg"))
-    return "torchvision's" if torchvisions else "timm's"
+    torchvisions = [n.name.startswith(("resnet", "vgg")) for n in trained.networks]
+    whose = {True: "torchvision's", False: "timm's"}
+    return " or ".join(dict.fromkeys(whose[each] for each in torchvisions))
 
 
 def _front(trained: Trained) -> str:
@@ -232,7 +237,7 @@ _LICENSE = (
 
 def _script(trained: Trained) -> str:
     if obstacles(trained):
-        loose = trained.experiment.network.dtype != "float32"
+        loose = any(network.dtype != "float32" for network in trained.networks)
         answer = ['answered = fgvc_jax.load(here).predict(kept["images"])']
         return folder.script(["import fgvc_jax"], answer, within="5e-2" if loose else "1e-4")
     return folder.script(
@@ -285,21 +290,21 @@ def open_hub(
     if which == "selected" and saved["which"] != which:
         raise UserError(f"{str(here)!r} has members as they ended: take --which final")
     mesh = mesh or devices.create()
-    plan = model.architecture(experiment, len(classes), mesh)
+    plans = architectures(experiment, len(classes), mesh)
     trunk, found = None, []
-    for name in names[: members or None]:
+    for name, plan in zip(names[: members or None], plans, strict=False):
         whole = weights.load_torch(here / name, plan.whole, heads=True)
         shared, own = plan.split(whole)
         if trunk is not None and digests.of_arrays(shared) != digests.of_arrays(trunk):
             raise UserError(f"{str(here / name)!r} has another frozen trunk than {FIRST!r}")
         trunk = shared
-        found.append(devices.replicate(mesh, own))
+        found.append(plan.member(devices.replicate(mesh, own)))
     return Model(
         classes=classes,
         view=experiment.data.view,
-        members=[Member(plan.network, own) for own in found],
-        identities=[digests.of_arrays(own) for own in found],
-        predict=plan.objective.predict,
+        members=found,
+        identities=[digests.of_arrays(member.variables) for member in found],
+        predict=plans[0].objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         trunk=devices.replicate(mesh, trunk),
@@ -332,6 +337,8 @@ def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
         if not isinstance(saved["which"], str):
             raise ValueError("it does not say which epoch its members are of")
         experiment = config.fitted(config.from_dict(saved["experiment"]), Experiment)
+        if len(names) > experiment.members:
+            raise ValueError("it has more members than were trained")
         return config.check(experiment), classes, saved
     except FileNotFoundError:
         raise UserError(

@@ -44,11 +44,17 @@ def of(model: Model) -> Inference:
     chosen = [networks.in_float32(member.network) for member in model.members]
 
     def answer(variables: Any, images: jax.Array) -> jax.Array:
-        shown = augment.test_view(model.view, images)
-        inputs = chosen[0].apply(variables["trunk"], shown, method="features")
+        inputs = {
+            view: chosen[0].apply(
+                variables["trunk"], augment.test_view(view, images), method="features"
+            )
+            for view in dict.fromkeys(member.view for member in model.members)
+        }
         logits = [
-            model.logits_of(network.apply(own, inputs, False)[1])
-            for network, own in zip(chosen, variables["members"], strict=True)
+            model.logits_of(network.apply(own, inputs[member.view], False)[1])
+            for network, own, member in zip(
+                chosen, variables["members"], model.members, strict=True
+            )
         ]
         return jax.nn.softmax(ensemble.fuse(jnp.stack(logits), model.fusion))
 

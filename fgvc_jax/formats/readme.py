@@ -1,10 +1,11 @@
 """README.md of an export: what it is, how good it is, how to ask it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgvc_jax import summary
 from fgvc_jax.card import card
+from fgvc_jax.config import Network
 from fgvc_jax.formats.trained import Trained
 from fgvc_jax.text import printable
 
@@ -18,8 +19,10 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         use: Markdown that tells how to load it.
         front: what comes before the title.
     """
-    count, network = len(trained.model.members), trained.experiment.network.name
-    what = f"an ensemble of {count} `{network}`" if count > 1 else f"one `{network}`"
+    names = [network.name for network in trained.networks]
+    kinds = [f"{names.count(name)} `{name}`" for name in dict.fromkeys(names)]
+    network = ", ".join(dict.fromkeys(names))
+    what = f"an ensemble of {' and '.join(kinds)}" if len(names) > 1 else f"one `{network}`"
     side = trained.inference.side
     common = [
         "`labels.txt`: a class a line, in the order of the answers; a backslash or a line break in "
@@ -61,7 +64,9 @@ def _view(trained: Trained) -> str:
     view = trained.model.view
     whole = view.crop == view.test_side
     cut = "The whole of it" if whole else f"The middle {view.crop} x {view.crop} px"
-    return f"{cut} and the normalisation (`{view.normalize}`) are inside the export."
+    words = dict.fromkeys(member.view.normalize for member in trained.model.members)
+    told = ", ".join(f"`{word}`" for word in words)
+    return f"{cut} and the normalisation ({told}) are inside the export."
 
 
 def source(trained: Trained) -> str:
@@ -111,14 +116,20 @@ def training(trained: Trained) -> str:
     spec, made = trained.experiment, card(trained.experiment)
     images: dict[str, Any] = trained.results.get("images", {})
     counts = ", ".join(f"{n:,} {part}" for part, n in images.items() if n)
-    start = shareable(spec.network.weights)
+
+    def each(say: Callable[[Network], str]) -> str:
+        return ", ".join(dict.fromkeys(map(say, trained.networks)))
+
+    def start(network: Network) -> str:
+        return _code(shareable(network.weights)) if network.weights else "random weights"
+
     lines = [
         f"data: {_code(source(trained))}{f' ({counts} images)' if counts else ''}",
         f"method: {made.paper}",
         f"objective `{spec.objective}`, transfer `{spec.transfer.name}`, head "
-        f"`{spec.network.head}`, started from {_code(start) if start else 'random weights'}",
+        f"{each(lambda network: _code(network.head))}, started from {each(start)}",
         f"{spec.epochs} epochs of batches of {spec.batch_size}, at {spec.data.crop} px, seed "
-        f"{spec.seed}, computed in {spec.network.dtype}",
+        f"{spec.seed}, computed in {each(lambda network: network.dtype)}",
         f"members as they were at the {_EPOCH[trained.which]}; their predictions are averaged as "
         f"{spec.fusion}",
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax import model
-from fgvc_jax.config import Experiment
+from fgvc_jax.config import Experiment, Network
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.errors import UserError
@@ -39,6 +39,11 @@ class Trained:
         return cls(
             opened, workdir.record().experiment, _judged(workdir.read_results(), opened), which
         )
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The options of each member's network."""
+        return self.experiment.each[: len(self.model.members)]
 
     @cached_property
     def inference(self) -> Inference:

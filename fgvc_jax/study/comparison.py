@@ -71,7 +71,7 @@ class Comparison:
         found = pages.mixed({key: line["environment"] for key, line in self.lines()})
         for what in ("data", "weights"):
             for row, lines in self.rows.items():
-                if len({line["digests"].get(what) for line in lines.values()}) > 1:
+                if len({str(line["digests"].get(what)) for line in lines.values()}) > 1:
                     found.append(f"warning: the runs of {row} differ in {what}")
         return found
 

@@ -88,6 +88,8 @@ def portable(experiment: Any) -> dict[str, Any]:
         value = getattr(experiment, field.name)
         if dataclasses.is_dataclass(value):
             values[field.name] = portable(value)
+        elif nested := options.inside(value, field.name):
+            values[field.name] = [portable(each) for _, each in nested]
         elif not field.metadata.get("free"):
             values[field.name] = _last_part(value) if isinstance(value, str) else value
     return values
@@ -107,11 +109,15 @@ def digest(value: Any) -> str:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as {dotted name: value}, as JSON holds them."""
+    """Nested fields as {dotted name: value}, as JSON holds them; of several configs in one field
+    also their number."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             fields |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)) and any(isinstance(v, Mapping) for v in value):
+            fields[prefix + name] = len(value)
+            fields |= flat({str(n): v for n, v in enumerate(value, 1)}, f"{prefix}{name}.")
         else:
             fields[prefix + name] = list(value) if isinstance(value, tuple) else value
     return fields
@@ -122,7 +128,7 @@ def digest_of(experiment: Experiment) -> str:
     later version has more fields."""
     default = flat(portable(Experiment()))
     fields = flat(portable(experiment)).items()
-    return digest({name: value for name, value in fields if value != default[name]})
+    return digest({name: value for name, value in fields if value != default.get(name)})
 
 
 def is_of(line: Line, experiment: Experiment) -> bool:

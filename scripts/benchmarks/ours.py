@@ -20,15 +20,6 @@ def make_run(chosen: dict[str, Any]) -> Any:
     return Run(config.from_dict(chosen))
 
 
-def place(run: Any, devices: Any) -> None:
-    """Have a run's programs made for a mesh that need not exist."""
-    from fgvc_jax import model
-
-    run.mesh = devices
-    run.architecture = model.architecture(run.experiment, len(run.splits.classes), devices)
-    run.network, run.objective = run.architecture.network, run.architecture.objective
-
-
 def random_batch(run: Any, **more: Any) -> dict[str, Any]:
     """A batch on the devices, of noise, as the pipeline gives it where there is no store."""
     import numpy as np
@@ -60,26 +51,27 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
 
     from fgvc_jax.engine.state import State, stack_teachers
 
-    place(run, devices)
-    variables = run.architecture.variables
-    _, outputs = run.architecture.answer
+    run.place(devices)
+    course = run.course(1)
+    plan, variables = course.architecture, course.architecture.variables
+    _, outputs = plan.answer
 
     def initial(variables):
         return State(
             step=jnp.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=run.optimizer.init(variables["params"]),
-            memory=run.objective.init_memory(variables, outputs),
+            opt_state=course.optimizer.init(variables["params"]),
+            memory=plan.objective.init_memory(variables, outputs),
             teachers=stack_teachers([], teachers, variables),
         )
 
     batch = abstract_batch(run)
     transfer = run.experiment.transfer
     if transfer.name == "orthogonal" and transfer.maps == "precomputed":
-        maps = (run.experiment.batch_size, *run.architecture.grid)
+        maps = (run.experiment.batch_size, *plan.grid)
         batch["attention"] = jax.ShapeDtypeStruct(maps, jnp.float32)
-    return run.train_step, (jax.eval_shape(initial, variables), batch, None)
+    return course.train_step, (jax.eval_shape(initial, variables), batch, None)
 
 
 def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
@@ -89,16 +81,17 @@ def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
 
     from fgvc_jax.engine import step as steps
 
-    place(run, devices)
+    run.place(devices)
+    plan = run.course(1).architecture
     batch = abstract_batch(run)
     batch["mask"] = jax.ShapeDtypeStruct(batch["label"].shape, jnp.bool_)
     step = steps.answer_step(
-        network=run.network,
-        predict=run.objective.predict,
-        view=run.experiment.data.view,
+        network=plan.network,
+        predict=plan.objective.predict,
+        view=plan.view,
         mesh=devices,
     )
-    return step, (run.architecture.variables, batch, None)
+    return step, (plan.variables, batch, None)
 
 
 def abstract_batch(run: Any) -> dict[str, Any]:

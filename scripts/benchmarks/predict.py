@@ -55,7 +55,7 @@ class Ours:
 
         run = make_run(experiment)
         numbers = range(1, run.experiment.members + 1)
-        members = [mesh.replicate(run.mesh, run.start.variables(number)) for number in numbers]
+        members = [run.member(n, mesh.replicate(run.mesh, run.start.variables(n))) for n in numbers]
         self._model = run.model(members, [str(number) for number in numbers])
         self._batch_size = run.experiment.batch_size
         self._folder = tempfile.TemporaryDirectory()
