@@ -65,6 +65,7 @@ def taught(run, folder, student):
     return maps.mean(0, np.arange(len(run.splits.train))), own
 
 
+@pytest.mark.slow
 def test_every_grid_has_its_sum_of_the_members_before(tmp_path):
     run = Run(mixed())
     assert tuple(course.architecture.grid for course in run.courses) == GRIDS
