@@ -7,7 +7,8 @@ Cost:     the benchmarks were not run. Hours are estimated for a GPU that trains
 Expected: numbers of KT's authors, which are of the epoch with the best *test* accuracy (compare
           `best_on_test`), of other publications, and of ViT-B/16 alone in CSDNet's tables. Of
           ViT-B/16 on birds, cars and aircraft no number of this protocol is published without its
-          part selection. On drawn birds well above chance (4 %).
+          part selection. SoyAgeing is five sets; whether its number is of one, of all together or a
+          mean is unknown; the recipe takes all together. On drawn birds well above chance (4 %).
 """
 
 from fgvc_jax import recipes

@@ -8,7 +8,8 @@ Expected: HSD is a reconstruction from its abstract, so there is no number to re
           published numbers are those of PMG, its neighbour. Compare with `ce`;
           scripts/studies/hsd.py does so part by part.
           On Swin-B and ConvNeXt-B the number is that of CAL in FGIR-Backbones (arXiv 2605.18700),
-          the neighbour to beat, under a recipe of its own.
+          the neighbour to beat, under a recipe of its own. SoyAgeing is five sets; whether its
+          number is of one, of all together or a mean is unknown; the recipe takes all together.
 """
 
 from dataclasses import replace

@@ -10,7 +10,8 @@ Expected: the ensembles that KT's authors publish, of the epoch with the best *t
           `ce`. On drawn birds an ensemble at least as good as its best member, whose members'
           attention overlaps less than in independent:sketchbirds.
           On Swin-B and ConvNeXt-B the number is that of CAL in FGIR-Backbones (arXiv 2605.18700),
-          the neighbour to beat, under a recipe of its own.
+          the neighbour to beat, under a recipe of its own. SoyAgeing is five sets; whether its
+          number is of one, of all together or a mean is unknown; the recipe takes all together.
 """
 
 from dataclasses import replace

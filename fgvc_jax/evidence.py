@@ -238,7 +238,10 @@ def _step(network: networks.Network, predict: Any, view: View, mesh: Mesh) -> An
         def cam(point, score):
             (gradients,) = pull(jax.grad(lambda o: score(o).sum())(outputs))
             weights = gradients[point].mean((1, 2))
-            low = jax.nn.relu(jnp.einsum("bhwc,bc->bhw", maps[point], weights))
+            low = jnp.einsum(
+                "bhwc,bc->bhw", maps[point], weights, precision=jax.lax.Precision.HIGHEST
+            )
+            low = jax.nn.relu(low)
             return jax.image.resize(low, (len(low), view.crop, view.crop), "linear")
 
         def of(logits, classes):

@@ -54,7 +54,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def told(field: dataclasses.Field, value: Any) -> bool:
+def digested(field: dataclasses.Field, value: Any) -> bool:
     """Whether a digest of what a run depends on has a field: a later one at its default would
     change the digests of the runs before it."""
     return not (field.metadata.get("later") and value == field.default)

@@ -141,11 +141,10 @@ def _interval(found: dict[str, float] | None, percent: bool) -> str:
 
 
 def mean_overlap(results: dict[str, Any]) -> float | None:
-    """Mean attention overlap of two different members; None where there is only one, or not all
-    have maps on one grid: a mean of some pairs is none of the ensemble."""
+    """Mean attention overlap of two different members, None where there is only one."""
     matrix = results["attention_overlap"]
     pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]
-    return statistics.fmean(pairs) if pairs and None not in pairs else None
+    return statistics.fmean(pairs) if pairs else None
 
 
 def tell(line: str) -> None:

@@ -179,18 +179,18 @@ def open_teacher(
             f"{name} has no validation part, so no epoch was selected: take --kd.which final"
         )
     columns = _columns(record.classes, classes, name)
-    told = [
+    networks = [
         {
             field.name: getattr(network, field.name)
             for field in dataclasses.fields(network)
-            if options.told(field, getattr(network, field.name))
+            if options.digested(field, getattr(network, field.name))
         }
         | {"weights": ""}
         for network in spec.networks[:members] or [spec.network]
     ]
     network = [
         record.digests.get("trunk"),
-        told if spec.networks else told[0],
+        networks if spec.networks else networks[0],
         [spec.objective, dataclasses.asdict(spec.method)],
         [spec.fusion, spec.data.crop, spec.data.normalize],
     ]

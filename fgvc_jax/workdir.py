@@ -40,7 +40,7 @@ class Record:
             flag: value
             for flag, field, value in options.fields(spec)
             if not field.metadata.get("free")
-            and options.told(field, value)
+            and options.digested(field, value)
             and flag not in _NOT_OF_ONE_MEMBER
         }
         if member == 1:  # whose own views are those that all share

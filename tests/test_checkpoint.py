@@ -1,3 +1,4 @@
+import errno
 import shutil
 import signal
 from collections import namedtuple
@@ -5,6 +6,7 @@ from collections import namedtuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from fgvc_jax.engine import mesh as devices
@@ -89,6 +91,36 @@ def test_a_signal_during_a_restore_sets_nothing_aside(saved, monkeypatch):
     with pytest.raises(Interrupted):
         checkpoints.restore(tree(0))
     assert sorted(path.name for path in saved.iterdir()) == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        MemoryError("too large"),
+        ValueError("UNAVAILABLE: try again"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_failure_of_the_system_is_no_damage(saved, tmp_path, monkeypatch, error):
+    """Nothing is set aside, and no removal is advised."""
+
+    def failing(*_, **__):
+        raise error
+
+    save_final(tmp_path / "final", tree(1))
+    checkpoints = Checkpoints(saved, devices.create())
+    monkeypatch.setattr(checkpoints._manager, "restore", failing)
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", failing)
+    for read in (
+        lambda: checkpoints.restore(tree(0)),
+        lambda: load_final(tmp_path / "final", tree(0), devices.create()),
+    ):
+        with pytest.raises(UserError, match="could not be read .*nothing was changed") as told:
+            read()
+        assert "remove" not in str(told.value)
+    assert sorted(path.name for path in saved.iterdir()) == ["2", "3"]
+    assert (tmp_path / "final").exists()
 
 
 def test_a_state_saved_in_the_background_is_the_state_at_that_step(tmp_path):

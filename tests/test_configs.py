@@ -96,6 +96,16 @@ def test_a_config_is_documented(file):
         assert "reconstruction" in documentation(file).splitlines()[0]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_of_which_soyageing_a_number_is_is_said(method):
+    """It is five sets, and publications do not say which of them, or whether all, they mean."""
+    published = {row.published for key, row in TABLES[method].items() if "soyageing" in key}
+    if published - {"-"}:
+        (file,) = (file for file in FILES if file.stem == method)
+        expected = " ".join(section(file, "Expected").split())
+        assert "SoyAgeing is five sets" in expected and "is unknown" in expected
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_command_in_the_header_runs_this_file(file, monkeypatch, tmp_path):
     if file.stem == OWN:

@@ -12,12 +12,15 @@ import pytest
 from conftest import ROOT, command, finish, tiny
 from PIL import Image
 
+import fgvc_jax
 from fgvc_jax import evaluate, judging, predictions, signals, storage, train
 from fgvc_jax.build import Run
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.data.records import Subset
 from fgvc_jax.data.sources import open_source
-from fgvc_jax.errors import Interrupted, UserError
+from fgvc_jax.engine.best import Best
+from fgvc_jax.errors import Interrupted, InUse, UserError
+from fgvc_jax.model import open_model
 from fgvc_jax.networks import weights
 from fgvc_jax.workdir import Workdir
 
@@ -146,6 +149,22 @@ def test_the_selected_epoch_keeps_its_weights(finished, capsys):
     assert results["members"][0]["selected"] == best["test_accuracy"]
 
 
+def test_what_is_selected_is_no_teacher(root, monkeypatch):
+    """Of the first epoch here, other weights than the final ones, which alone teach."""
+    monkeypatch.setattr(Best, "improves", lambda self, step, scores: self.record is None)
+    chosen = experiment(root, "first", data={"validation": 0.25})
+    results = train.train(chosen)
+    workdir = Workdir(chosen.workdir)
+    final, selected = (
+        open_model(workdir.path, which=which).identities for which in ("final", "selected")
+    )
+    assert not set(final) & set(selected)
+    shutil.rmtree(workdir.member(2))
+    shutil.rmtree(workdir.attention)
+    again = train.train(chosen)
+    assert again["digests"]["members"] == results["digests"]["members"] == list(final)
+
+
 def test_without_a_validation_part_nothing_is_selected(root, capsys):
     chosen = experiment(root, "plain", members=1, epochs=1)
     assert train.train(chosen)["members"][0]["selected"] is None
@@ -224,7 +243,11 @@ def test_pretrained_weights_that_changed_are_seen(root, tmp_path):
     chosen = unfinished(tmp_path, "run", network=network)
     assert train.train(chosen)["digests"]["weights"]
     Workdir(chosen.workdir).results.unlink()
-    weights.export_torch(file, start.start.variables(2))
+    network = dataclasses.replace(network, weights=str(file.rename(tmp_path / "moved.safetensors")))
+    chosen = dataclasses.replace(chosen, network=network)
+    assert train.train(chosen)["digests"]["weights"]  # wherever they are
+    Workdir(chosen.workdir).results.unlink()
+    weights.export_torch(network.weights, start.start.variables(2))
     with pytest.raises(UserError, match="begun with other pretrained weights"):
         train.train(chosen)
 
@@ -235,10 +258,12 @@ def test_what_was_settled_is_adopted(again):
     saved = json.loads(path.read_text())
     assert saved["network"]["dtype"] == "float32" and saved["network"]["pool"] == "max"
     assert saved["data"]["views"] == 2 and saved["data"]["view_sharing"] == "shared"
+    assert saved["data"]["orientation"] == "exif"
     saved["network"]["dtype"] = "bfloat16"  # as on an accelerator
     path.write_text(json.dumps(saved))
     adopted = Workdir(again.workdir).continued(again)
     assert adopted.network.dtype == "bfloat16"
+    assert fgvc_jax.load(again.workdir).members[0].network.backbone.dtype == "bfloat16"
     explicit = dataclasses.replace(again.network, dtype="float32")
     with pytest.raises(UserError, match="--network.dtype 'bfloat16' -> 'float32'"):
         Workdir(again.workdir).continued(dataclasses.replace(again, network=explicit))
@@ -285,6 +310,24 @@ def test_independent_members_draw_views_of_their_own(root):
 def test_views_of_their_own_cannot_be_precomputed(root):
     with pytest.raises(UserError, match="--data.view-sharing own .*--transfer.maps online"):
         train.train(experiment(root, data={"view_sharing": "own"}))
+
+
+@pytest.mark.parametrize(("orientation", "turned"), [("auto", True), ("stored", False)])
+def test_photographs_of_a_folder_are_shown_upright(root, tmp_path, orientation, turned):
+    """Their EXIF tag was ignored; this one says that they lie upside down."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture = np.zeros((48, 48, 3), np.uint8)
+    picture[:24] = 255
+    for part in ("train", "test"):
+        (tmp_path / f"images/{part}/ant/0.bmp").unlink()
+        Image.fromarray(picture).save(tmp_path / f"images/{part}/ant/0.png", exif=exif)
+    run = Run(experiment(tmp_path, data={"orientation": orientation}))
+    for images in (run.images["train"], run.images["test"]):
+        (row,) = (i for i, name in enumerate(images.source.names) if name.endswith(".png"))
+        (shown,) = images.fetch(np.array([row]))
+        assert (shown[0].mean() < shown[-1].mean()) == turned
 
 
 def test_there_are_no_more_views_than_epochs(root):
@@ -417,6 +460,18 @@ def test_a_second_start_is_refused_in_one_line(tmp_path):
     assert finish(first)[0] == 143
 
 
+def test_a_workdir_in_use_is_judged_and_not_trained(again, capsys):
+    workdir = Workdir(again.workdir)
+    before = workdir.config.read_text()
+    with workdir.lock():
+        with pytest.raises(InUse, match=f"is in use by process {os.getpid()} on "):
+            train.train(dataclasses.replace(again, members=3))
+        evaluate.main(["--workdir", again.workdir])
+        assert "test accuracy" in capsys.readouterr().out
+        assert fgvc_jax.load(again.workdir).classes == CLASSES
+    assert workdir.config.read_text() == before and workdir.results.exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_read_only_workdir_is_judged_and_says_that_nothing_was_kept(again, caplog, capsys):
     workdir = Workdir(again.workdir)
@@ -449,6 +504,20 @@ def test_what_was_kept_is_judged_without_the_images(root, tmp_path, capsys):
     capsys.readouterr()
     evaluate.main(["--workdir", chosen.workdir, "--json"])
     assert json.loads(capsys.readouterr().out)["ensemble"] == results["ensemble"]
+
+
+def test_images_that_changed_are_not_judged_as_the_runs_own(again, root, tmp_path):
+    workdir = Workdir(again.workdir)
+    shutil.rmtree(workdir.predictions)
+    shutil.copytree(root / "images", tmp_path / "images")
+    saved = json.loads(workdir.config.read_text())
+    saved["data"]["source"] = f"folder:{tmp_path / 'images'}"
+    workdir.config.write_text(json.dumps(saved))
+    file = tmp_path / "images/test/ant/0.bmp"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match="test images of .* are not those .*by --source"):
+        evaluate.main(["--workdir", again.workdir])
+    assert not workdir.predictions.exists()
 
 
 def test_the_same_classes_in_another_order_are_judged_by_name(finished):

@@ -100,6 +100,18 @@ def test_rooms_do_not_read_the_config(room_name):
         assert "fgvc_jax.config" not in imports(path), path
 
 
+@pytest.mark.parametrize(
+    "path",
+    [path for path in PACKAGE.glob("[!_]*.py") if "    command.run(main)" in path.read_text()],
+    ids=module,
+)
+def test_a_command_prepares_before_it_imports(path):
+    """While it imports, which takes seconds, a signal ends it in one line."""
+    code = path.read_text().partition('"""\n\n')[2]
+    first = 'from fgvc_jax import command\n\nif __name__ == "__main__":\n    command.prepare()\n'
+    assert code.startswith(first)
+
+
 def test_every_file_has_its_test():
     tested = {path.name for path in (ROOT / "tests").glob("test_*.py")}
     # Run by others' tests: thin files and those that only a whole run exercises.

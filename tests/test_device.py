@@ -130,7 +130,7 @@ def test_a_dry_run_of_all_of_it(tmp_path):
     assert found["parts"]["training"]["rows"][-1]["nothing_to_do"]
     steps = [(row["network"], row["row"]) for row in found["parts"]["speed"]["rows"]]
     assert steps == [
-        ("resnet50", "cross entropy"), ("resnet50", "textbook flax"),
+        ("resnet50", "textbook flax"),
         ("vit_micro", "cross entropy"), ("vit_micro", "KT, 2 online teachers"),
     ]  # fmt: skip
     assert (tmp_path / "device.md").read_text().count("\n## ") == len(device.PARTS)

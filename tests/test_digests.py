@@ -122,6 +122,13 @@ def test_later_members_depend_on_their_teachers_and_the_transfer():
     assert training(2, ["a"], **alone) == training(2, ["b"], **alone)
 
 
+def test_the_same_classes_in_another_order_are_named():
+    record = Run(tiny()).record
+    turned = dataclasses.replace(record, classes=record.classes[::-1])
+    assert record.others(turned) == "the same classes in another order"
+    assert record.others(record) == ""
+
+
 def test_numerics_make_all_digests_new(monkeypatch):
     before = training()
     monkeypatch.setattr(digests, "NUMERICS", digests.NUMERICS + 1)

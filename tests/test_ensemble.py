@@ -58,6 +58,25 @@ def test_growing_ensembles_are_the_fusion_of_the_first_members(logits, how):
         assert fused.dtype == np.float32
 
 
+@pytest.mark.parametrize("how", ["probabilities", "logits"])
+def test_each_member_is_looked_at_once(logits, how):
+    """All ensembles of 1 to N are linear in N: by a running sum, not anew for each."""
+
+    class Counted:
+        looks = 0
+
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, dtype=None, copy=None):
+            self.looks += 1
+            return self.values.astype(dtype)
+
+    members = [Counted(each) for each in logits]
+    assert len(list(ensemble.growing(members, how))) == 3
+    assert [member.looks for member in members] == [1, 1, 1]
+
+
 def test_judging_in_chunks_counts_every_image_once(logits, monkeypatch):
     labels = np.array([0, 1, 2, 3])
     kept = [np.float16(jax.nn.log_softmax(member)) for member in logits]
@@ -78,9 +97,16 @@ def test_overlap_of_two_members_is_their_orthogonal_loss():
     np.testing.assert_allclose(means[1][0], back, rtol=1e-5)
 
 
-def test_maps_on_different_grids_have_no_overlap():
-    maps = [np.ones((2, 3, 3)), np.ones((2, 4, 4))]
-    assert ensemble.attention_overlap(maps) == [[1.0, None], [None, 1.0]]
+def test_overlap_of_maps_on_different_grids_is_on_the_students():
+    rng = np.random.default_rng(2)
+    fine, coarse = rng.normal(size=(3, 4, 4)), rng.normal(size=(3, 2, 2))
+    means = ensemble.attention_overlap([fine, coarse])
+    for i, j, teacher, student in ((0, 1, fine, coarse), (1, 0, coarse, fine)):
+        there = transfer.on_grid(jnp.abs(jnp.asarray(teacher, jnp.float32)), student.shape[1:])
+        assert there.shape == student.shape
+        expected = np.mean(there * np.maximum(student, 0))
+        np.testing.assert_allclose(means[i][j], expected, rtol=1e-5)
+    assert ensemble.attention_overlap([np.ones((2, 3, 3)), np.ones((2, 4, 4))])[0][1] == 1.0
 
 
 @pytest.mark.parametrize("how", ["probabilities", "logits"])

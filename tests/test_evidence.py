@@ -1,6 +1,8 @@
 """Evidence: it sits where it must, of every kind of head, trunk and backbone."""
 
+import re
 from functools import partial
+from operator import itemgetter
 
 import flax.linen as nn
 import jax
@@ -159,6 +161,30 @@ def test_any_number_of_images_takes_few_programs_and_is_read_as_it_is_asked_for(
     assert len(list(explain(colours, [picture(red=9)] * 3))) == 3
     assert [step._cache_size() for step in colours.compiled.values()] == [2, 2]
     assert list(explain(colours, [])) == []
+
+
+def test_maps_are_put_in_order_by_their_row():
+    """Devices may stand in any order in a mesh; the last row here is padding."""
+    rows = np.array([2, 3, 0, 1])
+    found = evidence._in_order({"row": rows, "cam": 10 * rows, "heads": {"a": -rows}}, 3)
+    assert found["cam"].tolist() == [0, 10, 20] and found["heads"]["a"].tolist() == [0, -1, -2]
+
+
+@pytest.mark.parametrize("platform_name", ["cuda", "tpu"])
+def test_maps_of_a_float32_network_are_float32_on_accelerators(platform_name):
+    """By default they round what they multiply to 10 or 7 bits; a backward pass does so, too."""
+    head = LinearHead(classes=3)
+    network = networks.create(
+        "resnet_micro", heads={"logits": head}, dtype=jnp.float32, batch_norm_groups=1
+    )
+    step = evidence._step(network, itemgetter("logits"), VIEW, devices.create(2))
+    shapes = {"image": (2, 32, 32, 3), "predicted": (2,), "against": (2,), "row": (2,)}
+    batch = {k: jax.ShapeDtypeStruct(v, jnp.int32) for k, v in shapes.items()}
+    batch["image"] = jax.ShapeDtypeStruct(shapes["image"], jnp.uint8)
+    traced = step.trace(jax.eval_shape(lambda: start(network)), batch)
+    text = traced.lower(lowering_platforms=(platform_name,)).as_text()
+    products = re.findall(r"stablehlo\.(?:dot_general|convolution).*", text)
+    assert len(products) > 10 and {line.count("HIGHEST") for line in products} == {2}
 
 
 def test_answers_that_are_no_numbers_are_told():

@@ -19,6 +19,7 @@ from fgvc_jax.networks.kernels import (
     pointwise,
     precision,
 )
+from fgvc_jax.objectives import csdnet
 
 
 @pytest.fixture(params=["cpu", "cuda", "tpu"])
@@ -251,3 +252,18 @@ def test_what_is_called_float32_is_float32_on_accelerators(name, dtype, platform
     in_bfloat16 = [exact for operand, exact in found if operand == "bf16"]
     assert len(in_bfloat16) > 10 if dtype == jnp.bfloat16 else not in_bfloat16
     assert not any(in_bfloat16)
+
+
+@pytest.mark.parametrize("platform_name", ["cuda", "tpu"])
+def test_what_csdnet_compares_is_float32_on_accelerators(platform_name):
+    queue = csdnet.empty_queue(8, 4)
+
+    def loss(queries, keys, labels):
+        similarity, same, other = csdnet.compare(queries, labels, keys, queue)
+        return csdnet.margin_contrast(similarity, same, other, margin=0.4)
+
+    features = jax.ShapeDtypeStruct((6, 4), jnp.float32)
+    labels = jax.ShapeDtypeStruct((6,), jnp.int32)
+    traced = jax.jit(jax.grad(loss)).trace(features, features, labels)
+    found = products(traced.lower(lowering_platforms=(platform_name,)).as_text())
+    assert found == [("f32", True)] * 2

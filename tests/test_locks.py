@@ -7,10 +7,15 @@ import multiprocessing
 import os
 import threading
 import time
+from functools import partial
 
+import numpy as np
 import pytest
 
 from fgvc_jax import locks, storage
+from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.checkpoint import Checkpoints, save_final
+from fgvc_jax.engine.journal import Journal
 from fgvc_jax.errors import InUse, UserError
 
 
@@ -74,6 +79,46 @@ def test_a_lease_keeps_others_out_until_it_runs_out(tmp_path, leases):
             storage.write_json(tmp_path / "mine.json", 2)
     assert storage.read_json(tmp_path / "mine.json") == 1
     assert json.loads((tmp_path / "lease").read_text())["host"] == "other"
+
+
+def journal_in(folder):
+    return Journal(folder, title="m", start=0, total=1, images_per_step=1, write=True)
+
+
+# Every way to write: what is there before the lease is lost -> what is tried after.
+WRITES = {
+    "text": lambda folder: partial(storage.write_text, folder / "new", "x"),
+    "array": lambda folder: partial(storage.write_array, folder / "new", np.zeros(2)),
+    "appended": lambda folder: partial(storage.append, folder / "new"),
+    "removed": lambda folder: partial(storage.remove, folder / "old"),
+    "renamed": lambda folder: partial(storage.rename, folder / "old", folder / "new"),
+    "replaced": lambda folder: partial(storage.replace_folder, folder / "old", folder / "new"),
+    "copied": lambda folder: partial(storage.copy_folder, folder / "old", folder / "new"),
+    "journal": lambda folder: partial(journal_in(folder / "old").write, {"step": 1}),
+    "checkpoint": lambda folder: partial(
+        Checkpoints(folder / "old", devices.create()).save, 1, {"w": np.zeros(2)}
+    ),
+    "member": lambda folder: partial(save_final, folder / "new", {"w": np.zeros(2)}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_who_lost_the_lease_writes_nothing_more(tmp_path, leases, write):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/file").write_text("mine")
+
+    def content():
+        return {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    with locks.lock(tmp_path):
+        tried = write(tmp_path)
+        (tmp_path / "lease").write_text(
+            json.dumps({"host": "other", "process": 1, "since": "now", "renewed": leases["now"]})
+        )
+        before = content()
+        with pytest.raises(UserError, match="was taken over by another process"):
+            tried()
+        assert content() == before
 
 
 def test_a_lease_that_is_given_back_just_then_is_told_like_any_other(tmp_path, leases, monkeypatch):

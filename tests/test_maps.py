@@ -110,6 +110,7 @@ def test_another_member_of_the_same_number_is_not_served(tmp_path):
     calls = []
     assert_right(make(tmp_path, [1, 3], calls), [1, 3])
     assert calls and all(member in (1, 3) for member, _ in calls)
+    assert_right(make(tmp_path, [2, 3]), [2, 3])  # nor where only an earlier one is another
 
 
 def test_maps_of_other_images_or_views_are_not_served(tmp_path):

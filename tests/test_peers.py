@@ -18,6 +18,8 @@ if index == 0:
 else:
     mine.connect("127.0.0.1", port)
 peers.watch(mine, lambda: None)
+def collective(_):
+    raise RuntimeError("connection closed by peer")
 print("ready", flush=True)
 sys.stdin.readline()
 if what == "done":
@@ -26,6 +28,8 @@ if what == "done":
 elif what == f"fail{index}" or what == "fail all":
     time.sleep(index / 4)
     command._leave(2, f"error: the mistake of {index}")
+elif what == "collective" and index != 1:
+    command.run(collective)
 else:
     time.sleep(60)
 """
@@ -74,6 +78,17 @@ def test_when_one_is_killed_the_others_end_in_one_line(three, killed):
     for index, (code, err) in enumerate(ends(processes)):
         if index != killed:
             assert (code, err) == (1, f"process {killed} ended; the same command continues\n")
+
+
+def test_a_collective_that_misses_somebody_is_no_traceback(three):
+    """It may raise before the system says that the other one is gone."""
+    processes = three("collective")
+    processes[1].send_signal(signal.SIGKILL)
+    for index in (0, 2):
+        _, err = processes[index].communicate(timeout=15)
+        assert (processes[index].returncode, err) == (
+            1, "process 1 ended; the same command continues\n",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("failed", [0, 2])

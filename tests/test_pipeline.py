@@ -4,12 +4,15 @@ import hashlib
 import io
 import time
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fgvc_jax.data import pipeline
+from fgvc_jax.data.view import View
+from fgvc_jax.engine import feed
 from fgvc_jax.errors import UserError
 
 
@@ -161,6 +164,21 @@ def test_batches_ahead_are_bounded_in_bytes(monkeypatch, budget, most):
     time.sleep(0.1)  # for what would be too much
     assert len(loaded) == 5 + most
     endless.close()
+
+
+@pytest.mark.parametrize(("processes", "place"), [(1, "host"), (2, "stream")])
+def test_processes_on_a_host_share_its_memory_and_cores(monkeypatch, processes, place):
+    """Decoded, the images take 300 kB: less than half of a megabyte, more than half of half."""
+    asked = []
+    monkeypatch.setattr(feed.devices, "processes_here", lambda: processes)
+    monkeypatch.setattr(feed.machine, "free_memory", lambda count=1: 10**6 // count)
+    monkeypatch.setattr(feed.machine, "cores", lambda count=1: 8 // count)
+    monkeypatch.setattr(
+        feed, "load", lambda *_, **how: asked.append((how["place"], how["threads"]))
+    )
+    splits = SimpleNamespace(parts={"train": SOURCE})
+    feed.Dataset(splits, View(resize=96), place="auto", mesh=None)["train"]
+    assert asked == [(place, 8 // processes)]
 
 
 def test_an_image_that_cannot_be_read_is_named():

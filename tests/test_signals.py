@@ -1,5 +1,6 @@
 """A signal is never lost, and never taken for an error."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -66,12 +67,12 @@ def test_a_thread_defers_nothing_and_does_not_fail():
     assert not failures
 
 
-def test_before_anything_is_begun_a_signal_is_one_line_and_its_code():
-    words = "from fgvc_jax import signals; signals.leave_at_once(); import signal; "
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_before_anything_is_begun_a_signal_is_one_line_and_its_code(number, code):
+    """From the first line of a command on, while it is being imported."""
+    words = "from fgvc_jax import command; command.prepare(); import signal; "
     done = subprocess.run(
-        [sys.executable, "-c", words + "signal.raise_signal(signal.SIGTERM)"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert (done.returncode, done.stderr) == (143, "interrupted before anything was begun\n")
+        [sys.executable, "-c", f"{words}signal.raise_signal({int(number)})"],
+        env={**os.environ, "LD_PRELOAD": ""}, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "interrupted before anything was begun\n")

@@ -1,14 +1,14 @@
 """The training step: every objective with every transfer on every kind of network."""
 
 import dataclasses
-from functools import cache
+from functools import cache, partial
 
 import jax
 import numpy as np
 import pytest
 from conftest import tiny
 
-from fgvc_jax import judging
+from fgvc_jax import build, judging, predictions
 from fgvc_jax.build import Run
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.engine import mesh as devices
@@ -195,6 +195,12 @@ def test_options_that_a_network_does_not_have_are_refused():
     assert layers.decay == 0.5 and layers.of(["stages_3", "blocks_0"]) == 5
 
 
+def test_more_steps_than_can_be_counted_are_refused(monkeypatch):
+    monkeypatch.setattr(build, "LARGEST", 15)
+    with pytest.raises(UserError, match="--epochs 4 are 16 steps, more than 15: lower it"):
+        Run(tiny(epochs=4))
+
+
 def test_members_start_differently_and_see_another_order():
     run = run_of("ce", "resnet_micro", "orthogonal")
     one, two = run.start.variables(1), run.start.variables(2)
@@ -214,6 +220,23 @@ def test_evaluation_counts_are_the_same_at_every_batch_size():
     scores = [judging.evaluate(run, run.member(1, variables)) for run in runs]
     assert all(score == scores[0] for score in scores)
     assert scores[0]["test_images"] == 100
+
+
+def test_epochs_and_the_end_are_judged_by_one_program(tmp_path):
+    """Two programs differed in bfloat16, and `final` was not what the last epoch had said."""
+    run = Run(tiny(network=NETWORKS["resnet_micro"]))
+    variables, images = run.start.variables(1), run.images["test"]
+    judging.evaluate(run, run.member(1, variables))
+    (program,) = run._compiled.values()
+    part = predictions.part_of(
+        tmp_path, "validation", images.source,
+        classes=run.splits.classes, view=run.experiment.data.view, images="digest",
+    )  # fmt: skip
+    batches = partial(judging.batches_of, run, images)
+    judging.keep_answers(
+        run.model([run.member(1, variables)], ["m" * 64]), part, batches, images.store
+    )
+    assert list(run._compiled.values()) == [program] and program._cache_size() == 1
 
 
 def test_evaluation_batches_are_as_equal_as_they_can_be():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, command, finish, tiny
 from PIL import Image
+from safetensors.numpy import save_file
 
 import fgvc_jax
 from fgvc_jax import evaluate, summary, train
@@ -58,8 +59,13 @@ def test_the_files_that_a_run_leaves(finished):
 
 
 def test_results_have_the_promised_keys(finished):
-    _, results = finished
-    assert results["classes"] == 4
+    workdir, results = finished
+    record = Workdir(workdir).record()
+    assert results["classes"] == len(record.classes) == 4
+    assert results["class_names"] == list(record.classes)
+    assert results["digests"]["data"] == record.digests["data"]
+    assert results["digests"]["weights"] is None and len(record.digests["data"]) == 64
+    assert len(results["digests"]["training"]) == len(results["digests"]["members"]) == 2
     assert results["images"] == {"train": 24, "validation": 8, "test": 100}
     assert len(results["members"]) == len(results["ensemble"]) == 2
     for member in results["members"]:
@@ -269,6 +275,15 @@ def test_bad_input_is_told_before_anything_is_written(tmp_path, changes, words):
     experiment = tiny(tmp_path / "run", **changes)
     with pytest.raises(UserError, match=words):
         run(experiment)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_of_another_network_are_told_before_anything_is_written(tmp_path):
+    file = tmp_path / "other.safetensors"
+    save_file({"layer.weight": np.zeros((2, 2), np.float32)}, file)
+    network = Network(name="resnet_micro", head_width=16, weights=str(file))
+    with pytest.raises(UserError, match=r"other\.safetensors"):
+        run(tiny(tmp_path / "run", network=network))
     assert not (tmp_path / "run").exists()
 
 

@@ -40,7 +40,7 @@ SPEEDS = (
     ("vit_b16", 448, 64, ("KT, 4 online teachers",)),
 )  # fmt: skip
 TINY_SPEEDS = (
-    ("resnet50", 32, 2, (PLAIN, compiled.TEXTBOOK)),
+    ("resnet50", 32, 2, (compiled.TEXTBOOK,)),
     ("vit_micro", 32, 2, (PLAIN, compiled.TEXTBOOK, "KT, 2 online teachers")),
 )
 SMALL_MEMORY = 30e9  # bytes of a device that is given half of the images
