@@ -109,8 +109,7 @@ def digest(value: Any) -> str:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as {dotted name: value}, as JSON holds them; of several configs in one field
-    also their number."""
+    """{dotted name: value} of nested fields, as JSON has them; of several configs their number."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -132,11 +131,8 @@ def digest_of(experiment: Experiment) -> str:
 
 
 def is_of(line: Line, experiment: Experiment) -> bool:
-    """Whether a line is of a run of this experiment.
-
-    What a run settled by itself is no departure; a field that the line does not have yet stood at
-    its default.
-    """
+    """Whether a line is of a run of this experiment: what a run settled by itself is no departure,
+    and a field that the line does not have yet stood at its default."""
     left_open = {
         flag.removeprefix("--").replace("-", "_")
         for flag, spec, value in options.fields(experiment)
