@@ -30,13 +30,17 @@ def environment(run: Any) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of this package's checkout, None outside of one."""
-    here = Path(__file__).parent
+    """The git commit of this package's checkout, None outside of one; with "-dirty" where the
+    package has changed since (not what lies beside it: a study writes to a ledger there)."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        words = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        told = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], capture_output=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return told.stdout.strip() + ("-dirty" if changed.returncode else "")
 
 
 def describe(run: Any) -> str:

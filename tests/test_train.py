@@ -4,8 +4,10 @@ import dataclasses
 import io
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
 
 import jax
@@ -325,3 +327,21 @@ def test_what_the_heads_of_an_objective_add_is_told():
     told = summary.describe(Run(experiment))
     assert f"23.5 M parameters, stage3 +{stage3:.1f}%, stage4 +{stage4:.1f}%, fusion +" in told
     assert "M parameters), ce" in summary.describe(Run(tiny(network=network)))
+
+
+def test_a_commit_is_dirty_where_the_package_changed_alone(tmp_path, monkeypatch):
+    """A study that writes to a ledger in the checkout has not changed what runs."""
+    package = tmp_path / "package"
+    package.mkdir()
+    for name in ("package/code.py", "ledger.jsonl"):
+        (tmp_path / name).write_text("before\n")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(summary, "__file__", str(package / "code.py"))
+    commit = summary.commit()
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    (tmp_path / "ledger.jsonl").write_text("after\n")
+    assert summary.commit() == commit
+    (package / "code.py").write_text("after\n")
+    assert summary.commit() == f"{commit}-dirty"
