@@ -83,7 +83,7 @@ def program(row: str, spec: Compiled, devices: Any) -> tuple[Callable, tuple] | 
         network=spec.network,
         crop=spec.crop,
         resize=spec.crop * 8 // 7,
-        batch_size=spec.images_per_device * devices.size,
+        batch_size=spec.images_per_device,
         dtype="bfloat16",
     )
     chosen = STEPS.get(row, STEPS["cross entropy"])

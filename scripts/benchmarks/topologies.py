@@ -40,6 +40,8 @@ def use_cpu(network: str) -> None:
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
     os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-16"
+    # libtpu locks the chips of a machine: without any, one that was killed left only the lock.
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     if network.startswith(("vit", "dino", "swin", "convnext")):
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_triton_gemm=false".strip()
