@@ -267,10 +267,15 @@ def from_dict(values: dict[str, Any], cls: type = Experiment) -> Any:
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
     """`--field-name old -> new` for every field that changes results and is not the same; of a
-    network that only one has, its name alone."""
+    network that only one has, its name alone. Beside `networks`, `network` is nobody's."""
     specs = {flag: spec for each in (old, new) for flag, spec, _ in options.fields(each)}
     befores, afters = (
-        {flag: value for flag, _, value in options.fields(each)} for each in (old, new)
+        {
+            flag: value
+            for flag, _, value in options.fields(each)
+            if not (each.networks and flag.startswith("--network."))
+        }
+        for each in (old, new)
     )
     return [
         f"{flag} {befores.get(flag)!r} -> {afters.get(flag)!r}"
@@ -328,6 +333,9 @@ def check(experiment: Experiment) -> Experiment:
 def _check_networks(experiment: Experiment) -> None:
     """Raise a UserError where members with networks of their own do not fit what else is asked."""
     count, networks = len(experiment.networks), "networks of single members"
+    for network in experiment.networks:
+        if not isinstance(network, Network):
+            raise UserError(f"`networks` has {network!r}: each must be an fgvc_jax.config.Network")
     if count != experiment.members:
         raise UserError(
             f"{count} {networks} for --members {experiment.members}: the config's `networks` names "
@@ -400,7 +408,8 @@ def command_line(cls: type, arguments: list[str], *, program: str, default: Any)
             raise
         raise UserError(_one_line(words.getvalue())) from None
     if unknown:
-        flags = [flag for flag, _, _ in options.fields(value)]
+        found = [flag for flag, _, _ in options.fields(value)]
+        flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
         raise UserError(_unknown(unknown[0], [*flags, "--config"]))
     return value
 

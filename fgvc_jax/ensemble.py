@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgvc_jax import metrics
+from fgvc_jax import metrics, transfer
 from fgvc_jax.metrics import Metrics, Tally
 
 AT_ONCE = 2**22  # values of one member that are fused at a time
@@ -98,8 +98,7 @@ def judge(
 
     Returns:
         {"images": int, "single": [accuracy], "ensemble": [accuracy with 1, 2, ... members],
-        "attention_overlap": [[mean over images]], "metrics": see `Tallies.metrics`}. Pairs on
-        different grids have None there.
+        "attention_overlap": [[mean over images]], "metrics": see `Tallies.metrics`}.
     """
     found = tallies(labels, log_probabilities, how=how)
     return {
@@ -186,28 +185,27 @@ def _diversity(members: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.n
         yield pairs / max(n * (n + 1) / 2, 1), np.maximum(mixed - entropies / (n + 1), 0)
 
 
-def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float | None]]:
+def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float]]:
     """Mean over images and positions of |Z_i| * max(Z_j, 0), for all pairs of members.
 
     Args:
-        maps: (B, h, w) standardised attention maps of each member.
+        maps: (B, h, w) standardised attention maps of each member, perhaps on grids of their own.
 
     Returns:
-        Row i as teacher and column j as student: each pair's orthogonal loss; None where two
-        members have maps on different grids.
+        Row i as teacher and column j as student: each pair's orthogonal loss, for which the
+        teacher's map is brought to the student's grid, see `transfer.on_grid`.
     """
     if not maps:
         return []
     totals = np.zeros((len(maps), len(maps)))
-    grids = [member.shape[1:] for member in maps]
-    for rows in chunks(len(maps[0]), int(np.prod(grids[0]))):
+    for rows in chunks(len(maps[0]), max(int(np.prod(member.shape[1:])) for member in maps)):
         parts = [np.asarray(member[rows], np.float32) for member in maps]
-        for i, teacher in enumerate(parts):
+        for i, teacher in enumerate(map(np.abs, parts)):
+            on_grid = {
+                grid: np.asarray(transfer.on_grid(teacher, grid))
+                for grid in {student.shape[1:] for student in parts} - {teacher.shape[1:]}
+            }
             for j, student in enumerate(parts):
-                if grids[i] == grids[j]:
-                    products = np.abs(teacher) * np.maximum(student, 0)
-                    totals[i, j] += products.mean((1, 2), dtype=np.float64).sum()
-    return [
-        [totals[i, j] / len(maps[0]) if grids[i] == grids[j] else None for j in range(len(maps))]
-        for i in range(len(maps))
-    ]
+                products = on_grid.get(student.shape[1:], teacher) * np.maximum(student, 0)
+                totals[i, j] += products.mean((1, 2), dtype=np.float64).sum()
+    return (totals / len(maps[0])).tolist()

@@ -144,7 +144,6 @@ def mean_overlap(results: dict[str, Any]) -> float | None:
     """Mean attention overlap of two different members, None where there is only one."""
     matrix = results["attention_overlap"]
     pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]
-    pairs = [x for x in pairs if x is not None]  # None: maps on different grids
     return statistics.fmean(pairs) if pairs else None
 
 

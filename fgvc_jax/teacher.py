@@ -186,7 +186,7 @@ def open_teacher(
             if options.digested(field, getattr(network, field.name))
         }
         | {"weights": ""}
-        for network in spec.networks or [spec.network]
+        for network in spec.networks[:members] or [spec.network]
     ]
     network = [
         record.digests.get("trunk"),

@@ -168,14 +168,21 @@ def protocol(one: Comparison, study: Study | None) -> str:
     return "\n".join(
         [
             f"{fields['data.source']}: {results['classes']} classes, {images['train']} training "
-            f"and {images['test']} test images; {fields['network.name']}, "
-            f"weights {fields['network.weights'] or 'none'}. Against {against}:",
+            f"and {images['test']} test images; {of_networks(example, 'name')}, "
+            f"weights {of_networks(example, 'weights') or 'none'}. Against {against}:",
             *(f"- {text}" for text in changed),
             "\nRows, against the first:",
             *rows,
             f"\n{hours:.1f} hours of training, commits {', '.join(commits)}.\n",
         ]
     )
+
+
+def of_networks(line: ledger.Line, field: str) -> str:
+    """A field of the members' networks, once where it is the same; empty where none has it."""
+    networks = line["config"].get("networks") or [line["config"]["network"]]
+    values = dict.fromkeys(network[field] for network in networks)
+    return ", ".join(value or "none" for value in values) if any(values) else ""
 
 
 def numbers(one: Comparison, study: Study | None) -> str:
@@ -264,7 +271,8 @@ def csv_line(one: Comparison, row: str, lines: list[ledger.Line]) -> list[Any]:
     environment = lines[-1]["environment"]
     return [
         method,
-        *(fields[name] for name in ("network.name", "network.weights", "data.source")),
+        *(of_networks(lines[0], name) for name in ("name", "weights")),
+        fields["data.source"],
         lines[0]["results"]["classes"],
         *(fields[name] for name in ("data.crop", "epochs", "batch_size")),
         *(fields["optimizer.learning_rate"], fields["members"], len(lines)),

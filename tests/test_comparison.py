@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny
 
+from fgvc_jax.config import Network
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, ledger, statistics
 from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan
@@ -144,6 +145,23 @@ def test_deviations_are_of_fields_that_both_have():
     other = {"epochs": 100, "data": {"crop": 64}, "hsd": {"stages": (3, 4)}, "gone": 0}
     assert deviations(one, other) == ["epochs 100 -> 3"]
     assert ledger.flat(other)["hsd.stages"] == [3, 4]
+
+
+def test_members_of_different_networks_are_named(comparison):
+    names = "resnet_micro", "vit_micro"
+    networks = tuple(Network(name=name, weights=name[:3] * (name > "s")) for name in names)
+    mixed = ledger.portable(tiny(network=Network(), networks=networks))
+    plain = ledger.portable(tiny())
+    assert deviations(mixed, plain) == ["networks [] -> ['resnet_micro', 'vit_micro']"]
+    finer = ledger.portable(tiny(network=Network(), networks=(networks[0], Network("vit_micro"))))
+    assert deviations(finer, mixed) == ["networks.2.weights 'vit' -> ''"]
+    lines = json.loads(json.dumps([line for _, line in comparison.lines()]))
+    for line in lines:
+        line["config"] |= {"networks": mixed["networks"], "network": mixed["network"]}
+    (one,) = comparisons(lines)
+    assert "; resnet_micro, vit_micro, weights none, vit." in report.protocol(one, None)
+    row = report.table_of_all([one]).splitlines()[1]
+    assert row.startswith('ce,"resnet_micro, vit_micro","none, vit",sketchbirds,4,32,3')
 
 
 def test_which_lines_kept_to_the_plan(comparison):

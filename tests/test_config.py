@@ -104,6 +104,7 @@ def test_overrides_win_over_the_config_file(tmp_path):
     [
         (["--mebers", "3"], ["--mebers", "did you mean --members?"]),
         (["--transfer.alfa", "1"], ["did you mean --transfer.alpha?"]),
+        (["--network", "resnet50"], ["did you mean --network."]),
         (["--learning-rate", "1"], ["did you mean --optimizer.learning-rate?"]),
         (["--zzzzz"], ["--zzzzz", "--help"]),
         (["extra"], ["'extra'"]),

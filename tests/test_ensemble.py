@@ -97,9 +97,16 @@ def test_overlap_of_two_members_is_their_orthogonal_loss():
     np.testing.assert_allclose(means[1][0], back, rtol=1e-5)
 
 
-def test_maps_on_different_grids_have_no_overlap():
-    maps = [np.ones((2, 3, 3)), np.ones((2, 4, 4))]
-    assert ensemble.attention_overlap(maps) == [[1.0, None], [None, 1.0]]
+def test_overlap_of_maps_on_different_grids_is_on_the_students():
+    rng = np.random.default_rng(2)
+    fine, coarse = rng.normal(size=(3, 4, 4)), rng.normal(size=(3, 2, 2))
+    means = ensemble.attention_overlap([fine, coarse])
+    for i, j, teacher, student in ((0, 1, fine, coarse), (1, 0, coarse, fine)):
+        there = transfer.on_grid(jnp.abs(jnp.asarray(teacher, jnp.float32)), student.shape[1:])
+        assert there.shape == student.shape
+        expected = np.mean(there * np.maximum(student, 0))
+        np.testing.assert_allclose(means[i][j], expected, rtol=1e-5)
+    assert ensemble.attention_overlap([np.ones((2, 3, 3)), np.ones((2, 4, 4))])[0][1] == 1.0
 
 
 @pytest.mark.parametrize("how", ["probabilities", "logits"])

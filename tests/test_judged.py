@@ -32,6 +32,6 @@ def test_nothing_recorded_draws_no_curves():
 def test_a_single_member_has_no_overlap():
     assert judged.looks({"attention_overlap": [[0.5]], "looks": [], "class_names": []}, None) == ""
     text = judged.looks(
-        {"attention_overlap": [[0.5, None], [0.25, 0.5]], "looks": [], "class_names": []}, None
+        {"attention_overlap": [[0.5, 0.125], [0.25, 0.5]], "looks": [], "class_names": []}, None
     )
-    assert "<td>-</td>" in text and "<td>0.250</td>" in text
+    assert "<td>0.125</td>" in text and "<td>0.250</td>" in text

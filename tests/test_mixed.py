@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,7 +16,10 @@ from fgvc_jax.build import Run
 from fgvc_jax.config import Experiment, Network, Transfer
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.errors import UserError
-from fgvc_jax.study import ledger
+from fgvc_jax.objectives.base import Asked
+from fgvc_jax.study import Study, ledger
+from fgvc_jax.study.definition import experiments
+from fgvc_jax.teacher import open_teacher
 from fgvc_jax.train import train
 from fgvc_jax.transfer import on_grid
 from fgvc_jax.workdir import Workdir
@@ -65,6 +70,7 @@ def taught(run, folder, student):
     return maps.mean(0, np.arange(len(run.splits.train))), own
 
 
+@pytest.mark.slow
 def test_every_grid_has_its_sum_of_the_members_before(tmp_path):
     run = Run(mixed())
     assert tuple(course.architecture.grid for course in run.courses) == GRIDS
@@ -127,12 +133,27 @@ def test_a_saved_experiment_is_the_same():
         "--members 3 -> 2",
         "--networks.3.name 'convnext_micro' -> None",
     ]
+    plain = dataclasses.replace(experiment, network=NETWORKS[1], networks=())
+    assert config.differences(plain, mixed()) == [
+        "--network.name 'swin_micro' -> None",
+        *(f"--networks.{n}.name None -> {network.name!r}" for n, network in enumerate(NETWORKS, 1)),
+    ]
     fields = ledger.flat(json.loads(json.dumps(ledger.portable(experiment))))
     assert (fields["networks"], fields["networks.2.name"]) == (3, "swin_micro")
     assert ledger.digest_of(experiment) != ledger.digest_of(other)
     line = {"config": ledger.portable(experiment)}
     assert ledger.is_of(line, experiment) and not ledger.is_of(line, other)
     assert not ledger.is_of(line, dataclasses.replace(experiment, networks=()))
+
+
+def test_a_field_that_networks_get_later_makes_no_other_run(monkeypatch):
+    experiment, other = mixed(), mixed(networks=(*NETWORKS[:2], Network(name="vit_micro")))
+    before, line = ledger.digest_of(experiment), {"config": ledger.portable(experiment)}
+    portable = ledger.portable
+    monkeypatch.setattr(ledger, "portable", lambda one: portable(one) | {"new": 0})
+    assert "networks.2.new" in ledger.flat(ledger.portable(experiment))
+    assert ledger.digest_of(experiment) == before != ledger.digest_of(other)
+    assert ledger.is_of(line, experiment) and not ledger.is_of(line, other)
 
 
 # -- refusals --------------------------------------------------------------------------------------
@@ -158,6 +179,12 @@ def test_what_does_not_fit_is_refused(changes, message):
     experiment = dataclasses.replace(mixed(networks=(first, *NETWORKS[1:])), **top)
     with pytest.raises(UserError, match=message):
         Run(config.check(experiment))
+
+
+def test_a_name_is_no_network():
+    study = Study(mixed(), {"named": {"networks": ("resnet_micro", "vit_micro")}})
+    with pytest.raises(UserError, match="row 'named': `networks` has 'resnet_micro': each must be"):
+        experiments(study, folder=Path("runs"), seeds=1)
 
 
 def test_the_command_line_has_one_network(tmp_path):
@@ -205,7 +232,7 @@ def test_they_are_trained_and_judged(trained):
     assert len(results["members"]) == len(results["ensemble"]) == 3
     assert results["digests"]["weights"] == [None] * 3
     overlap = results["attention_overlap"]
-    assert overlap[0][1] is None and overlap[0][2] > 0
+    assert np.shape(overlap) == (3, 3) and np.all(np.asarray(overlap) > 0)
     last = (folder / "members/03/metrics.jsonl").read_text().splitlines()[-2]
     assert json.loads(last)["orthogonal"] > 0
     assert not (folder / "trunk").exists()
@@ -278,3 +305,21 @@ def test_a_student_learns_from_them(trained, tmp_path):
         tiny(tmp_path / "student", members=1, epochs=1, objective="kd", kd=kd, data=mixed().data)
     )
     assert results["digests"]["teacher"]
+
+
+@pytest.mark.slow
+def test_teachers_stay_what_they_are_when_their_ensemble_grows(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "before")
+    workdir = Workdir(tmp_path / "before")
+    record, spec = workdir.record(), workdir.record().experiment
+    smaller = dataclasses.replace(spec, members=2, networks=spec.networks[:2])
+    known = record.digests | {"weights": [None] * 2}
+    workdir.claim(dataclasses.replace(record, experiment=smaller, digests=known))
+    before, after = (
+        open_teacher(
+            Asked(str(folder), "final", 2, 1.0),
+            record.classes, view=spec.data.view, seed=0, mesh=devices.create(),
+        ).digest
+        for folder in (workdir.path, trained[0])
+    )  # fmt: skip
+    assert before == after

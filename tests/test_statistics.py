@@ -27,8 +27,6 @@ def test_metrics_of_results():
     )  # fmt: skip
     alone = {"members": [{"final": 0.5}], "ensemble": [0.5], "attention_overlap": [[0.9]]}
     assert {"overlap", "published"}.isdisjoint(statistics.measure(alone))
-    grids = [[0.9, None], [None, 0.8]]  # of two networks whose maps do not compare
-    assert "overlap" not in statistics.measure(results | {"attention_overlap": grids})
 
 
 def test_a_row_by_hand():

@@ -226,14 +226,16 @@ def test_epochs_and_the_end_are_judged_by_one_program(tmp_path):
     """Two programs differed in bfloat16, and `final` was not what the last epoch had said."""
     run = Run(tiny(network=NETWORKS["resnet_micro"]))
     variables, images = run.start.variables(1), run.images["test"]
-    judging.evaluate(run, variables)
+    judging.evaluate(run, run.member(1, variables))
     (program,) = run._compiled.values()
     part = predictions.part_of(
         tmp_path, "validation", images.source,
         classes=run.splits.classes, view=run.experiment.data.view, images="digest",
     )  # fmt: skip
     batches = partial(judging.batches_of, run, images)
-    judging.keep_answers(run.model([variables], ["m" * 64]), part, batches, images.store)
+    judging.keep_answers(
+        run.model([run.member(1, variables)], ["m" * 64]), part, batches, images.store
+    )
     assert list(run._compiled.values()) == [program] and program._cache_size() == 1
 
 

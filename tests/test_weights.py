@@ -26,6 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from fgvc_jax import networks
 from fgvc_jax.build import Run
+from fgvc_jax.config import Network
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.heads import KTHead, LinearHead
 from fgvc_jax.networks.resample import relative_biases
@@ -226,6 +227,18 @@ def test_classifier_is_loaded_or_listed_never_guessed(micro, caplog, head, loade
         assert not any(leaf.any() for leaf in heads)
         assert "not: 'fc.bias' (3,), 'fc.weight' (3, 16)" in caplog.text
     assert len(caplog.records) == 1
+
+
+def test_a_network_without_batch_norm_starts_from_its_weights(tmp_path):
+    file = tmp_path / "w.safetensors"
+    network = Network(name="vit_micro", head="linear")
+    written = Run(tiny(network=network, members=1, seed=1)).start.variables(1)
+    export_torch(file, written)
+    run = Run(tiny(network=dataclasses.replace(network, weights=str(file)), members=1))
+    found = run.start.variables(1)
+    assert found["batch_stats"] == {}
+    jax.tree.map(np.testing.assert_array_equal, found, written)
+    run.state(1, [])
 
 
 def test_a_backbone_alone_is_enough_and_counters_are_ignored(micro):

@@ -293,14 +293,12 @@ def looks(numbers: Mapping[str, Any], show: Show) -> str:
     return _overlap(numbers["attention_overlap"]) + _lit(numbers, show)
 
 
-def _overlap(matrix: Sequence[Sequence[float | None]]) -> str:
+def _overlap(matrix: Sequence[Sequence[float]]) -> str:
     if len(matrix) < 2:
         return ""
     numbers = range(1, len(matrix) + 1)
     rows = "".join(
-        f'<tr><th scope="row">{i}</th>'
-        + "".join(f"<td>{'-' if x is None else f'{x:.3f}'}</td>" for x in row)
-        + "</tr>"
+        f'<tr><th scope="row">{i}</th>' + "".join(f"<td>{x:.3f}</td>" for x in row) + "</tr>"
         for i, row in zip(numbers, matrix, strict=True)
     )
     heads = "".join(f'<th scope="col">{n}</th>' for n in numbers)

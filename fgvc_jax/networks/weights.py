@@ -112,11 +112,13 @@ def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = F
             value = _RESAMPLED[place[-1]](value, loaded[place].shape)
         loaded[place] = jnp.asarray(value)
 
+    # Beside them what has no leaves: the statistics of a network without batch norm.
+    loaded = {**variables, **unflatten_dict(loaded)}
     if heads:
-        return unflatten_dict(loaded)
+        return loaded
     left = [f"{name!r} {shape}" for name, shape in file.shapes.items() if name not in wanted]
     log.info("%s: %d tensors loaded, not: %s", path, len(wanted), ", ".join(left) or "none")
-    return unflatten_dict(loaded)
+    return loaded
 
 
 def export_torch(path: str | os.PathLike, variables: Variables) -> None:

@@ -145,12 +145,21 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
 def deviations(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """`field other -> config` of every field in which two nested configs differ; fields that only
     one of them has (it is of another version) are left out."""
-    own, others = flat(config), flat(other)
+    own, others = _told(config), _told(other)
     return [
         f"{name} {others[name]!r} -> {own[name]!r}"
         for name in others
         if name in own and own[name] != others[name]
     ]
+
+
+def _told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a nested config; where members have networks of their own, those by their
+    names, without the one that is nobody's."""
+    if not config.get("networks"):
+        return flat(config)
+    named = {"networks": [network["name"] for network in config["networks"]]}
+    return flat({name: value for name, value in config.items() if name != "network"}) | named
 
 
 def kept_to_plan(row: str, line: Line, study: Study) -> bool:

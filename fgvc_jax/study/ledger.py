@@ -109,8 +109,7 @@ def digest(value: Any) -> str:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as {dotted name: value}, as JSON holds them; of several configs in one field
-    also their number."""
+    """{dotted name: value} of nested fields, as JSON has them; of several configs their number."""
     fields: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
@@ -126,27 +125,30 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def digest_of(experiment: Experiment) -> str:
     """Of an experiment's fields that are not the default's, so that it stays what it is when a
     later version has more fields."""
-    default = flat(portable(Experiment()))
+    default = _defaults()
     fields = flat(portable(experiment)).items()
-    return digest({name: value for name, value in fields if value != default.get(name)})
+    return digest({name: value for name, value in fields if value != default(name)})
 
 
 def is_of(line: Line, experiment: Experiment) -> bool:
-    """Whether a line is of a run of this experiment.
-
-    What a run settled by itself is no departure; a field that the line does not have yet stood at
-    its default.
-    """
+    """Whether a line is of a run of this experiment: what a run settled by itself is no departure,
+    and a field that the line does not have yet stood at its default."""
     left_open = {
         flag.removeprefix("--").replace("-", "_")
         for flag, spec, value in options.fields(experiment)
         if spec.metadata.get("automatic") and value == spec.default
     }
-    defaults, own = flat(portable(Experiment())), flat(line["config"])
+    default, own = _defaults(), flat(line["config"])
     return all(
-        own.get(name, defaults.get(name)) == value or name in left_open
+        own.get(name, default(name)) == value or name in left_open
         for name, value in flat(portable(experiment)).items()
     )
+
+
+def _defaults() -> Callable[[str], Any]:
+    """The default of a field by its dotted name, of a member's own network that of any."""
+    known = flat(portable(Experiment()))
+    return lambda name: known.get(re.sub(r"^networks\.\d+\.", "network.", name))
 
 
 def pack(right: Correctness) -> dict[str, Any]:

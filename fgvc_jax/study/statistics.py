@@ -37,8 +37,7 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
     for n in range(2, len(matrix) + 1):
         block = [row[:n] for row in matrix[:n]]
         overlap = summary.mean_overlap({"attention_overlap": block})
-        if overlap is not None:  # as of maps on different grids
-            values |= {f"overlap_{n}": overlap, "overlap": overlap}
+        values |= {f"overlap_{n}": overlap, "overlap": overlap}
     values["head_logits"] = values["single"]  # what a network with one head predicts with
     prefix = "test_accuracy_"
     for name in results["members"][0]:
