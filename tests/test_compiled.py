@@ -1,7 +1,9 @@
 """What the benchmark of compiled programs counts, and ours as accelerators' compilers see them."""
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 
 import jax
@@ -39,7 +41,38 @@ def test_bytes_of_a_gpu_program_are_those_of_its_entry():
 
 
 def test_an_asynchronous_collective_counts_once():
-    assert topologies.collectives(GPU_PROGRAM) == {"all-reduce": 1}
+    assert topologies.collectives(GPU_PROGRAM) == ({"all-reduce": 1}, 32)
+
+
+def test_bytes_of_collectives_are_those_of_their_results():
+    text = """
+  %a = (f32[64]{0:T(128)}, /*index=1*/bf16[3,5]{1,0:T(8,128)(2,1)S(1)}) all-reduce(%g, %h), to_apply=%s
+  %b = (f32[2]{0}, f32[8]{0}) all-gather-start(%p), dimensions={0}
+  %c = f32[8]{0} all-gather-done(%b)
+  %f = f32[99]{0} fusion(%all-reduce.1), kind=kLoop, calls=%all-gather
+"""  # noqa: E501
+    found = {"all-reduce": 1, "all-gather": 1}, (64 * 4 + 15 * 2) + 32
+    assert topologies.collectives(text) == found
+
+
+def test_devices_exchange_four_bytes_for_each_parameter():
+    """The gradient of a linear layer, compiled for four devices in a process that has them."""
+    lines = [
+        "import jax, jax.numpy as jnp",
+        "from benchmarks import topologies",
+        "mesh = jax.make_mesh((4,), ('data',), (jax.sharding.AxisType.Auto,))",
+        "place = lambda *axes: jax.NamedSharding(mesh, jax.P(*axes))",
+        "loss = lambda w, x: jnp.square(x @ w).mean()",
+        "step = jax.jit(jax.grad(loss), in_shardings=(place(), place('data')))",
+        "shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in [(6, 5), (8, 6)]]",
+        "counted = topologies.counted(step.lower(*shapes))",
+        "print(counted['collectives'], counted['collective_bytes'])",
+    ]
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    out = subprocess.check_output(
+        [sys.executable, "-c", "\n".join(lines)], text=True, cwd=ROOT / "scripts", env=environment
+    )
+    assert out == f"{{'all-reduce': 1}} {4 * 6 * 5}\n"
 
 
 def test_sizes_of_shapes():
@@ -89,17 +122,20 @@ def for_accelerator(package, topology, network, *, crop, images):
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
     topologies.use_cpu(network)
-    spec = compiled.Compiled(topology, network, crop=crop, images_per_device=images)
+    spec = compiled.Compiled((topology,), network, crop=crop, images_per_device=images)
     step, arguments = compiled.program("cross entropy", spec, topologies.mesh(topology))
     return step.lower(*arguments).compile().as_text()
 
 
 @pytest.mark.slow
-def test_no_collective_waits_for_another_of_the_same_norm_on_four_tpus():
-    text = for_accelerator("libtpu", "v5e:2x2", "resnet_micro", crop=32, images=4)
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5e:16x16"])
+def test_no_collective_waits_for_another_of_the_same_norm_on_tpus(topology):
+    """The batch of the 256 devices is more images than the source of the benchmark has."""
+    text = for_accelerator("libtpu", topology, "resnet_micro", crop=32, images=4)
     chain = 1 + 4 * 2  # norms one behind another; those of shortcuts go along
     everything_else = 1  # all gradients together
-    assert topologies.collectives(text)["all-reduce"] <= 2 * chain + everything_else
+    numbers, _ = topologies.collectives(text)
+    assert numbers["all-reduce"] <= 2 * chain + everything_else
 
 
 @pytest.mark.slow

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from typing import Any
 
 from benchmarks import topologies
@@ -30,8 +32,8 @@ ROWS = tuple(row for row in KNOWN if row not in ("KT, 2 online teachers", "KT, 3
 class Compiled:
     """Bytes, temporaries, kernels and collectives of steps compiled for a TPU or GPU."""
 
-    topology: str = "v5e:2x2"
-    """Devices, as v5e:2x2, v5e:16x16, h100 or h100:8."""
+    topology: tuple[str, ...] = ("v5e:2x2",)
+    """Devices, as v5e:2x2, v5e:16x16, h100 or h100:8; of several each has a line in every row."""
     network: str = "resnet50"
     """As --network.name of the training; textbook Flax has resnet50 and vit_b16."""
     crop: int = 448
@@ -46,21 +48,22 @@ class Compiled:
 
 
 def measure(spec: Compiled) -> Iterator[dict[str, Any]]:
-    """Each row's name with what `topologies.counted` says of it, as it comes."""
+    """Each row's name and topology with what `topologies.counted` says of it, as it comes."""
     from fgvc_jax.errors import UserError
 
     unknown = set(spec.rows) - set(KNOWN)
     if unknown:
         raise UserError(f"--rows knows no {sorted(unknown)[0]!r}: choose from {', '.join(KNOWN)}")
-    devices = topologies.mesh(spec.topology)
-    for row in spec.rows:
+    meshes = {topology: topologies.mesh(topology) for topology in spec.topology}
+    for row, (topology, devices) in product(spec.rows, meshes.items()):
         if built := program(row, spec, devices):
             step, arguments = built
-            print(f"compiling: {row}", file=sys.stderr)
+            print(f"compiling: {row}, {topology}", file=sys.stderr)
             counted = topologies.counted(step.lower(*arguments))
-            yield {"row": row, "flop": flop(row, spec), **counted}
+            yield {"row": row, "topology": topology, "flop": flop(row, spec), **counted}
 
 
+@cache
 def flop(row: str, spec: Compiled) -> float:
     """Of a row's program as it is written, per device: lowered for one, this machine's CPU."""
     import jax
@@ -80,7 +83,7 @@ def program(row: str, spec: Compiled, devices: Any) -> tuple[Callable, tuple] | 
         network=spec.network,
         crop=spec.crop,
         resize=spec.crop * 8 // 7,
-        batch_size=spec.images_per_device * devices.size,
+        batch_size=spec.images_per_device,
         dtype="bfloat16",
     )
     chosen = STEPS.get(row, STEPS["cross entropy"])
@@ -97,15 +100,17 @@ def program(row: str, spec: Compiled, devices: Any) -> tuple[Callable, tuple] | 
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Rows per device, with bytes also as a ratio to the first training step's."""
+    """Rows per device, with bytes also as a ratio to the first line's."""
     header = [
         "per device",
+        "topology",
         "GB moved",
         "ratio",
         "GFLOP",
         "temporaries, GB",
         "kernels",
         "collectives",
+        "their MB",
     ]
     first = rows[0]["bytes"]
 
@@ -113,12 +118,14 @@ def table(rows: list[dict[str, Any]]) -> Table:
         counts = [f"{number} {kind}" for kind, number in row["collectives"].items()]
         return [
             row["row"],
+            row["topology"],
             f"{row['bytes'] / 1e9:.1f}",
             f"{row['bytes'] / first:.3f}",
             f"{row['flop'] / 1e9:.0f}",
             f"{row['temporaries'] / 1e9:.1f}",
             str(row["kernels"] or "-"),
             ", ".join(counts) or "-",
+            f"{row['collective_bytes'] / 1e6:.1f}" if counts else "-",
         ]
 
     return header, [line(row) for row in rows]

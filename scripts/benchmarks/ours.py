@@ -42,7 +42,8 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     """The training step for a mesh that need not exist, and the shapes of its arguments.
 
     Args:
-        run: of an experiment with `teachers` members before the last where their maps are online.
+        run: of an experiment with `teachers` members before the last where their maps are online,
+            and the batch size of one device: a pod's batch may exceed the images of the source.
         teachers: number of teachers that the state holds.
         devices: the mesh.
     """
@@ -66,10 +67,10 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
             teachers=stack_teachers([], teachers, variables),
         )
 
-    batch = abstract_batch(run)
+    batch = abstract_batch(run, devices.size)
     transfer = run.experiment.transfer
     if transfer.name == "orthogonal" and transfer.maps == "precomputed":
-        maps = (run.experiment.batch_size, *plan.grid)
+        maps = (*batch["label"].shape, *plan.grid)
         batch["attention"] = jax.ShapeDtypeStruct(maps, jnp.float32)
     return course.train_step, (jax.eval_shape(initial, variables), batch, None)
 
@@ -83,7 +84,7 @@ def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
 
     run.place(devices)
     plan = run.course(1).architecture
-    batch = abstract_batch(run)
+    batch = abstract_batch(run, devices.size)
     batch["mask"] = jax.ShapeDtypeStruct(batch["label"].shape, jnp.bool_)
     step = steps.answer_step(
         network=plan.network,
@@ -94,10 +95,10 @@ def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
     return step, (plan.variables, batch, None)
 
 
-def abstract_batch(run: Any) -> dict[str, Any]:
+def abstract_batch(run: Any, devices: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    count, size = run.experiment.batch_size, run.experiment.data.resize
+    count, size = run.experiment.batch_size * devices, run.experiment.data.resize
     batch = {name: jax.ShapeDtypeStruct((count,), jnp.int32) for name in BATCH}
     return batch | {"image": jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)}

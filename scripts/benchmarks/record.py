@@ -18,6 +18,9 @@ def options(spec: Any) -> str:
         chosen.pop(name, None)
     if "source" in chosen:
         chosen["source"] = chosen["source"].partition(":")[0]
+    for name, value in chosen.items():
+        if isinstance(value, tuple):
+            chosen[name] = "; ".join(map(str, value))
     return " ".join(f"{key}={value}" for key, value in chosen.items())
 
 

@@ -40,6 +40,8 @@ def use_cpu(network: str) -> None:
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
     os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-16"
+    # libtpu locks the chips of a machine: without any, one that was killed left only the lock.
+    os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     if network.startswith(("vit", "dino", "swin", "convnext")):
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_triton_gemm=false".strip()
@@ -92,16 +94,18 @@ def counted(lowered: Any) -> dict[str, Any]:
 
     Returns:
         {"bytes": moved, "temporaries": bytes, "kernels": of a GPU or None, "collectives": {kind:
-        number}}. A TPU's bytes are its compiler's estimate; a
+        number}, "collective_bytes": of their results}. A TPU's bytes are its compiler's estimate; a
         GPU's are the operands and results of all operations of the scheduled entry computation.
     """
     compiled = lowered.compile()
     bytes_moved, kernels = moved(compiled)
+    numbers, bytes_received = collectives(compiled.as_text())
     return {
         "bytes": bytes_moved,
         "temporaries": compiled.memory_analysis().temp_size_in_bytes,
         "kernels": kernels,
-        "collectives": collectives(compiled.as_text()),
+        "collectives": numbers,
+        "collective_bytes": bytes_received,
     }
 
 
@@ -113,10 +117,14 @@ def moved(compiled: Any) -> tuple[int, int | None]:
     return top_level(compiled.as_text())
 
 
-def collectives(text: str) -> dict[str, int]:
-    """The number of collectives by kind in a compiled program; an asynchronous one counts once."""
+def collectives(text: str) -> tuple[dict[str, int], int]:
+    """The collectives of a compiled program: ({kind: number}, bytes of their results together).
+
+    An asynchronous one counts once, where it is done: what starts it results in its operand too.
+    """
     kinds = "|".join(COLLECTIVES)
-    return dict(Counter(re.findall(rf" ({kinds})(?:-start)?\(", text)))
+    found = re.findall(rf" = (.*?) ({kinds})(?:-done)?\(", text)
+    return dict(Counter(kind for _, kind in found)), sum(size(shape) for shape, _ in found)
 
 
 def top_level(text: str) -> tuple[int, int]:
