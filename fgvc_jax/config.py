@@ -17,8 +17,6 @@ from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from tyro.conf import Suppress
-
 from fgvc_jax import options
 from fgvc_jax.data.view import View
 from fgvc_jax.engine.optimizer import Optimizer
@@ -27,6 +25,11 @@ from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.options import option
 from fgvc_jax.transfer import Transfer
+
+try:
+    from tyro.conf import Suppress
+except ImportError:  # an image that has no tyro can build experiments, and has no command line
+    Suppress = "not on a command line"
 
 
 @dataclass(frozen=True)
