@@ -72,7 +72,8 @@ class Options:
     ledger: str = ""
     """Where a line for every run that ends is appended; empty: ledger.jsonl in the workdir."""
     trust_ledger: bool = False
-    """Count runs by their finished lines in the ledger where their workdirs are gone."""
+    """Count runs by their finished lines in the ledger where their workdirs are gone. Data and
+    weights go by their names: that they are the same is what you trust."""
     abandon: str = ""
     """Train nothing: tell the ledger that the runs begun and not finished are given up, and why."""
 
