@@ -50,15 +50,20 @@ def lowered(function, platform, *shapes, dtype=jnp.bfloat16):
     return jax.jit(both).trace(*operands).lower(lowering_platforms=(platform,)).as_text()
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize(("inputs", "features"), [(3, 5), (5, 3), (4, 4)])
-def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, features):
-    x, kernel, dy = waves(2, 3, 4, inputs), waves(inputs, features), waves(2, 3, 4, features) + 1
-    product = jax.jit(lambda x, kernel: pointwise(x, kernel))  # traced for each platform
+def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, features, stride):
+    x, kernel = waves(2, 3, 4, inputs), waves(inputs, features)
+    seen = x[:, ::stride, ::stride]
+    dy = waves(*seen.shape[:3], features) + 1
+    product = jax.jit(lambda x, kernel: pointwise(x, kernel, stride))  # traced for each platform
     y, gradient = jax.vjp(product, jnp.float32(x), jnp.float32(kernel))
     dx, dkernel = gradient(jnp.float32(dy))
-    np.testing.assert_allclose(y, x @ kernel, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(dx, dy @ kernel.T, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", x, dy), rtol=1e-5, atol=1e-5)
+    spread = np.zeros_like(x)
+    spread[:, ::stride, ::stride] = dy @ kernel.T
+    np.testing.assert_allclose(y, seen @ kernel, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dx, spread, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", seen, dy), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "side"), [(7, (5, 8)), (3, (4, 3)), (7, (2, 2))])

@@ -12,6 +12,7 @@ from fgvc_jax import build, judging, predictions
 from fgvc_jax.build import Run
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.engine import mesh as devices
+from fgvc_jax.engine.step import norm
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks import convnext
 from fgvc_jax.objectives import CSDNet
@@ -51,6 +52,13 @@ def train(run, number, frozen, steps=2):
         )
         metrics.append(jax.device_get(logged))
     return kept, jax.device_get(state), metrics
+
+
+def test_the_norm_of_a_gradient():
+    leaves = np.sin(np.arange(24.0)).reshape(2, 3, 4), np.cos(np.arange(5.0)), np.float64([7])
+    expected = np.linalg.norm(np.concatenate([leaf.ravel() for leaf in leaves]))
+    np.testing.assert_allclose(norm(jax.tree.map(np.float32, leaves)), expected, rtol=1e-6)
+    assert np.isnan(norm({"a": np.float32([[np.nan, 1]]), "b": np.float32([1])}))
 
 
 # Every two of an objective, a network and a transfer meet, in half of the runs that all three take.
