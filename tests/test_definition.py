@@ -152,7 +152,7 @@ def test_the_base_can_be_replaced_and_overridden(file):
     assert chosen.rows["b"] == {"epochs": 14}
     assert (options.seeds, options.minutes) == (2, 1.5)
     chosen, _ = definition.parse([*words, "--rows", "b"], "study")
-    assert list(chosen.rows) == ["b"]
+    assert (list(chosen.rows), chosen.order) == (["b"], ("a", "b"))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -474,6 +475,21 @@ def test_a_line_of_another_study_counts_where_it_is_of_the_same_run(tmp_path, tr
     (line,) = (entry for entry in ledger.read(one, other) if len(entry["tables"]) > 1)
     belongs = {(table["study"], table["row"]) for table in line["tables"]}
     assert belongs == {("rows", "none"), ("others", "same")}
+
+
+def test_a_row_has_its_place_in_the_study_whichever_are_chosen(tmp_path, trainer):
+    """In the ledger, so that the lines of a part of the rows are those of all."""
+    study = Study(tiny(), {"none": ROWS["none"], "new": {"epochs": 5}}, name="rows")
+    options = Options(
+        base=tiny(), workdir=str(tmp_path / "s"), seeds=1, metrics=("ensemble",),
+        ledger=str(tmp_path / "kept.jsonl"),
+    )  # fmt: skip
+    chosen = replace(study, rows={"new": study.rows["new"]}, order=tuple(study.rows))
+    for part in (chosen, study):
+        runner.carry_out(part, options, judge=no_bits)
+    lines = ledger.read(tmp_path / "kept.jsonl")
+    places = [(table["row"], table["position"]) for line in lines for table in line["tables"]]
+    assert sorted(places) == [("new", 1), ("none", 0)]
 
 
 def test_what_another_run_learns_from_is_not_left_to_the_ledger(tmp_path, trainer):

@@ -41,6 +41,8 @@ class Study:
     """The published one, every deviation from which is told."""
     gain: float = 0.0
     """The published difference to the first row, as a fraction, that is to be shown or excluded."""
+    order: tuple[str, ...] = ()
+    """All rows of the study where `rows` has only some of them; empty: those."""
 
     @property
     def members(self) -> dict[str, int]:
@@ -147,7 +149,8 @@ def _chosen(study: Study, names: Sequence[str]) -> Study:
     for name in names:
         if name not in study.rows:
             raise UserError(f"row {name!r} is not among {', '.join(study.rows)}")
-    return replace(study, rows={name: study.rows[name] for name in names or study.rows})
+    rows = {name: study.rows[name] for name in names or study.rows}
+    return replace(study, rows=rows, order=tuple(study.rows))
 
 
 def experiments(study: Study, *, folder: Path, seeds: int) -> dict[Key, Experiment]:

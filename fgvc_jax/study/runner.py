@@ -60,7 +60,8 @@ def carry_out(
     runs = experiments(study, folder=folder, seeds=options.seeds)
     check_metrics(options.metrics, runs.values(), measured)
     lines = paths.local(options.ledger, "--ledger")
-    ledger = Ledger(lines, study=study.name, base=study.base, rows=list(study.rows), judge=judge)
+    order = study.order or tuple(study.rows)
+    ledger = Ledger(lines, study=study.name, base=study.base, rows=order, judge=judge)
     outcome = Outcome(study, folder, runs, measure, page, options.metrics, ledger)
     outcome.look()
     if options.trust_ledger:
