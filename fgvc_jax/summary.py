@@ -129,10 +129,8 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
             cells = (_interval(each.get(name), percent) for each in found.values())
             rows.append(f"{words:>33}" + "".join(f"{cell:>24}" for cell in cells))
     if fitted:
-        rows.append(
-            f"calibrated on {fitted['images']} validation images: temperature "
-            f"{fitted['temperature']:.3f}, sets to cover {fitted['coverage']:.0%}"
-        )
+        earlier = f"calibrated on {fitted['images']:,} validation images"  # before there was more
+        rows.extend(fitted.get("about", earlier).split("; "))
     return rows
 
 

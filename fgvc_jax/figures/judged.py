@@ -187,8 +187,7 @@ def _metrics(numbers: Mapping[str, Any]) -> str:
         if any(key in each for each in found.values())
     ]
     note = (
-        f"Calibrated on {fitted['images']:,} validation images: temperature "
-        f"{fitted['temperature']:.3f}, sets to cover {fitted['coverage']:.0%}."
+        f"{escape(fitted['about'][0].upper() + fitted['about'][1:])}."
         if fitted
         else "Not calibrated, which needs a validation part: train with --data.validation 0.1."
     )
