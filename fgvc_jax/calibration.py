@@ -57,13 +57,13 @@ class Calibration:
         return mass_above(log_probabilities) <= self.threshold
 
     @property
-    def about(self) -> str:
-        """What people should know of it, in a line."""
+    def about(self) -> list[str]:
+        """What people should know of it, line by line."""
         told = (
             f"calibrated on {self.images:,} validation images: temperature {self.temperature:.3f} "
             f"({self.low:.3f}-{self.high:.3f}), sets to cover {self.coverage:.0%}"
         )
-        return "; ".join([told, *self.doubts])
+        return [told, *self.doubts]
 
     @property
     def doubts(self) -> list[str]:
@@ -346,7 +346,7 @@ def judge(calibration: Calibration, fused: Fused) -> dict[str, Any]:
 
     Returns:
         {"temperature", "low", "high", "coverage", "threshold", "images": as in `Calibration`,
-        "about": its line for people, "metrics": of the calibrated probabilities, and of the sets
+        "about": its lines for people, "metrics": of the calibrated probabilities, and of the sets
         "set_coverage", the share that holds the truth, and "set_size", their mean number of
         classes}, see `metrics.intervals`.
     """

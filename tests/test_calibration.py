@@ -160,10 +160,11 @@ def test_the_interval_holds_the_temperature():
 
 def test_what_few_images_cannot_tell_is_said():
     sure = dataclasses.replace(found(0.6), low=0.5, high=0.7, threshold=0.8)
-    assert sure.doubts == [] and "temperature 0.600 (0.500-0.700), sets" in sure.about
+    assert sure.doubts == [] and "temperature 0.600 (0.500-0.700), sets" in sure.about[0]
     unsure = dataclasses.replace(found(0.6), low=0.3, high=1.2, images=8)
     assert ["8 validation images" in doubt for doubt in unsure.doubts] == [True, True]
-    assert "no better than raw" in unsure.about and "every class" in unsure.about
+    assert unsure.about[1:] == unsure.doubts
+    assert "no better than raw" in unsure.doubts[0] and "every class" in unsure.doubts[1]
 
 
 def test_mass_above_is_what_brute_force_sums():
