@@ -6,6 +6,7 @@ served for nothing else. It is fitted to what predictions.py kept; test images p
 Where the validation part also selected an epoch, what is promised here is a little optimistic.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,9 @@ from fgvc_jax.workdir import Record
 COVERAGE = 0.9  # of the conformal sets
 CONFIDENCE = 0.95  # with which an error rate is promised
 TEMPERATURES = 1 / 20, 20.0  # the most that probabilities are sharpened and flattened
+SPREAD = 0.5  # of the logarithm of temperatures before anything is known, see `fit_temperature`
+QUANTILE = 1.96  # of the normal distribution: 95 % are within so many standard deviations
+NEAR = 0.05  # differences of that logarithm, to see how curved what is minimised is
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,15 @@ class Calibration:
     coverage: share of images whose set shall hold the truth.
     threshold: a class is in an image's set unless more than this lies above it (`mass_above`).
     images: number of validation images.
+    low, high: between these the temperature is with 95 %.
     """
 
     temperature: float
     coverage: float
     threshold: float
     images: int
+    low: float
+    high: float
 
     def log_probabilities(self, fused: np.ndarray) -> np.ndarray:
         """Calibrated, (B, K): the softmax of the fused log-probabilities / temperature."""
@@ -48,6 +55,31 @@ class Calibration:
     def sets(self, log_probabilities: np.ndarray) -> np.ndarray:
         """Conformal sets: calibrated (B, K) -> (B, K) bool. The likeliest class is in its set."""
         return mass_above(log_probabilities) <= self.threshold
+
+    @property
+    def about(self) -> list[str]:
+        """What people should know of it, line by line."""
+        told = (
+            f"calibrated on {self.images:,} validation images: temperature {self.temperature:.3f} "
+            f"({self.low:.3f}-{self.high:.3f}), sets to cover {self.coverage:.0%}"
+        )
+        return [told, *self.doubts]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What the validation images are too few to say."""
+        found = []
+        if self.low <= 1 <= self.high:
+            found.append(
+                f"{self.images:,} validation images do not tell the temperature from 1: calibrated "
+                "probabilities may be no better than raw ones"
+            )
+        if self.threshold == 1:
+            found.append(
+                f"{self.images:,} validation images are too few to promise anything of sets, which "
+                "hold every class"
+            )
+        return found
 
 
 def fit(
@@ -62,13 +94,13 @@ def fit(
         coverage: of the conformal sets.
     """
     fused = Fused(part, identities, how)
-    temperature = fit_temperature(fused)
-    draft = Calibration(temperature, coverage, 1.0, len(part.labels))
+    temperature, low, high = fit_temperature(fused)
+    draft = Calibration(temperature, coverage, 1.0, len(part.labels), low, high)
     scores = np.zeros(len(part.labels))
     for rows, values in fused:
         above = mass_above(draft.log_probabilities(values))
         scores[rows] = np.take_along_axis(above, part.labels[rows, None], axis=-1)[:, 0]
-    return Calibration(temperature, coverage, conformal_threshold(scores, coverage), draft.images)
+    return dataclasses.replace(draft, threshold=conformal_threshold(scores, coverage))
 
 
 @dataclass(frozen=True)
@@ -92,11 +124,18 @@ class Fused:
             self.progress(len(fused))
 
 
-def fit_temperature(fused: Fused) -> float:
-    """The temperature within `TEMPERATURES` of least NLL (Guo et al., ICML 2017).
+def fit_temperature(fused: Fused, spread: float = SPREAD) -> tuple[float, float, float]:
+    """The temperature T within `TEMPERATURES` of least NLL (Guo et al., ICML 2017), and between
+    which two it is with 95 %.
 
-    The NLL is convex in 1/temperature: its derivative, the mean over images of the expected less
-    the true class's log-probability, is sought where it crosses zero.
+    Least is the sum over images of the NLL + (log T / spread)^2 / 2: before anything is known,
+    log T is normal around that of raw probabilities. A dozen images that are all right would have
+    T = 1/20 otherwise, and what is calibrated be worse than what is raw; with hundreds this changes
+    nothing that matters. Of an infinite spread it is Guo's. The interval is Laplace's approximation
+    (MacKay, Information Theory, Inference and Learning Algorithms, 2003, chapter 27).
+
+    The derivative by log(1/T) is sought where it crosses zero: of an image, that is 1/T times the
+    expected less the true class's log-probability.
     """
     from scipy import optimize  # here, since every command would wait for it at its start
 
@@ -109,14 +148,19 @@ def fit_temperature(fused: Fused) -> float:
             expected = np.einsum("bk,bk->b", probabilities, values)
             true = np.take_along_axis(values, labels[rows, None], axis=-1)[:, 0]
             total += np.sum(expected - true, dtype=np.float64)
-        return total / len(labels)
+        return total * inverse + log_inverse / spread**2
 
     low, high = (-math.log(t) for t in reversed(TEMPERATURES))
     if slope(low) >= 0:
-        return TEMPERATURES[1]
-    if slope(high) <= 0:
-        return TEMPERATURES[0]
-    return math.exp(-optimize.brentq(slope, low, high, xtol=1e-5))
+        best = low
+    elif slope(high) <= 0:
+        best = high
+    else:
+        best = optimize.brentq(slope, low, high, xtol=1e-5)
+    curvature = (slope(best + NEAR) - slope(best - NEAR)) / (2 * NEAR)
+    curvature = max(curvature, spread**-2)
+    width = QUANTILE / math.sqrt(curvature) if curvature else math.inf
+    return math.exp(-best), math.exp(-min(best + width, high)), math.exp(-max(best - width, low))
 
 
 def mass_above(log_probabilities: np.ndarray) -> np.ndarray:
@@ -272,12 +316,14 @@ class Ensemble:
             "fusion": self.fusion,
             "validation": self._folder.name,
             "coverage": COVERAGE,
+            "spread": SPREAD,
         }
 
     def _kept(self, path: Path) -> list[tuple[dict[str, Any], Calibration]]:
-        """(what it belongs to, calibration) of every ensemble that has one."""
+        """(what it belongs to, calibration) of every ensemble that has one, as it is fitted now."""
         try:
-            return [(e["of"], Calibration(**e["found"])) for e in storage.read_json(path)]
+            entries = [(e["of"], e["found"]) for e in storage.read_json(path)]
+            return [(of, Calibration(**found)) for of, found in entries if "spread" in of]
         except FileNotFoundError:
             return []
         except (KeyError, TypeError) as error:
@@ -299,9 +345,10 @@ def judge(calibration: Calibration, fused: Fused) -> dict[str, Any]:
     """How a calibration does on images that it was not fitted to: part of results.json.
 
     Returns:
-        {"temperature", "coverage", "threshold", "images": as in `Calibration`, "metrics": of the
-        calibrated probabilities, and of the sets "set_coverage", the share that holds the truth,
-        and "set_size", their mean number of classes}, see `metrics.intervals`.
+        {"temperature", "low", "high", "coverage", "threshold", "images": as in `Calibration`,
+        "about": its lines for people, "metrics": of the calibrated probabilities, and of the sets
+        "set_coverage", the share that holds the truth, and "set_size", their mean number of
+        classes}, see `metrics.intervals`.
     """
     labels = fused.part.labels
     tally = Tally.of(labels)
@@ -319,4 +366,4 @@ def judge(calibration: Calibration, fused: Fused) -> dict[str, Any]:
         return own(weights) | {"set_coverage": covered, "set_size": size}
 
     (found,) = metrics.intervals([everything], len(labels))
-    return asdict(calibration) | {"metrics": found}
+    return asdict(calibration) | {"about": calibration.about, "metrics": found}

@@ -5,6 +5,7 @@ from fgvc_jax import command
 if __name__ == "__main__":
     command.prepare()
 
+import contextlib
 import csv
 import difflib
 import io
@@ -35,6 +36,8 @@ from fgvc_jax.workdir import Workdir
 
 FIGURE_MOST = 24  # images side by side and below each other
 LONGEST_STEM = 60  # letters of an image's name that its picture keeps
+PICTURE = re.compile(r"[0-9]{4,}-[A-Za-z0-9_-]+\.png")  # a name that pictures have
+INDEX = "pictures.csv"
 COLUMNS = "path", "picture", "class", "probability", "against", "probability_against", "error"
 
 log = logging.getLogger("fgvc_jax.explain")  # also where this file is the program
@@ -54,8 +57,8 @@ class Explanation:
     workdir: str = "runs/sketchbirds"
     """A run of python -m fgvc_jax.train; it may still be running."""
     output: str = ""
-    """Folder for the pictures, made where there is none; other files in it stay. With --score it is
-    for score.json."""
+    """Folder for the pictures, made where there is none. Those of an earlier run in it make way;
+    other files stay. With --score it is for score.json."""
     against: str = ""
     """Name of the class to weigh the likeliest one against; empty: the second likeliest."""
     figure: bool = False
@@ -143,13 +146,14 @@ def draw(options: Explanation) -> None:
         f"all images are in --output {options.output!r} itself, whose pictures are not explained "
         "again: name another folder",
     )
+    earlier, drawn = _earlier(output), set()
     command.use_compilation_cache()
     asked = _open(options)
     against = _class_number(asked, options.against)
     readable = _Readable(asked, files)
     found = evidence.explain(asked, readable, against=against, calibrated=options.calibrated)
     with (
-        storage.new_text(output / "pictures.csv") as file,
+        storage.new_text(output / INDEX) as file,
         tqdm(desc="explained", unit=" images", disable=None) as progress,
     ):
         rows = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
@@ -158,13 +162,17 @@ def draw(options: Explanation) -> None:
             broken, number, path = readable.next()
             rows.writerows(broken)
             name = f"{number:04d}-{_stem(path)}.png"
+            drawn.add(name)
             _save(depiction.page(asked.classes, e, _end(path)), output / name)
             rows.writerow({"path": path, "picture": name} | _said(asked, e))
             progress.update(1 + len(broken))
         rows.writerows(readable.broken)
-    drawn = readable.count - readable.problems
-    pictures = "picture" if drawn == 1 else "pictures"
-    print(f"written: {drawn:,} {pictures} in {printable(str(output))}")
+    for name in earlier - drawn:
+        with contextlib.suppress(OSError):
+            (output / name).unlink()
+    place = f", in place of {len(earlier):,} of an earlier run" if earlier else ""
+    pictures = "picture" if len(drawn) == 1 else "pictures"
+    print(f"written: {len(drawn):,} {pictures} in {printable(str(output))}{place}")
     readable.tell()
 
 
@@ -210,8 +218,29 @@ class _Readable:
         if self.problems:
             raise UserError(
                 f"{self.problems:,} of {self.count:,} images could not be read: a line above and "
-                "pictures.csv say why"
+                f"{INDEX} say why"
             )
+
+
+def _earlier(output: Path) -> set[str]:
+    """Names of the pictures that an earlier run drew in a folder, as its table says.
+
+    Raises:
+        UserError: when the table is somebody else's.
+    """
+    path = output / INDEX
+    if not path.is_file():
+        return set()
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) == COLUMNS:
+                return {row["picture"] for row in rows if PICTURE.fullmatch(row["picture"] or "")}
+    except (OSError, csv.Error) as error:
+        raise UserError(f"{str(path)!r} cannot be read ({error}): move it away") from error
+    raise UserError(
+        f"{str(path)!r} is no table of this command, which would replace it: name another --output"
+    )
 
 
 def _said(asked: Model, e: Evidence) -> dict[str, Any]:

@@ -17,6 +17,8 @@ RISK = 0.05  # at which coverage is told
 LEVEL = 0.95  # of intervals
 REPLICATES = 1000  # of the bootstrap
 SEED = 0  # likewise: the same images are drawn for whatever has as many
+# Shares of images that are counted, whose intervals do not vanish where all images are alike.
+COUNTED = "accuracy", "mean_class_accuracy", "disagreement", "set_coverage"
 AT_ONCE = 2**18  # weights that are drawn at a time, so few that a core's cache holds them
 
 Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights of images (R, N) -> {name: (R,)}
@@ -211,7 +213,9 @@ def intervals(metrics: Sequence[Metrics], count: int) -> list[dict[str, dict[str
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 10 and 13. `REPLICATES`
     times as many images are drawn with replacement, the same ones for all predictions. The
     estimated bias, the replicates' mean less the value, is taken off the ends: it is next to
-    nothing but for the calibration error, which drawing twice raises as noise does.
+    nothing but for the calibration error, which drawing twice raises as noise does. Where all
+    images are right, or none is, drawing them again says nothing: there the interval of a count is
+    Clopper and Pearson's (Biometrika 1934).
 
     Args:
         metrics: of each prediction.
@@ -236,6 +240,9 @@ def intervals(metrics: Sequence[Metrics], count: int) -> list[dict[str, dict[str
             again = np.concatenate([part[name] for part in replicates])
             low, high = np.quantile(again, ends) - (again.mean() - value)
             low, high = max(low, 0.0), max(high, 0.0)  # as every metric is
+            if name in COUNTED and value in (0, 1) and low == high:
+                others = 1 - ends[0] ** (1 / count)  # the most that could be otherwise
+                low, high = (1 - others, 1.0) if value else (0.0, others)
             found[-1][name] = {"value": float(value), "low": float(low), "high": float(high)}
     return found
 

@@ -162,7 +162,8 @@ class Rows:
         self._options = options
         self._top = min(options.top, len(asked.classes))
         if options.calibrated or options.sets:
-            _ = asked.calibration  # told before the work begins
+            for doubt in asked.calibration.doubts:
+                log.warning("warning: %s", doubt)
         self._accept_from = _accept_from(asked, options.risk)
         ranks = range(1, self._top + 1)
         self.columns = [

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from fgvc_jax import mirror
+from fgvc_jax import mirror, text
 
 
 def environment(run: Any) -> dict[str, Any]:
@@ -128,12 +128,7 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
         if any(name in each for each in found.values()):
             cells = (_interval(each.get(name), percent) for each in found.values())
             rows.append(f"{words:>33}" + "".join(f"{cell:>24}" for cell in cells))
-    if fitted:
-        rows.append(
-            f"calibrated on {fitted['images']} validation images: temperature "
-            f"{fitted['temperature']:.3f}, sets to cover {fitted['coverage']:.0%}"
-        )
-    return rows
+    return rows + (text.calibrated(fitted) if fitted else [])
 
 
 def _interval(found: dict[str, float] | None, percent: bool) -> str:

@@ -1,6 +1,7 @@
 """Names and tables on a terminal, where a name may come from anywhere."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -25,3 +26,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _cut(name: str, most: int = 48) -> str:
     half = (most - 3) // 2
     return name if len(name) <= most else f"{name[: most - 3 - half]}...{name[-half:]}"
+
+
+def calibrated(found: Mapping[str, Any]) -> list[str]:
+    """What people should know of the "calibration" in results.json, line by line; those of earlier
+    versions do not say it."""
+    return found.get("about", [f"calibrated on {found['images']:,} validation images"])

@@ -69,7 +69,8 @@ def application(page: str, answer: Callable[[bytes], Any], names: Collection[str
         except Refused as refused:
             return JSONResponse({"error": str(refused)}, refused.status)
         except UserError as problem:
-            return JSONResponse({"error": str(problem)}, 422)
+            # 200, since the question was fine: browsers put all else into the reader's console.
+            return JSONResponse({"error": str(problem)})
         except Exception:
             log.exception("an upload could not be answered")
             return JSONResponse({"error": "The program failed; its terminal says why."}, 500)

@@ -130,7 +130,7 @@ def test_an_ensemble_is_compared_with_one_network():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", [predict.BARE, "predict", "one image"])
+@pytest.mark.parametrize("row", [predict.BARE, predict.DECODING, "predict", "one image"])
 def test_every_way_to_answer_can_be_timed(row):
     experiment = config.to_dict(tiny(members=1, batch_size=4))
     ours = predict.Ours(experiment, row=row, pixels=40, files=3)

@@ -131,6 +131,7 @@ def test_the_demo_tells_in_a_sentence_what_it_cannot_answer(browser, made, demo,
     page.choose("input[type=file]", large)
     page.wait(f"{TOLD}.startsWith('The file has more than 1 MiB')")
     assert len(seen) == count and not page.run(ANSWERED)
+    assert page.complaints() == []
     page.choose("input[type=file]", made / "photograph.png")
     page.wait(ANSWERED)
 

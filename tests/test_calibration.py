@@ -53,6 +53,10 @@ def fused_of(workdir):
     return Fused(kept.validation, kept.identities, kept.fusion)
 
 
+def found(temperature):
+    return Calibration(temperature, 0.9, 1.0, 300, temperature, temperature)
+
+
 def whole(fused):
     return np.concatenate([values for _, values in fused]).astype(np.float64)
 
@@ -60,7 +64,10 @@ def whole(fused):
 def test_the_temperature_is_scikit_learns(workdir):
     lines = (ROOT / "tests/golden/metrics.txt").read_text().splitlines()
     (expected,) = (float(line.split()[-1]) for line in lines if " temperature " in line)
-    assert calibration.fit_temperature(fused_of(workdir)) == pytest.approx(expected, rel=1e-3)
+    found, *_ = calibration.fit_temperature(fused_of(workdir), spread=math.inf)
+    assert found == pytest.approx(expected, rel=1e-3)
+    found, low, high = calibration.fit_temperature(fused_of(workdir))
+    assert found == pytest.approx(expected, rel=0.02) and low < expected < high
 
 
 def test_the_temperature_does_not_depend_on_the_chunks(workdir, monkeypatch):
@@ -75,11 +82,11 @@ def test_calibrated_answers_have_the_least_nll(workdir):
     values = whole(fused)
 
     def nll(temperature):
-        log_p = Calibration(temperature, 0.9, 1.0, 300).log_probabilities(values)
+        log_p = found(temperature).log_probabilities(values)
         return -log_p[np.arange(300), labels].mean()
 
     best = optimize.minimize_scalar(nll, bounds=(0.05, 20), method="bounded")
-    assert nll(calibration.fit_temperature(fused)) == pytest.approx(best.fun, abs=1e-6)
+    assert nll(calibration.fit_temperature(fused, math.inf)[0]) == pytest.approx(best.fun, abs=1e-6)
 
 
 @pytest.mark.parametrize(("right", "expected"), [(True, 1 / 20), (False, 20.0)])
@@ -89,8 +96,75 @@ def test_answers_that_are_always_right_or_wrong_have_the_last_temperature(
     log_p = np.log(np.full((1, 40, 6), 0.1)).astype(np.float16)
     log_p[:, np.arange(40), np.arange(40) % 6] = np.log(0.5)
     labels = (np.arange(40) + (0 if right else 1)) % 6
-    part = keep(tmp_path, log_p, labels)
-    assert calibration.fit_temperature(Fused(part, ["member0"], "logits")) == expected
+    fused = Fused(keep(tmp_path, log_p, labels), ["member0"], "logits")
+    assert calibration.fit_temperature(fused, math.inf)[0] == pytest.approx(expected)
+    temperature, low, high = calibration.fit_temperature(fused)
+    assert 1 / 20 < low < temperature < high < 20
+    assert (high < 1) if right else (low > 1)  # 40 images tell so much
+
+
+@dataclasses.dataclass
+class Drawn:
+    """Answers for so many images, whose best temperature is `best`."""
+
+    count: int
+    best: float
+    strength: float
+    seed: int
+
+    def __post_init__(self):
+        random = np.random.default_rng(self.seed)
+        logits = random.normal(size=(self.count, 20))
+        logits[np.arange(self.count), random.integers(20, size=self.count)] += self.strength
+        chance = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        labels = np.array([random.choice(20, p=row) for row in chance])
+        self.part = SimpleNamespace(labels=labels)
+        self.values = (self.best * logits).astype(np.float32)
+
+    def __iter__(self):
+        yield slice(0, self.count), self.values
+
+
+def nll(drawn, temperature):
+    log_p = found(temperature).log_probabilities(drawn.values)
+    return -log_p[np.arange(drawn.count), drawn.part.labels].mean()
+
+
+@pytest.mark.parametrize("best", [0.6, 1.0, 1.6])
+def test_few_images_never_make_it_much_worse(best):
+    """A dozen that are all right would have T = 1/20, and answers that are wrong cost a fortune."""
+    test = Drawn(4000, best, 8, seed=0)
+    raw, unbounded = nll(test, 1), []
+    for seed in range(1, 41):
+        few = Drawn(12, best, 8, seed)
+        assert nll(test, calibration.fit_temperature(few)[0]) < raw + 0.1
+        unbounded.append(nll(test, calibration.fit_temperature(few, math.inf)[0]))
+    assert np.mean(unbounded) > raw + 0.5
+
+
+@pytest.mark.parametrize("best", [0.6, 1.0, 1.6])
+def test_many_images_have_the_temperature_of_least_nll(best):
+    many = Drawn(5000, best, 5, seed=0)
+    found, low, high = calibration.fit_temperature(many)
+    assert found == pytest.approx(calibration.fit_temperature(many, math.inf)[0], rel=2e-3)
+    assert low < best < high < 1.15 * low
+
+
+def test_the_interval_holds_the_temperature():
+    hits = 0
+    for seed in range(200):
+        _, low, high = calibration.fit_temperature(Drawn(100, 1.3, 5, seed))
+        hits += low < 1.3 < high
+    assert 0.92 <= hits / 200 <= 0.99
+
+
+def test_what_few_images_cannot_tell_is_said():
+    sure = dataclasses.replace(found(0.6), low=0.5, high=0.7, threshold=0.8)
+    assert sure.doubts == [] and "temperature 0.600 (0.500-0.700), sets" in sure.about[0]
+    unsure = dataclasses.replace(found(0.6), low=0.3, high=1.2, images=8)
+    assert ["8 validation images" in doubt for doubt in unsure.doubts] == [True, True]
+    assert unsure.about[1:] == unsure.doubts
+    assert "no better than raw" in unsure.doubts[0] and "every class" in unsure.doubts[1]
 
 
 def test_mass_above_is_what_brute_force_sums():
@@ -103,7 +177,7 @@ def test_mass_above_is_what_brute_force_sums():
 
 
 def test_sets_hold_the_likeliest_classes_up_to_the_threshold():
-    found = Calibration(1.0, 0.9, 0.7, 10)
+    found = Calibration(1.0, 0.9, 0.7, 10, 0.5, 2.0)
     log_p = np.log([[0.4, 0.1, 0.3, 0.2], [0.75, 0.1, 0.05, 0.1]])
     assert found.sets(log_p).tolist() == [[True, False, True, True], [True, False, False, False]]
 
@@ -183,12 +257,22 @@ def test_what_belongs_to_others_is_not_used(tmp_path, changes):
         ensemble_of(tmp_path, **changes).find()
 
 
+def test_what_was_fitted_by_an_earlier_rule_is_fitted_again(tmp_path):
+    keep(tmp_path, *inputs())
+    before = ensemble_of(tmp_path).find(write=True)
+    path = tmp_path / "calibration.json"
+    (entry,) = json.loads(path.read_text())
+    del entry["of"]["spread"], entry["found"]["low"], entry["found"]["high"]
+    path.write_text(json.dumps([entry | {"found": {**entry["found"], "temperature": 9.0}}]))
+    assert ensemble_of(tmp_path).find() == before
+
+
 def test_without_a_validation_part_a_line_says_how_to_get_it(tmp_path):
     with pytest.raises(UserError, match="no validation part.*--data.validation 0.1"):
         ensemble_of(tmp_path, images=None).find()
 
 
-@pytest.mark.parametrize("text", ["{", "[{}]", "[1]", '[{"of": {}, "found": {"x": 1}}]'])
+@pytest.mark.parametrize("text", ["{", "[{}]", "[1]", '[{"of": {"spread": 1}, "found": {"x": 1}}]'])
 def test_a_damaged_file_is_told(tmp_path, text):
     keep(tmp_path, *inputs())
     (tmp_path / "calibration.json").write_text(text)
@@ -200,7 +284,7 @@ def test_judged_on_other_images(workdir):
     fused = fused_of(workdir)
     found = calibration.fit(fused.part, fused.identities, how=fused.how)
     judged = calibration.judge(found, fused)
-    sets = found.sets(found.log_probabilities(whole(fused)))
+    sets = found.sets(found.log_probabilities(whole(fused).astype(np.float32)))
     labels = inputs()[1]
     metrics = judged["metrics"]
     assert metrics["set_size"]["value"] == pytest.approx(sets.sum(-1).mean())

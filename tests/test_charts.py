@@ -32,11 +32,14 @@ def test_points_are_where_their_numbers_say():
     assert [float(n) for n in whisker.groups()] == [x0, y0, x0, y2]
 
 
-@pytest.mark.parametrize("values", [[0.871, 0.884], [0, 1], [0.5], [0.02, 0.03], [0.97, 0.999]])
+@pytest.mark.parametrize(
+    "values", [[0.871, 0.884], [0, 1], [0.5], [0.02, 0.03], [0.97, 0.999], [1], [0]]
+)
 def test_axes_hold_their_values(values):
     axis = shares("y", values)
     assert 0 <= axis.low <= min(values) and max(values) <= axis.high <= 1 + 1e-9
-    assert axis.high - axis.low <= max(10 * (max(values) - min(values)), 0.01)
+    assert 0.0099 < axis.high - axis.low <= max(10 * (max(values) - min(values)), 0.02)
+    assert max(len(axis.written(tick)) for tick in axis.ticks) <= 6  # room for them at the left
     assert len({axis.written(tick) for tick in axis.ticks}) == 5
     up = amounts("y", [10 * value for value in values])
     assert up.low == 0 and up.high >= 10 * max(values)

@@ -165,5 +165,7 @@ def test_final_is_written_whole_and_of_one_network(tmp_path):
     for path in (tmp_path / "final").rglob("*"):
         if path.is_file():
             path.write_bytes(b"damaged")
-    with pytest.raises(UserError, match="is missing or damaged .*: remove that folder"):
+    with pytest.raises(UserError, match=r"is damaged \(.*: remove that folder"):
         load_final(tmp_path / "final", variables, mesh)
+    with pytest.raises(UserError, match="is missing: python -m fgvc_jax.train makes it again"):
+        load_final(tmp_path / "gone", variables, mesh)

@@ -62,6 +62,33 @@ def test_every_image_has_a_picture_of_its_own(here, capsys):
     assert capsys.readouterr().out == "written: 7 pictures in out\n"
 
 
+def test_pictures_of_an_earlier_run_make_way(here, capsys):
+    run("photos", "--output", "out")
+    (here / "out/0002-mine.png").write_text("somebody's")
+    with open(here / "out/pictures.csv", "a") as file:  # names that no picture of ours has
+        file.write("x,../photos/0.png,,,,,\nx,mine.txt,,,,,\n")
+    (here / "out/mine.txt").write_text("somebody's")
+    run("photos/3.png", "photos/0.png", "--output", "out")
+    assert [row["picture"] for row in table(here / "out")] == ["0001-3.png", "0002-0.png"]
+    assert set(os.listdir("out")) == {
+        "0001-3.png", "0002-0.png", "0002-mine.png", "mine.txt", "pictures.csv"
+    }  # fmt: skip
+    assert (here / "photos/0.png").exists()
+    assert capsys.readouterr().out.endswith(
+        "written: 2 pictures in out, in place of 6 of an earlier run\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["name,price\na,1\n", "", "\0"])
+def test_somebody_elses_table_is_not_replaced(here, text):
+    (here / "out").mkdir()
+    (here / "out/pictures.csv").write_text(text)
+    with pytest.raises(UserError, match="out/pictures.csv' (is no table of|cannot be read)"):
+        run("photos", "--output", "out")
+    assert os.listdir("out") == ["pictures.csv"]
+    assert (here / "out/pictures.csv").read_text() == text
+
+
 def test_pictures_of_an_earlier_run_are_no_photographs(here):
     for _ in range(2):
         run(".", "--output", "photos/out")

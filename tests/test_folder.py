@@ -105,6 +105,14 @@ def test_without_the_runtime_it_says_so(of, tmp_path):
     assert "no_such_runtime is not installed" in folder.write(of, tmp_path / "a", "x", format)
 
 
+def test_a_selftest_that_does_not_end_is_stopped_and_told(of, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "LONGEST_TEST", 1)
+    format = GOOD._replace(script=lambda _: "import time\ntime.sleep(600)\n")
+    said = folder.write(of, tmp_path / "out", "onnx", format)
+    assert said.startswith("not known to answer as the members do") and "after 1 s" in said
+    assert (tmp_path / "out" / folder.README).exists()
+
+
 def test_somebody_elses_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()

@@ -35,3 +35,17 @@ def test_a_single_member_has_no_overlap():
         {"attention_overlap": [[0.5, 0.125], [0.25, 0.5]], "looks": [], "class_names": []}, None
     )
     assert "<td>0.125</td>" in text and "<td>0.250</td>" in text
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"about": ["calibrated on <2>", "so few"]}, "Calibrated on &lt;2&gt;. So few."),
+        ({}, "Calibrated on 2 validation images."),  # of an earlier version
+        (None, "Not calibrated, which needs a validation part"),
+    ],
+)
+def test_the_calibration_is_told(told, words):
+    found = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    fitted = None if told is None else {"images": 2, "metrics": found} | told
+    assert words in judged._metrics({"metrics": {"ensemble": [found]}, "calibration": fitted})

@@ -161,5 +161,22 @@ def test_certain_and_impossible_answers_are_finite():
 
 def test_one_image_has_metrics():
     found = ensemble.judge(np.array([1]), [np.log([[0.3, 0.7]])], [], how="logits")["metrics"]
-    assert found["members"][0]["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert found["members"][0]["accuracy"] == pytest.approx(
+        {"value": 1.0, "low": 0.025, "high": 1.0}
+    )
     assert found["members"][0]["ece"]["value"] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_where_all_images_are_alike_an_interval_does_not_vanish(right):
+    """30 of 30 is no promise: drawing the same images again would say 100 to 100 %."""
+    labels = np.arange(30) % 3
+    tally = Tally.of(labels)
+    tally.fill(slice(0, 30), np.log(np.eye(3)[labels if right else labels - 1] * 0.7 + 0.1))
+    (found,) = metrics.intervals([metrics.of_tally(tally)], 30)
+    exact = stats.binomtest(30 * right, 30).proportion_ci(0.95)
+    for name in ("accuracy", "mean_class_accuracy"):
+        assert found[name] == pytest.approx(
+            {"value": float(right), "low": exact.low, "high": exact.high}
+        )
+    assert found["nll"]["low"] == pytest.approx(found["nll"]["high"])

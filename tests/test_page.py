@@ -28,7 +28,7 @@ class Elements(HTMLParser):
 
 def test_texts_are_text():
     for made in (escape(HOSTILE), name(HOSTILE), f'<p title="{escape(HOSTILE)}"></p>'):
-        assert set(Elements(made).tags) <= {"bdi", "p"}
+        assert set(Elements(made).tags) <= {"bdi", "p", "wbr"}
     assert Elements(name(HOSTILE)).text == "\"><script>alert(1)</script>\\n\\u202e'&amp;"
 
 
@@ -42,3 +42,8 @@ def test_a_page_asks_for_nothing_from_elsewhere():
     assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
     assert picture.size == (400, 10)  # the thumbnail is a copy
     assert len(text) < 10_000 and THUMBNAIL < 400
+
+
+def test_a_name_is_broken_between_its_words_first():
+    assert ">001.Black_<wbr>footed_<wbr>Albatross</bdi>" in name("001.Black_footed_Albatross")
+    assert ">a/<wbr>&lt;b_<wbr>c&gt;&#x27;</bdi>" in name("a/<b_c>'")

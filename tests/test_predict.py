@@ -150,6 +150,10 @@ def test_too_few_validation_images_promise_nothing(here, tmp_path, caplog):
     run("photos/00.png", "--output", str(tmp_path / "a.jsonl"))
     assert objects(tmp_path / "a.jsonl")[0]["unsure"] is True
     assert "every answer is unsure, since 8 validation images" in caplog.text
+    assert "promise anything of sets" not in caplog.text
+    run("photos/00.png", "--sets", "--output", str(tmp_path / "a.jsonl"))
+    assert "8 validation images are too few to promise anything of sets" in caplog.text
+    assert len(objects(tmp_path / "a.jsonl")[0]["set"]) == 4
 
 
 def test_without_a_validation_part_unsure_is_empty_and_sets_are_refused(

@@ -161,13 +161,12 @@ def load_final(directory: Path, like: Any, mesh: Mesh, *, what: str = "trained m
             return checkpointer.restore(directory.absolute(), _abstract(like, mesh))
     except Exception as error:
         _check_damage(directory, error)
-        way_out = "remove that folder, then python -m fgvc_jax.train makes it again"
+        there, way_out = storage.exists(directory), "python -m fgvc_jax.train makes it again"
+        way_out = f"remove that folder, then {way_out}" if there else way_out
         if directory.name == "selected":
             way_out = "take --which final; only a new training selects again"
-        raise UserError(
-            f"the {what} in {str(directory)!r} is missing or damaged ({first_line(error)}): "
-            f"{way_out}"
-        ) from error
+        state = f"damaged ({first_line(error)})" if there else "missing"
+        raise UserError(f"the {what} in {str(directory)!r} is {state}: {way_out}") from error
 
 
 def _check_damage(directory: Path, error: Exception) -> None:

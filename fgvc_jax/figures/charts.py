@@ -59,9 +59,9 @@ class Axis:
 
 
 def shares(title: str, values: Sequence[float]) -> Axis:
-    """An axis around shares of a whole, in percent."""
-    low, high = _around(min(values), max(values))
-    if high > 1 and low < 1:
+    """An axis around shares of a whole, in percent, at least one of which it shows."""
+    low, high = _around(min(values), max(values), least=0.01)
+    if high > 1:
         low, high = max(0.0, 1 - (high - low)), 1.0
     return Axis(title, low, high, _percent)
 
@@ -81,12 +81,13 @@ def _percent(value: float) -> str:
     return f"{round(100 * value, 6):g}%"
 
 
-def _around(low: float, high: float) -> tuple[float, float]:
-    """Ends at whole multiples of a step of which four reach from below low to above high."""
-    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-3) / 4))
+def _around(low: float, high: float, least: float = 1e-3) -> tuple[float, float]:
+    """Ends at whole multiples of a step of which four reach from below low to above high, at least
+    so far apart."""
+    step = 10.0 ** math.floor(math.log10(max(high - low, least) / 4))
     for factor in (1, 1.5, 2, 2.5, 3, 5, 10, 20):
         start = math.floor(low / (factor * step) + 1e-9) * factor * step
-        if start + 4 * factor * step >= high - 1e-9:
+        if start + 4 * factor * step >= max(high, start + least) - 1e-9:
             break
     return start, start + 4 * factor * step
 

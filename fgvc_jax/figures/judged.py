@@ -7,6 +7,7 @@ from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
 from fgvc_jax.figures.page import escape, name
 from fgvc_jax.figures.pictures import Pictures
+from fgvc_jax.text import calibrated
 
 Show = Pictures
 
@@ -187,8 +188,7 @@ def _metrics(numbers: Mapping[str, Any]) -> str:
         if any(key in each for each in found.values())
     ]
     note = (
-        f"Calibrated on {fitted['images']:,} validation images: temperature "
-        f"{fitted['temperature']:.3f}, sets to cover {fitted['coverage']:.0%}."
+        escape(" ".join(f"{line[0].upper()}{line[1:]}." for line in calibrated(fitted)))
         if fitted
         else "Not calibrated, which needs a validation part: train with --data.validation 0.1."
     )

@@ -117,10 +117,12 @@ def escape(text: object) -> str:
 
 
 def name(text: str) -> str:
-    """A name from anywhere: it may be broken anywhere to fit, its direction is its own, and of a
-    long one, which may be cut off, all is told where the pointer rests."""
+    """A name from anywhere: it may be broken anywhere to fit, but best between its words, its
+    direction is its own, and of a long one, which may be cut off, all is told where the pointer
+    rests."""
     whole = f' title="{escape(text)}"' if len(text) > LONG else ""
-    return f'<bdi class="name"{whole}>{escape(text)}</bdi>'
+    words = escape(text).replace("_", "_<wbr>").replace("/", "/<wbr>")
+    return f'<bdi class="name"{whole}>{words}</bdi>'
 
 
 def image(picture: Image.Image, alternative: str, side: int = THUMBNAIL) -> str:

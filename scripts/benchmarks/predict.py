@@ -1,4 +1,8 @@
-"""How fast python -m fgvc_jax.predict answers for files, beside the bare forward pass."""
+"""How fast python -m fgvc_jax.predict answers for files, beside the bare forward pass.
+
+On a CPU reading and decoding takes the same cores as the networks: predict cannot be faster there
+than one after the other, and on an accelerator not faster than the slower of both.
+"""
 
 import itertools
 import tempfile
@@ -12,7 +16,7 @@ from benchmarks.experiments import experiment
 from benchmarks.ours import make_run
 from benchmarks.workers import Worker
 
-BARE = "bare forward"
+BARE, DECODING = "bare forward", "reading and decoding"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Predict(Sliced):
 def table(spec: Predict, workers: dict[str, Worker]) -> Table:
     """Images per second, and milliseconds for one image in memory on a warm model."""
     chosen = experiment(spec, transfer="none", members=spec.members)
-    names = BARE, "predict", "one image"
+    names = BARE, DECODING, "predict", "one image"
     for name in names:
         workers["jax"].ask(
             "build", "predict", name,
@@ -39,7 +43,7 @@ def table(spec: Predict, workers: dict[str, Worker]) -> Table:
     found = measure({name: slices(workers["jax"], name, spec) for name in names}, spec)
     seconds = {name: [value["seconds"] for value in values] for name, values in found.items()}
     lines = []
-    for name in names[:2]:
+    for name in names[:3]:
         rate = spread([spec.batch_size / value for value in seconds[name]], ".1f")
         lines.append([name, rate, spread(ratios(seconds[BARE], seconds[name])), ""])
     latency = spread([1000 * value for value in seconds["one image"]], ".1f")
@@ -60,7 +64,8 @@ class Ours:
         self._batch_size = run.experiment.batch_size
         self._folder = tempfile.TemporaryDirectory()
         self._pictures = pictures(Path(self._folder.name), pixels, files)
-        self._run = {BARE: self._bare, "predict": self._predict, "one image": self._one}[row]
+        rows = {BARE: self._bare, DECODING: self._decode}
+        self._run = (rows | {"predict": self._predict, "one image": self._one})[row]
         self.dtype = run.experiment.network.dtype
 
     def run(self, steps: int) -> dict[str, float]:
@@ -79,6 +84,17 @@ class Ours:
             jax.block_until_ready(before)
             before = this
         jax.block_until_ready(before)
+
+    def _decode(self, steps: int) -> None:
+        """The files alone, on all cores as predict does."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from fgvc_jax import machine
+
+        files = itertools.islice(itertools.cycle(self._pictures), steps * self._batch_size)
+        with ThreadPoolExecutor(machine.cores()) as pool:
+            for _ in pool.map(self._model.square, files):
+                pass
 
     def _predict(self, steps: int) -> None:
         from fgvc_jax import listing, predict
