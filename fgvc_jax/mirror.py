@@ -68,9 +68,12 @@ class Mirror:
 
     def children(self, folder: Path) -> list[str]:
         """Names of files and folders that are directly in a folder."""
+        return sorted({name.split("/")[0] for name in self.below(folder)})
+
+    def below(self, folder: Path) -> list[str]:
+        """Names, from a folder on, of all objects in it and in its folders."""
         prefix = f"{self.name(folder)}/"
-        names = self._ask(lambda: self._client.list(prefix))
-        return sorted({name.removeprefix(prefix).split("/")[0] for name in names})
+        return [name.removeprefix(prefix) for name in self._ask(lambda: self._client.list(prefix))]
 
     def fetch(self, path: Path) -> None:
         """Make a file of the mirror what it is in the bucket, or absent where it is there."""
@@ -165,7 +168,8 @@ class Mirror:
 
     def publish(self, path: Path, check: Callable[[], None]) -> None:
         """Copy a file of the mirror as it is now, unless it is the object's already."""
-        if _generation_of(path) != self._generations.get(self.name(path)):
+        generation = _generation_of(path)
+        if generation is None or generation != self._generations.get(self.name(path)):
             self.put(path, path, check)
 
     def check_writable(self) -> None:
