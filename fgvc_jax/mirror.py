@@ -127,17 +127,18 @@ class Mirror:
     def rename(self, path: Path, to: Path, check: Callable[[], None]) -> None:
         """Give a file another name; the caller does the same in the mirror."""
         name, new = self.name(path), self.name(to)
-        expected = self._stat(new)
-        check()
-        try:
-            found = self._ask(lambda: self._client.rename(name, new, expected))
-        except Changed as error:
+        for _ in range(_TRIES):
+            expected = self._stat(new)
             check()
-            found = self._stat(new)  # of a try that was not heard of
-            if self._stat(name) or not found:
-                raise UserError(f"{self.address(to)} was written by another: try again") from error
-        self._generations[new] = found
-        _stamp(path, found)
+            try:
+                found = self._ask(lambda: self._client.rename(name, new, expected))  # noqa: B023
+            except Changed:
+                found = 0 if self._stat(name) else self._stat(new)  # of a try not heard of
+            if found:
+                self._generations[new] = found
+                _stamp(path, found)
+                return
+        raise UserError(f"{self.address(to)} is written by others all the time: try again")
 
     def remove(self, path: Path, check: Callable[[], None]) -> None:
         """Remove a file, a folder that appeared whole, or all that is below a name."""

