@@ -134,6 +134,8 @@ class Job:
                 "JAX_COORDINATOR_ADDRESS": address,
                 "JAX_NUM_PROCESSES": count,
                 "JAX_PROCESS_ID": index,
+                # XLA divides operations by its threads: as many as cores, or devices if more.
+                "NPROC": max(options.devices // min(options.processes), 1),
                 MARKS: marks,
             }
             environment = os.environ | {name: str(value) for name, value in names.items()}

@@ -214,11 +214,13 @@ def test_two_processes_without_a_common_disk(server, tmp_path):
     objects, env = server
     names = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     words = *FEW, "--workdir", "gs://birds/two", "--distributed", "True"
+    # XLA divides operations by its threads: as many as cores, or as a process's devices if more.
+    names["NPROC"] = "2"
     both = [
         command("train", *words, env=env | names | {"JAX_PROCESS_ID": str(index)})
         for index in range(2)
     ]
-    alone = command("train", *FEW, "--workdir", tmp_path / "alone", devices=2)
+    alone = command("train", *FEW, "--workdir", tmp_path / "alone", devices=2, env={"NPROC": "2"})
     for process in both:
         code, out, err = finish(process, timeout=900)
         assert code == 0, err

@@ -48,6 +48,10 @@ def join_processes() -> None:
             f"on a machine that is no known cluster, set {', '.join(names)}"
         ) from error
     if jax.process_count() > 1:
+        if jax.default_backend() == "cpu":
+            # Of programs for CPUs JAX keeps only the first process's. That one would wait in a
+            # collective while the others compile, and Gloo gives up after 30 seconds.
+            jax.config.update("jax_enable_compilation_cache", False)
         _watch_each_other()
 
 
