@@ -253,7 +253,7 @@ def kill(workdir: Path, options: Options, number: int) -> Kill | None:
         share = 0.0
     with Job(workdir, options, count) as job:
         begun = job.until(lambda: progress(workdir, options.epochs) >= share * steps)
-        # A start that finds a finished member has nothing to restore: its first save is hit instead.
+        # A start that finds a finished member has nothing to restore: its first save serves.
         before = progress(workdir, options.epochs) if moment == RESTORE else steps
         if not begun or not job.until(
             lambda: job.is_at(index, moment) or progress(workdir, options.epochs) > before
