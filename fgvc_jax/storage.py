@@ -288,7 +288,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield partial
 
 
-def copy_folder(path: Path, to: Path, *, last: str, leave_out: tuple[str, ...] = ()) -> None:
+def copy_folder(path: Path, to: Path, *, last: str = "", leave_out: tuple[str, ...] = ()) -> None:
     """Copy a folder; the copy appears whole. In a bucket it does file by file, `last` in the end.
 
     Args:

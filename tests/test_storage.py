@@ -93,8 +93,6 @@ def test_a_read_only_file_system_is_one_line(tmp_path, monkeypatch):
 def test_folders_are_copied_whole(tmp_path):
     (tmp_path / "a" / "checkpoints").mkdir(parents=True)
     (tmp_path / "a" / "file").write_text("x")
-    storage.copy_folder(
-        tmp_path / "a", tmp_path / "b" / "c", last="file", leave_out=("checkpoints",)
-    )
+    storage.copy_folder(tmp_path / "a", tmp_path / "b" / "c", leave_out=("checkpoints",))
     assert [p.name for p in (tmp_path / "b" / "c").iterdir()] == ["file"]
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["c"]
