@@ -54,8 +54,8 @@ class Data(View):
     placement: Literal["auto", "stream", "host", "device"] = option("auto", free=True)
     """Decode every time, keep the decoded images in memory, or keep them on the accelerator."""
     cache: str = option("", free=True)
-    """Where a frozen trunk's features and a teacher's answers are kept; runs may share it. Empty:
-    in the workdir."""
+    """Where a frozen trunk's features and a teacher's answers are kept, a folder or gs://BUCKET/NAME;
+    runs may share it. Empty: in the workdir."""
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them that a run may keep; beyond, trunk and teacher run in every step instead."""
 

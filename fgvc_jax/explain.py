@@ -275,6 +275,7 @@ def figure(options: Explanation) -> None:
     files = list(listing.some(options.images))
     if len(files) > FIGURE_MOST:
         raise UserError(f"--figure of {len(files):,} images: choose {FIGURE_MOST} at the most")
+    _ = Workdir(options.independent, "--independent")
     output = _folder(options.output)
     command.use_compilation_cache()
     asked, alone = _open(options), _open(options, options.independent)

@@ -1,5 +1,6 @@
 """A finished run as it was kept: its results, and what its members answer on the test images."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, digests, mirror, predictions
+from fgvc_jax import config, digests, mirror, predictions, storage
 from fgvc_jax.calibration import Ensemble, Fused
 from fgvc_jax.errors import UserError
 from fgvc_jax.predictions import Part
@@ -33,13 +34,15 @@ class Kept:
     complete: bool
 
     @classmethod
-    def of(cls, folder: str, members: int = 0, which: str = "final") -> "Kept":
-        """Read a run; of all its members where `members` is 0.
+    def of(
+        cls, folder: str, members: int = 0, which: str = "final", what: str = "--workdir"
+    ) -> "Kept":
+        """Read a run, which the option `what` names; of all its members where `members` is 0.
 
         Raises:
             UserError: when it is not finished, or has not kept what these members answer.
         """
-        workdir = Workdir(folder)
+        workdir = Workdir(folder, what)
         record, results = workdir.record(), workdir.read_results()
         if results is None:
             raise UserError(
@@ -117,20 +120,23 @@ class Kept:
     def seeds(self) -> dict[int, "Kept"]:
         """The runs of a study that are this one with other seeds, and itself: those beside it, in
         folders named by their seeds, that differ in nothing else and keep as many members."""
-        spec, path = self.record.experiment, self.workdir.path
+        spec, folder = self.record.experiment, self.workdir.address
         found = {spec.seed: self}
-        if path.name != str(spec.seed) or mirror.of(path):
+        row, _, name = (folder if mirror.is_url(folder) else os.path.abspath(folder)).rpartition(
+            "/"
+        )
+        if name != str(spec.seed) or f"{row}/" == mirror.SCHEME:
             return found
-        for folder in path.parent.iterdir():
-            if not folder.name.isdecimal() or folder.name == path.name:
+        for beside in storage.matching(storage.place(row, "--workdir"), "*"):
+            if not beside.name.isdecimal() or beside.name == name:
                 continue
             try:
-                other = Kept.of(str(folder), len(self.identities), self.which)
+                other = Kept.of(f"{row}/{beside.name}", len(self.identities), self.which)
             except UserError:  # not finished, or something else
                 continue
             theirs = other.record.experiment
             changed = config.differences(spec, theirs)
             alike = all(each.startswith(OF_A_SEED) for each in changed)
-            if alike and folder.name == str(theirs.seed) and self.is_comparable(other):
+            if alike and beside.name == str(theirs.seed) and self.is_comparable(other):
                 found[theirs.seed] = other
         return dict(sorted(found.items()))

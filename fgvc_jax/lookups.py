@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import digests, paths
+from fgvc_jax import digests, storage
 from fgvc_jax.architecture import Member
 from fgvc_jax.cache import Cache, Wanted
 from fgvc_jax.config import Experiment
@@ -188,6 +188,6 @@ def _cache(experiment: Experiment, mesh: jax.sharding.Mesh) -> Cache:
     data = experiment.data
     folder = Workdir(experiment.workdir).features
     if data.cache:
-        folder = paths.local(data.cache, "--data.cache")
+        folder = storage.place(data.cache, "--data.cache")
     budget = int(data.cache_gib * 2**30)
     return Cache(folder, budget, most=experiment.evaluation_batch_size, mesh=mesh)

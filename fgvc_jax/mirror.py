@@ -68,9 +68,12 @@ class Mirror:
 
     def children(self, folder: Path) -> list[str]:
         """Names of files and folders that are directly in a folder."""
-        prefix = f"{self.name(folder)}/"
-        names = self._ask(lambda: self._client.list(prefix))
-        return sorted({name.removeprefix(prefix).split("/")[0] for name in names})
+        return sorted({name.split("/")[0] for name in self.below(folder)})
+
+    def below(self, folder: Path) -> list[str]:
+        """Names, from a folder on, of all objects in it and in its folders."""
+        prefix = self._prefix if folder == self.folder else f"{self.name(folder)}/"
+        return [name.removeprefix(prefix) for name in self._ask(lambda: self._client.list(prefix))]
 
     def fetch(self, path: Path) -> None:
         """Make a file of the mirror what it is in the bucket, or absent where it is there."""
@@ -124,17 +127,18 @@ class Mirror:
     def rename(self, path: Path, to: Path, check: Callable[[], None]) -> None:
         """Give a file another name; the caller does the same in the mirror."""
         name, new = self.name(path), self.name(to)
-        expected = self._stat(new)
-        check()
-        try:
-            found = self._ask(lambda: self._client.rename(name, new, expected))
-        except Changed as error:
+        for _ in range(_TRIES):
+            expected = self._stat(new)
             check()
-            found = self._stat(new)  # of a try that was not heard of
-            if self._stat(name) or not found:
-                raise UserError(f"{self.address(to)} was written by another: try again") from error
-        self._generations[new] = found
-        _stamp(path, found)
+            try:
+                found = self._ask(lambda: self._client.rename(name, new, expected))  # noqa: B023
+            except Changed:
+                found = 0 if self._stat(name) else self._stat(new)  # of a try not heard of
+            if found:
+                self._generations[new] = found
+                _stamp(path, found)
+                return
+        raise UserError(f"{self.address(to)} is written by others all the time: try again")
 
     def remove(self, path: Path, check: Callable[[], None]) -> None:
         """Remove a file, a folder that appeared whole, or all that is below a name."""
@@ -165,7 +169,8 @@ class Mirror:
 
     def publish(self, path: Path, check: Callable[[], None]) -> None:
         """Copy a file of the mirror as it is now, unless it is the object's already."""
-        if _generation_of(path) != self._generations.get(self.name(path)):
+        generation = _generation_of(path)
+        if generation is None or generation != self._generations.get(self.name(path)):
             self.put(path, path, check)
 
     def check_writable(self) -> None:

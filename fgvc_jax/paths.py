@@ -7,7 +7,8 @@ from pathlib import Path
 from fgvc_jax.errors import UserError
 
 LONGEST_NAME = 255  # bytes, on every common file system
-_URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # s3://bucket/x, and gs:/bucket, misspelt
+# s3://bucket/x, and misspelt gs:/bucket/x, gs:bucket/x, gs//bucket/x.
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/|(gs|gcs|s3)(:|//)", re.IGNORECASE)
 
 
 def local(text: str, what: str) -> Path:
@@ -41,15 +42,13 @@ def local(text: str, what: str) -> Path:
     return Path(path)
 
 
-def workdir(text: str) -> Path:
+def workdir(text: str, what: str = "--workdir") -> Path:
     """As `local`, for a folder that checkpoints are written to."""
-    path = local(text, "--workdir")
+    path = local(text, what)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UserError(
-            f"--workdir {text!r} is not UTF-8, as checkpoints want: rename it"
-        ) from None
+        raise UserError(f"{what} {text!r} is not UTF-8, as checkpoints want: rename it") from None
     return path
 
 

@@ -2,7 +2,8 @@
 
 Every process keeps a connection to the first one. The system closes it when a process ends, however
 it ends; the first then tells the others, and each says one line and leaves. JAX's own service
-notices a dead process too, but after minutes, and with a traceback.
+notices a dead process too, but after minutes; and its client, that the service is gone, at once,
+and then ends its process with a screenful of its own. Hence the relay between the two.
 """
 
 import contextlib
@@ -68,7 +69,7 @@ class Peers:
         self._let_the_others_go_first()
 
     def _let_the_others_go_first(self) -> None:
-        """JAX's service lives in the first process: without it the others would be aborted."""
+        """JAX's service lives in the first process: what they still ask of it would hang."""
         deadline = time.monotonic() + 2 * GRACE
         while self._index == 0 and self._connections and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -116,6 +117,39 @@ def _receive(connection: socket.socket) -> int | None:
         return None
     return int.from_bytes(data, "big", signed=True) if len(data) == _SIZE else None
 
+
+# -- JAX's connection ------------------------------------------------------------------------------
+
+
+def relay(address: str) -> str:
+    """An address of this process that leads to another one's, HOST:PORT: connections to it stay
+    open when those behind them break."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    host, _, port = address.rpartition(":")
+
+    def accept() -> None:
+        while True:
+            near, _ = listener.accept()
+            try:
+                far = socket.create_connection((host.strip("[]"), int(port)), timeout=60)
+            except OSError:
+                near.close()  # nobody is there yet: JAX comes again
+                continue
+            far.settimeout(None)
+            for ends in ((near, far), (far, near)):
+                threading.Thread(target=_pass_on, args=ends, daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _pass_on(source: socket.socket, to: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(2**16):
+            to.sendall(data)
+
+
+# -- of this process -------------------------------------------------------------------------------
 
 _peers: Peers | None = None
 _meet: Callable[[], None] = lambda: None  # noqa: E731  returns once all processes are here

@@ -74,7 +74,8 @@ def report(options: Report) -> list[Path]:
     """
     page, numbers, matrix = _outputs(options.output)
     run = Kept.of(options.workdir, options.members, options.which)
-    others = [Kept.of(other, options.members, options.which) for other in options.against]
+    asked = options.members, options.which
+    others = [Kept.of(other, *asked, what="--against") for other in options.against]
     for other in others:
         run.check_comparable(other)
     seeds = run.seeds() if others else {}

@@ -21,11 +21,25 @@ from typing import IO, Any
 
 import numpy as np
 
-from fgvc_jax import mirror
+from fgvc_jax import mirror, paths
+from fgvc_jax.bucket import Changed
 from fgvc_jax.errors import UserError, reason, told
 from fgvc_jax.locks import check_lease
 
 _PARTIAL = ".partial-"
+
+
+def place(text: str, what: str) -> Path:
+    """The folder that a user named for files, of a URL (gs://BUCKET/NAME) its mirror's.
+
+    Args:
+        text: as typed.
+        what: the option, for messages.
+
+    Raises:
+        UserError: for what can be neither.
+    """
+    return mirror.folder_of(text, what) if mirror.is_url(text) else paths.local(text, what)
 
 
 def read_text(path: Path) -> str:
@@ -111,6 +125,26 @@ def append(path: Path) -> IO[str]:
         if there := mirror.of(path):
             there.append(path)
         return path.open("a", encoding="utf-8")
+
+
+def add_line(path: Path, line: str) -> None:
+    """Write a line, with its end, to a text that several processes add to: at once, so that a kill
+    leaves it whole or not at all. One that another kill has torn is ended before."""
+    if there := mirror.of(path):
+        cell = there.cell(path)
+        while True:
+            text, generation = cell.read()
+            with contextlib.suppress(Changed):
+                return cell.write(_ended(text) + line, generation)
+    torn = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    with append(path) as file:
+        file.write(("\n" if torn else "") + line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") or not text else f"{text}\n"
 
 
 def publish(path: Path) -> None:
@@ -254,13 +288,37 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield partial
 
 
-def copy_folder(path: Path, to: Path, *, leave_out: tuple[str, ...] = ()) -> None:
-    """Copy a folder; the copy appears whole."""
+def copy_folder(path: Path, to: Path, *, last: str = "", leave_out: tuple[str, ...] = ()) -> None:
+    """Copy a folder; the copy appears whole. In a bucket it does file by file, `last` in the end.
+
+    Args:
+        path: of the folder.
+        to: of the copy, in a bucket where the folder is.
+        last: what tells, by being there, that the copy is whole.
+        leave_out: patterns of names that are not copied.
+    """
     with told(to):
+        if there := mirror.of(path):
+            names = there.below(path)
+            left = [n for n in names if any(fnmatchcase(n.split("/")[0], p) for p in leave_out)]
+            for name in sorted(set(names) - set(left), key=lambda n: (n.split(".")[0] == last, n)):
+                _copy(path / name, to / name)
+            return
         to.parent.mkdir(parents=True, exist_ok=True)
         with _beside(to) as partial:
             shutil.copytree(path, partial, ignore=shutil.ignore_patterns(*leave_out))
             check_lease(to)
+
+
+def _copy(path: Path, to: Path) -> None:
+    """Copy a file of a bucket, a packed folder as it is; no packed one stays here."""
+    _fetch(path)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with _beside(to) as partial:
+        shutil.copyfile(path, partial)
+    for each in (path, to):
+        if each.suffix == ".tar":
+            each.unlink()
 
 
 def free_space(folder: Path) -> int:

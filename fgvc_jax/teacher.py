@@ -137,7 +137,7 @@ class Teacher:
 
 def check_apart(asked: Asked, workdir: Workdir) -> None:
     """Raise a UserError where a student would be trained in the workdir of its teachers."""
-    teachers = Workdir(asked.workdir).path
+    teachers = Workdir(asked.workdir, "--kd.teacher").path
     if os.path.realpath(teachers) == os.path.realpath(workdir.path):
         raise UserError(
             f"--kd.teacher {asked.workdir!r} is the --workdir of the student itself: name another "
@@ -160,7 +160,7 @@ def open_teacher(
     Raises:
         UserError: when there is no such ensemble, it is not trained, or knows other classes.
     """
-    name, workdir = f"--kd.teacher {asked.workdir!r}", Workdir(asked.workdir)
+    name, workdir = f"--kd.teacher {asked.workdir!r}", Workdir(asked.workdir, "--kd.teacher")
     if not storage.exists(workdir.config):
         raise UserError(
             f"{name} is no workdir of a run (it has no config.json): name that of a trained "

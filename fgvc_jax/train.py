@@ -26,6 +26,7 @@ from fgvc_jax.signals import Deferred
 from fgvc_jax.teacher import check_apart
 from fgvc_jax.workdir import Workdir
 
+_NOT_LENT = "checkpoints", "tensorboard"  # of a member
 # Training digest -> the folder of a member that was trained just so, elsewhere; or None.
 Lender = Callable[[str], Path | None]
 
@@ -60,7 +61,8 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
     first = jax.process_index() == 0
     report = summary.tell if first else summary.ignore
 
-    for path in (workdir.path, experiment.data.cache):
+    cache = experiment.data.cache and storage.place(experiment.data.cache, "--data.cache")
+    for path in (workdir.path, cache):
         sources.check_outside(experiment.data.source, path)
     if asked := experiment.method.asks:
         check_apart(asked, workdir)
@@ -110,7 +112,7 @@ def member(
     teachers = [digest for digest, _ in frozen]
     training = run.record.training(number, teachers)
     if jax.process_index() == 0 and not storage.exists(final) and (lent := lend(training)):
-        storage.copy_folder(lent, folder, leave_out=("checkpoints", "tensorboard"))
+        storage.copy_folder(lent, folder, last=final.name, leave_out=_NOT_LENT)
         report(f"member {number} is that of {lent.parent.parent}")
     taught = {
         "training": training,

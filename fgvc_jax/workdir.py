@@ -110,18 +110,28 @@ _MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|
 
 class Workdir:
     """Paths of a run's files, as DESIGN names them; of one in a bucket (gs://BUCKET/RUN), those of
-    its mirror."""
+    its mirror.
 
-    def __init__(self, path: str | os.PathLike):
+    Args:
+        path: as typed.
+        what: the option that names it, for messages.
+    """
+
+    def __init__(self, path: str | os.PathLike, what: str = "--workdir"):
         text = os.fspath(path)
         is_url = mirror.is_url(text)
-        self.path = mirror.folder_of(text, "--workdir") if is_url else paths.workdir(text)
+        self.path = mirror.folder_of(text, what) if is_url else paths.workdir(text, what)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
         self.attention = self.path / "attention"
         self.predictions = self.path / "predictions"
         self.features = self.path / "features"
         self.trunk = self.path / "trunk"
+
+    @property
+    def address(self) -> str:
+        """The folder as people know it: a path, or a URL without a slash at the end."""
+        return mirror.by_url(str(self.path))
 
     def member(self, number: int) -> Path:
         """members/NN of member `number`, counted from 1."""

@@ -1,5 +1,6 @@
 """What the script that kills runs asks of those that are left, and of what comes out."""
 
+import os
 import subprocess
 import sys
 
@@ -47,11 +48,39 @@ def job(monkeypatch):
 
 
 def test_the_others_end_with_one_line_each(job):
-    assert job(WAIT, LINE, LINE).kill(0).startswith("; the others ended within ")
+    assert 0 < job(WAIT, LINE, LINE).kill(0) < chaos.PATIENCE
 
 
-def test_a_single_process_has_no_others(job):
-    assert job(WAIT).kill(0) == ""
+def test_what_is_hit_is_counted_by_moment_and_processes():
+    kills = [
+        chaos.Kill(1, 2, 0, chaos.SAVE, 3, 1.25), chaos.Kill(2, 4, 3, chaos.SAVE, 4, 2.5),
+        chaos.Kill(3, 1, 0, "", 5, 0.0),
+    ]  # fmt: skip
+    _, _, saves, none = chaos.table(kills).splitlines()
+    assert [cell.strip() for cell in saves.split("|")[1:-1]] == ["save", "2", "0", "1", "1", "2.5"]
+    assert [cell.strip() for cell in none.split("|")[1:-1]][1:] == ["1", "1", "0", "0", "-"]
+
+
+def test_a_process_tells_what_it_is_at(tmp_path, job):
+    job = job(WAIT)
+    job.workdir, job.marks = tmp_path, [tmp_path / "marks.0"]
+    file = os.open(job.marks[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    seen = []
+    chaos._marking(file, chaos.MAPS, lambda: seen.append(job.is_at(0, chaos.MAPS)))()
+    assert seen == [True] and not job.is_at(0, chaos.MAPS)
+    assert job.is_at(0, chaos.ANY) and not job.is_at(0, chaos.SAVE)
+    (tmp_path / "members/02/checkpoints/7.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "members/02/checkpoints/6").mkdir()
+    assert job.is_at(0, chaos.SAVE) and chaos.progress(tmp_path, epochs=3) == 12 + 6
+
+
+def test_a_folder_is_continued_with_the_same_options_only(tmp_path):
+    words = {"folder": str(tmp_path), "kills": 3}
+    with chaos.place(chaos.Options(**words)), chaos.place(chaos.Options(**words, minutes=1)):
+        pass
+    other = chaos.Options(**words, seed=1)
+    with pytest.raises(UserError, match="begun with other options"), chaos.place(other):
+        pass
 
 
 @pytest.mark.parametrize("program", [TWO, "import time; time.sleep(60)"])
@@ -78,4 +107,4 @@ def test_bits_are_compared_or_accuracies(monkeypatch, devices, state, accuracy, 
         "war": ([np.array([0.0, state])], results(0.25, 0.5, accuracy)),
     }
     monkeypatch.setattr(chaos, "outcome", outcomes.get)
-    assert chaos.same("peace", "war", chaos.Options(devices=devices)) is equal
+    assert chaos.same("peace", "war", chaos.Options(devices=devices))[0] is equal

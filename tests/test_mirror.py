@@ -101,6 +101,80 @@ def test_a_journal_is_copied_when_it_is_said(client, run):
         storage.publish(run / "metrics.jsonl")
 
 
+def test_a_file_that_is_only_appended_to_is_copied_too(client, run):
+    with storage.append(run / "events") as file:
+        file.write("1")
+    storage.publish(run / "events")
+    assert client.objects["a/run/events"][0] == b"1"
+    client.before["store"] = lambda *_: pytest.fail("it was copied again")
+    storage.publish(run / "events")
+
+
+def test_lines_of_several_are_added_and_none_is_lost(client, run, monkeypatch):
+    theirs, lines = another(monkeypatch), run / "ledger.jsonl"
+
+    def in_between(name):
+        client.before.clear()
+        storage.add_line(theirs / "ledger.jsonl", "theirs\n")
+
+    client.before["store"] = in_between
+    storage.add_line(lines, "ours\n")
+    assert storage.read_text(lines) == storage.read_text(theirs / "ledger.jsonl")
+    assert storage.read_text(lines) == "theirs\nours\n"
+    client.put("a/run/ledger.jsonl", b"torn")
+    storage.add_line(lines, "whole\n")
+    assert storage.read_text(lines) == "torn\nwhole\n"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_member_is_copied_file_by_file_and_what_tells_that_it_is_there_last(
+    client, run, broken, monkeypatch
+):
+    member, copy = run / "members/01", Workdir("gs://birds/other").path / "members/02"
+    (member / "final.new/deep").mkdir(parents=True)
+    (member / "final.new/deep/file").write_text("weights")
+    storage.replace_folder(member / "final.new", member / "final")
+    for name in ("a.json", "z.json", "checkpoints/1/x"):
+        storage.write_text(member / name, name)
+    if broken:
+        monkeypatch.setattr(bucket, "PATIENCE", 0.01)
+        client.before["rename"] = lambda _, to: fail() if to.endswith("z.json") else None
+        with pytest.raises(UserError, match="is not reached"):
+            storage.copy_folder(member, copy, last="final", leave_out=("check*",))
+        client.before.clear()
+        assert not storage.exists(copy / "final")
+    storage.copy_folder(member, copy, last="final", leave_out=("check*",))
+    names = {name.removeprefix("other/") for name in client.objects if name.startswith("other")}
+    assert names == {f"members/02/{name}" for name in ("a.json", "z.json", "final.tar")}
+    storage.fetch_folder(copy / "final")
+    assert (copy / "final/deep/file").read_text() == "weights"
+    assert not list(copy.glob("*.tar")) and not list(member.glob("*.tar"))
+
+
+def test_of_two_who_give_the_same_name_at_a_time_none_fails(client, run, monkeypatch):
+    """As runs do that share a cache and make the same features."""
+    theirs = another(monkeypatch)
+    storage.write_text(run / "one", "same")
+    storage.write_text(theirs / "other", "same")
+
+    def in_between(*_):
+        client.before.clear()
+        storage.rename(theirs / "other", theirs / "features")
+
+    client.before["rename"] = in_between
+    storage.rename(run / "one", run / "features")
+    assert storage.read_text(theirs / "features") == "same"
+    assert list(client.objects) == ["a/run/features"]
+
+
+def test_what_is_in_the_folder_itself_is_found(client, run):
+    for name in ("a.json", "b/c.json"):
+        storage.write_json(run / name, 1)
+    assert storage.matching(run, "*") == [run / "a.json", run / "b"]
+    whole = Workdir("gs://birds").path
+    assert storage.matching(whole, "*") == [whole / "a"]
+
+
 # -- what goes wrong -------------------------------------------------------------------------------
 
 

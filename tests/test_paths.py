@@ -1,5 +1,6 @@
 """What users type for a path: homes, nothing, names that no file can have."""
 
+import importlib
 import os
 import pwd
 from pathlib import Path
@@ -40,6 +41,8 @@ def test_homes_are_expanded(monkeypatch):
         ("gs://bucket/run", "is no path of this machine"),
         ("gs:/bucket/run", "is no path of this machine"),
         ("GS:///run", "is no path of this machine"),
+        ("gs:bucket/run", "is no path of this machine"),
+        ("gs//bucket/run", "is no path of this machine"),
     ],
 )
 def test_a_workdir_that_cannot_be_is_refused_in_one_line(text, words):
@@ -56,6 +59,40 @@ def test_the_commands_refuse_them_and_make_no_folder(module, name, tmp_path):
     assert (code, out) == (2, ""), err
     assert err.startswith("error: --workdir") and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+COMMANDS = "train", "evaluate", "predict", "explain", "report", "export", "demo"
+OTHERS = {
+    "evaluate": [], "predict": ["a.png"], "explain": ["a.png", "--output", "out"], "report": [],
+    "export": ["--output", "out"], "demo": ["--port", "0"], "train": ["--config", "tiny"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs:/bucket/run", "gs:bucket/run", "gs://B/r"])
+@pytest.mark.parametrize("module", COMMANDS)
+def test_every_command_refuses_what_is_no_workdir(module, url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main = importlib.import_module(f"fgvc_jax.{module}").main
+    with pytest.raises(UserError, match=f"^--workdir '{url}' is no ") as error:
+        main([*OTHERS[module], "--workdir", url])
+    assert "\n" not in str(error.value)
+    assert {path.name for path in tmp_path.iterdir()} <= {"out"}
+
+
+@pytest.mark.parametrize(
+    ("module", "option", "more"),
+    [
+        ("train", "--kd.teacher", ["--objective", "kd"]),
+        ("explain", "--independent", ["--figure"]),
+        ("train", "--data.cache", ["--network.frozen", "stage3"]),
+    ],
+)
+def test_other_options_that_name_one_say_their_name(module, option, more, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main = importlib.import_module(f"fgvc_jax.{module}").main
+    with pytest.raises(UserError, match=f"^{option} 's3://bucket/x' is no path of this machine"):
+        main([*OTHERS[module], *more, "--workdir", "run", option, "s3://bucket/x"])
+    assert {path.name for path in tmp_path.iterdir()} <= {"out"}
 
 
 def test_an_address_is_never_a_local_folder_of_that_name(tmp_path, monkeypatch):

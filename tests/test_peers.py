@@ -1,12 +1,15 @@
 """Processes of a run end together: three small ones, of which one is killed, fails or is done."""
 
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 from conftest import ROOT
+
+from fgvc_jax import peers
 
 PROGRAM = """
 import sys, time
@@ -107,3 +110,21 @@ def test_a_mistake_of_all_is_told_by_each(three):
 
 def test_at_the_end_nobody_is_missed(three):
     assert ends(three("done")) == [(0, "")] * 3
+
+
+def test_a_relayed_connection_stays_open_when_what_is_behind_it_breaks():
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        host, port = peers.relay(f"127.0.0.1:{there.getsockname()[1]}").split(":")
+        near = socket.create_connection((host, int(port)), timeout=5)
+        far, _ = there.accept()
+        near.sendall(b"question")
+        assert far.recv(100) == b"question"
+        far.sendall(b"answer")
+        assert near.recv(100) == b"answer"
+        far.close()
+    near.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        near.recv(1)
+    again = socket.create_connection((host, int(port)), timeout=5)
+    assert again.recv(1) == b""  # nobody is there
+    near.close(), again.close()

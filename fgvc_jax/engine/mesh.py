@@ -20,6 +20,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from fgvc_jax import peers, storage
 from fgvc_jax.errors import UserError
 
+NO_PROXY = "no_grpc_proxy", "no_proxy"  # gRPC takes the first that there is
 SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
 
 
@@ -35,10 +36,11 @@ def join_processes() -> None:
     names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
     address, count, index = (os.environ.get(name) for name in names)
     try:
-        if address and count and index:
-            jax.distributed.initialize(address, int(count), int(index))
-        else:
-            jax.distributed.initialize()
+        with _relayed():
+            if address and count and index:
+                jax.distributed.initialize(address, int(count), int(index))
+            else:
+                jax.distributed.initialize()
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -46,7 +48,32 @@ def join_processes() -> None:
             f"on a machine that is no known cluster, set {', '.join(names)}"
         ) from error
     if jax.process_count() > 1:
+        if jax.default_backend() == "cpu":
+            # Of programs for CPUs JAX keeps only the first process's. That one would wait in a
+            # collective while the others compile, and Gloo gives up after 30 seconds.
+            jax.config.update("jax_enable_compilation_cache", False)
         _watch_each_other()
+
+
+@contextlib.contextmanager
+def _relayed() -> Iterator[None]:
+    """Have JAX's client reach its service, in the first process, by `peers.relay`."""
+    library = distributed._jax
+    connect = library.get_distributed_runtime_client
+
+    def connect_relayed(address: str, index: int, **options: Any) -> Any:
+        if index:
+            address = peers.relay(address)
+            # gRPC takes a proxy to other hosts, where the environment names one.
+            direct = next((os.environ[name] for name in NO_PROXY if os.environ.get(name)), "")
+            os.environ[NO_PROXY[0]] = ",".join(filter(None, (direct, "127.0.0.1")))
+        return connect(address, index, **options)
+
+    library.get_distributed_runtime_client = connect_relayed
+    try:
+        yield
+    finally:
+        library.get_distributed_runtime_client = connect
 
 
 def _watch_each_other() -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,5 +166,5 @@ def kept_to_plan(row: str, line: Line, study: Study) -> bool:
     seed = line["config"]["seed"]
     if row not in study.rows or seed >= study.seeds:
         return False
-    planned = definition.experiments(study, folder=Path("runs"), seeds=seed + 1)[row, seed]
+    planned = definition.experiments(study, folder="runs", seeds=seed + 1)[row, seed]
     return is_of(line, planned)

@@ -62,7 +62,7 @@ class Options:
     config: str = ""
     """Vary the experiment of this config file, not the one that the study would take."""
     workdir: str = ""
-    """Where the runs and the table go; empty: runs/studies/NAME."""
+    """Where the runs and the table go, a folder or gs://BUCKET/NAME; empty: runs/studies/NAME."""
     seeds: int = 0
     """Train the first so many seeds; 0: as many as the study says."""
     minutes: float = math.inf
@@ -105,7 +105,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
         if getattr(options.base, name) != getattr(base, name):
             raise UserError(f"--base.{name} plays no role in a study: {instead} does")
     study = _chosen(load(file, options.base), options.rows)
-    workdir = options.workdir or f"runs/studies/{study.name}"
+    workdir = options.workdir.rstrip("/") or options.workdir or f"runs/studies/{study.name}"
     if options.seeds < 0 or not options.minutes >= 0:
         raise UserError("--seeds and --minutes must not be negative")
     return study, replace(
@@ -153,7 +153,7 @@ def _chosen(study: Study, names: Sequence[str]) -> Study:
     return replace(study, rows=rows, order=tuple(study.rows))
 
 
-def experiments(study: Study, *, folder: Path, seeds: int) -> dict[Key, Experiment]:
+def experiments(study: Study, *, folder: Path | str, seeds: int) -> dict[Key, Experiment]:
     """The checked experiment of every row and seed; all rows of one seed before the next seed.
 
     What a frozen trunk or a teacher says of images is computed once for all of them, unless the
@@ -174,11 +174,10 @@ def experiments(study: Study, *, folder: Path, seeds: int) -> dict[Key, Experime
                 experiment = change(study.base, changes)
                 data, kd = experiment.data, experiment.kd
                 if (experiment.network.frozen or experiment.method.asks) and not data.cache:
-                    data = replace(data, cache=str(folder / ".cache"))  # the name of no row
+                    data = replace(data, cache=f"{folder}/.cache")  # the name of no row
                 if kd.teacher.startswith(ROW):
-                    teacher = folder / kd.teacher.removeprefix(ROW) / str(seed)
-                    kd = replace(kd, teacher=str(teacher))
-                workdir = str(folder / row / str(seed))
+                    kd = replace(kd, teacher=f"{folder}/{kd.teacher.removeprefix(ROW)}/{seed}")
+                workdir = f"{folder}/{row}/{seed}"
                 experiment = replace(experiment, seed=seed, workdir=workdir, data=data, kd=kd)
                 runs[row, seed] = config.check(experiment)
             except UserError as error:

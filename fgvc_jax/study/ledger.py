@@ -58,11 +58,11 @@ class Correctness:
     """(N, images) bool: row n is the ensemble of the first n + 1 members."""
 
 
-Judge = Callable[[Path], Correctness | None]
+Judge = Callable[[str], Correctness | None]
 """The workdir of a finished run -> which images it had right; None where that is not kept."""
 
 
-def correctness(workdir: Path) -> Correctness | None:
+def correctness(workdir: str | os.PathLike) -> Correctness | None:
     """Which test images the members of a finished run had right, by their kept answers."""
     opened = Workdir(workdir)
     results = opened.read_results() or {}
@@ -255,7 +255,7 @@ def read(*paths: Path) -> list[Line]:
 
 
 def _texts(path: Path) -> list[str]:
-    return storage.read_text(path).splitlines() if path.exists() else []
+    return storage.read_text(path).splitlines() if storage.exists(path) else []
 
 
 def once(lines: Iterable[Line]) -> list[Line]:
@@ -284,12 +284,8 @@ def _unfinished(entry: Line) -> tuple:
 
 
 def append(path: Path, entry: Line) -> None:
-    """Write one line at the end, at once, so that a kill leaves it whole or not at all."""
-    torn = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-    with storage.append(path) as file:
-        file.write(("\n" if torn else "") + _written(entry))
-        file.flush()
-        os.fsync(file.fileno())
+    """Write one line at the end, see `storage.add_line`."""
+    storage.add_line(path, _written(entry))
 
 
 def rewrite(path: Path) -> None:
@@ -304,7 +300,7 @@ def _written(entry: Line) -> str:
 def keep_names(folder: Path, names: Sequence[str]) -> None:
     """Write the names of the test images beside the ledger, unless they are there."""
     path = folder / f"names-{digest(list(names))}.txt"
-    if not path.exists():
+    if not storage.exists(path):
         storage.write_text(path, "".join(f"{name}\n" for name in names))
 
 
@@ -361,7 +357,7 @@ class Ledger:
         there = read(self._path)  # now, since other processes of the study write there, too
         if _has(there, entry, judged=True):
             return
-        right = self._judge(Path(experiment.workdir))
+        right = self._judge(experiment.workdir)
         if right is not None:
             keep_names(self._path.parent, right.names)
         elif _has(there, entry, judged=False):
@@ -374,7 +370,7 @@ class Ledger:
     def kept(self, row: str, experiment: Experiment) -> Line | None:
         """The newest finished line of such a run, in this ledger or in one beside it; from now on
         it belongs to this row as well."""
-        lines = read(*sorted(self._path.parent.glob("*.jsonl")))
+        lines = read(*storage.matching(self._path.parent, "*.jsonl"))
         finished = (line for line in reversed(lines) if line["status"] == FINISHED)
         found = next((line for line in finished if is_of(line, experiment)), None)
         table = self._tables[row]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, locks, paths, storage, summary, train
+from fgvc_jax import config, locks, mirror, storage, summary, train
 from fgvc_jax.config import Experiment
 from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.signals import Deferred
@@ -56,10 +56,11 @@ def carry_out(
     """
     if options.trust_ledger and measure:
         raise UserError("--trust-ledger: the ledger lacks what this study measures of its workdirs")
-    folder = paths.workdir(options.workdir)
-    runs = experiments(study, folder=folder, seeds=options.seeds)
+    opened = Workdir(options.workdir)
+    folder = opened.path
+    runs = experiments(study, folder=opened.address, seeds=options.seeds)
     check_metrics(options.metrics, runs.values(), measured)
-    lines = paths.local(options.ledger, "--ledger")
+    lines = _ledger_file(options.ledger)
     order = study.order or tuple(study.rows)
     ledger = Ledger(lines, study=study.name, base=study.base, rows=order, judge=judge)
     outcome = Outcome(study, folder, runs, measure, page, options.metrics, ledger)
@@ -72,10 +73,17 @@ def carry_out(
         train_missing(outcome, minutes=options.minutes)
     text = outcome.save()
     print(f"\n{text}\n{pages.left(runs, outcome.values)}")
-    print(f"saved: {folder / 'study.md'}, {folder / 'study.json'}")
+    print(f"saved: {opened.address}/study.md, {opened.address}/study.json")
     if outcome.failures:
         (row, seed), reason = next(iter(outcome.failures.items()))
         raise UserError(f"{len(outcome.failures)} runs failed; {row}, seed {seed}: {reason}")
+
+
+def _ledger_file(text: str) -> Path:
+    """The file that `--ledger` names."""
+    folder, _, name = text.rpartition("/")
+    there = mirror.is_url(text) and name
+    return storage.place(folder, "--ledger") / name if there else storage.place(text, "--ledger")
 
 
 @dataclass
@@ -142,7 +150,7 @@ class Outcome:
     def abandon(self, reason: str) -> None:
         """Enter the runs that were begun and are not finished as given up."""
         for key in self.missing():
-            if Workdir(self.runs[key].workdir).config.exists():
+            if storage.exists(Workdir(self.runs[key].workdir).config):
                 run = _resolved(self.runs[key])
                 self.ledger.unfinished(key[0], run, status=ABANDONED, reason=reason)
 
@@ -169,7 +177,7 @@ class Outcome:
     def _save(self) -> str:
         values = {key: self.values[key] for key in self.runs if key in self.values}
         compared = statistics.summarize(values, self.study.members)
-        name = self.folder.name
+        name = mirror.by_url(str(self.folder)).rpartition("/")[2]
         text = self.page(self.study, compared, name=name, metrics=self.metrics, notes=self.notes())
         storage.write_json(
             self.folder / "study.json",
@@ -249,7 +257,7 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
                 summary.tell(f"left to others: {error}")
                 time.sleep(SECONDS_BETWEEN_LOOKS)
             except UserError as error:
-                if not workdir.config.exists():
+                if not storage.exists(workdir.config):
                     raise
                 outcome.fail(key, str(error))
             else:
@@ -258,7 +266,7 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             with Deferred():  # what a signal raises in a callback of the collector would be lost
                 gc.collect()  # a run's arrays go before the next one's come
     for row, seed in outcome.missing():
-        if locks.held(Path(outcome.runs[row, seed].workdir)):
+        if _is_held(outcome.runs[row, seed]):
             summary.tell(f"left to others: {row}, seed {seed}")
 
 
@@ -269,7 +277,7 @@ def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
     At first one of a seed that nobody is at, since runs of a seed often share members. What failed
     elsewhere is not tried again here, unless it had failed `before` this start.
     """
-    held = {key for key in outcome.missing() if locks.held(Path(outcome.runs[key].workdir))}
+    held = {key for key in outcome.missing() if _is_held(outcome.runs[key])}
     busy = {seed for _, seed in held}
     failed = outcome.failures.keys() - before
     unfinished = {outcome.runs[key].workdir for key in outcome.missing()}
@@ -279,6 +287,11 @@ def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
         if key not in held | done | failed and not _teacher(outcome.runs[key]) & unfinished
     ]
     return min(free, key=lambda key: key[1] in busy, default=None)
+
+
+def _is_held(run: Experiment) -> bool:
+    """Whether some process is at a run."""
+    return locks.held(Workdir(run.workdir).path)
 
 
 def _teacher(run: Experiment) -> set[str]:
@@ -345,7 +358,7 @@ def _results(experiment: Experiment) -> dict[str, Any] | None:
     """
     workdir = Workdir(experiment.workdir)
     workdir.continued(experiment)
-    if workdir.results.exists() and workdir.read_results() is None:
+    if storage.exists(workdir.results) and workdir.read_results() is None:
         summary.tell(f"{workdir.results} cannot be read: its run is judged again")
     results = workdir.finished(experiment.members)
     if results is None or workdir.moved(experiment):

@@ -14,7 +14,7 @@ HEADING = "# Benchmarks\n\nWritten by `scripts/bench.py ... --write`, a section 
 def options(spec: Any) -> str:
     """What was asked for, without where things are on this machine."""
     chosen = dataclasses.asdict(spec)
-    for name in ("torch_python", "write", "json"):
+    for name in ("torch_python", "write", "json", "folder", "minutes"):
         chosen.pop(name, None)
     if "source" in chosen:
         chosen["source"] = chosen["source"].partition(":")[0]
