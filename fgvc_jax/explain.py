@@ -5,7 +5,6 @@ from fgvc_jax import command
 if __name__ == "__main__":
     command.prepare()
 
-import contextlib
 import csv
 import difflib
 import io
@@ -168,8 +167,7 @@ def draw(options: Explanation) -> None:
             progress.update(1 + len(broken))
         rows.writerows(readable.broken)
     for name in earlier - drawn:
-        with contextlib.suppress(OSError):
-            (output / name).unlink()
+        storage.remove(output / name)
     place = f", in place of {len(earlier):,} of an earlier run" if earlier else ""
     pictures = "picture" if len(drawn) == 1 else "pictures"
     print(f"written: {len(drawn):,} {pictures} in {printable(str(output))}{place}")
