@@ -229,7 +229,7 @@ def _earlier(output: Path) -> set[str]:
         UserError: when the table is somebody else's.
     """
     path = output / INDEX
-    if not path.is_file():
+    if not path.exists():
         return set()
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -89,6 +89,13 @@ def test_somebody_elses_table_is_not_replaced(here, text):
     assert (here / "out/pictures.csv").read_text() == text
 
 
+def test_a_folder_in_the_tables_place_is_told_before_the_work(here):
+    (here / "out/pictures.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match="out/pictures.csv' cannot be read .*: move it away"):
+        run("photos", "--output", "out")
+    assert os.listdir("out") == ["pictures.csv"]
+
+
 def test_pictures_of_an_earlier_run_are_no_photographs(here):
     for _ in range(2):
         run(".", "--output", "photos/out")
