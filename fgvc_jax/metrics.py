@@ -18,7 +18,7 @@ LEVEL = 0.95  # of intervals
 REPLICATES = 1000  # of the bootstrap
 SEED = 0  # likewise: the same images are drawn for whatever has as many
 # Shares of images that are counted, whose intervals do not vanish where all images are alike.
-COUNTED = "accuracy", "mean_class_accuracy", "disagreement", "set_coverage"
+COUNTED = "accuracy", "mean_class_accuracy", "disagreement", "set_coverage", "pointing"
 AT_ONCE = 2**18  # weights that are drawn at a time, so few that a core's cache holds them
 
 Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights of images (R, N) -> {name: (R,)}
