@@ -125,7 +125,8 @@ def _open(options: Explanation, workdir: str = "") -> Model:
         mesh=devices.own(AT_ONCE),
     )
     if options.calibrated:
-        _ = asked.calibration  # told before the work begins
+        for doubt in asked.calibration.doubts:
+            log.warning("warning: %s", doubt)
     return asked
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from test_evidence import linear, model_of, patchwork, picture
 
 from fgvc_jax import explain, train
+from fgvc_jax.calibration import Calibration
 from fgvc_jax.errors import UserError
 
 NAMES = ("b 'quoted', comma", "c <script>\n", "d\u202eright" + 200 * "x")
@@ -145,6 +146,16 @@ def test_a_link_in_the_folder_is_replaced_not_followed(here):
     run("photos/0.png", "--output", "out")
     assert (here / "precious").read_text() == "mine"
     assert not (here / "out/0001-0.png").is_symlink()
+
+
+def test_what_few_validation_images_cannot_tell_is_said(here, caplog, monkeypatch):
+    asked = explain.model.open_model()
+    few = Calibration(0.6, 0.9, 0.5, images=8, low=0.3, high=1.2)
+    monkeypatch.setitem(asked.__dict__, "calibration", few)
+    run("photos/0.png", "--output", "out")
+    assert "validation images" not in caplog.text
+    run("photos/0.png", "--calibrated", "--output", "out")
+    assert "warning: 8 validation images do not tell the temperature from 1" in caplog.text
 
 
 @pytest.mark.parametrize(
