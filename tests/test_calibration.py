@@ -161,6 +161,8 @@ def test_the_interval_holds_the_temperature():
 def test_what_few_images_cannot_tell_is_said():
     sure = dataclasses.replace(found(0.6), low=0.5, high=0.7, threshold=0.8)
     assert sure.doubts == [] and "temperature 0.600 (0.500-0.700), sets" in sure.about[0]
+    raw = dataclasses.replace(sure, temperature=1.01, low=0.96, high=1.06)  # which is calibrated
+    assert raw.doubts == []
     unsure = dataclasses.replace(found(0.6), low=0.3, high=1.2, images=8)
     assert ["8 validation images" in doubt for doubt in unsure.doubts] == [True, True]
     assert unsure.about[1:] == unsure.doubts
