@@ -69,10 +69,10 @@ def test_pictures_of_an_earlier_run_make_way(here, capsys):
     with open(here / "out/pictures.csv", "a") as file:  # names that no picture of ours has
         file.write("x,../photos/0.png,,,,,\nx,mine.txt,,,,,\n")
     (here / "out/mine.txt").write_text("somebody's")
-    run("photos/3.png", "photos/0.png", "--output", "out")
-    assert [row["picture"] for row in table(here / "out")] == ["0001-3.png", "0002-0.png"]
+    run("photos/0.png", "photos/3.png", "--output", "out")  # the first as it was called before
+    assert [row["picture"] for row in table(here / "out")] == ["0001-0.png", "0002-3.png"]
     assert set(os.listdir("out")) == {
-        "0001-3.png", "0002-0.png", "0002-mine.png", "mine.txt", "pictures.csv"
+        "0001-0.png", "0002-3.png", "0002-mine.png", "mine.txt", "pictures.csv"
     }  # fmt: skip
     assert (here / "photos/0.png").exists()
     assert capsys.readouterr().out.endswith(
