@@ -170,8 +170,9 @@ def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
 
     Returns:
         {"difference": accuracy of ours less theirs, "low", "high": its percentile bootstrap
-        interval over images, "p": McNemar's exact two-sided p (McNemar, Psychometrika 1947, by the
-        binomial distribution), "gained": images that only ours has right, "lost": only theirs}.
+        interval over images, by `metrics.unseen` where all pairs are alike, "p": McNemar's exact
+        two-sided p (McNemar, Psychometrika 1947, by the binomial distribution), "gained": images
+        that only ours has right, "lost": only theirs}.
     """
     gained, lost = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
     count = len(ours)
@@ -180,6 +181,9 @@ def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     drawn = np.random.default_rng(SEED).multinomial(count, shares, size=REPLICATES)
     replicates = (drawn[:, 0] - drawn[:, 1]) / count
     low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if low == high:  # all pairs are alike: drawing them again says nothing of others
+        others = metrics.unseen(count) * (1 + abs(low))
+        low, high = max(low - others, -1.0), min(high + others, 1.0)
     changed = gained + lost
     return {
         "difference": (gained - lost) / count,

@@ -27,6 +27,7 @@ CONFIDENCE = 0.95  # with which an error rate is promised
 TEMPERATURES = 1 / 20, 20.0  # the most that probabilities are sharpened and flattened
 SPREAD = 0.5  # of the logarithm of temperatures before anything is known, see `fit_temperature`
 QUANTILE = 1.96  # of the normal distribution: 95 % are within so many standard deviations
+SURE = 1.25  # ends of an interval so many times apart tell the temperature well enough
 NEAR = 0.05  # differences of that logarithm, to see how curved what is minimised is
 
 
@@ -69,7 +70,7 @@ class Calibration:
     def doubts(self) -> list[str]:
         """What the validation images are too few to say."""
         found = []
-        if self.low <= 1 <= self.high:
+        if self.low <= 1 <= self.high and self.high > SURE * self.low:
             found.append(
                 f"{self.images:,} validation images do not tell the temperature from 1: calibrated "
                 "probabilities may be no better than raw ones"

@@ -124,7 +124,8 @@ def _open(options: Explanation, workdir: str = "") -> Model:
         mesh=devices.own(AT_ONCE),
     )
     if options.calibrated:
-        _ = asked.calibration  # told before the work begins
+        for doubt in asked.calibration.doubts:
+            log.warning("warning: %s", doubt)
     return asked
 
 
@@ -227,7 +228,7 @@ def _earlier(output: Path) -> set[str]:
         UserError: when the table is somebody else's.
     """
     path = output / INDEX
-    if not path.is_file():
+    if not path.exists():
         return set()
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

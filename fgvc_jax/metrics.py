@@ -18,7 +18,7 @@ LEVEL = 0.95  # of intervals
 REPLICATES = 1000  # of the bootstrap
 SEED = 0  # likewise: the same images are drawn for whatever has as many
 # Shares of images that are counted, whose intervals do not vanish where all images are alike.
-COUNTED = "accuracy", "mean_class_accuracy", "disagreement", "set_coverage"
+COUNTED = "accuracy", "mean_class_accuracy", "disagreement", "set_coverage", "pointing"
 AT_ONCE = 2**18  # weights that are drawn at a time, so few that a core's cache holds them
 
 Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights of images (R, N) -> {name: (R,)}
@@ -215,7 +215,7 @@ def intervals(metrics: Sequence[Metrics], count: int) -> list[dict[str, dict[str
     estimated bias, the replicates' mean less the value, is taken off the ends: it is next to
     nothing but for the calibration error, which drawing twice raises as noise does. Where all
     images are right, or none is, drawing them again says nothing: there the interval of a count is
-    Clopper and Pearson's (Biometrika 1934).
+    Clopper and Pearson's (see `unseen`; of accuracy per class as if classes were equally frequent).
 
     Args:
         metrics: of each prediction.
@@ -240,11 +240,16 @@ def intervals(metrics: Sequence[Metrics], count: int) -> list[dict[str, dict[str
             again = np.concatenate([part[name] for part in replicates])
             low, high = np.quantile(again, ends) - (again.mean() - value)
             low, high = max(low, 0.0), max(high, 0.0)  # as every metric is
-            if name in COUNTED and value in (0, 1) and low == high:
-                others = 1 - ends[0] ** (1 / count)  # the most that could be otherwise
-                low, high = (1 - others, 1.0) if value else (0.0, others)
+            if name in COUNTED and value in (0, 1):
+                low, high = (1 - unseen(count), 1.0) if value else (0.0, unseen(count))
             found[-1][name] = {"value": float(value), "low": float(low), "high": float(high)}
     return found
+
+
+def unseen(count: int) -> float:
+    """The largest share of all images that may be otherwise where none of so many is: the upper end
+    of Clopper and Pearson's interval (Biometrika 1934)."""
+    return 1 - ((1 - LEVEL) / 2) ** (1 / count)
 
 
 def _resampled(random: np.random.Generator, replicates: int, count: int) -> np.ndarray:

@@ -30,5 +30,8 @@ def _cut(name: str, most: int = 48) -> str:
 
 def calibrated(found: Mapping[str, Any]) -> list[str]:
     """What people should know of the "calibration" in results.json, line by line; those of earlier
-    versions do not say it."""
-    return found.get("about", [f"calibrated on {found['images']:,} validation images"])
+    versions do not say it, and know no interval of the temperature."""
+    return found.get("about") or [
+        f"calibrated on {found['images']:,} validation images: temperature "
+        f"{found['temperature']:.3f}, sets to cover {found['coverage']:.0%}"
+    ]

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from fgvc_jax import analysis, calibration, metrics, predictions
 from fgvc_jax.analysis import Answers
@@ -140,7 +141,12 @@ def test_two_runs_are_compared_image_by_image():
 
 
 def test_equal_runs_do_not_differ():
-    same = np.array([True, False, True])
-    assert analysis.compare(same, same) == {
-        "difference": 0, "low": 0, "high": 0, "p": 1, "gained": 0, "lost": 0,
-    }  # fmt: skip
+    same = np.arange(30) % 3 > 0
+    most = binomtest(0, 30).proportion_ci(0.95).high  # 30 pairs that are alike are no promise
+    assert analysis.compare(same, same) == pytest.approx(
+        {"difference": 0, "low": -most, "high": most, "p": 1, "gained": 0, "lost": 0}
+    )
+    found = analysis.compare(same | True, same & False)
+    assert found["low"] == pytest.approx(1 - 2 * most) and found["high"] == 1
+    found = analysis.compare(same & False, same | True)
+    assert found["high"] == pytest.approx(2 * most - 1) and found["low"] == -1

@@ -158,9 +158,21 @@ def test_the_interval_holds_the_temperature():
     assert 0.92 <= hits / 200 <= 0.99
 
 
+def test_the_interval_is_never_wider_than_before_anything_is_known():
+    """Barely right answers are the better the sharper, ever faster: the NLL is concave there."""
+    few = Drawn(100, 1, 1, seed=0)
+    few.part.labels[:], few.values = 0, np.tile(np.float32([0.01, 0]), (100, 1))
+    found, low, high = calibration.fit_temperature(few)
+    widest = calibration.QUANTILE * calibration.SPREAD
+    assert 1 / 20 < found < 1 and np.log(high / found) == pytest.approx(widest)
+    assert np.log(found / low) == pytest.approx(widest)
+
+
 def test_what_few_images_cannot_tell_is_said():
     sure = dataclasses.replace(found(0.6), low=0.5, high=0.7, threshold=0.8)
     assert sure.doubts == [] and "temperature 0.600 (0.500-0.700), sets" in sure.about[0]
+    raw = dataclasses.replace(sure, temperature=1.01, low=0.96, high=1.06)  # which is calibrated
+    assert raw.doubts == []
     unsure = dataclasses.replace(found(0.6), low=0.3, high=1.2, images=8)
     assert ["8 validation images" in doubt for doubt in unsure.doubts] == [True, True]
     assert unsure.about[1:] == unsure.doubts
@@ -290,6 +302,7 @@ def test_judged_on_other_images(workdir):
     assert metrics["set_size"]["value"] == pytest.approx(sets.sum(-1).mean())
     assert metrics["set_coverage"]["value"] == sets[np.arange(300), labels].mean() >= 0.9
     assert json.loads(json.dumps(judged))["temperature"] == found.temperature
+    assert judged["about"] == found.about  # which terminal and page tell
     assert metrics["accuracy"]["low"] < metrics["accuracy"]["value"] < metrics["accuracy"]["high"]
 
 

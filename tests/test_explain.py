@@ -15,6 +15,7 @@ from PIL import Image
 from test_evidence import linear, model_of, patchwork, picture
 
 from fgvc_jax import explain, train
+from fgvc_jax.calibration import Calibration
 from fgvc_jax.errors import UserError
 
 NAMES = ("b 'quoted', comma", "c <script>\n", "d\u202eright" + 200 * "x")
@@ -68,10 +69,10 @@ def test_pictures_of_an_earlier_run_make_way(here, capsys):
     with open(here / "out/pictures.csv", "a") as file:  # names that no picture of ours has
         file.write("x,../photos/0.png,,,,,\nx,mine.txt,,,,,\n")
     (here / "out/mine.txt").write_text("somebody's")
-    run("photos/3.png", "photos/0.png", "--output", "out")
-    assert [row["picture"] for row in table(here / "out")] == ["0001-3.png", "0002-0.png"]
+    run("photos/0.png", "photos/3.png", "--output", "out")  # the first as it was called before
+    assert [row["picture"] for row in table(here / "out")] == ["0001-0.png", "0002-3.png"]
     assert set(os.listdir("out")) == {
-        "0001-3.png", "0002-0.png", "0002-mine.png", "mine.txt", "pictures.csv"
+        "0001-0.png", "0002-3.png", "0002-mine.png", "mine.txt", "pictures.csv"
     }  # fmt: skip
     assert (here / "photos/0.png").exists()
     assert capsys.readouterr().out.endswith(
@@ -87,6 +88,13 @@ def test_somebody_elses_table_is_not_replaced(here, text):
         run("photos", "--output", "out")
     assert os.listdir("out") == ["pictures.csv"]
     assert (here / "out/pictures.csv").read_text() == text
+
+
+def test_a_folder_in_the_tables_place_is_told_before_the_work(here):
+    (here / "out/pictures.csv").mkdir(parents=True)
+    with pytest.raises(UserError, match="out/pictures.csv' cannot be read .*: move it away"):
+        run("photos", "--output", "out")
+    assert os.listdir("out") == ["pictures.csv"]
 
 
 def test_pictures_of_an_earlier_run_are_no_photographs(here):
@@ -138,6 +146,16 @@ def test_a_link_in_the_folder_is_replaced_not_followed(here):
     run("photos/0.png", "--output", "out")
     assert (here / "precious").read_text() == "mine"
     assert not (here / "out/0001-0.png").is_symlink()
+
+
+def test_what_few_validation_images_cannot_tell_is_said(here, caplog, monkeypatch):
+    asked = explain.model.open_model()
+    few = Calibration(0.6, 0.9, 0.5, images=8, low=0.3, high=1.2)
+    monkeypatch.setitem(asked.__dict__, "calibration", few)
+    run("photos/0.png", "--output", "out")
+    assert "validation images" not in caplog.text
+    run("photos/0.png", "--calibrated", "--output", "out")
+    assert "warning: 8 validation images do not tell the temperature from 1" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ def test_a_single_member_has_no_overlap():
     ("told", "words"),
     [
         ({"about": ["calibrated on <2>", "so few"]}, "Calibrated on &lt;2&gt;. So few."),
-        ({}, "Calibrated on 2 validation images."),  # of an earlier version
+        (  # of an earlier version
+            {"temperature": 0.05, "coverage": 0.9},
+            "Calibrated on 2 validation images: temperature 0.050, sets to cover 90%.",
+        ),
         (None, "Not calibrated, which needs a validation part"),
     ],
 )

@@ -198,6 +198,14 @@ def test_a_1x1_convolution_is_a_dot_on_the_cpu_alone(platform_name, operation, t
 
 
 @pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+def test_a_strided_1x1_convolution_is_one_on_gpus_alone(platform_name):
+    """Elsewhere it is one of a slice, which the gradient's padding undoes."""
+    text = lowered(lambda x, kernel: pointwise(x, kernel, 2), platform_name, (2, 5, 4, 3), (3, 5))
+    for operation in ("slice", "pad"):
+        assert (f"stablehlo.{operation}" in text) == (platform_name != "cuda")
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
 def test_only_a_tpu_pools_by_windows(platform_name):
     text = lowered(lambda x: max_pool(x, 3, 2, 1), platform_name, (2, 8, 8, 3))
     assert ("select_and_scatter" in text) == (platform_name == "tpu")

@@ -173,9 +173,13 @@ def test_where_all_images_are_alike_an_interval_does_not_vanish(right):
     labels = np.arange(30) % 3
     tally = Tally.of(labels)
     tally.fill(slice(0, 30), np.log(np.eye(3)[labels if right else labels - 1] * 0.7 + 0.1))
-    (found,) = metrics.intervals([metrics.of_tally(tally)], 30)
+    own, alike = metrics.of_tally(tally), np.full(30, float(right))
+    others = "disagreement", "set_coverage"
+    (found,) = metrics.intervals(
+        [lambda weights: own(weights) | {name: metrics.mean(alike, weights) for name in others}], 30
+    )
     exact = stats.binomtest(30 * right, 30).proportion_ci(0.95)
-    for name in ("accuracy", "mean_class_accuracy"):
+    for name in ("accuracy", "mean_class_accuracy", *others):
         assert found[name] == pytest.approx(
             {"value": float(right), "low": exact.low, "high": exact.high}
         )

@@ -107,6 +107,16 @@ def test_the_step_is_a_pure_function_of_state_and_batch():
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
 
 
+def test_the_norm_that_is_told_is_that_of_the_gradient():
+    run = run_of("ce", "resnet_micro", "orthogonal")
+    before, after, (told,) = train(run, 1, [], steps=1)
+    decay = run.experiment.optimizer.weight_decay  # which the first step of SGD adds
+    gradient = jax.tree.map(
+        lambda a, b: (a - b) / told["learning_rate"] - decay * a, before.params, after.params
+    )
+    np.testing.assert_allclose(told["gradient_norm"], norm(gradient), rtol=1e-3)
+
+
 def test_frozen_norms_learn_their_scale_alone():
     run = Run(tiny(network=Network(name="resnet_micro", head_width=16, frozen_norm=True)))
     before, after, _ = train(run, 1, [])
