@@ -9,6 +9,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from fgvc_jax import peers
 from fgvc_jax.engine import mesh as devices
 from fgvc_jax.engine.checkpoint import Checkpoints, load_final, save_final
 from fgvc_jax.errors import Interrupted, UserError
@@ -93,10 +94,28 @@ def test_a_signal_during_a_restore_sets_nothing_aside(saved, monkeypatch):
     assert sorted(path.name for path in saved.iterdir()) == ["2", "3"]
 
 
+def test_a_process_that_dies_during_a_restore_sets_nothing_aside(saved, monkeypatch):
+    """The others of its run, whose collective breaks then, leave before they judge a checkpoint."""
+
+    def broken(*_, **__):
+        raise RuntimeError("Gloo AllGather failed: Connection closed by peer")
+
+    def leave():
+        raise SystemExit(1)
+
+    checkpoints = Checkpoints(saved, devices.create())
+    monkeypatch.setattr(checkpoints._manager, "restore", broken)
+    monkeypatch.setattr(peers, "leave_if_one_is_gone", leave)
+    with pytest.raises(SystemExit):
+        checkpoints.restore(tree(0))
+    assert sorted(path.name for path in saved.iterdir()) == ["2", "3"]
+
+
 @pytest.mark.parametrize(
     "error",
     [
         OSError(errno.EIO, "Input/output error"),
+        RuntimeError("Gloo AllGather failed: Connection closed by peer"),
         MemoryError("too large"),
         ValueError("UNAVAILABLE: try again"),
     ],

@@ -11,12 +11,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from fgvc_jax import locks, mirror, storage
+from fgvc_jax import locks, mirror, peers, storage
 from fgvc_jax.engine.mesh import of_first, replicated, wait_for_all
 from fgvc_jax.errors import UserError, first_line
 
-# What a service that fails, rather than a checkpoint that is damaged, is heard to say.
-_NOT_DAMAGE = "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED"
+# What a service or a collective says that fails, rather than a checkpoint that is damaged.
+_NOT_DAMAGE = (
+    *("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED"),
+    *("Gloo", "NCCL"),
+)
 log = logging.getLogger(__name__)
 
 SLACK = 2**20  # bytes that a checkpoint takes beside its arrays, at the most
@@ -171,9 +174,11 @@ def load_final(directory: Path, like: Any, mesh: Mesh, *, what: str = "trained m
 
 def _check_damage(directory: Path, error: Exception) -> None:
     """Raise again what does not say that a checkpoint is damaged: a mismatch, or a failure of the
-    system, in one line that advises no removal."""
+    system, in one line that advises no removal. Where it is that another process has gone, in the
+    middle of a read that all take part in, this one ends here."""
     if isinstance(error, UserError):
         raise error
+    peers.leave_if_one_is_gone()
     failed = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
     failed = failed or type(error).__name__ == "HttpError"  # of gcsfs
     if failed or isinstance(error, MemoryError) or any(word in str(error) for word in _NOT_DAMAGE):
