@@ -6,10 +6,9 @@ served for nothing else. It is fitted to what predictions.py kept; test images p
 Where the validation part also selected an epoch, what is promised here is a little optimistic.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def fit(
     for rows, values in fused:
         above = mass_above(draft.log_probabilities(values))
         scores[rows] = np.take_along_axis(above, part.labels[rows, None], axis=-1)[:, 0]
-    return dataclasses.replace(draft, threshold=conformal_threshold(scores, coverage))
+    return replace(draft, threshold=conformal_threshold(scores, coverage))
 
 
 @dataclass(frozen=True)
