@@ -167,9 +167,10 @@ def draw(options: Explanation) -> None:
             rows.writerow({"path": path, "picture": name} | _said(asked, e))
             progress.update(1 + len(broken))
         rows.writerows(readable.broken)
-    for name in earlier - drawn:
+    gone = earlier if drawn else set()  # a misspelt path costs nobody the pictures that are there
+    for name in gone - drawn:
         storage.remove(output / name)
-    place = f", in place of {len(earlier):,} of an earlier run" if earlier else ""
+    place = f", in place of {len(gone):,} of an earlier run" if gone else ""
     pictures = "picture" if len(drawn) == 1 else "pictures"
     print(f"written: {len(drawn):,} {pictures} in {printable(str(output))}{place}")
     readable.tell()

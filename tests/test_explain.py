@@ -80,6 +80,14 @@ def test_pictures_of_an_earlier_run_make_way(here, capsys):
     )
 
 
+def test_a_misspelt_path_costs_no_earlier_pictures(here, capsys):
+    run("photos/0.png", "--output", "out")
+    with pytest.raises(UserError, match="1 of 1 images could not be read"):
+        run("photo/0.png", "--output", "out")
+    assert (here / "out/0001-0.png").exists()
+    assert capsys.readouterr().out.endswith("written: 0 pictures in out\n")
+
+
 @pytest.mark.parametrize("text", ["name,price\na,1\n", "", "\0"])
 def test_somebody_elses_table_is_not_replaced(here, text):
     (here / "out").mkdir()
