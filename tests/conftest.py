@@ -13,8 +13,8 @@ import pytest
 # Level 0 would be cheaper still, but XLA's gradients are wrong there: one of vgg_micro is NaN, or
 # 4 % off without its fusion emitters; at level 1 both ways agree to seven digits.
 FAST = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
-# The older way to compile a fusion takes a quarter to a half less time, for the same bits. XLA aborts
-# at flags that it does not know, and a later one may have forgotten this.
+# The older way to compile a fusion takes a quarter to a half less time, for the same bits. XLA
+# aborts at flags that it does not know, and a later one may have forgotten this.
 if version("jaxlib").startswith("0.10."):
     FAST += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_PLATFORMS"] = "cpu"

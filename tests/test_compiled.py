@@ -117,13 +117,13 @@ def test_textbook_networks_have_as_many_parameters_as_ours():
         assert counts[0] == counts[1], name
 
 
-def for_accelerator(package, topology, network, *, crop, images):
-    """The text of our training step of a micro network, compiled for devices that are not there."""
+def for_accelerator(package, topology, network, *, crop, images, row="cross entropy"):
+    """The text of our step of a micro network, compiled for devices that are not there."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
     topologies.use_cpu(network)
     spec = compiled.Compiled((topology,), network, crop=crop, images_per_device=images)
-    step, arguments = compiled.program("cross entropy", spec, topologies.mesh(topology))
+    step, arguments = compiled.program(row, spec, topologies.mesh(topology))
     return step.lower(*arguments).compile().as_text()
 
 
@@ -148,3 +148,14 @@ def test_transformers_do_not_write_the_matrix_of_attention(package, topology, ke
     text = for_accelerator(package, topology, "vit_micro", crop=72, images=4)
     assert kernel in text
     assert not re.findall(r"\[(?:\d+,)*(82,82|88,88)\]", text)
+
+
+@pytest.mark.slow
+def test_a_gpu_judges_without_norms_of_their_own():
+    """Norm, shortcut and ReLU are done with the convolutions before them."""
+    text = for_accelerator(
+        "jax_cuda13_plugin", "h100", "resnet_micro", crop=32, images=4, row="evaluation"
+    )
+    assert "__cudnn$convForward" not in text
+    assert "__cudnn$convBiasActivationForward" in text
+    assert '"side_input_scale":1' in text

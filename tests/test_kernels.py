@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from fgvc_jax import networks, transfer
-from fgvc_jax.networks.heads import FusionHead, KTHead, StageHead
+from fgvc_jax.networks.heads import FusionHead, KTHead, LinearHead, StageHead
 from fgvc_jax.networks.kernels import (
     add_relu,
     depthwise,
@@ -19,6 +19,7 @@ from fgvc_jax.networks.kernels import (
     pointwise,
     precision,
 )
+from fgvc_jax.networks.layers import BatchNorm, Conv, conv_norm
 from fgvc_jax.objectives import csdnet
 
 
@@ -186,6 +187,52 @@ def test_add_relu_is_relu_of_the_sum_to_the_last_bit(platform, dtype):
     assert np.isnan(got[100])
     for ours, its in zip(gradient(dy), plain(dy), strict=True):
         np.testing.assert_array_equal(ours, its)
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_norm_in_inference_and_its_gradient(platform, size, use_bias):
+    """What a GPU folds into the weights, against the convolution and the norm one by one."""
+    conv = Conv(5, size, 1, size // 2, use_bias, jnp.float32)
+    norm = BatchNorm(1, jnp.float32)
+
+    class Both(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            return conv_norm(conv.copy(name="conv"), norm.copy(name="norm"), x, train)
+
+    x = jnp.float32(waves(2, 4, 3, 6))
+    variables = Both().init(jax.random.key(0), x, False)
+    variables = jax.tree.map(lambda v: v + 0.5 + jnp.float32(waves(*v.shape)) / 3, variables)
+
+    def plain(variables, x):
+        y = conv.apply({"params": variables["params"]["conv"]}, x)
+        return norm.apply({kind: part["norm"] for kind, part in variables.items()}, y, False)
+
+    got, gradient = jax.vjp(lambda v, x: Both().apply(v, x, False), variables, x)
+    expected, its = jax.vjp(plain, variables, x)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    dy = jnp.float32(waves(*expected.shape)) + 1
+    for ours, theirs in zip(jax.tree.leaves(gradient(dy)), jax.tree.leaves(its(dy)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["resnet_micro", "vgg_micro"])
+def test_a_network_in_inference_answers_alike_on_every_platform(platform, name):
+    network = networks.create(
+        name, heads={"logits": LinearHead(3)}, dtype=jnp.float32, batch_norm_groups=1
+    )
+    x = jnp.float32(waves(2, 32, 32, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            lax, "platform_dependent", lambda *x, default=None, cpu=None, **_: (cpu or default)(*x)
+        )
+        variables = network.init(jax.random.key(0), x, False)
+        variables = jax.tree.map(lambda v: v + jnp.float32(waves(*v.shape)) / 9, variables)
+        expected = network.apply(variables, x, False)
+    got = network.apply(variables, x, False)
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize(

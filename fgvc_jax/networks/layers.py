@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.kernels import Dtype, depthwise, normalize, pointwise, precision
+from fgvc_jax.networks import kernels
+from fgvc_jax.networks.kernels import Dtype, depthwise, pointwise, precision
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -44,7 +45,8 @@ def linear(features: int, fan_in: int, name: str) -> nn.Dense:
 class Conv(nn.Module):
     """Square convolution with torch's symmetric padding: (B,H,W,I) -> (B,h,w,features) in `dtype`.
 
-    With kernel size 1 it is `kernels.pointwise`. The kernel is always (k,k,I,O).
+    With kernel size 1 it is `kernels.pointwise`. The kernel is always (k,k,I,O). With a `share`
+    (features,) kernel and bias are `kernels.folded`, see `conv_norm`.
     """
 
     features: int
@@ -57,10 +59,13 @@ class Conv(nn.Module):
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, share: jax.Array | None = None) -> jax.Array:
+        def weights(name, init, shape):
+            made = self.param(name, init, shape)
+            return (made if share is None else kernels.folded(made, share)).astype(self.dtype)
+
         size, stride, pad = self.kernel_size, self.stride, self.padding
-        shape = (size, size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        kernel = weights("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
         x = x.astype(self.dtype)
         if size == 1 and pad == 0:
             x = pointwise(x, kernel[0, 0], stride)
@@ -74,7 +79,7 @@ class Conv(nn.Module):
                 precision=precision(self.dtype),
             )
         if self.use_bias:
-            x = x + self.param("bias", self.bias_init, (self.features,)).astype(self.dtype)
+            x = x + weights("bias", self.bias_init, (self.features,))
         return x
 
 
@@ -194,17 +199,22 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (channels,))
 
         if not train:
-            share = lax.rsqrt(running_var.value + 1e-5) * scale
-            y = (x.astype(jnp.float32) - running_mean.value) * share + bias
-            return y.astype(self.dtype)
+            mean, share, bias = self.affine()
+            return ((x.astype(jnp.float32) - mean) * share + bias).astype(self.dtype)
         grouped = x.reshape(self._group_shape(x.shape))
-        y, mean, var = normalize(grouped, scale, bias, running_mean.value)
+        y, mean, var = kernels.normalize(grouped, scale, bias, running_mean.value)
         if not self.is_initializing():
             count = grouped.size // (self.groups * channels)
             unbiased = var * (count / (count - 1))
             for running, batch in ((running_mean, mean), (running_var, unbiased)):
                 running.value = 0.9 * running.value + 0.1 * batch.reshape(-1, channels).mean(0)
         return y.reshape(x.shape).astype(self.dtype)
+
+    def affine(self) -> tuple[jax.Array, ...]:
+        """(mean, share, bias), (C,) float32, of inference: (x - mean) * share + bias."""
+        mean, var = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
+        scale, bias = (self.get_variable("params", name) for name in ("scale", "bias"))
+        return mean, lax.rsqrt(var + 1e-5) * scale, bias
 
     def _group_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         batch, groups = shape[0], self.groups
@@ -220,3 +230,12 @@ class BatchNorm(nn.Module):
                 f"raise the batch size above {batch} or lower network.batch_norm_groups ({groups})"
             )
         return grouped
+
+
+def conv_norm(conv: Conv, norm: BatchNorm, x: jax.Array, train: bool) -> jax.Array:
+    """A convolution, then batch norm in the same dtype: in inference as cheap as the platform has
+    it, see `kernels.folded`."""
+    if train or norm.is_initializing():
+        return norm(conv(x), train)
+    mean, share, bias = norm.affine()
+    return kernels.normalized(conv(x, share), mean, share, bias)

@@ -6,10 +6,10 @@ import flax.linen as nn
 import jax
 
 from fgvc_jax.networks.kernels import add_relu, max_pool
-from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype
+from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, conv_norm
 
 
-def conv_norm(
+def _conv_norm(
     x: jax.Array,
     train: bool,
     names: tuple[str, str],
@@ -22,8 +22,12 @@ def conv_norm(
 ) -> jax.Array:
     """Convolution without bias, then batch norm; `names` are those of the two submodules."""
     conv, norm = names
-    x = Conv(features, size, stride, size // 2, use_bias=False, dtype=dtype, name=conv)(x)
-    return BatchNorm(batch_norm_groups, dtype, name=norm)(x, train)
+    return conv_norm(
+        Conv(features, size, stride, size // 2, use_bias=False, dtype=dtype, name=conv),
+        BatchNorm(batch_norm_groups, dtype, name=norm),
+        x,
+        train,
+    )
 
 
 class BasicBlock(nn.Module):
@@ -39,12 +43,12 @@ class BasicBlock(nn.Module):
         width, stride = self.width, self.stride
         common = {"dtype": self.dtype, "batch_norm_groups": self.batch_norm_groups}
 
-        y = conv_norm(x, train, ("conv1", "bn1"), features=width, size=3, stride=stride, **common)
+        y = _conv_norm(x, train, ("conv1", "bn1"), features=width, size=3, stride=stride, **common)
         y = nn.relu(y)
-        y = conv_norm(y, train, ("conv2", "bn2"), features=width, size=3, stride=1, **common)
+        y = _conv_norm(y, train, ("conv2", "bn2"), features=width, size=3, stride=1, **common)
         if stride != 1 or x.shape[-1] != width:
             names = ("downsample_0", "downsample_1")
-            x = conv_norm(x, train, names, features=width, size=1, stride=stride, **common)
+            x = _conv_norm(x, train, names, features=width, size=1, stride=stride, **common)
         return add_relu(x, y)
 
 
@@ -67,14 +71,14 @@ class Bottleneck(nn.Module):
         first, second = (stride, 1) if self.stride_first else (1, stride)
         common = {"dtype": self.dtype, "batch_norm_groups": self.batch_norm_groups}
 
-        y = conv_norm(x, train, ("conv1", "bn1"), features=width, size=1, stride=first, **common)
+        y = _conv_norm(x, train, ("conv1", "bn1"), features=width, size=1, stride=first, **common)
         y = nn.relu(y)
-        y = conv_norm(y, train, ("conv2", "bn2"), features=width, size=3, stride=second, **common)
+        y = _conv_norm(y, train, ("conv2", "bn2"), features=width, size=3, stride=second, **common)
         y = nn.relu(y)
-        y = conv_norm(y, train, ("conv3", "bn3"), features=4 * width, size=1, stride=1, **common)
+        y = _conv_norm(y, train, ("conv3", "bn3"), features=4 * width, size=1, stride=1, **common)
         if stride != 1 or x.shape[-1] != 4 * width:
             names = ("downsample_0", "downsample_1")
-            x = conv_norm(x, train, names, features=4 * width, size=1, stride=stride, **common)
+            x = _conv_norm(x, train, names, features=4 * width, size=1, stride=stride, **common)
         return add_relu(x, y)
 
 
@@ -115,7 +119,7 @@ class ResNet(nn.Module):
             x = x["map"].astype(self.dtype)
         else:
             stem = {"features": self.widths[0], "size": self.stem_size, "stride": 2}
-            x = nn.relu(conv_norm(x, train, ("conv1", "bn1"), **stem, **common))
+            x = nn.relu(_conv_norm(x, train, ("conv1", "bn1"), **stem, **common))
             if self.stem_size == 7:
                 x = max_pool(x, 3, 2, 1)
 

@@ -8,7 +8,7 @@ import jax
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.kernels import max_pool
-from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype
+from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, conv_norm
 
 
 class VGG(nn.Module):
@@ -53,10 +53,12 @@ class VGG(nn.Module):
             for features in widths:
                 name, norm_name = f"features_{index}", f"features_{index + 1}"
                 if runs:
-                    x = Conv(features, 3, 1, 1, True, self.dtype, name=name)(x)
+                    conv = Conv(features, 3, 1, 1, True, self.dtype, name=name)
                     if self.batch_norm:
                         norm = BatchNorm(self.batch_norm_groups, self.dtype, name=norm_name)
-                        x = norm(x, train)
+                        x = conv_norm(conv, norm, x, train)
+                    else:
+                        x = conv(x)
                     x = nn.relu(x)
                 index += 3 if self.batch_norm else 2
             if runs and pool > 1:
