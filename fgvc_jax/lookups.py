@@ -5,7 +5,7 @@ answers beside them.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,14 @@ class Lookups:
             images, lookups=kept, **({"fetch": None, "store": None} if unseen else {})
         )
 
-    def inputs(self, batch: dict[str, jax.Array]) -> dict[str, Any]:
+    def inputs(self, batch: Mapping[str, jax.Array]) -> Mapping[str, Any]:
         """A batch of training views as `train_step` takes it: with the teachers' answers, behind
         the frozen trunk."""
         if self._teacher:
             batch = self._teacher.run(batch, self._images["train"].store)
         return self._behind_trunk(batch)
 
-    def _behind_trunk(self, batch: dict[str, jax.Array]) -> dict[str, Any]:
+    def _behind_trunk(self, batch: Mapping[str, jax.Array]) -> Mapping[str, Any]:
         return self._trunk.run(batch, self._images["train"].store) if self._trunk else batch
 
     def attention_maps(

@@ -4,7 +4,7 @@ Neither the dataset nor anything of the training is opened here.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -76,7 +76,7 @@ class Model:
 
     def answers(
         self,
-        batches: Iterable[dict[str, jax.Array]],
+        batches: Iterable[Mapping[str, jax.Array]],
         store: jax.Array | None,
         members: Any = None,
         *,

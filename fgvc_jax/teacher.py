@@ -60,7 +60,9 @@ class Teacher:
 
     # -- what is shown -----------------------------------------------------------------------------
 
-    def _show(self, normalize: str, arrays: dict[str, jax.Array], images: jax.Array) -> jax.Array:
+    def _show(
+        self, normalize: str, arrays: Mapping[str, jax.Array], images: jax.Array
+    ) -> jax.Array:
         keys = augment.image_keys(self.seed, arrays["view"], arrays["id"])
         seen = augment.training_view(self.view, keys, images)
         seen = augment.resized(seen, self.model.view.crop)
@@ -111,7 +113,7 @@ class Teacher:
         mesh = self.model.mesh
         return jax.jit(together, in_shardings=split(mesh), out_shardings=replicated(mesh))
 
-    def _asked(self, batch: dict[str, jax.Array], store: jax.Array | None) -> list[jax.Array]:
+    def _asked(self, batch: Mapping[str, jax.Array], store: jax.Array | None) -> list[jax.Array]:
         """(B, K) logits of each member."""
         shown = self._shown(self.model.trunk, batch, store)
         named = zip(self._logits, self.model.members, strict=True)
@@ -128,7 +130,7 @@ class Teacher:
         shapes = {"logits": (len(self.columns),)}
         return {"taught": Look(ask, shapes, [self.digest, self.temperature], [shown, self.seed])}
 
-    def run(self, batch: dict[str, jax.Array], store: jax.Array | None) -> dict[str, Any]:
+    def run(self, batch: Mapping[str, jax.Array], store: jax.Array | None) -> Mapping[str, Any]:
         """A training batch with what the ensemble says of it, unless that was looked up."""
         if "taught" in batch:
             return batch

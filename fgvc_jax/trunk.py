@@ -105,7 +105,7 @@ class Trunk:
         show = {name: look for name, (look, _) in self._training.items()}
         return steps.trunk_step(network=self.architecture.network, show=show, mesh=self.mesh)
 
-    def run(self, batch: dict[str, jax.Array], store: jax.Array | None) -> dict[str, Any]:
+    def run(self, batch: Mapping[str, jax.Array], store: jax.Array | None) -> Mapping[str, Any]:
         """A training batch with the features of its views, unless they were looked up."""
         if "features" in batch:
             return batch

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import numpy as np
@@ -188,6 +189,28 @@ def test_two_processes_answer_for_their_share_of_files(single, tmp_path, count):
     for line, other in zip(one, both, strict=True):
         assert line["class1"] == other["class1"] and not other["error"]
         assert float(line["probability1"]) == pytest.approx(float(other["probability1"]), rel=1e-3)
+
+
+def test_whole_numbers_of_a_batch_lie_in_one_array():
+    rng = np.random.default_rng(0)
+    batch = {
+        "row": rng.integers(9, size=4, dtype=np.int32),
+        "image": rng.integers(256, size=(4, 2, 2, 3), dtype=np.uint8),
+        "label": rng.integers(9, size=4, dtype=np.int32),
+        "mask": np.array([True, True, True, False]),
+        "taught": {"logits": np.ones((4, 3), np.float16)},
+    }
+    mesh = devices.create(4)
+    placed = devices.shard_batch(mesh, batch)
+    assert len(jax.tree.leaves(placed)) == 4
+    assert set(placed) == set(batch) and len(placed) == 5
+    more = placed | {"features": placed["mask"]}
+    assert "features" in more and "features" not in placed
+    seen = jax.jit(lambda batch: dict(batch), in_shardings=devices.split(mesh))(more)
+    for name, array in {**batch, "features": batch["mask"]}.items():
+        jax.tree.map(partial(np.testing.assert_array_equal, strict=True), array, seen[name])
+    with pytest.raises(KeyError, match="attention"):
+        placed["attention"]
 
 
 def test_a_batch_that_does_not_divide_over_processes_is_told(tmp_path):

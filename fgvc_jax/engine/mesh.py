@@ -6,10 +6,10 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -196,8 +196,60 @@ def replicate(mesh: Mesh, tree: Any) -> Any:
     )
 
 
-def shard_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+@jax.tree_util.register_pytree_node_class
+class GlobalBatch(Mapping[str, Any]):
+    """{name: array of one row per image}, of which those of one int32 per image are the columns of
+    one array: every array costs each step's Python some 0.1 ms to be put on the devices.
+
+    Args:
+        columns: names of the columns.
+        numbers: (B, len(columns)) int32.
+        others: the other arrays by name; pytrees of them, too.
+    """
+
+    def __init__(self, columns: tuple[str, ...], numbers: Any, others: dict[str, Any]):
+        self._columns, self._numbers, self._others = columns, numbers, others
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Any]) -> Self:
+        """The same as columns and others: of numpy arrays, at least one of them int32 (B,)."""
+        columns = tuple(name for name, array in batch.items() if _is_column(array))
+        numbers = np.stack([batch[name] for name in columns], axis=1)
+        return cls(columns, numbers, {n: a for n, a in batch.items() if n not in columns})
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._columns:
+            return self._numbers[:, self._columns.index(name)]
+        return self._others[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._columns
+        yield from self._others
+
+    def __len__(self) -> int:
+        return len(self._columns) + len(self._others)
+
+    def __or__(self, more: Mapping[str, Any]) -> Self:
+        """The same with more arrays, of other names."""
+        return type(self)(self._columns, self._numbers, {**self._others, **more})
+
+    def tree_flatten(self) -> tuple:
+        return (self._numbers, self._others), self._columns
+
+    @classmethod
+    def tree_unflatten(cls, columns: tuple[str, ...], children: tuple) -> Self:
+        return cls(columns, *children)
+
+
+def _is_column(array: Any) -> bool:
+    return getattr(array, "dtype", None) == np.int32 and array.ndim == 1
+
+
+def shard_batch(mesh: Mesh, batch: Mapping[str, Any]) -> GlobalBatch:
     """This process's rows become its part of the global batch."""
+    batch = GlobalBatch.of(batch)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, split(mesh))
     return jax.make_array_from_process_local_data(split(mesh), batch)
 
 

@@ -17,13 +17,13 @@ from fgvc_jax.engine.state import State
 from fgvc_jax.objectives.base import Batch, Objective
 
 
-def images_of(batch: dict[str, jax.Array], store: jax.Array | None) -> jax.Array:
+def images_of(batch: Mapping[str, jax.Array], store: jax.Array | None) -> jax.Array:
     """The batch's own images, or the rows of the set that lives on the device."""
     return batch["image"] if store is None else store[batch["row"]]
 
 
 def normalized_view(
-    view: View, seed: int, arrays: dict[str, jax.Array], images: jax.Array, second: Any = None
+    view: View, seed: int, arrays: Mapping[str, jax.Array], images: jax.Array, second: Any = None
 ) -> jax.Array:
     """What a network is given in training: the batch's view of (B, R, R, 3) uint8, normalised; with
     `second` as `objectives.base.SecondView.show` the second view of it."""
@@ -35,7 +35,7 @@ def normalized_view(
 def trunk_step(
     *,
     network: Any,
-    show: Mapping[str, Callable[[dict[str, jax.Array], jax.Array], jax.Array]],
+    show: Mapping[str, Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]],
     mesh: Mesh,
     everywhere: bool = False,
 ) -> Callable:
@@ -129,7 +129,7 @@ def train_step(
             features_of, teachers.variables, teachers.count, shape
         )
 
-    def step(state: State, arrays: dict[str, jax.Array], store: jax.Array | None):
+    def step(state: State, arrays: Mapping[str, jax.Array], store: jax.Array | None):
         keys = augment.image_keys(seed, arrays["view"], arrays["id"])
         shown, second = views(arrays, store, keys)
         progress = state.step / total_steps
