@@ -133,7 +133,7 @@ def contents(source: Source) -> list[bytes]:
 
 def evaluation_batches(
     images: Images, *, most: int, mesh: Mesh, view: int = 0
-) -> Iterator[devices.GlobalBatch]:
+) -> Iterator[devices.Packed]:
     """Every image of a set once, on the devices: in no more batches than `most` images a batch
     needs, each as small as that allows, so that little of the last one is padding.
 

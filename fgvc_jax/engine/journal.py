@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ class Journal:
         self.path = folder / "metrics.jsonl"
         self._write = write
         self._images = images_per_step
-        self._window: list[dict[str, jax.Array]] = []
-        self._full: tuple[dict[str, int], list[dict[str, jax.Array]], int] | None = None
+        self._window: list[Mapping[str, jax.Array]] = []
+        self._full: tuple[dict[str, int], list[Mapping[str, jax.Array]], int] | None = None
         self._clock = time.perf_counter()  # when the training of the oldest window began
         self._untimed = 0  # steps of the open window that were over when the clock began
         self._done: float | None = None  # when the full window was first seen to be computed
@@ -45,7 +46,7 @@ class Journal:
             self._boards = folder / "tensorboard"
             self._board = SummaryWriter(str(self._boards), purge_step=start + 1)
 
-    def step(self, metrics: dict[str, jax.Array]) -> None:
+    def step(self, metrics: Mapping[str, jax.Array]) -> None:
         """Remember one step's metrics without waiting for them."""
         self._window.append(metrics)
         self._bar.update(1)
@@ -71,7 +72,7 @@ class Journal:
 
     def _look(self) -> None:
         """Note the time once the full window is computed: steps are dispatched long before."""
-        if self._full and self._done is None and self._full[1][-1]["loss"].is_ready():
+        if self._full and self._done is None and jax.tree.leaves(self._full[1][-1])[0].is_ready():
             self._done = time.perf_counter()
 
     def _write_window(self) -> None:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from fgvc_jax import metrics, transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
-from fgvc_jax.engine.mesh import replicated, split
+from fgvc_jax.engine.mesh import Packed, replicated, split
 from fgvc_jax.engine.state import State
 from fgvc_jax.objectives.base import Batch, Objective
 
@@ -78,7 +78,7 @@ def train_step(
     total_steps: int,
     mesh: Mesh,
 ) -> Callable:
-    """The compiled step: (state, batch, store) -> (state, metrics).
+    """The compiled step: (state, batch, store) -> (state, metrics), these () float32 by name.
 
     The state is donated. The batch is split over the devices, so that batch statistics, losses and
     gradients are those of the global batch whatever the number of devices.
@@ -162,7 +162,7 @@ def train_step(
             "gradient_norm": norm(gradient),
             "learning_rate": learning_rate(state.step - 1),
         }
-        return state, logged
+        return state, Packed(tuple(logged), jnp.stack(list(logged.values())), {})
 
     everywhere = replicated(mesh)
     return jax.jit(
