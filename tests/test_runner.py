@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT, tiny
 
 from fgvc_jax import locks, train
+from fgvc_jax.config import Network
 from fgvc_jax.engine import journal
 from fgvc_jax.errors import Interrupted, InUse, UserError
 from fgvc_jax.storage import write_json
@@ -87,6 +88,23 @@ def carry_out(
 
 def saved_in(folder):
     return json.loads((folder / "study.json").read_text())
+
+
+def test_a_row_may_give_its_members_networks(tmp_path, trainer):
+    names = "resnet_micro", "vit_micro"
+    networks = tuple(Network(name=name, head="linear") for name in names)
+    rows = {
+        "equal": {"members": 2},
+        "different": {"members": 2, "network": Network(), "networks": networks},
+    }
+    base = tiny(network=networks[0])
+    lines, folder = str(tmp_path / "ledger.jsonl"), str(tmp_path / "s")
+    options = Options(base=base, workdir=folder, seeds=1, ledger=lines)
+    runner.carry_out(Study(base, rows, name="rows"), options, judge=no_bits)
+    assert trainer.trained == ["equal/0", "different/0"]
+    kept = saved_in(tmp_path / "s")["rows"]["different"]["networks"]
+    assert [network["name"] for network in kept] == list(names)
+    assert "networks = (resnet_micro, vit_micro)" in (tmp_path / "s/study.md").read_text()
 
 
 def test_what_is_finished_is_not_trained_again(tmp_path, trainer, capsys):

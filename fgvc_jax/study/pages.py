@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fgvc_jax import config
-from fgvc_jax.config import Experiment
+from fgvc_jax.config import Experiment, Network
 from fgvc_jax.study.definition import Study
 from fgvc_jax.study.statistics import CONFIDENCE, Key
 
@@ -131,6 +131,13 @@ def mixed(environments: Mapping[Key, Mapping[str, Any]]) -> list[str]:
     return warnings
 
 
+def _word(value: Any) -> str:
+    """The value of a field of an experiment; networks by their names."""
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(_word, value))})"
+    return value.name if isinstance(value, Network) else repr(value)
+
+
 def _condition(environment: Mapping[str, Any], name: str) -> str:
     value = environment.get(name, "unknown")
     return value if isinstance(value, str) else ", ".join(sorted(set(value)))
@@ -159,7 +166,7 @@ def report(
     }
     rows = "".join(
         f"- {row}, {count(members[row], 'member')}: "
-        f"{', '.join(f'{k} = {v!r}' for k, v in changes.items()) or 'the base itself'}\n"
+        f"{', '.join(f'{k} = {_word(v)}' for k, v in changes.items()) or 'the base itself'}\n"
         for row, changes in study.rows.items()
     )
     listed = table(summary, shown(summary, metrics, members), first=next(iter(members)))

@@ -184,7 +184,10 @@ class Outcome:
             {
                 "study": name,
                 "base": config.to_dict(self.study.base),
-                "rows": {row: dict(changes) for row, changes in self.study.rows.items()},
+                "rows": {
+                    row: {field: config.plain(value) for field, value in changes.items()}
+                    for row, changes in self.study.rows.items()
+                },
                 "runs": [{"row": row, "seed": seed, **run} for (row, seed), run in values.items()],
                 "failed": [
                     {"row": row, "seed": seed, "reason": reason}
