@@ -116,6 +116,7 @@ def conclusions(one: Comparison, study: Study | None) -> list[str]:
     for row, cell in one.summary().get(DECIDING, {}).items():
         difference = cell["difference"]
         if study and study.gain and difference:
+            of = "" if difference["n"] >= study.seeds else f" of {study.seeds} planned"
             gain, ends = (
                 pages.written(difference[key], metric=DECIDING, sign="+")
                 for key in ("mean", "interval")
@@ -123,7 +124,7 @@ def conclusions(one: Comparison, study: Study | None) -> list[str]:
             lines.append(
                 f"{one.study}, {row} minus {one.first}: "
                 f"**{statistics.verdict(difference['interval'], study.gain)}**: {gain} points "
-                f"({ends}; {pages.count(difference['n'], 'pair')}), published "
+                f"({ends}; {pages.count(difference['n'], 'pair')}{of}), published "
                 f"{pages.written(study.gain, metric=DECIDING, sign='+')}"
             )
     return lines
