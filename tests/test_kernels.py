@@ -10,13 +10,12 @@ import pytest
 from jax import lax
 
 from fgvc_jax import networks, transfer
+from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
 from fgvc_jax.networks.heads import FusionHead, KTHead, LinearHead, StageHead
 from fgvc_jax.networks.kernels import (
     add_relu,
-    depthwise,
     max_pool,
     normalize,
-    pointwise,
     precision,
 )
 from fgvc_jax.networks.layers import BatchNorm, Conv, conv_norm
@@ -67,10 +66,33 @@ def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, feature
     np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", seen, dy), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "side"), [(7, (5, 8)), (3, (4, 3)), (7, (2, 2))])
-def test_depthwise_convolution_and_its_gradients(platform, size, side):
-    """The kernel may be larger than the map."""
-    x, kernel, dy = waves(2, *side, 3), waves(size, size, 3), waves(2, *side, 3) + 1
+@pytest.mark.parametrize(("size", "side"), [(2, (4, 6)), (2, (7, 5)), (4, (9, 4)), (3, (3, 3))])
+def test_patchwise_convolution_and_its_gradients(platform, size, side):
+    """What is left over at the lower and right border is not seen."""
+    x, kernel = waves(2, *side, 3), waves(size, size, 3, 5)
+    rows, columns = side[0] // size, side[1] // size
+    dy = waves(2, rows, columns, 5) + 1
+    expected, dx, dkernel = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(kernel)
+    for i in range(size):
+        for j in range(size):
+            place = np.s_[:, i : rows * size : size, j : columns * size : size]
+            expected += x[place] @ kernel[i, j]
+            dx[place] = dy @ kernel[i, j].T
+            dkernel[i, j] = np.einsum("bhwi,bhwo->io", x[place], dy)
+    form = jax.jit(lambda x, kernel: patchwise(x, kernel, size))
+    y, gradient = jax.vjp(form, jnp.float32(x), jnp.float32(kernel))
+    for a, b in zip((y, *gradient(jnp.float32(dy))), (expected, dx, dkernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
+
+
+CASES = [(7, (5, 8), 3), (3, (4, 3), 16), (7, (2, 2), 32), (3, (3, 5), 37)]
+
+
+@pytest.mark.parametrize(("size", "side", "channels"), CASES)
+def test_depthwise_convolution_and_its_gradients(platform, size, side, channels):
+    """The kernel may be larger than the map; groups of channels may overlap."""
+    x, kernel = waves(2, *side, channels), waves(size, size, channels)
+    dy = waves(2, *side, channels) + 1
     edge = size // 2
     wide = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
     expected, dkernel, dwide = np.zeros_like(x), np.zeros_like(kernel), np.zeros_like(wide)
@@ -242,6 +264,13 @@ def test_a_network_in_inference_answers_alike_on_every_platform(platform, name):
 def test_a_1x1_convolution_is_a_dot_on_the_cpu_alone(platform_name, operation, there):
     text = lowered(pointwise, platform_name, (2, 4, 4, 3), (3, 5))
     assert (f"stablehlo.{operation}" in text) == there
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+def test_a_convolution_of_patches_is_a_dot_on_the_cpu_alone(platform_name):
+    text = lowered(lambda x, k: patchwise(x, k, 2), platform_name, (2, 4, 4, 3), (2, 2, 3, 5))
+    for operation, there in (("dot_general", "cpu"), ("convolution", "cuda tpu")):
+        assert (f"stablehlo.{operation}" in text) == (platform_name in there)
 
 
 @pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])

@@ -10,7 +10,8 @@ from jax import lax
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks import kernels
-from fgvc_jax.networks.kernels import Dtype, depthwise, pointwise, precision
+from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
+from fgvc_jax.networks.kernels import Dtype, precision
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -45,8 +46,9 @@ def linear(features: int, fan_in: int, name: str) -> nn.Dense:
 class Conv(nn.Module):
     """Square convolution with torch's symmetric padding: (B,H,W,I) -> (B,h,w,features) in `dtype`.
 
-    With kernel size 1 it is `kernels.pointwise`. The kernel is always (k,k,I,O). With a `share`
-    (features,) kernel and bias are `kernels.folded`, see `conv_norm`.
+    With kernel size 1 it is `convolutions.pointwise`, where windows touch `patchwise`. The kernel
+    is always (k,k,I,O). With a `share` (features,) kernel and bias are `kernels.folded`, see
+    `conv_norm`.
     """
 
     features: int
@@ -69,6 +71,8 @@ class Conv(nn.Module):
         x = x.astype(self.dtype)
         if size == 1 and pad == 0:
             x = pointwise(x, kernel[0, 0], stride)
+        elif size == stride and pad == 0:
+            x = patchwise(x, kernel, size)
         else:
             x = lax.conv_general_dilated(
                 x,
@@ -119,8 +123,7 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         y = dense(4 * width, self.dtype, name="fc1")(x)
-        y = nn.gelu(y, approximate=False)
-        return dense(width, self.dtype, name="fc2")(y)
+        return dense(width, self.dtype, name="fc2")(nn.gelu(y, approximate=False))
 
 
 def layer_norm(dtype: Dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
