@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from scipy import special
 
 from fgvc_jax import networks, transfer
 from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
 from fgvc_jax.networks.heads import FusionHead, KTHead, LinearHead, StageHead
 from fgvc_jax.networks.kernels import (
     add_relu,
+    gelu,
     max_pool,
     normalize,
     precision,
@@ -195,6 +197,16 @@ def test_max_pool_gives_the_gradient_to_the_first_of_equals(platform):
 def test_max_pool_keeps_nan(platform, place):
     x = jnp.ones(4).at[place].set(jnp.nan).reshape(1, 2, 2, 1)
     assert jnp.isnan(max_pool(x, 2, 2, 0)).all()
+
+
+def test_gelu_and_its_gradient(platform):
+    """Within 1e-6 of float64's, of the value's size where that is above 1."""
+    x = np.linspace(-12, 12, 4801)
+    below = special.ndtr(x)
+    y, gradient = jax.vjp(jax.jit(lambda x: gelu(x)), jnp.float32(x))
+    np.testing.assert_allclose(y, x * below, rtol=1e-6, atol=1e-6)
+    slope = below + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(gradient(jnp.full(x.shape, 2.0))[0], 2 * slope, atol=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

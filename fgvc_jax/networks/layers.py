@@ -11,7 +11,7 @@ from jax import lax
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks import kernels
 from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
-from fgvc_jax.networks.kernels import Dtype, precision
+from fgvc_jax.networks.kernels import Dtype, gelu, precision
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -123,7 +123,7 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         y = dense(4 * width, self.dtype, name="fc1")(x)
-        return dense(width, self.dtype, name="fc2")(nn.gelu(y, approximate=False))
+        return dense(width, self.dtype, name="fc2")(gelu(y))
 
 
 def layer_norm(dtype: Dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
