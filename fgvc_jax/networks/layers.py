@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks import kernels
 from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
-from fgvc_jax.networks.kernels import Dtype, gelu, precision
+from fgvc_jax.networks.kernels import Dtype, folded, gelu, normalize, normalized, precision
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -64,7 +63,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array, share: jax.Array | None = None) -> jax.Array:
         def weights(name, init, shape):
             made = self.param(name, init, shape)
-            return (made if share is None else kernels.folded(made, share)).astype(self.dtype)
+            return (made if share is None else folded(made, share)).astype(self.dtype)
 
         size, stride, pad = self.kernel_size, self.stride, self.padding
         kernel = weights("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
@@ -205,7 +204,7 @@ class BatchNorm(nn.Module):
             mean, share, bias = self.affine()
             return ((x.astype(jnp.float32) - mean) * share + bias).astype(self.dtype)
         grouped = x.reshape(self._group_shape(x.shape))
-        y, mean, var = kernels.normalize(grouped, scale, bias, running_mean.value)
+        y, mean, var = normalize(grouped, scale, bias, running_mean.value)
         if not self.is_initializing():
             count = grouped.size // (self.groups * channels)
             unbiased = var * (count / (count - 1))
@@ -241,4 +240,4 @@ def conv_norm(conv: Conv, norm: BatchNorm, x: jax.Array, train: bool) -> jax.Arr
     if train or norm.is_initializing():
         return norm(conv(x), train)
     mean, share, bias = norm.affine()
-    return kernels.normalized(conv(x, share), mean, share, bias)
+    return normalized(conv(x, share), mean, share, bias)
