@@ -67,3 +67,18 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, s
     """(exit code, stdout, stderr) of a started command."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
+
+
+@pytest.fixture(params=["cpu", "cuda", "tpu"])
+def platform(request, monkeypatch):
+    """The kernels compute as they do there."""
+    import jax
+    from jax import lax
+
+    def choose(*operands, default=None, **forms):
+        return forms.get(request.param, default)(*operands)
+
+    monkeypatch.setattr(lax, "platform_dependent", choose)
+    jax.clear_caches()
+    yield request.param
+    jax.clear_caches()

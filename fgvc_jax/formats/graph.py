@@ -12,7 +12,7 @@ import onnx
 from jax.extend import core
 from onnx import helper, numpy_helper
 
-PLATFORM = "tpu"  # whose forms in networks/kernels.py are the plain ones: convolutions and pools
+PLATFORM = "tpu"  # whose forms in networks/kernels.py and convolutions.py are the plain ones
 BATCH = 1_000_003  # stands for any number of images in a trace; a prime, as no other side is
 
 SMALL = 64  # values

@@ -1,4 +1,5 @@
-"""What the platforms compute each in its own way: the one place where a platform is asked for.
+"""What the platforms compute each in its own way: with `convolutions` the one place that asks for a
+platform.
 
 Every function here means the same numbers, up to rounding, on all of them. `lax.platform_dependent`
 chooses when a program is lowered, so one compiled for a TPU on a laptop is the TPU's. The gradients
@@ -6,10 +7,12 @@ are custom: inside them a choice costs no residuals of the forms that were not c
 form gains was seen in programs compiled for a TPU v5e and an H100 (scripts/BENCHMARKS.md).
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -25,145 +28,9 @@ def precision(dtype: Dtype) -> lax.Precision:
     return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
-def _on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any:
+def on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any:
+    """`form` of the operands on accelerators, `cpu` of them on the CPU."""
     return lax.platform_dependent(*operands, cpu=cpu, default=form)
-
-
-# -- 1x1 convolution -----------------------------------------------------------------------------
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def pointwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """A 1x1 convolution: (B,H,W,I) and (I,O) -> (B,h,w,O), h the least integer >= H/stride.
-
-    To an accelerator it is a convolution, which it lays out and fuses as the others around it; a
-    TPU likes one of a strided slice better than a strided one (1.2 GB of ResNet-50's 55 a step). On
-    the CPU it is a dot, whose gradients are much faster than a convolution's, and the kernel's
-    gradient is x^T dy or (dy^T x)^T: there the transposed operand is written out, strided, and what
-    it is made from is computed once more in that write; for the wide x of a residual block, the
-    additions of all blocks before. So the narrower one is transposed; JAX always takes dy.
-    """
-    cpu, tpu, default = (partial(form, stride=stride) for form in (_dot, _slice, _convolve))
-    return lax.platform_dependent(x, kernel, cpu=cpu, tpu=tpu, default=default)
-
-
-def _convolve(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel[None, None],
-        window_strides=(stride, stride),
-        padding="VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=precision(x.dtype),
-    )
-
-
-def _slice(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    return _convolve(x[:, ::stride, ::stride], kernel, stride=1)
-
-
-def _dot(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    return jnp.matmul(x[:, ::stride, ::stride], kernel, precision=precision(x.dtype))
-
-
-def _pointwise_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple:
-    return pointwise(x, kernel, stride), (x, kernel)
-
-
-def _backward_of(form: Callable, stride: int) -> Callable:
-    def backward(x, kernel, dy):
-        return jax.vjp(partial(form, stride=stride), x, kernel)[1](dy)
-
-    return backward
-
-
-def _dot_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array, *, stride: int) -> tuple:
-    x, spread = jax.vjp(lambda x: x[:, ::stride, ::stride], x)
-    axes = tuple(range(x.ndim - 1))
-    if x.shape[-1] <= dy.shape[-1]:
-        dkernel = jnp.tensordot(x, dy, (axes, axes), precision=precision(x.dtype))
-    else:
-        dkernel = jnp.tensordot(dy, x, (axes, axes), precision=precision(x.dtype)).T
-    return *spread(_dot(dy, kernel.T, stride=1)), dkernel
-
-
-def _pointwise_backward(stride: int, saved: tuple, dy: jax.Array) -> tuple:
-    tpu, default = (_backward_of(form, stride) for form in (_slice, _convolve))
-    cpu = partial(_dot_backward, stride=stride)
-    return lax.platform_dependent(*saved, dy, cpu=cpu, tpu=tpu, default=default)
-
-
-pointwise.defvjp(_pointwise_forward, _pointwise_backward)
-
-
-# -- depthwise convolution -----------------------------------------------------------------------
-
-
-@jax.custom_vjp
-def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Every channel convolved by itself: (B,H,W,C) and (k,k,C), k odd -> (B,H,W,C), zeros around.
-
-    An accelerator has it as a grouped convolution, which XLA's CPU computes without vectors, 15
-    times slower than the shifted, weighted images summed up. The gradient of the kernel adds up
-    the k x k neighbourhoods of one position after the other, in sums that fit the cache: 35 times
-    faster there than one reduction for each of its places.
-    """
-    return _on_accelerators(_grouped, x, kernel, cpu=_shifted)
-
-
-def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel[:, :, None],
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-        precision=precision(x.dtype),
-    )
-
-
-def _around(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    edge = kernel.shape[0] // 2
-    return jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-
-
-def _shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    height, width = x.shape[1:3]
-    wide, size = _around(x, kernel), kernel.shape[0]
-    shifts = [(i, j) for i in range(size) for j in range(size)]
-    return sum(wide[:, i : i + height, j : j + width] * kernel[i, j] for i, j in shifts)
-
-
-def _depthwise_forward(x: jax.Array, kernel: jax.Array) -> tuple:
-    return depthwise(x, kernel), (x, kernel)
-
-
-def _grouped_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
-    return jax.vjp(_grouped, x, kernel)[1](dy)
-
-
-def _shifted_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
-    batch, height, width, channels = dy.shape
-    wide, size = _around(x, kernel), kernel.shape[0]
-
-    def add(position, total):
-        row, column = position // width, position % width
-        around = lax.dynamic_slice(wide, (0, row, column, 0), (batch, size, size, channels))
-        change = lax.dynamic_slice(dy, (0, row, column, 0), (batch, 1, 1, channels))
-        return total + around.astype(jnp.float32) * change
-
-    # One sum per image, so that the images may be divided over devices.
-    total = jnp.zeros((batch, size, size, channels), jnp.float32)
-    total = lax.fori_loop(0, height * width, add, total).sum(0)
-    return _shifted(dy, kernel[::-1, ::-1]), total.astype(kernel.dtype)
-
-
-def _depthwise_backward(saved: tuple, dy: jax.Array) -> tuple:
-    return _on_accelerators(_grouped_backward, *saved, dy, cpu=_shifted_backward)
-
-
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 # -- batch norm ----------------------------------------------------------------------------------
@@ -207,7 +74,7 @@ def _two_passes(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _normalize_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array) -> tuple:
-    mean, var = _on_accelerators(_one_pass, x, shift, cpu=_two_passes)
+    mean, var = on_accelerators(_one_pass, x, shift, cpu=_two_passes)
     inverse = lax.rsqrt(var + 1e-5)
     y = ((x.astype(jnp.float32) - mean) * (inverse * scale) + bias).astype(x.dtype)
     return (y, mean, var), (x, scale, mean, inverse)
@@ -261,6 +128,51 @@ def _add_rest(x: jax.Array, mean: jax.Array, share: jax.Array, bias: jax.Array) 
     return x + (bias - mean * share).astype(x.dtype)
 
 
+# -- GELU ----------------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU, x times the normal distribution function at x: Hendrycks and Gimpel, arXiv
+    1606.08415.
+
+    Flax takes that from erfc, relatively exact where it is tiny. From erf, as torch takes it, it is
+    within 2e-7 (of the value above 1) and costs the CPU 0.4 of the time, its gradient 0.65.
+    """
+    return on_accelerators(_gelu_of_erfc, x, cpu=_gelu_of_erf)
+
+
+def _gelu_of_erfc(x: jax.Array) -> jax.Array:
+    return nn.gelu(x, approximate=False)
+
+
+def _below(x: jax.Array) -> jax.Array:
+    return 0.5 * (1 + lax.erf(x * 0.5**0.5))
+
+
+def _gelu_of_erf(x: jax.Array) -> jax.Array:
+    return x * _below(x)
+
+
+def _gelu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return gelu(x), x
+
+
+def _gelu_of_erfc_backward(x: jax.Array, dy: jax.Array) -> jax.Array:
+    return jax.vjp(_gelu_of_erfc, x)[1](dy)[0]
+
+
+def _gelu_of_erf_backward(x: jax.Array, dy: jax.Array) -> jax.Array:
+    return dy * (_below(x) + x * jnp.exp(-0.5 * x * x) * (2 * math.pi) ** -0.5)
+
+
+def _gelu_backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    return (on_accelerators(_gelu_of_erfc_backward, x, dy, cpu=_gelu_of_erf_backward),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
+
+
 # -- the end of a residual block -----------------------------------------------------------------
 
 
@@ -274,7 +186,7 @@ def add_relu(x: jax.Array, y: jax.Array) -> jax.Array:
     before, see `folded`. On a TPU that is the cheaper one. The gradient takes its mask from the
     result, wherever it runs, for the same reason.
     """
-    return _on_accelerators(_relu_of_sum, x, y, cpu=_sum_of_maximum)
+    return on_accelerators(_relu_of_sum, x, y, cpu=_sum_of_maximum)
 
 
 def _relu_of_sum(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -313,7 +225,7 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int) -> jax.Array:
     """
     sizes = {"window": window, "stride": stride, "padding": padding}
     windows, slices = partial(_pool_windows, **sizes), partial(_pool_slices, **sizes)
-    return _on_accelerators(windows, x, cpu=slices)
+    return on_accelerators(windows, x, cpu=slices)
 
 
 def _max_pool_forward(x: jax.Array, window: int, stride: int, padding: int) -> tuple:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks import kernels
-from fgvc_jax.networks.kernels import Dtype, depthwise, pointwise, precision
+from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
+from fgvc_jax.networks.kernels import Dtype, folded, gelu, normalize, normalized, precision
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -45,8 +45,9 @@ def linear(features: int, fan_in: int, name: str) -> nn.Dense:
 class Conv(nn.Module):
     """Square convolution with torch's symmetric padding: (B,H,W,I) -> (B,h,w,features) in `dtype`.
 
-    With kernel size 1 it is `kernels.pointwise`. The kernel is always (k,k,I,O). With a `share`
-    (features,) kernel and bias are `kernels.folded`, see `conv_norm`.
+    With kernel size 1 it is `convolutions.pointwise`, where windows touch `patchwise`. The kernel
+    is always (k,k,I,O). With a `share` (features,) kernel and bias are `kernels.folded`, see
+    `conv_norm`.
     """
 
     features: int
@@ -62,13 +63,15 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array, share: jax.Array | None = None) -> jax.Array:
         def weights(name, init, shape):
             made = self.param(name, init, shape)
-            return (made if share is None else kernels.folded(made, share)).astype(self.dtype)
+            return (made if share is None else folded(made, share)).astype(self.dtype)
 
         size, stride, pad = self.kernel_size, self.stride, self.padding
         kernel = weights("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
         x = x.astype(self.dtype)
         if size == 1 and pad == 0:
             x = pointwise(x, kernel[0, 0], stride)
+        elif size == stride and pad == 0:
+            x = patchwise(x, kernel, size)
         else:
             x = lax.conv_general_dilated(
                 x,
@@ -119,8 +122,7 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         y = dense(4 * width, self.dtype, name="fc1")(x)
-        y = nn.gelu(y, approximate=False)
-        return dense(width, self.dtype, name="fc2")(y)
+        return dense(width, self.dtype, name="fc2")(gelu(y))
 
 
 def layer_norm(dtype: Dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
@@ -202,7 +204,7 @@ class BatchNorm(nn.Module):
             mean, share, bias = self.affine()
             return ((x.astype(jnp.float32) - mean) * share + bias).astype(self.dtype)
         grouped = x.reshape(self._group_shape(x.shape))
-        y, mean, var = kernels.normalize(grouped, scale, bias, running_mean.value)
+        y, mean, var = normalize(grouped, scale, bias, running_mean.value)
         if not self.is_initializing():
             count = grouped.size // (self.groups * channels)
             unbiased = var * (count / (count - 1))
@@ -238,4 +240,4 @@ def conv_norm(conv: Conv, norm: BatchNorm, x: jax.Array, train: bool) -> jax.Arr
     if train or norm.is_initializing():
         return norm(conv(x), train)
     mean, share, bias = norm.affine()
-    return kernels.normalized(conv(x, share), mean, share, bias)
+    return normalized(conv(x, share), mean, share, bias)
