@@ -115,6 +115,17 @@ def test_gelu_and_its_gradient(platform):
     np.testing.assert_allclose(gradient(jnp.full(x.shape, 2.0))[0], 2 * slope, atol=2e-6)
 
 
+def test_gelu_in_bfloat16_is_that_of_float32_rounded():
+    """On the CPU, where it is ours."""
+    x = jnp.linspace(-4, 4, 801).astype(jnp.bfloat16)
+    y, gradient = jax.vjp(gelu, x)
+    wide, its = jax.vjp(gelu, x.astype(jnp.float32))
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.float32(y), np.float32(wide.astype(jnp.bfloat16)))
+    got, expected = (pull(jnp.ones_like(at))[0] for pull, at in ((gradient, y), (its, wide)))
+    np.testing.assert_array_equal(np.float32(got), np.float32(expected.astype(jnp.bfloat16)))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_add_relu_is_relu_of_the_sum_to_the_last_bit(platform, dtype):
     x, y = jnp.asarray(waves(4096), dtype), jnp.asarray(3 * waves(4096)[::-1], dtype)

@@ -151,7 +151,8 @@ def _below(x: jax.Array) -> jax.Array:
 
 
 def _gelu_of_erf(x: jax.Array) -> jax.Array:
-    return x * _below(x)
+    wide = x.astype(jnp.float32)  # in bfloat16 the sum would leave nothing of small chances
+    return (wide * _below(wide)).astype(x.dtype)
 
 
 def _gelu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -163,7 +164,9 @@ def _gelu_of_erfc_backward(x: jax.Array, dy: jax.Array) -> jax.Array:
 
 
 def _gelu_of_erf_backward(x: jax.Array, dy: jax.Array) -> jax.Array:
-    return dy * (_below(x) + x * jnp.exp(-0.5 * x * x) * (2 * math.pi) ** -0.5)
+    wide = x.astype(jnp.float32)
+    slope = _below(wide) + wide * jnp.exp(-0.5 * wide * wide) * (2 * math.pi) ** -0.5
+    return (dy * slope).astype(x.dtype)
 
 
 def _gelu_backward(x: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
