@@ -111,9 +111,9 @@ def test_textbook_networks_have_as_many_parameters_as_ours():
     from fgvc_jax import networks
     from fgvc_jax.networks.heads import LinearHead
 
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     for name, theirs in textbook.NETWORKS.items():
-        head = LinearHead(classes=5, pool="token" if name == "vit_b16" else "avg")
+        head = LinearHead(classes=5, pool=networks.pooling(name))
         ours = networks.create(
             name, heads={"logits": head}, dtype=jnp.bfloat16, batch_norm_groups=1
         )
