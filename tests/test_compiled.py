@@ -44,6 +44,18 @@ def test_an_asynchronous_collective_counts_once():
     assert topologies.collectives(GPU_PROGRAM) == ({"all-reduce": 1}, 32)
 
 
+def test_a_collective_that_fusions_share_counts_once():
+    parts = [
+        f"  %g.{n} = f32[4,8]{{1,0}} all-gather(%p.{n}), channel_id=7, dimensions={{0}}"
+        for n in range(4)
+    ]
+    other = "  %r = f32[2]{0} all-reduce(%q), channel_id=8, to_apply=%s"
+    assert topologies.collectives("\n".join([*parts, other])) == (
+        {"all-gather": 1, "all-reduce": 1},
+        4 * 8 * 4 + 2 * 4,
+    )
+
+
 def test_bytes_of_collectives_are_those_of_their_results():
     text = """
   %a = (f32[64]{0:T(128)}, /*index=1*/bf16[3,5]{1,0:T(8,128)(2,1)S(1)}) all-reduce(%g, %h), to_apply=%s
@@ -99,9 +111,9 @@ def test_textbook_networks_have_as_many_parameters_as_ours():
     from fgvc_jax import networks
     from fgvc_jax.networks.heads import LinearHead
 
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     for name, theirs in textbook.NETWORKS.items():
-        head = LinearHead(classes=5, pool="token" if name == "vit_b16" else "avg")
+        head = LinearHead(classes=5, pool=networks.pooling(name))
         ours = networks.create(
             name, heads={"logits": head}, dtype=jnp.bfloat16, batch_norm_groups=1
         )

@@ -7,10 +7,13 @@ an image. Between them stand the operations of stronger views, on squares (B, S,
 What those hide or uncover is mid-gray: about zero once normalised, as torchvision's erasing.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fgvc_jax.data.sampling import bilinear
 from fgvc_jax.data.view import View
 from fgvc_jax.errors import UserError
 
@@ -134,19 +137,23 @@ def random_affine(
     """
     size = images.shape[1]
     offset = (jnp.arange(size) + 0.5) / size - 0.5
-    y, x = offset[:, None], offset[None, :]
+    down, right = offset[:, None], offset[None, :]
 
-    def one(key, image):
+    def source(key):
         box_key, angle_key, mirror_key = jax.random.split(key, 3)
         top, left, height, width = _random_box(box_key, area, ratio)
         angle = jnp.deg2rad(jax.random.uniform(angle_key, (), jnp.float32, -degrees, degrees))
         cos, sin = jnp.cos(angle), jnp.sin(angle)
-        column = jnp.where(flip & jax.random.bernoulli(mirror_key), -x, x)
-        source_y = top + height * (0.5 + cos * y + sin * column)
-        source_x = left + width * (0.5 - sin * y + cos * column)
-        return _bilinear(image, source_y * size - 0.5, source_x * size - 0.5)
+        column = jnp.where(flip & jax.random.bernoulli(mirror_key), -right, right)
+        source_y = top + height * (0.5 + cos * down + sin * column)
+        source_x = left + width * (0.5 - sin * down + cos * column)
+        return source_y * size - 0.5, source_x * size - 0.5
 
-    return jax.vmap(one)(keys, images)
+    y, x = jax.vmap(source)(keys)  # in pixels, 0 the centre of the first
+    inside = (y >= -0.5) & (y <= size - 0.5) & (x >= -0.5) & (x <= size - 0.5)
+    steepest = math.radians(min(degrees, 45))
+    reach = math.cos(steepest) + math.sin(steepest)
+    return jnp.where(inside[..., None], bilinear(images, y, x, reach=reach), GRAY)
 
 
 def color_jitter(keys: jax.Array, images: jax.Array, *, strength: float) -> jax.Array:
@@ -215,19 +222,6 @@ def _random_box(key: jax.Array, area, ratio) -> tuple[jax.Array, ...]:
     height, width = jnp.minimum(jnp.sqrt(size / shape), 1), jnp.minimum(jnp.sqrt(size * shape), 1)
     top, left = jax.random.uniform(place_key, (2,)) * (1 - jnp.stack([height, width]))
     return top, left, height, width
-
-
-def _bilinear(image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    """Sample (H, W, 3) at pixel coordinates y, x (h, w), 0 the centre of the first pixel."""
-    height, width = image.shape[:2]
-    inside = (y >= -0.5) & (y <= height - 0.5) & (x >= -0.5) & (x <= width - 0.5)
-    y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
-    top = jnp.minimum(jnp.floor(y), height - 2).astype(jnp.int32)
-    left = jnp.minimum(jnp.floor(x), width - 2).astype(jnp.int32)
-    down, right = (y - top)[..., None], (x - left)[..., None]
-    upper = _mix(image[top, left], image[top, left + 1], right)
-    lower = _mix(image[top + 1, left], image[top + 1, left + 1], right)
-    return jnp.where(inside[..., None], _mix(upper, lower, down), GRAY)
 
 
 def _mix(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:

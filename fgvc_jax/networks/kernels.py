@@ -1,5 +1,5 @@
-"""What the platforms compute each in its own way: with `convolutions` the one place that asks for a
-platform.
+"""What the platforms compute each in its own way: with `convolutions` the one place where a network
+asks for one.
 
 Every function here means the same numbers, up to rounding, on all of them. `lax.platform_dependent`
 chooses when a program is lowered, so one compiled for a TPU on a laptop is the TPU's. The gradients

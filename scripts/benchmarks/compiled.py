@@ -35,7 +35,8 @@ class Compiled:
     topology: tuple[str, ...] = ("v5e:2x2",)
     """Devices, as v5e:2x2, v5e:16x16, h100 or h100:8; of several each has a line in every row."""
     network: str = "resnet50"
-    """As --network.name of the training; textbook Flax has resnet50 and vit_b16."""
+    """As --network.name of the training; textbook Flax has resnet50, vit_b16, dinov2_s14,
+    dinov3_s16, convnext_tiny and swin_tiny."""
     crop: int = 448
     """Side of the square that the network sees."""
     images_per_device: int = 32

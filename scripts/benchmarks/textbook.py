@@ -1,7 +1,8 @@
 """Training and evaluation as Flax's own layers make them, to compare programs with.
 
-The networks are what `networks.create` builds, from `nn.Conv`, `nn.BatchNorm`, `nn.max_pool` and
-`nn.MultiHeadDotProductAttention`; the images are augmented as ours.
+The networks are what `networks.create` builds, from `nn.Conv`, `nn.BatchNorm`, `nn.LayerNorm`,
+`nn.max_pool` and `nn.MultiHeadDotProductAttention`; the images are augmented as ours, and constants
+(rotary angles, places and neighbours in windows) are ours.
 """
 
 from collections.abc import Callable
@@ -11,10 +12,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fgvc_jax.data import augment
+from fgvc_jax.networks import swin, vit
+
+LayerNorm = partial(nn.LayerNorm, dtype=jnp.bfloat16)
+Dense = partial(nn.Dense, dtype=jnp.bfloat16)
 
 
 class Bottleneck(nn.Module):
@@ -53,7 +59,66 @@ class ResNet50(nn.Module):
         return nn.Dense(self.classes)(x.astype(jnp.float32).mean((1, 2)))
 
 
-class ViTB16(nn.Module):
+def mlp(x: jax.Array) -> jax.Array:
+    """Four times as wide inside: (...,D) -> (...,D)."""
+    y = Dense(4 * x.shape[-1])(LayerNorm()(x))
+    return Dense(x.shape[-1])(nn.gelu(y, approximate=False))
+
+
+class ViT(nn.Module):
+    """(B,H,W,3) -> logits (B,classes): also DINOv2's, whose branches are scaled, and DINOv3's."""
+
+    classes: int
+    patch: int
+    width: int
+    heads: int
+    scaled: bool = False
+    rotary: bool = False  # DINOv3: positions turn queries and keys; registers; no bias before them
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        del train
+        width, registers, attend = self.width, 4 * self.rotary, nn.dot_product_attention
+        x = nn.Conv(width, (self.patch,) * 2, (self.patch,) * 2, dtype=jnp.bfloat16)(x)
+        batch, rows, columns = x.shape[:3]
+        before = self.param("tokens", nn.initializers.zeros, (1, 1 + registers, width))
+        before = jnp.broadcast_to(before.astype(x.dtype), (batch, 1 + registers, width))
+        x = jnp.concatenate([before, x.reshape(batch, -1, width)], axis=1)
+        if self.rotary:
+            turns = vit.turns(rows, columns, width // self.heads, 1 + registers)
+            attend = partial(attend_turned, turns=turns)
+        else:
+            position = self.param("position", nn.initializers.normal(0.02), (1, *x.shape[1:]))
+            x = x + position.astype(x.dtype)
+        for block in range(12):
+            y = nn.MultiHeadDotProductAttention(
+                self.heads, dtype=jnp.bfloat16, use_bias=not self.rotary, attention_fn=attend
+            )(LayerNorm()(x))
+            if self.rotary:
+                y = y + self._vector(f"bias_{block}", x)
+            x = x + (y * self._vector(f"scale1_{block}", x) if self.scaled else y)
+            y = mlp(x)
+            x = x + (y * self._vector(f"scale2_{block}", x) if self.scaled else y)
+        return nn.Dense(self.classes)(LayerNorm()(x)[:, 0].astype(jnp.float32))
+
+    def _vector(self, name: str, x: jax.Array) -> jax.Array:
+        return self.param(name, nn.initializers.constant(1e-5), x.shape[-1:]).astype(x.dtype)
+
+
+def attend_turned(
+    q: jax.Array, k: jax.Array, v: jax.Array, *, turns: tuple[np.ndarray, np.ndarray], **options
+) -> jax.Array:
+    """Attention (B,T,N,D) with rotary positions, as `vit.turns` has them."""
+    cosines, sines = (jnp.float32(array)[:, None] for array in turns)
+
+    def turned(x):
+        first, second = jnp.split(x, 2, axis=-1)
+        return (x * cosines + jnp.concatenate([-second, first], -1) * sines).astype(x.dtype)
+
+    return nn.dot_product_attention(turned(q), turned(k), v, **options)
+
+
+class ConvNeXtTiny(nn.Module):
     """(B,H,W,3) -> logits (B,classes)."""
 
     classes: int
@@ -61,23 +126,73 @@ class ViTB16(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         del train
-        x = nn.Conv(768, (16, 16), (16, 16), dtype=jnp.bfloat16)(x)
-        x = x.reshape(x.shape[0], -1, 768)
-        token = self.param("token", nn.initializers.zeros, (1, 1, 768))
-        token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, 768))
-        x = jnp.concatenate([token, x], axis=1)
-        position = self.param("position", nn.initializers.normal(0.02), (1, *x.shape[1:]))
-        x = x + position.astype(x.dtype)
-        for _ in range(12):
-            y = nn.LayerNorm(dtype=jnp.bfloat16)(x)
-            x = x + nn.MultiHeadDotProductAttention(12, dtype=jnp.bfloat16)(y)
-            y = nn.Dense(3072, dtype=jnp.bfloat16)(nn.LayerNorm(dtype=jnp.bfloat16)(x))
-            x = x + nn.Dense(768, dtype=jnp.bfloat16)(nn.gelu(y, approximate=False))
-        x = nn.LayerNorm(dtype=jnp.bfloat16)(x)
-        return nn.Dense(self.classes)(x[:, 0].astype(jnp.float32))
+        conv = partial(nn.Conv, dtype=jnp.bfloat16)
+        x = LayerNorm()(conv(96, (4, 4), (4, 4))(x))
+        for stage, depth in enumerate((3, 3, 9, 3)):
+            width = 96 * 2**stage
+            if stage:
+                x = conv(width, (2, 2), (2, 2))(LayerNorm()(x))
+            for block in range(depth):
+                y = mlp(conv(width, (7, 7), feature_group_count=width)(x))
+                start = nn.initializers.constant(1e-6)
+                gamma = self.param(f"gamma_{stage}_{block}", start, (width,))
+                x = x + y * gamma.astype(y.dtype)
+        return nn.Dense(self.classes)(nn.LayerNorm()(x.astype(jnp.float32).mean((1, 2))))
 
 
-NETWORKS = {"resnet50": ResNet50, "vit_b16": ViTB16}
+class SwinTiny(nn.Module):
+    """(B,H,W,3) -> logits (B,classes)."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        del train
+        x = LayerNorm()(nn.Conv(96, (4, 4), (4, 4), dtype=jnp.bfloat16)(x))
+        window = x.shape[1] // 8
+        for stage, (depth, heads) in enumerate(zip((2, 2, 6, 2), (3, 6, 12, 24), strict=True)):
+            width = 96 * 2**stage
+            if stage:  # four neighbours become one position
+                corners = [x[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
+                y = LayerNorm()(jnp.concatenate(corners, axis=-1))
+                x = Dense(width, use_bias=False)(y)
+            side = x.shape[1]
+            for block in range(depth):
+                shift = window // 2 if block % 2 and side > window else 0
+                table = self.param(
+                    f"table_{stage}_{block}",
+                    nn.initializers.normal(0.02),
+                    ((2 * window - 1) ** 2, heads),
+                )
+                bias = jnp.moveaxis(table[swin.relative_places(window)], -1, 0)
+                mask = None
+                if shift:
+                    part = swin.neighbours(side, side, window, shift)
+                    mask = jnp.asarray(part[:, None, :, None] == part[:, None, None, :])
+                y = jnp.roll(LayerNorm()(x), (-shift, -shift), (1, 2))
+                y = y.reshape(-1, side // window, window, side // window, window, width)
+                y = y.swapaxes(2, 3).reshape(len(x), -1, window**2, width)
+                y = nn.MultiHeadDotProductAttention(
+                    heads,
+                    dtype=jnp.bfloat16,
+                    attention_fn=partial(nn.dot_product_attention, bias=bias.astype(jnp.bfloat16)),
+                )(y, mask=mask)
+                y = y.reshape(-1, side // window, side // window, window, window, width)
+                y = jnp.roll(y.swapaxes(2, 3).reshape(x.shape), (shift, shift), (1, 2))
+                x = x + y
+                x = x + mlp(x)
+        x = LayerNorm()(x)
+        return nn.Dense(self.classes)(x.astype(jnp.float32).mean((1, 2)))
+
+
+NETWORKS = {
+    "resnet50": ResNet50,
+    "vit_b16": partial(ViT, patch=16, width=768, heads=12),
+    "dinov2_s14": partial(ViT, patch=14, width=384, heads=6, scaled=True),
+    "dinov3_s16": partial(ViT, patch=16, width=384, heads=6, scaled=True, rotary=True),
+    "convnext_tiny": ConvNeXtTiny,
+    "swin_tiny": SwinTiny,
+}
 
 
 def training(

@@ -121,10 +121,13 @@ def collectives(text: str) -> tuple[dict[str, int], int]:
     """The collectives of a compiled program: ({kind: number}, bytes of their results together).
 
     An asynchronous one counts once, where it is done: what starts it results in its operand too.
+    One that a TPU spreads over the fusions that it runs beside has one channel in all of them.
     """
     kinds = "|".join(COLLECTIVES)
-    found = re.findall(rf" = (.*?) ({kinds})(?:-done)?\(", text)
-    return dict(Counter(kind for _, kind in found)), sum(size(shape) for shape, _ in found)
+    found = re.findall(rf" = (.*?) ({kinds})(?:-done)?\((?:.*?channel_id=(\d+))?", text)
+    once = {channel or f"line {n}": parts for n, (*parts, channel) in enumerate(found)}
+    numbers = dict(Counter(kind for _, kind in once.values()))
+    return numbers, sum(size(shape) for shape, _ in once.values())
 
 
 def top_level(text: str) -> tuple[int, int]:
