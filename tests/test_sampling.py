@@ -13,19 +13,6 @@ from fgvc_jax.data import augment
 from fgvc_jax.data.sampling import bilinear
 
 
-@pytest.fixture(params=["cpu", "tpu"])
-def platform(request, monkeypatch):
-    """Images are sampled as they are there."""
-
-    def choose(*operands, default=None, **forms):
-        return forms.get(request.param, default)(*operands)
-
-    monkeypatch.setattr(lax, "platform_dependent", choose)
-    jax.clear_caches()
-    yield request.param
-    jax.clear_caches()
-
-
 def turned(size, degrees, scale=1.0, centre=0.0, mirrored=False):
     """Coordinates (1,h,w) of a square of `size` px, turned about the middle, some px off it."""
     v, u = (np.mgrid[: size[0], : size[1]] - np.reshape(size, (2, 1, 1)) / 2 + 0.5) * scale
