@@ -66,7 +66,7 @@ def test_a_view_is_the_same_on_every_platform(degrees):
 
     here = view(keys, images)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lax, "platform_dependent", lambda *xs, tpu, default: tpu(*xs))
+        patched.setattr(lax, "platform_dependent", lambda *xs, tpu, **_: tpu(*xs))
         there = view(keys, images)
     assert np.mean(here == augment.GRAY) > 0.01 and np.mean(here != there) > 0.01
     np.testing.assert_allclose(here, there, atol=1e-5)

@@ -27,7 +27,18 @@ def bilinear(images: jax.Array, y: jax.Array, x: jax.Array, *, reach: float) -> 
     height, width = images.shape[1:3]
     y, x = jnp.clip(y, 0, height - 1), jnp.clip(x, 0, width - 1)
     tiles, gather = jax.vmap(partial(_sample_tiles, reach=reach)), jax.vmap(_sample_neighbours)
-    return lax.platform_dependent(images, y, x, tpu=tiles, default=gather)
+    return lax.platform_dependent(images, y, x, cpu=_row_by_row, tpu=tiles, default=gather)
+
+
+def _row_by_row(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
+    """The neighbours, in a loop for its edges, across which nothing is computed twice: else XLA's
+    CPU may compute a place once for its pixels, as 0.9999, and once for their weights, as 1, whose
+    weights are those of the next two pixels."""
+
+    def row(places):
+        return jax.vmap(_sample_neighbours)(images, *places)
+
+    return lax.map(row, (y.swapaxes(0, 1), x.swapaxes(0, 1))).swapaxes(0, 1)
 
 
 def _sample_neighbours(image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:

@@ -215,6 +215,9 @@ class Packed(Mapping[str, Any]):
             return self._numbers[..., self._columns.index(name)]
         return self._others[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns or name in self._others
+
     def __iter__(self) -> Iterator[str]:
         yield from self._columns
         yield from self._others
