@@ -70,7 +70,7 @@ def test_a_rule_is_as_jax(name):
 
 @pytest.mark.parametrize(("window", "stride", "padding"), [(3, 2, 1), (2, 2, 0), (1, 1, 0)])
 def test_pools_and_convolutions(window, stride, padding):
-    from fgvc_jax.networks import kernels
+    from fgvc_jax.networks import convolutions, kernels
 
     def network(c, x):
         kernel = jnp.broadcast_to(c.T[None, None], (window, window, 3, 4))
@@ -78,7 +78,7 @@ def test_pools_and_convolutions(window, stride, padding):
             x, kernel, (stride, stride), [(padding, padding)] * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )  # fmt: skip
-        y = kernels.add_relu(y, kernels.pointwise(y, jnp.eye(4)))
+        y = kernels.add_relu(y, convolutions.pointwise(y, jnp.eye(4)))
         return kernels.max_pool(y, window, stride, padding)
 
     check(network, shape=(9, 9, 3))
