@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fgvc_jax.data.sampling import bilinear
+from fgvc_jax.data.sampling import bilinear, mix
 from fgvc_jax.data.view import View
 from fgvc_jax.errors import UserError
 
@@ -165,8 +165,8 @@ def color_jitter(keys: jax.Array, images: jax.Array, *, strength: float) -> jax.
     def one(key, image):
         factors = jax.random.uniform(key, (3,), jnp.float32, 1 - strength, 1 + strength)
         image = jnp.clip(image * factors[0], 0, 1)
-        image = jnp.clip(_mix(_luma(image).mean(), image, factors[1]), 0, 1)
-        return jnp.clip(_mix(_luma(image), image, factors[2]), 0, 1)
+        image = jnp.clip(mix(_luma(image).mean(), image, factors[1]), 0, 1)
+        return jnp.clip(mix(_luma(image), image, factors[2]), 0, 1)
 
     return jax.vmap(one)(keys, images)
 
@@ -222,10 +222,6 @@ def _random_box(key: jax.Array, area, ratio) -> tuple[jax.Array, ...]:
     height, width = jnp.minimum(jnp.sqrt(size / shape), 1), jnp.minimum(jnp.sqrt(size * shape), 1)
     top, left = jax.random.uniform(place_key, (2,)) * (1 - jnp.stack([height, width]))
     return top, left, height, width
-
-
-def _mix(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
-    return a + share * (b - a)
 
 
 def _luma(image: jax.Array) -> jax.Array:

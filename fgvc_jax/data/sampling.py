@@ -46,12 +46,13 @@ def _sample_neighbours(image: jax.Array, y: jax.Array, x: jax.Array) -> jax.Arra
     top = jnp.minimum(jnp.floor(y), height - 2).astype(jnp.int32)
     left = jnp.minimum(jnp.floor(x), width - 2).astype(jnp.int32)
     down, right = (y - top)[..., None], (x - left)[..., None]
-    upper = _between(image[top, left], image[top, left + 1], right)
-    lower = _between(image[top + 1, left], image[top + 1, left + 1], right)
-    return _between(upper, lower, down)
+    upper = mix(image[top, left], image[top, left + 1], right)
+    lower = mix(image[top + 1, left], image[top + 1, left + 1], right)
+    return mix(upper, lower, down)
 
 
-def _between(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
+def mix(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
+    """a where `share` is 0, b where it is 1, and beyond either."""
     return a + share * (b - a)
 
 
