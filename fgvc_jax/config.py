@@ -250,13 +250,6 @@ def to_dict(experiment: Experiment) -> dict[str, Any]:
     return dataclasses.asdict(experiment)
 
 
-def plain(value: Any) -> Any:
-    """The value of a field as JSON has it: a network, or several, as nested dicts."""
-    if isinstance(value, (list, tuple)):
-        return [plain(each) for each in value]
-    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
-
-
 def from_dict(values: dict[str, Any], cls: type = Experiment) -> Any:
     """Inverse of `to_dict`; a field that this version does not know is a UserError."""
     hints = get_type_hints(cls)

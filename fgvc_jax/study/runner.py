@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +184,7 @@ class Outcome:
             {
                 "study": name,
                 "base": config.to_dict(self.study.base),
-                "rows": {
-                    row: {field: config.plain(value) for field, value in changes.items()}
-                    for row, changes in self.study.rows.items()
-                },
+                "rows": asdict(self.study)["rows"],
                 "runs": [{"row": row, "seed": seed, **run} for (row, seed), run in values.items()],
                 "failed": [
                     {"row": row, "seed": seed, "reason": reason}
