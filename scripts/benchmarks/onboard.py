@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -172,7 +172,7 @@ def _measured(program: Any, images: int, seconds: float) -> dict[str, Any]:
         began = time.perf_counter()
         for _ in range(count):
             state, said = run(state, *rest)
-        said = said["loss"] if isinstance(said, dict) else said
+        said = said["loss"] if isinstance(said, Mapping) else said
         if not np.isfinite(float(said)):
             raise FloatingPointError(f"the loss is {float(said)}")
         return (time.perf_counter() - began) / count
