@@ -16,7 +16,7 @@ from fgvc_jax.networks.weights import export_torch
 pytestmark = pytest.mark.slow
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from benchmarks import common, ensemble, job, predict, record  # noqa: E402
+from benchmarks import common, ensemble, input, job, predict, record, step  # noqa: E402
 
 
 def test_spread_is_median_and_quartiles():
@@ -130,10 +130,27 @@ def test_an_ensemble_is_compared_with_one_network():
     ]  # fmt: skip
 
 
+def small(**changes):
+    """A tiny experiment as rows of benchmarks are built from."""
+    return config.to_dict(tiny(batch_size=4, **changes))
+
+
+def test_the_step_the_loop_and_the_ensemble_can_be_timed():
+    assert step.Ours(small()).run(steps=2)["seconds"] > 0
+    for resident in (False, True):
+        assert input.Ours(small(members=1), resident=resident).run(settle=1)["seconds"] > 0
+    found = {}
+    for frozen in ("", "stage4"):
+        network = Network(name="resnet_micro", head="linear", frozen=frozen)
+        ours = ensemble.Ours(small(network=network, transfer=Transfer(name="none")))
+        found[frozen] = ours.run(steps=2)
+    assert all(value["seconds"] > 0 for value in found.values())
+    assert found["stage4"]["bytes"] < found[""]["bytes"]
+
+
 @pytest.mark.parametrize("row", [predict.BARE, predict.DECODING, "predict", "one image"])
 def test_every_way_to_answer_can_be_timed(row):
-    experiment = config.to_dict(tiny(members=1, batch_size=4))
-    ours = predict.Ours(experiment, row=row, pixels=40, files=3)
+    ours = predict.Ours(small(members=1), row=row, pixels=40, files=3)
     assert ours.run(steps=2)["seconds"] > 0
     written = Path(ours._folder.name) / "answers.csv"
     assert written.exists() == (row == "predict")

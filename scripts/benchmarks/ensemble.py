@@ -81,7 +81,8 @@ class Ours:
         self._model = run.model(members, [str(number) for number in numbers])
         mask = np.ones(run.experiment.batch_size, bool)
         self._batch, self.dtype = random_batch(run, mask=mask), run.experiment.network.dtype
-        self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves([self._model.trunk, members]))
+        kept = [self._model.trunk, *(member.variables for member in members)]
+        self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
 
     def run(self, steps: int) -> dict[str, float]:
         import jax
