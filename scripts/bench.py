@@ -3,6 +3,7 @@
     python scripts/bench.py step --network resnet50 --crop 160 --resize 176 --versus torch
     python scripts/bench.py job --source cub:CUB_200_2011 --classes 20 --members 5 --versus torch
     python scripts/bench.py input --source cub:CUB_200_2011 --classes 20
+    python scripts/bench.py python
     python scripts/bench.py ensemble --network resnet50 --crop 160 --resize 176 --frozen stage4
     python scripts/bench.py predict --network resnet50 --crop 448 --resize 512
     python scripts/bench.py compiled --topology v5e:2x2 --network resnet50
@@ -28,6 +29,7 @@ from benchmarks import (
     job,
     onboard,
     predict,
+    python,
     record,
     step,
     topologies,
@@ -42,6 +44,7 @@ BENCHMARKS = {
     "input": waiting,
     "ensemble": ensemble,
     "predict": predict,
+    "python": python,
 }
 SPECS = {
     "step": step.Step,
@@ -49,6 +52,7 @@ SPECS = {
     "input": waiting.Input,
     "ensemble": ensemble.Ensemble,
     "predict": predict.Predict,
+    "python": python.Python,
 }
 
 

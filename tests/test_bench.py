@@ -16,7 +16,7 @@ from fgvc_jax.networks.weights import export_torch
 pytestmark = pytest.mark.slow
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from benchmarks import common, ensemble, input, job, predict, record, step  # noqa: E402
+from benchmarks import common, ensemble, input, job, predict, python, record, step  # noqa: E402
 
 
 def test_spread_is_median_and_quartiles():
@@ -156,3 +156,9 @@ def test_every_way_to_answer_can_be_timed(row):
     assert written.exists() == (row == "predict")
     if written.exists():
         assert len(written.read_text().splitlines()) == 1 + 2 * 4
+
+
+def test_python_is_timed_in_a_step():
+    seconds = python.Ours(config.to_dict(tiny(members=1))).run(steps=10)
+    assert seconds["by the clock"] > seconds["main thread"] > 0
+    assert seconds["loader's threads"] > 0

@@ -19,6 +19,7 @@ from fgvc_jax.networks.kernels import (
     max_pool,
     normalize,
     precision,
+    variance,
 )
 from fgvc_jax.networks.layers import BatchNorm, Conv, conv_norm
 from fgvc_jax.objectives import csdnet
@@ -71,6 +72,40 @@ def test_a_constant_channel_keeps_a_variance_of_zero(platform):
     assert (var >= 0).all()
     np.testing.assert_allclose(var, 0, atol=1e-7)
     np.testing.assert_allclose(y, np.broadcast_to([0.5, -0.5], x.shape), atol=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [0, 3, 30, 1000])
+def test_a_layer_norm_far_from_zero(platform, ratio):
+    """A mean of `ratio` deviations: in bfloat16 the variance is off by less than rounding the
+    channels has added to it, in float32 by nothing; and so is the gradient."""
+    x = np.random.default_rng(0).normal(size=(64, 768)) + ratio
+    for dtype, error in ((jnp.float32, 1e-5), (jnp.bfloat16, 1e-5 + 1e-6 * ratio**2)):
+        rounded = jnp.asarray(x, dtype)
+        wide = rounded.astype(jnp.float32)
+        exact = np.float64(wide)
+        centred = exact - exact.mean(-1, keepdims=True)
+
+        def of_rows(wide, dtype=dtype):
+            return variance(wide, jnp.mean(wide, -1, keepdims=True), dtype)
+
+        var, pull = jax.vjp(jax.jit(of_rows), wide)
+        np.testing.assert_allclose(var[:, 0], centred.var(-1), rtol=error)
+        np.testing.assert_allclose(pull(jnp.ones_like(var))[0], 2 / 768 * centred, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_layer_norm_of_bfloat16_takes_one_pass_on_accelerators(platform_name, dtype):
+    """A second one would subtract the mean from all channels."""
+
+    def of_rows(x):
+        wide = x.astype(jnp.float32)
+        return variance(wide, jnp.mean(wide, -1, keepdims=True), x.dtype)
+
+    traced = jax.jit(of_rows).trace(jax.ShapeDtypeStruct((4, 8), dtype))
+    text = traced.lower(lowering_platforms=(platform_name,)).as_text()
+    second = re.search("subtract .* tensor<4x8xf32>", text)
+    assert bool(second) == (platform_name == "cpu" or dtype == jnp.float32)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Building blocks against NumPy in float64."""
 
+from functools import partial
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.layers import BatchNorm, Conv, linear, stochastic_depth
+from fgvc_jax.networks.layers import BatchNorm, Conv, LayerNorm, linear, stochastic_depth
 
 
 def waves(*shape):
@@ -55,6 +58,25 @@ def test_initial_spread_is_torchs():
     for leaf in (params["kernel"], params["bias"]):
         assert np.abs(leaf).max() <= 1 / 20
         assert np.std(leaf) == pytest.approx(1 / 20 / 3**0.5, rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_layer_norm_is_flaxs_with_two_passes_to_the_last_bit(dtype):
+    """On the CPU, gradients included."""
+    x = jnp.asarray(waves(3, 5, 8) + 2, dtype)
+    norms = LayerNorm(dtype), nn.LayerNorm(dtype=dtype, use_fast_variance=False)
+    start = [norm.init(jax.random.key(0), x) for norm in norms]
+    assert jax.tree.structure(start[0]) == jax.tree.structure(start[1])
+    variables = jax.tree.map(lambda v: v + jnp.float32(waves(*v.shape)), start[0])
+
+    def both(norm):
+        y, pull = jax.vjp(lambda v, x: x + norm.apply(v, x), variables, x)
+        return y, pull(y)
+
+    ours, theirs = (jax.tree.leaves(jax.jit(partial(both, norm))()) for norm in norms)
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(np.float32(one), np.float32(other))
 
 
 def batch_norm(groups, dtype=jnp.float32):

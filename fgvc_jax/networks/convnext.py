@@ -11,8 +11,8 @@ from fgvc_jax.networks.layers import (
     Conv,
     DepthwiseConv,
     Dtype,
+    LayerNorm,
     Mlp,
-    layer_norm,
     normal,
     stochastic_depth,
 )
@@ -32,7 +32,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         y = DepthwiseConv(7, self.dtype, name="conv_dw")(x)
-        y = Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm")(y))
+        y = Mlp(self.dtype, name="mlp")(LayerNorm(self.dtype, name="norm")(y))
         gamma = self.param("gamma", nn.initializers.constant(1e-6), x.shape[-1:])
         return x + stochastic_depth(y * gamma.astype(self.dtype), keys, self.rate, self.number)
 
@@ -52,7 +52,7 @@ class Stage(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
         if not self.first:
-            x = layer_norm(self.dtype, "downsample_0")(x)
+            x = LayerNorm(self.dtype, name="downsample_0")(x)
             x = Conv(self.width, 2, 2, 0, True, self.dtype, normal, name="downsample_1")(x)
         for i, rate in enumerate(self.rates):
             x = Block(self.dtype, self.number + i, rate, name=f"blocks_{i}")(x, keys)
@@ -112,7 +112,7 @@ class ConvNeXt(nn.Module):
             self._check(x.shape[1:3])
             size = self.patch
             x = Conv(self.widths[0], size, size, 0, True, self.dtype, normal, name="stem_0")(x)
-            x = layer_norm(self.dtype, "stem_1")(x)
+            x = LayerNorm(self.dtype, name="stem_1")(x)
 
         taps = {}
         rates = np.linspace(0, self.stochastic_depth, sum(self.depths))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.errors import UserError
-from fgvc_jax.networks.layers import BatchNorm, layer_norm, linear
+from fgvc_jax.networks.layers import BatchNorm, LayerNorm, linear
 
 
 def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
@@ -63,7 +63,7 @@ class LinearHead(nn.Module):
     def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> jax.Array:
         x = pooled(taps, self.tap, self.pool)
         if self.pool == "norm":
-            x = layer_norm(jnp.float32, "norm")(x)
+            x = LayerNorm(jnp.float32, name="norm")(x)
         return linear(self.classes, x.shape[-1], name="fc")(x)
 
 

@@ -10,7 +10,15 @@ from jax import lax
 
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
-from fgvc_jax.networks.kernels import Dtype, folded, gelu, normalize, normalized, precision
+from fgvc_jax.networks.kernels import (
+    Dtype,
+    folded,
+    gelu,
+    normalize,
+    normalized,
+    precision,
+    variance,
+)
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -125,9 +133,21 @@ class Mlp(nn.Module):
         return dense(width, self.dtype, name="fc2")(gelu(y))
 
 
-def layer_norm(dtype: Dtype, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
-    """Layer norm, most often with timm's epsilon; its statistics are float32 and two-pass."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+class LayerNorm(nn.Module):
+    """Layer norm (Ba et al., arXiv 1607.06450), most often with timm's epsilon: (...,C) -> the same
+    in `dtype`. Statistics are float32, see `kernels.variance`."""
+
+    dtype: Dtype
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones_init(), x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros_init(), x.shape[-1:])
+        wide = x.astype(jnp.float32)
+        mean = jnp.mean(wide, -1, keepdims=True)
+        share = lax.rsqrt(variance(wide, mean, x.dtype) + self.epsilon) * scale
+        return ((x - mean) * share + bias).astype(self.dtype)
 
 
 class PatchEmbed(nn.Module):
@@ -144,7 +164,7 @@ class PatchEmbed(nn.Module):
         init = uniform_fan_in(self.size**2 * images.shape[-1])
         size = self.size
         x = Conv(self.width, size, size, 0, True, self.dtype, init, init, name="proj")(images)
-        return layer_norm(self.dtype, "norm", self.epsilon)(x) if self.epsilon else x
+        return LayerNorm(self.dtype, self.epsilon, name="norm")(x) if self.epsilon else x
 
 
 # Keeps stochastic depth's randomness apart from that of the views, drawn from the same key.

@@ -11,10 +11,10 @@ from fgvc_jax.errors import UserError
 from fgvc_jax.networks.kernels import precision
 from fgvc_jax.networks.layers import (
     Dtype,
+    LayerNorm,
     Mlp,
     PatchEmbed,
     dense,
-    layer_norm,
     normal,
     stochastic_depth,
 )
@@ -110,12 +110,12 @@ class Block(nn.Module):
         # A map that is one window has none further on.
         shift = self.window // 2 if self.shift and min(height, width) > self.window else 0
         apart = neighbours(height, width, self.window, shift) if shift else None
-        y = layer_norm(self.dtype, "norm1", EPSILON)(x)
+        y = LayerNorm(self.dtype, EPSILON, name="norm1")(x)
         y = divide(jnp.roll(y, (-shift, -shift), (1, 2)), self.window)
         y = WindowAttention(self.heads, self.dtype, name="attn")(y, apart)
         y = jnp.roll(join(y, height, width), (shift, shift), (1, 2))
         x = x + stochastic_depth(y, keys, self.rate, 2 * self.number)
-        y = Mlp(self.dtype, name="mlp")(layer_norm(self.dtype, "norm2", EPSILON)(x))
+        y = Mlp(self.dtype, name="mlp")(LayerNorm(self.dtype, EPSILON, name="norm2")(x))
         return x + stochastic_depth(y, keys, self.rate, 2 * self.number + 1)
 
 
@@ -129,7 +129,7 @@ class Merge(nn.Module):
         batch, height, width, channels = x.shape
         x = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
         x = x.transpose(0, 1, 3, 4, 2, 5).reshape(batch, height // 2, width // 2, 4 * channels)
-        x = layer_norm(self.dtype, "norm", EPSILON)(x)
+        x = LayerNorm(self.dtype, EPSILON, name="norm")(x)
         return dense(2 * channels, self.dtype, name="reduction", use_bias=False)(x)
 
 
@@ -229,7 +229,7 @@ class SwinTransformer(nn.Module):
             make = Stage(heads, window, stage == 0, self.dtype, first, span, name=f"layers_{stage}")
             taps[tap] = x = make(x, keys)
         if until == "stage5":
-            taps["stage5"] = layer_norm(self.dtype, "norm", EPSILON)(x)
+            taps["stage5"] = LayerNorm(self.dtype, EPSILON, name="norm")(x)
         return taps, {"map": x}
 
     def _window(self, size: tuple[int, int]) -> int:

@@ -14,10 +14,10 @@ from fgvc_jax.errors import UserError
 from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.layers import (
     Dtype,
+    LayerNorm,
     Mlp,
     PatchEmbed,
     dense,
-    layer_norm,
     normal,
     stochastic_depth,
 )
@@ -133,7 +133,7 @@ class Block(nn.Module):
             return x + stochastic_depth(y, keys, self.rate, 2 * self.number + branch - 1)
 
         def norm(name):
-            return layer_norm(self.dtype, name, self.variant.epsilon)(x)
+            return LayerNorm(self.dtype, self.variant.epsilon, name=name)(x)
 
         attention = Attention(
             self.heads, self.dtype, self.attend, self.variant.qkv_bias, name="attn"
@@ -229,7 +229,7 @@ class VisionTransformer(nn.Module):
                 x = Block(*block, name=f"blocks_{i}")(x, rotary, keys)
             done = end
             if tap == "stage5":
-                x = layer_norm(self.dtype, "norm", self.variant.epsilon)(x)
+                x = LayerNorm(self.dtype, self.variant.epsilon, name="norm")(x)
                 taps["token"] = x[:, 0]
             if tap != LAST:
                 taps[tap] = state(x)["map"]
