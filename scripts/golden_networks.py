@@ -91,16 +91,14 @@ def swin_taps(model: Any, x: Any) -> dict[str, Any]:
     return taps | {"stage5": last, "logits": model.forward_head(last)}
 
 
-def dinov2_micro(timm: Any) -> Any:
+def vit_micro(timm: Any, **options: Any) -> Any:
     return timm.models.vision_transformer.VisionTransformer(
-        img_size=SIZE,
-        patch_size=8,
-        num_classes=3,
-        embed_dim=16,
-        depth=4,
-        num_heads=2,
-        init_values=1e-5,
+        img_size=SIZE, patch_size=8, num_classes=3, embed_dim=16, depth=4, num_heads=2, **options
     )
+
+
+def dinov2_micro(timm: Any) -> Any:
+    return vit_micro(timm, init_values=1e-5)
 
 
 def dinov3_micro(timm: Any) -> Any:
@@ -144,6 +142,7 @@ def vit_taps(model: Any, x: Any) -> dict[str, Any]:
 MICRO: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "convnext": (convnext_taps, {"convnext_micro": convnext_micro}),
     "swin": (swin_taps, {"swin_micro": swin_micro}),
+    "vit": (vit_taps, {"vit_micro": vit_micro}),
     "dinov2": (vit_taps, {"dinov2_micro": dinov2_micro}),
     "dinov3": (vit_taps, {"dinov3_micro": dinov3_micro}),
 }
@@ -154,6 +153,8 @@ FULL = {
     "convnext_base": "convnext_base",
     "swin_tiny": "swin_tiny_patch4_window7_224",
     "swin_base": "swin_base_patch4_window7_224",
+    "vit_s16": "vit_small_patch16_224",
+    "vit_b16": "vit_base_patch16_224",
     "dinov2_s14": "vit_small_patch14_dinov2",
     "dinov2_b14": "vit_base_patch14_dinov2",
     "dinov3_s16": "vit_small_patch16_dinov3",
