@@ -134,9 +134,10 @@ def _add_rest(x: jax.Array, mean: jax.Array, share: jax.Array, bias: jax.Array) 
 def variance(x: jax.Array, mean: jax.Array, dtype: Dtype) -> jax.Array:
     """Of the channels around their mean: (...,C) and (...,1) float32 -> (...,1).
 
-    Where x comes from bfloat16, the `dtype`, an accelerator takes mean and mean square in one pass
-    over it. The variance is off by 1e-7 of the squared mean then, a tenth of the variance that the
-    rounding of x has added, however far from zero x is. Elsewhere it takes two passes.
+    Where x comes from bfloat16, the `dtype`, a GPU takes mean and mean square in one pass over it.
+    The variance is off by 1e-7 of the squared mean then, a tenth of the variance that the rounding
+    of x has added, however far from zero x is. Elsewhere it takes two passes; on a TPU one would
+    move 2 % less and need 5 % more memory (ViT-B/16's step).
     """
     return _around(x, mean) if dtype == jnp.float32 else _variance_of_rounded(x, mean)
 
@@ -147,7 +148,7 @@ def _around(x: jax.Array, mean: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def _variance_of_rounded(x: jax.Array, mean: jax.Array) -> jax.Array:
-    return on_accelerators(_square_less_mean, x, mean, cpu=_around)
+    return lax.platform_dependent(x, mean, cuda=_square_less_mean, default=_around)
 
 
 def _square_less_mean(x: jax.Array, mean: jax.Array) -> jax.Array:
@@ -168,7 +169,8 @@ def _around_backward(x: jax.Array, mean: jax.Array, dy: jax.Array) -> tuple:
 
 
 def _variance_backward(saved: tuple, dy: jax.Array) -> tuple:
-    return on_accelerators(_square_less_mean_backward, *saved, dy, cpu=_around_backward)
+    backward = {"cuda": _square_less_mean_backward, "default": _around_backward}
+    return lax.platform_dependent(*saved, dy, **backward)
 
 
 _variance_of_rounded.defvjp(_variance_forward, _variance_backward)
