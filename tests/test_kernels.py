@@ -19,6 +19,7 @@ from fgvc_jax.networks.kernels import (
     max_pool,
     normalize,
     precision,
+    qkv,
     variance,
 )
 from fgvc_jax.networks.layers import BatchNorm, Conv, conv_norm
@@ -159,6 +160,30 @@ def test_gelu_in_bfloat16_is_that_of_float32_rounded():
     np.testing.assert_array_equal(np.float32(y), np.float32(wide.astype(jnp.bfloat16)))
     got, expected = (pull(jnp.ones_like(at))[0] for pull, at in ((gradient, y), (its, wide)))
     np.testing.assert_array_equal(np.float32(got), np.float32(expected.astype(jnp.bfloat16)))
+
+
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_queries_keys_and_values_and_their_gradients(platform, use_bias):
+    x, kernel = jnp.float32(waves(2, 3, 8)), jnp.float32(waves(8, 24))
+    bias = jnp.float32(waves(24)) if use_bias else None
+
+    def plain(x, kernel, bias):
+        y = x @ kernel + (0 if bias is None else bias)
+        return jnp.moveaxis(y.reshape(2, 3, 3, 4, 2), 2, 0)  # 4 heads of 2
+
+    got, gradient = jax.vjp(lambda *x: jnp.stack(qkv(*x, 4)), x, kernel, bias)
+    expected, its = jax.vjp(plain, x, kernel, bias)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+    dy = jnp.float32(waves(*expected.shape)) + 1
+    pairs = zip(*(jax.tree.leaves(pull(dy)) for pull in (gradient, its)), strict=True)
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+def test_only_a_tpu_makes_queries_keys_and_values_one_by_one(platform_name):
+    text = lowered(lambda x, w: qkv(x, w, None, 2), platform_name, (2, 3, 8), (8, 24))
+    assert text.count("dot_general") == (9 if platform_name == "tpu" else 3)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

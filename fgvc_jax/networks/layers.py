@@ -17,6 +17,7 @@ from fgvc_jax.networks.kernels import (
     normalize,
     normalized,
     precision,
+    qkv,
     variance,
 )
 
@@ -119,6 +120,25 @@ def dense(features: int, dtype: Dtype, name: str, use_bias: bool = True) -> nn.D
         precision=precision(dtype),
         name=name,
     )
+
+
+class QKV(nn.Module):
+    """Queries, keys and values of so many heads from one layer: (...,D) -> three
+    (...,heads,D/heads) in `dtype`, see `kernels.qkv`."""
+
+    heads: int
+    dtype: Dtype
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, ...]:
+        width = x.shape[-1]
+        kernel = self.param("kernel", normal, (width, 3 * width)).astype(self.dtype)
+        bias = None
+        if self.use_bias:
+            zeros = nn.initializers.zeros_init()
+            bias = self.param("bias", zeros, (3 * width,)).astype(self.dtype)
+        return qkv(x.astype(self.dtype), kernel, bias, self.heads)
 
 
 class Mlp(nn.Module):

@@ -10,6 +10,7 @@ import numpy as np
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.kernels import precision
 from fgvc_jax.networks.layers import (
+    QKV,
     Dtype,
     LayerNorm,
     Mlp,
@@ -71,7 +72,7 @@ class WindowAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, apart: np.ndarray | None) -> jax.Array:
-        batch, windows, area, width = x.shape
+        area, width = x.shape[2:]
         window = round(area**0.5)
         shape = ((2 * window - 1) ** 2, self.heads)
         table = self.param("relative_position_bias_table", normal, shape)
@@ -81,8 +82,7 @@ class WindowAttention(nn.Module):
             strangers = parts[:, None, :, None] != parts[:, None, None, :]
             bias = bias + jnp.where(strangers, -100.0, 0.0)  # (windows,heads,T,T)
 
-        qkv = dense(3 * width, self.dtype, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(batch, windows, area, 3, self.heads, -1), 3, 0)
+        q, k, v = QKV(self.heads, self.dtype, name="qkv")(x)
         exact = {"precision": precision(self.dtype)}
         scores = jnp.einsum("bwqhd,bwkhd->bwhqk", q * q.shape[-1] ** -0.5, k, **exact)
         weights = nn.softmax(scores.astype(jnp.float32) + bias).astype(self.dtype)

@@ -13,6 +13,7 @@ import numpy as np
 from fgvc_jax.errors import UserError
 from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.layers import (
+    QKV,
     Dtype,
     LayerNorm,
     Mlp,
@@ -64,8 +65,8 @@ def turns(rows: int, columns: int, width: int, before: int) -> tuple[np.ndarray,
 
 def turn(x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
     """(B,T,N,D) of N heads, with the halves of D as the two coordinates that are turned, in
-    float32."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    float32. (The halves change places as they are: a TPU would write them, wide.)"""
+    first, second = jnp.split(x, 2, axis=-1)
     across = jnp.concatenate([-second, first], axis=-1)
     cosines, sines = (jnp.float32(array)[:, None] for array in (cosines, sines))
     return (x * cosines + across * sines).astype(x.dtype)
@@ -84,12 +85,11 @@ class Attention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, rotary: tuple[np.ndarray, np.ndarray] | None) -> jax.Array:
-        batch, tokens, width = x.shape
-        qkv = dense(3 * width, self.dtype, name="qkv", use_bias=self.use_bias)(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(batch, tokens, 3, self.heads, -1), 2, 0)
+        q, k, v = QKV(self.heads, self.dtype, self.use_bias, name="qkv")(x)
         if rotary:
             q, k = turn(q, *rotary), turn(k, *rotary)
-        return dense(width, self.dtype, name="proj")(self.attend(q, k, v).reshape(x.shape))
+        y = self.attend(q, k, v).reshape(x.shape)
+        return dense(x.shape[-1], self.dtype, name="proj")(y)
 
 
 class LayerScale(nn.Module):
