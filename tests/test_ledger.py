@@ -11,6 +11,7 @@ from conftest import tiny
 from fgvc_jax import ensemble, predictions, storage
 from fgvc_jax.config import Data, Network
 from fgvc_jax.errors import UserError
+from fgvc_jax.objectives.kd import KD
 from fgvc_jax.predictions import Part
 from fgvc_jax.study import ledger
 from fgvc_jax.study.ledger import Correctness, Ledger
@@ -126,6 +127,23 @@ def test_paths_are_reduced_and_names_are_not():
         "hf:timm/resnet50.tv_in1k",
     )
     assert reduced("folder:a b/c", "gs://bucket/x.safetensors") == ("folder:c", "gs:x.safetensors")
+
+
+def test_students_of_two_rows_are_two_runs(tmp_path):
+    """Both learn from a workdir whose last part is the seed."""
+
+    def no_bits(_):
+        return None
+
+    def student(row):
+        return tiny(objective="kd", kd=KD(teacher=f"/data/study/{row}/0"))
+
+    one, other = student("independent"), student("kt")
+    assert ledger.portable(one)["kd"]["teacher"] == "independent/0"
+    assert ledger.digest_of(one) != ledger.digest_of(other)
+    kept = Ledger(tmp_path / "a.jsonl", study="s", base=tiny(), rows=["a", "b"], judge=no_bits)
+    kept.finished("a", one, results(right(members=1)))
+    assert kept.kept("a", one) and not kept.kept("b", other)
 
 
 def test_bits_of_another_run_are_refused(tmp_path):

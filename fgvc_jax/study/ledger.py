@@ -5,7 +5,7 @@ A line says
 - `tables`: where it belongs, {"study", "row", "position" of the row, "base"}, the last being the
   digest of what the study's rows vary;
 - `config`: the resolved experiment, nested as in config.json, but for fields that change no number;
-  of a path its last part only;
+  of a path its last part only, of a teacher's workdir the last two, which in a study are ROW/SEED;
 - `results`: what results.json says of accuracies and attention;
 - `right`: which test images every member and every ensemble had right, see `pack`; `nll`: their
   mean negative log-likelihoods;
@@ -82,7 +82,8 @@ def correctness(workdir: str | os.PathLike) -> Correctness | None:
 
 
 def portable(experiment: Any) -> dict[str, Any]:
-    """The fields of an experiment that change a number, nested; of a path its last part only."""
+    """The fields of an experiment that change a number, nested; of a path its last part only, of a
+    teacher's workdir the last two."""
     values = {}
     for field in dataclasses.fields(experiment):
         value = getattr(experiment, field.name)
@@ -91,16 +92,17 @@ def portable(experiment: Any) -> dict[str, Any]:
         elif nested := options.inside(value, field.name):
             values[field.name] = [portable(each) for _, each in nested]
         elif not field.metadata.get("free"):
-            values[field.name] = _last_part(value) if isinstance(value, str) else value
+            parts = 2 if field.name == "teacher" else 1  # ROW/SEED
+            values[field.name] = _last_parts(value, parts) if isinstance(value, str) else value
     return values
 
 
-def _last_part(text: str) -> str:
+def _last_parts(text: str, count: int) -> str:
     """cub:/data/birds -> cub:birds; names that are no paths (hf:ORG/NAME, tfds:NAME) stay."""
     kind, colon, path = text.rpartition(":")
     if kind in ("hf", "tfds"):
         return text
-    return kind + colon + Path(path).name
+    return kind + colon + "/".join(Path(path.strip("/")).parts[-count:])
 
 
 def digest(value: Any) -> str:
