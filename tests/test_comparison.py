@@ -140,6 +140,22 @@ def test_runs_on_other_data_are_told(comparison):
     assert one.warnings() == ["warning: the runs of independent differ in data"]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"results": {}},
+        {"environment": None},
+        {"seconds": None},
+        {"right": {"images": 9, "members": 2, "bits": "AAAA"}},
+        {"right": {"members": 2}},
+    ],
+)
+def test_a_damaged_line_is_named(comparison, damage):
+    lines = [line for _, line in comparison.lines()]
+    with pytest.raises(UserError, match="line of helps, independent, seed 0, ended 20.*damaged"):
+        comparisons([lines[0] | damage, *lines[1:]])
+
+
 def test_deviations_are_of_fields_that_both_have():
     one = {"epochs": 3, "data": {"crop": 64, "new": 1}, "hsd": {"stages": [3, 4]}}
     other = {"epochs": 100, "data": {"crop": 64}, "hsd": {"stages": (3, 4)}, "gone": 0}

@@ -250,7 +250,21 @@ def test_rows_of_another_base_are_another_table(tmp_path):
     assert one != base_of(tmp_path / "c.jsonl", tiny(epochs=9))
 
 
-@pytest.mark.parametrize("text", ['{"status": "fini', "3", "{}", '{"status": "finished"}'])
+PLACED = (
+    '{"status": "failed", "digests": {"config": ""}, "config": {"seed": 0}, "tables": [%s], '
+    '"ended": %s}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"status": "fini', "3", "{}", '{"status": "finished"}'),
+        PLACED % ("{}", '"2026-11-25T08:01:37+00:00"'),
+        PLACED % ("", "5"),
+        PLACED % ("", '"yesterday"'),
+    ],
+)
 def test_a_line_that_cannot_be_read_is_named(tmp_path, text):
     path = tmp_path / "a.jsonl"
     written(path)

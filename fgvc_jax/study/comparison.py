@@ -1,11 +1,13 @@
 """From the lines of a ledger back to studies: which rows there are, and how they differ."""
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fgvc_jax.errors import UserError
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
 from fgvc_jax.study.ledger import FINISHED, Line, flat, is_of, unpack
@@ -118,6 +120,9 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
     Args:
         lines: from `ledger.read`. Of two runs of a row with the same seed (as on changed data) the
             newer counts.
+
+    Raises:
+        UserError: naming a finished run whose line lacks what tables are made of.
     """
     found: dict[tuple[str, str], list[tuple[int, str, Line]]] = {}
     for line in lines:
@@ -131,11 +136,24 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
         unfinished = []
         for _, row, line in entries:
             if line["status"] == FINISHED:
+                _check(line, f"{study}, {row}")
                 rows.setdefault(row, {})[line["config"]["seed"]] = line
             else:
                 unfinished.append((row, line))
         made.append(Comparison(study, base, rows, tuple(unfinished)))
     return made
+
+
+def _check(line: Line, place: str) -> None:
+    try:
+        _metrics(line), dict(line["environment"]), set(line["seconds"]["members"])
+        line["results"]["classes"], line["results"]["images"]["test"]
+    except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        seed, ended = line["config"]["seed"], line["ended"]
+        raise UserError(
+            f"the ledger's line of {place}, seed {seed}, ended {ended}, is damaged "
+            f"({type(error).__name__}: {error}): remove it"
+        ) from error
 
 
 # -- configs -------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from fgvc_jax.workdir import Workdir
 Line = dict[str, Any]
 
 FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
+TABLE = "study", "base", "row", "position"
 # Of results.json what has another place in a line, or none.
 KEPT_ELSEWHERE = (
     *("calibration", "class_names", "digests", "environment", "metrics", "predictions"),
@@ -174,7 +175,7 @@ def unpack(packed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     images, members = packed["images"], packed["members"]
     data = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), np.uint8)
     rows = 2 * members - 1
-    bits = np.unpackbits(data, count=images * rows).reshape(images, rows).T.astype(bool)
+    bits = np.unpackbits(data)[: images * rows].reshape(images, rows).T.astype(bool)
     return bits[:members], np.concatenate([bits[:1], bits[members:]])
 
 
@@ -247,7 +248,8 @@ def read(*paths: Path) -> list[Line]:
         for number, text in enumerate(_texts(path), start=1):
             try:
                 entry = json.loads(text)
-                _identity(entry), entry["tables"], entry["ended"]
+                _identity(entry), entry["config"]["seed"], datetime.fromisoformat(entry["ended"])
+                {table[key] for table in entry["tables"] for key in TABLE}
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{str(path)!r}, line {number}, is no line of a ledger: remove it"
