@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import runpy
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -236,15 +237,21 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
     texts = (folder / "results/a.jsonl").read_text().splitlines()
     changed = json.loads(texts[-1])
     changed["results"]["ensemble"][-1] += 0.01
-    (tmp_path / "results").mkdir()
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "results/a.jsonl").write_text("\n".join([*texts[:-1], json.dumps(changed)]) + "\n")
-    for name in ("helps.py", "RESULTS.md", "RESULTS.csv"):
-        (tmp_path / name).write_text((folder / name).read_text())
     with pytest.raises(UserError, match="RESULTS.md' is not what the ledger says"):
         report.main(["--folder", str(tmp_path), "--check"])
     report.main(["--folder", str(tmp_path)])
     for name in ("RESULTS.md", "RESULTS.csv"):
         assert (tmp_path / name).read_text() != (folder / name).read_text()
+
+
+def test_the_names_of_the_images_are_beside_the_lines(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (names,) = tmp_path.glob("results/names-*.txt")
+    names.unlink()
+    with pytest.raises(UserError, match="names-.*txt' is missing or was changed"):
+        report.main(["--folder", str(tmp_path)])
 
 
 def test_the_committed_pages_are_what_the_ledger_says():
