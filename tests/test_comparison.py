@@ -287,6 +287,8 @@ def test_power_tells_the_seeds_that_a_half_width_needs(folder, comparison, capsy
         power.main(["--study", "other", "--ledger", ledger_file])
     with pytest.raises(UserError, match="does not exist"):
         power.main(["--ledger", "nowhere.jsonl"])
+    with pytest.raises(UserError, match="at least 0.001"):
+        power.main(["--half-width", "0.0001"])
 
 
 def test_intervals_cover_what_they_say():

@@ -162,6 +162,7 @@ def test_the_number_of_seeds():
     widths = [stats.t.ppf(0.975, k - 1) * 0.6 / k**0.5 for k in (n - 1, n)]
     assert widths[1] <= 0.5 < widths[0]
     assert statistics.seeds_needed(0.0, 0.5) == 2
+    assert statistics.seeds_needed(1.0, 1e-5) == pytest.approx(1.96e5**2, rel=1e-3)  # and at once
     # After three pairs the deviation may be twice as large.
     bound = 0.6 * (2 / stats.chi2.ppf(0.2, 2)) ** 0.5
     assert statistics.largest_deviation(0.6, 3) == pytest.approx(bound)

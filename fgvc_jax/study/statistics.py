@@ -202,8 +202,12 @@ def seeds_needed(sd: float, half_width: float) -> int:
     """
     from scipy import stats
 
-    n = 2
-    while stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * sd / math.sqrt(n) > half_width:
+    def too_few(n: int) -> bool:
+        return stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * sd / math.sqrt(n) > half_width
+
+    # More than the normal distribution's n, by at most a few: its quantile is below Student's.
+    n = max(2, math.floor((stats.norm.ppf((1 + CONFIDENCE) / 2) * sd / half_width) ** 2))
+    while too_few(n):
         n += 1
     return n
 
