@@ -134,11 +134,26 @@ def test_without_bits_nothing_is_said_of_new_images(tmp_path):
 
 
 def test_runs_on_other_data_are_told(comparison):
-    lines = json.loads(json.dumps([line for _, line in comparison.lines()]))
-    for line, data in zip(lines, "aaab" + "aaaa", strict=True):
-        line["digests"]["data"] = data
-    (one,) = comparisons(lines)
-    assert one.warnings() == ["warning: the runs of independent differ in data"]
+    """Of one run, and of a whole row, which would be taken for the method."""
+    lines = {key: line for key, line in comparison.lines()}
+
+    def told(*others, what):
+        changed = json.loads(json.dumps([lines[key] for key in others]))
+        for line in changed:
+            line["digests"][what] = "others"
+        (one,) = comparisons(
+            [*(line for key, line in lines.items() if key not in others), *changed]
+        )
+        return one.warnings()
+
+    independent = "independent: seeds 0 1 2 3"
+    assert told(("kt", 2), what="data") == [
+        f"warning: the runs differ in data of one name: ({independent}; kt: seeds 0 1 3); "
+        "(kt: seeds 2)"
+    ]
+    assert told(*(("kt", seed) for seed in range(4)), what="weights") == [
+        f"warning: the runs differ in weights of one name: ({independent}); (kt: seeds 0 1 2 3)"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From the lines of a ledger back to studies: which rows there are, and how they differ."""
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -70,13 +71,24 @@ class Comparison:
     def warnings(self) -> list[str]:
         """In what the runs are not alike that should be."""
         found = pages.mixed({key: line["environment"] for key, line in self.lines()})
-        for what in ("data", "weights"):
-            for row, lines in self.rows.items():
-                if len({str(line["digests"].get(what)) for line in lines.values()}) > 1:
-                    found.append(f"warning: the runs of {row} differ in {what}")
+        for what, fields in NAMED.items():
+            same: dict[str, dict[str, list[statistics.Key]]] = {}
+            for key, line in self.lines():
+                said = {n: v for n, v in flat(line["config"]).items() if re.fullmatch(fields, n)}
+                groups = same.setdefault(str(said), {})
+                groups.setdefault(str(line["digests"].get(what)), []).append(key)
+            for groups in same.values():
+                if len(groups) > 1:
+                    which = "; ".join(f"({pages.grouped(keys)})" for keys in groups.values())
+                    found.append(f"warning: the runs differ in {what} of one name: {which}")
         return found
 
 
+# The fields that name what has a digest: runs that name it alike should have the same.
+NAMED = {
+    "data": r"data\.(source|classes|images_per_class|validation)",
+    "weights": r"networks?\.(\d+\.)?weights",
+}
 CHANGED = "rescued", "spoiled", "any"
 
 
