@@ -409,7 +409,7 @@ def command_line(cls: type, arguments: list[str], *, program: str, default: Any)
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(_one_line(words.getvalue())) from None
+        raise UserError(one_line(words.getvalue())) from None
     if unknown:
         found = [flag for flag, _, _ in options.fields(value)]
         flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
@@ -443,7 +443,7 @@ def _unknown(word: str, flags: list[str]) -> str:
     return f"unknown argument {word!r}: {hint}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """tyro's boxed message without its box, heading, help text and pointer to --help."""
     text = text.partition("Argument helptext")[0].partition("For full helptext")[0]
     lines = [re.sub(r"[^\x20-\x7e]+", " ", line).strip(" -") for line in text.splitlines()]

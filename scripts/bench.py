@@ -19,8 +19,12 @@ median over the repetitions, with the first and third quartile in brackets.
 and shares of the peak, waiting for images, determinism and its price, a run of KT.
 """
 
+import contextlib
+import io
 import json
+import math
 import sys
+from typing import Any
 
 from benchmarks import (
     compiled,
@@ -54,19 +58,13 @@ SPECS = {
     "predict": predict.Predict,
     "python": python.Python,
 }
+ALL_BY_0 = "classes", "images_per_class"
 
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["device"]:
         return device.main(arguments[1:])
-    import tyro
-
-    spec = tyro.extras.subcommand_cli_from_dict(
-        {**SPECS, "compiled": compiled.Compiled},
-        args=arguments,
-        prog="bench.py",
-        description=__doc__,
-    )
+    spec = parse(arguments)
     name = type(spec).__name__.lower()
     title = f"{name}: {record.options(spec)}"
     if name == "compiled":
@@ -98,6 +96,34 @@ def main(arguments: list[str]) -> None:
     print(markdown(table))
 
 
+def parse(arguments: list[str]) -> Any:
+    """What is asked of a benchmark; JAX is not imported, unless to tell what is wrong."""
+    import tyro
+
+    from fgvc_jax.errors import UserError
+
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            spec = tyro.extras.subcommand_cli_from_dict(
+                {**SPECS, "compiled": compiled.Compiled},
+                args=arguments,
+                prog="bench.py",
+                description=__doc__,
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        from fgvc_jax.config import one_line
+
+        raise UserError(one_line(words.getvalue())) from None
+    for name, value in vars(spec).items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if number and name not in ALL_BY_0 and not 0 < value < math.inf:
+            raise UserError(f"--{name.replace('_', '-')} is {value}: it must be above 0")
+    return spec
+
+
 def markdown(table: Table) -> str:
     from fgvc_jax.study.pages import markdown_table
 
@@ -119,7 +145,12 @@ def serve(framework: str) -> None:
     else:
         from benchmarks import ours
 
-        workers.serve({name: module.Ours for name, module in BENCHMARKS.items()}, ours.describe)
+        from fgvc_jax.errors import UserError
+
+        try:
+            workers.serve({name: module.Ours for name, module in BENCHMARKS.items()}, ours.describe)
+        except UserError as error:
+            raise SystemExit(f"error: {error}") from None
 
 
 if __name__ == "__main__":

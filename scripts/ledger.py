@@ -80,7 +80,10 @@ def main(arguments: list[str]) -> None:
     if options.tidy:
         for file in files:
             ledger.rewrite(file)
-    found = comparisons(ledger.read(*files))
+    lines = ledger.read(*files)
+    found = comparisons(lines)
+    for names in {line["right"]["names"] for line in lines if line["right"]}:
+        ledger.load_names(folder / "results", names)
     plans = {one.study: plan(folder, one.study) for one in found}
     for name, text in (("RESULTS.md", page(found, plans)), ("RESULTS.csv", table_of_all(found))):
         path = folder / name

@@ -28,7 +28,7 @@ class Power:
     study: str = "effect"
     """Name of the pilot's study."""
     half_width: float = 0.5
-    """Of the 95 % interval of the paired difference, in points."""
+    """Of the 95 % interval of the paired difference, in points, at least 0.001."""
     metric: str = "ensemble"
     """What is compared: ensemble, ensemble_2, single_2, ..."""
     ledger: tuple[str, ...] = ()
@@ -39,8 +39,8 @@ def main(arguments: list[str]) -> None:
     options = config.command_line(
         Power, arguments, program="python scripts/power.py", default=Power()
     )
-    if not options.half_width > 0:
-        raise UserError("--half-width must be above 0")
+    if not options.half_width >= 0.001:
+        raise UserError("--half-width must be at least 0.001")
     paths = [Path(file) for file in options.ledger] or sorted(LEDGER.glob("*.jsonl"))
     for path in paths:
         if not path.is_file():

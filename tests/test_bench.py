@@ -11,12 +11,35 @@ from fgvc_jax import config
 from fgvc_jax.build import Run
 from fgvc_jax.config import Data, Network, Optimizer, Transfer
 from fgvc_jax.engine.mesh import shard_batch
+from fgvc_jax.errors import UserError
 from fgvc_jax.networks.weights import export_torch
 
 pytestmark = pytest.mark.slow
 
 sys.path.insert(0, str(ROOT / "scripts"))
+import bench  # noqa: E402
 from benchmarks import common, ensemble, input, job, predict, python, record, step  # noqa: E402
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "Expected one of .*step"),
+        (["nosuch"], "nosuch Available subcommands: step"),
+        (["python", "--stps", "5"], "--stps, 5 Perhaps you meant: steps"),
+        (["python", "--repetitions", "0"], "--repetitions is 0: it must be above 0"),
+        (["compiled", "--images-per-device", "0"], "--images-per-device is 0"),
+        (["compiled", "--rows", "nosuch"], "--rows knows no 'nosuch'"),
+        (["device", "--minutes", "-1"], "--minutes is -1.0: it must be above 0"),
+        (["device", "--minutes", "nine"], "--minutes: invalid float value: 'nine'"),
+        (["device", "--parts", "nosuch"], "--parts: invalid choice: 'nosuch'"),
+    ],
+)
+def test_mistakes_are_one_line(words, told, monkeypatch):
+    monkeypatch.setattr("benchmarks.topologies.use_cpu", lambda _: None)
+    with pytest.raises(UserError, match=told) as error:
+        bench.main(words)
+    assert "\n" not in str(error.value)
 
 
 def test_spread_is_median_and_quartiles():

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import runpy
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,11 +134,42 @@ def test_without_bits_nothing_is_said_of_new_images(tmp_path):
 
 
 def test_runs_on_other_data_are_told(comparison):
-    lines = json.loads(json.dumps([line for _, line in comparison.lines()]))
-    for line, data in zip(lines, "aaab" + "aaaa", strict=True):
-        line["digests"]["data"] = data
-    (one,) = comparisons(lines)
-    assert one.warnings() == ["warning: the runs of independent differ in data"]
+    """Of one run, and of a whole row, which would be taken for the method."""
+    lines = {key: line for key, line in comparison.lines()}
+
+    def told(*others, what):
+        changed = json.loads(json.dumps([lines[key] for key in others]))
+        for line in changed:
+            line["digests"][what] = "others"
+        (one,) = comparisons(
+            [*(line for key, line in lines.items() if key not in others), *changed]
+        )
+        return one.warnings()
+
+    independent = "independent: seeds 0 1 2 3"
+    assert told(("kt", 2), what="data") == [
+        f"warning: the runs differ in data of one name: ({independent}; kt: seeds 0 1 3); "
+        "(kt: seeds 2)"
+    ]
+    assert told(*(("kt", seed) for seed in range(4)), what="weights") == [
+        f"warning: the runs differ in weights of one name: ({independent}); (kt: seeds 0 1 2 3)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"results": {}},
+        {"environment": None},
+        {"seconds": None},
+        {"right": {"images": 9, "members": 2, "bits": "AAAA"}},
+        {"right": {"members": 2}},
+    ],
+)
+def test_a_damaged_line_is_named(comparison, damage):
+    lines = [line for _, line in comparison.lines()]
+    with pytest.raises(UserError, match="line of helps, independent, seed 0, ended 20.*damaged"):
+        comparisons([lines[0] | damage, *lines[1:]])
 
 
 def test_deviations_are_of_fields_that_both_have():
@@ -220,15 +252,21 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
     texts = (folder / "results/a.jsonl").read_text().splitlines()
     changed = json.loads(texts[-1])
     changed["results"]["ensemble"][-1] += 0.01
-    (tmp_path / "results").mkdir()
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "results/a.jsonl").write_text("\n".join([*texts[:-1], json.dumps(changed)]) + "\n")
-    for name in ("helps.py", "RESULTS.md", "RESULTS.csv"):
-        (tmp_path / name).write_text((folder / name).read_text())
     with pytest.raises(UserError, match="RESULTS.md' is not what the ledger says"):
         report.main(["--folder", str(tmp_path), "--check"])
     report.main(["--folder", str(tmp_path)])
     for name in ("RESULTS.md", "RESULTS.csv"):
         assert (tmp_path / name).read_text() != (folder / name).read_text()
+
+
+def test_the_names_of_the_images_are_beside_the_lines(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (names,) = tmp_path.glob("results/names-*.txt")
+    names.unlink()
+    with pytest.raises(UserError, match="names-.*txt' is missing or was changed"):
+        report.main(["--folder", str(tmp_path)])
 
 
 def test_the_committed_pages_are_what_the_ledger_says():
@@ -264,6 +302,8 @@ def test_power_tells_the_seeds_that_a_half_width_needs(folder, comparison, capsy
         power.main(["--study", "other", "--ledger", ledger_file])
     with pytest.raises(UserError, match="does not exist"):
         power.main(["--ledger", "nowhere.jsonl"])
+    with pytest.raises(UserError, match="at least 0.001"):
+        power.main(["--half-width", "0.0001"])
 
 
 def test_intervals_cover_what_they_say():

@@ -11,6 +11,7 @@ from conftest import tiny
 from fgvc_jax import ensemble, predictions, storage
 from fgvc_jax.config import Data, Network
 from fgvc_jax.errors import UserError
+from fgvc_jax.objectives.kd import KD
 from fgvc_jax.predictions import Part
 from fgvc_jax.study import ledger
 from fgvc_jax.study.ledger import Correctness, Ledger
@@ -128,6 +129,23 @@ def test_paths_are_reduced_and_names_are_not():
     assert reduced("folder:a b/c", "gs://bucket/x.safetensors") == ("folder:c", "gs:x.safetensors")
 
 
+def test_students_of_two_rows_are_two_runs(tmp_path):
+    """Both learn from a workdir whose last part is the seed."""
+
+    def no_bits(_):
+        return None
+
+    def student(row):
+        return tiny(objective="kd", kd=KD(teacher=f"/data/study/{row}/0"))
+
+    one, other = student("independent"), student("kt")
+    assert ledger.portable(one)["kd"]["teacher"] == "independent/0"
+    assert ledger.digest_of(one) != ledger.digest_of(other)
+    kept = Ledger(tmp_path / "a.jsonl", study="s", base=tiny(), rows=["a", "b"], judge=no_bits)
+    kept.finished("a", one, results(right(members=1)))
+    assert kept.kept("a", one) and not kept.kept("b", other)
+
+
 def test_bits_of_another_run_are_refused(tmp_path):
     found = right(seed=0)
     other = results(right(seed=1, images=500))
@@ -232,7 +250,21 @@ def test_rows_of_another_base_are_another_table(tmp_path):
     assert one != base_of(tmp_path / "c.jsonl", tiny(epochs=9))
 
 
-@pytest.mark.parametrize("text", ['{"status": "fini', "3", "{}", '{"status": "finished"}'])
+PLACED = (
+    '{"status": "failed", "digests": {"config": ""}, "config": {"seed": 0}, "tables": [%s], '
+    '"ended": %s}'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"status": "fini', "3", "{}", '{"status": "finished"}'),
+        PLACED % ("{}", '"2026-11-25T08:01:37+00:00"'),
+        PLACED % ("", "5"),
+        PLACED % ("", '"yesterday"'),
+    ],
+)
 def test_a_line_that_cannot_be_read_is_named(tmp_path, text):
     path = tmp_path / "a.jsonl"
     written(path)

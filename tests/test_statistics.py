@@ -133,6 +133,21 @@ def test_the_crossed_interval_by_hand():
     assert statistics.crossed(table) == pytest.approx([1 / 3 - half, 1 / 3 + half])
 
 
+@pytest.mark.parametrize("draw", range(6))
+def test_the_crossed_interval_is_no_narrower_than_the_one_over_seeds(draw):
+    """Satterthwaite's degrees of freedom alone would make it so in four of these."""
+    draw = np.random.default_rng(draw)
+    parts = (
+        draw.normal(0, 0.01, (3, 1)),
+        draw.normal(0, 0.2, (1, 900)),
+        draw.normal(0, 0.1, (3, 900)),
+    )
+    table = sum(parts)
+    low, high = statistics.describe(table.mean(axis=1).tolist())["interval"]
+    new_low, new_high = statistics.crossed(table)
+    assert new_low <= low + 1e-12 and high - 1e-12 <= new_high
+
+
 def test_power_equals_the_noncentral_t():
     for n in (4, 8, 20):
         shift = statistics.detectable(2.0, n) / 2.0 * n**0.5
@@ -147,6 +162,7 @@ def test_the_number_of_seeds():
     widths = [stats.t.ppf(0.975, k - 1) * 0.6 / k**0.5 for k in (n - 1, n)]
     assert widths[1] <= 0.5 < widths[0]
     assert statistics.seeds_needed(0.0, 0.5) == 2
+    assert statistics.seeds_needed(1.0, 1e-5) == pytest.approx(1.96e5**2, rel=1e-3)  # and at once
     # After three pairs the deviation may be twice as large.
     bound = 0.6 * (2 / stats.chi2.ppf(0.2, 2)) ** 0.5
     assert statistics.largest_deviation(0.6, 3) == pytest.approx(bound)

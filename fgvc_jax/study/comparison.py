@@ -1,11 +1,14 @@
 """From the lines of a ledger back to studies: which rows there are, and how they differ."""
 
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fgvc_jax.errors import UserError
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
 from fgvc_jax.study.ledger import FINISHED, Line, flat, is_of, unpack
@@ -68,13 +71,24 @@ class Comparison:
     def warnings(self) -> list[str]:
         """In what the runs are not alike that should be."""
         found = pages.mixed({key: line["environment"] for key, line in self.lines()})
-        for what in ("data", "weights"):
-            for row, lines in self.rows.items():
-                if len({str(line["digests"].get(what)) for line in lines.values()}) > 1:
-                    found.append(f"warning: the runs of {row} differ in {what}")
+        for what, fields in NAMED.items():
+            same: dict[str, dict[str, list[statistics.Key]]] = {}
+            for key, line in self.lines():
+                said = {n: v for n, v in flat(line["config"]).items() if re.fullmatch(fields, n)}
+                groups = same.setdefault(str(said), {})
+                groups.setdefault(str(line["digests"].get(what)), []).append(key)
+            for groups in same.values():
+                if len(groups) > 1:
+                    which = "; ".join(f"({pages.grouped(keys)})" for keys in groups.values())
+                    found.append(f"warning: the runs differ in {what} of one name: {which}")
         return found
 
 
+# The fields that name what has a digest: runs that name it alike should have the same.
+NAMED = {
+    "data": r"data\.(source|classes|images_per_class|validation)",
+    "weights": r"networks?\.(\d+\.)?weights",
+}
 CHANGED = "rescued", "spoiled", "any"
 
 
@@ -118,6 +132,9 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
     Args:
         lines: from `ledger.read`. Of two runs of a row with the same seed (as on changed data) the
             newer counts.
+
+    Raises:
+        UserError: naming a finished run whose line lacks what tables are made of.
     """
     found: dict[tuple[str, str], list[tuple[int, str, Line]]] = {}
     for line in lines:
@@ -131,11 +148,24 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
         unfinished = []
         for _, row, line in entries:
             if line["status"] == FINISHED:
+                _check(line, f"{study}, {row}")
                 rows.setdefault(row, {})[line["config"]["seed"]] = line
             else:
                 unfinished.append((row, line))
         made.append(Comparison(study, base, rows, tuple(unfinished)))
     return made
+
+
+def _check(line: Line, place: str) -> None:
+    try:
+        _metrics(line), dict(line["environment"]), set(line["seconds"]["members"])
+        line["results"]["classes"], line["results"]["images"]["test"]
+    except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as error:
+        seed, ended = line["config"]["seed"], line["ended"]
+        raise UserError(
+            f"the ledger's line of {place}, seed {seed}, ended {ended}, is damaged "
+            f"({type(error).__name__}: {error}): remove it"
+        ) from error
 
 
 # -- configs -------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ A line says
 - `tables`: where it belongs, {"study", "row", "position" of the row, "base"}, the last being the
   digest of what the study's rows vary;
 - `config`: the resolved experiment, nested as in config.json, but for fields that change no number;
-  of a path its last part only;
+  of a path its last part only, of a teacher's workdir the last two, which in a study are ROW/SEED;
 - `results`: what results.json says of accuracies and attention;
 - `right`: which test images every member and every ensemble had right, see `pack`; `nll`: their
   mean negative log-likelihoods;
@@ -39,6 +39,7 @@ from fgvc_jax.workdir import Workdir
 Line = dict[str, Any]
 
 FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
+TABLE = "study", "base", "row", "position"
 # Of results.json what has another place in a line, or none.
 KEPT_ELSEWHERE = (
     *("calibration", "class_names", "digests", "environment", "metrics", "predictions"),
@@ -82,7 +83,8 @@ def correctness(workdir: str | os.PathLike) -> Correctness | None:
 
 
 def portable(experiment: Any) -> dict[str, Any]:
-    """The fields of an experiment that change a number, nested; of a path its last part only."""
+    """The fields of an experiment that change a number, nested; of a path its last part only, of a
+    teacher's workdir the last two."""
     values = {}
     for field in dataclasses.fields(experiment):
         value = getattr(experiment, field.name)
@@ -91,16 +93,17 @@ def portable(experiment: Any) -> dict[str, Any]:
         elif nested := options.inside(value, field.name):
             values[field.name] = [portable(each) for _, each in nested]
         elif not field.metadata.get("free"):
-            values[field.name] = _last_part(value) if isinstance(value, str) else value
+            parts = 2 if field.name == "teacher" else 1  # ROW/SEED
+            values[field.name] = _last_parts(value, parts) if isinstance(value, str) else value
     return values
 
 
-def _last_part(text: str) -> str:
+def _last_parts(text: str, count: int) -> str:
     """cub:/data/birds -> cub:birds; names that are no paths (hf:ORG/NAME, tfds:NAME) stay."""
     kind, colon, path = text.rpartition(":")
     if kind in ("hf", "tfds"):
         return text
-    return kind + colon + Path(path).name
+    return kind + colon + "/".join(Path(path.strip("/")).parts[-count:])
 
 
 def digest(value: Any) -> str:
@@ -172,7 +175,7 @@ def unpack(packed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     images, members = packed["images"], packed["members"]
     data = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), np.uint8)
     rows = 2 * members - 1
-    bits = np.unpackbits(data, count=images * rows).reshape(images, rows).T.astype(bool)
+    bits = np.unpackbits(data)[: images * rows].reshape(images, rows).T.astype(bool)
     return bits[:members], np.concatenate([bits[:1], bits[members:]])
 
 
@@ -245,7 +248,8 @@ def read(*paths: Path) -> list[Line]:
         for number, text in enumerate(_texts(path), start=1):
             try:
                 entry = json.loads(text)
-                _identity(entry), entry["tables"], entry["ended"]
+                _identity(entry), entry["config"]["seed"], datetime.fromisoformat(entry["ended"])
+                {table[key] for table in entry["tables"] for key in TABLE}
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{str(path)!r}, line {number}, is no line of a ledger: remove it"

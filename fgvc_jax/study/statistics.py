@@ -140,8 +140,9 @@ def crossed(differences: np.ndarray) -> list[float] | None:
 
     `paired` asks about new trainings on these test images, and decides. Here seeds and images are
     both samples, crossed: the variance of the mean is s_seed^2/S + s_image^2/I + s_rest^2/(S I),
-    its parts taken from the mean squares of the two-way table (never below zero), with
-    Satterthwaite's degrees of freedom (Searle, Casella & McCulloch, Variance Components, 1992).
+    its parts taken from the mean squares of the two-way table (s_image^2 never below zero), with
+    Satterthwaite's degrees of freedom (Searle, Casella & McCulloch, Variance Components, 1992). Of
+    few seeds these may make it narrower than that of `paired`, which cannot be: then it is that.
 
     Args:
         differences: (S, I): of every seed and image, 1 where one row alone is right, -1 where only
@@ -165,7 +166,8 @@ def crossed(differences: np.ndarray) -> list[float] | None:
     if parts.sum() <= ROUNDING**2:
         return None
     freedom = parts.sum() ** 2 / np.sum(parts**2 / degrees)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * math.sqrt(parts.sum() / (seeds * images))
+    quantiles = stats.t.ppf((1 + CONFIDENCE) / 2, [freedom, seeds - 1])
+    half = np.max(quantiles * np.sqrt([parts.sum(), squares[0]])) / math.sqrt(seeds * images)
     return [float(mean - half), float(mean + half)]
 
 
@@ -200,8 +202,12 @@ def seeds_needed(sd: float, half_width: float) -> int:
     """
     from scipy import stats
 
-    n = 2
-    while stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * sd / math.sqrt(n) > half_width:
+    def too_few(n: int) -> bool:
+        return stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * sd / math.sqrt(n) > half_width
+
+    # More than the normal distribution's n, by at most a few: its quantile is below Student's.
+    n = max(2, math.floor((stats.norm.ppf((1 + CONFIDENCE) / 2) * sd / half_width) ** 2))
+    while too_few(n):
         n += 1
     return n
 

@@ -30,7 +30,8 @@ ROWS = tuple(row for row in KNOWN if row not in ("KT, 2 online teachers", "KT, 3
 
 @dataclass(frozen=True)
 class Compiled:
-    """Bytes, temporaries, kernels and collectives of steps compiled for a TPU or GPU."""
+    """Bytes, temporaries, kernels and collectives of steps compiled for a TPU or GPU. Of several
+    online teachers the bytes of one are counted, on a GPU of none: what they cost, see `step`."""
 
     topology: tuple[str, ...] = ("v5e:2x2",)
     """Devices, as v5e:2x2, v5e:16x16, h100 or h100:8; of several each has a line in every row."""
@@ -66,7 +67,8 @@ def measure(spec: Compiled) -> Iterator[dict[str, Any]]:
 
 @cache
 def flop(row: str, spec: Compiled) -> float:
-    """Of a row's program as it is written, per device: lowered for one, this machine's CPU."""
+    """Of a row's program as it is written, per device: lowered for one, this machine's CPU. Of a
+    loop (over online teachers; over groups of channels in ConvNeXt's CPU form) one pass counts."""
     import jax
     import numpy as np
     from jax.sharding import Mesh

@@ -298,7 +298,13 @@ def main(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> Device:
     """With argparse, since tyro may be what is missing."""
-    parser = argparse.ArgumentParser("bench.py device", description=__doc__)
+    from fgvc_jax.errors import UserError
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> None:
+            raise UserError(f"{message}; --help lists the options")
+
+    parser = Parser("bench.py device", description=__doc__)
     parser.add_argument("--minutes", type=float, default=9.0, help="that all may take")
     parser.add_argument(
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="which, in this order"
@@ -306,7 +312,10 @@ def parse(arguments: list[str]) -> Device:
     parser.add_argument("--tiny", action="store_true", help="a dry run, as always on a CPU")
     parser.add_argument("--torch-python", default="", help="a Python that has torch, if not this")
     parser.add_argument("--output", type=Path, default=Path("runs/device"), help="a folder")
-    return Device(**vars(parser.parse_args(arguments)))
+    asked = Device(**vars(parser.parse_args(arguments)))
+    if not 0 < asked.minutes < math.inf:
+        raise UserError(f"--minutes is {asked.minutes}: it must be above 0")
+    return asked
 
 
 def missing() -> dict[str, str]:
