@@ -247,6 +247,13 @@ def test_teachers_that_changed_are_not_served(tmp_path, teachers):
 
 
 @pytest.mark.slow
+def test_streamed_images_that_they_answered_for_are_known_by_contents(tmp_path, teachers):
+    experiment = student(tmp_path / "run", teachers, data={"placement": "stream"})
+    known = Run(experiment).record.digests
+    assert known["train"]["contents"] and not known["test"]["contents"]
+
+
+@pytest.mark.slow
 def test_seeds_share_what_is_said(tmp_path, teachers):
     data = {"cache": str(tmp_path / "shared"), "view_seed": 5}
     for seed, told in ((0, 2), (1, 0)):
