@@ -26,7 +26,10 @@ STUDENTS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16),
     "frozen": Network(name="resnet_micro", head_width=16, frozen="stage3"),
     "vgg_micro": Network(name="vgg_micro", head_width=16),
-    "vit_micro": Network(name="vit_micro", head="linear"),
+    **{
+        name: Network(name=name, head="linear")
+        for name in ("vit_micro", "convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
+    },
 }
 WHOLE = {"resize": 32, "crop": 32, "pad": 0, "flip": False}  # every view is the image itself
 NO_TRANSFER = Transfer(name="none")
