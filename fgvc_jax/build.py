@@ -90,6 +90,10 @@ class Run:
     def record(self) -> Record:
         """What identifies the run: its experiment, classes, and digests of data and weights."""
         spec = self.experiment
+        # What frozen networks say is known by contents, so that these are read in any case.
+        read = self.splits.parts if spec.network.frozen else ["train"] if spec.method.asks else []
+        for part in read:
+            self.images.content(part)
         known = self.images.digests()
         files = self.start.digests()
         known["weights"] = files if spec.networks else files[0]

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import runpy
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from numbers import Real
@@ -374,7 +375,9 @@ def parse(arguments: list[str]) -> Experiment:
         )
     default = load_config(name) if name else Experiment()
     program = "python -m fgvc_jax.train [--config FILE|NAME[:ARGUMENTS]]"
-    return check(command_line(Experiment, overrides, program=program, default=default))
+    return check(
+        command_line(Experiment, overrides, program=program, default=default, also=["--config"])
+    )
 
 
 def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
@@ -391,10 +394,13 @@ def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
     return config, rest
 
 
-def command_line(cls: type, arguments: list[str], *, program: str, default: Any) -> Any:
+def command_line(
+    cls: type, arguments: list[str], *, program: str, default: Any, also: Sequence[str] = ()
+) -> Any:
     """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line.
 
-    A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`.
+    A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that
+    the caller has taken out of the arguments, to be suggested with the others.
     """
     import tyro
 
@@ -413,7 +419,7 @@ def command_line(cls: type, arguments: list[str], *, program: str, default: Any)
     if unknown:
         found = [flag for flag, _, _ in options.fields(value)]
         flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
-        raise UserError(_unknown(unknown[0], [*flags, "--config"]))
+        raise UserError(_unknown(unknown[0], [*flags, *also]))
     return value
 
 

@@ -138,7 +138,8 @@ class FakeWorker:
             return "float32"
         members, frozen = self.built[name]
         bytes_of = {"": members, "stage4": 1 + 0.5 * members}[frozen]
-        return {"seconds": 1.0 if members == 1 else self.seconds[frozen], "bytes": bytes_of}
+        seconds = 1.0 if members == 1 else self.seconds[frozen]
+        return {"seconds": seconds, "flop": 2.0 * seconds, "bytes": bytes_of}
 
 
 def test_an_ensemble_is_compared_with_one_network():
@@ -149,7 +150,7 @@ def test_an_ensemble_is_compared_with_one_network():
     ]  # fmt: skip
     _, lines = ensemble.table_of(found)
     assert [line[2:] for line in lines[1:]] == [
-        ["5.000 [5.000, 5.000]", "5.00"], ["1.500 [1.500, 1.500]", "3.50"]
+        ["5.000 [5.000, 5.000]", "5.00", "5.00"], ["1.500 [1.500, 1.500]", "1.50", "3.50"]
     ]  # fmt: skip
 
 
@@ -168,7 +169,8 @@ def test_the_step_the_loop_and_the_ensemble_can_be_timed():
         ours = ensemble.Ours(small(network=network, transfer=Transfer(name="none")))
         found[frozen] = ours.run(steps=2)
     assert all(value["seconds"] > 0 for value in found.values())
-    assert found["stage4"]["bytes"] < found[""]["bytes"]
+    for counted in ("flop", "bytes"):
+        assert found[""][counted] / 2 < found["stage4"][counted] < found[""][counted]
 
 
 @pytest.mark.parametrize("row", [predict.BARE, predict.DECODING, "predict", "one image"])

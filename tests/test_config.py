@@ -106,6 +106,7 @@ def test_overrides_win_over_the_config_file(tmp_path):
         (["--transfer.alfa", "1"], ["did you mean --transfer.alpha?"]),
         (["--network", "resnet50"], ["did you mean --network."]),
         (["--learning-rate", "1"], ["did you mean --optimizer.learning-rate?"]),
+        (["--confg", "tiny"], ["did you mean --config?"]),
         (["--zzzzz"], ["--zzzzz", "--help"]),
         (["extra"], ["'extra'"]),
         (["--members", "three"], ["--members", "three"]),

@@ -96,6 +96,11 @@ def test_settings_that_stop_training(folder, arguments, words, capsys):
     assert "[STOPS] The settings" in capsys.readouterr().out
 
 
+def test_a_config_is_none_of_its_options(folder):
+    with pytest.raises(UserError, match="unknown argument '--config': (?!did you mean --config)"):
+        run(folder, "--config", "tiny")
+
+
 def test_output_is_refused_before_the_work(folder, tmp_path):
     for output in (tmp_path / "none" / "page.html", tmp_path):
         with pytest.raises(UserError, match="--output"):

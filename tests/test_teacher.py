@@ -26,7 +26,10 @@ STUDENTS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16),
     "frozen": Network(name="resnet_micro", head_width=16, frozen="stage3"),
     "vgg_micro": Network(name="vgg_micro", head_width=16),
-    "vit_micro": Network(name="vit_micro", head="linear"),
+    **{
+        name: Network(name=name, head="linear")
+        for name in ("vit_micro", "convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
+    },
 }
 WHOLE = {"resize": 32, "crop": 32, "pad": 0, "flip": False}  # every view is the image itself
 NO_TRANSFER = Transfer(name="none")
@@ -244,6 +247,13 @@ def test_teachers_that_changed_are_not_served(tmp_path, teachers):
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(UserError, match="begun with other teachers"):
         train.train(experiment)
+
+
+@pytest.mark.slow
+def test_streamed_images_that_they_answered_for_are_known_by_contents(tmp_path, teachers):
+    experiment = student(tmp_path / "run", teachers, data={"placement": "stream"})
+    known = Run(experiment).record.digests
+    assert known["train"]["contents"] and not known["test"]["contents"]
 
 
 @pytest.mark.slow

@@ -267,7 +267,8 @@ def test_another_trunk_of_equal_size_is_not_served(tmp_path):
 
 
 def test_other_images_of_equal_size_are_not_served(tmp_path):
-    """Also where images are streamed, whose contents nobody reads otherwise."""
+    """Also where images are streamed, whose contents nobody reads otherwise; nor does the run go
+    on with them."""
     folder = tmp_path / "birds"
     for part in ("train", "test"):
         for name in ("a", "b"):
@@ -278,14 +279,16 @@ def test_other_images_of_equal_size_are_not_served(tmp_path):
                 Image.fromarray(pixels).save(folder / part / name / f"{i}.bmp")
     data = {"source": f"folder:{folder}", "classes": 0, "images_per_class": 0}
     experiment = frozen(tmp_path / "run", data=data | {"placement": "stream"}, batch_size=4)
-    first = prepared(experiment)[0].lookups.judged["test"].lookups["features"](0, np.arange(8))
-    assert prepared(experiment)[1] == []
+    before, _ = prepared(experiment)
+    first = before.lookups.judged["test"].lookups["features"](0, np.arange(8))
+    assert before.record.others(before.record) == "" and prepared(experiment)[1] == []
     changed = folder / "test" / "a" / "2.bmp"
     size = changed.stat().st_size
     Image.fromarray(np.full((36, 36, 3), 255, np.uint8)).save(changed)
     assert changed.stat().st_size == size
     run, said = prepared(experiment)
     assert len(said) == 2 and "test" in said[0]
+    assert before.record.others(run.record) == "other test images"
     second = run.lookups.judged["test"].lookups["features"](0, np.arange(8))
     assert np.abs(first["map"] - second["map"]).max(axis=(1, 2, 3)).astype(bool).sum() == 1
 

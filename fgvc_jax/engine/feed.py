@@ -1,5 +1,6 @@
 """Images on their way to the devices: where decoded ones live, and batches of them."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -89,11 +90,13 @@ class Dataset:
         )
 
     def content(self, part: str) -> str:
-        """Digest of a part by what its files hold, which are read if nothing has read them yet."""
+        """Digest of a part by what its files hold, which are read if nothing has read them yet;
+        from then on `digests` knows the part by them too."""
         images = self[part]
-        return digests.of_images(
-            images.source, self.splits.classes, images.contents or contents(images.source)
-        )
+        if images.contents is None:
+            images = dataclasses.replace(images, contents=contents(images.source))
+            self._decoded[part] = images
+        return digests.of_images(images.source, self.splits.classes, images.contents)
 
     @cached_property
     def _processes_here(self) -> int:

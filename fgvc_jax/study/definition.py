@@ -90,7 +90,9 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
     file, *rest = [*arguments] or [""]
 
     def read(words: Sequence[str], base: Experiment) -> Options:
-        return config.command_line(Options, [*words], program=program, default=Options(base=base))
+        return config.command_line(
+            Options, [*words], program=program, default=Options(base=base), also=["--config"]
+        )
 
     if file in ("-h", "--help"):
         read([file], Experiment())

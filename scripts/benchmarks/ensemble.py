@@ -27,7 +27,8 @@ class Ensemble(Sliced):
 
 
 def rows(spec: Ensemble, workers: dict[str, Worker]) -> list[dict[str, Any]]:
-    """{"row", "time": median seconds a batch, "ratio": that to one network's, "bytes"} of each."""
+    """{"row", "time": median seconds a batch, "ratio": that to one network's, "flop": of a batch,
+    "bytes"} of each."""
     chosen = {
         ONE: (1, ""),
         "whole networks": (spec.members, ""),
@@ -45,7 +46,7 @@ def rows(spec: Ensemble, workers: dict[str, Worker]) -> list[dict[str, Any]]:
             "row": name,
             "time": statistics.median(seconds[name]),
             "ratio": ratios(seconds[name], seconds[ONE]),
-            "bytes": found[name][0]["bytes"],
+            **{counted: found[name][0][counted] for counted in ("flop", "bytes")},
         }
         for name in chosen
     ]
@@ -53,10 +54,16 @@ def rows(spec: Ensemble, workers: dict[str, Worker]) -> list[dict[str, Any]]:
 
 def table_of(found: Sequence[dict[str, Any]]) -> Table:
     """Rows as text."""
-    one = found[0]["bytes"]
-    header = ["answers", "seconds a batch", "time / one network", "variables / one network"]
+    one = found[0]
+    relative = [f"{what} / one network" for what in ("time", "FLOP", "variables")]
+    header = ["answers", "seconds a batch", *relative]
     return header, [
-        [row["row"], f"{row['time']:.3f}", spread(row["ratio"]), f"{row['bytes'] / one:.2f}"]
+        [
+            row["row"],
+            f"{row['time']:.3f}",
+            spread(row["ratio"]),
+            *(f"{row[counted] / one[counted]:.2f}" for counted in ("flop", "bytes")),
+        ]
         for row in found
     ]
 
@@ -83,6 +90,7 @@ class Ours:
         self._batch, self.dtype = random_batch(run, mask=mask), run.experiment.network.dtype
         kept = [self._model.trunk, *(member.variables for member in members)]
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
+        self._flop = flop(run)
 
     def run(self, steps: int) -> dict[str, float]:
         import jax
@@ -90,4 +98,27 @@ class Ours:
         began = time.perf_counter()
         for _ in range(steps):
             jax.block_until_ready(list(self._model.answers([self._batch], None)))
-        return {"seconds": (time.perf_counter() - began) / steps, "bytes": self._bytes}
+        seconds = (time.perf_counter() - began) / steps
+        return {"seconds": seconds, "flop": self._flop, "bytes": self._bytes}
+
+
+def flop(run: Any) -> float:
+    """Of the answers for a batch as they are written: the trunk once, every member's part."""
+    import jax
+    import jax.numpy as jnp
+
+    plan, spec = run.course(1).architecture, run.experiment
+    images = jax.ShapeDtypeStruct((spec.batch_size, *2 * (spec.data.crop,), 3), jnp.float32)
+
+    def trunk(variables, images):
+        return plan.network.apply(variables, images, method="features")
+
+    def member(variables, inputs):
+        return plan.network.apply(variables, inputs, False)
+
+    def cost(part, *shapes):
+        return jax.jit(part).lower(*shapes).cost_analysis()["flops"]
+
+    shared = cost(trunk, plan.trunk, images) if plan.trunk else 0.0
+    inputs = jax.eval_shape(trunk, plan.trunk, images)
+    return shared + spec.members * cost(member, plan.variables, inputs)
