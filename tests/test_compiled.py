@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +106,41 @@ def test_every_row_is_the_program_of_its_name(row):
         assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, arguments[0])
         assert ("orthogonal" in metrics) == row.startswith("KT")
         assert bool(jax.tree.leaves(state.teachers.variables)) == ("online" in row)
+
+
+MICRO = compiled.Compiled(network="resnet_micro", crop=32, images_per_device=2)
+
+
+def test_arithmetic_of_online_teachers_counts_one_by_one():
+    rows = "KT, precomputed maps", "KT, 1 online teacher", "KT, 4 online teachers", compiled.PASS
+    none, one, four, alone = (compiled.flop(row, MICRO) for row in rows)
+    assert one - none == pytest.approx(alone, rel=0.05)  # and the mean
+    assert four - one == pytest.approx(3 * alone)
+
+
+@pytest.mark.parametrize(("gpu", "counted"), [(True, (4100, 45)), (False, (3100, None))])
+def test_bytes_of_online_teachers_count_one_by_one(gpu, counted, monkeypatch):
+    """A step of 100 bytes and 5 kernels, as if every program were that, and a pass of 1000 and 10:
+    on a GPU the step has none of the four passes, else one."""
+    several = "KT, 4 online teachers"
+
+    def count(lowered):
+        once = lowered.pop()
+        return {"bytes": 1000 if once else 100, "kernels": (10 if once else 5) if gpu else None}
+
+    class Program:
+        def __init__(self, row):
+            self.row = row
+
+        def lower(self):
+            return [self.row == compiled.PASS]
+
+    monkeypatch.setattr(topologies, "mesh", lambda topology: None)
+    monkeypatch.setattr(topologies, "counted", count)
+    monkeypatch.setattr(compiled, "program", lambda row, spec, devices: (Program(row), ()))
+    monkeypatch.setattr(compiled, "flop", lambda row, spec: 1.0)
+    (row,) = compiled.measure(replace(MICRO, rows=(several,)))
+    assert (row["bytes"], row["kernels"]) == counted
 
 
 def test_textbook_networks_have_as_many_parameters_as_ours():

@@ -95,6 +95,28 @@ def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
     return step, (plan.variables, batch, None)
 
 
+def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:
+    """The same for the map that one online teacher makes of the images that a member is shown."""
+    import jax
+    import jax.numpy as jnp
+
+    from fgvc_jax import transfer
+    from fgvc_jax.engine import mesh
+
+    run.place(devices)
+    plan, spec = run.course(1).architecture, run.experiment
+
+    def step(variables, images):
+        features = plan.network.apply(variables, images, False, method="taps")["stage5"]
+        return jnp.abs(transfer.standardize(transfer.attention_map(features)))
+
+    rows, everywhere = mesh.split(devices), mesh.replicated(devices)
+    shape = spec.batch_size * devices.size, spec.data.crop, spec.data.crop, 3
+    images = jax.ShapeDtypeStruct(shape, jnp.dtype(spec.network.dtype))
+    step = jax.jit(step, in_shardings=(everywhere, rows), out_shardings=rows)
+    return step, (plan.variables, images)
+
+
 def abstract_batch(run: Any, devices: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp

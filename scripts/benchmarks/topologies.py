@@ -96,8 +96,8 @@ def counted(lowered: Any) -> dict[str, Any]:
         {"bytes": moved, "temporaries": bytes, "kernels": of a GPU or None, "collectives": {kind:
         number}, "collective_bytes": of their results}. A TPU's bytes are its compiler's estimate; a
         GPU's are the operands and results of all operations of the scheduled entry computation.
-        Of a loop whose length is not in the program, as that over online teachers, a TPU's compiler
-        counts one pass, and a GPU's entry computation has none.
+        Of a loop whose length is not in the program a TPU's compiler counts one pass, and a GPU's
+        entry computation has none.
     """
     compiled = lowered.compile()
     bytes_moved, kernels = moved(compiled)
