@@ -114,6 +114,25 @@ def held(folder: Path) -> bool:
     return False
 
 
+@contextlib.contextmanager
+def being_made(path: Path) -> Iterator[None]:
+    """Say of a file that somebody is at it, as long as this process lives: see `abandoned`."""
+    with path.open("r+b") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            _flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def abandoned(path: Path) -> bool:
+    """Whether a file is what a killed process had begun: for a minute nobody has been at it."""
+    try:
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return time.time() - os.fstat(file.fileno()).st_mtime > 60
+    except OSError:
+        return False
+
+
 def _flock(file: IO[str], kind: int) -> None:
     """Take the system's lock; a second time where somebody may just have looked, see `held`.
 

@@ -24,7 +24,7 @@ import numpy as np
 from fgvc_jax import mirror, paths
 from fgvc_jax.bucket import Changed
 from fgvc_jax.errors import UserError, reason, told
-from fgvc_jax.locks import check_lease
+from fgvc_jax.locks import abandoned, being_made, check_lease
 
 _PARTIAL = ".partial-"
 
@@ -186,15 +186,16 @@ def new_array(
     path: Path, shape: tuple[int, ...], dtype: Any, *, keep: Callable[[], bool] = lambda: True
 ) -> Iterator[np.ndarray]:
     """A .npy file to fill in, memory-mapped; it appears at the end of the block, unless that raises
-    or `keep` then says no.
+    or `keep` then says no. What kills have left of others in the folder makes room for it.
 
-    Raises:
-        UserError: when there is no space for it, or the folder cannot be written.
+    Raises UserError when there is no space for it, or the folder cannot be written.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     with _beside(path, keep) as partial:
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            for other in filter(abandoned, path.parent.glob(f"*.npy{_PARTIAL}*")):
+                other.unlink(missing_ok=True)
             check_space(path.parent, size)
             if 0 in shape:  # which cannot be mapped
                 array = np.empty(shape, dtype)
@@ -203,7 +204,8 @@ def new_array(
             else:
                 array = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=shape)
                 _allocate(partial)
-        yield array
+        with being_made(partial):
+            yield array
         with told(path):
             if isinstance(array, np.memmap):
                 array.flush()

@@ -1,7 +1,9 @@
 """The door to a workdir's files: whole or not at all, one line for a mistake."""
 
 import errno
+import os
 import re
+import time
 from collections import namedtuple
 
 import numpy as np
@@ -62,6 +64,24 @@ def test_an_array_that_is_not_finished_does_not_appear(tmp_path):
     with storage.new_array(tmp_path / "b.npy", (3,), np.float32, keep=lambda: False):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_of_an_array_makes_room_for_the_next(tmp_path):
+    def begun(name, age):
+        path = tmp_path / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    left, young = begun("a.npy.partial-0123abcd", 100), begun("b.npy.partial-0123abcd", 10)
+    other = begun("notes.partial-0123abcd", 100)
+    with storage.new_array(tmp_path / "c.npy", (3,), np.float32):
+        (own,) = tmp_path.glob("c.npy.partial-*")
+        os.utime(own, (time.time() - 100,) * 2)
+        storage.write_array(tmp_path / "d.npy", np.zeros(3))
+        assert own.exists()
+    assert [path.exists() for path in (left, young, other)] == [False, True, True]
+    assert (tmp_path / "c.npy").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"no array"])
