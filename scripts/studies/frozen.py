@@ -20,6 +20,6 @@ def get_study(base: Experiment = BASE) -> Study:
     return Study(
         base=replace(base, network=replace(base.network, frozen="")),
         rows={"full": {}, **{stage: {"network.frozen": stage} for stage in stages}},
-        seeds=3,
+        seeds=6,
         metrics=("ensemble",),
     )

@@ -30,6 +30,6 @@ def get_study(base: Experiment = BASE) -> Study:
             "student_of_independent": student("independent"),
             "student_of_kt": student("kt"),
         },
-        seeds=3,
+        seeds=4,
         metrics=("ensemble_1", "ensemble_2", "ensemble_3"),
     )
