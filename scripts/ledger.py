@@ -141,6 +141,7 @@ def section(one: Comparison, study: Study | None) -> str:
     if one.rows:
         parts += [protocol(one, study), numbers(one, study) + "\n"]
     notes = [
+        *beside(one, study),
         *planned(one, study),
         *(
             f"{line['status']}: {row}, seed {line['config']['seed']}: {line['reason']}"
@@ -223,6 +224,24 @@ def compared(
     if study and study.gain and metric == DECIDING:
         decided = statistics.verdict(difference["interval"], study.gain)
     return [gain, str(n), these, new, would_find, decided]
+
+
+def beside(one: Comparison, study: Study | None) -> list[str]:
+    """The differences that the study names beside those to its first row."""
+    told = []
+    for row, metric, other, its in study.beside if study else ():
+        if found := one.difference(row, metric, other, its):
+            difference, share = found
+            mean, interval = (
+                pages.written(difference[key], metric=metric, sign="+")
+                for key in ("mean", "interval")
+            )
+            pairs = pages.count(difference["n"], "pair")
+            text = f"{row} ({metric}) minus {other} ({its}): {mean} ({interval}; {pairs})"
+            if share is not None:
+                text += f"; of the means {share:.0%} of its gain over {one.first}"
+            told.append(text)
+    return told
 
 
 def planned(one: Comparison, study: Study | None) -> list[str]:

@@ -31,7 +31,8 @@ from conftest import tiny
 from fgvc_jax.study import Study
 def get_study(base=tiny(epochs=3)):
     return Study(base, {"independent": {"transfer.name": "none"}, "kt": {}}, seeds=3,
-                 metrics=("ensemble",), gain=0.1, recipe=tiny())
+                 metrics=("ensemble",), gain=0.1, recipe=tiny(),
+                 beside=(("kt", "nll_1", "independent", "nll"), ("kt", "nll", "gone", "nll")))
 '''
 
 
@@ -97,6 +98,25 @@ def test_rows_and_seeds_come_back_in_order(comparison):
     likelihoods = comparison.summary()["nll"]
     assert likelihoods["kt"]["difference"]["mean"] == pytest.approx(-0.2)
     assert comparison.summary()["nll_1"]["kt"]["mean"] == 1.0
+
+
+def test_any_two_rows_can_be_set_side_by_side(comparison):
+    """Beside the first member, which both rows share."""
+    summary = comparison.summary()
+    mean = {row: summary["ensemble"][row]["mean"] for row in ROWS}
+    first = summary["single_1"]["independent"]["mean"]
+    found, share = comparison.difference("kt", "ensemble", "independent", "ensemble")
+    assert found == summary["ensemble"]["kt"]["difference"] and share is None
+    found, share = comparison.difference("kt", "single_1", "kt", "ensemble")
+    assert found["mean"] == pytest.approx(first - mean["kt"]) and share == 0
+    found, share = comparison.difference("independent", "single_2", "kt", "ensemble")
+    alone = summary["single_2"]["independent"]["mean"]
+    assert (found["n"], share) == (4, 0)  # beside single_2 of the first row, which it is
+    assert found["mean"] == pytest.approx(alone - mean["kt"])
+    found, share = comparison.difference("kt", "single_2", "kt", "ensemble")
+    gain = summary["single_2"]["kt"]["mean"] - alone
+    assert share == pytest.approx(gain / (mean["kt"] - alone))
+    assert comparison.difference("kt", "ensemble", "gone", "ensemble") is None
 
 
 def test_images_are_paired_by_the_kept_bits(comparison):
@@ -240,6 +260,11 @@ def test_the_pages_say_what_the_ledger_says(folder, comparison):
     assert "6.0 hours of training, commits abc." in lines
     assert "- 6 of 8 runs kept to the plan" in lines
     assert "- not as planned: independent: seeds 3; kt: seeds 3" in lines
+    (told,) = [line for line in lines if line.startswith("- kt (")]
+    alone, both = (comparison.summary()[name]["kt"]["mean"] for name in ("nll_1", "nll"))
+    alike = comparison.summary()["nll"]["independent"]["mean"]
+    assert told.startswith(f"- kt (nll_1) minus independent (nll): {alone - alike:+.3f} (")
+    assert told.endswith("of its gain over independent") and alone > both
     (row,) = [line for line in lines if line.startswith("| ensemble | kt |")]
     new = " to ".join(f"{100 * end:+.2f}" for end in comparison.on_new_images("kt", "ensemble"))
     assert f"| 4 | {low} to {high} | {new} |" in row and row.endswith(f"| {said} |")

@@ -53,6 +53,29 @@ class Comparison:
         values = {key: _metrics(line) for key, line in self.lines()}
         return statistics.summarize(values, self.members)
 
+    def difference(
+        self, row: str, metric: str, other: str, its: str
+    ) -> tuple[dict[str, Any], float | None] | None:
+        """A row's metric minus another row's, and which share the one has of the other's gain.
+
+        Returns:
+            `statistics.paired`, and (one - first row's) / (other - first row's), whose metric is
+            that of `row`, of the means over the seeds that all three have; None where there is no
+            such gain. None without a pair.
+        """
+        samples = [
+            {seed: values[name] for seed, line in self.rows.get(which, {}).items()
+             if name in (values := _metrics(line))}
+            for which, name in ((row, metric), (other, its), (self.first, metric))
+        ]  # fmt: skip
+        found = statistics.paired(*samples[:2])
+        seeds = set.intersection(*map(set, samples))
+        one, another, first = ({seed: sample[seed] for seed in seeds} for sample in samples)
+        own, gain = statistics.paired(one, first), statistics.paired(another, first)
+        if not found:
+            return None
+        return found, own["mean"] / gain["mean"] if own and gain and gain["mean"] else None
+
     def on_new_images(self, row: str, metric: str) -> list[float] | None:
         """`statistics.crossed` of a row minus the first one; None where no bits are kept, or where
         they are not of the same images."""

@@ -41,6 +41,9 @@ class Study:
     """The published one, every deviation from which is told."""
     gain: float = 0.0
     """The published difference to the first row, as a fraction, that is to be shown or excluded."""
+    beside: tuple[tuple[str, str, str, str], ...] = ()
+    """(row, metric, other row, its metric): differences that the pages tell beside those to the
+    first row."""
     order: tuple[str, ...] = ()
     """All rows of the study where `rows` has only some of them; empty: those."""
 

@@ -41,4 +41,5 @@ def get_study(base: Experiment = BASE) -> Study:
             "different_kt": {**different, "transfer.name": "orthogonal"},
         },
         metrics=("ensemble", "single", "single_1", "single_2", "single_3"),
+        beside=(("different_kt", "ensemble", "different", "ensemble"),),
     )

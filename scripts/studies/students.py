@@ -1,9 +1,9 @@
 """Does one network that learns from an ensemble of three answer as the three do?
 
 "alone" is the network without a teacher, and the first member of both ensembles; "kt" is the more
-diverse of them. What a student keeps of its ensemble's gain is (student's ensemble_1 - alone's) /
-(ensemble_3 - alone's); the negative log-likelihoods are on the pages that scripts/ledger.py makes
-of the ledger (nll_1, nll_3). Data, network and optimizer are those of effect.py.
+diverse of them. What a student keeps of its ensemble's gain, in accuracy and in negative
+log-likelihood, is on the page that scripts/ledger.py makes of the ledger. Data, network and
+optimizer are those of effect.py.
 """
 
 from dataclasses import replace
@@ -32,4 +32,9 @@ def get_study(base: Experiment = BASE) -> Study:
         },
         seeds=4,
         metrics=("ensemble_1", "ensemble_2", "ensemble_3"),
+        beside=tuple(
+            (f"student_of_{teacher}", f"{metric}_1", teacher, f"{metric}_3")
+            for teacher in ("independent", "kt")
+            for metric in ("ensemble", "nll")
+        ),
     )
