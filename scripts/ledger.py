@@ -18,7 +18,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fgvc_jax import command, config, storage
 from fgvc_jax.config import Experiment
@@ -30,6 +30,7 @@ from fgvc_jax.study.comparison import (
     comparisons,
     deviations,
     kept_to_plan,
+    rebased,
 )
 
 STUDIES = Path(__file__).parent / "studies"
@@ -84,7 +85,7 @@ def main(arguments: list[str]) -> None:
     found = comparisons(lines)
     for names in {line["right"]["names"] for line in lines if line["right"]}:
         ledger.load_names(folder / "results", names)
-    plans = {one.study: plan(folder, one.study) for one in found}
+    plans = [plan(folder, one) for one in found]
     for name, text in (("RESULTS.md", page(found, plans)), ("RESULTS.csv", table_of_all(found))):
         path = folder / name
         if not options.check:
@@ -94,28 +95,43 @@ def main(arguments: list[str]) -> None:
     print(f"{len(found)} studies: {folder / 'RESULTS.md'}, {folder / 'RESULTS.csv'}")
 
 
-def plan(folder: Path, name: str) -> Study | None:
-    """The committed study of that name, None where there is none."""
-    file = folder / f"{name}.py"
-    return definition.load(str(file)) if file.exists() else None
+class Plan(NamedTuple):
+    """What is planned of a comparison: its study, on its base."""
+
+    study: Study | None
+    """None where it is not in the folder."""
+    moved: list[str]
+    """`field planned -> had` of all in which the base is not the study's own."""
+
+
+def plan(folder: Path, one: Comparison) -> Plan:
+    file = folder / f"{one.study}.py"
+    if not file.exists():
+        return Plan(None, [])
+    study = definition.load(str(file))
+    return Plan(*rebased(one, study)) if one.rows else Plan(study, [])
 
 
 # -- the page ------------------------------------------------------------------------------------
 
 
-def page(found: Sequence[Comparison], plans: dict[str, Study | None]) -> str:
+def page(found: Sequence[Comparison], plans: Sequence[Plan]) -> str:
     """RESULTS.md."""
-    sections = [section(one, plans[one.study]) for one in found]
-    verdicts = [line for one in found for line in conclusions(one, plans[one.study])]
+    sections = [section(one, plan) for one, plan in zip(found, plans, strict=True)]
+    verdicts = [
+        line for one, plan in zip(found, plans, strict=True) for line in conclusions(one, plan)
+    ]
     told = (
         "".join(f"- {line}\n" for line in verdicts) or "No line of a planned study is there yet.\n"
     )
     return "\n".join([HEAD, f"## Verdicts\n\n{told}", *sections])
 
 
-def conclusions(one: Comparison, study: Study | None) -> list[str]:
+def conclusions(one: Comparison, plan: Plan) -> list[str]:
     """A sentence for every row of a study that looks for a published gain."""
-    lines = []
+    study, lines = plan.study, []
+    base = ", ".join(plan.moved) if len(plan.moved) <= 3 else f"base {one.base}"
+    name = f"{one.study} ({base})" if base else one.study
     for row, cell in one.summary().get(DECIDING, {}).items():
         difference = cell["difference"]
         if study and study.gain and difference:
@@ -125,7 +141,7 @@ def conclusions(one: Comparison, study: Study | None) -> list[str]:
                 for key in ("mean", "interval")
             )
             lines.append(
-                f"{one.study}, {row} minus {one.first}: "
+                f"{name}, {row} minus {one.first}: "
                 f"**{statistics.verdict(difference['interval'], study.gain)}**: {gain} points "
                 f"({ends}; {pages.count(difference['n'], 'pair')}{of}), published "
                 f"{pages.written(study.gain, metric=DECIDING, sign='+')}"
@@ -133,11 +149,13 @@ def conclusions(one: Comparison, study: Study | None) -> list[str]:
     return lines
 
 
-def section(one: Comparison, study: Study | None) -> str:
+def section(one: Comparison, plan: Plan) -> str:
     """A study on one base: what was asked, how it was run, the table, what is not in it."""
-    parts = [f"## {one.study} ({one.base})\n"]
+    parts, study = [f"## {one.study} ({one.base})\n"], plan.study
     if study:
         parts.append(f"{study.question}\n")
+    if plan.moved:
+        parts.append(f"On another base than the study's own: {', '.join(plan.moved)}.\n")
     if one.rows:
         parts += [protocol(one, study), numbers(one, study) + "\n"]
     notes = [

@@ -14,7 +14,7 @@ from conftest import ROOT, tiny
 from fgvc_jax.config import Network
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import Study, ledger, statistics
-from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan
+from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan, rebased
 from fgvc_jax.study.ledger import Correctness, Ledger
 
 report = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/ledger.py")))
@@ -270,6 +270,21 @@ def test_the_pages_say_what_the_ledger_says(folder, comparison):
     assert f"| 4 | {low} to {high} | {new} |" in row and row.endswith(f"| {said} |")
     rows = (folder / "RESULTS.csv").read_text().splitlines()
     assert len(rows) == 3 and rows[2].startswith("ce + orthogonal,resnet_micro,,sketchbirds,4,32,3")
+
+
+def test_a_study_on_another_base_is_held_to_its_plan_there(comparison, tmp_path):
+    study = Study(tiny(epochs=4), ROWS, seeds=4)
+    moved, told = rebased(comparison, study)
+    assert told == ["epochs 4 -> 3"] and moved.base.epochs == 3
+    assert all(kept_to_plan(row, line, moved) for (row, _), line in comparison.lines())
+    assert rebased(comparison, moved) == (moved, [])
+    (tmp_path / "helps.py").write_text(PLAN.replace("epochs=3", "epochs=5"))
+    fill(tmp_path / "results/a.jsonl")
+    report.main(["--folder", str(tmp_path)])
+    lines = squeezed((tmp_path / "RESULTS.md").read_text())
+    assert "On another base than the study's own: epochs 5 -> 3." in lines
+    assert "- 6 of 8 runs kept to the plan" in lines
+    assert any(line.startswith("- helps (epochs 5 -> 3), kt minus") for line in lines)
 
 
 def test_a_changed_line_changes_the_tables(folder, tmp_path):

@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
-from fgvc_jax.study.ledger import FINISHED, Line, flat, is_of, unpack
+from fgvc_jax.study.ledger import FINISHED, Line, departures, flat, is_of, portable, unpack
 
 
 @dataclass(frozen=True)
@@ -221,3 +221,20 @@ def kept_to_plan(row: str, line: Line, study: Study) -> bool:
         return False
     planned = definition.experiments(study, folder="runs", seeds=seed + 1)[row, seed]
     return is_of(line, planned)
+
+
+def rebased(one: Comparison, study: Study) -> tuple[Study, list[str]]:
+    """A committed study on the base that a comparison's first row has, and `field planned -> had`
+    of all in which that is not the study's own."""
+    if one.first not in study.rows:
+        return study, []
+    (seed, line), *_ = one.rows[one.first].items()
+    planned = definition.experiments(study, folder="runs", seeds=seed + 1)[one.first, seed]
+    other = departures(line, planned)
+    try:
+        base = definition.change(study.base, other)
+    except UserError:  # of another version, or networks of their own
+        return study, []
+    own = flat(portable(planned))
+    told = [f"{name} {own[name]!r} -> {value!r}" for name, value in other.items()]
+    return replace(study, base=base), told

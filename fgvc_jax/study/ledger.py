@@ -133,19 +133,23 @@ def digest_of(experiment: Experiment) -> str:
     return digest({name: value for name, value in fields if value != default(name)})
 
 
-def is_of(line: Line, experiment: Experiment) -> bool:
-    """Whether a line is of a run of this experiment: what a run settled by itself is no departure,
-    and a field that the line does not have yet stood at its default."""
+def departures(line: Line, experiment: Experiment) -> dict[str, Any]:
+    """The fields of a line's config that are not an experiment's: what a run settled by itself is
+    no departure, and a field that the line does not have yet stood at its default."""
     left_open = {
         flag.removeprefix("--").replace("-", "_")
         for flag, spec, value in options.fields(experiment)
         if spec.metadata.get("automatic") and value == spec.default
     }
     default, own = _defaults(), flat(line["config"])
-    return all(
-        own.get(name, default(name)) == value or name in left_open
-        for name, value in flat(portable(experiment)).items()
-    )
+    asked = flat(portable(experiment)).items()
+    found = {name: own.get(name, default(name)) for name, _ in asked if name not in left_open}
+    return {name: found[name] for name, value in asked if name in found and found[name] != value}
+
+
+def is_of(line: Line, experiment: Experiment) -> bool:
+    """Whether a line is of a run of this experiment."""
+    return not departures(line, experiment)
 
 
 def _defaults() -> Callable[[str], Any]:
