@@ -16,7 +16,9 @@ import numpy as np
 
 from fgvc_jax.data.records import Source, Splits
 
-NUMERICS = 2  # raised by whoever changes what a training step computes
+# Raised by whoever changes what a training step computes, beyond the rounding in which platforms
+# differ as well.
+NUMERICS = 2
 
 
 def of_value(value: Any) -> str:

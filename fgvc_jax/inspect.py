@@ -46,8 +46,9 @@ class Inspection:
     data: Data = Data()
     objective: Literal[tuple(OBJECTIVES)] = "ce"
     """What is to be trained: it decides how many images a class needs."""
-    batch_size: int = option(32, at_least=1)
-    """Training batch: there must be as many training images."""
+    batch_size: int = option(2, at_least=1)
+    """Training batch: there must be as many training images. The config `folder` takes 16, and
+    down to 2 where there are few."""
     seed: int = option(0, at_least=0)
     """Of the validation split."""
     output: str = ""

@@ -24,6 +24,7 @@ import numpy as np
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden"
 SIZE = 32  # of the micro networks' images
 SAMPLES = 16
+TAPS = "stage2", "stage3", "stage4", "stage5", "token", "logits"
 
 
 def waves(frequency: float, shape: tuple[int, ...], phase: float = 0.0) -> np.ndarray:
@@ -214,8 +215,9 @@ def random_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
 
 
-def compare(name: str, size: int | None) -> None:
-    """Print the largest difference of each tap, relative to the tap's largest value."""
+def compare(name: str, size: int | None) -> list[str]:
+    """A row of `main`'s table: the network, the side of its images, and of each tap the largest
+    difference, relative to the tap's largest value."""
     import jax
     import jax.numpy as jnp
     import timm
@@ -252,11 +254,12 @@ def compare(name: str, size: int | None) -> None:
     with torch.no_grad():
         x = torch.from_numpy(shown).double().permute(0, 3, 1, 2)
         theirs = MICRO[family][0](model.double().eval(), x)
+    errors = {}
     for tap, value in theirs.items():
         value = value.numpy()
         got = np.asarray((taps | {"logits": outputs["logits"]})[tap], np.float64)
-        error = np.abs(got - value).max() / np.abs(value).max()
-        print(f"{name} {size} px {tap} {value.shape[1:]}: {error:.1e}", flush=True)
+        errors[tap] = f"{np.abs(got - value).max() / np.abs(value).max():.1e}"
+    return [name, str(size), *(errors.get(tap, "-") for tap in TAPS)]
 
 
 def main() -> None:
@@ -266,13 +269,29 @@ def main() -> None:
     parser.add_argument("what", choices=["write", "compare"])
     parser.add_argument("names", nargs="*", help="families to write, networks to compare")
     parser.add_argument("--size", type=int, help="of the images")
+    parser.add_argument("--write", action="store_true", help="keep it in scripts/BENCHMARKS.md")
     arguments = parser.parse_args()
     if arguments.what == "write":
         for family in arguments.names or MICRO:
             write(family)
-    else:
-        for name in arguments.names or FULL:
-            compare(name, arguments.size)
+        return
+    import timm
+    import torch
+    from benchmarks import record
+
+    from fgvc_jax.study.pages import markdown_table
+
+    rows = []
+    for name in arguments.names or FULL:
+        rows.append(compare(name, arguments.size))
+        print(*rows[-1], flush=True)
+    table = markdown_table(["error of", "px", *TAPS], rows)
+    print(table)
+    if arguments.write:
+        names = "; ".join(arguments.names) or "all"
+        versions = f"timm {timm.__version__} in float64, torch {torch.__version__}"
+        title = f"golden_networks compare: networks={names} size={arguments.size or 'its own'}"
+        record.write(title, f"Ours in float32 beside {versions}; random weights.\n\n{table}")
 
 
 if __name__ == "__main__":

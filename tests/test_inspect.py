@@ -118,7 +118,9 @@ def test_a_refused_folder_still_tells_what_was_ignored(tmp_path, caplog):
 def test_as_a_command(folder):
     (folder / "test" / "Auk" / "broken.png").write_bytes(b"")
     Image.new("1", (9_500, 9_500)).save(folder / "test" / "Auk" / "huge.png")  # Pillow would warn
-    code, out, err = finish(command("inspect", "--data.source", f"folder:{folder}"))
+    code, out, err = finish(
+        command("inspect", "--data.source", f"folder:{folder}", "--batch-size", "32")
+    )
     assert code == 2 and "images" not in out.splitlines()[0]
     lines = err.strip().split("\n")
     assert len(lines) == 1 and lines[0].startswith("error: training would stop: 15 training images")
