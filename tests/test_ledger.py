@@ -93,6 +93,13 @@ def test_a_line_has_at_most_10_kB(tmp_path, members):
     assert len(text) <= 10_000
 
 
+def test_a_line_that_would_be_longer_has_no_bits_and_is_entered_once(tmp_path):
+    for _ in range(2):
+        (text,) = written(tmp_path / "a.jsonl", found=right(10, images=8041))
+        assert len(text) <= 10_000 and json.loads(text)["right"] is None
+    assert not list(tmp_path.glob("names-*"))
+
+
 def test_a_line_says_what_a_reader_needs(tmp_path):
     experiment = tiny(
         workdir="/home/me/runs/x", seed=3,

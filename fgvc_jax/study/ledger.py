@@ -7,8 +7,8 @@ A line says
 - `config`: the resolved experiment, nested as in config.json, but for fields that change no number;
   of a path its last part only, of a teacher's workdir the last two, which in a study are ROW/SEED;
 - `results`: what results.json says of accuracies and attention;
-- `right`: which test images every member and every ensemble had right, see `pack`; `nll`: their
-  mean negative log-likelihoods;
+- `right`: which test images every member and every ensemble had right, see `pack`, as far as a line
+  has room; `nll`: their mean negative log-likelihoods;
 - `digests`: of config, and of data, weights and training as results.json has them;
 - `environment` and `seconds`, from there as well.
 
@@ -39,6 +39,7 @@ from fgvc_jax.workdir import Workdir
 Line = dict[str, Any]
 
 FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
+MOST = 10_000  # bytes of a line; one that is longer is entered without `right`
 TABLE = "study", "base", "row", "position"
 # Of results.json what has another place in a line, or none.
 KEPT_ELSEWHERE = (
@@ -366,14 +367,12 @@ class Ledger:
         if _has(there, entry, judged=True):
             return
         right = self._judge(experiment.workdir)
-        if right is not None:
+        full = line(experiment, self._tables[row], status=FINISHED, results=results, right=right)
+        if right is not None and len(_written(full)) <= MOST:
             keep_names(self._path.parent, right.names)
-        elif _has(there, entry, judged=False):
-            return
-        append(
-            self._path,
-            line(experiment, self._tables[row], status=FINISHED, results=results, right=right),
-        )
+            append(self._path, full)
+        elif not _has(there, entry, judged=False):
+            append(self._path, entry)
 
     def kept(self, row: str, experiment: Experiment) -> Line | None:
         """The newest finished line of such a run, in this ledger or in one beside it; from now on
