@@ -85,8 +85,10 @@ def main(arguments: list[str]) -> None:
     found = comparisons(lines)
     for names in {line["right"]["names"] for line in lines if line["right"]}:
         ledger.load_names(folder / "results", names)
-    plans = [plan(folder, one) for one in found]
-    for name, text in (("RESULTS.md", page(found, plans)), ("RESULTS.csv", table_of_all(found))):
+    pairs = [(one, plan(folder, one)) for one in found]
+    pairs.sort(key=lambda pair: (pair[0].study, bool(pair[1].moved)))  # its own base first
+    table = table_of_all(one for one, _ in pairs)
+    for name, text in (("RESULTS.md", page(pairs)), ("RESULTS.csv", table)):
         path = folder / name
         if not options.check:
             storage.write_text(path, text)
@@ -115,12 +117,10 @@ def plan(folder: Path, one: Comparison) -> Plan:
 # -- the page ------------------------------------------------------------------------------------
 
 
-def page(found: Sequence[Comparison], plans: Sequence[Plan]) -> str:
+def page(pairs: Sequence[tuple[Comparison, Plan]]) -> str:
     """RESULTS.md."""
-    sections = [section(one, plan) for one, plan in zip(found, plans, strict=True)]
-    verdicts = [
-        line for one, plan in zip(found, plans, strict=True) for line in conclusions(one, plan)
-    ]
+    sections = [section(one, planned) for one, planned in pairs]
+    verdicts = [line for one, planned in pairs for line in conclusions(one, planned)]
     told = (
         "".join(f"- {line}\n" for line in verdicts) or "No line of a planned study is there yet.\n"
     )
