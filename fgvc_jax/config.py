@@ -7,12 +7,9 @@ commands, `architecture`, `model` and `build` read it; everything below takes pl
 import dataclasses
 import difflib
 import inspect
-import io
 import os
-import re
 import runpy
 from collections.abc import Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -21,7 +18,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from fgvc_jax import options
 from fgvc_jax.data.view import View
 from fgvc_jax.engine.optimizer import Optimizer
-from fgvc_jax.errors import UserError
+from fgvc_jax.errors import UserError, complaints_in_one_line
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.options import option
@@ -405,17 +402,11 @@ def command_line(
     import tyro
 
     switches = {flag for flag, _, value in options.fields(default) if isinstance(value, bool)}
-    words = io.StringIO()
-    try:
-        with redirect_stderr(words):
-            value, unknown = tyro.cli(
-                cls, args=_switched(arguments, switches), prog=program, default=default,
-                return_unknown_args=True, config=(tyro.conf.FlagConversionOff,),
-            )  # fmt: skip
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UserError(one_line(words.getvalue())) from None
+    with complaints_in_one_line():
+        value, unknown = tyro.cli(
+            cls, args=_switched(arguments, switches), prog=program, default=default,
+            return_unknown_args=True, config=(tyro.conf.FlagConversionOff,),
+        )  # fmt: skip
     if unknown:
         found = [flag for flag, _, _ in options.fields(value)]
         flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
@@ -447,11 +438,3 @@ def _unknown(word: str, flags: list[str]) -> str:
     ]
     hint = f"did you mean {close[0]}?" if close else "--help lists the fields"
     return f"unknown argument {word!r}: {hint}"
-
-
-def one_line(text: str) -> str:
-    """tyro's boxed message without its box, heading, help text and pointer to --help."""
-    text = text.partition("Argument helptext")[0].partition("For full helptext")[0]
-    lines = [re.sub(r"[^\x20-\x7e]+", " ", line).strip(" -") for line in text.splitlines()]
-    message = " ".join(line for line in lines[1:] if line).rstrip(".")
-    return f"{message or 'the command line does not parse'}; --help lists the fields"

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +51,24 @@ def reason(error: Exception) -> str:
 def first_line(error: Exception) -> str:
     """Of what an error says, cut to what a message can hold; of one that says nothing its kind."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextlib.contextmanager
+def complaints_in_one_line() -> Iterator[None]:
+    """A UserError instead of the box in which tyro complains of arguments."""
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_unboxed(words.getvalue())) from None
+
+
+def _unboxed(text: str) -> str:
+    """tyro's boxed message without its box, heading, help text and pointer to --help."""
+    text = text.partition("Argument helptext")[0].partition("For full helptext")[0]
+    lines = [re.sub(r"[^\x20-\x7e]+", " ", line).strip(" -") for line in text.splitlines()]
+    message = " ".join(line for line in lines[1:] if line).rstrip(".")
+    return f"{message or 'the command line does not parse'}; --help lists the fields"

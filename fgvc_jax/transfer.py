@@ -68,6 +68,11 @@ def standardize(maps: jax.Array) -> jax.Array:
     return jnp.where(varies, centred / jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)
 
 
+def teacher_attention(features: jax.Array) -> jax.Array:
+    """|Z| of a teacher: (B, H, W, C) -> (B, H, W) float32."""
+    return jnp.abs(standardize(attention_map(features)))
+
+
 def on_grid(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
     """|Z| of a network on another one's grid: an antialiased resize that keeps constants (ours).
 
@@ -113,7 +118,7 @@ def orthogonal_loss(student_features: jax.Array, teacher_features: jax.Array) ->
     Returns:
         float32 scalar.
     """
-    return overlap(student_features, jnp.abs(standardize(attention_map(teacher_features))))
+    return overlap(student_features, teacher_attention(teacher_features))
 
 
 def weigh(loss: jax.Array, orthogonal: jax.Array, *, alpha: float, weighting: str) -> jax.Array:
@@ -155,7 +160,7 @@ def mean_teacher_attention(features_of, teachers, count: jax.Array, shape) -> ja
 
     def add(n, total):
         teacher = jax.tree.map(lambda leaf: leaf[n], teachers)
-        return total + jnp.abs(standardize(attention_map(features_of(teacher))))
+        return total + teacher_attention(features_of(teacher))
 
     total = jax.lax.fori_loop(0, count, add, jnp.zeros(shape, jnp.float32))
     return total / jnp.maximum(count, 1)

@@ -19,8 +19,6 @@ median over the repetitions, with the first and third quartile in brackets.
 and shares of the peak, waiting for images, determinism and its price, a run of KT.
 """
 
-import contextlib
-import io
 import json
 import math
 import sys
@@ -97,26 +95,18 @@ def main(arguments: list[str]) -> None:
 
 
 def parse(arguments: list[str]) -> Any:
-    """What is asked of a benchmark; JAX is not imported, unless to tell what is wrong."""
+    """What is asked of a benchmark; JAX is not imported."""
     import tyro
 
-    from fgvc_jax.errors import UserError
+    from fgvc_jax.errors import UserError, complaints_in_one_line
 
-    words = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(words):
-            spec = tyro.extras.subcommand_cli_from_dict(
-                {**SPECS, "compiled": compiled.Compiled},
-                args=arguments,
-                prog="bench.py",
-                description=__doc__,
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        from fgvc_jax.config import one_line
-
-        raise UserError(one_line(words.getvalue())) from None
+    with complaints_in_one_line():
+        spec = tyro.extras.subcommand_cli_from_dict(
+            {**SPECS, "compiled": compiled.Compiled},
+            args=arguments,
+            prog="bench.py",
+            description=__doc__,
+        )
     for name, value in vars(spec).items():
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if number and name not in ALL_BY_0 and not 0 < value < math.inf:

@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
     found = comparisons(lines)
     for names in {line["right"]["names"] for line in lines if line["right"]}:
         ledger.load_names(folder / "results", names)
-    pairs = [(one, plan(folder, one)) for one in found]
+    pairs = [(one, plan_of(folder, one)) for one in found]
     pairs.sort(key=lambda pair: (pair[0].study, bool(pair[1].moved)))  # its own base first
     table = table_of_all(one for one, _ in pairs)
     for name, text in (("RESULTS.md", page(pairs)), ("RESULTS.csv", table)):
@@ -106,7 +106,7 @@ class Plan(NamedTuple):
     """`field planned -> had` of all in which the base is not the study's own."""
 
 
-def plan(folder: Path, one: Comparison) -> Plan:
+def plan_of(folder: Path, one: Comparison) -> Plan:
     file = folder / f"{one.study}.py"
     if not file.exists():
         return Plan(None, [])
@@ -119,8 +119,8 @@ def plan(folder: Path, one: Comparison) -> Plan:
 
 def page(pairs: Sequence[tuple[Comparison, Plan]]) -> str:
     """RESULTS.md."""
-    sections = [section(one, planned) for one, planned in pairs]
-    verdicts = [line for one, planned in pairs for line in conclusions(one, planned)]
+    sections = [section(one, plan) for one, plan in pairs]
+    verdicts = [line for one, plan in pairs for line in conclusions(one, plan)]
     told = (
         "".join(f"- {line}\n" for line in verdicts) or "No line of a planned study is there yet.\n"
     )

@@ -199,7 +199,7 @@ def attention_step(
         else:
             inputs = normalized_view(view, seed, arrays, images_of(arrays, store))
         features = network.apply(variables, inputs, False, method="taps")["stage5"]
-        attention = jnp.abs(transfer.standardize(transfer.attention_map(features)))
+        attention = transfer.teacher_attention(features)
         return {
             "attention": transfer.on_grid(attention, grid),
             "row": arrays["row"],

@@ -1,13 +1,12 @@
 """Convolutions that the platforms compute each in its own way: see `kernels`."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fgvc_jax.networks.kernels import on_accelerators, precision
+from fgvc_jax.networks.kernels import backward_of, on_accelerators, precision
 
 # -- 1x1 convolution -----------------------------------------------------------------------------
 
@@ -50,13 +49,6 @@ def _pointwise_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple:
     return pointwise(x, kernel, stride), (x, kernel)
 
 
-def _backward_of(form: Callable, **options: int) -> Callable:
-    def backward(x, kernel, dy):
-        return jax.vjp(partial(form, **options), x, kernel)[1](dy)
-
-    return backward
-
-
 def _dot_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array, *, stride: int) -> tuple:
     x, spread = jax.vjp(lambda x: x[:, ::stride, ::stride], x)
     axes = tuple(range(x.ndim - 1))
@@ -68,7 +60,7 @@ def _dot_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array, *, stride: int
 
 
 def _pointwise_backward(stride: int, saved: tuple, dy: jax.Array) -> tuple:
-    tpu, default = (_backward_of(form, stride=stride) for form in (_slice, _convolve))
+    tpu, default = (backward_of(form, stride=stride) for form in (_slice, _convolve))
     cpu = partial(_dot_backward, stride=stride)
     return lax.platform_dependent(*saved, dy, cpu=cpu, tpu=tpu, default=default)
 
@@ -116,7 +108,7 @@ def _patchwise_forward(x: jax.Array, kernel: jax.Array, size: int) -> tuple:
 
 
 def _patchwise_backward(size: int, saved: tuple, dy: jax.Array) -> tuple:
-    cpu, default = (_backward_of(form, size=size) for form in (_dot_patches, _convolve_patches))
+    cpu, default = (backward_of(form, size=size) for form in (_dot_patches, _convolve_patches))
     return on_accelerators(default, *saved, dy, cpu=cpu)
 
 
@@ -195,7 +187,7 @@ def _shifted_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
 
 
 def _depthwise_backward(saved: tuple, dy: jax.Array) -> tuple:
-    return on_accelerators(_backward_of(_grouped), *saved, dy, cpu=_shifted_backward)
+    return on_accelerators(backward_of(_grouped), *saved, dy, cpu=_shifted_backward)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)

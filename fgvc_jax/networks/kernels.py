@@ -33,6 +33,16 @@ def on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any:
     return lax.platform_dependent(*operands, cpu=cpu, default=form)
 
 
+def backward_of(form: Callable, **options: int) -> Callable:
+    """(operands of a form, dy) -> the gradients of its operands, as JAX makes them."""
+
+    def backward(*operands: Any) -> tuple:
+        *saved, dy = operands
+        return jax.vjp(partial(form, **options), *saved)[1](dy)
+
+    return backward
+
+
 # -- batch norm ----------------------------------------------------------------------------------
 
 
@@ -219,11 +229,8 @@ def _qkv_forward(x: jax.Array, kernel: jax.Array, bias: jax.Array | None, heads:
 
 
 def _qkv_backward(heads: int, saved: tuple, dy: tuple[jax.Array, ...]) -> tuple:
-    def backward(form):
-        return lambda saved, dy: jax.vjp(partial(form, heads=heads), *saved)[1](dy)
-
-    one, three = backward(_one_product), backward(_three_products)
-    return lax.platform_dependent(saved, dy, tpu=three, default=one)
+    one, three = (backward_of(form, heads=heads) for form in (_one_product, _three_products))
+    return lax.platform_dependent(*saved, dy, tpu=three, default=one)
 
 
 qkv.defvjp(_qkv_forward, _qkv_backward)

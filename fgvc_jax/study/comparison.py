@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fgvc_jax.config import Experiment
 from fgvc_jax.errors import UserError
 from fgvc_jax.study import definition, pages, statistics
 from fgvc_jax.study.definition import Study
@@ -219,8 +220,11 @@ def kept_to_plan(row: str, line: Line, study: Study) -> bool:
     seed = line["config"]["seed"]
     if row not in study.rows or seed >= study.seeds:
         return False
-    planned = definition.experiments(study, folder="runs", seeds=seed + 1)[row, seed]
-    return is_of(line, planned)
+    return is_of(line, _planned(study, row, seed))
+
+
+def _planned(study: Study, row: str, seed: int) -> Experiment:
+    return definition.experiments(study, folder="runs", seeds=seed + 1)[row, seed]
 
 
 def rebased(one: Comparison, study: Study) -> tuple[Study, list[str]]:
@@ -229,7 +233,7 @@ def rebased(one: Comparison, study: Study) -> tuple[Study, list[str]]:
     if one.first not in study.rows:
         return study, []
     (seed, line), *_ = one.rows[one.first].items()
-    planned = definition.experiments(study, folder="runs", seeds=seed + 1)[one.first, seed]
+    planned = _planned(study, one.first, seed)
     other = departures(line, planned)
     try:
         base = definition.change(study.base, other)

@@ -108,7 +108,7 @@ def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:
 
     def step(variables, images):
         features = plan.network.apply(variables, images, False, method="taps")["stage5"]
-        return jnp.abs(transfer.standardize(transfer.attention_map(features)))
+        return transfer.teacher_attention(features)
 
     rows, everywhere = mesh.split(devices), mesh.replicated(devices)
     shape = spec.batch_size * devices.size, spec.data.crop, spec.data.crop, 3
