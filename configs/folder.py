@@ -19,7 +19,7 @@ from pathlib import Path
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
 from fgvc_jax.data import sources
 from fgvc_jax.data.records import Splits
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 VALIDATION = 0.1
 IMAGES_SEEN = 3000  # by a member of a small set; a larger one is seen LEAST times

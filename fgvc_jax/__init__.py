@@ -4,7 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fgvc_jax.model import Model
+    from fgvc_jax.inference.model import Model
 
 __version__ = "0.2.0"
 
@@ -15,17 +15,17 @@ def load(path: str | os.PathLike, **options) -> "Model":
 
     Args:
         path: of the folder; its dataset is not needed.
-        options: `which`, `members`, `fusion`, `mesh`, see `fgvc_jax.model.open_model`.
+        options: `which`, `members`, `fusion`, `mesh`, see `fgvc_jax.inference.model.open_model`.
 
     Returns:
         A model with `.classes`, `.predict(images)`, `.attention(images)` and `.top(images, k)`;
         images are paths, PIL images or arrays.
 
     Raises:
-        fgvc_jax.errors.UserError: when there is no such workdir, or it has no trained member yet;
-            when the export is damaged.
+        fgvc_jax.utils.errors.UserError: when there is no such workdir, or it has no trained member
+            yet; when the export is damaged.
     """
-    from fgvc_jax.formats.hub import is_export, open_hub
-    from fgvc_jax.model import open_model
+    from fgvc_jax.inference.export.hub import is_export, open_hub
+    from fgvc_jax.inference.model import open_model
 
     return open_hub(path, **options) if is_export(path) else open_model(path, **options)

@@ -3,8 +3,8 @@
 import ast
 from pathlib import Path
 
-from fgvc_jax import command
-from fgvc_jax.errors import UserError
+from fgvc_jax.commands import start
+from fgvc_jax.utils.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
@@ -30,4 +30,4 @@ def commands() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    start.run(main)

@@ -1,28 +1,26 @@
 """An experiment as frozen dataclasses, and the command line that fills them in.
 
-The experiment is composed of what each method declares beside itself (`fgvc_jax.options`). Only the
-commands, `architecture`, `model` and `build` read it; everything below takes plain arguments.
+The experiment is composed of what each method declares beside itself (`fgvc_jax.utils.options`).
+Rooms above read it; everything below takes plain arguments.
 """
 
 import dataclasses
-import difflib
 import inspect
 import os
 import runpy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from fgvc_jax import options
 from fgvc_jax.data.view import View
-from fgvc_jax.engine.optimizer import Optimizer
-from fgvc_jax.errors import UserError, complaints_in_one_line
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
-from fgvc_jax.options import option
 from fgvc_jax.transfer import Transfer
+from fgvc_jax.utils import options
+from fgvc_jax.utils.command_line import command_line
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
 
 try:
     from tyro.conf import Suppress
@@ -86,6 +84,36 @@ class Network:
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
     normalize: Literal["auto", "half", "imagenet"] = option("auto", later=True)
     """As --data.normalize, for this network alone; auto: as that says."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Optimizer and learning-rate schedule."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    """sgd adds weight decay to the gradient, as torch does; adamw decouples it."""
+    learning_rate: float = option(0.07, at_least=0)
+    """Peak learning rate of the backbone."""
+    layer_decay: float = option(1.0, above=0, at_most=1)
+    """Each layer of the backbone learns at so many times the rate of the next; 1: all alike."""
+    head_learning_rate: float = option(0.07, at_least=0)
+    """Peak learning rate of the heads."""
+    momentum: float = option(0.9, at_least=0, below=1)
+    """SGD momentum (first-moment decay of adamw)."""
+    weight_decay: float = option(5e-4, at_least=0)
+    """L2 penalty on all parameters, or decoupled weight decay."""
+    decayed: Literal["all", "kernels"] = "all"
+    """Parameters whose weights decay: all, or only kernels, no biases, scales or positions."""
+    schedule: Literal["cosine_epoch", "cosine", "step", "constant"] = "cosine_epoch"
+    """cosine_epoch falls to zero once per epoch (KT); cosine per step; step every `step_epochs`."""
+    warmup_steps: int = option(0, at_least=0)
+    """Steps of linear warm-up from zero, before and in addition to the schedule."""
+    step_epochs: int = option(60, at_least=1)
+    """Epochs between two drops of the step schedule."""
+    step_factor: float = option(0.1, at_least=0)
+    """Factor of each drop of the step schedule."""
+    clip_norm: float = option(0.0, at_least=0)
+    """Clip the gradient to this global norm; 0 does not clip."""
 
 
 @dataclass(frozen=True)
@@ -389,52 +417,3 @@ def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
         if not config:
             raise UserError("--config needs a file or a name, such as tiny or kt:cub,resnet50")
     return config, rest
-
-
-def command_line(
-    cls: type, arguments: list[str], *, program: str, default: Any, also: Sequence[str] = ()
-) -> Any:
-    """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line.
-
-    A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that
-    the caller has taken out of the arguments, to be suggested with the others.
-    """
-    import tyro
-
-    switches = {flag for flag, _, value in options.fields(default) if isinstance(value, bool)}
-    with complaints_in_one_line():
-        value, unknown = tyro.cli(
-            cls, args=_switched(arguments, switches), prog=program, default=default,
-            return_unknown_args=True, config=(tyro.conf.FlagConversionOff,),
-        )  # fmt: skip
-    if unknown:
-        found = [flag for flag, _, _ in options.fields(value)]
-        flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
-        raise UserError(_unknown(unknown[0], [*flags, *also]))
-    return value
-
-
-def _switched(arguments: list[str], switches: set[str]) -> list[str]:
-    """The arguments with every boolean flag in the form `--flag=True`."""
-    words, rest = [], [*arguments]
-    while rest:
-        word = rest.pop(0)
-        flag, equals, value = word.replace("_", "-").partition("=")
-        positive = flag.replace("--no-", "--", 1)
-        if flag in switches:
-            if not equals:
-                value = rest.pop(0) if rest and rest[0].lower() in ("true", "false") else "True"
-            word = f"{flag}={value.capitalize()}"
-        elif positive in switches and not equals:
-            word = f"{positive}=False"
-        words.append(word)
-    return words
-
-
-def _unknown(word: str, flags: list[str]) -> str:
-    name = word.split("=")[0].replace("_", "-")
-    close = difflib.get_close_matches(name, flags, n=1, cutoff=0.5) or [
-        flag for flag in flags if flag.rpartition(".")[2] == name.lstrip("-")
-    ]
-    hint = f"did you mean {close[0]}?" if close else "--help lists the fields"
-    return f"unknown argument {word!r}: {hint}"

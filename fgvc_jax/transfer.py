@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from fgvc_jax.options import option
+from fgvc_jax.utils.options import option
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ the larger the areas they attend to, the higher "any" is by chance, so compare r
 members, and with their chance.
 """
 
-from fgvc_jax import command
+from fgvc_jax.commands import start
 
 if __name__ == "__main__":
-    command.prepare()
+    start.prepare()
 
 from dataclasses import replace
 from functools import lru_cache
@@ -37,14 +37,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgvc_jax import predictions
 from fgvc_jax.config import Data, Experiment
 from fgvc_jax.data import regions
 from fgvc_jax.data.sketchbirds import PARTS, defining_parts
 from fgvc_jax.data.sources import open_source, restrict
-from fgvc_jax.errors import UserError
 from fgvc_jax.study import definition, runner
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir.folder import Workdir
 
 THRESHOLDS = {"": 0.0, "_strong": 1.0}
 MIN_PIXELS = 4
@@ -147,4 +147,4 @@ def _share(attended: np.ndarray, wanted: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    start.run(main)

@@ -98,7 +98,8 @@ def parse(arguments: list[str]) -> Any:
     """What is asked of a benchmark; JAX is not imported."""
     import tyro
 
-    from fgvc_jax.errors import UserError, complaints_in_one_line
+    from fgvc_jax.utils.command_line import complaints_in_one_line
+    from fgvc_jax.utils.errors import UserError
 
     with complaints_in_one_line():
         spec = tyro.extras.subcommand_cli_from_dict(
@@ -135,7 +136,7 @@ def serve(framework: str) -> None:
     else:
         from benchmarks import ours
 
-        from fgvc_jax.errors import UserError
+        from fgvc_jax.utils.errors import UserError
 
         try:
             workers.serve({name: module.Ours for name, module in BENCHMARKS.items()}, ours.describe)
@@ -149,6 +150,6 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["part"]:
         onboard.serve(sys.argv[2], json.loads(sys.argv[3]))
     else:
-        from fgvc_jax.command import run
+        from fgvc_jax.commands.start import run
 
         run(main)

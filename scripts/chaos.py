@@ -13,10 +13,10 @@ parameters, batch statistics, optimizer state and results are equal. With --fold
 continues after the kill that it came to. Exit code 1 if something is not as it must be.
 """
 
-from fgvc_jax import command
+from fgvc_jax.commands import start
 
 if __name__ == "__main__":
-    command.prepare()
+    start.prepare()
 
 import contextlib
 import functools
@@ -39,14 +39,16 @@ import numpy as np
 from benchmarks import record
 from orbax.checkpoint import CheckpointManager
 
-from fgvc_jax import judging, storage, train
-from fgvc_jax.build import Run
-from fgvc_jax.config import command_line
-from fgvc_jax.engine.checkpoint import Checkpoints
-from fgvc_jax.errors import UserError
-from fgvc_jax.lookups import Lookups
+from fgvc_jax.commands import train
 from fgvc_jax.study.pages import markdown_table
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.training import evaluator
+from fgvc_jax.training.precomputed.lookups import Lookups
+from fgvc_jax.training.run import Run
+from fgvc_jax.utils.command_line import command_line
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import storage
+from fgvc_jax.workdir.checkpoint import Checkpoints
+from fgvc_jax.workdir.folder import Workdir
 
 CONFIG = Path(__file__).parents[1] / "configs/tiny.py"
 STEPS_PER_EPOCH = 4  # of this experiment
@@ -58,7 +60,7 @@ MARKS = "CHAOS_MARKS"  # in a process of the run: names the file where it tells 
 MARKED = {
     RESTORE: [(CheckpointManager, "restore")],
     MAPS: [(Lookups, "attention")],
-    EVALUATION: [(judging, "evaluate"), (judging, "keep_answers")],
+    EVALUATION: [(evaluator, "evaluate"), (evaluator, "keep_answers")],
 }
 OVER = "-"  # instead of one of them
 
@@ -376,4 +378,4 @@ def place(options: Options) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    command.run(marked if MARKS in os.environ else main)
+    start.run(marked if MARKS in os.environ else main)

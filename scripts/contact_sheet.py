@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from fgvc_jax.command import run
-from fgvc_jax.config import command_line
+from fgvc_jax.commands.start import run
 from fgvc_jax.data.sketchbirds import SEED, Sketchbirds, open_sketchbirds
+from fgvc_jax.utils.command_line import command_line
 
 _CAPTION = 16
 _GAP = 2

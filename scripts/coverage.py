@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from fgvc_jax import command, config
-from fgvc_jax.errors import UserError
+from fgvc_jax.commands import start
+from fgvc_jax.evaluation.statistics import crossed, paired
 from fgvc_jax.study.pages import markdown_table
-from fgvc_jax.study.statistics import crossed, paired
+from fgvc_jax.utils import command_line
+from fgvc_jax.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ NOISE_SD = 0.7  # of one training on one image
 
 
 def main(arguments: list[str]) -> None:
-    options = config.command_line(
+    options = command_line.command_line(
         Simulation, arguments, program="python scripts/coverage.py", default=Simulation()
     )
     if min(options.seeds, options.images) < 2 or options.repetitions < 1:
@@ -89,4 +90,4 @@ def _member(random: np.random.Generator, options: Simulation) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    start.run(main)

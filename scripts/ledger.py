@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fgvc_jax import command, config, storage
+from fgvc_jax.commands import start
 from fgvc_jax.config import Experiment
-from fgvc_jax.errors import UserError
-from fgvc_jax.study import Study, definition, ledger, pages, statistics
+from fgvc_jax.evaluation import statistics
+from fgvc_jax.study import Study, definition, ledger, pages
 from fgvc_jax.study.comparison import (
     CHANGED,
     Comparison,
@@ -32,6 +32,9 @@ from fgvc_jax.study.comparison import (
     kept_to_plan,
     rebased,
 )
+from fgvc_jax.utils import command_line
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import storage
 
 STUDIES = Path(__file__).parent / "studies"
 
@@ -71,7 +74,7 @@ class Pages:
 
 
 def main(arguments: list[str]) -> None:
-    options = config.command_line(
+    options = command_line.command_line(
         Pages, arguments, program="python scripts/ledger.py", default=Pages()
     )
     folder = Path(options.folder)
@@ -325,4 +328,4 @@ def csv_line(one: Comparison, row: str, lines: list[ledger.Line]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    start.run(main)

@@ -12,11 +12,13 @@ number for the largest deviation that it leaves possible with a confidence of 80
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgvc_jax import command, config
-from fgvc_jax.errors import UserError
-from fgvc_jax.study import ledger, statistics
+from fgvc_jax.commands import start
+from fgvc_jax.evaluation import statistics
+from fgvc_jax.study import ledger
 from fgvc_jax.study.comparison import Comparison, comparisons
 from fgvc_jax.study.pages import markdown_table
+from fgvc_jax.utils import command_line
+from fgvc_jax.utils.errors import UserError
 
 LEDGER = Path(__file__).parent / "studies/results"
 
@@ -36,7 +38,7 @@ class Power:
 
 
 def main(arguments: list[str]) -> None:
-    options = config.command_line(
+    options = command_line.command_line(
         Power, arguments, program="python scripts/power.py", default=Power()
     )
     if not options.half_width >= 0.001:
@@ -76,4 +78,4 @@ def needed(comparison: Comparison, metric: str, half_width: float) -> list[list[
 
 
 if __name__ == "__main__":
-    command.run(main)
+    start.run(main)

@@ -14,22 +14,22 @@ one. The publication's tables disagree on two independent networks: 87.8 in tabl
 table 3.
 """
 
-from fgvc_jax import command
+from fgvc_jax.commands import start
 
 if __name__ == "__main__":
-    command.prepare()
+    start.prepare()
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax import card
+from fgvc_jax import published
 from fgvc_jax.config import Experiment, load_config
 from fgvc_jax.study import Study, definition, pages, runner
 
 HERE = Path(__file__).parent
 STUDY = HERE / "studies/kt.py"
-RECIPE = card.KT
+RECIPE = published.KT
 
 # arXiv 2012.11389, CUB-200-2011, ResNet-50, 448 px, top-1 %. Table 2 by N = 1 ... 6.
 PUBLISHED = {
@@ -79,7 +79,7 @@ def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
 
 def deviations(base: Experiment) -> list[str]:
     """All in which the runs of a study differ from the published ones: fields, then habits."""
-    return card.kt_deviations(base, load_config(RECIPE))
+    return published.kt_deviations(base, load_config(RECIPE))
 
 
 def table_2(summary: Mapping[str, Any], kind: str) -> str:
@@ -97,9 +97,9 @@ def table_3(summary: Mapping[str, Any]) -> str:
     header = "alpha", "published", "ours", "minus alpha 0", "ours", "pairs", "p"
     _, plain = ALPHA["independent"]
     rows = []
-    for row, (alpha, published) in ALPHA.items():
+    for row, (alpha, theirs) in ALPHA.items():
         own, *compared = ours(summary, "ensemble_2", row)
-        rows.append([f"{alpha:g}", f"{published:.1f}", own, f"{published - plain:+.1f}", *compared])
+        rows.append([f"{alpha:g}", f"{theirs:.1f}", own, f"{theirs - plain:+.1f}", *compared])
     return pages.markdown_table(header, rows)
 
 
@@ -119,4 +119,4 @@ def ours(summary: Mapping[str, Any], metric: str, *rows: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    start.run(main)

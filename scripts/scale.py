@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from benchmarks import record
 
-from fgvc_jax.command import run
+from fgvc_jax.commands.start import run
 from fgvc_jax.config import Data, Experiment, Network
 from fgvc_jax.study.pages import markdown_table
 
@@ -71,8 +71,8 @@ def make(folder: Path, spec: Scale) -> None:
 
 def measure(folder: str, spec: Scale) -> Iterator[tuple[str, str, str]]:
     """Processor seconds of what happens before the first step, and in the middle of an epoch."""
-    from fgvc_jax import digests
     from fgvc_jax.data import pipeline, sources
+    from fgvc_jax.utils import digests
 
     def seconds(what: str, since: float) -> tuple[str, str, str]:
         return f"{spec.measured:,} files", what, f"{time.process_time() - since:.3f} s"
@@ -102,12 +102,12 @@ def measure(folder: str, spec: Scale) -> Iterator[tuple[str, str, str]]:
 
 def sizes(spec: Scale) -> Iterator[tuple[str, str, str]]:
     """What a run keeps of the whole set."""
-    from fgvc_jax import architecture
-    from fgvc_jax.engine import mesh
+    from fgvc_jax.inference import architecture
+    from fgvc_jax.utils import devices
 
     network = architecture.settle(Network(name=spec.network, frozen=spec.frozen))
     experiment = Experiment(network=network, data=Data(crop=spec.crop))
-    plan = architecture.architectures(experiment, spec.classes, mesh.create())[0]
+    plan = architecture.architectures(experiment, spec.classes, devices.create())[0]
     state = sum(int(np.prod(leaf.shape[1:])) for leaf in plan.features.values())
     pixels = 3 * spec.resize**2
     for what, count, size in (

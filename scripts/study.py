@@ -10,10 +10,10 @@ The same command continues after an interruption; a failed run keeps no other fr
 Every run that ends leaves a line in the ledger (--ledger), of which scripts/ledger.py makes pages.
 """
 
-from fgvc_jax import command
+from fgvc_jax.commands import start
 
 if __name__ == "__main__":
-    command.prepare()
+    start.prepare()
 
 from fgvc_jax.study import definition, runner
 
@@ -24,4 +24,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    start.run(main)

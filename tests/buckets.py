@@ -3,7 +3,7 @@
 import itertools
 from typing import IO
 
-from fgvc_jax.bucket import Changed, Found
+from fgvc_jax.workdir.bucket import Changed, Found
 
 
 class Memory:

@@ -54,7 +54,7 @@ def command(
     )
     start = [sys.executable, "-m", f"fgvc_jax.{module}"]
     if before:
-        run = f"from fgvc_jax import command, {module}; command.run({module}.main)"
+        run = f"from fgvc_jax.commands import start, {module}; start.run({module}.main)"
         start = [sys.executable, "-c", f"{before}; {run}"]
     return subprocess.Popen(
         [*start, *map(str, arguments)],

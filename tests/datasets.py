@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fgvc_jax.data.sources import open_source
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 
 def write(root, files):

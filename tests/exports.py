@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from conftest import tiny
 
-from fgvc_jax import architecture
-from fgvc_jax.engine import mesh as devices
-from fgvc_jax.formats.trained import Trained
-from fgvc_jax.model import Model
+from fgvc_jax.inference import architecture
+from fgvc_jax.inference.export.trained import Trained
+from fgvc_jax.inference.model import Model
+from fgvc_jax.utils import devices
 
 CLASSES = ("plain", "a\nline", "back\\slash", "d\u202eright", "<script>", "lone \udc80")
 
@@ -69,3 +69,16 @@ def selftest(folder) -> str:
         [sys.executable, folder / "selftest.py"], capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+VARIANTS = {
+    "resnet": {},
+    "logits": {"fusion": "logits"},
+    "vit": {"name": "vit_micro", "head": "linear"},
+    "dinov2": {"name": "dinov2_micro", "head": "linear"},
+    "dinov3": {"name": "dinov3_micro", "head": "linear"},
+    "convnext": {"name": "convnext_micro", "head": "linear"},
+    "swin": {"name": "swin_micro", "head": "linear"},
+    "trunk": {"frozen": "stage3"},
+    "hsd": {"objective": "hsd"},
+}

@@ -10,13 +10,14 @@ import threading
 import pytest
 from browser import REBOUND, Browser, Page, needs_browser
 from conftest import tiny
-from test_report import NAMES, written
+from reports import NAMES, written
 
-from fgvc_jax import inspect, report, train
-from fgvc_jax.demo import Asked, Demo
+from fgvc_jax.commands import inspect, report
+from fgvc_jax.commands.demo import Asked, Demo
+from fgvc_jax.commands.report import Report
 from fgvc_jax.figures.demo import demo_page
-from fgvc_jax.report import Report
-from fgvc_jax.text import printable
+from fgvc_jax.training import members
+from fgvc_jax.utils.text import printable
 
 pytestmark = [pytest.mark.slow, needs_browser]
 WIDTHS = pytest.mark.parametrize("width", [1280, 390])
@@ -32,7 +33,7 @@ def made(tmp_path_factory):
     data = dataclasses.replace(
         tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.2
     )
-    train.train(tiny(root / "run", data=data))
+    members.train(tiny(root / "run", data=data))
     shutil.move(next((source / "test" / NAMES[1]).iterdir()), root / "photograph.png")
     shutil.rmtree(source)
     report.report(Report(str(root / "run"), str(root / "report.html")))
@@ -85,7 +86,7 @@ def test_the_inspections_page(browser, made, width):
 @pytest.fixture(scope="module")
 def demo(made):
     """The address of the demo, and the uploads that reached the model."""
-    web = pytest.importorskip("fgvc_jax.web")
+    web = pytest.importorskip("fgvc_jax.commands.server")
     asked, seen = Asked(Demo(str(made / "run"))), []
 
     def answer(upload):

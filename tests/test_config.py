@@ -11,9 +11,10 @@ import sys
 import pytest
 from conftest import ROOT
 
-from fgvc_jax import config, options
+from fgvc_jax import config
 from fgvc_jax.config import Data, Experiment, Transfer
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils import command_line, options
+from fgvc_jax.utils.errors import UserError
 
 
 def test_no_arguments_give_the_defaults():
@@ -56,7 +57,7 @@ def test_every_group_can_be_overridden():
 def test_booleans_with_and_without_a_value(words, flip, detach):
     default = Experiment()
     default = dataclasses.replace(default, hsd=dataclasses.replace(default.hsd, detach=False))
-    parsed = config.command_line(Experiment, words, program="x", default=default)
+    parsed = command_line.command_line(Experiment, words, program="x", default=default)
     assert (parsed.data.flip, parsed.hsd.detach) == (flip, detach)
 
 
@@ -70,7 +71,7 @@ class Switches:
 
 def test_booleans_of_any_command():
     def read(*words):
-        parsed = config.command_line(Switches, [*words], program="x", default=Switches())
+        parsed = command_line.command_line(Switches, [*words], program="x", default=Switches())
         return parsed.hard_labels, parsed.rows
 
     assert read("--hard-labels") == read("--hard_labels") == (True, ())

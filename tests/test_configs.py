@@ -12,7 +12,7 @@ from PIL import Image
 
 from fgvc_jax import config, networks, recipes
 from fgvc_jax.data import sources
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
 TABLES = {file.stem: runpy.run_path(str(file)).get("TABLE", {}) for file in FILES}

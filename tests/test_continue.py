@@ -13,16 +13,20 @@ from conftest import ROOT, command, finish, tiny
 from PIL import Image
 
 import fgvc_jax
-from fgvc_jax import evaluate, judging, predictions, signals, storage, train
-from fgvc_jax.build import Run
+from fgvc_jax.commands import evaluate
 from fgvc_jax.config import Network, Optimizer, Transfer
+from fgvc_jax.data import sources
 from fgvc_jax.data.records import Subset
 from fgvc_jax.data.sources import open_source
-from fgvc_jax.engine.best import Best
-from fgvc_jax.errors import Interrupted, InUse, UserError
-from fgvc_jax.model import open_model
+from fgvc_jax.inference.model import open_model
 from fgvc_jax.networks import weights
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.training import evaluator, members
+from fgvc_jax.training.best import Best
+from fgvc_jax.training.run import Run
+from fgvc_jax.utils import signals
+from fgvc_jax.utils.errors import Interrupted, InUse, UserError
+from fgvc_jax.workdir import predictions, storage
+from fgvc_jax.workdir.folder import Workdir
 
 CLASSES = "ant", "bee", "cow"
 
@@ -59,7 +63,7 @@ def root(tmp_path_factory):
 def finished(root):
     """(experiment, results) of two members with a validation part, finished."""
     chosen = experiment(root, data={"validation": 0.25})
-    return chosen, train.train(chosen)
+    return chosen, members.train(chosen)
 
 
 @pytest.fixture
@@ -78,7 +82,7 @@ def nothing_is_trained(monkeypatch):
     def refused(*_, **__):
         raise AssertionError("a member was trained")
 
-    monkeypatch.setattr(train, "train_member", refused)
+    monkeypatch.setattr(members, "train_member", refused)
 
 
 # -- results and members ---------------------------------------------------------------------------
@@ -90,13 +94,13 @@ def test_a_cut_results_file_is_made_again_from_what_was_kept(again, finished, mo
     path = Workdir(again.workdir).results
     path.write_text(path.read_text()[:100])
     monkeypatch.setattr(predictions, "fill", lambda *_: pytest.fail("a member was asked again"))
-    assert answer(train.train(again)) == answer(finished[1])
+    assert answer(members.train(again)) == answer(finished[1])
 
 
 def test_a_removed_member_is_trained_again(again, finished):
     """A finished run printed the old table and trained nothing."""
     shutil.rmtree(Workdir(again.workdir).member(2))
-    results = train.train(again)
+    results = members.train(again)
     assert Workdir(again.workdir).final(2).exists()
     assert answer(results) == answer(finished[1])
 
@@ -106,7 +110,7 @@ def test_a_missing_journal_or_record_beside_a_finished_member_is_no_harm(again, 
     workdir.results.unlink()
     for name in ("metrics.jsonl", "member.json"):
         (workdir.member(1) / name).unlink()
-    results = train.train(again)
+    results = members.train(again)
     assert results["ensemble"] == finished[1]["ensemble"]
 
 
@@ -118,9 +122,9 @@ def test_a_lost_config_is_made_again_by_the_same_command_alone(again, finished, 
         path.unlink()
     other = dataclasses.replace(again, epochs=again.epochs + 1)
     with pytest.raises(UserError, match=r"its member 1 is of another experiment"):
-        train.train(other)
+        members.train(other)
     assert not workdir.config.exists()
-    assert answer(train.train(again)) == answer(finished[1])
+    assert answer(members.train(again)) == answer(finished[1])
 
 
 def test_a_member_whose_teacher_is_another_now_is_refused(again):
@@ -131,7 +135,7 @@ def test_a_member_whose_teacher_is_another_now_is_refused(again):
     record.write_text(json.dumps(saved | {"teachers": ["of another one"]}))
     Workdir(again.workdir).results.unlink()
     with pytest.raises(UserError, match="member 2 .* was trained against other members"):
-        train.train(again)
+        members.train(again)
 
 
 def test_the_selected_epoch_keeps_its_weights(finished, capsys):
@@ -153,7 +157,7 @@ def test_what_is_selected_is_no_teacher(root, monkeypatch):
     """Of the first epoch here, other weights than the final ones, which alone teach."""
     monkeypatch.setattr(Best, "improves", lambda self, step, scores: self.record is None)
     chosen = experiment(root, "first", data={"validation": 0.25})
-    results = train.train(chosen)
+    results = members.train(chosen)
     workdir = Workdir(chosen.workdir)
     final, selected = (
         open_model(workdir.path, which=which).identities for which in ("final", "selected")
@@ -161,13 +165,13 @@ def test_what_is_selected_is_no_teacher(root, monkeypatch):
     assert not set(final) & set(selected)
     shutil.rmtree(workdir.member(2))
     shutil.rmtree(workdir.attention)
-    again = train.train(chosen)
+    again = members.train(chosen)
     assert again["digests"]["members"] == results["digests"]["members"] == list(final)
 
 
 def test_without_a_validation_part_nothing_is_selected(root, capsys):
     chosen = experiment(root, "plain", members=1, epochs=1)
-    assert train.train(chosen)["members"][0]["selected"] is None
+    assert members.train(chosen)["members"][0]["selected"] is None
     with pytest.raises(UserError, match="no validation part"):
         evaluate.main(["--workdir", chosen.workdir, "--which", "selected"])
 
@@ -197,7 +201,7 @@ def test_final_is_what_the_last_epoch_said(finished):
 
 def unfinished(root, name, **changes):
     chosen = experiment(root, name, members=1, epochs=1, **changes)
-    train.train(chosen)
+    members.train(chosen)
     Workdir(chosen.workdir).results.unlink()
     return chosen
 
@@ -212,7 +216,7 @@ def test_an_image_that_changed_is_seen(root, tmp_path):
     file.write_bytes(content)
     before = Workdir(chosen.workdir).config.read_text()
     with pytest.raises(UserError, match="was begun with other train images"):
-        train.train(dataclasses.replace(chosen, members=2))
+        members.train(dataclasses.replace(chosen, members=2))
     assert Workdir(chosen.workdir).config.read_text() == before
 
 
@@ -222,7 +226,7 @@ def test_a_class_that_was_added_is_named(root, tmp_path):
     for part in ("train", "test"):
         shutil.copytree(tmp_path / f"images/{part}/ant", tmp_path / f"images/{part}/dog")
     with pytest.raises(UserError, match="other classes .new: 'dog'."):
-        train.train(chosen)
+        members.train(chosen)
 
 
 def test_the_dataset_may_move(root, tmp_path):
@@ -230,7 +234,7 @@ def test_the_dataset_may_move(root, tmp_path):
     chosen = unfinished(tmp_path, "run")
     (tmp_path / "images").rename(tmp_path / "scratch")
     data = dataclasses.replace(chosen.data, source=f"folder:{tmp_path / 'scratch'}")
-    assert train.train(dataclasses.replace(chosen, data=data))["ensemble"]
+    assert members.train(dataclasses.replace(chosen, data=data))["ensemble"]
 
 
 def test_pretrained_weights_that_changed_are_seen(root, tmp_path):
@@ -241,15 +245,15 @@ def test_pretrained_weights_that_changed_are_seen(root, tmp_path):
     network = dataclasses.replace(network, weights=str(file))
     shutil.copytree(root / "images", tmp_path / "images")
     chosen = unfinished(tmp_path, "run", network=network)
-    assert train.train(chosen)["digests"]["weights"]
+    assert members.train(chosen)["digests"]["weights"]
     Workdir(chosen.workdir).results.unlink()
     network = dataclasses.replace(network, weights=str(file.rename(tmp_path / "moved.safetensors")))
     chosen = dataclasses.replace(chosen, network=network)
-    assert train.train(chosen)["digests"]["weights"]  # wherever they are
+    assert members.train(chosen)["digests"]["weights"]  # wherever they are
     Workdir(chosen.workdir).results.unlink()
     weights.export_torch(network.weights, start.start.variables(2))
     with pytest.raises(UserError, match="begun with other pretrained weights"):
-        train.train(chosen)
+        members.train(chosen)
 
 
 def test_what_was_settled_is_adopted(again):
@@ -283,7 +287,7 @@ def test_a_workdir_inside_the_dataset_is_refused(root):
     for place in ("images", "images/runs/one"):
         chosen = dataclasses.replace(experiment(root), workdir=str(root / place))
         with pytest.raises(UserError, match="is inside the dataset, .*: name another"):
-            train.train(chosen)
+            members.train(chosen)
     assert sorted(path.name for path in (root / "images").iterdir()) == ["test", "train"]
 
 
@@ -309,7 +313,7 @@ def test_independent_members_draw_views_of_their_own(root):
 
 def test_views_of_their_own_cannot_be_precomputed(root):
     with pytest.raises(UserError, match="--data.view-sharing own .*--transfer.maps online"):
-        train.train(experiment(root, data={"view_sharing": "own"}))
+        members.train(experiment(root, data={"view_sharing": "own"}))
 
 
 @pytest.mark.parametrize(("orientation", "turned"), [("auto", True), ("stored", False)])
@@ -337,8 +341,8 @@ def test_there_are_no_more_views_than_epochs(root):
 def test_more_views_than_epochs_continue(root):
     """They were stored as the epochs, and the same command was another experiment."""
     chosen = experiment(root, "views", members=1, epochs=1, data={"views": 9})
-    train.train(chosen)
-    assert train.train(chosen)["ensemble"]
+    members.train(chosen)
+    assert members.train(chosen)["ensemble"]
 
 
 def test_a_finished_run_looks_at_data_that_are_said_to_be_elsewhere(again, root, tmp_path):
@@ -346,28 +350,28 @@ def test_a_finished_run_looks_at_data_that_are_said_to_be_elsewhere(again, root,
     shutil.copytree(root / "images", tmp_path / "images")
     source = f"folder:{tmp_path / 'images'}"
     moved = dataclasses.replace(again, data=dataclasses.replace(again.data, source=source))
-    assert train.train(moved)["source"] == source
+    assert members.train(moved)["source"] == source
     content = (tmp_path / "images/test/ant/0.bmp").read_bytes()
     (tmp_path / "images/test/ant/0.bmp").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     nowhere = dataclasses.replace(again.data, source="folder:/no/such/place")
     with pytest.raises(UserError, match="does not exist"):
-        train.train(dataclasses.replace(again, data=nowhere))
+        members.train(dataclasses.replace(again, data=nowhere))
     elsewhere = f"folder:{tmp_path / 'images' / '..' / 'images'}"
     other = dataclasses.replace(again.data, source=elsewhere)
     with pytest.raises(UserError, match="begun with other test images"):
-        train.train(dataclasses.replace(again, data=other))
+        members.train(dataclasses.replace(again, data=other))
 
 
 @pytest.mark.slow
 def test_what_was_known_of_contents_is_not_forgotten(root):
     """Whether images are read at the start depends on where they are decoded to."""
     chosen = experiment(root, "placed", members=1, epochs=1, data={"placement": "host"})
-    train.train(chosen)
+    members.train(chosen)
     path = Workdir(chosen.workdir).config
     before = json.loads(path.read_text())["digests"]
     assert before["train"]["contents"]
     streamed = dataclasses.replace(chosen.data, placement="stream")
-    train.train(dataclasses.replace(chosen, members=2, data=streamed))
+    members.train(dataclasses.replace(chosen, members=2, data=streamed))
     assert json.loads(path.read_text())["digests"] == before
 
 
@@ -400,19 +404,19 @@ def handlers():
 def test_a_signal_during_the_last_evaluation_keeps_the_member(root, handlers, monkeypatch):
     """It was lost: the loop had ended when it looked."""
     chosen = experiment(root, "last", epochs=1)
-    judged = judging.Epochs.__call__
+    judged = evaluator.Epochs.__call__
 
     def interrupted(self, *arguments):
         signal.raise_signal(signal.SIGTERM)
         return judged(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(judging.Epochs, "__call__", interrupted)
+        patch.setattr(evaluator.Epochs, "__call__", interrupted)
         with pytest.raises(Interrupted) as stop:
-            train.train(chosen)
+            members.train(chosen)
     assert stop.value.signal_number == signal.SIGTERM
     assert Workdir(chosen.workdir).trained() == 1
-    assert len(train.train(chosen)["members"]) == 2
+    assert len(members.train(chosen)["members"]) == 2
 
 
 def test_a_signal_during_the_joint_evaluation_leaves_nothing_half(again, handlers, monkeypatch):
@@ -428,15 +432,15 @@ def test_a_signal_during_the_joint_evaluation_leaves_nothing_half(again, handler
     with monkeypatch.context() as patch:
         patch.setattr(predictions, "fill", interrupted)
         with pytest.raises(Interrupted):
-            train.train(again)
+            members.train(again)
     assert not list(workdir.predictions.rglob("*.npy*")) and workdir.trained() == 2
-    assert len(train.train(again)["members"]) == 2
+    assert len(members.train(again)["members"]) == 2
 
 
 def test_training_from_a_thread(root):
     found = []
     chosen = experiment(root, "thread", members=1, epochs=1)
-    thread = threading.Thread(target=lambda: found.append(train.train(chosen)))
+    thread = threading.Thread(target=lambda: found.append(members.train(chosen)))
     thread.start()
     thread.join()
     assert found and found[0]["ensemble"]
@@ -465,7 +469,7 @@ def test_a_workdir_in_use_is_judged_and_not_trained(again, capsys):
     before = workdir.config.read_text()
     with workdir.lock():
         with pytest.raises(InUse, match=f"is in use by process {os.getpid()} on "):
-            train.train(dataclasses.replace(again, members=3))
+            members.train(dataclasses.replace(again, members=3))
         evaluate.main(["--workdir", again.workdir])
         assert "test accuracy" in capsys.readouterr().out
         assert fgvc_jax.load(again.workdir).classes == CLASSES
@@ -499,7 +503,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(again, caplog, capsys, mon
 def test_what_was_kept_is_judged_without_the_images(root, tmp_path, capsys):
     shutil.copytree(root / "images", tmp_path / "images")
     chosen = experiment(tmp_path, members=1, epochs=1)
-    results = train.train(chosen)
+    results = members.train(chosen)
     shutil.rmtree(tmp_path / "images")
     capsys.readouterr()
     evaluate.main(["--workdir", chosen.workdir, "--json"])
@@ -526,14 +530,14 @@ def test_the_same_classes_in_another_order_are_judged_by_name(finished):
     test = Run(chosen).splits.test
     turned = Subset(test, np.arange(len(test)))
     turned.labels = (2 - test.labels).astype(np.int32)
-    again = evaluate.with_classes(turned, CLASSES[::-1], CLASSES, "csv:x")
+    again = sources.with_classes(turned, CLASSES[::-1], CLASSES, "csv:x")
     np.testing.assert_array_equal(again.labels, test.labels)
     with pytest.raises(UserError) as error:
-        evaluate.with_classes(test, ("ant", "bee", *"fghijk"), CLASSES, "csv:x")
+        sources.with_classes(test, ("ant", "bee", *"fghijk"), CLASSES, "csv:x")
     message = str(error.value)
     assert "missing: 'cow'" in message and "'f', 'g', 'h', 'i', 'j' ..." in message
     # Members that know some classes of their dataset are asked for those, wherever they stand.
-    some = evaluate.with_classes(test, CLASSES, CLASSES[:0:-1], "csv:x", some=True)
+    some = sources.with_classes(test, CLASSES, CLASSES[:0:-1], "csv:x", some=True)
     kept = test.labels > 0
     np.testing.assert_array_equal(some.ids, test.ids[kept])
     np.testing.assert_array_equal(some.labels, 2 - test.labels[kept])
@@ -562,6 +566,6 @@ def test_a_training_that_diverges_in_its_very_last_step_is_told(root):
         optimizer=Optimizer(learning_rate=1e38, head_learning_rate=1e38, momentum=0.0),
     )  # fmt: skip
     with pytest.raises(UserError, match="not finite.*diverged"):
-        train.train(chosen)
+        members.train(chosen)
     assert not Workdir(chosen.workdir).results.exists()
     assert not Workdir(chosen.workdir).final(1).exists()

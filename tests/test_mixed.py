@@ -11,18 +11,21 @@ import pytest
 from conftest import tiny
 
 import fgvc_jax
-from fgvc_jax import config, digests, evaluate, evidence, explain, export, judging, predict, report
-from fgvc_jax.build import Run
+from fgvc_jax import config
+from fgvc_jax.commands import evaluate, explain, export, predict, report
 from fgvc_jax.config import Experiment, Network, Transfer
-from fgvc_jax.engine import mesh as devices
-from fgvc_jax.errors import UserError
+from fgvc_jax.inference import gradcam
 from fgvc_jax.objectives.base import Asked
 from fgvc_jax.study import Study, ledger
 from fgvc_jax.study.definition import experiments
-from fgvc_jax.teacher import open_teacher
-from fgvc_jax.train import train
+from fgvc_jax.training import evaluator
+from fgvc_jax.training.members import train
+from fgvc_jax.training.precomputed.teacher import open_teacher
+from fgvc_jax.training.run import Run
 from fgvc_jax.transfer import on_grid
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.utils import devices, digests
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir.folder import Workdir
 
 NETWORKS = (
     Network(name="resnet_micro", head_width=16),  # 4 x 4
@@ -250,7 +253,7 @@ def test_another_network_is_added_and_continued_after_a_kill(trained, tmp_path, 
 
     start(2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(judging, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(evaluator, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         start(3)
     assert not (tmp_path / "run/members/03/final").exists()
     assert (tmp_path / "run/members/03/checkpoints").exists()
@@ -271,7 +274,7 @@ def test_they_answer_without_their_data(trained, photographs, tmp_path):
         model.attention(photographs)
     found = evaluate.evaluate(evaluate.Evaluation(workdir=str(folder)))
     assert found["ensemble"] == results["ensemble"]
-    for each in evidence.explain(model, photographs):
+    for each in gradcam.explain(model, photographs):
         assert tuple(attention.shape for attention in each.attention) == GRIDS
         assert each.cams.shape == (3, 32, 32)
     workdir = ["--workdir", str(folder)]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from exports import trained
 
-from fgvc_jax.formats import readme
+from fgvc_jax.inference.export import readme
 
 
 @pytest.fixture(scope="module")

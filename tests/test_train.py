@@ -18,19 +18,20 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import fgvc_jax
-from fgvc_jax import evaluate, summary, train
-from fgvc_jax.build import Run
+from fgvc_jax.commands import evaluate, train
 from fgvc_jax.config import Data, Network, Optimizer, Transfer, differences
-from fgvc_jax.engine import loop
-from fgvc_jax.engine.checkpoint import Checkpoints, load_final
-from fgvc_jax.errors import UserError
-from fgvc_jax.thumbnails import Thumbnails
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.evaluation import results_table
+from fgvc_jax.training import loop, members, summary
+from fgvc_jax.training.run import Run
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir.checkpoint import Checkpoints, load_final
+from fgvc_jax.workdir.folder import Workdir
+from fgvc_jax.workdir.thumbnails import Thumbnails
 
 TINY = ["--config", ROOT / "configs/tiny.py"]
 
 
-run = train.train
+run = members.train
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_metrics_are_of_the_members_and_the_ensembles(finished):
             assert found["accuracy"]["value"] == accuracy
             assert all(each["low"] <= each["high"] for each in found.values())
     assert 0 < results["metrics"]["ensemble"][1]["disagreement"]["value"] < 1
-    text = summary.table(results)
+    text = results_table.table(results)
     assert "answered at 5 % risk" in text and "8 validation images: temperature" in text
 
 
@@ -338,7 +339,7 @@ def test_a_commit_is_dirty_where_the_package_changed_alone(tmp_path, monkeypatch
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
         subprocess.run([*git, *words], check=True)
-    monkeypatch.setattr(summary, "__file__", str(package / "code.py"))
+    monkeypatch.setattr(summary, "__file__", str(package / "training" / "summary.py"))
     commit = summary.commit()
     assert re.fullmatch("[0-9a-f]{40}", commit)
     (tmp_path / "ledger.jsonl").write_text("after\n")

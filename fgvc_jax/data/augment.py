@@ -15,7 +15,7 @@ from jax import lax
 
 from fgvc_jax.data.sampling import bilinear, mix
 from fgvc_jax.data.view import View
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 MEAN_STD = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),

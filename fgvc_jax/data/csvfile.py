@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fgvc_jax import paths
 from fgvc_jax.data.files import Entry, assemble, hold_out, shown
 from fgvc_jax.data.records import Splits
 from fgvc_jax.data.tables import place
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils import paths
+from fgvc_jax.utils.errors import UserError
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("split", "group")

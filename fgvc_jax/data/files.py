@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import paths
 from fgvc_jax.data.records import Splits, split_keys, stratified
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils import paths
+from fgvc_jax.utils.errors import UserError
 
 TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
 SHOWN = 5  # examples in a message

@@ -21,7 +21,7 @@ from fgvc_jax.data.files import (
 )
 from fgvc_jax.data.images import EXTENSIONS
 from fgvc_jax.data.records import Splits
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 TEST_NAMES = ("test", "val", "valid", "validation")  # the first that exists is the test part
 

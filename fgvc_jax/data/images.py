@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import ExifTags, Image, features
 
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 _EXTENSIONS = {
     "AVIF": (".avif",),

@@ -22,7 +22,7 @@ from fgvc_jax.data.tables import (
     read_table,
     whole_number,
 )
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 AIRCRAFT_BANNER = 20  # rows of pixels at the bottom that hold the copyright notice
 SOYAGEING_STAGES = ("R1", "R3", "R4", "R5", "R6")  # folders of Ultra-FGVC's SoyAgeing

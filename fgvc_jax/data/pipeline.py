@@ -13,7 +13,7 @@ import numpy as np
 
 from fgvc_jax.data.images import Orientation, content_digest, decode
 from fgvc_jax.data.sources import Source
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 Fetch = Callable[[np.ndarray], np.ndarray]
 Lookup = Callable[[int, np.ndarray], Any]  # (view, rows) -> an array, or several by name

@@ -19,7 +19,7 @@ from fgvc_jax.data.images import FORMATS, decode
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
 from fgvc_jax.data.view import View
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 PART_RADIUS = 0.08  # of a disc around a part's place, in sides of a square as large as the box
 BOXES, PLACES = "bounding_boxes.txt", "parts/part_locs.txt"

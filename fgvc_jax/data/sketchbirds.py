@@ -16,7 +16,7 @@ import numpy as np
 
 from fgvc_jax.data.drawing import PARTS, VARIANTS, render
 from fgvc_jax.data.records import Splits
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 SEED = 0
 """Seed of what users mean by `sketchbirds`: the images do not change with a run's seed."""

@@ -24,7 +24,7 @@ from fgvc_jax.data.images import (
     read,
 )
 from fgvc_jax.data.records import Source, Splits
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 TINY = 64  # pixels of the shorter side
 ASPECT = 3.0  # of the sides: images are resized to a square

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 from fgvc_jax.data import csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
 from fgvc_jax.data.records import Source, Splits, Subset, split_keys, stratified
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 __all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
 
@@ -167,3 +167,41 @@ def _split_validation(splits: Splits, fraction: float, seed: int) -> Splits:
             "of images"
         )
     return replace(splits, train=_where(train, ~marked), validation=_where(train, marked))
+
+
+def with_classes(
+    source: Source, theirs: Sequence[str], ours: Sequence[str], spec: str, *, some: bool = False
+) -> Source:
+    """A source whose labels count the classes as the members do; they are compared by name.
+
+    Args:
+        source: of a dataset.
+        theirs: names of its classes, by label.
+        ours: names of the members' classes, by label.
+        spec: the dataset's, for messages.
+        some: the members were trained on some classes of their dataset, by --data.classes: images
+            of classes that they do not know are left out.
+
+    Raises:
+        UserError: when the names are not the same set, naming what is missing and what is new; or
+            when no image is left.
+    """
+    missing, surplus = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
+    if missing or (surplus and not some):
+        told = [
+            f"{word}: {', '.join(map(repr, names[:5]))}" + (" ..." if len(names) > 5 else "")
+            for word, names in (("missing", missing), ("not known to the members", surplus))
+            if names
+        ]
+        raise UserError(
+            f"{spec!r} has {len(theirs)} classes and the members know {len(ours)} "
+            f"({'; '.join(told)}): name a --source with the same classes"
+        )
+    places = {name: label for label, name in enumerate(ours)}
+    translate = np.array([places.get(name, -1) for name in theirs], np.int32)
+    known = np.flatnonzero(translate[source.labels] >= 0)
+    if not len(known):
+        raise UserError(f"{spec!r} has no image of the classes that the members know")
+    relabelled = Subset(source, known)
+    relabelled.labels = translate[source.labels[known]]
+    return relabelled

@@ -9,7 +9,7 @@ import numpy as np
 
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.matlab import read_variables
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils.errors import UserError
 
 MAX_ID = np.iinfo(np.int32).max
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import paths
 from fgvc_jax.data.records import Splits
-from fgvc_jax.errors import UserError
+from fgvc_jax.utils import paths
+from fgvc_jax.utils.errors import UserError
 
 NAME = re.compile(r"(?P<folder>\w+(/\w[\w.-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 TEST_NAMES = ("test", "validation")  # the first that exists is the test part

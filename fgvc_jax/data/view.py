@@ -7,8 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from fgvc_jax.errors import UserError
-from fgvc_jax.options import option
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
 
 
 @dataclass(frozen=True)

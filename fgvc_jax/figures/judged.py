@@ -7,7 +7,7 @@ from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
 from fgvc_jax.figures.page import escape, name
 from fgvc_jax.figures.pictures import Pictures
-from fgvc_jax.text import calibrated
+from fgvc_jax.utils.text import calibrated
 
 Show = Pictures
 

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 from PIL import ImageDraw, ImageFont
 
-from fgvc_jax.text import printable
+from fgvc_jax.utils.text import printable
 
 FAMILIES = (
     ("LiberationSans-Regular.ttf", "LiberationSans-Bold.ttf"),

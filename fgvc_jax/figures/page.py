@@ -7,7 +7,7 @@ import io
 
 from PIL import Image
 
-from fgvc_jax.text import printable
+from fgvc_jax.utils.text import printable
 
 THUMBNAIL = 160  # pixels of the longer side, shown at half of it
 LONG = 48  # characters of a name

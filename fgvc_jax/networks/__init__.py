@@ -23,15 +23,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fgvc_jax.errors import UserError
 from fgvc_jax.networks.convnext import ConvNeXt
-from fgvc_jax.networks.flash import Attend, attend
 from fgvc_jax.networks.heads import Heads, pooled
+from fgvc_jax.networks.kernels.attention import Attend, attend
 from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
 from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vgg import VGG
 from fgvc_jax.networks.vit import DINOV2, DINOV3, VisionTransformer
+from fgvc_jax.utils.errors import UserError
 
 STAGES = ("stage2", "stage3", "stage4", "stage5")
 Inputs = jax.Array | Mapping[str, jax.Array]
@@ -182,8 +182,8 @@ def create(
     `frozen` is the stage that the frozen trunk ends with, empty for none; `frozen_norm` keeps the
     backbone's batch norms at their running statistics. `last_stride` is that of
     a ResNet's stage5, 0 for its own. `attention` is how a vision transformer attends:
-    `flash.attention_on` makes the one that is best on given devices. `stochastic_depth` is the last
-    block's chance of being left out in training.
+    `kernels.attention.attention_on` makes the one that is best on given devices.
+    `stochastic_depth` is the last block's chance of being left out in training.
 
     Raises UserError for an unknown name, for a stage that is none or leaves nothing to train, and
     for `last_stride` or `stochastic_depth` of a family that has none.

@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from fgvc_jax.errors import UserError
 from fgvc_jax.networks.layers import (
     Conv,
     DepthwiseConv,
@@ -16,6 +15,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
+from fgvc_jax.utils.errors import UserError
 
 
 class Block(nn.Module):

@@ -12,8 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fgvc_jax.errors import UserError
 from fgvc_jax.networks.layers import BatchNorm, LayerNorm, linear
+from fgvc_jax.utils.errors import UserError
 
 
 def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:

@@ -8,18 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from fgvc_jax.errors import UserError
-from fgvc_jax.networks.convolutions import depthwise, patchwise, pointwise
-from fgvc_jax.networks.kernels import (
-    Dtype,
-    folded,
-    gelu,
-    normalize,
-    normalized,
-    precision,
-    qkv,
-    variance,
-)
+from fgvc_jax.networks.kernels.activations import gelu
+from fgvc_jax.networks.kernels.batch_norm import folded, normalize, normalized, variance
+from fgvc_jax.networks.kernels.convolutions import depthwise, patchwise, pointwise
+from fgvc_jax.networks.kernels.platforms import Dtype, precision
+from fgvc_jax.networks.kernels.projections import qkv
+from fgvc_jax.utils.errors import UserError
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -55,7 +49,7 @@ class Conv(nn.Module):
     """Square convolution with torch's symmetric padding: (B,H,W,I) -> (B,h,w,features) in `dtype`.
 
     With kernel size 1 it is `convolutions.pointwise`, where windows touch `patchwise`. The kernel
-    is always (k,k,I,O). With a `share` (features,) kernel and bias are `kernels.folded`, see
+    is always (k,k,I,O). With a `share` (features,) kernel and bias are `batch_norm.folded`, see
     `conv_norm`.
     """
 
@@ -124,7 +118,7 @@ def dense(features: int, dtype: Dtype, name: str, use_bias: bool = True) -> nn.D
 
 class QKV(nn.Module):
     """Queries, keys and values of so many heads from one layer: (...,D) -> three
-    (...,heads,D/heads) in `dtype`, see `kernels.qkv`."""
+    (...,heads,D/heads) in `dtype`, see `projections.qkv`."""
 
     heads: int
     dtype: Dtype
@@ -155,7 +149,7 @@ class Mlp(nn.Module):
 
 class LayerNorm(nn.Module):
     """Layer norm (Ba et al., arXiv 1607.06450), most often with timm's epsilon: (...,C) -> the same
-    in `dtype`. Statistics are float32, see `kernels.variance`."""
+    in `dtype`. Statistics are float32, see `batch_norm.variance`."""
 
     dtype: Dtype
     epsilon: float = 1e-6
@@ -276,7 +270,7 @@ class BatchNorm(nn.Module):
 
 def conv_norm(conv: Conv, norm: BatchNorm, x: jax.Array, train: bool) -> jax.Array:
     """A convolution, then batch norm in the same dtype: in inference as cheap as the platform has
-    it, see `kernels.folded`."""
+    it, see `batch_norm.folded`."""
     if train or norm.is_initializing():
         return norm(conv(x), train)
     mean, share, bias = norm.affine()

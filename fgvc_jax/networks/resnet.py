@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import flax.linen as nn
 import jax
 
-from fgvc_jax.networks.kernels import add_relu, max_pool
+from fgvc_jax.networks.kernels.activations import add_relu
+from fgvc_jax.networks.kernels.pooling import max_pool
 from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, conv_norm
 
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgvc_jax.errors import UserError
-from fgvc_jax.networks.kernels import precision
+from fgvc_jax.networks.kernels.platforms import precision
 from fgvc_jax.networks.layers import (
     QKV,
     Dtype,
@@ -19,6 +18,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
+from fgvc_jax.utils.errors import UserError
 
 WINDOWS = 8  # on a side of stage2's map: 7x7 at 224 px, 12x12 at 384 px, as published
 EPSILON = 1e-5  # of the layer norms

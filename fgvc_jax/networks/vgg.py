@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import flax.linen as nn
 import jax
 
-from fgvc_jax.errors import UserError
-from fgvc_jax.networks.kernels import max_pool
+from fgvc_jax.networks.kernels.pooling import max_pool
 from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, conv_norm
+from fgvc_jax.utils.errors import UserError
 
 
 class VGG(nn.Module):

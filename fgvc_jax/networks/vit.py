@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fgvc_jax.errors import UserError
-from fgvc_jax.networks.flash import Attend, attend
+from fgvc_jax.networks.kernels.attention import Attend, attend
 from fgvc_jax.networks.layers import (
     QKV,
     Dtype,
@@ -22,6 +21,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
+from fgvc_jax.utils.errors import UserError
 
 LAST = "stage4_last"
 """Where the last block begins, behind stage4: no tap, but the network can be run up to it."""

@@ -23,9 +23,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from fgvc_jax import paths
-from fgvc_jax.errors import UserError
-from fgvc_jax.networks.resample import positions, relative_biases
+from fgvc_jax.networks.kernels.resample import positions, relative_biases
+from fgvc_jax.utils import paths
+from fgvc_jax.utils.errors import UserError
 
 Variables = Mapping[str, Any]
 Place = tuple[str, ...]  # ("params", "backbone", "layer1_0", "conv1", "kernel")

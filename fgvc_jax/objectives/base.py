@@ -81,8 +81,8 @@ class Objective(NamedTuple):
 class Method:
     """The options of an objective, which also make it: the base class of every objective's own.
 
-    A subclass declares its fields with `fgvc_jax.options.option` and makes the objective of them.
-    One entry in `objectives.OBJECTIVES` puts it on the command line.
+    A subclass declares its fields with `fgvc_jax.utils.options.option` and makes the objective of
+    them. One entry in `objectives.OBJECTIVES` puts it on the command line.
     """
 
     def check(self, view: View) -> None:

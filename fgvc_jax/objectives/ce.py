@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fgvc_jax.metrics import accuracy
+from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy
 
 

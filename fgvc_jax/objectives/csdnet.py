@@ -32,8 +32,7 @@ from jax import lax
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
-from fgvc_jax.errors import UserError
-from fgvc_jax.metrics import accuracy
+from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import (
     Batch,
     Forward,
@@ -45,7 +44,8 @@ from fgvc_jax.objectives.base import (
     distillation,
     ramped,
 )
-from fgvc_jax.options import option
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
 
 DEFAULT_QUEUE = 512
 # Keeps the view's randomness apart from the raw crop's, whose keys are split off the same key:

@@ -25,18 +25,11 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.data.view import View
-from fgvc_jax.errors import UserError
-from fgvc_jax.metrics import accuracy
 from fgvc_jax.networks.heads import FusionHead, StageHead
-from fgvc_jax.objectives.base import (
-    Method,
-    Objective,
-    Step,
-    cross_entropy,
-    distillation,
-    ramped,
-)
-from fgvc_jax.options import option
+from fgvc_jax.objectives.accuracy import accuracy
+from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy, distillation, ramped
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
 
 
 def mixture(logits: Sequence[jax.Array], *, temperature: float) -> jax.Array:

@@ -12,17 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fgvc_jax.data.view import View
-from fgvc_jax.errors import UserError
-from fgvc_jax.metrics import accuracy
-from fgvc_jax.objectives.base import (
-    Asked,
-    Method,
-    Objective,
-    Step,
-    cross_entropy,
-    distillation,
-)
-from fgvc_jax.options import option
+from fgvc_jax.objectives.accuracy import accuracy
+from fgvc_jax.objectives.base import Asked, Method, Objective, Step, cross_entropy, distillation
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
 
 
 @dataclass(frozen=True)

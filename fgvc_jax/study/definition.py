@@ -12,8 +12,9 @@ from typing import Any
 
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.errors import UserError
-from fgvc_jax.study.statistics import Key
+from fgvc_jax.evaluation.statistics import Key
+from fgvc_jax.utils import command_line
+from fgvc_jax.utils.errors import UserError
 
 ROW = "row:"  # of the same study, as a teacher
 OWN = {"seed": "--seeds", "workdir": "--workdir"}  # fields that the study gives its runs itself
@@ -93,7 +94,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
     file, *rest = [*arguments] or [""]
 
     def read(words: Sequence[str], base: Experiment) -> Options:
-        return config.command_line(
+        return command_line.command_line(
             Options, [*words], program=program, default=Options(base=base), also=["--config"]
         )
 

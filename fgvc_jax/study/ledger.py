@@ -31,10 +31,13 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import digests, ensemble, options, predictions, storage, summary
 from fgvc_jax.config import Experiment
-from fgvc_jax.errors import UserError
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.evaluation import tallies
+from fgvc_jax.training import summary
+from fgvc_jax.utils import digests, options
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import predictions, storage
+from fgvc_jax.workdir.folder import Workdir
 
 Line = dict[str, Any]
 
@@ -73,7 +76,7 @@ def correctness(workdir: str | os.PathLike) -> Correctness | None:
     part = predictions.read(opened.predictions / results["predictions"]["test"])
     answers = [part.log_probabilities(member) for member in results["digests"]["members"]]
     fusion = opened.record().experiment.fusion
-    found = ensemble.tallies(part.labels, answers, how=fusion)
+    found = tallies.tallies(part.labels, answers, how=fusion)
     members, ensembles = (
         np.stack([tally.right for tally in each]) for each in (found.single, found.ensemble)
     )

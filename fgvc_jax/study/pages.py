@@ -5,8 +5,8 @@ from typing import Any
 
 from fgvc_jax import config
 from fgvc_jax.config import Experiment, Network
+from fgvc_jax.evaluation.statistics import CONFIDENCE, Key
 from fgvc_jax.study.definition import Study
-from fgvc_jax.study.statistics import CONFIDENCE, Key
 
 NO_PERCENTAGES = ("overlap", "nll")  # beginnings of the names of metrics that are no fractions
 LEVEL = f"{CONFIDENCE:.0%}".replace("%", " %")

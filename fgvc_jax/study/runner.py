@@ -13,15 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax import config, locks, mirror, storage, summary, train
+from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.errors import Interrupted, InUse, UserError
-from fgvc_jax.signals import Deferred
-from fgvc_jax.study import pages, statistics
+from fgvc_jax.evaluation import statistics
+from fgvc_jax.evaluation.statistics import Key
+from fgvc_jax.study import pages
 from fgvc_jax.study.definition import Options, Study, experiments
 from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger, correctness
-from fgvc_jax.study.statistics import Key
-from fgvc_jax.workdir import Workdir
+from fgvc_jax.training import members as train
+from fgvc_jax.training import summary
+from fgvc_jax.utils.errors import Interrupted, InUse, UserError
+from fgvc_jax.utils.signals import Deferred
+from fgvc_jax.workdir import locks, mirror, storage
+from fgvc_jax.workdir.folder import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
 Page = Callable[..., str]  # see `pages.report`

@@ -55,7 +55,7 @@ def measure(spec: Compiled) -> Iterator[dict[str, Any]]:
     Online teachers are asked in a loop whose length is not in the program. Of that a TPU's compiler
     counts one pass, and a GPU's entry computation has none: what lacks is counted by itself.
     """
-    from fgvc_jax.errors import UserError
+    from fgvc_jax.utils.errors import UserError
 
     unknown = set(spec.rows) - set(KNOWN)
     if unknown:

@@ -270,7 +270,7 @@ def main(arguments: list[str]) -> None:
         print(f"missing: {package}, which {parts or 'every part'} needs (pip install {package})")
     about = Child("describe", {}, DESCRIBED, {}).rows()[0]
     if "error" in about:
-        from fgvc_jax.errors import UserError
+        from fgvc_jax.utils.errors import UserError
 
         raise UserError(f"JAX finds no device ({about['error']})")
     tiny = asked.tiny or about["platform"] == "cpu"
@@ -298,7 +298,7 @@ def main(arguments: list[str]) -> None:
 
 def parse(arguments: list[str]) -> Device:
     """With argparse, since tyro may be what is missing."""
-    from fgvc_jax.errors import UserError
+    from fgvc_jax.utils.errors import UserError
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> None:

@@ -80,11 +80,13 @@ class Ours:
         import jax
         import numpy as np
 
-        from fgvc_jax.engine import mesh
+        from fgvc_jax.utils import devices
 
         run = make_run(experiment)
         numbers = range(1, run.experiment.members + 1)
-        members = [run.member(n, mesh.replicate(run.mesh, run.start.variables(n))) for n in numbers]
+        members = [
+            run.member(n, devices.replicate(run.mesh, run.start.variables(n))) for n in numbers
+        ]
         self._model = run.model(members, [str(number) for number in numbers])
         mask = np.ones(run.experiment.batch_size, bool)
         self._batch, self.dtype = random_batch(run, mask=mask), run.experiment.network.dtype

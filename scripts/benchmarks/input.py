@@ -71,8 +71,8 @@ class Ours:
         return {"seconds": seconds / run.steps_per_epoch, "waiting": waited / seconds}
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        from fgvc_jax.engine.loop import ahead
-        from fgvc_jax.engine.mesh import shard_batch
+        from fgvc_jax.data.feed import ahead
+        from fgvc_jax.utils.devices import shard_batch
 
         if self._resident:
             while True:

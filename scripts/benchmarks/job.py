@@ -80,7 +80,7 @@ class Ours:
 
     def run(self) -> dict[str, float]:
         from fgvc_jax import config
-        from fgvc_jax.train import train
+        from fgvc_jax.training.members import train
 
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             chosen = config.from_dict(self._experiment | {"workdir": folder})

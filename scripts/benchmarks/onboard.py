@@ -115,9 +115,9 @@ def speed(tiny: bool) -> Iterator[dict[str, Any]]:
     import numpy as np
     from jax.sharding import AxisType, Mesh
 
-    from fgvc_jax import command
+    from fgvc_jax.utils import compilation
 
-    command.use_compilation_cache()
+    compilation.use_compilation_cache()
     devices = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
     memory = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", SMALL_MEMORY)
     for network, crop, images, rows in TINY_SPEEDS if tiny else SPEEDS:

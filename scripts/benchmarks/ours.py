@@ -1,4 +1,4 @@
-"""Our side: all that benchmarks take from `build.Run` and from the engine."""
+"""Our side: all that benchmarks take from `run.Run` and from the engine."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +13,11 @@ def describe() -> str:
 
 
 def make_run(chosen: dict[str, Any]) -> Any:
-    from fgvc_jax import command, config
-    from fgvc_jax.build import Run
+    from fgvc_jax import config
+    from fgvc_jax.training.run import Run
+    from fgvc_jax.utils import compilation
 
-    command.use_compilation_cache()
+    compilation.use_compilation_cache()
     return Run(config.from_dict(chosen))
 
 
@@ -24,7 +25,7 @@ def random_batch(run: Any, **more: Any) -> dict[str, Any]:
     """A batch on the devices, of noise, as the pipeline gives it where there is no store."""
     import numpy as np
 
-    from fgvc_jax.engine import mesh
+    from fgvc_jax.utils import devices as mesh
 
     spec = run.experiment
     rng, count, size = np.random.default_rng(0), spec.batch_size, spec.data.resize
@@ -50,7 +51,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     import jax
     import jax.numpy as jnp
 
-    from fgvc_jax.engine.state import State, stack_teachers
+    from fgvc_jax.training.state import State, stack_teachers
 
     run.place(devices)
     course = run.course(1)
@@ -80,13 +81,13 @@ def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
     import jax
     import jax.numpy as jnp
 
-    from fgvc_jax.engine import step as steps
+    from fgvc_jax.inference import passes
 
     run.place(devices)
     plan = run.course(1).architecture
     batch = abstract_batch(run, devices.size)
     batch["mask"] = jax.ShapeDtypeStruct(batch["label"].shape, jnp.bool_)
-    step = steps.answer_step(
+    step = passes.answer_step(
         network=plan.network,
         predict=plan.objective.predict,
         view=plan.view,
@@ -101,7 +102,7 @@ def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:
     import jax.numpy as jnp
 
     from fgvc_jax import transfer
-    from fgvc_jax.engine import mesh
+    from fgvc_jax.utils import devices as mesh
 
     run.place(devices)
     plan, spec = run.course(1).architecture, run.experiment

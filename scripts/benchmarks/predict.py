@@ -55,11 +55,13 @@ class Ours:
     """One of the table's rows, on random weights."""
 
     def __init__(self, experiment: dict[str, Any], row: str, pixels: int, files: int):
-        from fgvc_jax.engine import mesh
+        from fgvc_jax.utils import devices
 
         run = make_run(experiment)
         numbers = range(1, run.experiment.members + 1)
-        members = [run.member(n, mesh.replicate(run.mesh, run.start.variables(n))) for n in numbers]
+        members = [
+            run.member(n, devices.replicate(run.mesh, run.start.variables(n))) for n in numbers
+        ]
         self._model = run.model(members, [str(number) for number in numbers])
         self._batch_size = run.experiment.batch_size
         self._folder = tempfile.TemporaryDirectory()
@@ -89,7 +91,7 @@ class Ours:
         """The files alone, on all cores as predict does."""
         from concurrent.futures import ThreadPoolExecutor
 
-        from fgvc_jax import machine
+        from fgvc_jax.utils import machine
 
         files = itertools.islice(itertools.cycle(self._pictures), steps * self._batch_size)
         with ThreadPoolExecutor(machine.cores()) as pool:
@@ -97,12 +99,13 @@ class Ours:
                 pass
 
     def _predict(self, steps: int) -> None:
-        from fgvc_jax import listing, predict
+        from fgvc_jax.commands import predict
+        from fgvc_jax.data import inputs
 
         files = itertools.islice(itertools.cycle(self._pictures), steps * self._batch_size)
         options = predict.Prediction(batch_size=self._batch_size)
         output = Path(self._folder.name) / "answers.csv"
-        predict.answer(self._model, options, map(listing.Found, files), output)
+        predict.answer(self._model, options, map(inputs.Found, files), output)
 
     def _one(self, steps: int) -> None:
         import numpy as np

@@ -55,9 +55,8 @@ class Ours:
     def run(self, steps: int) -> dict[str, float]:
         """Seconds a step: of the main thread, of the other threads of Python that still live at the
         end (loader's, journal's), both on the processor, and by the clock."""
-        from fgvc_jax import summary
-        from fgvc_jax.engine import loop
-        from fgvc_jax.signals import Deferred
+        from fgvc_jax.training import loop, summary
+        from fgvc_jax.utils.signals import Deferred
 
         run, store = self._run, self._run.images["train"].store
         compiled, numbers, marks = run.course(1).train_step, count(), []

@@ -91,6 +91,6 @@ class Ours:
 
     def digest(self) -> str:
         """Of the variables as they are now."""
-        from fgvc_jax import digests
+        from fgvc_jax.utils import digests
 
         return digests.of_arrays(self._state.variables)

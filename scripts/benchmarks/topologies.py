@@ -68,7 +68,7 @@ def mesh(topology: str) -> Any:
     from jax.experimental import topologies
     from jax.sharding import AxisType, Mesh
 
-    from fgvc_jax.errors import UserError
+    from fgvc_jax.utils.errors import UserError
 
     gpu = topology.startswith("h100")
     try:

@@ -29,7 +29,7 @@ class Worker:
 
     def ask(self, method: str, *arguments: Any, **options: Any) -> Any:
         """The result of `method` over there; see `serve`."""
-        from fgvc_jax.errors import UserError
+        from fgvc_jax.utils.errors import UserError
 
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps([method, arguments, options]) + "\n")
@@ -47,7 +47,7 @@ class Worker:
 @contextlib.contextmanager
 def processes(spec: Common) -> Iterator[dict[str, Worker]]:
     """One worker for each framework that is asked for; ours is "jax"."""
-    from fgvc_jax.errors import UserError
+    from fgvc_jax.utils.errors import UserError
 
     pythons, environment = {"jax": sys.executable}, dict(os.environ)
     if isinstance(spec, Versus) and spec.versus == "torch":

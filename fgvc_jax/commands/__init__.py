@@ -1,0 +1,1 @@
+"""One body per command; `start` says how every command begins and ends."""

@@ -1,0 +1,208 @@
+"""A page on this machine that answers for photographs dropped on it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from fgvc_jax.data.images import Unreadable, decode
+from fgvc_jax.data.view import View
+from fgvc_jax.figures import demo as figures
+from fgvc_jax.figures.page import THUMBNAIL, address
+from fgvc_jax.figures.panels import overlay
+from fgvc_jax.figures.pictures import opened
+from fgvc_jax.inference import gradcam, model
+from fgvc_jax.inference.gradcam import Evidence
+from fgvc_jax.inference.rows import Rows
+from fgvc_jax.inference.stream import Answered
+from fgvc_jax.utils import command_line, compilation, devices, digests
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
+from fgvc_jax.utils.text import printable
+from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir.folder import Workdir
+from fgvc_jax.workdir.thumbnails import Thumbnails
+
+CLASSES = 5  # that are named
+EXAMPLES = 3  # photographs of each of them
+PICTURE = 320  # pixels of a picture's side
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Show what trained members make of a photograph that is dropped on a page in the browser.
+
+    Nothing that is uploaded is stored. What is said holds for photographs of the classes that were
+    trained: an unknown species is named like the known one that it resembles, and may look sure.
+    """
+
+    workdir: str = "runs/sketchbirds"
+    """A run of python -m fgvc_jax.train; it may still be running."""
+    host: str = "127.0.0.1"
+    """Where the page is served: this machine alone, or an address that others reach, too."""
+    port: int = option(8000, at_least=0, at_most=65535)
+    """Of the page; 0 takes one that is free."""
+    risk: float = option(0.05, above=0, below=1)
+    """Unsure is what must be left out to err on at most this share of the rest, as in predict."""
+    calibrated: bool = False
+    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    members: int = option(0, at_least=0)
+    """Ask the first so many members; 0 asks all that are trained."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+
+
+def main(arguments: list[str]) -> None:
+    options = command_line.command_line(
+        Demo, arguments, program="python -m fgvc_jax.demo", default=Demo()
+    )
+    demo(options)
+
+
+def demo(options: Demo) -> None:
+    """Serve the page until a signal comes.
+
+    Raises:
+        UserError: when there is no such run, or the address cannot be taken.
+    """
+    try:
+        from fgvc_jax.commands import server
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'fgvc_jax[demo]'") from error
+    listening = server.listen(options.host, options.port)
+    asked = Asked(options)
+    if not server.is_loopback(listening):
+        log.warning(
+            "warning: whoever reaches %s port %d can use the page, without a password",
+            *listening.getsockname()[:2],
+        )
+    page = figures.demo_page(
+        options.workdir, len(asked.classes), members=asked.members, most_bytes=server.MOST_BYTES
+    )
+    print(f"{server.url(listening)} answers for photographs; Ctrl-C ends it", flush=True)
+    server.serve(server.application(page, asked.answer, server.names(options.host)), listening)
+
+
+class Asked:
+    """Trained members that say of one photograph after the other what the page shows.
+
+    Args:
+        options: which members, and how sure is sure.
+
+    Raises:
+        UserError: when there are no such members.
+    """
+
+    def __init__(self, options: Demo):
+        compilation.use_compilation_cache()
+        self._model = model.open_model(
+            options.workdir, which=options.which, members=options.members, mesh=devices.own(1)
+        )
+        self._risk = options.risk
+        self._rows = Rows(
+            self._model, top=CLASSES, risk=options.risk, calibrated=options.calibrated
+        )
+        self._examples = Examples.of(options.workdir, self._model.view)
+        side = self._model.view.test_side
+        self._shown(np.zeros((side, side, 3), np.uint8))  # compiles what the first answer needs
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._model.classes
+
+    @property
+    def members(self) -> int:
+        return len(self._model.members)
+
+    def answer(self, upload: bytes) -> dict[str, Any]:
+        """What the page shows of a file: texts, numbers, and pictures as data: addresses.
+
+        Raises:
+            UserError: a sentence for the page, when it is no photograph that can be read.
+        """
+        record, view = {"image": upload, "name": "upload"}, self._model.view
+        try:
+            square = decode(record, view.test_side, orientation=view.orientation)
+        except Unreadable as error:
+            raise UserError(f"This file {error.problem}.") from error
+        return self._shown(square)
+
+    def _shown(self, square: np.ndarray) -> dict[str, Any]:
+        """Of a decoded image, (R, R, 3) uint8."""
+        (found,) = gradcam.explain(self._model, [square])
+        answers = [{"log_probabilities": each[None]} for each in found.each]
+        (row,) = self._rows.of(Answered([""], [""], answers))
+        return {
+            "image": address(Image.fromarray(found.shown), PICTURE),
+            "classes": self._candidates(row),
+            "agreement": row["agreement"],
+            "sure": figures.sureness(row["unsure"], self._risk),
+            "members": [self._member(found, n) for n in range(self.members)],
+            "why": self._why(found),
+        }
+
+    def _candidates(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        """The likeliest classes, as `predict` has them in its row."""
+        titles = [row[f"class{n}"] for n in range(1, 1 + min(CLASSES, len(self.classes)))]
+        return [
+            {
+                "name": printable(title),
+                "probability": row[f"probability{n}"],
+                "examples": self._examples.addresses(self.classes.index(title)),
+            }
+            for n, title in enumerate(titles, start=1)
+        ]
+
+    def _member(self, found: Evidence, number: int) -> dict[str, Any]:
+        """What a member says, where it looks, and what speaks to it for the ensemble's class."""
+        said = int(found.each[number].argmax())
+        return {
+            "says": printable(self.classes[said]),
+            "probability": float(np.exp(found.each[number, said])),
+            "attention": _coloured(found, found.attention[number]),
+            "evidence": _coloured(found, found.cams[number]),
+        }
+
+    def _why(self, found: Evidence) -> dict[str, Any] | None:
+        """What speaks for the first class, and for it rather than the second, if there is one."""
+        if found.against == found.predicted:
+            return None
+        return {
+            "against": printable(self.classes[found.against]),
+            "evidence": _coloured(found, found.cam),
+            "contrast": _coloured(found, found.contrast),
+        }
+
+
+def _coloured(found: Evidence, values: np.ndarray) -> str:
+    return address(overlay(found.shown, values, PICTURE), PICTURE)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Photographs that a run keeps: labels (N,) int, and as many encoded files."""
+
+    labels: np.ndarray
+    files: Sequence[bytes]
+
+    @classmethod
+    def of(cls, workdir: str, view: View) -> "Examples":
+        """Those of the test part; none where it is not kept, as before the run is finished."""
+        run = Workdir(workdir)
+        images = digests.best(run.record().digests["test"])
+        try:
+            part = predictions.read(predictions.folder_of(run.path, "test", view, images))
+            return cls(part.labels, Thumbnails(part.folder, len(part.labels)))
+        except (FileNotFoundError, ValueError, UserError):
+            return cls(np.zeros(0, np.int32), ())
+
+    def addresses(self, label: int) -> list[str]:
+        """Some of a class, at even distances, as data: addresses."""
+        mine = np.flatnonzero(self.labels == label)
+        chosen = np.unique(np.linspace(0, len(mine) - 1, min(EXAMPLES, len(mine))).astype(int))
+        found = (opened(self.files[i]) for i in mine[chosen])
+        return [address(picture, THUMBNAIL) for picture in found if picture is not None]

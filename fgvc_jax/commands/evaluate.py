@@ -1,0 +1,209 @@
+"""Judge the trained members of a workdir again."""
+
+import dataclasses
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from fgvc_jax.data import feed, sources
+from fgvc_jax.data.records import Source
+from fgvc_jax.data.sources import with_classes
+from fgvc_jax.evaluation import results_table
+from fgvc_jax.inference import answers, model
+from fgvc_jax.inference.model import Model
+from fgvc_jax.utils import command_line, compilation, devices, digests, machine, processes
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
+from fgvc_jax.workdir import calibration, predictions, storage
+from fgvc_jax.workdir.folder import Workdir
+from fgvc_jax.workdir.predictions import Part
+from fgvc_jax.workdir.record import Record
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Judge the trained members of a workdir, one by one and as an ensemble. What they answer is
+    kept in the workdir, so that it is inferred once; where nothing can be written it is not kept.
+    """
+
+    workdir: str = "runs/sketchbirds"
+    """A run of python -m fgvc_jax.train; it may still be running."""
+    members: int = option(0, at_least=0)
+    """Judge the first so many members; 0 judges all that are trained."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+    source: str = ""
+    """Judge on the test images of this source, with the same classes; empty: of the run's own."""
+    fusion: Literal["", "probabilities", "logits"] = ""
+    """probabilities or logits; empty: as the run was configured."""
+    batch_size: int = option(64, at_least=1)
+    """Images per batch."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    distributed: bool = False
+    """Join the other processes of a pod or cluster (jax.distributed) before starting."""
+
+
+def main(arguments: list[str]) -> None:
+    options = command_line.command_line(
+        Evaluation, arguments, program="python -m fgvc_jax.evaluate", default=Evaluation()
+    )
+    if options.distributed:
+        processes.join_processes()
+    results = evaluate(options)
+    if results:
+        print(json.dumps(results, indent=2) if options.json else results_table.table(results))
+
+
+def evaluate(options: Evaluation) -> dict[str, Any]:
+    """Judge the members; the part of results.json that needs no journal. Of several processes the
+    first one has it, the others nothing.
+
+    Raises:
+        UserError: when there is no such run, or its images are not what they were.
+    """
+    compilation.use_compilation_cache()
+    workdir = Workdir(options.workdir)
+    record = workdir.record()
+    asked = model.open_model(
+        workdir.path,
+        which=options.which,
+        members=options.members,
+        fusion=options.fusion,
+        mesh=devices.create(options.batch_size),
+    )
+    source = options.source or record.experiment.data.source
+    with _folder(workdir) as folder:
+        parts = _parts(workdir, folder, asked, record, options)
+        kept = asked.kept
+        if "validation" in parts:
+            kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
+        if jax.process_index() > 0:
+            return {}
+        found = calibration.verdict(parts["test"], kept, write=storage.writable(kept.workdir))
+    return {
+        "source": source,
+        "classes": len(asked.classes),
+        "which": options.which,
+        "images": {"test": found["images"]},
+        "members": [{"final": accuracy} for accuracy in found["single"]],
+        **{
+            name: found[name]
+            for name in ("ensemble", "attention_overlap", "metrics", "calibration")
+        },
+    }
+
+
+def _parts(
+    workdir: Workdir, folder: Path, asked: Model, record: Record, options: Evaluation
+) -> dict[str, Part]:
+    """The parts that are judged and calibrated on, with every member's answers: those that are
+    kept, so that the images may be gone, and what is missing is asked for.
+
+    A source of one's own has no validation part: the run's serves, where it is kept.
+    """
+    own = not options.source
+    names = ["test", "validation"] if own and record.selects else ["test"]
+    kept = {name: _kept(workdir.path, asked, record, name) if own else None for name in names}
+    there = processes.of_first(np.array([kept[name] is not None for name in names]))
+    parts = {name: kept[name] for name, found in zip(names, there, strict=True) if found}
+    if len(parts) < len(names):
+        opened = _opened(folder, asked, record, options.source, names)
+        for name in names:
+            if name not in parts:
+                source, parts[name] = opened[name]
+                feeding = _Feeding(asked, source, options.batch_size)
+                answers.keep_answers(asked, parts[name], feeding.batches, None)
+    return parts
+
+
+class _folder:
+    """Where answers are kept: the workdir, or for the moment elsewhere if it cannot be written."""
+
+    def __init__(self, workdir: Workdir):
+        self._path, self._elsewhere = workdir.path, None
+
+    def __enter__(self) -> Path:
+        if storage.writable(self._path):
+            return self._path
+        log.warning("%s cannot be written: nothing is kept of this evaluation", self._path)
+        self._elsewhere = tempfile.TemporaryDirectory()
+        return Path(self._elsewhere.name)
+
+    def __exit__(self, *_: object) -> None:
+        if self._elsewhere:
+            self._elsewhere.cleanup()
+
+
+def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
+    """A part of the run where every member's answers are kept."""
+    images = digests.best(record.digests[name])
+    try:
+        part = predictions.read(predictions.folder_of(folder, name, asked.view, images))
+    except UserError:
+        return None
+    return part if all(part.has(identity) for identity in asked.identities) else None
+
+
+def _opened(
+    folder: Path, asked: Model, record: Record, spec: str, names: Sequence[str]
+) -> dict[str, tuple[Source, Part]]:
+    """Parts of a source, of the run's own where `spec` is empty, with the members' classes, and
+    where answers for them are kept."""
+    data, own = record.experiment.data, not spec
+    spec = spec or data.source
+    splits = sources.restrict(
+        sources.open_source(spec, to_train=own),
+        classes=data.classes if own else 0,
+        images_per_class=data.images_per_class if own else 0,
+        validation=data.validation if own else 0.0,
+        seed=record.experiment.seed,
+    )
+    opened = {}
+    for name in names:
+        source = with_classes(
+            splits.parts[name], splits.classes, asked.classes, spec, some=data.classes > 0
+        )
+        contents = None
+        if not own or record.digests[name]["contents"]:
+            contents = feed.contents(source)
+        images = digests.of_images(source, asked.classes, contents)
+        if own and images != digests.best(record.digests[name]):
+            raise UserError(
+                f"the {name} images of {spec!r} are not those that the run was begun with: "
+                "name them by --source to judge on what is there now"
+            )
+        part = predictions.part_of(
+            folder, name, source, classes=asked.classes, view=asked.view, images=images
+        )
+        opened[name] = source, part
+    return opened
+
+
+@dataclasses.dataclass(frozen=True)
+class _Feeding:
+    """Images of a part, decoded as they are needed."""
+
+    asked: Model
+    source: Source
+    batch_size: int
+
+    def batches(self):
+        images = feed.load(
+            self.source,
+            self.asked.view.test_side,
+            orientation=self.asked.view.orientation,
+            place="stream",
+            threads=machine.cores(processes.processes_here()),
+            mesh=self.asked.mesh,
+        )
+        return feed.evaluation_batches(images, most=self.batch_size, mesh=self.asked.mesh)

@@ -1,0 +1,393 @@
+"""Draw what members look at, and why A rather than B."""
+
+import csv
+import difflib
+import io
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+from tyro.conf import Positional, arg
+
+from fgvc_jax import config
+from fgvc_jax.data import inputs, regions, sources
+from fgvc_jax.data.inputs import Found
+from fgvc_jax.figures import explanation
+from fgvc_jax.inference import gradcam, model, pointing
+from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
+from fgvc_jax.inference.model import Model
+from fgvc_jax.utils import command_line, compilation, devices, paths
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
+from fgvc_jax.utils.text import printable, table
+from fgvc_jax.workdir import storage
+from fgvc_jax.workdir.folder import Workdir
+
+FIGURE_MOST = 24  # images side by side and below each other
+LONGEST_STEM = 60  # letters of an image's name that its picture keeps
+PICTURE = re.compile(r"[0-9]{4,}-[A-Za-z0-9_-]+\.png")  # a name that pictures have
+INDEX = "pictures.csv"
+COLUMNS = "path", "picture", "class", "probability", "against", "probability_against", "error"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Draw what the members look at in photographs, and which regions speak for the class that they
+    name rather than for another: one picture a photograph, and pictures.csv to find them by.
+
+    A map shows where the evidence is, not that it is good: --score counts how often it is on the
+    object.
+    """
+
+    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
+    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    workdir: str = "runs/sketchbirds"
+    """A run of python -m fgvc_jax.train; it may still be running."""
+    output: str = ""
+    """Folder for the pictures, made where there is none. Those of an earlier run in it make way;
+    other files stay. With --score it is for score.json."""
+    against: str = ""
+    """Name of the class to weigh the likeliest one against; empty: the second likeliest."""
+    figure: bool = False
+    """One figure.png of all images, as the publication of KT has it: the image, an independent
+    network, the teacher (member 1) and the first student (member 2) below each other."""
+    independent: str = ""
+    """For --figure: a run whose members were trained independently; its second is shown, if it has
+    one, since its first may be the same as this run's."""
+    map: Literal["attention", "grad-cam"] = "attention"
+    """For --figure: KT's attention maps, or Grad-CAM of the likeliest class."""
+    score: int = option(0, at_least=0)
+    """Instead of drawing: score the maps on so many test images of the run's dataset, if it says
+    where things are (sketchbirds; CUB-200-2011)."""
+    source: str = ""
+    """For --score: take the test images of this source; empty: of the run's own."""
+    calibrated: bool = False
+    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    members: int = option(0, at_least=0)
+    """Ask the first so many members; 0 asks all that are trained."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+
+
+def main(arguments: list[str]) -> None:
+    options = command_line.command_line(
+        Explanation,
+        config.options.positional_first(arguments, Explanation()),
+        program="python -m fgvc_jax.explain",
+        default=Explanation(),
+    )
+    _check(options)
+    if options.score:
+        print(_report(score(options)))
+    elif options.figure:
+        figure(options)
+    else:
+        draw(options)
+
+
+def _check(options: Explanation) -> None:
+    """Raise a UserError where options do not fit together."""
+    if options.score and options.images:
+        raise UserError("--score takes the test images by itself: leave the others out")
+    if options.score and options.figure:
+        raise UserError("--score and --figure are two things: ask for one of them")
+    if options.source and not options.score:
+        raise UserError("--source names where --score takes its images from: add --score 200")
+    if options.against and (options.score or options.figure):
+        raise UserError("--against is for pictures of single images: leave it out")
+    if options.independent and not options.figure:
+        raise UserError("--independent names a run to show in a figure: add --figure")
+    if options.figure and not options.independent:
+        raise UserError("--figure needs --independent, a run of independently trained networks")
+    if not options.score and not options.output:
+        raise UserError("name a folder for the pictures: --output pictures")
+
+
+def _open(options: Explanation, workdir: str = "") -> Model:
+    asked = model.open_model(
+        workdir or options.workdir,
+        which=options.which,
+        members=0 if workdir else options.members,
+        mesh=devices.own(AT_ONCE),
+    )
+    if options.calibrated:
+        for doubt in asked.calibration.doubts:
+            log.warning("warning: %s", doubt)
+    return asked
+
+
+# -- one picture an image --------------------------------------------------------------------------
+
+
+def draw(options: Explanation) -> None:
+    """Write the pictures.
+
+    Raises:
+        UserError: when something is not as it must be to begin; or at the end, when images could
+            not be read, with their number.
+    """
+    files = inputs.some(options.images)
+    output = _folder(options.output)
+    files = inputs.begun(
+        _outside(files, output),
+        f"all images are in --output {options.output!r} itself, whose pictures are not explained "
+        "again: name another folder",
+    )
+    earlier, drawn = _earlier(output), set()
+    compilation.use_compilation_cache()
+    asked = _open(options)
+    against = _class_number(asked, options.against)
+    readable = _Readable(asked, files)
+    found = gradcam.explain(asked, readable, against=against, calibrated=options.calibrated)
+    with (
+        storage.new_text(output / INDEX) as file,
+        tqdm(desc="explained", unit=" images", disable=None) as progress,
+    ):
+        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
+        rows.writeheader()
+        for e in found:
+            broken, number, path = readable.next()
+            rows.writerows(broken)
+            name = f"{number:04d}-{_stem(path)}.png"
+            drawn.add(name)
+            _save(explanation.page(asked.classes, e, _end(path)), output / name)
+            rows.writerow({"path": path, "picture": name} | _said(asked, e))
+            progress.update(1 + len(broken))
+        rows.writerows(readable.broken)
+    gone = earlier if drawn else set()  # a misspelt path costs nobody the pictures that are there
+    for name in gone - drawn:
+        storage.remove(output / name)
+    place = f", in place of {len(gone):,} of an earlier run" if gone else ""
+    pictures = "picture" if len(drawn) == 1 else "pictures"
+    print(f"written: {len(drawn):,} {pictures} in {printable(str(output))}{place}")
+    readable.tell()
+
+
+class _Readable:
+    """The squares of files one by one, past those that cannot be read: a warning names these.
+
+    Args:
+        asked: whose squares they are.
+        files: to read.
+    """
+
+    def __init__(self, asked: Model, files: Iterator[Found]):
+        self._asked = asked
+        self._files = files
+        self._waiting: deque[tuple[list[dict[str, str]], int, str]] = deque()
+        self.count = 0
+        self.problems = 0
+        self.broken: list[dict[str, str]] = []  # behind the last that was read
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for found in self._files:
+            self.count += 1
+            try:
+                if found.problem:
+                    raise UserError(found.problem)
+                square = self._asked.square(found.path)
+            except UserError as error:
+                self.problems += 1
+                self.broken.append({"path": found.path, "error": str(error)})
+                log.warning("warning: %s", printable(str(error)))
+                continue
+            self._waiting.append((self.broken, self.count, found.path))
+            self.broken = []
+            yield square
+
+    def next(self) -> tuple[list[dict[str, str]], int, str]:
+        """Of the earliest image that was not asked for yet: rows of the broken ones before it, its
+        number from 1, and its path."""
+        return self._waiting.popleft()
+
+    def tell(self) -> None:
+        """Raise a UserError that counts what could not be read, if there was something."""
+        if self.problems:
+            raise UserError(
+                f"{self.problems:,} of {self.count:,} images could not be read: a line above and "
+                f"{INDEX} say why"
+            )
+
+
+def _earlier(output: Path) -> set[str]:
+    """Names of the pictures that an earlier run drew in a folder, as its table says.
+
+    Raises:
+        UserError: when the table is somebody else's.
+    """
+    path = output / INDEX
+    if not path.exists():
+        return set()
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = csv.DictReader(file)
+            if tuple(rows.fieldnames or ()) == COLUMNS:
+                return {row["picture"] for row in rows if PICTURE.fullmatch(row["picture"] or "")}
+    except (OSError, csv.Error) as error:
+        raise UserError(f"{str(path)!r} cannot be read ({error}): move it away") from error
+    raise UserError(
+        f"{str(path)!r} is no table of this command, which would replace it: name another --output"
+    )
+
+
+def _said(asked: Model, e: Evidence) -> dict[str, Any]:
+    chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
+    return {
+        "class": asked.classes[e.predicted],
+        "probability": f"{chance:.6g}",
+        "against": asked.classes[e.against],
+        "probability_against": f"{less:.6g}",
+    }
+
+
+def _class_number(asked: Model, name: str) -> int | None:
+    if not name:
+        return None
+    if name in asked.classes:
+        return asked.classes.index(name)
+    close = difflib.get_close_matches(name, asked.classes, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"one is {asked.classes[0]!r}"
+    raise UserError(f"--against {name!r} is none of the {len(asked.classes)} classes: {hint}")
+
+
+# -- the publication's figure ----------------------------------------------------------------------
+
+
+def figure(options: Explanation) -> None:
+    """Write figure.png of all images.
+
+    Raises:
+        UserError: as `draw`.
+    """
+    files = list(inputs.some(options.images))
+    if len(files) > FIGURE_MOST:
+        raise UserError(f"--figure of {len(files):,} images: choose {FIGURE_MOST} at the most")
+    _ = Workdir(options.independent, "--independent")
+    output = _folder(options.output)
+    compilation.use_compilation_cache()
+    asked, alone = _open(options), _open(options, options.independent)
+    if len(asked.members) < 2:
+        raise UserError(f"workdir {options.workdir!r} has one member, and no student to show")
+    if set(asked.classes) != set(alone.classes):
+        raise UserError(f"{options.independent!r} was trained on other classes: name another run")
+    readable = _Readable(asked, iter(files))
+    squares = list(readable)
+    images = [readable.next()[2] for _ in squares]
+    if squares:
+        drawn = explanation.comparison(
+            [os.path.basename(image) for image in images],
+            theirs=list(gradcam.explain(alone, images)),
+            ours=list(gradcam.explain(asked, squares)),
+            runs=(options.independent, options.workdir),
+            kind=options.map,
+        )
+        _save(drawn, output / "figure.png")
+        print(f"written: {printable(str(output / 'figure.png'))}")
+    readable.tell()
+
+
+# -- scores ----------------------------------------------------------------------------------------
+
+
+def score(options: Explanation) -> dict[str, Any]:
+    """`pointing.score` of test images, also written to score.json of the output, if one is named.
+
+    Raises:
+        UserError: when there is no such run or dataset, or it does not say where things are.
+    """
+    output = _folder(options.output) if options.output else None
+    experiment = Workdir(options.workdir).record().experiment
+    spec = options.source or experiment.data.source
+    splits = sources.open_source(spec, to_train=False)
+    compilation.use_compilation_cache()
+    asked = _open(options)
+    some = experiment.data.classes > 0
+    source = sources.with_classes(splits.test, splits.classes, asked.classes, spec, some=some)
+    known = regions.find(spec, source, len(asked.classes), asked.view)
+    count = min(options.score, len(source))
+    chosen = np.sort(np.random.default_rng(pointing.SEED).permutation(len(source))[:count])
+    progress = partial(tqdm, desc="scored", total=count, unit=" images", leave=False, disable=None)
+    found = {"workdir": options.workdir, "source": spec, "which": options.which}
+    found |= pointing.score(asked, source, chosen.tolist(), known, progress)
+    if output:
+        storage.write_json(output / "score.json", found)
+    return found
+
+
+def _report(found: dict[str, Any]) -> str:
+    """What the terminal shows."""
+    shown = [name for name, region in found["regions"].items() if region["images"]]
+    header = ["map", *(f"{kind} {name}" for name in shown for kind in pointing.SCORES)]
+    rows = []
+    for each in found["maps"]:
+        cells = [
+            _interval(each["scores"][name][kind]) for name in shown for kind in pointing.SCORES
+        ]
+        rows.append([" of ".join(filter(None, (each["map"], each["of"]))), *cells])
+    lines = [table(header, rows), ""]
+    for name, region in found["regions"].items():
+        lines.append(
+            f"{name}: {region['about']}, in {region['images']:,} of {found['images']:,} images, "
+            f"{region['area']:.1%} of the image"
+        )
+    return "\n".join(lines)
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{score['value']:.1%} ({score['low']:.1%} to {score['high']:.1%})"
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def _folder(text: str) -> Path:
+    """The folder that `--output` names, made where it is missing."""
+    path = paths.local(text, "--output")
+    try:
+        path.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"--output {text!r}: there is no folder {str(path.parent)!r}; make it first"
+        ) from None
+    except OSError as error:
+        raise UserError(f"--output {text!r} is no folder to write to: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"--output {text!r} cannot be written: name another folder")
+    return path
+
+
+def _outside(files: Iterator[Found], output: Path) -> Iterator[Found]:
+    """The files that are not in the folder of the pictures, which may be among those to explain;
+    in folders below it there are none of ours."""
+    ours = os.path.realpath(output)
+    for found in files:
+        if os.path.realpath(os.path.dirname(os.path.expanduser(found.path))) != ours:
+            yield found
+
+
+def _end(path: str) -> str:
+    """An image's name and that of its folder, which tell it from others better than the rest."""
+    return os.path.join(*Path(path).parts[-2:])
+
+
+def _stem(path: str) -> str:
+    """A part of a file name that is safe everywhere, to know an image by."""
+    stem = Path(path).stem.encode("ascii", "replace").decode()
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem)[:LONGEST_STEM].strip("-") or "image"
+
+
+def _save(picture: Any, path: Path) -> None:
+    """Write a PNG; what is there appears complete, and no link is followed."""
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    storage.write_bytes(path, content.getvalue())

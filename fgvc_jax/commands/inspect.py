@@ -1,0 +1,205 @@
+"""Look for what is wrong with a dataset before training."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fgvc_jax.objectives import OBJECTIVES
+from fgvc_jax.utils import command_line, machine, paths
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
+from fgvc_jax.utils.text import printable, table
+from fgvc_jax.workdir import storage
+
+FEW = {"csdnet": 2}  # training images of a class, below which it is named; made for few of them
+FEW_OTHERWISE = 5
+ROWS = 25  # classes in the table on the terminal
+EXAMPLES = 3  # of a finding on the terminal
+
+
+@dataclass(frozen=True)
+class Data:
+    """The images, as python -m fgvc_jax.train is to have them."""
+
+    source: str = "sketchbirds"
+    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
+    classes: int = option(0, at_least=0)
+    """Keep the first K classes only; 0 keeps all."""
+    images_per_class: int = option(0, at_least=0)
+    """Keep the first k training images of each class only; 0 keeps all."""
+    validation: float = option(0.0, at_least=0, below=1)
+    """Fraction split off the training images, by class, to select an epoch with."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Look at every image before training: what cannot be read, what is in two parts or under two
+    labels, what is odd. Exit code 2 only for what would stop training."""
+
+    data: Data = Data()
+    objective: Literal[tuple(OBJECTIVES)] = "ce"
+    """What is to be trained: it decides how many images a class needs."""
+    batch_size: int = option(2, at_least=1)
+    """Training batch: there must be as many training images. The config `folder` takes 16, and
+    down to 2 where there are few."""
+    seed: int = option(0, at_least=0)
+    """Of the validation split."""
+    output: str = ""
+    """A web page to write, with pictures, such as inspect.html."""
+
+
+def main(arguments: list[str]) -> None:
+    options = command_line.command_line(
+        Inspection, arguments, program="python -m fgvc_jax.inspect", default=Inspection()
+    )
+    output = paths.output(options.output) if options.output else None
+    stops = inspect(options, output)
+    if stops:
+        more = f", and {len(stops) - 1} more" if len(stops) > 1 else ""
+        raise UserError(f"training would stop: {stops[0]}{more}")
+
+
+def inspect(options: Inspection, output: Path | None) -> list[str]:
+    """Print what was found, write the page, and say what would stop training."""
+    from tqdm import tqdm
+
+    from fgvc_jax.data import soundness, sources
+
+    with _heard() as ignored:
+        splits = sources.open_source(options.data.source)
+    splits, stops = _restricted(splits, options)
+    total = sum(map(len, splits.parts.values()))
+    pictures = soundness.examine_all(
+        splits,
+        threads=machine.cores(),
+        progress=lambda results: tqdm(
+            results, "examined", total, unit=" images", leave=False, disable=None
+        ),
+    )
+    few = FEW.get(options.objective, FEW_OTHERWISE)
+    found = soundness.findings(splits, pictures, few=few)
+    if stops:
+        advice = "The training command would refuse what was asked for."
+        found.insert(0, soundness.Finding("stops", "The settings", advice, lines=stops))
+    if ignored:
+        advice = "Files are known by their suffix: rename or convert what should be trained on."
+        found.append(soundness.Finding("note", "Files left out", advice, lines=ignored))
+    counts = soundness.counts(splits)
+    print(_report(splits, counts, found))
+    if output:
+        storage.write_text(output, _page(options, splits, counts, found, pictures))
+        print(f"\nwritten: {printable(str(output))}")
+    unread = [picture.problem for picture in pictures if picture.problem]
+    return [*stops, *unread]
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What reading the folders warns of meanwhile: findings, unless the dataset is refused."""
+    records: list[logging.LogRecord] = []
+    ignored: list[str] = []
+    logger, handler = logging.getLogger("fgvc_jax.data"), logging.Handler()
+    handler.emit = records.append
+    logger.addHandler(handler)
+    propagated, logger.propagate = logger.propagate, False
+    try:
+        yield ignored
+    except UserError:
+        logger.propagate = propagated
+        logger.removeHandler(handler)
+        for record in records:
+            logger.handle(record)
+        raise
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagated
+    # Pictures in several parts are found again, with their pictures.
+    ignored += [
+        record.getMessage().removeprefix("warning: ")
+        for record in records
+        if record.name.endswith(".folders")
+    ]
+
+
+def _restricted(splits, options: Inspection):
+    """The parts as training would have them, and what it would refuse."""
+    from fgvc_jax.data import pipeline, sources
+
+    stops: list[str] = []
+    try:
+        splits = sources.restrict(
+            splits,
+            classes=options.data.classes,
+            images_per_class=options.data.images_per_class,
+            validation=options.data.validation,
+            seed=options.seed,
+        )
+    except UserError as error:
+        stops.append(str(error))
+    checks = (
+        lambda: pipeline.steps_per_epoch(splits.train, options.batch_size),
+        lambda: OBJECTIVES[options.objective]().settle(splits.train.labels),
+    )
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            stops.append(str(error))
+    return splits, stops
+
+
+def _report(splits, counts, found) -> str:
+    """What the terminal shows."""
+    parts = list(counts)
+    order = sorted(range(len(splits.classes)), key=lambda label: counts["train"][label])
+    rows = [
+        ("all", *(f"{counts[part].sum():,}" for part in parts)),
+        *(
+            (splits.classes[label], *(f"{counts[part][label]:,}" for part in parts))
+            for label in order[:ROWS]
+        ),
+    ]
+    lines = [table(("class, the smallest first", *parts), rows)]
+    if len(order) > ROWS:
+        lines.append(f"and {len(order) - ROWS:,} more classes")
+    marks = {"stops": "STOPS", "look": "look", "note": "note"}
+    for one in found:
+        lines += ["", f"[{marks[one.level]}] {one.title}: {one.count:,}. {one.advice}"]
+        examples = [" = ".join(map(_described, group[:EXAMPLES])) for group in one.groups]
+        examples += one.lines
+        lines += [f"  {printable(example)}" for example in examples[:EXAMPLES]]
+        if len(examples) > EXAMPLES:
+            lines.append(f"  and {len(examples) - EXAMPLES:,} more")
+    if not found:
+        lines += ["", "nothing was found that should worry you"]
+    return "\n".join(lines)
+
+
+def _described(picture) -> str:
+    return " ".join([picture.name, f"({'; '.join([picture.part, *picture.remarks])})"])
+
+
+def _page(options: Inspection, splits, counts, found, pictures) -> str:
+    from fgvc_jax.data import soundness
+    from fgvc_jax.figures import page
+    from fgvc_jax.figures.inspection import inspection_page
+
+    def show(picture, alternative: str) -> str:
+        record = splits.parts[picture.part][picture.index]
+        return page.image(soundness.opened(record, orientation=splits.orientation), alternative)
+
+    examples: dict = {}
+    for picture in pictures:
+        if not picture.problem:
+            examples.setdefault(picture.label, picture)
+    return inspection_page(
+        options.data.source,
+        classes=splits.classes,
+        counts=counts,
+        findings=found,
+        examples=examples,
+        show=show,
+    )

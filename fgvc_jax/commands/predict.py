@@ -1,0 +1,242 @@
+"""Name the classes of new photographs."""
+
+import contextlib
+import csv
+import itertools
+import json
+import logging
+import math
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated, Any, Literal
+
+import jax
+from tqdm import tqdm
+from tyro.conf import Positional, arg
+
+import fgvc_jax
+from fgvc_jax import config
+from fgvc_jax.data import inputs
+from fgvc_jax.inference import stream
+from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.rows import Row, Rows
+from fgvc_jax.utils import command_line, compilation, devices, machine, paths, processes
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
+from fgvc_jax.utils.text import printable
+from fgvc_jax.workdir import storage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Name the classes of photographs.
+
+    What is said holds for photographs of the classes that were trained: an unknown species is
+    named like the known one that it resembles, and may look sure.
+    """
+
+    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
+    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    workdir: str = "runs/sketchbirds"
+    """A run of python -m fgvc_jax.train; it may still be running."""
+    output: str = ""
+    """A table to write, .csv or .jsonl; empty: print one."""
+    top: int = option(5, at_least=1)
+    """The so many likeliest classes."""
+    sets: bool = False
+    """Also the conformal set of classes, which holds the truth for 90 % of photographs. Needs a
+    validation part."""
+    risk: float = option(0.05, above=0, below=1)
+    """Unsure is what must be left out to err on at most this share of the rest, by the largest
+    calibrated probability. It is so with 95 % confidence: by the exact binomial upper bound
+    (Clopper-Pearson) of errors on the validation part, Geifman and El-Yaniv (2017). Empty without
+    a validation part."""
+    calibrated: bool = False
+    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    members: int = option(0, at_least=0)
+    """Ask the first so many members; 0 asks all that are trained."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+    batch_size: int = option(64, at_least=1)
+    """Images per batch."""
+    distributed: bool = False
+    """Join the other processes of a pod or cluster (jax.distributed): each answers for its share of
+    the files and writes a table of its own."""
+
+
+def main(arguments: list[str]) -> None:
+    options = command_line.command_line(
+        Prediction,
+        config.options.positional_first(arguments, Prediction()),
+        program="python -m fgvc_jax.predict",
+        default=Prediction(),
+    )
+    predict(options)
+
+
+def predict(options: Prediction) -> None:
+    """Answer for the images and write or print the table.
+
+    Raises:
+        UserError: when something is not as it must be to begin; or at the end, when images could
+            not be read, with their number.
+    """
+    output = _output(options)
+    files = inputs.some(options.images)
+    compilation.use_compilation_cache()
+    if options.distributed:
+        processes.join_processes()
+    asked = fgvc_jax.load(
+        options.workdir,
+        which=options.which,
+        members=options.members,
+        mesh=devices.own(options.batch_size),
+    )
+    counts = answer(asked, options, _share(files), output)
+    count, problems = (processes.total(counts[name]) for name in ("files", "problems"))
+    if problems:
+        raise UserError(
+            f"{problems:,} of {count:,} images could not be read: the column error says why"
+        )
+
+
+def answer(
+    asked: Model, options: Prediction, files: Iterable[inputs.Found], output: Path | None
+) -> dict[str, int]:
+    """Ask a model for this process's files and write the table, or print it; how many "files" there
+    were, and how many "problems"."""
+    rows = Rows(
+        asked,
+        top=options.top,
+        risk=options.risk,
+        calibrated=options.calibrated,
+        sets=options.sets,
+    )
+    answered = stream.answer(
+        asked,
+        files,
+        batch_size=options.batch_size,
+        threads=machine.cores(processes.processes_here()),
+    )
+    counts = {"files": 0, "problems": 0}
+    with _table(output, rows.columns) as write, _progress(output) as progress:
+        for some in answered:
+            write(rows.of(some))
+            counts["files"] += len(some.paths)
+            counts["problems"] += sum(map(bool, some.problems))
+            progress.update(len(some.paths))
+    return counts
+
+
+def _output(options: Prediction) -> Path | None:
+    """The table's file, refused before the work begins if it cannot be written."""
+    if not options.output:
+        if options.distributed:
+            raise UserError("--distributed needs --output, where each process writes its part")
+        return None
+    output = paths.output(options.output)
+    if output.suffix.lower() not in _WRITERS:
+        raise UserError(f"--output {options.output!r}: end it in {' or '.join(_WRITERS)}")
+    return output
+
+
+def _share(files: Iterable[inputs.Found]) -> Iterator[inputs.Found]:
+    """Every n-th file, where there are n processes."""
+    return itertools.islice(files, jax.process_index(), None, jax.process_count())
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+Write = Callable[[Iterable[Row]], None]
+
+
+@contextlib.contextmanager
+def _table(output: Path | None, columns: Sequence[str]) -> Iterator[Write]:
+    """What writes rows to the output, or prints them."""
+    if output is None:
+        yield _Printed(columns)
+        return
+    if jax.process_count() > 1:
+        part = f"{output.stem}-{jax.process_index() + 1}-of-{jax.process_count()}"
+        output = output.with_name(part + output.suffix)
+    with storage.new_text(output) as file:
+        yield _WRITERS[output.suffix.lower()](file, columns)
+
+
+def _csv(file: IO[str], columns: Sequence[str]) -> Write:
+    """Rows as CSV with a header; lists as JSON, true and false in small letters."""
+    table = csv.DictWriter(file, columns, lineterminator="\n")
+    table.writeheader()
+
+    def cell(value: Any) -> Any:
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) else value
+
+    def write(rows: Iterable[Row]) -> None:
+        table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+
+    return write
+
+
+def _json_lines(file: IO[str], _columns: Sequence[str]) -> Write:
+    """Rows as JSON objects, one a line."""
+
+    def write(rows: Iterable[Row]) -> None:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+    return write
+
+
+_WRITERS = {".csv": _csv, ".jsonl": _json_lines}
+
+
+class _Printed:
+    """A table on the terminal, with as many of the likeliest classes as fit side by side; the first
+    rows decide on the widths of the columns."""
+
+    def __init__(self, columns: Sequence[str]):
+        self._ranks = sum(column.startswith("class") for column in columns)
+        self._sets = "set" in columns
+        self._widths: list[int] = []
+
+    def __call__(self, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        if not self._widths:
+            self._decide([row for row in rows if not row["error"]])
+        for row in rows:
+            self._print(self._cells(row))
+        sys.stdout.flush()
+
+    def _decide(self, rows: Sequence[Row]) -> None:
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+        while True:
+            likeliest = [str(rank) for rank in range(1, self._ranks + 1)]
+            header = ["path", *likeliest, "agree", "unsure", *(["in set"] if self._sets else [])]
+            lines = [header, *map(self._cells, rows)]
+            self._widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            if self._ranks == 1 or sum(self._widths) + 2 * len(self._widths) <= room:
+                return self._print(header)
+            self._ranks -= 1
+
+    def _print(self, cells: Sequence[str]) -> None:
+        padded = (f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=False))
+        print("  ".join(padded).rstrip())
+
+    def _cells(self, row: Row) -> list[str]:
+        if row["error"]:
+            return [printable(row["path"]), f"error: {printable(row['error'])}"]
+        ranks = range(1, self._ranks + 1)
+        cells = [row["path"], *(f"{row[f'class{n}']} {row[f'probability{n}']:.1%}" for n in ranks)]
+        cells += [f"{row['agreement']:.0%}", {True: "unsure", False: "", None: "-"}[row["unsure"]]]
+        cells += [str(len(row["set"]))] if self._sets else []
+        return [printable(cell) for cell in cells]
+
+
+def _progress(output: Path | None) -> tqdm:
+    """A bar beside a table that is written; a table that is printed tells by itself."""
+    off = True if output is None or jax.process_index() else None
+    return tqdm(desc="answered", unit=" images", disable=off)

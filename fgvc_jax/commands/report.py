@@ -1,0 +1,346 @@
+"""One page on what a run learned and where it is wrong."""
+
+import contextlib
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from fgvc_jax.evaluation import error_analysis, statistics
+from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.figures.pictures import Pictures
+from fgvc_jax.figures.report import report_page
+from fgvc_jax.utils import command_line, paths
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import option
+from fgvc_jax.utils.text import printable
+from fgvc_jax.workdir import journal, mirror, storage
+from fgvc_jax.workdir.finished import Kept
+from fgvc_jax.workdir.predictions import Part
+from fgvc_jax.workdir.thumbnails import Thumbnails
+
+Progress = Callable[[int], Any]  # is told how many images were read
+
+PICTURES = 5 * 2**20  # bytes of pictures in a page
+LOOKED = 8  # images that are shown with the members' attention
+PAIRS = 1000  # confused pairs that are kept
+EXAMPLES = 2  # photographs of each class of a pair
+
+
+@dataclass(frozen=True)
+class Report:
+    """Make a page of a run, from what was kept of it: nothing is inferred, and the dataset may be
+    gone. Beside the page go its numbers (.json) and the confusion matrix (.confusion.csv)."""
+
+    workdir: str = "runs/sketchbirds"
+    """A finished run of python -m fgvc_jax.train."""
+    output: str = "report.html"
+    """The page to write."""
+    against: tuple[str, ...] = ()
+    """Workdirs of other runs on the same test images, to compare with image by image; and seed by
+    seed, where both are runs of a study (FOLDER/ROW/SEED)."""
+    members: int = option(0, at_least=0)
+    """Report on the first so many members, of this run and the others; 0: on all."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part, once
+    python -m fgvc_jax.evaluate --which selected has asked them."""
+
+
+def main(arguments: list[str]) -> None:
+    options = command_line.command_line(
+        Report, arguments, program="python -m fgvc_jax.report", default=Report()
+    )
+    written = report(options)
+    print("written: " + ", ".join(printable(str(path)) for path in written))
+
+
+def report(options: Report) -> list[Path]:
+    """Write the page and what goes beside it; the paths.
+
+    Raises:
+        UserError: when a run has not kept what is needed, another was judged on other images, or
+            the output cannot be written.
+    """
+    page, numbers, matrix = _outputs(options.output)
+    read = partial(Kept.of, members=options.members, which=options.which, select=_selected)
+    run = read(options.workdir)
+    others = [read(other, what="--against") for other in options.against]
+    for other in others:
+        run.check_comparable(other)
+    seeds = run.seeds() if others else {}
+    pairs = [_pairs_of_seeds(seeds, other.seeds()) for other in others]
+    with _progress(run, 2 * len([run, *others]) + 2 * sum(map(len, pairs))) as seen:
+        answers = Answers.of(run.fused(seen))
+        found = _numbers(run, answers)
+        found["against"] = [
+            _against(run, answers, other, seen) | {"seeds": _over_seeds(paired, seen)}
+            for other, paired in zip(others, pairs, strict=True)
+        ]
+    storage.write_text(page, report_page(found, _pictures(run)))
+    storage.write_text(numbers, json.dumps(found | {"report": 1}, indent=1) + "\n")
+    _write_confusion(matrix, answers, run.part.classes)
+    return [page, numbers, matrix]
+
+
+@contextlib.contextmanager
+def _selected(folder: str, members: int) -> Sequence[str]:
+    """Digests of the selected members of a workdir."""
+    from fgvc_jax.inference import model  # few reports wait for networks' imports
+
+    return model.open_model(folder, which="selected", members=members).identities
+
+
+def _progress(run: Kept, passes: int) -> Iterator[Progress]:
+    """A bar of so many passes over the test images; what is to be told of images that are read."""
+    with tqdm(
+        desc="read", total=passes * len(run.part.labels), unit=" images", leave=False, disable=None
+    ) as bar:
+        yield bar.update
+
+
+def _outputs(text: str) -> tuple[Path, Path, Path]:
+    """The page, its numbers and the confusion matrix."""
+    page = paths.output(text)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--output {text!r}: end it in .html")
+    numbers = page.with_suffix(".json")
+    if numbers.exists():
+        there = storage.read_json(numbers)
+        if not isinstance(there, dict) or "report" not in there:
+            raise UserError(
+                f"--output {text!r} would replace {str(numbers)!r}, which is no report: name "
+                "another"
+            )
+    return page, numbers, page.with_suffix(".confusion.csv")
+
+
+# -- the numbers -----------------------------------------------------------------------------------
+
+
+def _numbers(run: Kept, answers: Answers) -> dict[str, Any]:
+    """The content of report.json, but for the comparison with other runs."""
+    results, count, classes = run.results, len(run.identities), len(run.part.classes)
+    published = results["published_protocol"]
+    made = published.card(run.record.experiment, run.which)
+    known = results["digests"]
+    return {
+        "workdir": mirror.by_url(str(run.workdir.path)),
+        "source": results["source"],
+        "images": results["images"],
+        "class_names": list(run.part.classes),
+        "members": count,
+        "which": run.which,
+        "fusion": run.record.experiment.fusion,
+        "card": asdict(made)
+        | {
+            "paper": made.paper,
+            "rows": [asdict(row) | {"deviates": row.deviates} for row in made.rows],
+        },
+        "single": results["members"][:count],
+        **run.judged,
+        "published_protocol": published
+        and published | {kind: published[kind][:count] for kind in ("members", "ensemble")},
+        "learning": [
+            learning(journal.read(run.workdir.member(n) / "metrics.jsonl"))
+            for n in range(1, count + 1)
+        ],
+        "reliability": error_analysis.reliability(answers.tally),
+        "risk_coverage": error_analysis.risk_coverage(answers.tally),
+        "looks": _looks(run),
+        "confused_pairs": _pairs(answers, classes),
+        "errors": [
+            _image(run.part, i)
+            | {"predicted": int(answers.predicted[i]), "confidence": _confidence(answers, i)}
+            for i in answers.errors()
+        ],
+        "doubted_labels": [
+            _image(run.part, i)
+            | {"suggested": int(answers.suggested[i]), "probability": _confidence(answers, i)}
+            for i in answers.doubted()
+        ],
+        "classes": _classes(answers, run.part.classes),
+        "environment": results["environment"],
+        "seconds": results["seconds"]["members"][:count],
+        "digests": {
+            "data": known["data"],
+            "weights": known["weights"],
+            **{f"member {n}": each for n, each in enumerate(run.identities, start=1)},
+        },
+    }
+
+
+def _confidence(answers: Answers, i: int) -> float:
+    return round(float(answers.tally.confidence[i]), 6)
+
+
+def _image(part: Part, i: int) -> dict[str, Any]:
+    return {"image": int(i), "name": part.names[i], "label": int(part.labels[i])}
+
+
+def learning(lines: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The journal of a member by epoch: accuracies after it, means over the steps that are logged
+    of the losses in it.
+
+    Args:
+        lines: of metrics.jsonl.
+    """
+    by_epoch: dict[int, dict[str, list[float]]] = {}
+    for line in lines:
+        epoch = by_epoch.setdefault(line["epoch"], {})
+        for key in ("loss", "orthogonal", "test_accuracy", "validation_accuracy"):
+            if isinstance(line.get(key), (int, float)):
+                epoch.setdefault(key, []).append(line[key])
+    return [
+        {"epoch": epoch, **{key: float(np.mean(values)) for key, values in found.items()}}
+        for epoch, found in sorted(by_epoch.items())
+    ]
+
+
+def _looks(run: Kept) -> list[dict[str, Any]]:
+    """Images at even distances, with what each member says of them."""
+    chosen = np.unique(np.linspace(0, len(run.part.labels) - 1, LOOKED).astype(int))
+    members = [run.part.log_probabilities(identity) for identity in run.identities]
+    return [
+        _image(run.part, i) | {"predicted": [int(member[i].argmax()) for member in members]}
+        for i in chosen
+    ]
+
+
+def _classes(answers: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Every class with its accuracy, the worst first; those without test images last."""
+    images, right = error_analysis.of_classes(answers, len(names))
+    present, first = np.unique(answers.labels, return_index=True)
+    examples = dict(zip(present.tolist(), first.tolist(), strict=True))
+    entries = []
+    for label, title in enumerate(names):
+        count, correct = int(images[label]), int(right[label])
+        entries.append(
+            {
+                "class": title,
+                "label": label,
+                "images": count,
+                "right": correct,
+                "accuracy": correct / count if count else None,
+                "example": examples.get(label),
+            }
+        )
+    return sorted(
+        entries, key=lambda e: (e["accuracy"] is None, e["accuracy"], -e["images"], e["label"])
+    )
+
+
+def _pairs(answers: Answers, classes: int) -> list[dict[str, Any]]:
+    """Confused pairs, with images of both classes: those confused, then the surest."""
+    images, _ = error_analysis.of_classes(answers, classes)
+    surest = np.argsort(-answers.tally.confidence, kind="stable")
+    labels, predicted = answers.labels[surest], answers.predicted[surest]
+
+    def examples(ours: int, other: int) -> list[int]:
+        confused, right = (surest[(labels == ours) & (predicted == c)] for c in (other, ours))
+        return [int(i) for i in [*confused[:EXAMPLES], *right[:EXAMPLES]][:EXAMPLES]]
+
+    return [
+        pair
+        | {
+            "images": [int(images[c]) for c in pair["classes"]],
+            "examples": [examples(*pair["classes"]), examples(*reversed(pair["classes"]))],
+        }
+        for pair in error_analysis.confused_pairs(answers)[:PAIRS]
+    ]
+
+
+def _against(run: Kept, answers: Answers, other: Kept, seen: Progress) -> dict[str, Any]:
+    """Two runs, image by image."""
+    theirs = Answers.of(other.fused(seen))
+    ours_right, theirs_right = answers.tally.right, theirs.tally.right
+    images, ours = error_analysis.of_classes(answers, len(run.part.classes))
+    gained = ours - error_analysis.of_classes(theirs, len(run.part.classes))[1]
+
+    def changed(which: np.ndarray, wrong: Answers) -> list[dict[str, Any]]:
+        chosen = np.flatnonzero(which)
+        order = np.argsort(-wrong.tally.confidence[chosen], kind="stable")
+        return [
+            _image(run.part, i)
+            | {"predicted": int(wrong.predicted[i]), "confidence": _confidence(wrong, i)}
+            for i in chosen[order]
+        ]
+
+    return {
+        "workdir": mirror.by_url(str(other.workdir.path)),
+        "members": len(other.identities),
+        **statistics.compare(ours_right, theirs_right),
+        "classes": [
+            {
+                "class": int(label),
+                "gained": int(gained[label]),
+                "difference": float(gained[label] / images[label]) if images[label] else 0.0,
+            }
+            for label in np.argsort(-gained, kind="stable")
+        ],
+        "fixed": changed(ours_right & ~theirs_right, theirs),
+        "broken": changed(theirs_right & ~ours_right, answers),
+    }
+
+
+def _pairs_of_seeds(
+    ours: Mapping[int, Kept], theirs: Mapping[int, Kept]
+) -> dict[int, tuple[Kept, Kept]]:
+    """Two rows of a study, seed by seed; none where they have fewer than two in common."""
+    common = {seed: (one, theirs[seed]) for seed, one in ours.items() if seed in theirs}
+    return common if len(common) > 1 else {}
+
+
+def _over_seeds(pairs: Mapping[int, tuple[Kept, Kept]], seen: Progress) -> dict[str, Any] | None:
+    """Accuracies of two rows of a study by seed, and their difference: `statistics.paired`, for new
+    trainings on these images; `statistics.crossed`, on new images, too."""
+    if not pairs:
+        return None
+    right = np.array([[run.right(seen) for run in pair] for pair in pairs.values()], float)
+    ours, theirs = right.mean(-1).T.tolist()
+    return {
+        "seeds": list(pairs),
+        "ours": ours,
+        "theirs": theirs,
+        "paired": statistics.paired(
+            dict(zip(pairs, ours, strict=True)), dict(zip(pairs, theirs, strict=True))
+        ),
+        "on_new_images": statistics.crossed(right[:, 0] - right[:, 1]),
+    }
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def _pictures(run: Kept) -> Pictures:
+    """The kept thumbnails and attention maps."""
+    try:
+        encoded = Thumbnails(run.part.folder, len(run.part.labels)).__getitem__
+    except (FileNotFoundError, ValueError):
+        encoded = _no_picture
+    maps = [run.part.attention(identity) for identity in run.identities]
+    view = run.record.experiment.data.view
+    return Pictures(
+        encoded,
+        lambda image, member: maps[member - 1][image],
+        share=view.crop / view.test_side,
+        budget=PICTURES,
+    )
+
+
+def _no_picture(_image: int) -> bytes:
+    return b""
+
+
+def _write_confusion(path: Path, answers: Answers, classes: Sequence[str]) -> None:
+    """A row for each true class, a column for each that is said, with the classes' names."""
+    with storage.new_text(path) as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["true class", *classes])
+        for name, row in zip(classes, error_analysis.confusion(answers, len(classes)), strict=True):
+            table.writerow([name, *row.tolist()])

@@ -1,0 +1,266 @@
+"""A small server for one page on this machine: what it refuses, and how it begins and ends.
+
+A page that anybody has open in the same browser can send requests here, too. So a request is
+answered only if its host is an address or a name that the server goes by (a name of somebody else's
+that leads here is DNS rebinding), and if it comes from our own page.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from fgvc_jax.utils.errors import Interrupted, InUse, UserError
+
+MOST_BYTES = 32 * 2**20  # of an upload
+MOST_UPLOADS = 16  # held at a time: one is answered, the others wait
+RECEIVING = 60  # seconds that an upload may take to arrive
+LEAVING = 2  # seconds that answers under way have when the server ends
+CONNECTIONS = 64  # at a time
+HEADERS = {
+    "content-security-policy": "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}  # of every response; a page says the rest of its policy itself
+log = logging.getLogger(__name__)
+
+
+def application(page: str, answer: Callable[[bytes], Any], names: Collection[str] = ()) -> Any:
+    """The ASGI application of one page that uploads files: GET / is the page, POST /answer has a
+    file as its body and gets JSON, in case of a problem {"error": a sentence}.
+
+    Args:
+        page: HTML.
+        answer: from a file's bytes to what JSON can hold; called in a thread, for one file at a
+            time. What it raises as a UserError is a problem of the file.
+        names: see `Guard`.
+    """
+    one_at_a_time = anyio.CapacityLimiter(1)
+    places = Places(MOST_UPLOADS)
+
+    async def show(_: Request) -> Response:
+        return HTMLResponse(page)
+
+    async def reply(request: Request) -> Response:
+        try:
+            with places.taken():
+                upload = await body(request, MOST_BYTES)
+                return JSONResponse(
+                    await anyio.to_thread.run_sync(
+                        answer, upload, limiter=one_at_a_time, abandon_on_cancel=True
+                    )
+                )
+        except Refused as refused:
+            return JSONResponse({"error": str(refused)}, refused.status)
+        except UserError as problem:
+            # 200, since the question was fine: browsers put all else into the reader's console.
+            return JSONResponse({"error": str(problem)})
+        except Exception:
+            log.exception("an upload could not be answered")
+            return JSONResponse({"error": "The program failed; its terminal says why."}, 500)
+
+    async def nothing(_: Request) -> Response:
+        return Response(status_code=204)
+
+    routes = [
+        Route("/", show),
+        Route("/answer", reply, methods=["POST"]),
+        Route("/favicon.ico", nothing),  # browsers ask for it by themselves
+    ]
+    return Guard(Starlette(routes=routes), names)
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+class Guard:
+    """An ASGI application that only its own page reaches.
+
+    Args:
+        inner: the application.
+        names: host names that the server goes by, beside addresses and localhost.
+    """
+
+    def __init__(self, inner: Any, names: Collection[str] = ()):
+        self._inner = inner
+        self._names = {"localhost", *(name.lower() for name in names)}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(raw=message["headers"]).update(HEADERS)
+            await send(message)
+
+        problem = self._problem(scope)
+        refused = PlainTextResponse(f"Refused: {problem}.\n", 403)
+        await (refused if problem else self._inner)(scope, receive, send_guarded)
+
+    def _problem(self, scope: Any) -> str:
+        """Why a request is refused, or ""."""
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._is_ours(host):
+            return "it is not known by this name; open it by its address"
+        if origin is not None and _place(origin) != host.lower():
+            return "the request comes from another site's page"
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            followed = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+            opened = scope["method"] == "GET" and scope["path"] == "/"
+            if not opened or followed != ("navigate", "document"):  # as a link on another page
+                return "the request comes from another site's page"
+        return ""
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self._names or _is_address(name)
+
+
+def _place(origin: str) -> str:
+    """host:port of an origin; empty for one that is opaque or broken."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class Refused(Exception):
+    """A request that is not answered: an HTTP status, and a sentence for whoever sent it."""
+
+    def __init__(self, status: int, sentence: str):
+        super().__init__(sentence)
+        self.status = status
+
+
+async def body(request: Request, most: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        Refused: when it has more than `most` bytes, takes too long, or ends early.
+    """
+    received, size = bytearray(), 0
+    try:
+        async with asyncio.timeout(RECEIVING):
+            async for piece in request.stream():
+                size += len(piece)
+                # What is too large is let in and dropped: a browser that still sends hears nothing.
+                if size > most:
+                    received.clear()
+                else:
+                    received += piece
+    except (TimeoutError, ClientDisconnect):
+        raise Refused(408, "The file did not arrive whole; try again.") from None
+    if size > most:
+        raise Refused(413, f"The file has more than {most / 2**20:.0f} MiB.")
+    return bytes(received)
+
+
+class Places:
+    """So many may be inside at a time; whoever comes then is refused."""
+
+    def __init__(self, count: int):
+        self._free = count
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Be inside, from one event loop's tasks."""
+        if not self._free:
+            raise Refused(503, "Too many photographs are waiting; try again in a moment.")
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+
+
+# -- the server ------------------------------------------------------------------------------------
+
+
+def is_loopback(listening: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
+
+
+def names(host: str) -> set[str]:
+    """What this machine is called by others, beside what it was told to listen on."""
+    own = socket.gethostname()
+    return {host, own, f"{own.partition('.')[0]}.local"}
+
+
+def url(listening: socket.socket) -> str:
+    """Where a browser on this machine finds it."""
+    host, port = listening.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{port}"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take an address, before anything is made that would be in vain without it.
+
+    Raises:
+        UserError: when there is no such address, or it is in use.
+    """
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"--host {host!r} is no address of this machine ({error})") from error
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+        listening.listen()
+    except OSError as error:
+        listening.close()
+        reason = os.strerror(error.errno).lower()
+        raise InUse(
+            f"{host} port {port} cannot be taken ({reason}): name another --port, or --host"
+        ) from None
+    return listening
+
+
+def serve(application: Any, listening: socket.socket) -> None:
+    """Answer until a signal comes, then raise `Interrupted`."""
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what is ours is logged by ourselves
+    settings = uvicorn.Config(
+        application,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=LEAVING,
+    )
+    try:
+        uvicorn.Server(settings).run(sockets=[listening])
+    except Interrupted as stop:
+        raise Interrupted(stop.signal_number, "nothing that was uploaded is kept") from None

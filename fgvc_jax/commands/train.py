@@ -1,0 +1,17 @@
+"""Train the members one after the other and judge them."""
+
+import jax
+
+from fgvc_jax import config
+from fgvc_jax.evaluation import results_table
+from fgvc_jax.training.members import train
+from fgvc_jax.workdir import mirror
+from fgvc_jax.workdir.folder import Workdir
+
+
+def main(arguments: list[str]) -> None:
+    experiment = config.parse(arguments)
+    results = train(experiment)
+    if jax.process_index() == 0:
+        print(results_table.table(results))
+        print(f"\nresults: {mirror.by_url(str(Workdir(experiment.workdir).results))}")

@@ -1,0 +1,180 @@
+"""Images on their way to the devices: where decoded ones live, and batches of them."""
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fgvc_jax.data import pipeline
+from fgvc_jax.data.images import content_digest
+from fgvc_jax.data.records import Source, Splits
+from fgvc_jax.data.view import View
+from fgvc_jax.utils import devices, digests, machine, processes
+
+DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
+PLACES = "device", "host", "stream"  # the later, the less room it takes
+HOST_SHARE = 0.5  # likewise of the memory that this process may still take
+
+
+@dataclass(frozen=True)
+class Images:
+    """A source at one size, wherever its decoded images live."""
+
+    source: Source
+    fetch: pipeline.Fetch | None  # None where the images are on the devices
+    store: jax.Array | None  # (N, R, R, 3) uint8 there
+    contents: list[bytes] | None  # SHA-256 of each image, where all have been read
+    # What is looked up instead, by its name in a batch: (view, rows) -> arrays.
+    lookups: Mapping[str, pipeline.Lookup] = field(default_factory=dict)
+
+
+class Dataset:
+    """The images of a dataset, decoded for one view: `dataset[part]` are the `Images` of a part.
+
+    They are decoded when they are first asked for.
+
+    Args:
+        splits: the dataset.
+        view: what they are decoded for, with its orientation settled.
+        place: "auto", "stream", "host" or "device".
+        mesh: devices.
+    """
+
+    def __init__(self, splits: Splits, view: View, *, place: str, mesh: Mesh):
+        self.splits = splits
+        self._view = view
+        self._place = place
+        self._mesh = mesh
+        self._decoded: dict[str, Images] = {}
+
+    def __getitem__(self, part: str) -> Images:
+        if part not in self._decoded:
+            self._decoded[part] = load(
+                self.splits.parts[part],
+                self._side(part),
+                orientation=self._view.orientation,
+                place=self.place,
+                threads=machine.cores(self._processes_here),
+                mesh=self._mesh,
+            )
+        return self._decoded[part]
+
+    @property
+    def judged(self) -> dict[str, Images]:
+        """The parts that members are judged on, by name: test, and validation if there is one."""
+        return {part: self[part] for part in ("test", "validation") if part in self.splits.parts}
+
+    @cached_property
+    def place(self) -> str:
+        """Where decoded images live, with "auto" decided by their size: for all processes alike, as
+        the one with the least room must."""
+        mine = placement(self._place, self.bytes, self._processes_here)
+        return PLACES[processes.largest(PLACES.index(mine))]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all decoded images."""
+        return sum(3 * self._side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
+
+    def digests(self) -> dict[str, Any]:
+        """What the dataset is known by, see `digests.of_data`; decodes all that is not streamed."""
+        return digests.of_data(
+            self.splits, {part: self[part].contents for part in self.splits.parts}
+        )
+
+    def content(self, part: str) -> str:
+        """Digest of a part by what its files hold, which are read if nothing has read them yet;
+        from then on `digests` knows the part by them too."""
+        images = self[part]
+        if images.contents is None:
+            images = dataclasses.replace(images, contents=contents(images.source))
+            self._decoded[part] = images
+        return digests.of_images(images.source, self.splits.classes, images.contents)
+
+    @cached_property
+    def _processes_here(self) -> int:
+        return processes.processes_here()
+
+    def _side(self, part: str) -> int:
+        return self._view.resize if part == "train" else self._view.test_side
+
+
+def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
+    """Where decoded images live, with "auto" decided by their size: stream, host or device."""
+    if chosen != "auto":
+        return chosen
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0)
+    if device.platform != "cpu" and total_bytes < DEVICE_SHARE * limit:
+        return "device"
+    free = machine.free_memory(processes_here)
+    return "host" if total_bytes < HOST_SHARE * free else "stream"
+
+
+def load(source: Source, side: int, *, orientation: str, place: str, threads: int, mesh: Mesh):
+    """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed."""
+    how = {"orientation": orientation, "threads": threads}
+    if place == "stream":
+        return Images(source, pipeline.streamed(source, side, **how), None, None)
+    images, contents = pipeline.decoded(source, side, **how)
+    if place == "host":
+        return Images(source, images.__getitem__, None, contents)
+    return Images(source, None, devices.replicate(mesh, images), contents)
+
+
+def contents(source: Source) -> list[bytes]:
+    """SHA-256 of each image's bytes, as `load` finds them."""
+    return [content_digest(source[i]["image"]) for i in range(len(source))]
+
+
+def evaluation_batches(
+    images: Images, *, most: int, mesh: Mesh, view: int = 0
+) -> Iterator[devices.Packed]:
+    """Every image of a set once, on the devices: in no more batches than `most` images a batch
+    needs, each as small as that allows, so that little of the last one is padding.
+
+    `view` is the number of the view in training that is meant, where one is.
+    """
+    count = -(-len(images.source) // most)
+    share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
+    batches = pipeline.evaluation_batches(
+        images.source,
+        images.fetch,
+        batch_size=share * mesh.size,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+        view=view,
+        lookups=images.lookups,
+    )
+    return ahead(batches, partial(devices.shard_batch, mesh))
+
+
+def by_row(parts: Iterator[dict[str, jax.Array]], name: str, total: int) -> np.ndarray:
+    """What a sharded pass answers, put where each answer's `row` says: (total, ...).
+
+    Devices may stand in any order in a mesh, so the order of a batch that comes back says nothing.
+    Padding, where `mask` is False, is left out.
+    """
+    placed = None
+    for part in parts:
+        part = jax.device_get(part)
+        if placed is None:
+            placed = np.zeros((total, *part[name].shape[1:]), part[name].dtype)
+        placed[part["row"][part["mask"]]] = part[name][part["mask"]]
+    return placed
+
+
+def ahead(batches: Iterator, put: Callable, depth: int = 2) -> Iterator:
+    """Keep `depth` batches on their way to the devices while a step runs."""
+    queue: deque = deque()
+    for batch in batches:
+        queue.append(put(batch))
+        if len(queue) > depth:
+            yield queue.popleft()
+    yield from queue

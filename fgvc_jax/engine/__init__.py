@@ -1,1 +1,0 @@
-"""What trains ONE member: mesh, state, optimizer, step, checkpoint, loop."""

@@ -1,0 +1,95 @@
+"""Evidence as pictures: one page an image, and the publication's comparison of networks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from fgvc_jax.figures import panels
+from fgvc_jax.figures.panels import Row, Tile
+from fgvc_jax.inference.gradcam import Evidence
+
+
+def page(classes: Sequence[str], e: Evidence, note: str) -> Image.Image:
+    """All that is known of one image; `note` says which it is."""
+    name, other = classes[e.predicted], classes[e.against]
+    chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
+    together = [
+        Tile(e.shown, title="photograph", note="as the members see it"),
+        _tile(e, e.cam, "speaks for it", "Grad-CAM, mean of the members"),
+        _tile(e, e.contrast, "rather than the other", "the same of the difference of both"),
+    ]
+    rows = [
+        Row("The ensemble", f"which regions speak for {name}", together),
+        Row("Where each member looks", "KT's attention map, where it is above its mean",
+            [_looks(classes, e, n) for n in range(len(e.each))]),
+    ]  # fmt: skip
+    if len(e.each) > 1:
+        shares = e.cams.sum((1, 2)) / max(e.cams.sum(), np.finfo(np.float32).tiny)
+        tiles = [
+            _tile(e, cam, f"member {n}", f"{share:.0%} of the ensemble's")
+            for n, (cam, share) in enumerate(zip(e.cams, shares, strict=True), start=1)
+        ]
+        rows.append(Row("Evidence of each member", f"Grad-CAM for {name}", tiles))
+    for head in sorted(e.heads, key=_depth):
+        tiles = [_tile(e, cam, f"member {n}") for n, cam in enumerate(e.heads[head], start=1)]
+        rows.append(Row(f"Head {head}", f"Grad-CAM for {name}", tiles))
+    title = [(name, True), (f"{chance:.1%}", False), ("rather than", False)]
+    return panels.sheet([*title, (other, True), (f"{less:.1%}", False)], note, rows)
+
+
+def _depth(head: str) -> tuple[bool, bool, str]:
+    """Heads of stages come first, the shallow before the deep, then the main one."""
+    return not head.startswith("stage"), head != "logits", head
+
+
+def _looks(classes: Sequence[str], e: Evidence, n: int) -> Tile:
+    said = int(e.each[n].argmax())
+    probability = f"{np.exp(e.each[n][said]):.1%}"
+    return Tile(e.shown, e.attention[n], classes[said], probability, f"member {n + 1}")
+
+
+def _tile(e: Evidence, values: np.ndarray, title: str, note: str = "") -> Tile:
+    return Tile(e.shown, values, title, note=note if values.max() > 0 else "no evidence anywhere")
+
+
+def comparison(
+    names: Sequence[str],
+    *,
+    theirs: Sequence[Evidence],
+    ours: Sequence[Evidence],
+    runs: tuple[str, str],
+    kind: str,
+) -> Image.Image:
+    """Images side by side, and below each where networks look (KT, arXiv 2012.11389, figure 5).
+
+    Args:
+        names: of the images.
+        theirs: evidence of independent networks, of which the second is shown: of equal seeds the
+          first is the teacher itself.
+        ours: that of a teacher and its students, of which the first is shown.
+        runs: what these two are called.
+        kind: "attention" for KT's maps, "grad-cam" for Grad-CAM of the likeliest class.
+    """
+
+    def tiles(found: Sequence[Evidence], n: int) -> list[Tile]:
+        maps = (e.attention[n] if kind == "attention" else e.cams[n] for e in found)
+        return [Tile(e.shown, values) for e, values in zip(found, maps, strict=True)]
+
+    images = [Tile(e.shown, note=name) for e, name in zip(ours, names, strict=True)]
+    alone = min(2, len(theirs[0].each))
+    kinds = (
+        ("Image", "", images),
+        ("Independent network", f"member {alone} of {runs[0]}", tiles(theirs, alone - 1)),
+        ("Teacher", f"member 1 of {runs[1]}", tiles(ours, 0)),
+        ("First student", f"member 2 of {runs[1]}", tiles(ours, 1)),
+    )
+    blocks = -(-len(images) // panels.COLUMNS)
+    width = -(-len(images) // blocks)
+    rows = [
+        Row(heading, about, each[start : start + width])
+        for start in range(0, len(images), width)
+        for heading, about, each in kinds
+    ]
+    shown = "KT's attention maps" if kind == "attention" else "Grad-CAM of the likeliest class"
+    return panels.sheet([("Who looks where", True)], shown, rows)

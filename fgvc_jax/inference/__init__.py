@@ -1,0 +1,1 @@
+"""Trained members that answer for images."""

@@ -1,0 +1,158 @@
+"""What an experiment's networks are, before and after they have variables.
+
+A member is a network, what it learned, and how images are shown to it, never a row of a stack:
+members of one ensemble may have networks of their own.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+
+from fgvc_jax import networks
+from fgvc_jax.config import Experiment
+from fgvc_jax.config import Network as NetworkOptions
+from fgvc_jax.data.view import View
+from fgvc_jax.networks import heads
+from fgvc_jax.networks.kernels.attention import attention_on
+from fgvc_jax.objectives.base import Objective
+
+
+class Member(NamedTuple):
+    """A network, what it learned, and how images are shown to it."""
+
+    network: networks.Network
+    variables: Any
+    view: View
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network with the heads of its objective, before it has variables."""
+
+    network: networks.Network
+    objective: Objective
+    view: View  # how images are shown to it
+
+    @property
+    def _one_image(self) -> jax.Array:
+        return jnp.zeros((1, self.view.crop, self.view.crop, 3))
+
+    @cached_property
+    def initialize(self) -> Any:
+        """The compiled start: random key -> variables."""
+
+        def initialize(key):
+            initial = self.network.init(key, self._one_image, False, method="whole")
+            return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
+
+        return jax.jit(initialize)
+
+    @cached_property
+    def whole(self) -> Any:
+        """Shapes and dtypes of all variables, the frozen trunk's among them."""
+        return jax.eval_shape(self.initialize, jax.random.key(0))
+
+    @cached_property
+    def trunk(self) -> Any:
+        """Shapes and dtypes of the frozen trunk's variables; empty without one."""
+        return self.split(self.whole)[0]
+
+    @cached_property
+    def variables(self) -> Any:
+        """Shapes and dtypes of a member's variables."""
+        return self.split(self.whole)[1]
+
+    @cached_property
+    def _places(self) -> frozenset[tuple[str, ...]]:
+        """Where the trunk's variables are among all."""
+        if not self.network.frozen:
+            return frozenset()
+        initial = jax.eval_shape(
+            lambda key: self.network.init(key, self._one_image, method="features"),
+            jax.random.key(0),
+        )
+        return frozenset(flatten_dict(initial))
+
+    def split(self, whole: Any) -> tuple[Any, Any]:
+        """All variables of a network -> (those of the frozen trunk, those of a member)."""
+        leaves = flatten_dict(whole)
+        trunk = {place: leaf for place, leaf in leaves.items() if place in self._places}
+        member = {place: leaf for place, leaf in leaves.items() if place not in self._places}
+        return unflatten_dict(trunk), {"batch_stats": {}} | unflatten_dict(member)
+
+    @cached_property
+    def features(self) -> Any:
+        """Shapes and dtypes of what the frozen trunk makes of one image."""
+        return jax.eval_shape(
+            lambda v: self.network.apply(v, self._one_image, method="features"), self.trunk
+        )
+
+    @cached_property
+    def answer(self) -> tuple[dict, dict]:
+        """Shapes and dtypes of (taps, outputs) of one image."""
+        return jax.eval_shape(
+            lambda v: self.network.apply(v, self._one_image, False, method="whole"), self.whole
+        )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) of the attention map."""
+        taps, _ = self.answer
+        return taps["stage5"].shape[1:3]
+
+    def member(self, variables: Any) -> Member:
+        """A member of this architecture."""
+        return Member(self.network, variables, self.view)
+
+
+def settle(network: NetworkOptions) -> NetworkOptions:
+    """The options with pooling and precision decided for the network and these devices."""
+    values = vars(network).copy()
+    if network.pool == "auto":
+        values["pool"] = "max" if network.head == "kt" else networks.pooling(network.name)
+    if network.dtype == "auto":
+        values["dtype"] = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return NetworkOptions(**values)
+
+
+def architectures(experiment: Experiment, classes: int, mesh: Mesh) -> list[Architecture]:
+    """What each member of an experiment is, for so many classes and on given devices; its options
+    are settled. Members of one network share theirs."""
+    made: dict[Any, Architecture] = {}
+    found = []
+    for member in range(1, experiment.members + 1):
+        seen = experiment.of(member)
+        key = dataclasses.replace(seen.network, weights=""), seen.data.normalize
+        if key not in made:
+            made[key] = _architecture(seen, classes, mesh)
+        found.append(made[key])
+    return found
+
+
+def _architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architecture:
+    """What a member is, of the experiment as it sees it."""
+    spec = experiment.network
+    main = (
+        heads.KTHead(classes=classes, width=spec.head_width, pool=spec.pool)
+        if spec.head == "kt"
+        else heads.LinearHead(classes=classes, pool=spec.pool)
+    )
+    objective = experiment.method.make(classes=classes, label_smoothing=experiment.label_smoothing)
+    network = networks.create(
+        spec.name,
+        heads={"logits": main, **objective.heads},
+        dtype=jnp.dtype(spec.dtype),
+        batch_norm_groups=spec.batch_norm_groups,
+        frozen=spec.frozen,
+        frozen_norm=spec.frozen_norm,
+        last_stride=spec.last_stride,
+        attention=attention_on(mesh),
+        stochastic_depth=spec.stochastic_depth,
+    )
+    return Architecture(network, objective, experiment.data.view)

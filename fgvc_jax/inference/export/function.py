@@ -1,0 +1,62 @@
+"""Trained members as one pure function, which every format writes down in its own way."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fgvc_jax import ensemble, networks
+from fgvc_jax.data import augment
+from fgvc_jax.inference.model import Model
+
+
+class Inference(NamedTuple):
+    """All that happens to an image once it is decoded.
+
+    variables: of the trunk and the members, on the host. answer: (variables, (B, R, R, 3) uint8) ->
+    (B, K) float32 probabilities. side: R.
+    """
+
+    variables: Any
+    answer: Callable[[Any, jax.Array], jax.Array]
+    side: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one image."""
+        return self.side, self.side, 3
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all variables."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.variables))
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities of decoded images, computed here."""
+        return np.asarray(jax.jit(self.answer)(self.variables, images))
+
+
+def of(model: Model) -> Inference:
+    """The inference of a model's members, fused as it fuses them: float32 on every platform,
+    whatever they were trained in; a frozen trunk runs once."""
+    chosen = [networks.in_float32(member.network) for member in model.members]
+
+    def answer(variables: Any, images: jax.Array) -> jax.Array:
+        inputs = {
+            view: chosen[0].apply(
+                variables["trunk"], augment.test_view(view, images), method="features"
+            )
+            for view in dict.fromkeys(member.view for member in model.members)
+        }
+        logits = [
+            model.logits_of(network.apply(own, inputs[member.view], False)[1])
+            for network, own, member in zip(
+                chosen, variables["members"], model.members, strict=True
+            )
+        ]
+        return jax.nn.softmax(ensemble.fuse(jnp.stack(logits), model.fusion))
+
+    variables = {"trunk": model.trunk, "members": [member.variables for member in model.members]}
+    return Inference(jax.device_get(variables), answer, model.view.test_side)

@@ -1,0 +1,65 @@
+"""ONNX: model.onnx, for onnxruntime and whatever else reads it.
+
+The graph is written here, not by jax2onnx: that needs an Orbax older than ours.
+"""
+
+from pathlib import Path
+
+from fgvc_jax.inference.export import readme, writing
+from fgvc_jax.inference.export.trained import Trained
+from fgvc_jax.utils.errors import UserError
+
+# Protocol buffers end at 2 GiB; beyond, the weights lie in a file of their own.
+LARGEST = 2**31 - 2**24
+
+
+def write(trained: Trained, path: Path) -> str:
+    """Write model.onnx, and model.onnx.data where it is too large for one file.
+
+    Raises:
+        UserError: when the package onnx is missing.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError("--format onnx needs the package onnx: pip install onnx") from error
+    from fgvc_jax.inference.export import rules
+
+    inference = trained.inference
+    made = rules.model_of(inference.answer, inference.variables, inference.shape)
+    apart = inference.nbytes > LARGEST
+    file = path / "model.onnx"
+    onnx.save_model(made, file, save_as_external_data=apart, location="model.onnx.data")
+    onnx.checker.check_model(str(file))
+    files = ["`model.onnx`: the graph" + ("" if apart else " and its weights")]
+    files += ["`model.onnx.data`: its weights, to stay beside it"] if apart else []
+    return readme.text(trained, files=files, use=_use(trained))
+
+
+def _use(trained: Trained) -> str:
+    return (
+        "Needs onnxruntime (`pip install onnxruntime`). Input `images`: (batch, height, width, 3) "
+        "uint8, any number of images; output `probabilities`: (batch, classes) float32. It "
+        "computes in float32.\n\n"
+        "```python\n"
+        "import json\n\nimport onnxruntime\n"
+        f"{readme.image_code(trained)}\n"
+        'session = onnxruntime.InferenceSession("model.onnx")\n'
+        '(probabilities,) = session.run(["probabilities"], {"images": images})\n'
+        'classes = json.load(open("labels.json"))\n'
+        "print(classes[probabilities[0].argmax()], probabilities[0].max())\n"
+        "```\n"
+    )
+
+
+def _script(_trained: Trained) -> str:
+    return writing.script(
+        ["import onnxruntime"],
+        [
+            'session = onnxruntime.InferenceSession(here / "model.onnx")',
+            '(answered,) = session.run(["probabilities"], {"images": kept["images"]})',
+        ],
+    )
+
+
+FORMAT = writing.Format(write, _script, lambda trained: "onnxruntime")

@@ -1,0 +1,139 @@
+"""README.md of an export: what it is, how good it is, how to ask it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fgvc_jax.config import Network
+from fgvc_jax.evaluation import results_table
+from fgvc_jax.inference.export.trained import Trained
+from fgvc_jax.published import card
+from fgvc_jax.utils.text import printable
+
+
+def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -> str:
+    """The whole README.
+
+    Args:
+        trained: what was exported.
+        files: "`name`: what it is", those of the format.
+        use: Markdown that tells how to load it.
+        front: what comes before the title.
+    """
+    names = [network.name for network in trained.networks]
+    kinds = [f"{names.count(name)} `{name}`" for name in dict.fromkeys(names)]
+    network = ", ".join(dict.fromkeys(names))
+    what = f"an ensemble of {' and '.join(kinds)}" if len(names) > 1 else f"one `{network}`"
+    side = trained.inference.side
+    common = [
+        "`labels.txt`: a class a line, in the order of the answers; a backslash or a line break in "
+        "a name is written as in a Python string. `labels.json` has the names as they are",
+        "`selftest.npz`, `selftest.py`: a drawn image, the probabilities that belong to it, and a "
+        "script that asks for them again: `python selftest.py`",
+    ]
+    listed = "".join(f"- {line}.\n" for line in (*files, *common))
+    return (
+        f"{front}# {network} of {_code(source(trained))}\n\n"
+        f"An image classifier of {len(trained.model.classes):,} classes: {what}, "
+        "trained and exported by fgvc_jax.\n\n"
+        f"## Use\n\n{use}\n"
+        "## Images\n\n"
+        f"RGB, uint8, resized to {side} x {side} px without keeping the aspect (bilinear, "
+        "antialiased, as Pillow's `resize`). "
+        f"{_view(trained)}\n\n"
+        "Probabilities are raw, not calibrated, and hold for photographs of these classes: "
+        "anything else is named like what it resembles, and may look sure.\n\n"
+        f"## Files\n\n{listed}\n"
+        f"{accuracy(trained)}\n{training(trained)}"
+    )
+
+
+def image_code(trained: Trained) -> str:
+    """Lines of Python that make `images` of a photograph."""
+    side, turned = trained.inference.side, trained.model.view.orientation == "exif"
+    opened = 'Image.open("bird.jpg")'
+    return (
+        "import numpy as np\n"
+        f"from PIL import Image{', ImageOps' if turned else ''}\n\n"
+        f'image = {f"ImageOps.exif_transpose({opened})" if turned else opened}.convert("RGB")\n'
+        f"image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)\n"
+        "images = np.asarray(image)[None]  # (batch, height, width, 3) uint8\n"
+    )
+
+
+def _view(trained: Trained) -> str:
+    view = trained.model.view
+    whole = view.crop == view.test_side
+    cut = "The whole of it" if whole else f"The middle {view.crop} x {view.crop} px"
+    words = dict.fromkeys(member.view.normalize for member in trained.model.members)
+    told = ", ".join(f"`{word}`" for word in words)
+    return f"{cut} and the normalisation ({told}) are inside the export."
+
+
+def source(trained: Trained) -> str:
+    """The data by kind and name, without the folders that it lay in."""
+    return shareable(trained.experiment.data.source)
+
+
+def shareable(word: str) -> str:
+    """An option without the folders of this machine: `cub:/data/CUB` -> `cub:CUB`."""
+    if word.startswith("hf:"):
+        return word
+    kind, colon, path = word.rpartition(":")
+    return f"{kind}{colon}{path.rstrip('/').rpartition('/')[2]}"
+
+
+def _code(name: str) -> str:
+    return f"`{printable(name).replace('`', ' ')}`"
+
+
+def accuracy(trained: Trained) -> str:
+    """How good it is, as Markdown."""
+    results = trained.results
+    if not results:
+        return (
+            "## Accuracy\n\nNot judged yet: `python -m fgvc_jax.evaluate` does it, where the "
+            "test images are.\n"
+        )
+    images = results["images"]["test"]
+    rows = [f"| top-1 on {images:,} test images | accuracy | 95 % interval over images |"]
+    rows.append("|---|---|---|")
+    ensemble, members = results["metrics"]["ensemble"], results["metrics"]["members"]
+    if len(members) > 1:
+        rows.append(_row(f"ensemble of {len(members)}", ensemble[-1]))
+    for number, member in enumerate(members, start=1):
+        rows.append(_row(f"member {number}", member))
+    others = "\n".join(results_table.metrics_table(results)).strip("\n")
+    return "## Accuracy\n\n" + "\n".join(rows) + f"\n\n```text\n{others}\n```\n"
+
+
+def _row(name: str, metrics: dict[str, dict[str, float]]) -> str:
+    value, low, high = (100 * metrics["accuracy"][end] for end in ("value", "low", "high"))
+    return f"| {name} | {value:.2f} % | {low:.2f}-{high:.2f} % |"
+
+
+def training(trained: Trained) -> str:
+    """The data and the recipe, as Markdown."""
+    spec, made = trained.experiment, card(trained.experiment)
+    images: dict[str, Any] = trained.results.get("images", {})
+    counts = ", ".join(f"{n:,} {part}" for part, n in images.items() if n)
+
+    def each(say: Callable[[Network], str]) -> str:
+        return ", ".join(dict.fromkeys(map(say, trained.networks)))
+
+    def start(network: Network) -> str:
+        return _code(shareable(network.weights)) if network.weights else "random weights"
+
+    lines = [
+        f"data: {_code(source(trained))}{f' ({counts} images)' if counts else ''}",
+        f"method: {made.paper}",
+        f"objective `{spec.objective}`, transfer `{spec.transfer.name}`, head "
+        f"{each(lambda network: _code(network.head))}, started from {each(start)}",
+        f"{spec.epochs} epochs of batches of {spec.batch_size}, at {spec.data.crop} px, seed "
+        f"{spec.seed}, computed in {each(lambda network: network.dtype)}",
+        f"members as they were at the {_EPOCH[trained.which]}; their predictions are averaged as "
+        f"{spec.fusion}",
+    ]
+    return "## Training\n\n" + "".join(f"- {line}.\n" for line in lines)
+
+
+_EPOCH = {"final": "last epoch", "selected": "epoch that did best on the validation part"}

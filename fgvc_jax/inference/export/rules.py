@@ -1,0 +1,302 @@
+"""Each JAX primitive of our inference in ONNX's words, and the model that they make."""
+
+import string
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from onnx import helper
+
+from fgvc_jax.inference.export.graph import BATCH, Graph, Rules, Shape, Tensor, Value
+
+OPSET = 18
+IR_VERSION = 8  # the one of that opset, which runtimes from 2022 on read
+
+
+def _type(aval: Any) -> int:
+    return helper.np_dtype_to_tensor_dtype(np.dtype(aval.dtype))
+
+
+# -- primitives that act on each value alone -------------------------------------------------------
+
+
+def _simple(kind: str) -> Callable:
+    return lambda graph, equation, shape, *inputs: graph.node(kind, *inputs, shape=shape)
+
+
+def _chain(*kinds: str) -> Callable:
+    def rule(graph: Graph, equation: Any, shape: Shape, *inputs: Value) -> Tensor:
+        for kind in kinds:
+            inputs = [graph.node(kind, *inputs, shape=shape)]
+        return inputs[0]
+
+    return rule
+
+
+def _number(equation: Any, value: float) -> np.ndarray:
+    return np.asarray(value, equation.outvars[0].aval.dtype)
+
+
+def _erfc(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+    error = graph.node("Erf", x, shape=shape)
+    return graph.node("Sub", _number(equation, 1), error, shape=shape)
+
+
+def _expm1(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+    return graph.node("Sub", graph.node("Exp", x, shape=shape), _number(equation, 1), shape=shape)
+
+
+def _integer_pow(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+    return graph.node("Pow", x, _number(equation, equation.params["y"]), shape=shape)
+
+
+def _square(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+    return graph.node("Mul", x, x, shape=shape)
+
+
+def _cast(graph: Graph, equation: Any, shape: Shape, x: Value) -> Value:
+    return graph.node("Cast", x, shape=shape, to=_type(equation.outvars[0].aval))
+
+
+def _select(graph: Graph, equation: Any, shape: Shape, which: Value, no: Value, yes: Value):
+    return graph.node("Where", which, yes, no, shape=shape)
+
+
+def _is_finite(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+    infinite, unknown = (graph.node(kind, x, shape=shape) for kind in ("IsInf", "IsNaN"))
+    return graph.node("Not", graph.node("Or", infinite, unknown, shape=shape), shape=shape)
+
+
+def _same(graph: Graph, equation: Any, shape: Shape, x: Value) -> Value:
+    return x
+
+
+ELEMENTWISE: dict[str, Callable] = {
+    "abs": _simple("Abs"),
+    "add": _simple("Add"),
+    "and": _simple("And"),
+    "convert_element_type": _cast,
+    "copy": _same,
+    "div": _simple("Div"),
+    "eq": _simple("Equal"),
+    "erf": _simple("Erf"),
+    "erfc": _erfc,
+    "exp": _simple("Exp"),
+    "expm1": _expm1,
+    "ge": _simple("GreaterOrEqual"),
+    "gt": _simple("Greater"),
+    "integer_pow": _integer_pow,
+    "is_finite": _is_finite,
+    "le": _simple("LessOrEqual"),
+    "log": _simple("Log"),
+    "logistic": _simple("Sigmoid"),
+    "lt": _simple("Less"),
+    "max": _simple("Max"),
+    "min": _simple("Min"),
+    "mul": _simple("Mul"),
+    "ne": _chain("Equal", "Not"),
+    "neg": _simple("Neg"),
+    "not": _simple("Not"),
+    "or": _simple("Or"),
+    "rsqrt": _chain("Sqrt", "Reciprocal"),
+    "select_n": _select,
+    "sign": _simple("Sign"),
+    "sqrt": _simple("Sqrt"),
+    "square": _square,
+    "stop_gradient": _same,
+    "sub": _simple("Sub"),
+    "tanh": _simple("Tanh"),
+}
+
+
+# -- primitives that move values -------------------------------------------------------------------
+
+
+def _broadcast(graph: Graph, equation: Any, x: Value, *_sides: Value) -> Value:
+    """Only the missing axes are made, of length 1."""
+    places = equation.params["broadcast_dimensions"]
+    shape: list[int] = [1] * len(equation.outvars[0].aval.shape)
+    for place, side in zip(places, x.shape, strict=True):
+        shape[place] = side
+    axes = [axis for axis in range(len(shape)) if axis not in places]
+    if isinstance(x, np.ndarray):
+        return x.reshape(shape)
+    return graph.node("Unsqueeze", x, np.array(axes, np.int64), shape=shape) if axes else x
+
+
+def _squeeze(graph: Graph, equation: Any, x: Value) -> Value:
+    axes = [int(axis) for axis in equation.params["dimensions"]]
+    shape = [side for axis, side in enumerate(x.shape) if axis not in axes]
+    if isinstance(x, np.ndarray):
+        return x.reshape(shape)
+    return graph.node("Squeeze", x, np.array(axes, np.int64), shape=shape)
+
+
+def _transpose(graph: Graph, equation: Any, x: Value) -> Value:
+    return graph.transposed(x, equation.params["permutation"])
+
+
+LAZY: dict[str, Callable] = {
+    "broadcast_in_dim": _broadcast,
+    "squeeze": _squeeze,
+    "transpose": _transpose,
+}
+
+
+def _reshape(graph: Graph, equation: Any, x: Value) -> Tensor:
+    shape = equation.outvars[0].aval.shape
+    sides = np.array([-1 if side % BATCH == 0 else side for side in shape], np.int64)
+    return graph.node("Reshape", x, sides, shape=shape)
+
+
+def _slice(graph: Graph, equation: Any, x: Value) -> Tensor:
+    params, sides = equation.params, equation.invars[0].aval.shape
+    strides = params["strides"] or (1,) * len(sides)
+    axes = [i for i, side in enumerate(sides) if side != BATCH]
+    ends = (params[name] for name in ("start_indices", "limit_indices"))
+    parts = [np.array([each[i] for i in axes], np.int64) for each in (*ends, strides)]
+    starts, limits, steps = parts
+    shape = equation.outvars[0].aval.shape
+    return graph.node("Slice", x, starts, limits, np.array(axes), steps, shape=shape)
+
+
+def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Tensor:
+    shape, axis = equation.outvars[0].aval.shape, equation.params["dimension"]
+    return graph.node("Concat", *parts, shape=shape, axis=axis)
+
+
+def _split(graph: Graph, equation: Any, x: Value) -> list[Tensor]:
+    axis, starts = np.array([equation.params["axis"]]), [0, *np.cumsum(equation.params["sizes"])]
+    return [
+        graph.node("Slice", x, np.array([start]), np.array([stop]), axis, shape=part.aval.shape)
+        for start, stop, part in zip(starts, starts[1:], equation.outvars, strict=False)
+    ]
+
+
+def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
+    shape, axis = equation.outvars[0].aval.shape, equation.params["axis"]
+    place = np.array([axis], np.int64)
+    single = (*shape[:axis], 1, *shape[axis + 1 :])
+    parts = [graph.node("Unsqueeze", part, place, shape=single) for part in parts]
+    return graph.node("Concat", *parts, shape=shape, axis=axis)
+
+
+# -- primitives that compute -----------------------------------------------------------------------
+
+
+def _reduce(kind: str) -> Callable:
+    def rule(graph: Graph, equation: Any, x: Value) -> Tensor:
+        axes, shape = equation.params["axes"], equation.outvars[0].aval.shape
+        return graph.node(kind, x, np.array(axes, np.int64), shape=shape, keepdims=0)
+
+    return rule
+
+
+def _convolve(graph: Graph, equation: Any, x: Value, kernel: Value) -> Value:
+    params, shape = equation.params, equation.outvars[0].aval.shape
+    if any(n != 1 for n in (*params["lhs_dilation"], params["batch_group_count"])):
+        raise NotImplementedError("no rule for a transposed or a batch-grouped convolution")
+    orders = params["dimension_numbers"]
+    x, kernel = graph.transposed(x, orders.lhs_spec), graph.transposed(kernel, orders.rhs_spec)
+    before, after = zip(*params["padding"], strict=True)
+    result = graph.node(
+        "Conv",
+        x,
+        kernel,
+        shape=[shape[i] for i in orders.out_spec],
+        strides=params["window_strides"],
+        pads=[*before, *after],
+        dilations=params["rhs_dilation"],
+        group=params["feature_group_count"],
+    )
+    return graph.transposed(result, np.argsort(orders.out_spec))
+
+
+def _max_pool(graph: Graph, equation: Any, x: Value) -> Value:
+    """NHWC -> NHWC; ONNX, too, fills borders with what no maximum is."""
+    params, shape = equation.params, equation.outvars[0].aval.shape
+    windows, strides, pads = (
+        params[name] for name in ("window_dimensions", "window_strides", "padding")
+    )
+    dilated = any(n != 1 for n in (*params["base_dilation"], *params["window_dilation"]))
+    if dilated or len(windows) != 4 or (windows[0], windows[3]) != (1, 1):
+        raise NotImplementedError("no rule for maxima but over height and width")
+    before, after = zip(*pads[1:3], strict=True)
+    result = graph.node(
+        "MaxPool",
+        graph.transposed(x, (0, 3, 1, 2)),
+        shape=[shape[i] for i in (0, 3, 1, 2)],
+        kernel_shape=windows[1:3],
+        strides=strides[1:3],
+        pads=[*before, *after],
+    )
+    return graph.transposed(result, (0, 2, 3, 1))
+
+
+def _dot(graph: Graph, equation: Any, x: Value, y: Value) -> Tensor:
+    (x_sum, y_sum), (x_batch, y_batch) = equation.params["dimension_numbers"]
+    shape = equation.outvars[0].aval.shape
+    if not x_batch and (x_sum, y_sum, len(y.shape)) == ((len(x.shape) - 1,), (0,), 2):
+        return graph.node("MatMul", x, y, shape=shape)
+    letters = iter(string.ascii_lowercase)
+    left = [next(letters) for _ in x.shape]
+    right = [next(letters) for _ in y.shape]
+    for ours, theirs in zip((*x_batch, *x_sum), (*y_batch, *y_sum), strict=True):
+        right[theirs] = left[ours]
+    kept = [left[i] for i in x_batch]
+    kept += [letter for i, letter in enumerate(left) if i not in (*x_batch, *x_sum)]
+    kept += [letter for i, letter in enumerate(right) if i not in (*y_batch, *y_sum)]
+    product = f"{''.join(left)},{''.join(right)}->{''.join(kept)}"
+    return graph.node("Einsum", x, y, shape=shape, equation=product)
+
+
+WHOLE: dict[str, Callable] = {
+    "concatenate": _concatenate,
+    "conv_general_dilated": _convolve,
+    "dot_general": _dot,
+    "reduce_max": _reduce("ReduceMax"),
+    "reduce_min": _reduce("ReduceMin"),
+    "reduce_sum": _reduce("ReduceSum"),
+    "reduce_window_max": _max_pool,
+    "reshape": _reshape,
+    "slice": _slice,
+    "split": _split,
+    "stack": _stack,
+}
+
+
+# -- the model ---
+
+
+def model_of(
+    function: Callable[[Any, jax.Array], jax.Array], variables: Any, shape: Shape
+) -> onnx.ModelProto:
+    """The ONNX model of a function, with its variables inside.
+
+    Args:
+        function: (variables, images (B, ...) uint8) -> probabilities (B, K).
+        variables: arrays on the host.
+        shape: of one image.
+
+    Raises:
+        NotImplementedError: for a primitive that is not known here.
+    """
+    images = jax.ShapeDtypeStruct((BATCH, *shape), np.uint8)
+    traced = jax.make_jaxpr(function)(variables, images)
+    graph = Graph(Tensor("images", images.shape), Rules(LAZY, ELEMENTWISE, WHOLE))
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
+    (answer,) = graph.run(traced.jaxpr, traced.consts, [*leaves, graph.images])
+    (aval,) = traced.out_avals
+    graph.nodes.append(
+        helper.make_node("Identity", [graph.name(graph.full(answer, aval))], ["probabilities"])
+    )
+    ends = [
+        helper.make_tensor_value_info(name, _type(each), ["batch", *each.shape[1:]])
+        for name, each in (("images", images), ("probabilities", aval))
+    ]
+    made = helper.make_graph(graph.nodes, "fgvc_jax", ends[:1], ends[1:], graph.stored)
+    return helper.make_model(
+        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )

@@ -1,0 +1,182 @@
+"""The passes without a gradient: trunk, attention, answers, thumbnails; pure, jitted here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from fgvc_jax import transfer
+from fgvc_jax.data import augment
+from fgvc_jax.data.view import View
+from fgvc_jax.objectives import accuracy
+from fgvc_jax.utils.devices import replicated, split
+
+
+def images_of(batch: Mapping[str, jax.Array], store: jax.Array | None) -> jax.Array:
+    """The batch's own images, or the rows of the set that lives on the device."""
+    return batch["image"] if store is None else store[batch["row"]]
+
+
+def normalized_view(
+    view: View, seed: int, arrays: Mapping[str, jax.Array], images: jax.Array, second: Any = None
+) -> jax.Array:
+    """What a network is given in training: the batch's view of (B, R, R, 3) uint8, normalised; with
+    `second` as `objectives.base.SecondView.show` the second view of it."""
+    keys = augment.image_keys(seed, arrays["view"], arrays["id"])
+    images = augment.training_view(view, keys, images)
+    return augment.normalize(second(keys, images) if second else images, view.normalize)
+
+
+def trunk_step(
+    *,
+    network: Any,
+    show: Mapping[str, Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]],
+    mesh: Mesh,
+    everywhere: bool = False,
+) -> Callable:
+    """The compiled frozen trunk: (its variables, batch, store) -> the batch with what the trunk
+    makes of the images in their place.
+
+    Args:
+        network: with a trunk, see `networks.Network.features`.
+        show: by the name in the new batch, (batch, images uint8) -> normalised images.
+        mesh: devices.
+        everywhere: whether every device gets all rows, or only its own.
+    """
+
+    def step(variables, arrays, store):
+        images = images_of(arrays, store)
+        made = {
+            name: network.apply(variables, look(arrays, images), method="features")
+            for name, look in show.items()
+        }
+        return {name: array for name, array in arrays.items() if name != "image"} | made
+
+    rows = split(mesh)
+    all_rows = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(all_rows, rows, all_rows),
+        out_shardings=all_rows if everywhere else rows,
+    )
+
+
+def attention_step(
+    *, network: Any, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
+) -> Callable:
+    """The compiled |Z| of one frozen member on a grid (h, w): (variables, batch, store) ->
+    {"attention": (B, h, w) float32, "row": (B,) int32, "mask": (B,) bool}.
+
+    It sees exactly what `train_step` shows in the batch's view, in inference mode.
+    """
+
+    def step(variables, arrays, store):
+        if network.frozen:
+            inputs = arrays["features"]
+        else:
+            inputs = normalized_view(view, seed, arrays, images_of(arrays, store))
+        features = network.apply(variables, inputs, False, method="taps")["stage5"]
+        attention = transfer.teacher_attention(features)
+        return {
+            "attention": transfer.on_grid(attention, grid),
+            "row": arrays["row"],
+            "mask": arrays["mask"],
+        }
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def logits_step(*, network: Any, predict: Callable[[dict], jax.Array], mesh: Mesh) -> Callable:
+    """The compiled logits of one frozen network: (variables, its inputs) -> (B, K) float32."""
+
+    def step(variables, inputs):
+        _, outputs = network.apply(variables, inputs, False)
+        return predict(outputs).astype(jnp.float32)
+
+    rows = split(mesh)
+    return jax.jit(step, in_shardings=(replicated(mesh), rows), out_shardings=rows)
+
+
+def kept_answers(logits: jax.Array) -> jax.Array:
+    """log_softmax as it is kept: (B, K) float32 -> (B, K) float16 with the same highest class.
+
+    Where rounding would make the highest class share its place, it is raised by a rounding step.
+    """
+    exact = jax.nn.log_softmax(logits)
+    answers = jnp.maximum(exact, jnp.finfo(jnp.float16).min).astype(jnp.float16)
+    winner = jax.nn.one_hot(jnp.argmax(exact, axis=-1), exact.shape[-1], dtype=bool)
+    shared = jnp.sum(answers == answers.max(-1, keepdims=True), axis=-1, keepdims=True) > 1
+    raised = (answers.astype(jnp.float32) * (1 - 1.5 / 1024)).astype(jnp.float16)
+    return jnp.where(winner & shared, raised, answers)
+
+
+def answer_step(
+    *,
+    network: Any,
+    predict: Callable[[dict], jax.Array],
+    view: View,
+    mesh: Mesh,
+    exact: bool = False,
+) -> Callable:
+    """The compiled answers of one member at test: (variables, batch, store) -> a dict of
+
+    - "log_probabilities": (B, K) float16. What is kept of an answer is what counts as the answer:
+      every accuracy is that of these values, so that it can be found again from what was kept.
+      Where nobody keeps it, it is `exact`: float32.
+    - "attention": (B, h, w) float16, the standardised attention map Z.
+    - "correct": number of images that are right, int32, of the "prediction" and of every head.
+    - "finite": () bool, whether all logits are.
+    - "row", "mask": of the batch; answers are put in place by them.
+    """
+
+    def step(variables, arrays, store):
+        if network.frozen:
+            inputs = arrays["features"]
+        else:
+            inputs = augment.test_view(view, images_of(arrays, store))
+        taps, outputs = network.apply(variables, inputs, False)
+        logits = predict(outputs).astype(jnp.float32)
+        answers = jax.nn.log_softmax(logits) if exact else kept_answers(logits)
+        heads = {name: value for name, value in outputs.items() if name != "features"}
+        right = {
+            name: accuracy.correct(value, arrays["label"], arrays["mask"])
+            for name, value in {**heads, "prediction": answers}.items()
+        }
+        maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
+        return {
+            "log_probabilities": answers,
+            "attention": maps.astype(jnp.float16),
+            "correct": right,
+            "finite": jnp.all(jnp.isfinite(logits)),
+            "row": arrays["row"],
+            "mask": arrays["mask"],
+        }
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def shrink_step(side: int, mesh: Mesh) -> Callable:
+    """The compiled thumbnails of a batch: (batch, store) -> {"image": (B, side, side, 3) uint8,
+    "row", "mask"}, antialiased."""
+
+    def step(arrays, store):
+        images = images_of(arrays, store)
+        shape = (len(images), side, side, 3)
+        small = jax.image.resize(images.astype(jnp.float32), shape, "linear")
+        small = jnp.clip(jnp.round(small), 0, 255).astype(jnp.uint8)
+        return {"image": small, "row": arrays["row"], "mask": arrays["mask"]}
+
+    everywhere = replicated(mesh)
+    return jax.jit(step, in_shardings=(split(mesh), everywhere), out_shardings=everywhere)

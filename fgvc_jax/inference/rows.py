@@ -1,0 +1,105 @@
+"""Answers as the rows of a table: classes, probabilities, agreement, and what is unsure."""
+
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.stream import Answered
+from fgvc_jax.utils.errors import UserError
+
+Row = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+class Rows:
+    """Turns answers into rows of the table.
+
+    Args:
+        asked: the model that answers.
+        top: how many of the likeliest classes are named.
+        risk: see `accept_from`.
+        calibrated: whether probabilities are calibrated ones.
+        sets: whether conformal sets are named, too.
+    """
+
+    def __init__(
+        self, asked: Model, *, top: int, risk: float, calibrated: bool = False, sets: bool = False
+    ):
+        self._model = asked
+        self._with_calibrated, self._with_sets = calibrated, sets
+        self._top = min(top, len(asked.classes))
+        if calibrated or sets:
+            for doubt in asked.calibration.doubts:
+                log.warning("warning: %s", doubt)
+        self._accept_from = accept_from(asked, risk)
+        ranks = range(1, self._top + 1)
+        self.columns = [
+            "path",
+            *(f"{name}{rank}" for rank in ranks for name in ("class", "probability")),
+            "agreement",
+            "unsure",
+            *(("set",) if sets else ()),
+            "error",
+        ]
+
+    def of(self, some: Answered) -> Iterator[Row]:
+        """One row a file; None where there is nothing to tell."""
+        told = self._model.fused(some.answers, calibrated=self._with_calibrated)
+        best = np.argsort(-told, axis=-1, kind="stable")[:, : self._top]
+        said = np.stack([answer["log_probabilities"].argmax(-1) for answer in some.answers])
+        agreement = np.mean(said == best[:, 0], axis=0)
+        unsure, sets = self._calibrated(some)
+        for i, (path, problem) in enumerate(zip(some.paths, some.problems, strict=True)):
+            row: Row = dict.fromkeys(self.columns) | {"path": path}
+            if problem:
+                yield row | {"error": problem}
+                continue
+            for rank, c in enumerate(best[i], start=1):
+                row[f"class{rank}"] = self._model.classes[c]
+                row[f"probability{rank}"] = _short(np.exp(told[i, c]))
+            row |= {"agreement": _short(agreement[i]), "unsure": unsure[i]}
+            yield row | ({"set": sets[i]} if self._with_sets else {})
+
+    def _calibrated(self, some: Answered) -> tuple[list[bool | None], list[list[str]]]:
+        """Whether each answer is unsure, and its conformal set, the likeliest class first."""
+        count = len(some.paths)
+        unsure, sets = [None] * count, [[]] * count
+        if self._accept_from is None and not self._with_sets:
+            return unsure, sets
+        values = self._model.fused(some.answers, calibrated=True)
+        if self._accept_from is not None:
+            unsure = (np.exp(values.max(-1)) < self._accept_from).tolist()
+        if self._with_sets:
+            inside = self._model.calibration.sets(values)
+            order = np.argsort(-values, axis=-1, kind="stable")
+            chosen = (o[mask[o]] for o, mask in zip(order, inside, strict=True))
+            sets = [[self._model.classes[c] for c in numbers] for numbers in chosen]
+        return unsure, sets
+
+
+def accept_from(asked: Model, risk: float) -> float | None:
+    """The largest calibrated probability from which on an answer is not unsure; None without a
+    calibration."""
+    try:
+        fitted = asked.calibration
+        threshold = asked.kept.accept_from(fitted, risk)
+    except UserError as error:
+        log.info("unsure is left empty: %s", error)
+        return None
+    if threshold == math.inf:
+        log.warning(
+            "warning: every answer is unsure, since %d validation images let nobody promise that "
+            "at most %g %% of any answers are wrong: allow a larger --risk",
+            fitted.images,
+            100 * risk,
+        )
+    return threshold
+
+
+def _short(value: np.floating) -> float:
+    """The number of fewest digits that is the same in float32."""
+    return float(str(np.float32(value)))

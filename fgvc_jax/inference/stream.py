@@ -1,0 +1,117 @@
+"""Answers for any number of image files, in their order, as a stream.
+
+Threads read and decode ahead of the devices, and what is answered is handed on while the next batch
+is under way, so that the devices wait for neither and memory holds a few batches.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from fgvc_jax.data.inputs import Found
+from fgvc_jax.inference.model import Model, collect
+from fgvc_jax.utils.errors import UserError
+
+AHEAD_BYTES = 2**28  # of decoded batches
+AHEAD_BATCHES = 2, 4  # at the least, whatever their size, and at the most
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What members say of some files.
+
+    paths: of n files. problems: why there is no answer, or "". answers: of each member, what
+    `model.collect` returns; rows of files with a problem mean nothing.
+    """
+
+    paths: list[str]
+    problems: list[str]
+    answers: list[dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class _Batch:
+    files: Sequence[Found]
+    squares: np.ndarray
+    problems: list[Future]
+
+
+def answer(
+    model: Model, files: Iterable[Found], *, batch_size: int, threads: int
+) -> Iterator[Answered]:
+    """Ask a model for files, batch by batch.
+
+    Args:
+        model: trained members.
+        files: what is asked for.
+        batch_size: files at a time; where there are fewer at all, a smaller program is compiled.
+        threads: that read and decode.
+
+    Raises:
+        UserError: when the members' answers are not finite.
+    """
+    earlier = None
+    for batch in _decoded(model, iter(files), batch_size, threads):
+        problems = [future.result() for future in batch.problems]
+        this = batch.files, problems, model.ask(batch.squares)
+        if earlier is not None:
+            yield _answered(*earlier)
+        earlier = this
+    if earlier is not None:
+        yield _answered(*earlier)
+
+
+def _decoded(
+    model: Model, files: Iterator[Found], batch_size: int, threads: int
+) -> Iterator[_Batch]:
+    """Batches on their way to being decoded, the first of them next to be waited for."""
+    size = None
+    waiting: deque[_Batch] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    try:
+        while some := list(itertools.islice(files, batch_size)):
+            squares = model.squares(size or len(some))
+            size = batch_size
+            least, most = AHEAD_BATCHES
+            ahead = min(max(AHEAD_BYTES // squares.nbytes, least), most)
+            problems = [
+                pool.submit(_decode, model, file, squares, row) for row, file in enumerate(some)
+            ]
+            waiting.append(_Batch(some, squares, problems))
+            if len(waiting) > ahead:
+                yield waiting.popleft()
+        yield from waiting
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(model: Model, file: Found, squares: np.ndarray, row: int) -> str:
+    """Put an image in its place; why it could not be, or ""."""
+    if file.problem:
+        return file.problem
+    try:
+        squares[row] = model.square(file.path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _answered(
+    files: Sequence[Found], problems: list[str], answers: list[dict[str, jax.Array]]
+) -> Answered:
+    return Answered([file.path for file in files], problems, collected(answers, len(files)))
+
+
+def collected(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
+    """As `model.collect`; a UserError when the members' answers are not finite."""
+    if not all(each["finite"] for each in answers):
+        raise UserError(
+            "the members' answers are not finite numbers: their training has diverged; train again "
+            "with a lower --optimizer.learning-rate"
+        )
+    return collect(answers, count)

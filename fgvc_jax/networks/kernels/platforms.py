@@ -1,0 +1,59 @@
+"""What the platforms compute each in its own way: with `convolutions` the one place where a network
+asks for one.
+
+Every function here means the same numbers, up to rounding, on all of them. `lax.platform_dependent`
+chooses when a program is lowered, so one compiled for a TPU on a laptop is the TPU's. The gradients
+are custom: inside them a choice costs no residuals of the forms that were not chosen. What each
+form gains was seen in programs compiled for a TPU v5e and an H100 (scripts/BENCHMARKS.md).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Dtype = Any
+
+
+def precision(dtype: Dtype) -> lax.Precision:
+    """Of products of arrays of `dtype`: float32 means float32.
+
+    By default a GPU rounds the operands of a float32 product to TF32's 10 bits, a TPU to bfloat16.
+    """
+    return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
+
+
+def on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any:
+    """`form` of the operands on accelerators, `cpu` of them on the CPU."""
+    return lax.platform_dependent(*operands, cpu=cpu, default=form)
+
+
+def backward_of(form: Callable, **options: int) -> Callable:
+    """(operands of a form, dy) -> the gradients of its operands, as JAX makes them."""
+
+    def backward(*operands: Any) -> tuple:
+        *saved, dy = operands
+        return jax.vjp(partial(form, **options), *saved)[1](dy)
+
+    return backward
+
+
+# -- batch norm ----------------------------------------------------------------------------------
+
+
+# -- layer norm ----------------------------------------------------------------------------------
+
+
+# -- attention -----------------------------------------------------------------------------------
+
+
+# -- GELU ----------------------------------------------------------------------------------------
+
+
+# -- the end of a residual block -----------------------------------------------------------------
+
+
+# -- max pooling ---------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""What trains: a run, its members, the step and the loop."""

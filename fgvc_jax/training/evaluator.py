@@ -1,0 +1,204 @@
+"""Judging members: after every epoch, at the end, and again from what was kept."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgvc_jax.data import feed
+from fgvc_jax.data.feed import Images
+from fgvc_jax.evaluation import tallies
+from fgvc_jax.inference.answers import keep_answers
+from fgvc_jax.inference.architecture import Member
+from fgvc_jax.training.best import Best
+from fgvc_jax.training.run import Run
+from fgvc_jax.utils import digests, processes
+from fgvc_jax.workdir import checkpoint, journal, predictions, storage
+from fgvc_jax.workdir.calibration import Ensemble, verdict
+from fgvc_jax.workdir.folder import Workdir
+
+BEST_ON_TEST = "best_on_test"
+log = logging.getLogger(__name__)
+
+
+class Epochs:
+    """Judges a member after an epoch, and keeps of the best epochs what cannot be had later.
+
+    The epoch that did best on the validation part keeps its weights (members/NN/selected). Of the
+    one that did best on *test*, which is what most publications report, the log-probabilities of
+    the test images are kept, so that the ensemble of such members is known, too.
+
+    Args:
+        run: whose members are judged.
+        number: of the member, from 1.
+        folder: of the member.
+    """
+
+    def __init__(self, run: Run, number: int, folder: Path):
+        self._run = run
+        self._number = number
+        self._folder = folder
+        self._on_test = Best(folder / f"{BEST_ON_TEST}.json", "test_accuracy")
+        self._selected = None
+        if run.splits.validation is not None:
+            self._selected = Best(folder / "selected.json", "validation_accuracy")
+        self.last: dict[str, Any] | None = None  # scores of the last epoch that was judged
+
+    def __call__(self, variables: Any, position: dict[str, int]) -> dict[str, Any]:
+        """Counts and accuracies of `variables` at {"step", "epoch"}."""
+        step, member = position["step"], self._run.member(self._number, variables)
+        if jax.process_index() == 0:
+            shape = len(self._run.splits.test), len(self._run.splits.classes)
+            path = self._folder / f"{BEST_ON_TEST}.npy"
+            scores: dict[str, Any] = {}
+            with storage.new_array(
+                path, shape, np.float16, keep=lambda: self._on_test.improves(step, scores)
+            ) as kept:
+                scores |= evaluate(self._run, member, {"test": kept})
+            if self._on_test.improves(step, scores):
+                self._on_test.keep(position, scores)
+        else:
+            scores = evaluate(self._run, member)
+        if self._selected is not None:
+            better = bool(processes.of_first(np.bool_(self._selected.improves(step, scores))))
+            if better:
+                checkpoint.save_final(self._folder / "selected", variables)
+                self._selected.keep(position, scores, write=jax.process_index() == 0)
+        self.last = scores
+        return scores
+
+
+def evaluate(run: Run, member: Member, keep: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
+    """Exact counts and accuracies of a member on the test set and, if there is one, the validation
+    set.
+
+    Args:
+        run: whose member it is.
+        member: to judge.
+        keep: arrays (N, K) float16 by part, to fill in with the log-probabilities.
+    """
+    scores: dict[str, Any] = {}
+    model = run.model([member], ["in training"])
+    for name, images in run.lookups.judged.items():
+        total = len(images.source)
+        answers = model.answers(batches_of(run, images), images.store)
+        arrays = [(keep[name],)] if keep and name in keep else []
+        (counts,) = predictions.fill(answers, arrays)
+        scores[f"{name}_images"] = total
+        scores[f"{name}_accuracy"] = counts.pop("prediction") / total
+        if len(counts) > 1:
+            scores |= {f"{name}_accuracy_{head}": n / total for head, n in counts.items()}
+    return scores
+
+
+def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
+    """Every image of a set once, on the devices of a run."""
+    most = run.experiment.evaluation_batch_size
+    return feed.evaluation_batches(images, most=most, mesh=run.mesh)
+
+
+def judge(
+    run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Member]], environment: dict[str, Any]
+) -> dict[str, Any]:
+    """Judge all members of a run; the content of results.json."""
+    identities = [identity for identity, _ in frozen]
+    model = run.model([member for _, member in frozen], identities)
+    parts = {}
+    for name, images in run.lookups.judged.items():
+        parts[name] = predictions.part_of(
+            workdir.path,
+            name,
+            images.source,
+            classes=run.splits.classes,
+            view=run.experiment.data.view,
+            images=digests.best(run.record.digests[name]),
+        )
+        decoded = run.images[name]
+        keep_answers(
+            model,
+            parts[name],
+            partial(batches_of, run, images),
+            decoded.store,
+            pictures=partial(batches_of, run, decoded) if images.lookups else None,
+        )
+    kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
+    found = verdict(parts["test"], kept, write=jax.process_index() == 0)
+    histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
+    splits, known = run.splits, run.record.digests
+    return {
+        "source": run.experiment.data.source,
+        "classes": len(splits.classes),
+        "class_names": list(splits.classes),
+        "digests": {
+            "weights": known["weights"],
+            "teacher": known["teacher"],
+            "data": known["data"],
+            "training": [each["training"] for each in histories],
+            "members": identities,
+        },
+        "images": {
+            "train": len(splits.train),
+            "validation": len(splits.validation) if splits.validation is not None else 0,
+            "test": found["images"],
+        },
+        "members": [
+            {"final": final, **each["scores"]}
+            for final, each in zip(found["single"], histories, strict=True)
+        ],
+        "ensemble": found["ensemble"],
+        "attention_overlap": found["attention_overlap"],
+        "metrics": found["metrics"],
+        "calibration": found["calibration"],
+        "published_protocol": published_protocol(run, workdir, len(frozen)),
+        "predictions": {name: part.folder.name for name, part in parts.items()},
+        "environment": environment,
+        "seconds": {"members": [each["seconds"] for each in histories]},
+    }
+
+
+def history(folder: Path) -> dict[str, Any]:
+    """What is recorded of a member's training: its digest, scores and seconds; None where lost."""
+    try:
+        record = storage.read_json(folder / "member.json")
+    except FileNotFoundError:
+        record = {}
+    scores = {"selected": None, "best_on_test": None}
+    for name in scores:
+        best = Best(folder / f"{name}.json", "").record
+        scores[name] = best and best["test_accuracy"]
+    heads = {k: v for k, v in record.get("scores", {}).items() if k.startswith("test_accuracy_")}
+    return {
+        "training": record.get("training"),
+        "seconds": record.get("seconds"),
+        "scores": scores | heads,
+    }
+
+
+def published_protocol(run: Run, workdir: Workdir, members: int) -> dict[str, Any] | None:
+    """What most publications report: every member at the epoch that is best on the *test* set.
+
+    Chosen on the test set, hence labelled as such. None where an answer is not kept.
+    """
+    folders = [workdir.member(n) for n in range(1, members + 1)]
+    try:
+        kept = [storage.map_array(folder / f"{BEST_ON_TEST}.npy") for folder in folders]
+    except (FileNotFoundError, ValueError):
+        return None
+    labels = run.splits.test.labels
+    if any(answers.shape != (len(labels), len(run.splits.classes)) for answers in kept):
+        return None
+    found = tallies.tallies(labels, kept, how=run.experiment.fusion).accuracies()
+    return {
+        "selected_by": "test accuracy",
+        "members": found["single"],
+        "ensemble": found["ensemble"],
+    }
+
+
+def seconds(folder: Path) -> float:
+    """Seconds of training that a member's journal tells of."""
+    return sum(line.get("seconds", 0.0) for line in journal.read(folder / "metrics.jsonl"))

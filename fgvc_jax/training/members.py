@@ -1,0 +1,190 @@
+"""Trains the members of an experiment one after the other, and has them judged."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgvc_jax import config
+from fgvc_jax.config import Experiment
+from fgvc_jax.data import sources
+from fgvc_jax.inference.architecture import Member
+from fgvc_jax.training import evaluator, loop, summary
+from fgvc_jax.training.precomputed.attention import AttentionMaps
+from fgvc_jax.training.precomputed.teacher import check_apart
+from fgvc_jax.training.run import Run
+from fgvc_jax.utils import compilation, digests, processes
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.signals import Deferred
+from fgvc_jax.workdir import checkpoint, storage
+from fgvc_jax.workdir.folder import Workdir
+
+_NOT_LENT = "checkpoints", "tensorboard"  # of a member
+# Training digest -> the folder of a member that was trained just so, elsewhere; or None.
+Lender = Callable[[str], Path | None]
+
+
+def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[str, Any]:
+    """Train what is missing of an experiment, judge all members, and return results.json.
+
+    The one entrance to training: whatever the command checks is checked here.
+
+    Args:
+        experiment: its `workdir` is where it begins or continues.
+        lend: asked for each member before it is trained.
+
+    Raises:
+        UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
+        Interrupted: after SIGINT or SIGTERM; what was finished is kept.
+    """
+    began = time.perf_counter()
+    experiment = config.check(experiment)
+    workdir = Workdir(experiment.workdir)
+    compilation.use_compilation_cache()
+    if experiment.distributed:
+        processes.join_processes()
+    first = jax.process_index() == 0
+    report = summary.tell if first else summary.ignore
+
+    cache = experiment.data.cache and storage.place(experiment.data.cache, "--data.cache")
+    for path in (workdir.path, cache):
+        sources.check_outside(experiment.data.source, path)
+    if asked := experiment.method.asks:
+        check_apart(asked, workdir)
+    experiment = workdir.continued(experiment)
+    results = workdir.finished(experiment.members)
+    if results and not workdir.moved(experiment):
+        report(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
+        return results
+
+    run = Run(experiment)
+    report(summary.describe(run))
+    if run.trunk and not experiment.network.weights:
+        report("the frozen trunk has random weights: name pretrained ones by --network.weights")
+    run.check_input()
+    with processes.held_by_first(workdir.lock):
+        workdir.continued(run.experiment)
+        run.record = workdir.check(run.record)
+        processes.wait_for_all("the workdir fits")
+        if first:
+            workdir.claim(run.record)
+            if workdir.trained() < experiment.members:
+                storage.remove(workdir.results)  # which are of other members from here on
+        processes.check_shared(
+            partial(storage.exists, workdir.config), f"--workdir {experiment.workdir!r}"
+        )
+        if run.trunk and not processes.of_first(np.bool_(storage.exists(workdir.trunk))):
+            checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
+        frozen: list[tuple[str, Member]] = []
+        for number in range(1, experiment.members + 1):
+            frozen.append(member(run, workdir, number, frozen, lend, report))
+        results = evaluator.judge(run, workdir, frozen, summary.environment(run))
+        results["seconds"]["this_process"] = time.perf_counter() - began
+        if first:
+            storage.write_json(workdir.results, results)
+    return results
+
+
+def member(
+    run: Run,
+    workdir: Workdir,
+    number: int,
+    frozen: list[tuple[str, Member]],
+    lend: Lender,
+    report: Callable[[str], None],
+) -> tuple[str, Member]:
+    """(digest, the member) of a number: read, borrowed or trained against the frozen ones."""
+    folder, final = workdir.member(number), workdir.final(number)
+    plan = run.course(number).architecture
+    teachers = [digest for digest, _ in frozen]
+    training = run.record.training(number, teachers)
+    if jax.process_index() == 0 and not storage.exists(final) and (lent := lend(training)):
+        storage.copy_folder(lent, folder, last=final.name, leave_out=_NOT_LENT)
+        report(f"member {number} is that of {lent.parent.parent}")
+    taught = {
+        "training": training,
+        "teachers": teachers if run.experiment.transfer.name != "none" else [],
+    }
+    check_teachers(workdir, number, taught["teachers"])
+    if processes.of_first(np.bool_(storage.exists(final))):
+        variables = checkpoint.load_final(final, plan.variables, run.mesh)
+        return digests.of_arrays(variables), plan.member(variables)
+
+    if jax.process_index() == 0:
+        storage.write_json(folder / "member.json", taught)
+    run.lookups.prepare(number, report)
+    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, plan.grid, report)
+    with Deferred() as asked:
+        variables, scores = train_member(run, workdir, number, frozen, maps, report, asked)
+        identity = digests.of_arrays(variables)
+        if jax.process_index() == 0:
+            storage.write_json(
+                folder / "member.json",
+                {
+                    **taught,
+                    "variables": identity,
+                    "scores": scores,
+                    "seconds": evaluator.seconds(folder),
+                    "environment": summary.environment(run),
+                },
+            )
+        checkpoint.save_final(final, variables)
+        asked.number = processes.largest(asked.number)
+    return identity, plan.member(variables)
+
+
+def check_teachers(workdir: Workdir, number: int, teachers: list[str]) -> None:
+    """Refuse a member that was trained against others than those before it.
+
+    Raises:
+        UserError: naming the member.
+    """
+    path = workdir.member(number) / "member.json"
+    recorded = storage.read_json(path).get("teachers") if storage.exists(path) else None
+    if recorded and recorded != teachers:
+        raise UserError(
+            f"member {number} in {str(workdir.path)!r} was trained against other members than "
+            f"those that are there now: remove {str(workdir.member(number))!r} to train it again"
+        )
+
+
+def train_member(
+    run: Run,
+    workdir: Workdir,
+    number: int,
+    frozen: list[tuple[str, Member]],
+    maps: AttentionMaps | None,
+    report: Callable[[str], None],
+    asked: Deferred,
+) -> tuple[Any, dict[str, Any]]:
+    """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
+    spec, folder = run.experiment, workdir.member(number)
+    store = run.images["train"].store if not run.trunk else None
+    judged = evaluator.Epochs(run, number, folder)
+    train_step = run.course(number).train_step
+    state = loop.train_member(
+        run.state(number, [member.variables for _, member in frozen]),
+        folder=folder,
+        title=f"member {number}/{spec.members}",
+        train_step=lambda state, batch: train_step(state, run.lookups.inputs(batch), store),
+        train_batches=lambda start: run.train_batches(number, start, maps),
+        evaluate=judged,
+        mesh=run.mesh,
+        pace=loop.Pace(
+            epochs=spec.epochs,
+            steps_per_epoch=run.steps_per_epoch,
+            batch_size=spec.batch_size,
+            evaluate_every=spec.evaluate_every,
+            save_every=spec.save_every,
+            log_every=spec.log_every,
+        ),
+        report=report,
+        asked=asked,
+    )
+    return state.variables, judged.last or evaluator.evaluate(
+        run, run.member(number, state.variables)
+    )

@@ -1,0 +1,136 @@
+"""The training step, the attention pass and the answers at test: pure, jitted here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.sharding import Mesh
+
+from fgvc_jax import transfer
+from fgvc_jax.data import augment
+from fgvc_jax.data.view import View
+from fgvc_jax.inference.passes import images_of
+from fgvc_jax.objectives.base import Batch, Objective
+from fgvc_jax.training.state import State
+from fgvc_jax.utils.devices import Packed, replicated, split
+
+
+def train_step(
+    *,
+    network: Any,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    learning_rate: optax.Schedule,
+    weigh: Callable[[jax.Array, jax.Array], jax.Array],
+    view: View,
+    seed: int,
+    total_steps: int,
+    mesh: Mesh,
+) -> Callable:
+    """The compiled step: (state, batch, store) -> (state, metrics), these () float32 by name.
+
+    The state is donated. The batch is split over the devices, so that batch statistics, losses and
+    gradients are those of the global batch whatever the number of devices.
+
+    Args:
+        network: with methods `taps` and `outputs`; behind a frozen trunk the batch has its
+            "features", and those of the objective's "second" view. For an objective that asks an
+            ensemble it has what that says, as "taught".
+        objective: what the network learns from the batch.
+        optimizer: of all parameters.
+        learning_rate: the backbone's, to log.
+        weigh: (the objective's loss, the mean orthogonal loss) -> total, see `transfer.weigh`.
+        view: what is shown of an image; which of its views, the batch says.
+        seed: of the augmentation.
+        total_steps: of this member.
+        mesh: devices.
+    """
+
+    def inputs_of(shown):
+        return shown if network.frozen else augment.normalize(shown, view.normalize)
+
+    def forward(variables, shown, keys):
+        (taps, outputs), new = network.apply(
+            variables, inputs_of(shown), True, keys, mutable=["batch_stats"]
+        )
+        return taps, outputs, new.get("batch_stats", {})
+
+    def views(arrays, store, keys):
+        if network.frozen:
+            return arrays["features"], arrays.get("second")
+        images = augment.training_view(view, keys, images_of(arrays, store))
+        second = objective.second
+        return images, second.show(keys, images) if second else None
+
+    def attended(state, arrays, shown, shape):
+        """Mean |Z| of the teachers: with the batch, from the teachers in the state, or None."""
+        if "attention" in arrays:
+            return arrays["attention"]
+        if not jax.tree.leaves(state.teachers.variables):
+            return None
+
+        def features_of(variables):
+            return network.apply(variables, inputs, False, method="taps")["stage5"]
+
+        inputs = inputs_of(shown)
+        teachers = state.teachers
+        return transfer.mean_teacher_attention(
+            features_of, teachers.variables, teachers.count, shape
+        )
+
+    def step(state: State, arrays: Mapping[str, jax.Array], store: jax.Array | None):
+        keys = augment.image_keys(seed, arrays["view"], arrays["id"])
+        shown, second = views(arrays, store, keys)
+        progress = state.step / total_steps
+        batch = Batch(shown, arrays["label"], keys, progress, second, arrays.get("taught"))
+
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            result = objective.loss(forward, variables, batch, state.memory)
+            features = result.taps["stage5"]
+            attention = attended(state, arrays, shown, features.shape[:3])
+            if attention is None:
+                return result.loss, (result, result.metrics)
+            orthogonal = transfer.overlap(features, attention)
+            # Without a teacher yet the attention is zero, and so are the loss and its gradient.
+            total = weigh(result.loss, orthogonal)
+            return total, (result, {**result.metrics, "orthogonal": orthogonal})
+
+        (value, (result, logged)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=result.batch_stats,
+            opt_state=opt_state,
+            memory=result.memory,
+        )
+        logged = {
+            "loss": value,
+            **logged,
+            "gradient_norm": norm(gradient),
+            "learning_rate": learning_rate(state.step - 1),
+        }
+        return state, Packed(tuple(logged), jnp.stack(list(logged.values())), {})
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def norm(tree: Any) -> jax.Array:
+    """Euclidean norm of all leaves together: a pytree of float32 arrays (..., C) -> () float32.
+
+    As sums over all axes but the last, joined, then summed once: to a GPU the sum of a large array
+    is two kernels, and one where its last axis is kept. The barrier is for XLA, which would merge
+    the two sums again.
+    """
+    sums = [jnp.sum(jnp.square(x), range(x.ndim - 1)) for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(lax.optimization_barrier(jnp.concatenate(sums))))

@@ -1,0 +1,90 @@
+"""What a run says of itself: a line before, a table after, and the machine that it ran on."""
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from fgvc_jax.workdir import mirror
+
+
+def environment(run: Any) -> dict[str, Any]:
+    """What a number's reader needs to know of the machine."""
+    devices = run.mesh.devices.flat
+    packages = "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+        "processes": jax.process_count(),
+        "dtype": ", ".join(dict.fromkeys(network.dtype for network in run.experiment.each)),
+        "commit": commit(),
+    }
+
+
+def commit() -> str | None:
+    """The git commit of this package's checkout, None outside of one; with "-dirty" where the
+    package has changed since (not what lies beside it: a study writes to a ledger there)."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    try:
+        told = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return told.stdout.strip() + ("-dirty" if changed.returncode else "")
+
+
+def describe(run: Any) -> str:
+    """One line: what is trained on what."""
+    spec, splits = run.experiment, run.splits
+    where = {
+        "stream": "decoded as they are needed",
+        "host": f"decoded once, {run.images.bytes / 2**20:.0f} MiB in memory",
+        "device": f"decoded once, {run.images.bytes / 2**20:.0f} MiB on the device",
+    }
+    counted = Counter(map(id, run.courses))
+    networks = " + ".join(
+        f"{counted[number]} x {course.experiment.network.name} "
+        f"({course.experiment.network.dtype}, {parameters(course.architecture)})"
+        for number, course in {id(course): course for course in run.courses}.items()
+    )
+    return (
+        f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "
+        f"{len(splits.test)} test images ({where[run.images.place]}); {networks}, "
+        f"{spec.objective}, transfer {spec.transfer.name}; "
+        f"{run.mesh.size} x {jax.devices()[0].device_kind}"
+    )
+
+
+def parameters(architecture: Any) -> str:
+    """Millions of parameters: a member's, what each head of the objective adds to them in percent,
+    and a frozen trunk's."""
+
+    def size(tree: Any) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    tree = architecture.variables["params"]
+    added = {name: size(tree["heads"][name]) for name in architecture.objective.heads}
+    plain = size(tree) - sum(added.values())
+    heads = "".join(f", {name} +{n / plain:.1%}" for name, n in added.items())
+    frozen = size(architecture.trunk)
+    trunk = f", {frozen / 1e6:.1f} M more frozen for all" if frozen else ""
+    return f"{plain / 1e6:.1f} M parameters{heads}{trunk}"
+
+
+def tell(line: str) -> None:
+    """Print a line for people beside the progress bar."""
+    tqdm.write(mirror.by_url(line), file=sys.stdout)
+    sys.stdout.flush()
+
+
+def ignore(_line: str) -> None:
+    """Say nothing: all processes but the first."""

@@ -1,0 +1,1 @@
+"""What every room may use: errors, options, text, paths, the machine, its devices and processes."""

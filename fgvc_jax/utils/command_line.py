@@ -1,0 +1,83 @@
+"""A command line that fills a dataclass, with tyro: every mistake is one line."""
+
+import contextlib
+import difflib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from fgvc_jax.utils import options
+from fgvc_jax.utils.errors import UserError
+
+
+def command_line(
+    cls: type, arguments: list[str], *, program: str, default: Any, also: Sequence[str] = ()
+) -> Any:
+    """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line, and
+    check the values' bounds.
+
+    A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that
+    the caller has taken out of the arguments, to be suggested with the others.
+    """
+    import tyro
+
+    switches = {flag for flag, _, value in options.fields(default) if isinstance(value, bool)}
+    with complaints_in_one_line():
+        value, unknown = tyro.cli(
+            cls, args=_switched(arguments, switches), prog=program, default=default,
+            return_unknown_args=True, config=(tyro.conf.FlagConversionOff,),
+        )  # fmt: skip
+    if unknown:
+        found = [flag for flag, _, _ in options.fields(value)]
+        flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
+        raise UserError(_unknown(unknown[0], [*flags, *also]))
+    options.check(value)
+    return value
+
+
+def _switched(arguments: list[str], switches: set[str]) -> list[str]:
+    """The arguments with every boolean flag in the form `--flag=True`."""
+    words, rest = [], [*arguments]
+    while rest:
+        word = rest.pop(0)
+        flag, equals, value = word.replace("_", "-").partition("=")
+        positive = flag.replace("--no-", "--", 1)
+        if flag in switches:
+            if not equals:
+                value = rest.pop(0) if rest and rest[0].lower() in ("true", "false") else "True"
+            word = f"{flag}={value.capitalize()}"
+        elif positive in switches and not equals:
+            word = f"{positive}=False"
+        words.append(word)
+    return words
+
+
+def _unknown(word: str, flags: list[str]) -> str:
+    name = word.split("=")[0].replace("_", "-")
+    close = difflib.get_close_matches(name, flags, n=1, cutoff=0.5) or [
+        flag for flag in flags if flag.rpartition(".")[2] == name.lstrip("-")
+    ]
+    hint = f"did you mean {close[0]}?" if close else "--help lists the fields"
+    return f"unknown argument {word!r}: {hint}"
+
+
+@contextlib.contextmanager
+def complaints_in_one_line() -> Iterator[None]:
+    """A UserError instead of the box in which tyro complains of arguments."""
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(_unboxed(words.getvalue())) from None
+
+
+def _unboxed(text: str) -> str:
+    """tyro's boxed message without its box, heading, help text and pointer to --help."""
+    text = text.partition("Argument helptext")[0].partition("For full helptext")[0]
+    lines = [re.sub(r"[^\x20-\x7e]+", " ", line).strip(" -") for line in text.splitlines()]
+    message = " ".join(line for line in lines[1:] if line).rstrip(".")
+    return f"{message or 'the command line does not parse'}; --help lists the fields"

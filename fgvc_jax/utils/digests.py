@@ -1,0 +1,131 @@
+"""Digests (SHA-256): what "the same" means to every cache, continuation and comparison.
+
+weights: a file's bytes. data: names, labels and contents of the images of every part, and the
+classes in order. view: the View and its seed. training: all that a member's numbers depend on.
+member: its variables. Device and commit are recorded beside, never hashed.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+# Raised by whoever changes what a training step computes, beyond the rounding in which platforms
+# differ as well.
+NUMERICS = 2
+
+
+class Images(Protocol):
+    """The images of one part of a dataset, see `fgvc_jax.data.records.Source`."""
+
+    names: Sequence[str]
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def stat(self, index: int) -> tuple[int, int] | None:
+        """Bytes and time of change of an image's file, where it has one of its own."""
+
+
+class Dataset(Protocol):
+    """The parts of a dataset by name, see `fgvc_jax.data.records.Splits`."""
+
+    classes: Sequence[str]
+
+    @property
+    def parts(self) -> Mapping[str, Images]: ...
+
+
+def of_value(value: Any) -> str:
+    """Digest of a value that JSON can hold; the order of keys does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_arrays(tree: Any) -> str:
+    """Digest of a pytree of arrays: names, shapes, dtypes and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def of_images(source: Images, classes: Iterable[str], contents: list[bytes] | None) -> str:
+    """Digest of one part of a dataset: names, labels and ids in order, classes, and contents.
+
+    The ids count, since what is shown of an image is a function of its id.
+
+    Args:
+        source: its images.
+        classes: names of all classes, in order.
+        contents: SHA-256 of each image's bytes; None where they are not read, and then sizes stand
+            for them.
+    """
+    digest = hashlib.sha256(of_value(list(classes)).encode())
+    for i, (name, label) in enumerate(zip(source.names, source.labels, strict=True)):
+        stat = None if contents else source.stat(i)
+        content = contents[i] if contents else str(stat and stat[0]).encode()
+        digest.update(name.encode(errors="surrogateescape"))
+        digest.update(f"\0{int(label)} {int(source.ids[i])}".encode())
+        digest.update(b"\0" + content)
+    return digest.hexdigest()
+
+
+def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
+    """Digests of a dataset.
+
+    Args:
+        splits: the dataset.
+        contents: by part, see `of_images`.
+
+    Returns:
+        For each part {"names": by names and sizes, "contents": by contents, None where images are
+        streamed and nothing has read them all}, and under "data" one digest of everything, by
+        contents where they are known.
+    """
+    parts: dict[str, Any] = {}
+    for name, part in splits.parts.items():
+        known = contents.get(name)
+        parts[name] = {
+            "names": of_images(part, splits.classes, None),
+            "contents": of_images(part, splits.classes, known) if known else None,
+        }
+    return parts | {"data": of_value([best(part) for part in parts.values()])}
+
+
+def best(part: dict[str, str | None]) -> str:
+    """The digest of a part by its contents, or by names and sizes where they are not known."""
+    return part["contents"] or part["names"]
+
+
+def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
+    """Digests of a dataset, with the contents that an older look knew of the same names and sizes.
+
+    Whether contents are read depends on where decoded images live, which may change from start to
+    start; what they were known by does not.
+    """
+    known = dict(new)
+    for name in ("train", "validation", "test"):
+        if name in new and name in old and not new[name]["contents"]:
+            same = new[name]["names"] == old[name]["names"]
+            known[name] = new[name] | ({"contents": old[name]["contents"]} if same else {})
+    parts = [known[name] for name in ("train", "validation", "test") if name in known]
+    return known | {"data": of_value([best(part) for part in parts])}
+
+
+def differ(old: dict[str, str | None], new: dict[str, str | None]) -> bool:
+    """Whether two digests of a part say that it is not the same."""
+    if old["contents"] and new["contents"]:
+        return old["contents"] != new["contents"]
+    return old["names"] != new["names"]

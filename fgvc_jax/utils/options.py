@@ -1,0 +1,131 @@
+"""How options are declared: a frozen dataclass beside what reads them, each field with its bounds.
+
+    @dataclass(frozen=True)
+    class Transfer:
+        alpha: float = option(0.5, at_least=0)
+        \"\"\"Weight of the orthogonal loss.\"\"\"
+
+The string under a field is its line of `--help`. Nothing here knows of an experiment.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from fgvc_jax.utils.errors import UserError
+
+LARGEST = 2**31 - 1  # what an int32 holds: steps and counts live in such
+
+_BOUNDS = {
+    "at_least": (lambda value, bound: value >= bound, "at least"),
+    "above": (lambda value, bound: value > bound, "above"),
+    "below": (lambda value, bound: value < bound, "below"),
+    "at_most": (lambda value, bound: value <= bound, "at most"),
+}
+
+
+def option(
+    default: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    free: bool = False,
+    automatic: bool = False,
+    later: bool = False,
+) -> Any:
+    """A dataclass field with bounds, which hold for every number of a tuple.
+
+    Args:
+        default: of the field.
+        at_least: smallest value.
+        above: what every value is larger than.
+        below: what every value is smaller than.
+        at_most: largest value.
+        free: the field may differ when a run is continued, since it changes no number of a run.
+        automatic: the default is no value but leaves it to the run, which keeps what it settled on.
+        later: the field came when there were runs already; its default is what those did.
+    """
+    bounds = {"at_least": at_least, "above": above, "below": below, "at_most": at_most}
+    metadata = {name: bound for name, bound in bounds.items() if bound is not None}
+    metadata |= {"free": free, "automatic": automatic, "later": later}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def digested(field: dataclasses.Field, value: Any) -> bool:
+    """Whether a digest of what a run depends on has a field: a later one at its default would
+    change the digests of the runs before it."""
+    return not (field.metadata.get("later") and value == field.default)
+
+
+def inside(value: Any, name: str) -> list[tuple[str, Any]]:
+    """(name, config) of what a field holds: of a config itself, of a tuple of configs each by its
+    number from 1; nothing for a plain value."""
+    if dataclasses.is_dataclass(value):
+        return [(name, value)]
+    several = value if isinstance(value, tuple) else ()
+    numbered = enumerate(several, start=1)
+    return [(f"{name}.{n}", each) for n, each in numbered if dataclasses.is_dataclass(each)]
+
+
+def fields(config: Any, prefix: str = "--") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """(flag, dataclass field, value) of every leaf of a nested config."""
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        nested = inside(value, prefix + spec.name)
+        for name, group in nested:
+            yield from fields(group, f"{name}.")
+        if not nested:
+            yield prefix + spec.name.replace("_", "-"), spec, value
+
+
+def groups(config: Any, prefix: str = "--") -> Iterator[tuple[str, Any]]:
+    """(what its flags begin with, config) of a nested config and all configs inside it."""
+    yield prefix, config
+    for spec in dataclasses.fields(config):
+        for name, group in inside(getattr(config, spec.name), prefix + spec.name):
+            yield from groups(group, f"{name}.")
+
+
+def check(config: Any) -> None:
+    """Raise a UserError that names the first field whose value is no choice or out of bounds."""
+    for group_flag, group in groups(config):
+        hints = get_type_hints(type(group))
+        for spec in dataclasses.fields(group):
+            value = getattr(group, spec.name)
+            if not inside(value, spec.name):
+                flag = group_flag + spec.name.replace("_", "-")
+                _check_value(flag, spec, hints[spec.name], value)
+
+
+def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> None:
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        raise UserError(f"{flag} is {value!r}: choose one of {', '.join(get_args(kind))}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise UserError(f"{flag} is {number}: it must be a finite number")
+        if isinstance(number, int) and abs(number) > LARGEST:
+            raise UserError(f"{flag} is {number}: it must be at most {LARGEST}")
+        for name, (holds, words) in _BOUNDS.items():
+            bound = spec.metadata.get(name)
+            if bound is not None and not holds(number, bound):
+                raise UserError(f"{flag} is {number}: it must be {words} {bound}")
+
+
+def positional_first(arguments: Sequence[str], config: Any) -> list[str]:
+    """The arguments with what is neither an option of `config` nor the value of one at first."""
+    switches = {flag for flag, _, value in fields(config) if isinstance(value, bool)}
+    first, rest, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            first.append(word)
+            continue
+        rest.append(word)
+        flag = word.replace("_", "-").replace("--no-", "--", 1)
+        boolean = bool(words) and words[0].lower() in ("true", "false")
+        valued = "=" not in word and flag != "--help" and (flag not in switches or boolean)
+        rest += [words.pop(0)] if valued and words else []
+    return first + rest

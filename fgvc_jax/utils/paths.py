@@ -1,0 +1,67 @@
+"""Paths as users type them."""
+
+import os
+import re
+from pathlib import Path
+
+from fgvc_jax.utils.errors import UserError
+
+LONGEST_NAME = 255  # bytes, on every common file system
+# s3://bucket/x, and misspelt gs:/bucket/x, gs:bucket/x, gs//bucket/x.
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/|(gs|gcs|s3)(:|//)", re.IGNORECASE)
+
+
+def local(text: str, what: str) -> Path:
+    """The path that a user typed, with `~` and `~user` expanded; nothing need be there.
+
+    Args:
+        text: as typed.
+        what: the option or the kind of file, for the message.
+
+    Raises:
+        UserError: for an empty path, an address elsewhere, an unknown user, or a name that no file
+            can have.
+    """
+    if not text:
+        raise UserError(f"{what} is empty: name a path, such as . for this folder")
+    if _URL.match(text):
+        raise UserError(
+            f"{what} {text!r} is no path of this machine: name one (./{text} is a local one)"
+        )
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise UserError(f"{what} {text!r}: nobody here has the home folder {path.split('/')[0]!r}")
+    longest = max(len(os.fsencode(name)) for name in path.split("/"))
+    if longest > LONGEST_NAME:
+        raise UserError(
+            f"{what} {text[:20] + '...'!r} has a name of {longest} bytes, and {LONGEST_NAME} are "
+            "the most: shorten it"
+        )
+    if "\0" in path:
+        raise UserError(f"{what} {text!r} has a null character in it")
+    return Path(path)
+
+
+def workdir(text: str, what: str = "--workdir") -> Path:
+    """As `local`, for a folder that checkpoints are written to."""
+    path = local(text, what)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{what} {text!r} is not UTF-8, as checkpoints want: rename it") from None
+    return path
+
+
+def output(text: str) -> Path:
+    """The file to write, as `--output` names it; refused before the work begins if it cannot be.
+
+    Raises:
+        UserError: for a missing folder, or one that cannot be written.
+    """
+    path = local(text, "--output")
+    if not os.path.isdir(path.parent):
+        folder = str(path.parent)
+        raise UserError(f"--output {text!r}: there is no folder {folder!r}; make it first")
+    if os.path.isdir(path) or not os.access(path.parent, os.W_OK):
+        raise UserError(f"--output {text!r} cannot be written there: name a file, elsewhere")
+    return path

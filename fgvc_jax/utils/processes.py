@@ -1,0 +1,155 @@
+"""The processes of one run: how they meet, agree, wait and end together."""
+
+import contextlib
+import os
+import socket
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+import numpy as np
+from jax._src import distributed  # JAX tells the coordinator's address nowhere else
+from jax.experimental import multihost_utils
+
+from fgvc_jax.utils import peers
+from fgvc_jax.utils.errors import UserError
+
+NO_PROXY = "no_grpc_proxy", "no_proxy"  # gRPC takes the first that there is
+SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
+
+
+def join_processes() -> None:
+    """Join the other processes: clusters and pods are detected, else three variables say where.
+
+    JAX_COORDINATOR_ADDRESS (host:port), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+
+    SIGTERM stays ours: JAX's preemption service would catch it beneath Python, tell nobody outside
+    of a training loop, and so let a batch system's grace run out in a pass over maps. `loop` votes.
+    """
+    jax.config.update("jax_enable_preemption_service", False)
+    names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+    address, count, index = (os.environ.get(name) for name in names)
+    try:
+        with _relayed():
+            if address and count and index:
+                jax.distributed.initialize(address, int(count), int(index))
+            else:
+                jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--distributed could not join the other processes ({reason}): "
+            f"on a machine that is no known cluster, set {', '.join(names)}"
+        ) from error
+    if jax.process_count() > 1:
+        if jax.default_backend() == "cpu":
+            # Of programs for CPUs JAX keeps only the first process's. That one would wait in a
+            # collective while the others compile, and Gloo gives up after 30 seconds.
+            jax.config.update("jax_enable_compilation_cache", False)
+        _watch_each_other()
+
+
+@contextlib.contextmanager
+def _relayed() -> Iterator[None]:
+    """Have JAX's client reach its service, in the first process, by `peers.relay`.
+
+    Where a JAX makes its client otherwise, without: all ends as fast, with more words.
+    """
+    library = getattr(distributed, "_jax", None)
+    connect = getattr(library, "get_distributed_runtime_client", None)
+    if connect is None:
+        yield
+        return
+
+    def connect_relayed(address: str, index: int, **options: Any) -> Any:
+        if index:
+            address = peers.relay(address)
+            # gRPC takes a proxy to other hosts, where the environment names one.
+            direct = next((os.environ[name] for name in NO_PROXY if os.environ.get(name)), "")
+            os.environ[NO_PROXY[0]] = ",".join(filter(None, (direct, "127.0.0.1")))
+        return connect(address, index, **options)
+
+    library.get_distributed_runtime_client = connect_relayed
+    try:
+        yield
+    finally:
+        library.get_distributed_runtime_client = connect
+
+
+def _watch_each_other() -> None:
+    """Have all processes end when one does."""
+    watched = peers.Peers(jax.process_index())
+    port = watched.listen(jax.process_count() - 1) if jax.process_index() == 0 else 0
+    port = int(multihost_utils.broadcast_one_to_all(np.int32(port)))
+    if jax.process_index():
+        host = distributed.global_state.coordinator_address.rpartition(":")[0]
+        watched.connect(host.strip("[]"), port)
+    wait_for_all("the processes know each other")
+    peers.watch(watched, lambda: wait_for_all("the command has ended"))
+
+
+def processes_here() -> int:
+    """How many of the run's processes are on this process's host; all of them must ask."""
+    if jax.process_count() == 1:
+        return 1
+    host = np.uint32(zlib.crc32(socket.gethostname().encode()))
+    return int(np.sum(multihost_utils.process_allgather(host) == host))
+
+
+def wait_for_all(what: str) -> None:
+    """Return once every process is here; `what` tells the place."""
+    if jax.process_count() == 1:
+        return
+    multihost_utils.sync_global_devices(what)
+
+
+def of_first(value: np.ndarray) -> np.ndarray:
+    """The value that the first process has: one decides and tells the others."""
+    return value if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(value)
+
+
+def largest(value: int) -> int:
+    """The largest value of all processes."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).max())
+
+
+def total(value: int) -> int:
+    """The sum over all processes."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.process_allgather(np.int32(value)).sum())
+
+
+def check_shared(is_seen: Callable[[], bool], what: str) -> None:
+    """Raise a UserError in all processes when one of them does not see a file that the first has
+    written, which `is_seen` tells: their hosts do not share its folder, which is `what`."""
+    if jax.process_count() == 1:
+        return
+    wait_for_all("a file is written")
+    deadline = time.monotonic() + SHOWN
+    while not is_seen() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if largest(not is_seen()):
+        raise UserError(
+            f"{what} is not the same folder for all processes: name one that their hosts share"
+        )
+
+
+@contextlib.contextmanager
+def held_by_first(lock: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
+    """A lock that the first process takes for all of them; a UserError in all when it cannot."""
+    with contextlib.ExitStack() as stack:
+        refusal = None
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(lock())
+            except UserError as error:
+                refusal = error
+        if of_first(np.bool_(refusal is not None)):
+            raise refusal or UserError("the first process could not have the workdir for itself")
+        yield

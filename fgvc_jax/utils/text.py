@@ -1,0 +1,45 @@
+"""Names and tables on a terminal, where a name may come from anywhere."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def printable(text: str) -> str:
+    """The text with line breaks, control characters, marks of writing direction and undecodable
+    bytes as escapes, so that it can neither break a line nor disguise itself."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns under a header; the first, names, is aligned left and cut to 48 characters (start and
+    end stay), the others, numbers, are aligned right."""
+    cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
+    cells = [[_cut(first), *others] for first, *others in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for first, *others in cells:
+        numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
+    return "\n".join(lines)
+
+
+def _cut(name: str, most: int = 48) -> str:
+    half = (most - 3) // 2
+    return name if len(name) <= most else f"{name[: most - 3 - half]}...{name[-half:]}"
+
+
+def calibrated(found: Mapping[str, Any]) -> list[str]:
+    """What people should know of the "calibration" in results.json, line by line; those of earlier
+    versions do not say it, and know no interval of the temperature."""
+    return found.get("about") or [
+        f"calibrated on {found['images']:,} validation images: temperature "
+        f"{found['temperature']:.3f}, sets to cover {found['coverage']:.0%}"
+    ]
+
+
+def some(words: str, names: set[str]) -> list[str]:
+    """Up to five names behind `words`, for a message; nothing where there are none."""
+    if not names:
+        return []
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return [f"{words}: {', '.join(repr(name) for name in sorted(names)[:5])}{more}"]

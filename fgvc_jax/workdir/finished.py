@@ -1,0 +1,155 @@
+"""A finished run as it was kept: its results, and what its members answer on the test images."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fgvc_jax import config
+from fgvc_jax.evaluation.tallies import Fused
+from fgvc_jax.utils import digests
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import mirror, predictions, storage
+from fgvc_jax.workdir.calibration import Ensemble, verdict
+from fgvc_jax.workdir.folder import Workdir
+from fgvc_jax.workdir.predictions import Part
+from fgvc_jax.workdir.record import Record
+
+# (workdir, number of members) -> digests of its selected members, whose variables must be read.
+Select = Callable[[str, int], Sequence[str]]
+OF_A_SEED = "--seed ", "--data.view-seed "  # the latter is settled as the former
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A finished run, or its first members: what it is, its results, and its test answers.
+
+    identities: digests of the members, as they were "final" or "selected" (`which`). complete:
+    whether these are all that have results.
+    """
+
+    workdir: Workdir
+    record: Record
+    results: dict[str, Any]
+    part: Part
+    identities: tuple[str, ...]
+    which: str
+    complete: bool
+    select: Select | None
+
+    @classmethod
+    def of(
+        cls,
+        folder: str,
+        members: int = 0,
+        which: str = "final",
+        what: str = "--workdir",
+        *,
+        select: Select | None = None,
+    ) -> "Kept":
+        """Read a run, which the option `what` names; of all its members where `members` is 0.
+
+        `select` is needed for its "selected" members.
+
+        Raises:
+            UserError: when it is not finished, or has not kept what these members answer.
+        """
+        workdir = Workdir(folder, what)
+        record, results = workdir.record(), workdir.read_results()
+        if results is None:
+            raise UserError(
+                f"workdir {folder!r} has no results yet: the command that trains it finishes it"
+            )
+        try:
+            identities = results["digests"]["members"]
+            part = predictions.read(workdir.predictions / results["predictions"]["test"])
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{str(workdir.results)!r} tells of no predictions ({error}): the command that "
+                "trained it writes it anew, once the file is removed"
+            ) from error
+        judged = len(identities)
+        if members > judged:
+            raise UserError(f"--members is {members}: workdir {folder!r} has results of {judged}")
+        count = members or judged
+        if which == "selected" and select:
+            identities = select(folder, count)
+        identities = tuple(identities[:count])
+        if not all(part.has(identity) for identity in identities):
+            again = "" if which == "final" else f" --which {which}"
+            raise UserError(
+                f"workdir {folder!r} does not keep what its {which} members answer: "
+                f"python -m fgvc_jax.evaluate{again} keeps it"
+            )
+        return cls(workdir, record, results, part, identities, which, count == judged, select)
+
+    def fused(self, progress: Callable[[int], Any] = bool) -> Fused:
+        """What they say together; `progress` see `tallies.Fused`."""
+        return Fused(self.part, self.identities, self.record.experiment.fusion, progress)
+
+    def right(self, progress: Callable[[int], Any] = bool) -> np.ndarray:
+        """(N,) bool, which test images they name rightly together."""
+        labels = self.part.labels
+        return np.concatenate(
+            [values.argmax(-1) == labels[rows] for rows, values in self.fused(progress)]
+        )
+
+    @cached_property
+    def judged(self) -> dict[str, Any]:
+        """ "metrics", "attention_overlap" and "calibration" of these members, as in results.json;
+        without calibration where they are not all."""
+        count = len(self.identities)
+        found = self.results
+        if self.which != "final":
+            fusion = self.record.experiment.fusion
+            kept = Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
+            found = verdict(self.part, kept, write=False)
+        return {
+            "metrics": {kind: each[:count] for kind, each in found["metrics"].items()},
+            "attention_overlap": [row[:count] for row in found["attention_overlap"][:count]],
+            "calibration": found["calibration"] if self.complete else None,
+        }
+
+    def check_comparable(self, other: "Kept") -> None:
+        """Refuse a run on other test images."""
+        if not self.is_comparable(other):
+            images, theirs = len(self.part.labels), len(other.part.labels)
+            raise UserError(
+                f"--against {str(other.workdir.path)!r} was judged on other test images or classes "
+                f"({theirs:,} images of {len(other.part.classes):,} classes, here {images:,} of "
+                f"{len(self.part.classes):,}): only runs on the same ones can be compared"
+            )
+
+    def is_comparable(self, other: "Kept") -> bool:
+        """Whether both were judged on the same images of the same classes, in the same order."""
+        same = not digests.differ(self.record.digests["test"], other.record.digests["test"])
+        return same and np.array_equal(self.part.labels, other.part.labels)
+
+    def seeds(self) -> dict[int, "Kept"]:
+        """The runs of a study that are this one with other seeds, and itself: those beside it, in
+        folders named by their seeds, that differ in nothing else and keep as many members."""
+        spec, folder = self.record.experiment, self.workdir.address
+        found = {spec.seed: self}
+        row, _, name = (folder if mirror.is_url(folder) else os.path.abspath(folder)).rpartition(
+            "/"
+        )
+        if name != str(spec.seed) or f"{row}/" == mirror.SCHEME:
+            return found
+        for beside in storage.matching(storage.place(row, "--workdir"), "*"):
+            if not beside.name.isdecimal() or beside.name == name:
+                continue
+            try:
+                other = Kept.of(
+                    f"{row}/{beside.name}", len(self.identities), self.which, select=self.select
+                )
+            except UserError:  # not finished, or something else
+                continue
+            theirs = other.record.experiment
+            changed = config.differences(spec, theirs)
+            alike = all(each.startswith(OF_A_SEED) for each in changed)
+            if alike and beside.name == str(theirs.seed) and self.is_comparable(other):
+                found[theirs.seed] = other
+        return dict(sorted(found.items()))

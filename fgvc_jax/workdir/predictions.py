@@ -1,0 +1,223 @@
+"""What members answered, kept in a workdir's `predictions/`: looked up, never inferred twice.
+
+    predictions/test-0123456789abcdef/    one folder for each part of a dataset in one view
+        images.json                       names, labels, ids, class names, and what it is known by
+        MEMBER.log_probabilities.npy      (N, K) float16
+        MEMBER.attention.npy              (N, h, w) float16: the map Z on the member's own grid
+
+The folder is known by the digest of its images and view, MEMBER is that of the member's variables,
+so nothing is served for anything else. Readers need neither the dataset nor the networks.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fgvc_jax.data.records import Source
+from fgvc_jax.data.view import View
+from fgvc_jax.utils import digests
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import storage
+
+TOLD = 256 * 2**20  # bytes from which on the size of what is kept is said before
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The images of one part of a dataset, and what members answered for them."""
+
+    folder: Path
+    part: str
+    names: tuple[str, ...]
+    labels: np.ndarray  # (N,) int32
+    ids: np.ndarray  # (N,) int32
+    classes: tuple[str, ...]
+    images: str  # digest of the images
+
+    def log_probabilities(self, member: str) -> np.ndarray:
+        """(N, K) float16 of a member, by its digest, memory-mapped.
+
+        Raises FileNotFoundError where they are not kept.
+        """
+        return self._array(member, "log_probabilities", (len(self.labels), len(self.classes)))
+
+    def attention(self, member: str) -> np.ndarray:
+        """(N, h, w) float16 maps Z of a member, by its digest, memory-mapped."""
+        return self._array(member, "attention", (len(self.labels),))
+
+    def has(self, member: str) -> bool:
+        """Whether everything of a member is kept and readable."""
+        try:
+            self.log_probabilities(member), self.attention(member)
+        except (FileNotFoundError, UserError):
+            return False
+        return True
+
+    def path(self, member: str, kind: str) -> Path:
+        """Where a member's array is, or would be."""
+        return self.folder / f"{member[:16]}.{kind}.npy"
+
+    def _array(self, member: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.path(member, kind)
+        try:
+            array = storage.map_array(path)
+        except ValueError as error:
+            raise UserError(f"{str(path)!r} is damaged ({error}): remove it") from error
+        if array.shape[: len(shape)] != shape or array.dtype != np.float16:
+            raise UserError(f"{str(path)!r} is damaged (of shape {array.shape}): remove it")
+        return array
+
+
+def folder_of(workdir: Path, part: str, view: View, images: str) -> Path:
+    """The folder of a part, which its images' digest and the view at test decide."""
+    shown = [images, view.test_side, view.crop, view.normalize, view.orientation]
+    return workdir / "predictions" / f"{part}-{digests.of_value(shown)[:16]}"
+
+
+def part_of(
+    workdir: Path, part: str, source: Source, *, classes: Sequence[str], view: View, images: str
+) -> Part:
+    """The part that belongs to a source in a view; nothing is written.
+
+    Args:
+        workdir: folder of the run.
+        part: "test", "validation", ...
+        source: its images.
+        classes: names of all classes.
+        view: how the images are shown at test.
+        images: digest of the images (`digests.of_images`).
+    """
+    return Part(
+        folder=folder_of(workdir, part, view, images),
+        part=part,
+        names=tuple(source.names),
+        labels=np.asarray(source.labels, np.int32),
+        ids=np.asarray(source.ids, np.int32),
+        classes=tuple(classes),
+        images=images,
+    )
+
+
+def read(folder: Path) -> Part:
+    """The part that is kept in a folder of `predictions/`.
+
+    Raises:
+        UserError: when there is none.
+    """
+    try:
+        kept = storage.read_json(folder / "images.json")
+        return Part(
+            folder=folder,
+            part=kept["part"],
+            names=tuple(kept["names"]),
+            labels=np.array(kept["labels"], np.int32),
+            ids=np.array(kept["ids"], np.int32),
+            classes=tuple(kept["classes"]),
+            images=kept["images"],
+        )
+    except (FileNotFoundError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{str(folder)!r} holds no predictions: python -m fgvc_jax.evaluate makes them"
+        ) from error
+
+
+@contextlib.contextmanager
+def keep(
+    part: Part, members: Sequence[str], grids: Sequence[tuple[int, int]]
+) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
+    """Arrays to fill in with what members answer: [(log-probabilities, attention), ...].
+
+    They appear at the end of the block, all or, after an error, none.
+
+    Args:
+        part: of the dataset.
+        members: their digests.
+        grids: (h, w) of each member's attention map.
+    """
+    count, classes = len(part.labels), len(part.classes)
+    size = sum(2 * count * (classes + h * w) for h, w in grids)
+    if size > TOLD:
+        log.info("%s: keeping %.1f GiB of answers", part.folder, size / 2**30)
+    kept: dict[str, Any] = {
+        "part": part.part,
+        "images": part.images,
+        "classes": list(part.classes),
+        "names": list(part.names),
+        "labels": part.labels.tolist(),
+        "ids": part.ids.tolist(),
+    }
+    if not storage.exists(part.folder / "images.json"):
+        storage.write_json(part.folder / "images.json", kept)
+    with contextlib.ExitStack() as stack:
+        yield [
+            (
+                stack.enter_context(
+                    storage.new_array(
+                        part.path(member, "log_probabilities"), (count, classes), np.float16
+                    )
+                ),
+                stack.enter_context(
+                    storage.new_array(part.path(member, "attention"), (count, *grid), np.float16)
+                ),
+            )
+            for member, grid in zip(members, grids, strict=True)
+        ]
+
+
+def fill(
+    answers: Iterable[list[dict[str, jax.Array]]], arrays: Sequence[tuple[np.ndarray, ...]]
+) -> list[dict[str, int]]:
+    """Put what members answer batch by batch where each answer's `row` says, and add up.
+
+    Args:
+        answers: for each batch, one result of `engine.step.answer_step` a member.
+        arrays: (log-probabilities, attention) of each member, or nothing to fill in.
+
+    Returns:
+        Number of correct images of every head, for each member.
+
+    Raises:
+        UserError: when an answer is not finite.
+    """
+    totals: list[dict[str, int]] = []
+    wanted = {"finite", "correct"}
+    if arrays:
+        wanted |= {"mask", "row", "log_probabilities", "attention"}
+    for batch in _one_behind(answers):
+        batch = jax.device_get([{name: each[name] for name in wanted} for each in batch])
+        totals = totals or [{} for _ in batch]
+        for number, (answer, total) in enumerate(zip(batch, totals, strict=True)):
+            if not answer["finite"]:
+                raise UserError(
+                    "the network's answers are not finite numbers: its training has diverged; "
+                    "lower --optimizer.learning-rate or set --optimizer.clip-norm, in a new "
+                    "--workdir"
+                )
+            for head, count in answer["correct"].items():
+                total[head] = total.get(head, 0) + int(count)
+            if arrays:
+                mask = answer["mask"]
+                rows = answer["row"][mask]
+                for array, name in zip(
+                    arrays[number], ("log_probabilities", "attention"), strict=False
+                ):
+                    array[rows] = answer[name][mask]
+    return totals
+
+
+def _one_behind(batches: Iterable[Any]) -> Iterator[Any]:
+    """Every batch, once the next one is under way, so that the devices never wait for the host."""
+    earlier = None
+    for batch in batches:
+        if earlier is not None:
+            yield earlier
+        earlier = batch
+    if earlier is not None:
+        yield earlier

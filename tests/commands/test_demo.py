@@ -1,0 +1,165 @@
+"""python -m fgvc_jax.demo: what its page is told of a photograph, whatever classes are called."""
+
+import dataclasses
+import io
+import json
+import signal
+import sys
+import urllib.request
+
+import numpy as np
+import pytest
+from conftest import command, tiny
+from pages import HOSTILE, Elements
+from PIL import Image
+from reports import NAMES, written
+
+import fgvc_jax
+from fgvc_jax.commands import demo
+from fgvc_jax.commands.demo import Asked, Demo
+from fgvc_jax.figures.demo import demo_page, sureness
+from fgvc_jax.training import members as train
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import printable
+
+
+def file_of(image, kind="PNG", **options):
+    """The bytes of an image file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two members trained on a folder with difficult names, which is gone; and a photograph."""
+    root = tmp_path_factory.mktemp("demo")
+    source = written(root / "birds", {"train": 10, "test": 4})
+    data = dataclasses.replace(
+        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.2
+    )
+    train.train(tiny(root / "run", data=data))
+    photograph = np.asarray(Image.open(next((source / "test").rglob("*.png"))))
+    source.rename(root / "gone")
+    return root / "run", photograph
+
+
+@pytest.fixture(scope="module")
+def asked(trained):
+    return Asked(Demo(str(trained[0])))
+
+
+@pytest.mark.slow
+def test_an_answer_has_the_numbers_that_python_users_get(trained, asked):
+    workdir, photograph = trained
+    answer = json.loads(json.dumps(asked.answer(file_of(photograph))))
+    expected = fgvc_jax.load(workdir).predict(photograph)[0]
+    order = np.argsort(-expected, kind="stable")
+    titles = [printable(asked.classes[label]) for label in order]
+    assert [each["name"] for each in answer["classes"]] == titles
+    found = [each["probability"] for each in answer["classes"]]
+    np.testing.assert_allclose(found, expected[order], rtol=1e-4)
+    assert set(titles) == {printable(name) for name in NAMES} and "d\\u202eright" in titles
+    assert len(answer["members"]) == asked.members == 2
+    says = [member["says"] for member in answer["members"]]
+    assert answer["agreement"] == says.count(titles[0]) / 2
+    assert answer["why"]["against"] == titles[1]
+    assert answer["sure"] == sureness(True, 0.05)  # eight validation images promise nothing
+
+
+@pytest.mark.slow
+def test_pictures_are_inside_the_answer(trained, asked):
+    answer = asked.answer(file_of(trained[1]))
+    members = [member[kind] for member in answer["members"] for kind in ("attention", "evidence")]
+    maps = [*members, answer["why"]["evidence"], answer["why"]["contrast"], answer["image"]]
+    for address in [*maps, *(e for each in answer["classes"] for e in each["examples"])]:
+        with urllib.request.urlopen(address) as file:  # a data: address
+            assert Image.open(file).size[0] > 8
+    assert [len(each["examples"]) for each in answer["classes"]] == 4 * [demo.EXAMPLES]
+
+
+def test_a_photograph_is_turned_as_its_exif_tag_says(asked, trained):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = file_of(np.rot90(trained[1]), "PNG", exif=exif)  # shown: turned clockwise
+    assert asked.answer(turned)["classes"] == asked.answer(file_of(trained[1]))["classes"]
+
+
+@pytest.mark.parametrize(
+    ("upload", "words"),
+    [
+        (b"", "This file is none of .*JPEG"),
+        (b"hello", "This file is none of .*JPEG"),
+        (file_of(np.zeros((64, 64, 3), np.uint8))[:60], "This file cannot be decoded"),
+        (file_of(np.zeros((1, 70_000, 3), np.uint8)), "a side above 65,535"),
+        (file_of(np.zeros((9_000, 9_000), bool)), "more than 80,000,000"),
+    ],
+    ids=["empty", "text", "cut", "long", "large"],
+)
+def test_what_is_no_photograph_is_a_sentence(asked, upload, words):
+    with pytest.raises(UserError, match=words) as error:
+        asked.answer(upload)
+    assert str(error.value).endswith(".") and "dataset" not in str(error.value)
+
+
+def test_without_kept_photographs_there_are_no_examples(trained, tmp_path):
+    found = demo.Examples.of(str(trained[0]), dataclasses.replace(tiny().data.view, crop=31))
+    assert found.addresses(0) == []
+
+
+def test_how_sure_it_is_in_words():
+    assert sureness(None, 0.05)["badge"] == ""
+    assert sureness(False, 0.125)["words"].startswith("At most 12.5% of answers")
+    assert sureness(True, 0.05)["badge"] == "unsure"
+
+
+def test_the_page_asks_its_own_server_alone():
+    text = demo_page(HOSTILE, 1234, members=2, most_bytes=2**20)
+    parsed = Elements(text)
+    assert parsed.tags.count("script") == 1 and "connect-src 'self'" in text
+    assert not {"form", "link", "iframe"} & set(parsed.tags)
+    assert "innerHTML" not in text and "http:" not in text and "https:" not in text
+    assert dict(parsed.attributes)["data-large"].startswith("The file has more than 1 MiB")
+    assert "2 members" in parsed.text and "1,234 classes" in parsed.text
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--port", "70000"], "--port is 70000: it must be at most 65535"),
+        (["--host", "no.such.host.invalid", "--port", "0"], "--host 'no.such.host.invalid'"),
+        (["--risk", "1"], "--risk is 1"),
+        (["--prot", "1"], "did you mean --port"),
+        (["--port", "0", "--workdir", "nowhere"], "nowhere.*no config.json"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(words, told):
+    pytest.importorskip("uvicorn")
+    with pytest.raises(UserError, match=told) as error:
+        demo.main(words)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_package_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "fgvc_jax.commands.server", raising=False)
+    monkeypatch.delattr(fgvc_jax, "web", raising=False)
+    with pytest.raises(UserError, match=r"uvicorn is not installed: pip install '.*\[demo\]'"):
+        demo.main([])
+
+
+@pytest.mark.slow
+def test_as_a_command_until_interrupted(trained):
+    pytest.importorskip("uvicorn")
+    process = command("demo", "--workdir", trained[0], "--port", 0)
+    address = process.stdout.readline().split()[0]
+    with urllib.request.urlopen(f"{address}/answer", data=file_of(trained[1])) as response:
+        assert len(json.load(response)["classes"]) == 4
+    port = address.rpartition(":")[2]
+    second = command("demo", "--workdir", trained[0], "--port", port)
+    _, err = second.communicate(timeout=120)
+    assert second.returncode == 2 and err.count("\n") == 1 and "--port" in err
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.splitlines()[-1].startswith("interrupted: nothing that was uploaded is kept")

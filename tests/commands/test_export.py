@@ -1,0 +1,66 @@
+"""python -m fgvc_jax.export on a run, from the command line to what is read back."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import command, finish, tiny
+from exports import selftest
+
+import fgvc_jax
+from fgvc_jax.commands import export
+from fgvc_jax.training import members
+from fgvc_jax.utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("export") / "run"
+    members.train(tiny(workdir, epochs=1))
+    return workdir
+
+
+@pytest.mark.slow
+def test_a_run_becomes_a_hubs_folder_and_comes_back(run, tmp_path):
+    out = tmp_path / "out"
+    export.main(["--workdir", str(run), "--format", "hub", "--output", str(out), "--members", "1"])
+    images = np.load(out / "selftest.npz")["images"]
+    ours = fgvc_jax.load(run, members=1)
+    np.testing.assert_allclose(fgvc_jax.load(out).predict(images), ours.predict(images), atol=1e-6)
+    results = json.loads((run / "results.json").read_text())
+    found = results["metrics"]["ensemble"][0]["accuracy"]["value"]
+    assert f"| member 1 | {100 * found:.2f} %" in (out / "README.md").read_text()
+    assert not [*out.glob("*.pkl"), *out.glob("*.pt"), *out.glob("*.bin")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "stablehlo", "hub"])
+def test_the_command_writes_and_tries(run, tmp_path, format):
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "out"
+    code, said, told = finish(
+        command("export", "--workdir", run, "--format", format, "--output", out)
+    )
+    assert (code, told) == (0, "")
+    assert said.splitlines()[0] == f"written: {out}" and "largest difference" in said
+    if format != "hub":
+        assert "largest difference" in selftest(out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--workdir", "RUN"], "--output is missing"),
+        (["--workdir", "nowhere", "--output", "TMP/a"], "no workdir of a run"),
+        (["--workdir", "RUN", "--output", "RUN"], "no earlier export"),
+        (["--workdir", "RUN", "--output", "TMP/a", "--members", "3"], "2 are trained"),
+        (["--workdir", "RUN", "--output", "TMP/a", "--which", "selected"], "no validation part"),
+        (["--workdir", "RUN", "--output", "TMP/a", "--format", "torch"], "onnx"),
+        (["--worker", "RUN"], "did you mean --workdir"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(run, tmp_path, arguments, words):
+    arguments = [word.replace("RUN", str(run)).replace("TMP", str(tmp_path)) for word in arguments]
+    with pytest.raises(UserError, match=words) as told:
+        export.main(arguments)
+    assert "\n" not in str(told.value) and not list(tmp_path.iterdir())

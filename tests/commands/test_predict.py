@@ -1,0 +1,327 @@
+"""python -m fgvc_jax.predict: tables of answers, from a workdir whose dataset is gone."""
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import shutil
+import socket
+
+import datasets
+import numpy as np
+import pytest
+from conftest import command, finish, tiny
+from PIL import Image
+
+import fgvc_jax
+from fgvc_jax.commands import predict
+from fgvc_jax.data.sources import open_source
+from fgvc_jax.evaluation import calibration
+from fgvc_jax.inference.model import collect
+from fgvc_jax.inference.rows import accept_from
+from fgvc_jax.training import members
+from fgvc_jax.utils import options
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import predictions
+
+NAMES = ("b 'quoted', comma", "c <script>", "d\u202eright", "a plain")
+ODD = 'it\'s "q",\n\u202e.png'
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two members trained on a folder with difficult names, with a validation part."""
+    root = tmp_path_factory.mktemp("predict")
+    birds = open_source("sketchbirds")
+    for part, count in (("train", 8), ("test", 3)):
+        for label, name in enumerate(NAMES):
+            folder = root / "birds" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                record = birds.train[int(np.flatnonzero(birds.train.labels == label)[i])]
+                Image.fromarray(record["image"]).save(folder / f"{i}.png")
+    data = dataclasses.replace(
+        tiny().data, source=f"folder:{root / 'birds'}", classes=0, images_per_class=0,
+        validation=0.25,
+    )  # fmt: skip
+    members.train(tiny(root / "run", data=data))
+    (root / "photos/sub").mkdir(parents=True)
+    for i, file in enumerate(sorted((root / "birds/test").rglob("*.png"))):
+        shutil.copy(file, root / f"photos/{i:02d}.png")
+    shutil.copy(root / "photos/03.png", root / "photos/sub" / ODD)
+    shutil.rmtree(root / "birds")
+    return root
+
+
+@pytest.fixture
+def here(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    return trained
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return fgvc_jax.load(trained / "run")
+
+
+def run(*words):
+    predict.main(["--workdir", "run", "--batch-size", "4", *words])
+
+
+def table(path):
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def objects(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_table_has_the_numbers_that_python_users_get(here, tmp_path, model):
+    run("photos", "--output", str(tmp_path / "a.csv"))
+    rows = table(tmp_path / "a.csv")
+    paths = [f"photos/{i:02d}.png" for i in range(12)] + [f"photos/sub/{ODD}"]
+    assert [row["path"] for row in rows] == paths
+    expected = model.predict(paths)
+    for row, probabilities in zip(rows, expected, strict=True):
+        order = np.argsort(-probabilities, kind="stable")
+        assert [row[f"class{n}"] for n in range(1, 5)] == [model.classes[c] for c in order]
+        found = [float(row[f"probability{n}"]) for n in range(1, 5)]
+        np.testing.assert_allclose(found, probabilities[order], rtol=1e-5)
+        assert row["agreement"] in ("0.5", "1.0") and row["error"] == ""
+    assert list(rows[0]) == [
+        "path", "class1", "probability1", "class2", "probability2", "class3", "probability3",
+        "class4", "probability4", "agreement", "unsure", "error",
+    ]  # fmt: skip
+
+
+def test_json_lines_have_the_same_keys_and_values(here, tmp_path):
+    words = "photos", "--top", "2", "--sets"
+    run(*words, "--output", str(tmp_path / "a.csv"))
+    run(*words, "--output", str(tmp_path / "a.jsonl"))
+    for text, row in zip(table(tmp_path / "a.csv"), objects(tmp_path / "a.jsonl"), strict=True):
+        assert list(text) == list(row)
+        assert json.loads(text["set"]) == row["set"] and json.loads(text["unsure"]) is row["unsure"]
+        assert float(text["probability1"]) == row["probability1"]
+        assert text["path"] == row["path"] and row["error"] is None
+
+
+def test_agreement_is_the_share_of_members_that_say_the_first_class(here, tmp_path, model):
+    run("photos", "--output", str(tmp_path / "a.jsonl"))
+    rows = objects(tmp_path / "a.jsonl")
+    for row in rows:
+        squares = model.square(row["path"])[None].repeat(2, axis=0)
+        said = [each["log_probabilities"][0].argmax() for each in collect(model.ask(squares), 1)]
+        assert row["agreement"] == np.mean([model.classes[c] == row["class1"] for c in said])
+    assert {row["agreement"] for row in rows} == {0.5, 1.0}
+
+
+def test_calibrated_probabilities_and_fewer_members(here, tmp_path, model):
+    run("photos/00.png", "--calibrated", "--output", str(tmp_path / "a.jsonl"))
+    run("photos/00.png", "--members", "1", "--output", str(tmp_path / "b.jsonl"))
+    (both,), (one,) = objects(tmp_path / "a.jsonl"), objects(tmp_path / "b.jsonl")
+    expected = model.predict("photos/00.png", calibrated=True).max()
+    assert both["probability1"] == pytest.approx(expected, rel=1e-5)
+    alone = fgvc_jax.load("run", members=1).predict("photos/00.png").max()
+    assert one["probability1"] == pytest.approx(alone, rel=1e-5)
+    assert one["agreement"] == 1
+
+
+def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
+    here, tmp_path, model, monkeypatch
+):
+    sure = np.sort(model.predict([f"photos/{i:02d}.png" for i in range(12)], calibrated=True), -1)
+    middle = float(np.median(sure[:, -1]))
+    monkeypatch.setattr(calibration, "accept_from", lambda *_: middle)
+    monkeypatch.setitem(
+        model.__dict__, "calibration", dataclasses.replace(model.calibration, threshold=0.4)
+    )
+    monkeypatch.setattr(predict.fgvc_jax, "load", lambda *_, **__: model)
+    run(
+        *(f"photos/{i:02d}.png" for i in range(12)), "--sets", "--output", str(tmp_path / "a.jsonl")
+    )
+    rows = objects(tmp_path / "a.jsonl")
+    assert [row["unsure"] for row in rows] == (sure[:, -1] < middle).tolist()
+    assert 0 < sum(row["unsure"] for row in rows) < 12
+    for row in rows:
+        values = model.predict(row["path"], calibrated=True)
+        (inside,) = calibration.mass_above(np.log(values)) <= 0.4
+        assert set(row["set"]) == {model.classes[c] for c in np.flatnonzero(inside)}
+        assert row["set"][0] == row["class1"]
+
+
+def test_too_few_validation_images_promise_nothing(here, tmp_path, caplog):
+    run("photos/00.png", "--output", str(tmp_path / "a.jsonl"))
+    assert objects(tmp_path / "a.jsonl")[0]["unsure"] is True
+    assert "every answer is unsure, since 8 validation images" in caplog.text
+    assert "promise anything of sets" not in caplog.text
+    run("photos/00.png", "--sets", "--output", str(tmp_path / "a.jsonl"))
+    assert "8 validation images are too few to promise anything of sets" in caplog.text
+    assert len(objects(tmp_path / "a.jsonl")[0]["set"]) == 4
+
+
+def test_without_a_validation_part_unsure_is_empty_and_sets_are_refused(
+    here, tmp_path, monkeypatch
+):
+    shutil.copytree("run", tmp_path / "run")
+    record = json.loads((tmp_path / "run/config.json").read_text())
+    del record["digests"]["validation"]
+    record["selects"] = False
+    (tmp_path / "run/config.json").write_text(json.dumps(record))
+    words = ["photos/00.png", "--workdir", str(tmp_path / "run")]
+    predict.main([*words, "--output", str(tmp_path / "a.jsonl")])
+    assert objects(tmp_path / "a.jsonl")[0]["unsure"] is None
+    for flag in ("--sets", "--calibrated"):
+        with pytest.raises(UserError, match="no validation part.*--data.validation 0.1"):
+            predict.main([*words, flag])
+    with pytest.raises(UserError, match="no epoch was selected"):
+        predict.main([*words, "--which", "selected"])
+
+
+@pytest.fixture
+def hostile(tmp_path, trained):
+    return datasets.hostile(tmp_path / "hostile", trained / "photos/00.png")
+
+
+def test_broken_images_are_rows_and_the_others_are_answered(here, tmp_path, hostile):
+    with pytest.raises(UserError, match="^5 of 7 images could not be read: the column error"):
+        run(str(hostile), "gone.jpg", "--output", str(tmp_path / "a.jsonl"))
+    rows = {os.path.basename(row["path"]): row for row in objects(tmp_path / "a.jsonl")}
+    for name, words in (("huge.png", "10000 x 10000 pixels"), ("text.jpg", "is none of"),
+                        ("loop.jpg", "symbolic links"), ("pipe.jpg", "no regular file"),
+                        ("gone.jpg", "No such file")):  # fmt: skip
+        assert words in rows[name]["error"] and rows[name]["class1"] is None, name
+    assert rows["00.png"]["class1"] and rows["one.png"]["class1"]
+
+
+def test_a_table_for_people(here, hostile, capsys):
+    with pytest.raises(UserError, match="6 of 9"):
+        run("photos/sub", str(hostile / "text.jpg"), "gone\n.jpg", "--top", "1", str(hostile))
+    out = capsys.readouterr().out
+    header, first, *rest = out.splitlines()
+    assert header.split() == ["path", "1", "agree", "unsure"]
+    assert first.startswith('photos/sub/it\'s "q",\\n\\u202e.png') and "%" in first
+    assert len(rest) == 8 and "\u202e" not in out
+
+
+def test_columns_that_do_not_fit_are_left_out(here, capsys, monkeypatch):
+    monkeypatch.setattr(predict.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "70")
+    run("photos/00.png")
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split()[0:2] == ["path", "1"] and "4" not in header.split()
+    assert len(header) <= 70 and len(line) <= 70
+
+
+def test_images_may_stand_between_options():
+    words = ["--workdir", "run", "a.jpg", "--sets", "b.jpg", "--calibrated", "False", "c.jpg",
+             "--no-sets", "d.jpg", "--top=3", "e.jpg", "--which", "final"]  # fmt: skip
+    ordered = options.positional_first(words, predict.Prediction())
+    assert ordered[:5] == [f"{letter}.jpg" for letter in "abcde"]
+    assert ordered[5:] == [word for word in words if not word.endswith(".jpg")]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "no image is named"),
+        (["empty"], "no image was found in 'empty'"),
+        (["texts"], "no image was found in 'texts'"),
+        (["@none"], "list 'none' cannot be read"),
+        (["photos", "--output", "a.txt"], "end it in .csv or .jsonl"),
+        (["photos", "--output", "none/a.csv"], "there is no folder 'none'"),
+        (["photos", "--output", "photos"], "cannot be written there"),
+        (["photos", "--top", "0"], "--top is 0: it must be at least 1"),
+        (["photos", "--risk", "1.5"], "--risk is 1.5"),
+        (["photos", "--tops", "3"], "did you mean --top"),
+        (["photos", "--members", "3"], "--members is 3: 2 are trained"),
+        (["photos", "--distributed"], "--distributed needs --output"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(here, words, told):
+    for name in ("empty", "texts"):
+        os.makedirs(name, exist_ok=True)
+    with open("texts/a.txt", "w") as file:
+        file.write("hello")
+    with pytest.raises(UserError, match=told) as error:
+        run(*words)
+    assert "\n" not in str(error.value)
+
+
+def test_half_a_workdir_answers_and_another_format_is_told(here, tmp_path):
+    """One of two members is trained, and nothing is judged yet."""
+    shutil.copytree("run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/members/02/final")
+    shutil.rmtree(tmp_path / "run/predictions")
+    for name in ("results.json", "calibration.json"):
+        (tmp_path / "run" / name).unlink()
+    words = ["photos/00.png", "--workdir", str(tmp_path / "run")]
+    predict.main([*words, "--output", str(tmp_path / "a.jsonl")])
+    (row,) = objects(tmp_path / "a.jsonl")
+    assert row["agreement"] == 1 and row["unsure"] is None
+    record = json.loads((tmp_path / "run/config.json").read_text())
+    (tmp_path / "run/config.json").write_text(json.dumps(record | {"format": 99}))
+    with pytest.raises(UserError, match="has format 99"):
+        predict.main(words)
+    with pytest.raises(UserError, match="no config.json"):
+        predict.main(["photos/00.png", "--workdir", str(tmp_path)])
+
+
+def test_what_fails_leaves_no_half_table(here, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise UserError("the members' answers are not finite")
+
+    monkeypatch.setattr(predict.answering, "_answered", fail)
+    with pytest.raises(UserError, match="finite"):
+        run("photos", "--output", str(tmp_path / "a.csv"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_names_that_are_no_text_are_data(here, tmp_path):
+    name = os.fsdecode(b"\xff.png")
+    shutil.copy("photos/00.png", tmp_path / name)
+    run(str(tmp_path / name), "--output", str(tmp_path / "a.csv"))
+    assert b"\xff.png," in (tmp_path / "a.csv").read_bytes()
+    run(str(tmp_path / name), "--output", str(tmp_path / "a.jsonl"))
+    assert objects(tmp_path / "a.jsonl")[0]["path"] == str(tmp_path / name)
+
+
+def test_as_a_command_a_broken_image_is_exit_code_2(here, tmp_path):
+    words = ["photos/00.png", "gone.jpg", "--workdir", "run", "--output", tmp_path / "a.csv"]
+    code, out, err = finish(command("predict", *words, cwd=here))
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == (
+        "error: 1 of 2 images could not be read: the column error says why"
+    )
+    assert err.splitlines()[0].startswith("warning: every answer is unsure")
+    assert len(table(tmp_path / "a.csv")) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_files(here, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    words = ["photos", "--workdir", "run", "--distributed", "--output", tmp_path / "a.csv"]
+    started = [
+        command("predict", *words, cwd=here, env=cluster | {"JAX_PROCESS_ID": str(n)})
+        for n in range(2)
+    ]
+    for process in started:
+        code, _, err = finish(process)
+        assert code == 0, err
+    run("photos", "--output", str(tmp_path / "all.csv"))
+    parts = [table(tmp_path / f"a-{n}-of-2.csv") for n in (1, 2)]
+    assert [len(part) for part in parts] == [7, 6]
+    whole = table(tmp_path / "all.csv")
+    for start, part in enumerate(parts):
+        for one, other in zip(part, whole[start::2], strict=True):
+            assert one["path"] == other["path"] and one["class1"] == other["class1"]
+
+
+def test_the_threshold_is_found_from_what_is_kept(model):
+    part = model.kept.validation
+    assert isinstance(part, predictions.Part) and len(part.labels) == 8
+    assert accept_from(model, 0.05) == math.inf

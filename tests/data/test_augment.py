@@ -1,0 +1,295 @@
+"""Augmentation: pure in (seed, view, id), and what the definitions say."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from fgvc_jax.data import augment
+from fgvc_jax.utils.errors import UserError
+
+BOX = {"area": (0.15, 0.45), "ratio": (0.3, 3.3)}
+CROP = {"area": (0.67, 1.0), "ratio": (3 / 4, 4 / 3)}
+
+
+def keys_of(count, view=0):
+    return augment.image_keys(0, view, jnp.arange(count))
+
+
+def pixels(count, size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def unit_images(count, size):
+    return jnp.asarray(pixels(count, size), jnp.float32) / 255
+
+
+OPERATIONS = {
+    "crop": lambda k, x: augment.random_crop(
+        k, (x * 255).astype(jnp.uint8), crop=12, pad=2, flip=True
+    ),
+    "affine": lambda k, x: augment.random_affine(k, x, **CROP, degrees=15.0, flip=True),
+    "jitter": lambda k, x: augment.color_jitter(k, x, strength=0.3),
+    "erase": lambda k, x: augment.random_erase(k, x, **BOX),
+    "shuffle": lambda k, x: augment.patch_shuffle(k, x, grid=2),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_is_a_pure_function_of_seed_view_and_id(name):
+    """An image's view is the same in any batch, jitted or eager; other views differ."""
+    operation, images = jax.jit(OPERATIONS[name]), unit_images(6, 16)
+    whole = operation(keys_of(6), images)
+    assert whole.dtype == jnp.float32
+    assert whole.min() >= 0 and whole.max() <= 1
+
+    order = jnp.array([4, 0, 5])
+    part = OPERATIONS[name](augment.image_keys(0, 0, order), images[order])
+    np.testing.assert_allclose(part, whole[order], atol=1e-5)
+
+    for seed, view in ((1, 0), (0, 1)):
+        other = operation(augment.image_keys(seed, view, jnp.arange(6)), images)
+        assert np.abs(other - whole).max() > 0
+    same_image = jnp.broadcast_to(images[:1], images.shape)
+    assert len(np.unique(np.asarray(operation(keys_of(6), same_image)), axis=0)) > 1
+
+
+def test_keys_are_folded_from_seed_view_and_id():
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 5), 7)
+    keys = augment.image_keys(3, jnp.int32(5), jnp.array([1, 7]))
+    np.testing.assert_array_equal(jax.random.key_data(keys[1]), jax.random.key_data(key))
+
+
+# -- the plain recipe ----------------------------------------------------------------------------
+
+
+def coordinates(size):
+    """An image that tells where each of its pixels was: red is y + 1, green is x + 1."""
+    y, x = np.mgrid[1 : size + 1, 1 : size + 1]
+    return np.stack([y, x, np.full_like(y, 9)], -1).astype(np.uint8)
+
+
+def places(count, size, *, crop, pad, flip=True):
+    """(y, x, mirrored) of the crops of `count` images, read off their pixels."""
+    images = np.broadcast_to(coordinates(size), (count, size, size, 3))
+    crops = jax.jit(partial(augment.random_crop, crop=crop, pad=pad, flip=flip))(
+        keys_of(count), images
+    )
+    found = []
+    for one in np.rint(np.asarray(crops) * 255).astype(int):
+        row, column = np.argwhere(one[..., 2] == 9)[0]
+        mirrored = one[row, column, 1] > one[row, column + 1, 1] > 0
+        one = one[:, ::-1] if mirrored else one
+        row, column = np.argwhere(one[..., 2] == 9)[0]
+        y, x = one[row, column, :2] - 1 + pad - (row, column)
+        padded = np.pad(coordinates(size), ((pad, pad), (pad, pad), (0, 0)))
+        np.testing.assert_array_equal(one, padded[y : y + crop, x : x + crop])  # black around
+        found.append((int(y), int(x), bool(mirrored)))
+    return found
+
+
+def test_golden_crops():
+    """Stored: they must be the same under every version of JAX, and of this code."""
+    golden = [(7, 9, True), (5, 2, False), (8, 5, True), (0, 3, False), (5, 3, False)]
+    assert places(5, 20, crop=16, pad=3) == golden
+
+
+def test_every_place_is_reached_alike():
+    found = places(360, 6, crop=6, pad=1)
+    counts = {place: found.count(place) for place in set(found)}
+    assert set(counts) == {(y, x, m) for y in range(3) for x in range(3) for m in (False, True)}
+    assert min(counts.values()) >= 8 and max(counts.values()) <= 36  # 20 expected
+    assert not any(mirrored for _, _, mirrored in places(20, 6, crop=6, pad=1, flip=False))
+
+
+def test_crop_of_everything_is_the_image():
+    images = pixels(3, 8)
+    same = augment.random_crop(keys_of(3), jnp.asarray(images), crop=8, pad=0, flip=False)
+    np.testing.assert_allclose(same, images / 255, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("size", "crop"), [(8, 4), (9, 4), (11, 4), (7, 7), (600, 448), (513, 448)]
+)
+def test_center_crop_is_torchvisions(size, crop):
+    start = int(round((size - crop) / 2.0))  # torchvision.transforms.functional.center_crop
+    image = np.arange(size)[:, None] % 256 * np.ones((1, size), int)
+    images = np.stack([image, image.T, image], -1)[None].astype(np.uint8)
+    result = np.rint(np.asarray(augment.center_crop(jnp.asarray(images), crop=crop)) * 255)
+    np.testing.assert_array_equal(result[0], images[0, start:, start:][:crop, :crop])
+
+
+def test_normalize():
+    image = jnp.array([[[[0.0, 0.5, 1.0]]]])
+    np.testing.assert_allclose(augment.normalize(image, "half"), [[[[-1, 0, 1]]]])
+    expected = [[[[-0.485 / 0.229, 0.044 / 0.224, 0.594 / 0.225]]]]
+    np.testing.assert_allclose(augment.normalize(image, "imagenet"), expected, rtol=1e-6)
+
+
+# -- operations of stronger views ----------------------------------------------------------------
+
+
+def ramps(count, size):
+    """Red and green are the pixel's y and x as fractions of the side, blue is 1: a bilinear
+    resampling leaves what is linear exactly so, and the result tells where its pixels came from."""
+    y, x = (np.mgrid[:size, :size] + 0.5) / size
+    image = np.stack([y, x, np.ones_like(y)], -1)
+    return jnp.asarray(np.broadcast_to(image, (count, size, size, 3)), jnp.float32)
+
+
+def fitted_maps(count, size, **options):
+    """The affine maps, as (3, 2) from (y, x, 1) about the centre to the source's (y, x)."""
+    affine = jax.jit(partial(augment.random_affine, **options))
+    results = np.asarray(affine(keys_of(count), ramps(count, size)))
+    v, u = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    for one in results.astype(float):
+        edge = 0.5 / size + 1e-4
+        known = (
+            (one[..., 2] == 1) & (one[..., :2] > edge).all(-1) & (one[..., :2] < 1 - edge).all(-1)
+        )
+        positions = np.stack([v[known], u[known], np.ones(known.sum())], -1)
+        fit, residual, *_ = np.linalg.lstsq(positions, one[known][:, :2], rcond=None)
+        assert residual.max() < 1e-6
+        yield fit
+
+
+def test_affine_ranges():
+    options = {**CROP, "degrees": 15.0, "flip": True}
+    areas, ratios, angles, mirrored, centres = [], [], [], [], []
+    for fit in fitted_maps(200, 24, **options):
+        height, width = np.linalg.norm(fit[:2, 0]), np.linalg.norm(fit[:2, 1])
+        mirror = np.sign(np.linalg.det(fit[:2]))
+        areas.append(height * width)
+        ratios.append(width / height)
+        angles.append(np.degrees(np.arcsin(mirror * fit[1, 0] / height)))
+        mirrored.append(mirror < 0)
+        centres.append((fit[2] - 0.5) / (1 - np.array([height, width]) + 1e-9) * 2)
+    assert 0.67 - 1e-3 <= min(areas) < 0.70 and 0.97 < max(areas) <= 1 + 1e-3
+    assert 3 / 4 - 1e-3 <= min(ratios) < 0.8 and 1.25 < max(ratios) <= 4 / 3 + 1e-3
+    assert -15.01 <= min(angles) < -13 and 13 < max(angles) <= 15.01
+    assert 70 < sum(mirrored) < 130
+    centres = np.array(centres)
+    assert np.abs(centres).max() <= 1.05 and np.abs(centres).max() > 0.9  # the crop fits in
+
+
+def test_affine_resamples_bilinearly():
+    """Against scipy in float64, with the map read off ramps that were resampled by the same key."""
+    count, size = 4, 20
+    options = {**CROP, "degrees": 15.0, "flip": True}
+    images = unit_images(count, size)
+    results = jax.jit(partial(augment.random_affine, **options))(keys_of(count), images)
+    v, u = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    positions, uncovered = np.stack([v, u, np.ones_like(v)], -1), 0
+    for image, result, fit in zip(
+        np.asarray(images, float), results, fitted_maps(count, size, **options), strict=True
+    ):
+        source = np.moveaxis(positions @ fit, -1, 0)
+        expected = np.stack(
+            [
+                map_coordinates(c, source * size - 0.5, order=1, mode="nearest")
+                for c in image.T.swapaxes(1, 2)
+            ],
+            -1,
+        )
+        off = np.abs(source - 0.5).max(0) - 0.5  # beyond the border
+        np.testing.assert_allclose(result[off < -1e-4], expected[off < -1e-4], atol=1e-4)
+        np.testing.assert_array_equal(result[off > 1e-4], augment.GRAY)
+        uncovered += (off > 1e-4).sum()
+    assert uncovered
+
+
+def test_affine_of_nothing_is_the_image():
+    images, keys = np.asarray(unit_images(8, 9)), keys_of(8)
+    affine = jax.jit(
+        partial(augment.random_affine, area=(1.0, 1.0), ratio=(3 / 4, 4 / 3), degrees=0.0),
+        static_argnames="flip",
+    )
+    np.testing.assert_allclose(affine(keys, images, flip=False), images, atol=1e-5)
+    results = affine(keys, images, flip=True)
+    mirrored = np.abs(results - images).max((1, 2, 3)) > 1e-2
+    assert mirrored.any() and not mirrored.all()
+    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+    np.testing.assert_allclose(results, images, atol=1e-5)
+
+
+def test_jitter_is_torchvisions():
+    """adjust_brightness, adjust_contrast, adjust_saturation of torchvision, in float64."""
+    images, strength = unit_images(5, 6), 0.9
+    jitter = jax.jit(augment.color_jitter)
+    results = jitter(keys_of(5), images, strength=strength)
+    luma = np.array([0.299, 0.587, 0.114])
+    low, high = 1.0, 0.0
+    for key, image, result in zip(keys_of(5), np.asarray(images, float), results, strict=True):
+        factors = jax.random.uniform(key, (3,), minval=1 - strength, maxval=1 + strength)
+        expected = image
+        for factor, base in zip(
+            np.asarray(factors, float),
+            (np.zeros_like, lambda x: (x @ luma).mean(), lambda x: (x @ luma)[..., None]),
+            strict=True,
+        ):
+            expected = factor * expected + (1 - factor) * base(expected)
+            low, high = min(low, expected.min()), max(high, expected.max())
+            expected = np.clip(expected, 0, 1)
+        np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert low < 0 and high > 1  # some was clipped
+    np.testing.assert_allclose(jitter(keys_of(5), images, strength=0.0), images, atol=1e-6)
+
+
+def test_erased_box():
+    size = 40
+    images = jnp.zeros((300, size, size, 3))
+    erase = jax.jit(partial(augment.random_erase, **BOX))
+    gray = np.asarray(erase(keys_of(300), images)) == augment.GRAY
+    areas, ratios = [], []
+    for one in gray:
+        assert (one == one[..., :1]).all()
+        rows, columns = one[..., 0].any(1), one[..., 0].any(0)
+        np.testing.assert_array_equal(one[..., 0], rows[:, None] & columns)
+        for side in (rows, columns):
+            assert (np.diff(np.flatnonzero(side)) == 1).all()
+        areas.append(rows.sum() * columns.sum() / size**2)
+        ratios.append(columns.sum() / rows.sum())
+    rounding = 2 / size  # a pixel more or less along each side
+    assert 0.15 - rounding < min(areas) < 0.18 and 0.42 < max(areas) < 0.45 + rounding
+    assert 0.3 * 0.9 < min(ratios) < 0.6 and 1.7 < max(ratios) < 3.3 * 1.1
+    seen = gray[..., 0].any(0)
+    assert all(edge.any() for edge in (seen[0], seen[-1], seen[:, 0], seen[:, -1]))
+
+    images = unit_images(300, size) * 0.4
+    results = np.asarray(erase(keys_of(300), images))
+    np.testing.assert_array_equal(results, np.where(gray, augment.GRAY, images))
+
+
+def test_patches_are_permuted():
+    count, size = 400, 6
+    images = unit_images(1, size)
+    half = size // 2
+    quarters = [
+        np.asarray(images[0, y : y + half, x : x + half]) for y in (0, half) for x in (0, half)
+    ]
+    same = jnp.broadcast_to(images, (count, size, size, 3))
+    results = jax.jit(partial(augment.patch_shuffle, grid=2))(keys_of(count), same)
+    orders = set()
+    for one in np.asarray(results):
+        parts = [one[y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
+        orders.add(tuple(next(i for i, q in enumerate(quarters) if (q == p).all()) for p in parts))
+    assert len(orders) == 24 and all(sorted(order) == [0, 1, 2, 3] for order in orders)
+
+
+def test_patches_must_tile():
+    with pytest.raises(UserError, match="9x9 px do not divide into 2x2.*--data.crop"):
+        augment.patch_shuffle(keys_of(1), unit_images(1, 9), grid=2)
+
+
+def test_resized_images_keep_their_mean_and_place():
+    images = jax.random.uniform(jax.random.key(0), (2, 12, 12, 3))
+    assert augment.resized(images, 12) is images
+    small = augment.resized(images, 4)
+    assert small.shape == (2, 4, 4, 3)
+    np.testing.assert_allclose(small.mean(), images.mean(), atol=0.02)
+    ramp = jnp.broadcast_to(jnp.linspace(0, 1, 12)[None, :, None, None], (1, 12, 12, 3))
+    large = augment.resized(ramp, 36)[0]
+    assert np.all(np.diff(large[:, 5, 0]) >= 0) and np.ptp(large, axis=1).max() < 1e-6

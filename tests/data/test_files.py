@@ -1,0 +1,102 @@
+"""Listed files: inside the dataset, there, once; and named when they cannot be read."""
+
+import os
+
+import pytest
+from datasets import placeholders, refused, write
+
+from fgvc_jax.data import files
+from fgvc_jax.data.sources import open_source
+from fgvc_jax.utils.errors import UserError
+
+
+def test_folder_links(tmp_path):
+    outside = write(tmp_path / "outside", placeholders("1.jpg", "2.jpg"))
+    root = write(tmp_path / "set", placeholders("train/a/1.jpg", "test/a/2.jpg", "pool/x.jpg"))
+    link = root / "test" / "a" / "9.jpg"
+
+    link.symlink_to(root / "pool" / "x.jpg")
+    assert len(open_source(f"folder:{root}").test) == 2  # inside, and nobody else's
+
+    for target, words in {
+        outside / "1.jpg": ["'test/a/9.jpg' is a link that leaves"],
+        root / "train" / "a" / "1.jpg": ["'test/a/9.jpg' is already listed by", "/train/a'"],
+        root / "pool" / "none.jpg": ["/test/a/9.jpg' does not exist"],
+        link: ["/test/a/9.jpg' does not exist"],
+    }.items():
+        link.unlink()
+        link.symlink_to(target)
+        refused(f"folder:{root}", *words)
+    link.unlink()
+
+    (root / "train" / "b").symlink_to(outside)
+    refused(f"folder:{root}", "'train/b/1.jpg' is a link that leaves")
+
+    alias = tmp_path / "alias"  # the dataset's folder itself may be a link
+    (root / "train" / "b").unlink()
+    alias.symlink_to(root)
+    assert len(open_source(f"folder:{alias}").train) == 1
+
+
+def test_image_that_vanishes_is_named(tmp_path):
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg"))
+    splits = open_source(f"folder:{tmp_path}")
+    (tmp_path / "train/a/1.jpg").unlink()
+    with pytest.raises(UserError, match="train/a/1.jpg': No such file"):
+        splits.train[0]
+
+
+def test_the_same_picture_in_two_parts_is_told(tmp_path, caplog):
+    picture = {"train/a/1.jpg": "x" * 9000, "train/a/2.jpg": "y" * 9000, "test/a/1.jpg": "z" * 9000}
+    write(tmp_path, picture)
+    open_source(f"folder:{tmp_path}")
+    assert not caplog.records  # of the same size
+    write(tmp_path, {"test/a/9.jpg": "y" * 8999 + "x"})
+    open_source(f"folder:{tmp_path}")
+    assert not caplog.records  # and with the same beginning
+    write(tmp_path, {"train/a/3.jpg": "x" * 9000})
+    open_source(f"folder:{tmp_path}")
+    assert not caplog.records  # twice, but in one part
+    write(tmp_path, {"test/a/odd\nname.jpg": "y" * 9000})
+    open_source(f"folder:{tmp_path}")
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert "one picture is in more than one part" in line and "\n" not in line
+    assert "train 'train/a/2.jpg' = test 'test/a/odd\\nname.jpg'" in line
+
+
+def test_five_of_many_shared_pictures_are_named(tmp_path, caplog):
+    names = [f"{part}/a/{i}.jpg" for part in ("train", "test", "val") for i in range(7)]
+    write(tmp_path, {name: name.rsplit("/")[-1] for name in names})
+    open_source(f"folder:{tmp_path}")
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert "7 pictures are in more than one part" in line and line.endswith("and 2 more")
+    assert line.count("train '") == line.count("test '") == line.count("validation '") == 5
+
+
+def test_a_large_set_is_opened_without_a_look_at_any_file(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(files, "LOOKED_THROUGH", 1)
+    monkeypatch.setattr(files.Files, "stat", None)
+    write(tmp_path, dict.fromkeys(("train/a/1.jpg", "test/a/2.jpg"), "x"))
+    with caplog.at_level("INFO"):
+        open_source(f"folder:{tmp_path}")
+    (record,) = caplog.records
+    assert "2 images are not searched for copies" in record.getMessage()
+
+
+def test_names_and_stat(tmp_path):
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg"))
+    splits = open_source(f"folder:{tmp_path}")
+    file = tmp_path / "train/a/1.jpg"
+    assert splits.train.names == ("train/a/1.jpg",) and splits.train.groups is None
+    assert splits.train.stat(0) == (13, file.stat().st_mtime_ns)
+    file.unlink()
+    with pytest.raises(UserError, match="train/a/1.jpg': No such file"):
+        splits.train.stat(0)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg"))
+    os.mkfifo(tmp_path / "train/a/pipe.jpg")
+    refused(f"folder:{tmp_path}", "pipe.jpg' is no ordinary file")

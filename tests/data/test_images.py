@@ -1,0 +1,237 @@
+"""Decoding: exact where it should be, and nothing hostile gets far."""
+
+import contextlib
+import hashlib
+import io
+import runpy
+import struct
+import zlib
+from functools import partial
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from fgvc_jax.data import images
+from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, content_digest
+from fgvc_jax.utils.errors import UserError
+
+decode = partial(images.decode, orientation="stored")
+
+
+def encoded(image, format="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def record(image, **more):
+    return {"image": image, "label": 0, "id": 0, "name": "birds/wren.jpg", **more}
+
+
+def refused(image, *words, size=8, **more):
+    with pytest.raises(UserError) as caught:
+        decode(record(image, **more), size)
+    message = str(caught.value)
+    assert message.startswith("image 'birds/wren.jpg' ") and "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def noise(height, width, channels=3):
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def triangle(source, size):
+    """Bilinear resizing with antialiasing along the first axis, in float64, from its definition."""
+    length = source.shape[0]
+    scale = max(length / size, 1.0)
+    centers = (np.arange(size) + 0.5) * length / size
+    distance = (np.arange(length) + 0.5)[None] - centers[:, None]
+    weights = np.maximum(1 - np.abs(distance) / scale, 0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.tensordot(weights, source, 1)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(50, 31, 12), (7, 9, 20), (30, 8, 16)])
+def test_resize_is_bilinear_with_antialiasing(height, width, size):
+    pixels = noise(height, width)
+    expected = triangle(triangle(pixels.astype(float), size).swapaxes(0, 1), size).swapaxes(0, 1)
+    for image in (pixels, encoded(Image.fromarray(pixels))):
+        result = decode(record(image), size)
+        assert result.shape == (size, size, 3) and result.dtype == np.uint8
+        assert np.abs(result - expected).max() <= 1.0  # Pillow rounds after each pass
+
+
+def test_array_of_the_right_size_is_untouched():
+    pixels = noise(8, 8)
+    assert decode(record(pixels), 8) is pixels
+
+
+def test_lossless_image_of_the_right_size_is_exact():
+    pixels = noise(8, 8)
+    for format in ("PNG", "BMP", "TIFF"):
+        assert (decode(record(encoded(Image.fromarray(pixels), format)), 8) == pixels).all()
+
+
+def test_every_format_and_extension():
+    for format in FORMATS:
+        image = encoded(Image.new("RGB", (9, 5), (200, 100, 50)), format)
+        assert np.abs(decode(record(image), 4).astype(int) - (200, 100, 50)).max() <= 3
+    registered = Image.registered_extensions()
+    assert {registered[extension] for extension in EXTENSIONS} == set(FORMATS)
+
+
+def test_banner_is_cut_before_resizing():
+    pixels = np.full((60, 40, 3), 90, np.uint8)
+    pixels[-20:] = 255
+    for image in (pixels, encoded(Image.fromarray(pixels))):
+        assert (decode(record(image, crop_bottom=20), 16) == 90).all()
+        assert (decode(record(image), 16)[-4:] == 255).all()
+    square = np.full((16, 16, 3), 90, np.uint8)
+    square[-4:] = 255
+    assert (decode(record(square, crop_bottom=4), 16) == 90).all()
+    refused(encoded(Image.new("RGB", (40, 20))), "20 rows high, and 20", crop_bottom=20)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("image", "format", "expected"),
+    [
+        (Image.new("L", (4, 4), 77), "PNG", (77, 77, 77)),
+        (Image.new("1", (4, 4), 1), "PNG", (255, 255, 255)),
+        (Image.new("LA", (4, 4), (77, 0)), "PNG", (77, 77, 77)),
+        (Image.new("RGBA", (4, 4), (10, 20, 30, 0)), "PNG", (10, 20, 30)),
+        (Image.new("RGB", (4, 4), (250, 0, 0)).quantize(4), "PNG", (250, 0, 0)),
+        (Image.new("RGB", (4, 4), (250, 0, 0)).quantize(4), "GIF", (250, 0, 0)),
+        (Image.new("CMYK", (4, 4), (0, 255, 255, 0)), "TIFF", (255, 0, 0)),
+        (Image.fromarray(np.full((4, 4), 65535, np.uint16)), "PNG", (255, 255, 255)),
+        (Image.fromarray(np.full((4, 4), 257 * 99, np.uint16)), "PNG", (99, 99, 99)),
+        (Image.fromarray(np.full((4, 4), 257 * 99, np.uint16)), "TIFF", (99, 99, 99)),
+        (Image.fromarray(np.full((4, 4), 257 * 99, np.uint16)), "PPM", (99, 99, 99)),
+        (Image.new("1", (4, 4), 1), "PPM", (255, 255, 255)),
+    ],
+)
+def test_modes_become_rgb(image, format, expected):
+    assert (decode(record(encoded(image, format)), 4) == expected).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_palette_with_transparency():
+    image = Image.new("RGB", (4, 4), (250, 0, 0)).quantize(4)
+    data = encoded(image, transparency=b"\x00\x80\xff\xff")
+    assert (decode(record(data), 4) == (250, 0, 0)).all()
+
+
+def test_first_frame_of_several():
+    frames = [Image.new("RGB", (4, 4), (value, 0, 0)) for value in (200, 0)]
+    for format in ("GIF", "WEBP", "TIFF"):
+        data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+        assert decode(record(data), 4)[..., 0].min() > 190
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
+def test_orientation_is_applied_where_asked_for(value, format):
+    """Against Pillow's own transposition."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = encoded(Image.fromarray(noise(9, 17)), format, exif=exif)
+    stored = Image.open(io.BytesIO(data))
+    turned = ImageOps.exif_transpose(stored)
+    for orientation, expected in {"stored": stored, "exif": turned}.items():
+        result = images.decode(record(data), 8, orientation=orientation)
+        want = expected.convert("RGB").resize((8, 8), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(result, np.asarray(want))
+
+
+def test_broken_orientation_turns_nothing():
+    for tag in (b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"\0" * 50):
+        data = encoded(Image.fromarray(noise(9, 17)), "JPEG", exif=tag)
+        for odd in (data, data.replace(b"Exif", b"Exig")):
+            expected = decode(record(odd), 8)
+            result = images.decode(record(odd), 8, orientation="exif")
+            np.testing.assert_array_equal(result, expected)
+    exif = Image.Exif()
+    exif[0x0112] = 77
+    data = encoded(Image.fromarray(noise(9, 17)), "JPEG", exif=exif)
+    assert (images.decode(record(data), 8, orientation="exif") == decode(record(data), 8)).all()
+
+
+def test_truncated_jpeg_is_named():
+    data = encoded(Image.fromarray(noise(64, 64)), "JPEG")
+    refused(data[: len(data) // 2], "cannot be decoded (image file is truncated")
+
+
+def test_not_an_image():
+    for data in (b"", b"hello", b"\x00" * 100, b"\xff\xd8\xff"):
+        refused(data, ": repair it or remove it")
+    refused(b"<svg/>", f"is none of {', '.join(FORMATS)}")
+
+
+def test_format_outside_the_list():
+    for format in ("EPS", "TGA", "ICO", "PDF"):
+        refused(encoded(Image.new("RGB", (16, 16)), format), "is none of")
+
+
+def png_header(width, height):
+    """A PNG that claims to be of a size, without any pixel."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+def test_too_many_pixels_are_refused_by_the_header():
+    refused(png_header(20_000, 20_000), f"more than {MAX_PIXELS:,} pixels")
+    refused(png_header(2**31 - 1, 2**31 - 1), f"more than {MAX_PIXELS:,} pixels")
+    refused(png_header(MAX_PIXELS // 8000 + 1, 8000), "10001 x 8000 pixels, more than 80,000,000")
+    # Long and thin: few pixels, but the first pass of resizing keeps one of the sides.
+    refused(png_header(1, MAX_SIDE + 1), "a side above 65,535")
+    refused(png_header(MAX_SIDE + 1, 1), "a side above 65,535")
+    # Within the limits the pixels are looked for, and are not there.
+    refused(png_header(MAX_PIXELS // 8000, 8000), "cannot be decoded")
+
+
+def test_other_pixels_and_arrays():
+    data = encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
+    refused(data, "pixels of mode 'F', whose range is unknown")
+    refused(np.zeros((4, 4, 3), np.float32), "array float32(4, 4, 3)")
+    refused(np.zeros((4, 4), np.uint8), "array uint8(4, 4)")
+
+
+def test_formats_without_a_codec_are_not_offered(monkeypatch):
+    monkeypatch.setattr(images.features, "check", lambda codec: False)
+    without = runpy.run_path(images.__file__)
+    assert set(FORMATS) - set(without["FORMATS"]) <= {"AVIF", "JPEG2000", "WEBP"}
+    assert ".avif" not in without["EXTENSIONS"] and ".png" in without["EXTENSIONS"]
+
+
+def test_content_digest():
+    assert content_digest(b"ab") == hashlib.sha256(b"ab").digest()
+    arrays = noise(4, 6), noise(6, 4), noise(4, 6).view(np.int8), noise(4, 6) ^ 1
+    assert len({content_digest(array) for array in arrays}) == 4
+    assert content_digest(np.asfortranarray(arrays[0])) == content_digest(arrays[0])
+
+
+def test_name_cannot_break_the_line():
+    with pytest.raises(UserError) as caught:
+        decode({**record(b""), "name": "a\nb.jpg"}, 4)
+    assert "'a\\nb.jpg'" in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about broken TIFF tags
+def test_broken_bytes_never_escape():
+    rng = np.random.default_rng(0)
+    for format in FORMATS:
+        whole = np.frombuffer(encoded(Image.fromarray(noise(16, 16)), format), np.uint8)
+        for _ in range(60):
+            data = whole.copy()
+            data[rng.integers(0, len(data), 4)] = rng.integers(0, 256, 4)
+            end = len(data) if rng.random() < 0.5 else rng.integers(len(data))
+            with contextlib.suppress(UserError):
+                assert decode(record(data[:end].tobytes()), 8).shape == (8, 8, 3)

@@ -1,0 +1,47 @@
+"""A view as one value: what fits together, and what a test image is decoded to."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_jax.config import Data
+from fgvc_jax.data import augment
+from fgvc_jax.data.images import decode
+from fgvc_jax.data.view import View
+from fgvc_jax.utils.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (View(resize=40, crop=50, pad=4), "--data.crop 50 .*padded image .40 \\+ 2 \\* 4"),
+        (View(resize=40, crop=46, pad=4), "--data.crop 46 .*--data.test-view whole"),
+    ],
+)
+def test_a_crop_that_does_not_fit_is_named(view, words):
+    with pytest.raises(UserError, match=words):
+        view.check()
+    replace(view, crop=40).check()
+
+
+def test_the_data_options_are_a_view_and_give_it_alone():
+    data = Data(crop=20, resize=30)
+    assert type(data.view) is View and data.view == View(crop=20, resize=30)
+
+
+@pytest.mark.parametrize(("test_view", "side"), [("center", 48), ("whole", 32)])
+def test_a_test_image_is_resized_once(test_view, side):
+    """Whole: as one resize to the crop's size gives it, as the published recipe does."""
+    view = View(resize=48, crop=32, test_view=test_view, normalize="half")
+    assert view.test_side == side
+    picture = np.random.default_rng(0).integers(0, 256, (100, 70, 3), np.uint8)
+    square = decode({"image": picture, "name": "x"}, view.test_side, orientation="stored")
+    shown = jax.jit(lambda x: augment.test_view(view, x))(jnp.asarray(square)[None])
+    resized = Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR)
+    start = (side - 32) // 2
+    expected = np.asarray(resized, np.float32)[start : start + 32, start : start + 32] / 255
+    np.testing.assert_allclose(shown[0], (expected - 0.5) / 0.5, atol=1e-6)

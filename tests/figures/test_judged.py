@@ -1,0 +1,54 @@
+"""Parts of the report's page."""
+
+import pytest
+
+from fgvc_jax.evaluation import results_table
+from fgvc_jax.figures import judged
+
+
+def test_every_metric_of_the_results_has_a_name():
+    assert set(results_table._METRICS) < set(judged.METRICS)
+
+
+@pytest.mark.parametrize(
+    ("found", "percent", "words"),
+    [
+        ((0.12345, 0.1, 0.15), True, "12.3% (10.0 – 15.0)"),
+        ((1.23456, 1, 1.5), False, "1.235 (1.000 – 1.500)"),
+        ((0, 0, -1e-9), True, "0.0% (0.0 – 0.0)"),
+    ],
+)
+def test_an_interval_in_words(found, percent, words):
+    text = judged.interval(dict(zip(("value", "low", "high"), found, strict=True)), percent)
+    assert text.replace('<span class="soft">', "").replace("</span>", "") == words
+
+
+def test_nothing_recorded_draws_no_curves():
+    assert judged.curves({"learning": [[], []]}) == ""
+    once = judged.curves({"learning": [[{"epoch": 1, "test_accuracy": 0.5}]]})
+    assert once.count("<svg") == 1 and "member 1 50%" in once
+
+
+def test_a_single_member_has_no_overlap():
+    assert judged.looks({"attention_overlap": [[0.5]], "looks": [], "class_names": []}, None) == ""
+    text = judged.looks(
+        {"attention_overlap": [[0.5, 0.125], [0.25, 0.5]], "looks": [], "class_names": []}, None
+    )
+    assert "<td>0.125</td>" in text and "<td>0.250</td>" in text
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"about": ["calibrated on <2>", "so few"]}, "Calibrated on &lt;2&gt;. So few."),
+        (  # of an earlier version
+            {"temperature": 0.05, "coverage": 0.9},
+            "Calibrated on 2 validation images: temperature 0.050, sets to cover 90%.",
+        ),
+        (None, "Not calibrated, which needs a validation part"),
+    ],
+)
+def test_the_calibration_is_told(told, words):
+    found = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    fitted = None if told is None else {"images": 2, "metrics": found} | told
+    assert words in judged._metrics({"metrics": {"ensemble": [found]}, "calibration": fitted})

@@ -1,0 +1,23 @@
+"""Trained members as one function: the same numbers as the model's own answers."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exports import VARIANTS, images, trained
+
+
+@pytest.mark.parametrize("variant", ["trunk", pytest.param("hsd", marks=pytest.mark.slow)])
+def test_it_answers_as_the_model(variant):
+    of = trained(**VARIANTS[variant])
+    some = images(of, 2)
+    answered = of.inference(some)
+    assert answered.shape == (2, 6) and answered.dtype == np.float32
+    np.testing.assert_allclose(answered, of.model.predict(some), atol=1e-6)
+
+
+def test_it_computes_in_float32_whatever_the_members_were_trained_in():
+    half = trained(dtype="bfloat16", members=1)
+    exact = trained(dtype="float32", members=1)
+    some = images(half, 1)
+    np.testing.assert_array_equal(half.inference(some), exact.inference(some))
+    assert half.model.members[0].network.backbone.dtype == jnp.bfloat16

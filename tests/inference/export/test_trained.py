@@ -1,0 +1,40 @@
+"""What is exported of a workdir."""
+
+import numpy as np
+import pytest
+from exports import trained
+
+from fgvc_jax.inference.export.trained import _judged
+from fgvc_jax.utils.errors import UserError
+
+
+def test_results_are_those_of_these_very_members():
+    opened = trained().model
+    results = {
+        "digests": {"members": ["member 0", "member 1", "member 2"]},
+        "members": [1, 2, 3],
+        "ensemble": [1, 2, 3],
+        "metrics": {"members": [1, 2, 3], "ensemble": [1, 2, 3]},
+        "calibration": {"temperature": 1},
+    }
+    found = _judged(results, opened)
+    assert found["ensemble"] == [1, 2] and found["metrics"]["members"] == [1, 2]
+    assert found["calibration"] is None  # it is of three
+    assert _judged(results | {"digests": {"members": ["other", "member 1"]}}, opened) == {}
+    for nothing in (None, {}, {"digests": None}):
+        assert _judged(nothing, opened) == {}
+
+
+def test_the_image_is_drawn_and_has_the_side_of_the_view():
+    of = trained(members=1)
+    assert of.image.shape == (1, 36, 36, 3) and of.image.dtype == np.uint8
+    assert of.image.std() > 10
+    np.testing.assert_allclose(of.probabilities.sum(), 1, rtol=1e-5)
+
+
+def test_members_that_diverged_are_refused():
+    of = trained(members=1)
+    params = of.model.members[0].variables["params"]
+    params["heads"]["logits"]["fc2"]["bias"] *= np.nan
+    with pytest.raises(UserError, match="diverged"):
+        _ = of.probabilities

@@ -1,0 +1,145 @@
+"""A workdir answers for new images without its dataset."""
+
+import dataclasses
+import shutil
+
+import numpy as np
+import pytest
+from conftest import tiny
+from PIL import Image
+
+import fgvc_jax
+from fgvc_jax import ensemble
+from fgvc_jax.data.sources import open_source
+from fgvc_jax.training import members
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir.folder import Workdir
+
+NAMES = ("b 'quoted', comma", "c <script>", "d\u202eright", "a plain")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two members trained on a folder with difficult class names, which is then gone."""
+    root = tmp_path_factory.mktemp("model")
+    birds = open_source("sketchbirds")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 8), ("test", 5)):
+        for label, name in enumerate(NAMES):
+            folder = root / "birds" / part / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                record = birds.train[int(np.flatnonzero(birds.train.labels == label)[i])]
+                side = int(rng.integers(40, 60))
+                Image.fromarray(record["image"]).resize((side, 45)).save(folder / f"{i}.png")
+    data = dataclasses.replace(
+        tiny().data, source=f"folder:{root / 'birds'}", classes=0, images_per_class=0
+    )
+    results = members.train(tiny(root / "run", data=data))
+    files = sorted((root / "birds" / "test").rglob("*.png"))
+    pictures = [np.asarray(Image.open(file)) for file in files]
+    shutil.rmtree(root / "birds")
+    return root / "run", results, pictures
+
+
+@pytest.fixture(scope="module")
+def loaded(trained):
+    return fgvc_jax.load(trained[0])
+
+
+def test_the_model_knows_its_classes_and_answers_as_at_the_end_of_training(trained, loaded):
+    workdir, results, pictures = trained
+    assert loaded.classes == tuple(sorted(NAMES)) == tuple(results["class_names"])
+    part = predictions.read(workdir / "predictions" / results["predictions"]["test"])
+    kept = [part.log_probabilities(member) for member in results["digests"]["members"]]
+    *_, fused = ensemble.growing(kept, "probabilities")
+    answered = loaded.predict(pictures)
+    assert answered.shape == (20, 4) and answered.dtype == np.float32
+    np.testing.assert_allclose(answered.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(answered, np.exp(fused) / np.exp(fused).sum(-1, keepdims=True),
+                               rtol=2e-3)  # fmt: skip
+    right = np.mean(answered.argmax(-1) == part.labels)
+    assert right == results["ensemble"][-1]
+    maps = np.stack([part.attention(member) for member in results["digests"]["members"]])
+    np.testing.assert_allclose(loaded.attention(pictures), maps, atol=2e-2)
+
+
+def test_paths_pictures_and_arrays_are_answered_alike(loaded, trained, tmp_path):
+    picture = trained[2][3]
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    wanted = loaded.predict([picture])
+    for image in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(picture), picture):
+        np.testing.assert_array_equal(loaded.predict(image), wanted)
+        np.testing.assert_array_equal(loaded.predict([image]), wanted)
+
+
+def test_answers_do_not_depend_on_the_company(loaded, trained):
+    pictures = trained[2]
+    together = loaded.predict(pictures[:7])
+    for i in (0, 6):
+        np.testing.assert_allclose(loaded.predict(pictures[i])[0], together[i], rtol=2e-3)
+
+
+def test_few_programs_serve_all_numbers_of_images(loaded, trained):
+    for count in (1, 2, 3, 4, 5, 7, 8, 20):
+        loaded.predict(trained[2][:count])
+    (step,) = loaded.compiled.values()
+    assert step._cache_size() <= 6  # 1, 2, 4, 8, 16, 32 images
+
+
+def test_the_likeliest_classes(loaded, trained):
+    picture = trained[2][0]
+    (best,) = loaded.top(picture, 2)
+    probabilities = loaded.predict(picture)[0]
+    order = np.argsort(-probabilities)
+    assert best == [(loaded.classes[i], float(probabilities[i])) for i in order[:2]]
+    assert len(loaded.top(picture, 99)[0]) == 4
+
+
+def test_the_first_members_alone(trained):
+    one = fgvc_jax.load(trained[0], members=1)
+    assert len(one.members) == 1 and one.attention(trained[2][:2]).shape[:2] == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"members": 3}, "--members is 3: 2 are trained"),
+        ({"which": "selected"}, "no validation part.*--which final"),
+    ],
+)
+def test_members_that_are_not_there_are_told(trained, options, words):
+    with pytest.raises(UserError, match=words):
+        fgvc_jax.load(trained[0], **options)
+
+
+def test_what_is_no_image_is_told(loaded, tmp_path):
+    (tmp_path / "a.jpg").write_text("not an image")
+    (tmp_path / "b.jpg").mkdir()
+    for image in (tmp_path / "a.jpg", tmp_path / "b.jpg", "nowhere.png", "a\0b"):
+        with pytest.raises(UserError, match="image"):
+            loaded.predict(image)
+
+
+def test_a_workdir_of_another_format_is_refused(trained, tmp_path):
+    with pytest.raises(UserError, match="no config.json"):
+        fgvc_jax.load(tmp_path)
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"format": 2', '"format": 3'))
+    with pytest.raises(UserError, match="has format 3, and this program reads format 2"):
+        fgvc_jax.load(tmp_path / "run")
+    config.write_text('{"members": 3}')  # as the first format was
+    with pytest.raises(UserError, match="has format 1"):
+        Workdir(tmp_path / "run").continued(tiny())
+    (tmp_path / "run" / "export.json").write_text("{}")
+    with pytest.raises(UserError, match="is an export"):
+        Workdir(tmp_path / "run").record()
+
+
+def test_without_a_validation_part_nothing_is_calibrated_and_a_line_says_so(trained, loaded):
+    _, results, pictures = trained
+    assert results["calibration"] is None
+    with pytest.raises(UserError, match="no validation part.*--data.validation 0.1"):
+        loaded.predict(pictures[:1], calibrated=True)

@@ -1,0 +1,99 @@
+"""Convolutions against NumPy in float64: every platform's, on the CPU."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from platforms import lowered, waves
+
+from fgvc_jax.networks.kernels.convolutions import depthwise, patchwise, pointwise
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(("inputs", "features"), [(3, 5), (5, 3), (4, 4)])
+def test_pointwise_gradient_whichever_side_is_narrower(platform, inputs, features, stride):
+    x, kernel = waves(2, 3, 4, inputs), waves(inputs, features)
+    seen = x[:, ::stride, ::stride]
+    dy = waves(*seen.shape[:3], features) + 1
+    product = jax.jit(lambda x, kernel: pointwise(x, kernel, stride))  # traced for each platform
+    y, gradient = jax.vjp(product, jnp.float32(x), jnp.float32(kernel))
+    dx, dkernel = gradient(jnp.float32(dy))
+    spread = np.zeros_like(x)
+    spread[:, ::stride, ::stride] = dy @ kernel.T
+    np.testing.assert_allclose(y, seen @ kernel, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dx, spread, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(dkernel, np.einsum("bhwi,bhwo->io", seen, dy), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "side"), [(2, (4, 6)), (2, (7, 5)), (4, (9, 4)), (3, (3, 3))])
+def test_patchwise_convolution_and_its_gradients(platform, size, side):
+    """What is left over at the lower and right border is not seen."""
+    x, kernel = waves(2, *side, 3), waves(size, size, 3, 5)
+    rows, columns = side[0] // size, side[1] // size
+    dy = waves(2, rows, columns, 5) + 1
+    expected, dx, dkernel = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(kernel)
+    for i in range(size):
+        for j in range(size):
+            place = np.s_[:, i : rows * size : size, j : columns * size : size]
+            expected += x[place] @ kernel[i, j]
+            dx[place] = dy @ kernel[i, j].T
+            dkernel[i, j] = np.einsum("bhwi,bhwo->io", x[place], dy)
+    form = jax.jit(lambda x, kernel: patchwise(x, kernel, size))
+    y, gradient = jax.vjp(form, jnp.float32(x), jnp.float32(kernel))
+    for a, b in zip((y, *gradient(jnp.float32(dy))), (expected, dx, dkernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
+
+
+CASES = [(7, (5, 8), 3), (3, (4, 3), 16), (7, (2, 2), 32), (3, (3, 5), 37)]
+
+
+@pytest.mark.parametrize(("size", "side", "channels"), CASES)
+def test_depthwise_convolution_and_its_gradients(platform, size, side, channels):
+    """The kernel may be larger than the map; groups of channels may overlap."""
+    x, kernel = waves(2, *side, channels), waves(size, size, channels)
+    dy = waves(2, *side, channels) + 1
+    edge = size // 2
+    wide = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    expected, dkernel, dwide = np.zeros_like(x), np.zeros_like(kernel), np.zeros_like(wide)
+    for i in range(size):
+        for j in range(size):
+            place = np.s_[:, i : i + side[0], j : j + side[1]]
+            expected += wide[place] * kernel[i, j]
+            dkernel[i, j] = (wide[place] * dy).sum((0, 1, 2))
+            dwide[place] += dy * kernel[i, j]
+    y, gradient = jax.vjp(jax.jit(lambda *xs: depthwise(*xs)), jnp.float32(x), jnp.float32(kernel))
+    got = y, *gradient(jnp.float32(dy))
+    dx = dwide[:, edge : edge + side[0], edge : edge + side[1]]
+    for a, b in zip(got, (expected, dx, dkernel), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
+    """On the CPU, where sums of bfloat16 would stop growing at 256."""
+    x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
+    _, gradient = jax.vjp(depthwise, x, jnp.ones((3, 3, 1), jnp.bfloat16))
+    assert gradient(x)[1][1, 1, 0] == 64 * 64
+
+
+@pytest.mark.parametrize(
+    ("platform_name", "operation", "there"),
+    [("cpu", "dot_general", True), ("cuda", "convolution", True), ("tpu", "dot_general", False)],
+)
+def test_a_1x1_convolution_is_a_dot_on_the_cpu_alone(platform_name, operation, there):
+    text = lowered(pointwise, platform_name, (2, 4, 4, 3), (3, 5))
+    assert (f"stablehlo.{operation}" in text) == there
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+def test_a_convolution_of_patches_is_a_dot_on_the_cpu_alone(platform_name):
+    text = lowered(lambda x, k: patchwise(x, k, 2), platform_name, (2, 4, 4, 3), (2, 2, 3, 5))
+    for operation, there in (("dot_general", "cpu"), ("convolution", "cuda tpu")):
+        assert (f"stablehlo.{operation}" in text) == (platform_name in there)
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+def test_a_strided_1x1_convolution_is_one_on_gpus_alone(platform_name):
+    """Elsewhere it is one of a slice, which the gradient's padding undoes."""
+    text = lowered(lambda x, kernel: pointwise(x, kernel, 2), platform_name, (2, 5, 4, 3), (3, 5))
+    for operation in ("slice", "pad"):
+        assert (f"stablehlo.{operation}" in text) == (platform_name != "cuda")

@@ -1,0 +1,357 @@
+"""From the lines of a ledger back to comparisons, their pages, and the number of seeds needed."""
+
+import dataclasses
+import json
+import re
+import runpy
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny
+
+from fgvc_jax.config import Network
+from fgvc_jax.evaluation import statistics
+from fgvc_jax.study import Study, ledger
+from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan, rebased
+from fgvc_jax.study.ledger import Correctness, Ledger
+from fgvc_jax.utils.errors import UserError
+
+report = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/ledger.py")))
+power = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/power.py")))
+simulation = SimpleNamespace(**runpy.run_path(str(ROOT / "scripts/coverage.py")))
+
+IMAGES = 400
+ROWS = {"independent": {"transfer.name": "none"}, "kt": {}}
+PLAN = '''"""Does it help? It is asked here.
+
+More is told.
+"""
+from conftest import tiny
+from fgvc_jax.study import Study
+def get_study(base=tiny(epochs=3)):
+    return Study(base, {"independent": {"transfer.name": "none"}, "kt": {}}, seeds=3,
+                 metrics=("ensemble",), gain=0.1, recipe=tiny(),
+                 beside=(("kt", "nll_1", "independent", "nll"), ("kt", "nll", "gone", "nll")))
+'''
+
+
+def fill(path, *, seeds=4, gain=0.05, judge=True):
+    """A ledger of two rows; the second has so much more right, the same on every image."""
+    base = tiny(epochs=3)
+    for seed in range(seeds):
+        draw = np.random.default_rng(seed)
+        scores = draw.normal(0.1, 1, (2, IMAGES)) + np.random.default_rng(99).normal(0, 1, IMAGES)
+        for row, more in (("independent", 0.0), ("kt", 4 * gain)):
+            fused = np.cumsum(scores + [[0.0], [more]], axis=0)
+            right = Correctness([str(i) for i in range(IMAGES)], scores > 0, fused > 0)
+            results = {
+                "classes": 4,
+                "images": {"train": 32, "validation": 0, "test": IMAGES},
+                "members": [{"final": bits.mean(), "best_on_test": 0.9} for bits in scores > 0],
+                "ensemble": [bits.mean() for bits in fused > 0],
+                "metrics": {"ensemble": [{"nll": {"value": v}} for v in (1.0, 0.9 - more)]},
+                "attention_overlap": [[0.5, 0.25 - more], [0.25 - more, 0.5]],
+                "environment": {"devices": ["cpu: cpu"], "dtype": "float32", "commit": "abc"},
+                "seconds": {"members": [1800.0 + seed, 1800.25 + seed + more]},
+            }
+            kept = Ledger(
+                path, study="helps", base=base, rows=list(ROWS),
+                judge=lambda _workdir, right=right: right if judge else None,
+            )  # fmt: skip
+            name = "none" if row == "independent" else "orthogonal"
+            run = tiny(epochs=3, seed=seed)
+            run = dataclasses.replace(run, transfer=dataclasses.replace(run.transfer, name=name))
+            kept.finished(row, run, results)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    (folder / "helps.py").write_text(PLAN)
+    fill(folder / "results/a.jsonl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def comparison(folder):
+    (one,) = comparisons(ledger.read(folder / "results/a.jsonl"))
+    return one
+
+
+def squeezed(text):
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+# -- comparisons ---------------------------------------------------------------------------------
+
+
+def test_rows_and_seeds_come_back_in_order(comparison):
+    assert (comparison.study, comparison.first) == ("helps", "independent")
+    assert {row: list(lines) for row, lines in comparison.rows.items()} == {
+        "independent": [0, 1, 2, 3],
+        "kt": [0, 1, 2, 3],
+    }
+    assert comparison.members == {"independent": 2, "kt": 2}
+    assert comparison.summary()["ensemble"]["kt"]["difference"]["n"] == 4
+    assert comparison.warnings() == []
+    likelihoods = comparison.summary()["nll"]
+    assert likelihoods["kt"]["difference"]["mean"] == pytest.approx(-0.2)
+    assert comparison.summary()["nll_1"]["kt"]["mean"] == 1.0
+
+
+def test_any_two_rows_can_be_set_side_by_side(comparison):
+    """Beside the first member, which both rows share."""
+    summary = comparison.summary()
+    mean = {row: summary["ensemble"][row]["mean"] for row in ROWS}
+    first = summary["single_1"]["independent"]["mean"]
+    found, share = comparison.difference("kt", "ensemble", "independent", "ensemble")
+    assert found == summary["ensemble"]["kt"]["difference"] and share is None
+    found, share = comparison.difference("kt", "single_1", "kt", "ensemble")
+    assert found["mean"] == pytest.approx(first - mean["kt"]) and share == 0
+    found, share = comparison.difference("independent", "single_2", "kt", "ensemble")
+    alone = summary["single_2"]["independent"]["mean"]
+    assert (found["n"], share) == (4, 0)  # beside single_2 of the first row, which it is
+    assert found["mean"] == pytest.approx(alone - mean["kt"])
+    found, share = comparison.difference("kt", "single_2", "kt", "ensemble")
+    gain = summary["single_2"]["kt"]["mean"] - alone
+    assert share == pytest.approx(gain / (mean["kt"] - alone))
+    assert comparison.difference("kt", "ensemble", "gone", "ensemble") is None
+
+
+def test_images_are_paired_by_the_kept_bits(comparison):
+    differences = []
+    for seed in range(4):
+        bits = [
+            ledger.unpack(comparison.rows[row][seed]["right"])[1][-1]
+            for row in ("kt", "independent")
+        ]
+        differences.append(bits[0].astype(float) - bits[1])
+    expected = statistics.crossed(np.array(differences))
+    assert comparison.on_new_images("kt", "ensemble") == expected
+    assert comparison.on_new_images("kt", "ensemble_2") == expected
+    assert comparison.on_new_images("kt", "single_1") is None  # the same member
+    assert comparison.on_new_images("independent", "ensemble") is None
+    assert comparison.on_new_images("kt", "overlap") is None
+
+
+def test_what_the_others_add_is_what_they_rescue_less_what_they_spoil(comparison):
+    summary = comparison.summary()
+    for row in ROWS:
+        mean = {name: cells[row]["mean"] for name, cells in summary.items() if row in cells}
+        added = mean["ensemble"] - mean["single_1"]
+        assert mean["rescued"] > 0 and mean["spoiled"] > 0
+        np.testing.assert_allclose(mean["rescued"] - mean["spoiled"], added, atol=1e-9)
+        assert mean["any"] >= max(mean["ensemble"], mean["single_1"] + mean["rescued"])
+    assert comparison.on_new_images("kt", "rescued") is not None
+
+
+def test_without_bits_nothing_is_said_of_new_images(tmp_path):
+    fill(tmp_path / "a.jsonl", judge=False)
+    (one,) = comparisons(ledger.read(tmp_path / "a.jsonl"))
+    assert one.on_new_images("kt", "ensemble") is None
+    assert one.summary()["ensemble"]["kt"]["difference"]["mean"] > 0
+
+
+def test_runs_on_other_data_are_told(comparison):
+    """Of one run, and of a whole row, which would be taken for the method."""
+    lines = {key: line for key, line in comparison.lines()}
+
+    def told(*others, what):
+        changed = json.loads(json.dumps([lines[key] for key in others]))
+        for line in changed:
+            line["digests"][what] = "others"
+        (one,) = comparisons(
+            [*(line for key, line in lines.items() if key not in others), *changed]
+        )
+        return one.warnings()
+
+    independent = "independent: seeds 0 1 2 3"
+    assert told(("kt", 2), what="data") == [
+        f"warning: the runs differ in data of one name: ({independent}; kt: seeds 0 1 3); "
+        "(kt: seeds 2)"
+    ]
+    assert told(*(("kt", seed) for seed in range(4)), what="weights") == [
+        f"warning: the runs differ in weights of one name: ({independent}); (kt: seeds 0 1 2 3)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"results": {}},
+        {"environment": None},
+        {"seconds": None},
+        {"right": {"images": 9, "members": 2, "bits": "AAAA"}},
+        {"right": {"members": 2}},
+    ],
+)
+def test_a_damaged_line_is_named(comparison, damage):
+    lines = [line for _, line in comparison.lines()]
+    with pytest.raises(UserError, match="line of helps, independent, seed 0, ended 20.*damaged"):
+        comparisons([lines[0] | damage, *lines[1:]])
+
+
+def test_deviations_are_of_fields_that_both_have():
+    one = {"epochs": 3, "data": {"crop": 64, "new": 1}, "hsd": {"stages": [3, 4]}}
+    other = {"epochs": 100, "data": {"crop": 64}, "hsd": {"stages": (3, 4)}, "gone": 0}
+    assert deviations(one, other) == ["epochs 100 -> 3"]
+    assert ledger.flat(other)["hsd.stages"] == [3, 4]
+
+
+def test_members_of_different_networks_are_named(comparison):
+    names = "resnet_micro", "vit_micro"
+    networks = tuple(Network(name=name, weights=name[:3] * (name > "s")) for name in names)
+    mixed = ledger.portable(tiny(network=Network(), networks=networks))
+    plain = ledger.portable(tiny())
+    assert deviations(mixed, plain) == ["networks [] -> ['resnet_micro', 'vit_micro']"]
+    finer = ledger.portable(tiny(network=Network(), networks=(networks[0], Network("vit_micro"))))
+    assert deviations(finer, mixed) == ["networks.2.weights 'vit' -> ''"]
+    lines = json.loads(json.dumps([line for _, line in comparison.lines()]))
+    for line in lines:
+        line["config"] |= {"networks": mixed["networks"], "network": mixed["network"]}
+    (one,) = comparisons(lines)
+    assert "; resnet_micro, vit_micro, weights none, vit." in report.protocol(one, None)
+    row = report.table_of_all([one]).splitlines()[1]
+    assert row.startswith('ce,"resnet_micro, vit_micro","none, vit",sketchbirds,4,32,3')
+
+
+def test_which_lines_kept_to_the_plan(comparison):
+    study = Study(tiny(epochs=3), ROWS, seeds=3)
+    kept = [key for key, line in comparison.lines() if kept_to_plan(key[0], line, study)]
+    assert kept == [(row, seed) for row in ROWS for seed in range(3)]
+    line = comparison.rows["kt"][0]
+    assert not kept_to_plan("other", line, study)
+    assert not kept_to_plan("kt", line, Study(tiny(epochs=4), ROWS, seeds=3))
+    resolved = json.loads(json.dumps(line))
+    resolved["config"]["network"]["dtype"] = "float32"
+    resolved["config"]["csdnet"]["queue"] = 32
+    assert kept_to_plan("kt", resolved, study)
+    # An older line lacks a field that came later: it stood at its default.
+    del resolved["config"]["network"]["last_stride"]
+    assert kept_to_plan("kt", resolved, study)
+    finer = dataclasses.replace(study.base.network, last_stride=1)
+    assert not kept_to_plan(
+        "kt",
+        resolved,
+        dataclasses.replace(study, base=dataclasses.replace(study.base, network=finer)),
+    )
+
+
+# -- pages ---------------------------------------------------------------------------------------
+
+
+def test_the_pages_say_what_the_ledger_says(folder, comparison):
+    report.main(["--folder", str(folder)])
+    report.main(["--folder", str(folder), "--check"])
+    text = (folder / "RESULTS.md").read_text()
+    lines = squeezed(text)
+    difference = comparison.summary()["ensemble"]["kt"]["difference"]
+    low, high = (f"{100 * end:+.2f}" for end in difference["interval"])
+    said = statistics.verdict(difference["interval"], 0.1)
+    assert (
+        f"- helps, kt minus independent: **{said}**: {100 * difference['mean']:+.2f} points "
+        f"({low} to {high}; 4 pairs), published +10.00"
+    ) in lines
+    assert "Does it help? It is asked here." in lines and "More is told." not in text
+    assert "- epochs 2 -> 3" in lines
+    assert "- kt, 2 members: transfer.name 'none' -> 'orthogonal'" in lines
+    # Twelve trainings of half an hour: the first member of a seed is one for both rows.
+    assert "6.0 hours of training, commits abc." in lines
+    assert "- 6 of 8 runs kept to the plan" in lines
+    assert "- not as planned: independent: seeds 3; kt: seeds 3" in lines
+    (told,) = [line for line in lines if line.startswith("- kt (")]
+    alone, both = (comparison.summary()[name]["kt"]["mean"] for name in ("nll_1", "nll"))
+    alike = comparison.summary()["nll"]["independent"]["mean"]
+    assert told.startswith(f"- kt (nll_1) minus independent (nll): {alone - alike:+.3f} (")
+    assert told.endswith("of its gain over independent") and alone > both
+    (row,) = [line for line in lines if line.startswith("| ensemble | kt |")]
+    new = " to ".join(f"{100 * end:+.2f}" for end in comparison.on_new_images("kt", "ensemble"))
+    assert f"| 4 | {low} to {high} | {new} |" in row and row.endswith(f"| {said} |")
+    rows = (folder / "RESULTS.csv").read_text().splitlines()
+    assert len(rows) == 3 and rows[2].startswith("ce + orthogonal,resnet_micro,,sketchbirds,4,32,3")
+
+
+def test_a_study_on_another_base_is_held_to_its_plan_there(comparison, tmp_path):
+    study = Study(tiny(epochs=4), ROWS, seeds=4)
+    moved, told = rebased(comparison, study)
+    assert told == ["epochs 4 -> 3"] and moved.base.epochs == 3
+    assert all(kept_to_plan(row, line, moved) for (row, _), line in comparison.lines())
+    assert rebased(comparison, moved) == (moved, [])
+    (tmp_path / "helps.py").write_text(PLAN.replace("epochs=3", "epochs=5"))
+    fill(tmp_path / "results/a.jsonl")
+    report.main(["--folder", str(tmp_path)])
+    lines = squeezed((tmp_path / "RESULTS.md").read_text())
+    assert "On another base than the study's own: epochs 5 -> 3." in lines
+    assert "- 6 of 8 runs kept to the plan" in lines
+    assert any(line.startswith("- helps (epochs 5 -> 3), kt minus") for line in lines)
+
+
+def test_a_changed_line_changes_the_tables(folder, tmp_path):
+    report.main(["--folder", str(folder)])
+    texts = (folder / "results/a.jsonl").read_text().splitlines()
+    changed = json.loads(texts[-1])
+    changed["results"]["ensemble"][-1] += 0.01
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "results/a.jsonl").write_text("\n".join([*texts[:-1], json.dumps(changed)]) + "\n")
+    with pytest.raises(UserError, match="RESULTS.md' is not what the ledger says"):
+        report.main(["--folder", str(tmp_path), "--check"])
+    report.main(["--folder", str(tmp_path)])
+    for name in ("RESULTS.md", "RESULTS.csv"):
+        assert (tmp_path / name).read_text() != (folder / name).read_text()
+
+
+def test_the_names_of_the_images_are_beside_the_lines(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (names,) = tmp_path.glob("results/names-*.txt")
+    names.unlink()
+    with pytest.raises(UserError, match="names-.*txt' is missing or was changed"):
+        report.main(["--folder", str(tmp_path)])
+
+
+def test_the_committed_pages_are_what_the_ledger_says():
+    report.main(["--check"])
+
+
+def test_the_readme_has_the_verdict_of_the_ledger():
+    results = (ROOT / "scripts/studies/RESULTS.md").read_text()
+    (verdict,) = re.findall(r"- effect, fixed_0.5 minus independent: \*\*(.+?)\*\*", results)
+    assert f"on 200 species in a small set-up: **{verdict}**" in (ROOT / "README.md").read_text()
+
+
+def test_failed_runs_are_on_the_page(tmp_path):
+    kept = Ledger(tmp_path / "results/a.jsonl", study="x", base=tiny(), rows=["a"])
+    kept.unfinished("a", tiny(seed=5), status="failed", reason="loss is not finite")
+    report.main(["--folder", str(tmp_path)])
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "- failed: a, seed 5: loss is not finite\n" in text
+    assert "- no plan: the study is not in this folder\n" in text
+
+
+# -- seeds ---------------------------------------------------------------------------------------
+
+
+def test_power_tells_the_seeds_that_a_half_width_needs(folder, comparison, capsys):
+    ledger_file = str(folder / "results/a.jsonl")
+    power.main(["--study", "helps", "--ledger", ledger_file, "--half-width", "0.5"])
+    row = squeezed(capsys.readouterr().out)[2].split(" | ")
+    sd = 100 * comparison.summary()["ensemble"]["kt"]["difference"]["sd"]
+    assert row[1:4] == ["independent", "kt", "4"] and row[4] == f"{sd:.2f}"
+    assert int(row[5]) == statistics.seeds_needed(sd, 0.5) < int(row[6])
+    with pytest.raises(UserError, match="no two rows of a study 'other'"):
+        power.main(["--study", "other", "--ledger", ledger_file])
+    with pytest.raises(UserError, match="does not exist"):
+        power.main(["--ledger", "nowhere.jsonl"])
+    with pytest.raises(UserError, match="at least 0.001"):
+        power.main(["--half-width", "0.0001"])
+
+
+def test_intervals_cover_what_they_say():
+    """With 8 seeds the deciding interval has the truth on these images in 93 to 97 % of studies;
+    of new images it has fewer, and the crossed one has as many."""
+    found = simulation.coverage(simulation.Simulation(seeds=8, images=200, repetitions=1500))
+    on_these, on_new = found["paired"]
+    assert 0.93 <= on_these <= 0.97
+    assert on_new < 0.92
+    assert found["crossed"][0] > on_these and 0.93 <= found["crossed"][1] <= 0.97

@@ -1,0 +1,143 @@
+"""Digests decide what is the same; here is what must, and must not, change them."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import tiny
+
+from fgvc_jax.config import Experiment, Network, Optimizer, Transfer
+from fgvc_jax.training.run import Run
+from fgvc_jax.utils import digests
+from fgvc_jax.workdir.record import Record
+
+
+def test_values_are_known_by_content_not_by_order():
+    assert digests.of_value({"a": 1, "b": [2]}) == digests.of_value({"b": [2], "a": 1})
+    assert digests.of_value({"a": 1}) != digests.of_value({"a": 2})
+
+
+def test_arrays_are_known_by_names_shapes_and_bytes():
+    tree = {"a": jnp.arange(6.0), "b": {"c": np.ones(2, np.int32)}}
+    same = {"b": {"c": jnp.ones(2, jnp.int32)}, "a": np.arange(6, dtype=np.float32)}
+    assert digests.of_arrays(tree) == digests.of_arrays(same)
+    for other in (
+        {**tree, "a": jnp.arange(6.0).reshape(2, 3)},
+        {**tree, "a": jnp.arange(6.0).at[0].set(1e-9)},
+        {"z": tree["a"], "b": tree["b"]},
+    ):
+        assert digests.of_arrays(other) != digests.of_arrays(tree)
+
+
+class Images:
+    labels = np.array([0, 1], np.int32)
+    ids = np.array([0, 1], np.int32)
+    names = ("a", "b")
+    size = 3
+
+    def stat(self, index):
+        return self.size, 0
+
+
+def test_images_are_known_by_names_labels_classes_and_contents():
+    contents = [b"1" * 32, b"2" * 32]
+    known = digests.of_images(Images(), ["x", "y"], contents)
+    assert known == digests.of_images(Images(), ["x", "y"], list(contents))
+    assert known != digests.of_images(Images(), ["y", "x"], contents)
+    assert known != digests.of_images(Images(), ["x", "y"], contents[::-1])
+    other = Images()
+    other.size = 4  # seen only where nothing read the contents
+    assert digests.of_images(other, ["x", "y"], contents) == known
+    sizes = [digests.of_images(source, ["x", "y"], None) for source in (Images(), other)]
+    assert sizes[0] != sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "differ"),
+    [
+        (("n", "c"), ("n", "c"), False),
+        (("n", "c"), ("m", "c"), False),  # a longer path, the same pictures
+        (("n", "c"), ("n", "d"), True),
+        (("n", "c"), ("n", None), False),  # streamed now: names and sizes must do
+        (("n", "c"), ("m", None), True),
+    ],
+)
+def test_contents_decide_where_both_are_known(old, new, differ):
+    parts = [dict(zip(("names", "contents"), pair, strict=True)) for pair in (old, new)]
+    assert digests.differ(*parts) is differ
+
+
+# -- what a member's numbers depend on -----------------------------------------------------------
+
+
+def training(member=1, teachers=(), **changes):
+    return Run(tiny(**changes)).record.training(member, teachers)
+
+
+def data(**changes):
+    return dataclasses.replace(tiny().data, **changes)
+
+
+SAME = {
+    "members": {"members": 5},
+    "fusion": {"fusion": "logits"},
+    "workdir": {"workdir": "elsewhere"},
+    "log": {"log_every": 7, "save_every": 3, "evaluation_batch_size": 10},
+    "placement": {"data": data(placement="host")},
+    "transfer, which the first member does not feel": {"transfer": Transfer(alpha=0.1)},
+    "what is automatic, said": {"data": data(views=2, view_sharing="shared", view_seed=0)},
+}
+OTHER = {
+    "seed": {"seed": 1},
+    "epochs": {"epochs": 3},
+    "views": {"data": data(views=1)},
+    "view seed": {"data": data(view_seed=5)},
+    "crop": {"data": data(crop=30)},
+    "images": {"data": data(images_per_class=7)},
+    "classes": {"data": data(classes=3)},
+    "network": {"network": Network(name="resnet_micro", head_width=8)},
+    "later option": {
+        "network": Network(name="resnet_micro", head_width=16, frozen_norm=True),
+    },
+    "optimizer": {"optimizer": Optimizer(learning_rate=0.01)},
+    "objective": {"objective": "hsd"},
+}
+
+
+@pytest.mark.parametrize("changes", SAME.values(), ids=SAME)
+def test_a_first_member_is_the_same_whatever(changes):
+    assert training(**changes) == training()
+
+
+@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
+def test_a_first_member_is_another_with_another(changes):
+    assert training(**changes) != training()
+
+
+def test_later_members_depend_on_their_teachers_and_the_transfer():
+    assert training(2, ["a"]) != training(2, ["b"]) != training(1)
+    assert training(2, ["a"], transfer=Transfer(alpha=0.1)) != training(2, ["a"])
+    alone = {"transfer": Transfer(name="none"), "data": data(view_sharing="shared")}
+    assert training(2, ["a"], **alone) == training(2, ["b"], **alone)
+
+
+def test_the_same_classes_in_another_order_are_named():
+    record = Run(tiny()).record
+    turned = dataclasses.replace(record, classes=record.classes[::-1])
+    assert record.others(turned) == "the same classes in another order"
+    assert record.others(record) == ""
+
+
+def test_numerics_make_all_digests_new(monkeypatch):
+    before = training()
+    monkeypatch.setattr(digests, "NUMERICS", digests.NUMERICS + 1)
+    assert training() != before
+
+
+def test_an_option_that_came_later_leaves_the_digests_of_earlier_runs():
+    """Of the default experiment, as it was when the first lines of the ledger were written. Who
+    adds an option declares it `later`; who changes what is computed raises NUMERICS."""
+    record = Record(Experiment(), ("a", "b"), {"weights": None, "data": "d"}, False)
+    assert digests.NUMERICS == 2
+    assert record.training(2, ["t"])[:16] == "542f711f8f01a455"

@@ -1,0 +1,78 @@
+"""A signal is never lost, and never taken for an error."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from conftest import ROOT
+
+from fgvc_jax.utils import signals
+from fgvc_jax.utils.errors import Interrupted
+from fgvc_jax.utils.signals import Deferred
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = [signal.getsignal(number) for number in signals.SIGNALS]
+    yield
+    for number, handler in zip(signals.SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", signals.SIGNALS)
+def test_a_signal_interrupts_and_no_handler_of_errors_takes_it(number):
+    signals.interrupt()
+    with pytest.raises(Interrupted) as stop:
+        try:
+            signal.raise_signal(number)
+        except Exception:
+            pytest.fail("it was taken for an error")
+    assert stop.value.signal_number == number
+
+
+def test_a_deferred_signal_is_noted_and_raised_at_the_end_at_the_latest():
+    with Deferred() as asked:
+        signal.raise_signal(signal.SIGTERM)
+        assert asked.number == signal.SIGTERM
+        asked.number = 0  # it was dealt with
+    with pytest.raises(Interrupted), Deferred():
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(Interrupted), Deferred():
+        signal.raise_signal(signal.SIGTERM)
+        raise ZeroDivisionError
+
+
+def test_a_second_ctrl_c_interrupts_at_once():
+    with pytest.raises(Interrupted, match="twice"), Deferred():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_thread_defers_nothing_and_does_not_fail():
+    failures = []
+
+    def work():
+        try:
+            with Deferred() as asked:
+                assert asked.number == 0
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not failures
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_before_anything_is_begun_a_signal_is_one_line_and_its_code(number, code):
+    """From the first line of a command on, while it is being imported."""
+    words = "from fgvc_jax.commands import start; start.prepare(); import signal; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{words}signal.raise_signal({int(number)})"],
+        env={**os.environ, "LD_PRELOAD": ""}, capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (code, "interrupted before anything was begun\n")

@@ -1,0 +1,145 @@
+"""What members answered: put in place by row, known by what it is of, whole or not there."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import tiny
+
+from fgvc_jax.data import feed
+from fgvc_jax.data.view import View
+from fgvc_jax.inference.passes import kept_answers
+from fgvc_jax.training.run import Run
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import predictions
+
+CLASSES = ("a", "b", "c")
+
+
+class Source:
+    names = ("one", "two", "three", "four", "five")
+    labels = np.array([0, 1, 2, 0, 1], np.int32)
+    ids = np.arange(5, dtype=np.int32)
+
+    def __len__(self):
+        return 5
+
+
+def part(folder, images="digest", view=None):
+    return predictions.part_of(
+        folder, "test", Source(), classes=CLASSES, view=view or View(), images=images
+    )
+
+
+def answer(rows, mask, member):
+    """As `answer_step` gives it: the rows in any order, some of them padding."""
+    rows = np.array(rows)
+    values = np.float16(rows[:, None] * 10 + np.arange(3) + 100 * member)
+    return {
+        "row": rows, "mask": np.array(mask), "log_probabilities": values, "finite": np.True_,
+        "attention": np.float16(np.ones((len(rows), 2, 2)) * rows[:, None, None]),
+        "correct": {"prediction": np.int32(sum(mask))},
+    }  # fmt: skip
+
+
+def batches(members=1):
+    for rows, mask in (([3, 0], [1, 1]), ([4, 1], [1, 1]), ([2, 0], [1, 0])):
+        yield [answer(rows, np.bool_(mask), member) for member in range(members)]
+
+
+def test_answers_go_where_their_row_says(tmp_path):
+    """Not where they come in the batch: devices may stand in any order in a mesh."""
+    kept = part(tmp_path)
+    with predictions.keep(kept, ["m" * 64, "n" * 64], [(2, 2), (2, 2)]) as arrays:
+        counts = predictions.fill(batches(2), arrays)
+    assert counts == [{"prediction": 5}] * 2
+    again = predictions.read(kept.folder)
+    assert (again.names, again.classes, again.images) == (Source.names, CLASSES, "digest")
+    for number, member in enumerate(("m" * 64, "n" * 64)):
+        expected = np.arange(5)[:, None] * 10 + np.arange(3) + 100 * number
+        np.testing.assert_array_equal(again.log_probabilities(member), expected)
+        np.testing.assert_array_equal(again.attention(member)[:, 0, 0], np.arange(5))
+        assert again.has(member)
+    assert not again.has("o" * 64)
+
+
+def test_other_images_or_another_view_are_another_part(tmp_path):
+    folders = {
+        part(tmp_path, images, view).folder
+        for images in ("x", "y")
+        for view in (View(), View(crop=70), View(test_view="whole"), View(normalize="imagenet"))
+    }
+    assert len(folders) == 8
+    # What matters in training alone does not change what is answered at test.
+    assert part(tmp_path, view=View(flip=False, pad=0)).folder == part(tmp_path).folder
+
+
+def test_a_failure_on_the_way_keeps_nothing_of_a_member(tmp_path):
+    kept = part(tmp_path)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        predictions.keep(kept, ["m" * 64], [(2, 2)]) as arrays,
+    ):
+        predictions.fill(batches(), arrays)
+        raise KeyboardInterrupt
+    assert not list(kept.folder.glob("*.npy*"))
+
+
+def test_a_damaged_file_is_not_served(tmp_path):
+    kept = part(tmp_path)
+    with predictions.keep(kept, ["m" * 64], [(2, 2)]) as arrays:
+        predictions.fill(batches(), arrays)
+    path = kept.path("m" * 64, "log_probabilities")
+    path.write_bytes(path.read_bytes()[:-3])
+    assert not kept.has("m" * 64)
+    with pytest.raises(UserError, match="is damaged"):
+        kept.log_probabilities("m" * 64)
+
+
+def test_answers_that_are_not_finite_are_told():
+    bad = answer([0], np.array([True]), 0) | {"finite": np.False_}
+    with pytest.raises(UserError, match="not finite numbers: its training has diverged"):
+        predictions.fill([[bad]], [])
+
+
+def test_no_predictions_are_told(tmp_path):
+    with pytest.raises(UserError, match="holds no predictions: python -m fgvc_jax.evaluate"):
+        predictions.read(tmp_path)
+
+
+def test_what_is_kept_has_the_same_highest_class():
+    """Rounding to float16 makes near classes equal; the one that won still does."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(500, 1)) + rng.normal(size=(500, 40)) * 1e-4
+    logits = jnp.float32(np.concatenate([logits, [[0.0, 1e6] + [0.0] * 38]]))
+    kept = jax.jit(kept_answers)(logits)
+    assert kept.dtype == jnp.float16 and bool(jnp.all(jnp.isfinite(kept)))
+    np.testing.assert_array_equal(kept.argmax(-1), logits.argmax(-1))
+    plain = jax.nn.log_softmax(logits).astype(jnp.float16)
+    assert np.any(plain.argmax(-1) != logits.argmax(-1))
+    np.testing.assert_allclose(kept[:-1], jax.nn.log_softmax(logits)[:-1], rtol=3e-3)
+
+
+def test_a_sharded_pass_is_put_in_place_by_row():
+    """The attention of every training image, whatever the order of the batches' rows."""
+    run = Run(tiny(data=dataclasses.replace(tiny().data, view_sharing="shared")))
+    images, member = run.images["train"], run.member(1, run.start.variables(1))
+    grid = run.course(1).architecture.grid
+    rows = np.random.default_rng(0).permutation(len(images.source)).astype(np.int32)
+    straight = run.lookups.attention(member, 0, grid)
+
+    step = run.lookups._attention_step(member, grid)
+
+    def turned():
+        for chosen in np.split(rows, 4):
+            batch = {
+                "row": chosen, "label": images.source.labels[chosen],
+                "id": images.source.ids[chosen], "image": images.fetch(chosen),
+                "mask": np.ones(len(chosen), bool), "view": np.zeros(len(chosen), np.int32),
+            }  # fmt: skip
+            yield step(member.variables, batch, None)
+
+    placed = feed.by_row(turned(), "attention", len(rows))
+    np.testing.assert_allclose(placed, straight, atol=1e-4)

@@ -1,0 +1,118 @@
+"""The door to a workdir's files: whole or not at all, one line for a mistake."""
+
+import errno
+import os
+import re
+import time
+from collections import namedtuple
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import locks, storage
+
+WRITES = (".write_text(", ".write_bytes(", "np.save(", "open_memmap(", ".unlink(", "rmtree(",
+          "os.replace(", ".rename(", ".replace(partial", "savez")  # fmt: skip
+
+
+def test_nothing_else_writes_files():
+    """Orbax (checkpoint.py), tensorboardX (journal.py), locks and mirror have writers of their own;
+    weights are exported where a user says."""
+    for path in (ROOT / "fgvc_jax").rglob("*.py"):
+        if path.name in ("storage.py", "locks.py", "mirror.py", "weights.py"):
+            continue
+        text = re.sub(r"storage\.(write_text|write_bytes|rename)\(", "", path.read_text())
+        found = [word for word in WRITES if word in text]
+        assert not found or path.parent.name in ("study", "data"), (path, found)
+
+
+def test_json_is_replaced_whole(tmp_path):
+    path = tmp_path / "deep" / "a.json"
+    storage.write_json(path, {"a": 1})
+    storage.write_json(path, {"a": 2})
+    assert storage.read_json(path) == {"a": 2}
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_damaged_file_is_one_line(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    with pytest.raises(UserError, match="a.json' is damaged .*: remove it"):
+        storage.read_json(tmp_path / "a.json")
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="b.json' cannot be read"):
+        storage.read_json(tmp_path / "b.json")
+    with pytest.raises(FileNotFoundError):
+        storage.read_json(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4)])
+def test_arrays_are_mapped(tmp_path, shape):
+    array = np.arange(np.prod(shape), dtype=np.float16).reshape(shape)
+    storage.write_array(tmp_path / "a.npy", array)
+    assert np.array_equal(storage.map_array(tmp_path / "a.npy"), array)
+
+
+def test_an_array_that_is_not_finished_does_not_appear(tmp_path):
+    with (
+        pytest.raises(KeyboardInterrupt),
+        storage.new_array(tmp_path / "a.npy", (3,), np.float32) as array,
+    ):
+        array[:] = 1
+        raise KeyboardInterrupt
+    with storage.new_array(tmp_path / "b.npy", (3,), np.float32, keep=lambda: False):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_kill_left_of_an_array_makes_room_for_the_next(tmp_path):
+    def begun(name, age):
+        path = tmp_path / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    left, young = begun("a.npy.partial-0123abcd", 100), begun("b.npy.partial-0123abcd", 10)
+    other = begun("notes.partial-0123abcd", 100)
+    with storage.new_array(tmp_path / "c.npy", (3,), np.float32):
+        (own,) = tmp_path.glob("c.npy.partial-*")
+        os.utime(own, (time.time() - 100,) * 2)
+        storage.write_array(tmp_path / "d.npy", np.zeros(3))
+        assert own.exists()
+    assert [path.exists() for path in (left, young, other)] == [False, True, True]
+    assert (tmp_path / "c.npy").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"no array"])
+def test_a_damaged_array_is_a_value_error(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ValueError):
+        storage.map_array(tmp_path / "a.npy")
+
+
+def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage(9, 9, 2**20))
+    with pytest.raises(UserError, match="no space left on the disk.*8.0 MiB, 1.0 are free"):
+        storage.write_array(tmp_path / "a.npy", np.zeros(2**20))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_read_only_file_system_is_one_line(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(type(tmp_path), "open", refused)
+    with pytest.raises(UserError, match="cannot be written .Read-only file system.: name another"):
+        storage.write_json(tmp_path / "a.json", 1)
+    with pytest.raises(UserError, match="Read-only file system"), locks.lock(tmp_path):
+        pass
+
+
+def test_folders_are_copied_whole(tmp_path):
+    (tmp_path / "a" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "a" / "file").write_text("x")
+    storage.copy_folder(tmp_path / "a", tmp_path / "b" / "c", leave_out=("checkpoints",))
+    assert [p.name for p in (tmp_path / "b" / "c").iterdir()] == ["file"]
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["c"]
