@@ -280,7 +280,7 @@ def finetuning(benchmark: str, network: str) -> Experiment:
 
 
 @dataclass(frozen=True)
-class Line:
+class CardLine:
     """One line of the card; "-" where a source is silent."""
 
     what: str
@@ -306,7 +306,7 @@ class Card:
 
     method: str
     recipe: str
-    rows: tuple[Line, ...]
+    rows: tuple[CardLine, ...]
     deviations: tuple[str, ...]
     published: str
 
@@ -387,7 +387,7 @@ def _recipe(method: str, run: Experiment) -> str:
     return ""
 
 
-def _kt_rows(run: Experiment, which: str) -> list[Line]:
+def _kt_rows(run: Experiment, which: str) -> list[CardLine]:
     """KT, section by section. The sources: the paper; the authors' code where it says otherwise."""
     data, optimizer = run.data, run.optimizer
     weighting = {
@@ -401,27 +401,27 @@ def _kt_rows(run: Experiment, which: str) -> list[Line]:
     }
     rates = f"{optimizer.learning_rate:g} trunk, {optimizer.head_learning_rate:g} head"
     return [
-        Line("members", "5", "5", str(run.members)),
-        Line("network", "ResNet-50 or VGG-16", "ResNet-50 or VGG-16", _each(run, _network)),
-        Line("start", "ImageNet", "ImageNet", _each(run, _start)),
-        Line(
+        CardLine("members", "5", "5", str(run.members)),
+        CardLine("network", "ResNet-50 or VGG-16", "ResNet-50 or VGG-16", _each(run, _network)),
+        CardLine("start", "ImageNet", "ImageNet", _each(run, _start)),
+        CardLine(
             "orthogonal loss",
             weighting["fixed"],
             weighting["ratio"],
             weighting[run.transfer.weighting],
         ),
-        Line("alpha", "0.5", "0.5", f"{run.transfer.alpha:g}"),
-        Line("epochs", "100", "100", str(run.epochs)),
-        Line("batch", "32", "32", str(run.batch_size)),
-        Line("batch norm over", "-", "4 groups of 8", _groups(run)),
-        Line("learning rate", *2 * ["0.001 trunk, 0.01 head"], rates),
-        Line("weight decay", "0.0005", "0.0005", f"{optimizer.weight_decay:g}"),
-        Line("test images", "448 px", "600 px, centre crop of 448", shown[data.test_view]),
-        Line("normalised with", "-", NORMALIZED["half"], _normalized(run)),
-        Line("views of an image", "-", "each member its own", _views(data.view_sharing)),
-        Line("fusion", fused["probabilities"], fused["logits"], fused[run.fusion]),
-        Line("accuracy of", "-", "the epoch best on test", EPOCHS[which]),
-        Line("last partial test batch", "-", "left out", "judged too"),
+        CardLine("alpha", "0.5", "0.5", f"{run.transfer.alpha:g}"),
+        CardLine("epochs", "100", "100", str(run.epochs)),
+        CardLine("batch", "32", "32", str(run.batch_size)),
+        CardLine("batch norm over", "-", "4 groups of 8", _groups(run)),
+        CardLine("learning rate", *2 * ["0.001 trunk, 0.01 head"], rates),
+        CardLine("weight decay", "0.0005", "0.0005", f"{optimizer.weight_decay:g}"),
+        CardLine("test images", "448 px", "600 px, centre crop of 448", shown[data.test_view]),
+        CardLine("normalised with", "-", NORMALIZED["half"], _normalized(run)),
+        CardLine("views of an image", "-", "each member its own", _views(data.view_sharing)),
+        CardLine("fusion", fused["probabilities"], fused["logits"], fused[run.fusion]),
+        CardLine("accuracy of", "-", "the epoch best on test", EPOCHS[which]),
+        CardLine("last partial test batch", "-", "left out", "judged too"),
     ]
 
 

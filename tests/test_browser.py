@@ -13,7 +13,7 @@ from conftest import tiny
 from reports import NAMES, written
 
 from fgvc_jax.commands import inspect, report
-from fgvc_jax.commands.demo import Asked, Demo
+from fgvc_jax.commands.demo import Answerer, Demo
 from fgvc_jax.commands.report import Report
 from fgvc_jax.figures.demo import demo_page
 from fgvc_jax.training import members
@@ -87,7 +87,7 @@ def test_the_inspections_page(browser, made, width):
 def demo(made):
     """The address of the demo, and the uploads that reached the model."""
     web = pytest.importorskip("fgvc_jax.commands.server")
-    asked, seen = Asked(Demo(str(made / "run"))), []
+    asked, seen = Answerer(Demo(str(made / "run"))), []
 
     def answer(upload):
         seen.append(upload)

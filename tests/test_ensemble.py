@@ -81,9 +81,9 @@ def test_each_member_is_looked_at_once(logits, how):
 def test_judging_in_chunks_counts_every_image_once(logits, monkeypatch):
     labels = np.array([0, 1, 2, 3])
     kept = [np.float16(jax.nn.log_softmax(member)) for member in logits]
-    whole = tallies.judge(labels, kept, [], how="probabilities")
+    whole = tallies.judge_ensembles(labels, kept, [], how="probabilities")
     monkeypatch.setattr(ensemble, "AT_ONCE", 5)  # one row at a time
-    assert tallies.judge(labels, kept, [], how="probabilities") == whole
+    assert tallies.judge_ensembles(labels, kept, [], how="probabilities") == whole
     assert whole["single"] == [float(np.mean(m.argmax(-1) == labels)) for m in kept]
     assert whole["ensemble"][0] == whole["single"][0] and whole["images"] == 4
 

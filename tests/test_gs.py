@@ -294,7 +294,7 @@ def test_exports_and_models(elsewhere, photograph, tmp_path):
 
 
 def test_the_demo(elsewhere, photograph):
-    asked = demo.Asked(demo.Demo(workdir="gs://birds/trained"))
+    asked = demo.Answerer(demo.Demo(workdir="gs://birds/trained"))
     named = asked.answer(photograph.read_bytes())["classes"]
     assert len(named) == 4 and all(each["examples"] for each in named)
 

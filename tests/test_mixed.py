@@ -15,7 +15,7 @@ from fgvc_jax import config
 from fgvc_jax.commands import evaluate, explain, export, predict, report
 from fgvc_jax.config import Experiment, Network, Transfer
 from fgvc_jax.inference import gradcam
-from fgvc_jax.objectives.base import Asked
+from fgvc_jax.objectives.base import TeacherQuery
 from fgvc_jax.study import Study, ledger
 from fgvc_jax.study.definition import experiments
 from fgvc_jax.training import evaluator
@@ -67,7 +67,7 @@ def taught(run, folder, student):
     """The accumulated maps of the members before a student, as they start, and their |Z|."""
     before = [run.member(n, run.start.variables(n)) for n in range(1, student)]
     frozen = [(digests.of_arrays(member.variables), member) for member in before]
-    grid = run.course(student).architecture.grid
+    grid = run.plan(student).architecture.grid
     maps = run.lookups.attention_maps(folder, run.record, frozen, grid, lambda line: None)
     own = [run.lookups.attention(member, 0, GRIDS[n]) for n, member in enumerate(before)]
     return maps.mean(0, np.arange(len(run.splits.train))), own
@@ -76,7 +76,7 @@ def taught(run, folder, student):
 @pytest.mark.slow
 def test_every_grid_has_its_sum_of_the_members_before(tmp_path):
     run = Run(mixed())
-    assert tuple(course.architecture.grid for course in run.courses) == GRIDS
+    assert tuple(plan.architecture.grid for plan in run.plans) == GRIDS
     mean, (first,) = taught(run, tmp_path, 2)
     np.testing.assert_allclose(mean, DOWN @ first @ DOWN.T, rtol=2e-3, atol=1e-3)
     mean, (first, second) = taught(run, tmp_path, 3)
@@ -97,7 +97,7 @@ def test_a_step_against_a_teacher_on_another_grid(tmp_path):
     found = []
     for eager in (False, True):
         with jax.disable_jit(eager):
-            state, metrics = run.course(2).train_step(run.state(2, []), batch, None)
+            state, metrics = run.plan(2).train_step(run.state(2, []), batch, None)
         assert float(metrics["orthogonal"]) > 0.05
         found.append((state.params, metrics))
     for jitted, eager in zip(*map(jax.tree.leaves, found), strict=True):
@@ -123,7 +123,7 @@ def test_members_are_those_of_runs_of_their_network_alone():
 
 def test_networks_of_one_kind_share_their_programs():
     run = Run(mixed(networks=(NETWORKS[0], NETWORKS[1], NETWORKS[0])))
-    assert run.course(1) is run.course(3) and run.course(1) is not run.course(2)
+    assert run.plan(1) is run.plan(3) and run.plan(1) is not run.plan(2)
 
 
 def test_a_saved_experiment_is_the_same():
@@ -253,7 +253,9 @@ def test_another_network_is_added_and_continued_after_a_kill(trained, tmp_path, 
 
     start(2)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(evaluator, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            evaluator, "evaluate_member", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         start(3)
     assert not (tmp_path / "run/members/03/final").exists()
     assert (tmp_path / "run/members/03/checkpoints").exists()
@@ -274,7 +276,7 @@ def test_they_answer_without_their_data(trained, photographs, tmp_path):
         model.attention(photographs)
     found = evaluate.evaluate(evaluate.Evaluation(workdir=str(folder)))
     assert found["ensemble"] == results["ensemble"]
-    for each in gradcam.explain(model, photographs):
+    for each in gradcam.find_evidence(model, photographs):
         assert tuple(attention.shape for attention in each.attention) == GRIDS
         assert each.cams.shape == (3, 32, 32)
     workdir = ["--workdir", str(folder)]
@@ -320,7 +322,7 @@ def test_teachers_stay_what_they_are_when_their_ensemble_grows(trained, tmp_path
     workdir.claim(dataclasses.replace(record, experiment=smaller, digests=known))
     before, after = (
         open_teacher(
-            Asked(str(folder), "final", 2, 1.0),
+            TeacherQuery(str(folder), "final", 2, 1.0),
             record.classes, view=spec.data.view, seed=0, mesh=devices.create(),
         ).digest
         for folder in (workdir.path, trained[0])

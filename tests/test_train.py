@@ -89,7 +89,7 @@ def test_the_members_differ(finished):
 
 def final(workdir, number):
     run = Run(Workdir(str(workdir)).record().experiment)
-    like = run.course(number).architecture.variables
+    like = run.plan(number).architecture.variables
     return load_final(Workdir(str(workdir)).final(number), like, run.mesh)
 
 
@@ -152,7 +152,7 @@ def test_metrics_are_of_the_members_and_the_ensembles(finished):
             assert found["accuracy"]["value"] == accuracy
             assert all(each["low"] <= each["high"] for each in found.values())
     assert 0 < results["metrics"]["ensemble"][1]["disagreement"]["value"] < 1
-    text = results_table.table(results)
+    text = results_table.results_table(results)
     assert "answered at 5 % risk" in text and "8 validation images: temperature" in text
 
 

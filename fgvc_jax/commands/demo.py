@@ -16,11 +16,11 @@ from fgvc_jax.figures.panels import overlay
 from fgvc_jax.figures.pictures import opened
 from fgvc_jax.inference import gradcam, model
 from fgvc_jax.inference.gradcam import Evidence
-from fgvc_jax.inference.rows import Rows
+from fgvc_jax.inference.rows import AnswerRows
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils import command_line, compilation, devices, digests
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import check, option
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import predictions
 from fgvc_jax.workdir.folder import Workdir
@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> None:
     options = command_line.command_line(
         Demo, arguments, program="python -m fgvc_jax.demo", default=Demo()
     )
+    check(options)
     demo(options)
 
 
@@ -74,7 +75,7 @@ def demo(options: Demo) -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'fgvc_jax[demo]'") from error
     listening = server.listen(options.host, options.port)
-    asked = Asked(options)
+    asked = Answerer(options)
     if not server.is_loopback(listening):
         log.warning(
             "warning: whoever reaches %s port %d can use the page, without a password",
@@ -87,7 +88,7 @@ def demo(options: Demo) -> None:
     server.serve(server.application(page, asked.answer, server.names(options.host)), listening)
 
 
-class Asked:
+class Answerer:
     """Trained members that say of one photograph after the other what the page shows.
 
     Args:
@@ -103,7 +104,7 @@ class Asked:
             options.workdir, which=options.which, members=options.members, mesh=devices.own(1)
         )
         self._risk = options.risk
-        self._rows = Rows(
+        self._rows = AnswerRows(
             self._model, top=CLASSES, risk=options.risk, calibrated=options.calibrated
         )
         self._examples = Examples.of(options.workdir, self._model.view)
@@ -133,7 +134,7 @@ class Asked:
 
     def _shown(self, square: np.ndarray) -> dict[str, Any]:
         """Of a decoded image, (R, R, 3) uint8."""
-        (found,) = gradcam.explain(self._model, [square])
+        (found,) = gradcam.find_evidence(self._model, [square])
         answers = [{"log_probabilities": each[None]} for each in found.each]
         (row,) = self._rows.of(Answered([""], [""], answers))
         return {

@@ -20,7 +20,7 @@ from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import command_line, compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import check, option
 from fgvc_jax.workdir import calibration, predictions, storage
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -57,11 +57,14 @@ def main(arguments: list[str]) -> None:
     options = command_line.command_line(
         Evaluation, arguments, program="python -m fgvc_jax.evaluate", default=Evaluation()
     )
+    check(options)
     if options.distributed:
         processes.join_processes()
     results = evaluate(options)
     if results:
-        print(json.dumps(results, indent=2) if options.json else results_table.table(results))
+        print(
+            json.dumps(results, indent=2) if options.json else results_table.results_table(results)
+        )
 
 
 def evaluate(options: Evaluation) -> dict[str, Any]:

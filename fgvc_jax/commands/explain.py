@@ -26,7 +26,7 @@ from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import command_line, compilation, devices, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import check, option
 from fgvc_jax.utils.text import printable, table
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
@@ -86,6 +86,7 @@ def main(arguments: list[str]) -> None:
         program="python -m fgvc_jax.explain",
         default=Explanation(),
     )
+    check(options)
     _check(options)
     if options.score:
         print(_report(score(options)))
@@ -148,7 +149,7 @@ def draw(options: Explanation) -> None:
     asked = _open(options)
     against = _class_number(asked, options.against)
     readable = _Readable(asked, files)
-    found = gradcam.explain(asked, readable, against=against, calibrated=options.calibrated)
+    found = gradcam.find_evidence(asked, readable, against=against, calibrated=options.calibrated)
     with (
         storage.new_text(output / INDEX) as file,
         tqdm(desc="explained", unit=" images", disable=None) as progress,
@@ -286,8 +287,8 @@ def figure(options: Explanation) -> None:
     if squares:
         drawn = explanation.comparison(
             [os.path.basename(image) for image in images],
-            theirs=list(gradcam.explain(alone, images)),
-            ours=list(gradcam.explain(asked, squares)),
+            theirs=list(gradcam.find_evidence(alone, images)),
+            ours=list(gradcam.find_evidence(asked, squares)),
             runs=(options.independent, options.workdir),
             kind=options.map,
         )
@@ -300,7 +301,7 @@ def figure(options: Explanation) -> None:
 
 
 def score(options: Explanation) -> dict[str, Any]:
-    """`pointing.score` of test images, also written to score.json of the output, if one is named.
+    """`pointing.score_maps` of test images, also written to score.json of an output that is named.
 
     Raises:
         UserError: when there is no such run or dataset, or it does not say where things are.
@@ -318,7 +319,7 @@ def score(options: Explanation) -> dict[str, Any]:
     chosen = np.sort(np.random.default_rng(pointing.SEED).permutation(len(source))[:count])
     progress = partial(tqdm, desc="scored", total=count, unit=" images", leave=False, disable=None)
     found = {"workdir": options.workdir, "source": spec, "which": options.which}
-    found |= pointing.score(asked, source, chosen.tolist(), known, progress)
+    found |= pointing.score_maps(asked, source, chosen.tolist(), known, progress)
     if output:
         storage.write_json(output / "score.json", found)
     return found

@@ -22,10 +22,10 @@ from fgvc_jax import config
 from fgvc_jax.data import inputs
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.model import Model
-from fgvc_jax.inference.rows import Row, Rows
+from fgvc_jax.inference.rows import AnswerRow, AnswerRows
 from fgvc_jax.utils import command_line, compilation, devices, machine, paths, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import check, option
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import storage
 
@@ -76,6 +76,7 @@ def main(arguments: list[str]) -> None:
         program="python -m fgvc_jax.predict",
         default=Prediction(),
     )
+    check(options)
     predict(options)
 
 
@@ -110,7 +111,7 @@ def answer(
 ) -> dict[str, int]:
     """Ask a model for this process's files and write the table, or print it; how many "files" there
     were, and how many "problems"."""
-    rows = Rows(
+    rows = AnswerRows(
         asked,
         top=options.top,
         risk=options.risk,
@@ -152,7 +153,7 @@ def _share(files: Iterable[inputs.Found]) -> Iterator[inputs.Found]:
 
 # -- the table -------------------------------------------------------------------------------------
 
-Write = Callable[[Iterable[Row]], None]
+Write = Callable[[Iterable[AnswerRow]], None]
 
 
 @contextlib.contextmanager
@@ -176,7 +177,7 @@ def _csv(file: IO[str], columns: Sequence[str]) -> Write:
     def cell(value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) else value
 
-    def write(rows: Iterable[Row]) -> None:
+    def write(rows: Iterable[AnswerRow]) -> None:
         table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
 
     return write
@@ -185,7 +186,7 @@ def _csv(file: IO[str], columns: Sequence[str]) -> Write:
 def _json_lines(file: IO[str], _columns: Sequence[str]) -> Write:
     """Rows as JSON objects, one a line."""
 
-    def write(rows: Iterable[Row]) -> None:
+    def write(rows: Iterable[AnswerRow]) -> None:
         file.writelines(json.dumps(row) + "\n" for row in rows)
 
     return write
@@ -203,7 +204,7 @@ class _Printed:
         self._sets = "set" in columns
         self._widths: list[int] = []
 
-    def __call__(self, rows: Iterable[Row]) -> None:
+    def __call__(self, rows: Iterable[AnswerRow]) -> None:
         rows = list(rows)
         if not self._widths:
             self._decide([row for row in rows if not row["error"]])
@@ -211,7 +212,7 @@ class _Printed:
             self._print(self._cells(row))
         sys.stdout.flush()
 
-    def _decide(self, rows: Sequence[Row]) -> None:
+    def _decide(self, rows: Sequence[AnswerRow]) -> None:
         room = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
         while True:
             likeliest = [str(rank) for rank in range(1, self._ranks + 1)]
@@ -226,7 +227,7 @@ class _Printed:
         padded = (f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=False))
         print("  ".join(padded).rstrip())
 
-    def _cells(self, row: Row) -> list[str]:
+    def _cells(self, row: AnswerRow) -> list[str]:
         if row["error"]:
             return [printable(row["path"]), f"error: {printable(row['error'])}"]
         ranks = range(1, self._ranks + 1)

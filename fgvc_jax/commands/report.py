@@ -18,10 +18,10 @@ from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.utils import command_line, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import check, option
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import journal, mirror, storage
-from fgvc_jax.workdir.finished import Kept
+from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.thumbnails import Thumbnails
 
@@ -56,6 +56,7 @@ def main(arguments: list[str]) -> None:
     options = command_line.command_line(
         Report, arguments, program="python -m fgvc_jax.report", default=Report()
     )
+    check(options)
     written = report(options)
     print("written: " + ", ".join(printable(str(path)) for path in written))
 
@@ -68,7 +69,7 @@ def report(options: Report) -> list[Path]:
             the output cannot be written.
     """
     page, numbers, matrix = _outputs(options.output)
-    read = partial(Kept.of, members=options.members, which=options.which, select=_selected)
+    read = partial(FinishedRun.of, members=options.members, which=options.which, select=_selected)
     run = read(options.workdir)
     others = [read(other, what="--against") for other in options.against]
     for other in others:
@@ -96,7 +97,7 @@ def _selected(folder: str, members: int) -> Sequence[str]:
     return model.open_model(folder, which="selected", members=members).identities
 
 
-def _progress(run: Kept, passes: int) -> Iterator[Progress]:
+def _progress(run: FinishedRun, passes: int) -> Iterator[Progress]:
     """A bar of so many passes over the test images; what is to be told of images that are read."""
     with tqdm(
         desc="read", total=passes * len(run.part.labels), unit=" images", leave=False, disable=None
@@ -123,7 +124,7 @@ def _outputs(text: str) -> tuple[Path, Path, Path]:
 # -- the numbers -----------------------------------------------------------------------------------
 
 
-def _numbers(run: Kept, answers: Answers) -> dict[str, Any]:
+def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
     """The content of report.json, but for the comparison with other runs."""
     results, count, classes = run.results, len(run.identities), len(run.part.classes)
     published = results["published_protocol"]
@@ -202,7 +203,7 @@ def learning(lines: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     ]
 
 
-def _looks(run: Kept) -> list[dict[str, Any]]:
+def _looks(run: FinishedRun) -> list[dict[str, Any]]:
     """Images at even distances, with what each member says of them."""
     chosen = np.unique(np.linspace(0, len(run.part.labels) - 1, LOOKED).astype(int))
     members = [run.part.log_probabilities(identity) for identity in run.identities]
@@ -255,7 +256,9 @@ def _pairs(answers: Answers, classes: int) -> list[dict[str, Any]]:
     ]
 
 
-def _against(run: Kept, answers: Answers, other: Kept, seen: Progress) -> dict[str, Any]:
+def _against(
+    run: FinishedRun, answers: Answers, other: FinishedRun, seen: Progress
+) -> dict[str, Any]:
     """Two runs, image by image."""
     theirs = Answers.of(other.fused(seen))
     ours_right, theirs_right = answers.tally.right, theirs.tally.right
@@ -274,7 +277,7 @@ def _against(run: Kept, answers: Answers, other: Kept, seen: Progress) -> dict[s
     return {
         "workdir": mirror.by_url(str(other.workdir.path)),
         "members": len(other.identities),
-        **statistics.compare(ours_right, theirs_right),
+        **statistics.compare_runs(ours_right, theirs_right),
         "classes": [
             {
                 "class": int(label),
@@ -289,14 +292,16 @@ def _against(run: Kept, answers: Answers, other: Kept, seen: Progress) -> dict[s
 
 
 def _pairs_of_seeds(
-    ours: Mapping[int, Kept], theirs: Mapping[int, Kept]
-) -> dict[int, tuple[Kept, Kept]]:
+    ours: Mapping[int, FinishedRun], theirs: Mapping[int, FinishedRun]
+) -> dict[int, tuple[FinishedRun, FinishedRun]]:
     """Two rows of a study, seed by seed; none where they have fewer than two in common."""
     common = {seed: (one, theirs[seed]) for seed, one in ours.items() if seed in theirs}
     return common if len(common) > 1 else {}
 
 
-def _over_seeds(pairs: Mapping[int, tuple[Kept, Kept]], seen: Progress) -> dict[str, Any] | None:
+def _over_seeds(
+    pairs: Mapping[int, tuple[FinishedRun, FinishedRun]], seen: Progress
+) -> dict[str, Any] | None:
     """Accuracies of two rows of a study by seed, and their difference: `statistics.paired`, for new
     trainings on these images; `statistics.crossed`, on new images, too."""
     if not pairs:
@@ -317,7 +322,7 @@ def _over_seeds(pairs: Mapping[int, tuple[Kept, Kept]], seen: Progress) -> dict[
 # -- files -----------------------------------------------------------------------------------------
 
 
-def _pictures(run: Kept) -> Pictures:
+def _pictures(run: FinishedRun) -> Pictures:
     """The kept thumbnails and attention maps."""
     try:
         encoded = Thumbnails(run.part.folder, len(run.part.labels)).__getitem__

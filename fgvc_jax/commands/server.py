@@ -52,7 +52,7 @@ def application(page: str, answer: Callable[[bytes], Any], names: Collection[str
         names: see `Guard`.
     """
     one_at_a_time = anyio.CapacityLimiter(1)
-    places = Places(MOST_UPLOADS)
+    places = Seats(MOST_UPLOADS)
 
     async def show(_: Request) -> Response:
         return HTMLResponse(page)
@@ -181,7 +181,7 @@ async def body(request: Request, most: int) -> bytes:
     return bytes(received)
 
 
-class Places:
+class Seats:
     """So many may be inside at a time; whoever comes then is refused."""
 
     def __init__(self, count: int):

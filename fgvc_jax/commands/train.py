@@ -13,5 +13,5 @@ def main(arguments: list[str]) -> None:
     experiment = config.parse(arguments)
     results = train(experiment)
     if jax.process_index() == 0:
-        print(results_table.table(results))
+        print(results_table.results_table(results))
         print(f"\nresults: {mirror.by_url(str(Workdir(experiment.workdir).results))}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fgvc_jax.data.files import Entry, assemble, hold_out, shown
 from fgvc_jax.data.records import Splits
-from fgvc_jax.data.tables import place
+from fgvc_jax.data.tables import line_of
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -62,7 +62,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     header: list[str] = []
     start = 1  # a quoted value may go over several lines
     while True:
-        where = place(file, start)
+        where = line_of(file, start)
         try:
             values = next(reader, None)
         except csv.Error as error:

@@ -14,8 +14,8 @@ from fgvc_jax.data.tables import (
     Annotation,
     annotation_rows,
     check_same_ids,
+    line_of,
     matlab_classes,
-    place,
     read_class_table,
     read_lines,
     read_matlab,
@@ -150,7 +150,7 @@ def open_ultra(path: str) -> Splits:
 def _ultra_entries(root: Path, prefix: str, part: str) -> Iterator[Entry]:
     file = root / f"{prefix}anno" / f"{part}.txt"
     for number, line in read_lines(file):
-        where = place(file, number)
+        where = line_of(file, number)
         name, *label = line.rsplit(maxsplit=1)
         if not label:
             raise UserError(f"{where}: {line!r} is not 'name label'")

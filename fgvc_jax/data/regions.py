@@ -152,7 +152,8 @@ def _rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]]]:
                 raise ValueError
         except ValueError:
             raise UserError(
-                f"{tables.place(file, number)}: {line!r} is not {count} numbers, the image's first"
+                f"{tables.line_of(file, number)}: {line!r} is not {count} numbers, "
+                "the image's first"
             ) from None
         yield row
 

@@ -14,7 +14,7 @@ from fgvc_jax.utils.errors import UserError
 MAX_ID = np.iinfo(np.int32).max
 
 
-def place(file: Path, line: int) -> str:
+def line_of(file: Path, line: int) -> str:
     """How messages name a line of a file."""
     return f"{shown(file)} line {line}"
 
@@ -44,7 +44,7 @@ def whole_number(text: str, where: str) -> int:
 
 
 @dataclass(frozen=True)
-class Row:
+class IndexRow:
     """The second column of an index line, and the line's number."""
 
     value: str
@@ -56,10 +56,10 @@ class Table:
     """An index file of two columns, by its first."""
 
     file: Path
-    rows: dict[Any, Row]
+    rows: dict[Any, IndexRow]
 
     def at(self, key: Any) -> str:
-        return place(self.file, self.rows[key].line)
+        return line_of(self.file, self.rows[key].line)
 
     def number(self, key: Any, low: int, high: int, what: str) -> int:
         """The value at `key` as a number of low..high."""
@@ -71,9 +71,9 @@ class Table:
 
 def read_table(file: Path, *, integer_keys: bool = True) -> Table:
     """An index file of lines "key value", without duplicate keys; keys are image ids or names."""
-    rows: dict[Any, Row] = {}
+    rows: dict[Any, IndexRow] = {}
     for number, line in read_lines(file):
-        where = place(file, number)
+        where = line_of(file, number)
         key, *rest = line.split(maxsplit=1)
         if not rest:
             raise UserError(f"{where}: {line!r} lacks its second column")
@@ -83,7 +83,7 @@ def read_table(file: Path, *, integer_keys: bool = True) -> Table:
                 raise UserError(f"{where}: id {key} is above {MAX_ID}")
         if key in rows:
             raise UserError(f"{where}: {key!r} is already on line {rows[key].line}")
-        rows[key] = Row(rest[0], number)
+        rows[key] = IndexRow(rest[0], number)
     if not rows:
         raise UserError(f"index file {shown(file)} is empty: unpack it again")
     return Table(file, rows)

@@ -213,7 +213,7 @@ def calibrated_tally(calibration: Calibration, fused: Fused) -> Tally:
     return tally
 
 
-def judge(calibration: Calibration, fused: Fused) -> dict[str, Any]:
+def judge_calibration(calibration: Calibration, fused: Fused) -> dict[str, Any]:
     """How a calibration does on images that it was not fitted to: part of results.json.
 
     Returns:

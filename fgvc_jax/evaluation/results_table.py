@@ -6,7 +6,7 @@ from typing import Any
 from fgvc_jax.utils import text
 
 
-def table(results: dict[str, Any]) -> str:
+def results_table(results: dict[str, Any]) -> str:
     """Members and ensembles as text, accuracies in percent of all test images."""
 
     def percent(accuracy: float | None) -> str:

@@ -235,7 +235,7 @@ def verdict(interval: Sequence[float] | None, gain: float) -> str:
     )
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+def compare_runs(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     """Two runs on the same images, pair by pair.
 
     Args:

@@ -43,7 +43,7 @@ class Fused:
             self.progress(len(fused))
 
 
-def judge(
+def judge_ensembles(
     labels: np.ndarray,
     log_probabilities: Sequence[np.ndarray],
     attention: Sequence[np.ndarray],
@@ -114,7 +114,7 @@ class Tallies:
 
 
 def tallies(labels: np.ndarray, log_probabilities: Sequence[np.ndarray], *, how: str) -> Tallies:
-    """Read what members answered once, in chunks; arguments as for `judge`."""
+    """Read what members answered once, in chunks; arguments as for `judge_ensembles`."""
     numbers = range(len(log_probabilities))
     found = Tallies(
         [Tally.of(labels) for _ in numbers],

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from fgvc_jax.figures import panels
-from fgvc_jax.figures.panels import Row, Tile
+from fgvc_jax.figures.panels import PanelRow, Tile
 from fgvc_jax.inference.gradcam import Evidence
 
 
@@ -20,8 +20,8 @@ def page(classes: Sequence[str], e: Evidence, note: str) -> Image.Image:
         _tile(e, e.contrast, "rather than the other", "the same of the difference of both"),
     ]
     rows = [
-        Row("The ensemble", f"which regions speak for {name}", together),
-        Row("Where each member looks", "KT's attention map, where it is above its mean",
+        PanelRow("The ensemble", f"which regions speak for {name}", together),
+        PanelRow("Where each member looks", "KT's attention map, where it is above its mean",
             [_looks(classes, e, n) for n in range(len(e.each))]),
     ]  # fmt: skip
     if len(e.each) > 1:
@@ -30,10 +30,10 @@ def page(classes: Sequence[str], e: Evidence, note: str) -> Image.Image:
             _tile(e, cam, f"member {n}", f"{share:.0%} of the ensemble's")
             for n, (cam, share) in enumerate(zip(e.cams, shares, strict=True), start=1)
         ]
-        rows.append(Row("Evidence of each member", f"Grad-CAM for {name}", tiles))
+        rows.append(PanelRow("Evidence of each member", f"Grad-CAM for {name}", tiles))
     for head in sorted(e.heads, key=_depth):
         tiles = [_tile(e, cam, f"member {n}") for n, cam in enumerate(e.heads[head], start=1)]
-        rows.append(Row(f"Head {head}", f"Grad-CAM for {name}", tiles))
+        rows.append(PanelRow(f"Head {head}", f"Grad-CAM for {name}", tiles))
     title = [(name, True), (f"{chance:.1%}", False), ("rather than", False)]
     return panels.sheet([*title, (other, True), (f"{less:.1%}", False)], note, rows)
 
@@ -87,7 +87,7 @@ def comparison(
     blocks = -(-len(images) // panels.COLUMNS)
     width = -(-len(images) // blocks)
     rows = [
-        Row(heading, about, each[start : start + width])
+        PanelRow(heading, about, each[start : start + width])
         for start in range(0, len(images), width)
         for heading, about, each in kinds
     ]

@@ -41,7 +41,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class PanelRow:
     """Tiles under a heading, and what it means in a few words."""
 
     heading: str
@@ -81,7 +81,7 @@ def _cover(values: np.ndarray) -> np.ndarray:
 
 
 def sheet(
-    title: Sequence[Piece], note: str, rows: Sequence[Row], *, columns: int = COLUMNS
+    title: Sequence[Piece], note: str, rows: Sequence[PanelRow], *, columns: int = COLUMNS
 ) -> Image.Image:
     """All rows on one page.
 
@@ -137,7 +137,7 @@ def _rooms(title: Sequence[Piece], room: float) -> list[float]:
     return lengths
 
 
-def _heading(draw: ImageDraw.ImageDraw, row: Row, top: int, width: int) -> int:
+def _heading(draw: ImageDraw.ImageDraw, row: PanelRow, top: int, width: int) -> int:
     draw.line([(MARGIN, top + 10), (width - MARGIN, top + 10)], fill=LINE)
     room = width - 2 * MARGIN
     base = top + 38

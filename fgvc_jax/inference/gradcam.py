@@ -74,7 +74,7 @@ class Evidence:
         return self.contrasts.mean(0)
 
 
-def explain(
+def find_evidence(
     model: Model, images: Any, *, against: int | None = None, calibrated: bool = False
 ) -> Iterator[Evidence]:
     """Evidence for the likeliest class of each image, one by one, a few images in memory at a time.
@@ -107,7 +107,7 @@ def _explained(
         answers = collected(model.ask(squares), len(some))
         fused = model.fused(answers, calibrated=calibrated)
         predicted, others = _classes(fused, against)
-        maps = look(model, squares, predicted, others)
+        maps = find_attention(model, squares, predicted, others)
         crops = np.asarray(augment.center_crop(squares, crop=model.view.crop))
         for row in range(len(some)):
             yield Evidence(
@@ -143,7 +143,7 @@ def _classes(fused: np.ndarray, against: int | None) -> tuple[np.ndarray, np.nda
     return first, np.where(first == against, second, against)
 
 
-def look(
+def find_attention(
     model: Model, squares: np.ndarray, predicted: np.ndarray, against: np.ndarray
 ) -> list[dict[str, Any]]:
     """What each member's Grad-CAMs show, for classes that are given.
@@ -201,7 +201,8 @@ def _go_on(network: networks.Network, state: Any, after: str, until: str) -> tup
 
 
 def _step(network: networks.Network, predict: Any, view: View, mesh: Mesh) -> Any:
-    """The compiled maps of one member: (its variables, batch) -> what `look` returns, and "row".
+    """The compiled maps of one member: (its variables, batch) -> what `find_attention` returns, and
+    "row".
 
     The network is run up to where the deepest head pools, or the last block of a transformer
     begins. From there on it is run with shifts of zero added where heads read: the gradient of a

@@ -19,7 +19,7 @@ from fgvc_jax.data.records import Source
 from fgvc_jax.data.regions import Regions
 from fgvc_jax.evaluation import localization, metrics
 from fgvc_jax.inference.architecture import Member
-from fgvc_jax.inference.gradcam import AT_ONCE, Evidence, explain, look
+from fgvc_jax.inference.gradcam import AT_ONCE, Evidence, find_attention, find_evidence
 from fgvc_jax.inference.model import Model, collect
 from fgvc_jax.utils import devices
 
@@ -30,7 +30,7 @@ SEED = 0
 Name = tuple[str, str]  # a kind of map, and of what
 
 
-def score(
+def score_maps(
     model: Model,
     source: Source,
     chosen: Sequence[int],
@@ -107,9 +107,9 @@ def _scenes(
         for row, i in enumerate(some):
             side, turned = model.view.test_side, model.view.orientation
             squares[row] = decode(source[i], side, orientation=turned)
-        evidence = list(explain(model, squares))[: len(some)]
+        evidence = list(find_evidence(model, squares))[: len(some)]
         predicted, against = np.array([(e.predicted, e.against) for e in evidence]).T
-        untrained = look(random, squares, predicted, against)
+        untrained = find_attention(random, squares, predicted, against)
         attention = collect(random.ask(squares), len(some))[0]["attention"]
         for row, (i, e) in enumerate(zip(some, evidence, strict=True)):
             yield {

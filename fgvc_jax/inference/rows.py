@@ -11,11 +11,11 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
 
-Row = dict[str, Any]
+AnswerRow = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
-class Rows:
+class AnswerRows:
     """Turns answers into rows of the table.
 
     Args:
@@ -46,7 +46,7 @@ class Rows:
             "error",
         ]
 
-    def of(self, some: Answered) -> Iterator[Row]:
+    def of(self, some: Answered) -> Iterator[AnswerRow]:
         """One row a file; None where there is nothing to tell."""
         told = self._model.fused(some.answers, calibrated=self._with_calibrated)
         best = np.argsort(-told, axis=-1, kind="stable")[:, : self._top]
@@ -54,7 +54,7 @@ class Rows:
         agreement = np.mean(said == best[:, 0], axis=0)
         unsure, sets = self._calibrated(some)
         for i, (path, problem) in enumerate(zip(some.paths, some.problems, strict=True)):
-            row: Row = dict.fromkeys(self.columns) | {"path": path}
+            row: AnswerRow = dict.fromkeys(self.columns) | {"path": path}
             if problem:
                 yield row | {"error": problem}
                 continue

@@ -48,7 +48,7 @@ class SecondView(NamedTuple):
     options: Mapping[str, Any]  # all that it depends on, as JSON has it
 
 
-class Asked(NamedTuple):
+class TeacherQuery(NamedTuple):
     """A trained ensemble, which an objective asks about every view that it shows."""
 
     workdir: str
@@ -92,7 +92,7 @@ class Method:
         """Raise a UserError where the method cannot learn from a frozen trunk's features."""
 
     @property
-    def asks(self) -> Asked | None:
+    def asks(self) -> TeacherQuery | None:
         """The ensemble whose answers come as `Batch.taught`; None for none."""
         return None
 

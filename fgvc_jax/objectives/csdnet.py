@@ -223,7 +223,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
         key_features, encoder = encode_keys(forward, variables, views, memory.encoder)
         key_features = lax.stop_gradient(unit(key_features))
         contrast_loss = contrastive(
-            *compare(unit(views.raw["features"]), batch.label, key_features, memory.queue)
+            *contrast(unit(views.raw["features"]), batch.label, key_features, memory.queue)
         )
         distill_loss = mutual_distillation(
             logits, augmented_logits, temperature=options.temperature, direction=options.direction
@@ -411,7 +411,7 @@ def unit(features: jax.Array) -> jax.Array:
     return features * lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
-def compare(
+def contrast(
     queries: jax.Array, labels: jax.Array, keys: jax.Array, queue: Queue
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Cosines of the batch's raw features to the queue's and to the batch's augmented features.

@@ -71,7 +71,7 @@ def choose_teacher(deeper: Sequence[jax.Array], *, rule: str, temperature: float
     raise UserError(f"--hsd.teacher is {rule!r}: choose next, deepest or mean_deeper")
 
 
-def entropy(logits: jax.Array) -> jax.Array:
+def entropy_of_logits(logits: jax.Array) -> jax.Array:
     """Expected self-information -sum_c p_c log p_c in nats: (..., K) -> (...) float32."""
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
     return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
@@ -97,9 +97,9 @@ def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: st
     """
     match form:
         case "entropy":
-            return -entropy(student).mean()
+            return -entropy_of_logits(student).mean()
         case "hinge":
-            missing = entropy(jax.lax.stop_gradient(teacher)) - entropy(student)
+            missing = entropy_of_logits(jax.lax.stop_gradient(teacher)) - entropy_of_logits(student)
             return jax.nn.relu(missing).mean()
     raise UserError(f"--hsd.sie is {form!r}: choose entropy or hinge")
 
@@ -206,7 +206,7 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
             "kd": kd_terms,
             "sie": sie_terms,
             "accuracy": {name: accuracy(outputs[name], batch.label) for name in everything},
-            "entropy": {name: entropy(outputs[name]).mean() for name in everything},
+            "entropy": {name: entropy_of_logits(outputs[name]).mean() for name in everything},
         }
         metrics = {
             f"{kind}_{head}": number

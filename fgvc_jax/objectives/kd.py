@@ -13,7 +13,14 @@ from typing import Literal
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
-from fgvc_jax.objectives.base import Asked, Method, Objective, Step, cross_entropy, distillation
+from fgvc_jax.objectives.base import (
+    Method,
+    Objective,
+    Step,
+    TeacherQuery,
+    cross_entropy,
+    distillation,
+)
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
 
@@ -45,8 +52,8 @@ class KD(Method):
             raise UserError("--kd.weight and --kd.label-weight are both 0: nothing is learned")
 
     @property
-    def asks(self) -> Asked:
-        return Asked(self.teacher, self.which, self.members, self.temperature)
+    def asks(self) -> TeacherQuery:
+        return TeacherQuery(self.teacher, self.which, self.members, self.temperature)
 
     def make(self, *, classes: int, label_smoothing: float) -> Objective:
         return kd(self, label_smoothing=label_smoothing)

@@ -63,7 +63,7 @@ def shown(
     return [name for name in dict.fromkeys([*metrics, *extra]) if name in summary]
 
 
-def table(summary: Mapping[str, Any], metrics: Sequence[str], *, first: str) -> str:
+def variants_table(summary: Mapping[str, Any], metrics: Sequence[str], *, first: str) -> str:
     """The comparison as a Markdown table; accuracies in percent, their differences in points."""
     interval = f"{LEVEL} interval"
     header = "metric", "row", "n", "mean", "sd", interval, f"minus {first}", "pairs", interval, "p"
@@ -169,7 +169,7 @@ def report(
         f"{', '.join(f'{k} = {_word(v)}' for k, v in changes.items()) or 'the base itself'}\n"
         for row, changes in study.rows.items()
     )
-    listed = table(summary, shown(summary, metrics, members), first=next(iter(members)))
+    listed = variants_table(summary, shown(summary, metrics, members), first=next(iter(members)))
     told = "".join(f"- {note}\n" for note in notes)
     return (
         f"# {name}\n\nBase, where it differs from the default experiment:\n{base or '- nowhere'}\n"

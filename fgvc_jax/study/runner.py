@@ -87,7 +87,9 @@ def _ledger_file(text: str) -> Path:
     """The file that `--ledger` names."""
     folder, _, name = text.rpartition("/")
     there = mirror.is_url(text) and name
-    return storage.place(folder, "--ledger") / name if there else storage.place(text, "--ledger")
+    return (
+        storage.location(folder, "--ledger") / name if there else storage.location(text, "--ledger")
+    )
 
 
 @dataclass
@@ -303,7 +305,7 @@ def _teacher(run: Experiment) -> set[str]:
     return ({run.method.asks.workdir} if run.method.asks else set()) - {run.workdir}
 
 
-def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.Lender:
+def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.FindTrained:
     """Lends members that one of the runs has trained: those of the training digest asked for.
 
     One that is being trained just now is waited for, in runs before the borrower's, so that no two

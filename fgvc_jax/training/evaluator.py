@@ -58,11 +58,11 @@ class Epochs:
             with storage.new_array(
                 path, shape, np.float16, keep=lambda: self._on_test.improves(step, scores)
             ) as kept:
-                scores |= evaluate(self._run, member, {"test": kept})
+                scores |= evaluate_member(self._run, member, {"test": kept})
             if self._on_test.improves(step, scores):
                 self._on_test.keep(position, scores)
         else:
-            scores = evaluate(self._run, member)
+            scores = evaluate_member(self._run, member)
         if self._selected is not None:
             better = bool(processes.of_first(np.bool_(self._selected.improves(step, scores))))
             if better:
@@ -72,7 +72,9 @@ class Epochs:
         return scores
 
 
-def evaluate(run: Run, member: Member, keep: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
+def evaluate_member(
+    run: Run, member: Member, keep: dict[str, np.ndarray] | None = None
+) -> dict[str, Any]:
     """Exact counts and accuracies of a member on the test set and, if there is one, the validation
     set.
 
@@ -101,7 +103,7 @@ def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
     return feed.evaluation_batches(images, most=most, mesh=run.mesh)
 
 
-def judge(
+def judge_run(
     run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Member]], environment: dict[str, Any]
 ) -> dict[str, Any]:
     """Judge all members of a run; the content of results.json."""

@@ -32,7 +32,7 @@ class Pace(NamedTuple):
     log_every: int  # steps between lines of metrics.jsonl
 
 
-def train_member(
+def train_loop(
     state: State,
     *,
     folder: Path,

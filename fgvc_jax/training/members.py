@@ -25,10 +25,10 @@ from fgvc_jax.workdir.folder import Workdir
 
 _NOT_LENT = "checkpoints", "tensorboard"  # of a member
 # Training digest -> the folder of a member that was trained just so, elsewhere; or None.
-Lender = Callable[[str], Path | None]
+FindTrained = Callable[[str], Path | None]
 
 
-def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[str, Any]:
+def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> dict[str, Any]:
     """Train what is missing of an experiment, judge all members, and return results.json.
 
     The one entrance to training: whatever the command checks is checked here.
@@ -50,7 +50,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
     first = jax.process_index() == 0
     report = summary.tell if first else summary.ignore
 
-    cache = experiment.data.cache and storage.place(experiment.data.cache, "--data.cache")
+    cache = experiment.data.cache and storage.location(experiment.data.cache, "--data.cache")
     for path in (workdir.path, cache):
         sources.check_outside(experiment.data.source, path)
     if asked := experiment.method.asks:
@@ -82,7 +82,7 @@ def train(experiment: Experiment, lend: Lender = lambda digest: None) -> dict[st
         frozen: list[tuple[str, Member]] = []
         for number in range(1, experiment.members + 1):
             frozen.append(member(run, workdir, number, frozen, lend, report))
-        results = evaluator.judge(run, workdir, frozen, summary.environment(run))
+        results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)
@@ -94,12 +94,12 @@ def member(
     workdir: Workdir,
     number: int,
     frozen: list[tuple[str, Member]],
-    lend: Lender,
+    lend: FindTrained,
     report: Callable[[str], None],
 ) -> tuple[str, Member]:
     """(digest, the member) of a number: read, borrowed or trained against the frozen ones."""
     folder, final = workdir.member(number), workdir.final(number)
-    plan = run.course(number).architecture
+    plan = run.plan(number).architecture
     teachers = [digest for digest, _ in frozen]
     training = run.record.training(number, teachers)
     if jax.process_index() == 0 and not storage.exists(final) and (lent := lend(training)):
@@ -165,8 +165,8 @@ def train_member(
     spec, folder = run.experiment, workdir.member(number)
     store = run.images["train"].store if not run.trunk else None
     judged = evaluator.Epochs(run, number, folder)
-    train_step = run.course(number).train_step
-    state = loop.train_member(
+    train_step = run.plan(number).train_step
+    state = loop.train_loop(
         run.state(number, [member.variables for _, member in frozen]),
         folder=folder,
         title=f"member {number}/{spec.members}",
@@ -185,6 +185,6 @@ def train_member(
         report=report,
         asked=asked,
     )
-    return state.variables, judged.last or evaluator.evaluate(
+    return state.variables, judged.last or evaluator.evaluate_member(
         run, run.member(number, state.variables)
     )

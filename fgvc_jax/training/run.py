@@ -62,7 +62,7 @@ class Run:
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
         files = [network.weights for network in spec.each]
-        self.start = Start([course.architecture for course in self.courses], files, spec.seed)
+        self.start = Start([plan.architecture for plan in self.plans], files, spec.seed)
         self._compiled: dict[Any, Any] = {}  # what the run's models have compiled
 
     def place(self, mesh: Mesh) -> None:
@@ -73,18 +73,18 @@ class Run:
         self.mesh, spec = mesh, self.experiment
         plans = architecture.architectures(spec, len(self.splits.classes), mesh)
         made = {
-            id(plan): Course(spec.of(member), plan, self.steps_per_epoch, mesh)
+            id(plan): MemberPlan(spec.of(member), plan, self.steps_per_epoch, mesh)
             for member, plan in enumerate(plans, start=1)
         }
-        self.courses = [made[id(plan)] for plan in plans]  # of one network it is the same
+        self.plans = [made[id(plan)] for plan in plans]  # of one network it is the same
 
-    def course(self, member: int) -> "Course":
+    def plan(self, member: int) -> "MemberPlan":
         """How member `member` (from 1) is trained."""
-        return self.courses[member - 1]
+        return self.plans[member - 1]
 
     def member(self, member: int, variables: Any) -> Member:
         """Member `member` (from 1) with its variables."""
-        return self.course(member).architecture.member(variables)
+        return self.plan(member).architecture.member(variables)
 
     @cached_property
     def record(self) -> Record:
@@ -115,10 +115,10 @@ class Run:
         if not spec.network.frozen:
             return None
         return Trunk(
-            architecture=self.course(1).architecture,
+            architecture=self.plan(1).architecture,
             variables=self.start.trunk(),
             structure=(spec.network.name, spec.network.frozen, spec.network.dtype),
-            view=self.course(1).architecture.view,
+            view=self.plan(1).architecture.view,
             seed=spec.data.view_seed,
             mesh=self.mesh,
         )
@@ -148,14 +148,14 @@ class Run:
         transfer = self.experiment.transfer
         online = transfer.name == "orthogonal" and transfer.maps == "online"
         room = self.experiment.members - 1 if online else 0
-        course = self.course(member)
-        _, outputs = course.architecture.answer
+        plan = self.plan(member)
+        _, outputs = plan.architecture.answer
         state = State(
             step=np.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=course.optimizer.init(variables["params"]),
-            memory=course.architecture.objective.init_memory(variables, outputs),
+            opt_state=plan.optimizer.init(variables["params"]),
+            memory=plan.architecture.objective.init_memory(variables, outputs),
             teachers=stack_teachers(frozen if room else [], room, variables),
         )
         return devices.replicate(self.mesh, state)
@@ -167,7 +167,7 @@ class Run:
             view=self.experiment.data.view,
             members=members,
             identities=identities,
-            predict=self.course(1).architecture.objective.predict,
+            predict=self.plan(1).architecture.objective.predict,
             fusion=self.experiment.fusion,
             mesh=self.mesh,
             trunk=self.trunk and self.trunk.on_devices,
@@ -194,7 +194,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Course:
+class MemberPlan:
     """How members of one network are trained.
 
     Args:

@@ -50,11 +50,11 @@ def describe(run: Any) -> str:
         "host": f"decoded once, {run.images.bytes / 2**20:.0f} MiB in memory",
         "device": f"decoded once, {run.images.bytes / 2**20:.0f} MiB on the device",
     }
-    counted = Counter(map(id, run.courses))
+    counted = Counter(map(id, run.plans))
     networks = " + ".join(
-        f"{counted[number]} x {course.experiment.network.name} "
-        f"({course.experiment.network.dtype}, {parameters(course.architecture)})"
-        for number, course in {id(course): course for course in run.courses}.items()
+        f"{counted[number]} x {plan.experiment.network.name} "
+        f"({plan.experiment.network.dtype}, {parameters(plan.architecture)})"
+        for number, plan in {id(plan): plan for plan in run.plans}.items()
     )
     return (
         f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "

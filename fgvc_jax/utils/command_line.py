@@ -14,8 +14,7 @@ from fgvc_jax.utils.errors import UserError
 def command_line(
     cls: type, arguments: list[str], *, program: str, default: Any, also: Sequence[str] = ()
 ) -> Any:
-    """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line, and
-    check the values' bounds.
+    """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line.
 
     A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that
     the caller has taken out of the arguments, to be suggested with the others.
@@ -32,7 +31,6 @@ def command_line(
         found = [flag for flag, _, _ in options.fields(value)]
         flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
         raise UserError(_unknown(unknown[0], [*flags, *also]))
-    options.check(value)
     return value
 
 

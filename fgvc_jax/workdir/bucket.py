@@ -157,7 +157,7 @@ class Google:
 connect: Callable[[str], Client] = Google
 
 
-class Cell:
+class SharedText:
     """A small text in a bucket that is replaced only where it is what it was when it was read."""
 
     def __init__(self, url: str, name: str, client: Client):

@@ -126,15 +126,15 @@ class Ensemble:
 
 
 def verdict(part: Part, kept: Ensemble, *, write: bool) -> dict[str, Any]:
-    """Members and ensembles on a part, see `tallies.judge`, with their "calibration", see
-    `calibration.judge`; None where there is none, and a line says how to get it.
+    """Members and ensembles on a part, see `tallies.judge_ensembles`, with their "calibration", see
+    `calibration.judge_calibration`; None where there is none, and a line says how to get it.
 
     Args:
         part: of the dataset.
         kept: the members.
         write: whether to keep a calibration that is fitted.
     """
-    found = tallies.judge(
+    found = tallies.judge_ensembles(
         part.labels,
         [part.log_probabilities(identity) for identity in kept.identities],
         [part.attention(identity) for identity in kept.identities],
@@ -146,4 +146,4 @@ def verdict(part: Part, kept: Ensemble, *, write: bool) -> dict[str, Any]:
         log.info("not calibrated: %s", error)
         return found | {"calibration": None}
     fused = Fused(part, kept.identities, kept.fusion)
-    return found | {"calibration": calibration.judge(fitted, fused)}
+    return found | {"calibration": calibration.judge_calibration(fitted, fused)}

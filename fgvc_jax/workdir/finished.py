@@ -24,7 +24,7 @@ OF_A_SEED = "--seed ", "--data.view-seed "  # the latter is settled as the forme
 
 
 @dataclass(frozen=True)
-class Kept:
+class FinishedRun:
     """A finished run, or its first members: what it is, its results, and its test answers.
 
     identities: digests of the members, as they were "final" or "selected" (`which`). complete:
@@ -49,7 +49,7 @@ class Kept:
         what: str = "--workdir",
         *,
         select: Select | None = None,
-    ) -> "Kept":
+    ) -> "FinishedRun":
         """Read a run, which the option `what` names; of all its members where `members` is 0.
 
         `select` is needed for its "selected" members.
@@ -113,7 +113,7 @@ class Kept:
             "calibration": found["calibration"] if self.complete else None,
         }
 
-    def check_comparable(self, other: "Kept") -> None:
+    def check_comparable(self, other: "FinishedRun") -> None:
         """Refuse a run on other test images."""
         if not self.is_comparable(other):
             images, theirs = len(self.part.labels), len(other.part.labels)
@@ -123,12 +123,12 @@ class Kept:
                 f"{len(self.part.classes):,}): only runs on the same ones can be compared"
             )
 
-    def is_comparable(self, other: "Kept") -> bool:
+    def is_comparable(self, other: "FinishedRun") -> bool:
         """Whether both were judged on the same images of the same classes, in the same order."""
         same = not digests.differ(self.record.digests["test"], other.record.digests["test"])
         return same and np.array_equal(self.part.labels, other.part.labels)
 
-    def seeds(self) -> dict[int, "Kept"]:
+    def seeds(self) -> dict[int, "FinishedRun"]:
         """The runs of a study that are this one with other seeds, and itself: those beside it, in
         folders named by their seeds, that differ in nothing else and keep as many members."""
         spec, folder = self.record.experiment, self.workdir.address
@@ -138,11 +138,11 @@ class Kept:
         )
         if name != str(spec.seed) or f"{row}/" == mirror.SCHEME:
             return found
-        for beside in storage.matching(storage.place(row, "--workdir"), "*"):
+        for beside in storage.matching(storage.location(row, "--workdir"), "*"):
             if not beside.name.isdecimal() or beside.name == name:
                 continue
             try:
-                other = Kept.of(
+                other = FinishedRun.of(
                     f"{row}/{beside.name}", len(self.identities), self.which, select=self.select
                 )
             except UserError:  # not finished, or something else

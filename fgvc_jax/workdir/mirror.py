@@ -24,7 +24,7 @@ from typing import IO, Any, TypeVar
 
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import bucket
-from fgvc_jax.workdir.bucket import Cell, Changed, Found, Unavailable, patient
+from fgvc_jax.workdir.bucket import Changed, Found, SharedText, Unavailable, patient
 
 PLACE = "FGVC_JAX_MIRRORS"  # names the folder of all mirrors; default: ~/.cache/fgvc_jax/mirrors
 SCHEME = "gs://"
@@ -187,9 +187,9 @@ class Mirror:
             return False
         return True
 
-    def cell(self, path: Path) -> Cell:
+    def cell(self, path: Path) -> SharedText:
         """The small text of a path, to compare and swap, over a connection of its own."""
-        return Cell(self.url, self.name(path), bucket.connect(self._bucket))
+        return SharedText(self.url, self.name(path), bucket.connect(self._bucket))
 
     def _fetch(self, name: str, path: Path, place: Callable[[Path, Path], Any]) -> bool:
         """Make a path what an object is, which `place` makes of a file; whether there is one."""

@@ -30,7 +30,7 @@ from fgvc_jax.workdir.locks import abandoned, being_made, check_lease
 _PARTIAL = ".partial-"
 
 
-def place(text: str, what: str) -> Path:
+def location(text: str, what: str) -> Path:
     """The folder that a user named for files, of a URL (gs://BUCKET/NAME) its mirror's.
 
     Args:

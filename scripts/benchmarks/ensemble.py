@@ -109,7 +109,7 @@ def flop(run: Any) -> float:
     import jax
     import jax.numpy as jnp
 
-    plan, spec = run.course(1).architecture, run.experiment
+    plan, spec = run.plan(1).architecture, run.experiment
     images = jax.ShapeDtypeStruct((spec.batch_size, *2 * (spec.data.crop,), 3), jnp.float32)
 
     def trunk(variables, images):

@@ -60,7 +60,7 @@ class Ours:
             if index == settle:
                 began, waited = time.perf_counter(), 0.0
             store = None if self._resident else run.images["train"].store
-            self._state, metrics = run.course(1).train_step(self._state, batch, store)
+            self._state, metrics = run.plan(1).train_step(self._state, batch, store)
             asked = time.perf_counter()
             batch = next(batches)
             if metrics["loss"].is_ready():

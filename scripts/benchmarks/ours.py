@@ -54,8 +54,8 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     from fgvc_jax.training.state import State, stack_teachers
 
     run.place(devices)
-    course = run.course(1)
-    plan, variables = course.architecture, course.architecture.variables
+    plan = run.plan(1)
+    plan, variables = plan.architecture, plan.architecture.variables
     _, outputs = plan.answer
 
     def initial(variables):
@@ -63,7 +63,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
             step=jnp.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=course.optimizer.init(variables["params"]),
+            opt_state=plan.optimizer.init(variables["params"]),
             memory=plan.objective.init_memory(variables, outputs),
             teachers=stack_teachers([], teachers, variables),
         )
@@ -73,7 +73,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     if transfer.name == "orthogonal" and transfer.maps == "precomputed":
         maps = (*batch["label"].shape, *plan.grid)
         batch["attention"] = jax.ShapeDtypeStruct(maps, jnp.float32)
-    return course.train_step, (jax.eval_shape(initial, variables), batch, None)
+    return plan.train_step, (jax.eval_shape(initial, variables), batch, None)
 
 
 def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
@@ -84,7 +84,7 @@ def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
     from fgvc_jax.inference import passes
 
     run.place(devices)
-    plan = run.course(1).architecture
+    plan = run.plan(1).architecture
     batch = abstract_batch(run, devices.size)
     batch["mask"] = jax.ShapeDtypeStruct(batch["label"].shape, jnp.bool_)
     step = passes.answer_step(
@@ -105,7 +105,7 @@ def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:
     from fgvc_jax.utils import devices as mesh
 
     run.place(devices)
-    plan, spec = run.course(1).architecture, run.experiment
+    plan, spec = run.plan(1).architecture, run.experiment
 
     def step(variables, images):
         features = plan.network.apply(variables, images, False, method="taps")["stage5"]

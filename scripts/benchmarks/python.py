@@ -59,7 +59,7 @@ class Ours:
         from fgvc_jax.utils.signals import Deferred
 
         run, store = self._run, self._run.images["train"].store
-        compiled, numbers, marks = run.course(1).train_step, count(), []
+        compiled, numbers, marks = run.plan(1).train_step, count(), []
         first = steps // 5
 
         def train_step(state, batch):
@@ -69,7 +69,7 @@ class Ours:
 
         epochs = -(-(first + steps + 1) // run.steps_per_epoch)
         with tempfile.TemporaryDirectory() as folder, Deferred() as asked:
-            loop.train_member(
+            loop.train_loop(
                 run.state(1, []),
                 folder=Path(folder),
                 title="python",

@@ -64,11 +64,11 @@ class Ours:
         spec = run.experiment
         frozen = [run.start.variables(number) for number in range(1, spec.members)]
         self._state = run.state(spec.members, frozen)
-        self._step, self.dtype = run.course(1).train_step, run.experiment.network.dtype
+        self._step, self.dtype = run.plan(1).train_step, run.experiment.network.dtype
         looked_up = {}
         if spec.transfer.name == "orthogonal" and spec.transfer.maps == "precomputed":
             looked_up["attention"] = np.ones(
-                (spec.batch_size, *run.course(1).architecture.grid), np.float32
+                (spec.batch_size, *run.plan(1).architecture.grid), np.float32
             )
         self._batch = random_batch(run, **looked_up)
 

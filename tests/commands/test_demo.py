@@ -16,7 +16,7 @@ from reports import NAMES, written
 
 import fgvc_jax
 from fgvc_jax.commands import demo
-from fgvc_jax.commands.demo import Asked, Demo
+from fgvc_jax.commands.demo import Answerer, Demo
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.training import members as train
 from fgvc_jax.utils.errors import UserError
@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def asked(trained):
-    return Asked(Demo(str(trained[0])))
+    return Answerer(Demo(str(trained[0])))
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_mistakes_are_told_in_one_line(words, told):
 def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "fgvc_jax.commands.server", raising=False)
-    monkeypatch.delattr(fgvc_jax, "web", raising=False)
+    monkeypatch.delattr(fgvc_jax.commands, "server", raising=False)
     with pytest.raises(UserError, match=r"uvicorn is not installed: pip install '.*\[demo\]'"):
         demo.main([])
 

@@ -25,7 +25,7 @@ from fgvc_jax.figures.report import report_page
 from fgvc_jax.training import members as train
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
-from fgvc_jax.workdir.finished import Kept
+from fgvc_jax.workdir.finished import FinishedRun
 
 pytestmark = pytest.mark.slow
 
@@ -192,7 +192,7 @@ def test_rows_of_a_study_are_paired_by_seed(runs, tmp_path):
 
 def test_what_is_the_same_run_with_another_seed(runs, tmp_path):
     row = tmp_path / "row"
-    kept = Kept.of(str(copied(runs / "one", row / "0")))
+    kept = FinishedRun.of(str(copied(runs / "one", row / "0")))
     copied(runs / "one", row / "3", seed=3)
     copied(runs / "one", row / "4", seed=5)  # in the folder of another seed
     copied(runs / "one", row / "6", seed=6, batch_size=4)  # another experiment
@@ -201,7 +201,7 @@ def test_what_is_the_same_run_with_another_seed(runs, tmp_path):
     (row / "8/results.json").unlink()  # not finished
     (row / "9").mkdir()  # not begun
     assert list(kept.seeds()) == [0, 3]
-    assert list(Kept.of(str(copied(runs / "one", row / "copy"))).seeds()) == [0]
+    assert list(FinishedRun.of(str(copied(runs / "one", row / "copy"))).seeds()) == [0]
 
 
 def test_the_first_members_alone(runs, tmp_path):

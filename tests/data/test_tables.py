@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgvc_jax.data.tables import place, read_lines, read_table, whole_number
+from fgvc_jax.data.tables import line_of, read_lines, read_table, whole_number
 from fgvc_jax.utils.errors import UserError
 
 
@@ -17,7 +17,7 @@ def test_a_table_keeps_the_place_of_each_key(tmp_path):
     file.write_text("7 two words\n3 x\n")
     table = read_table(file)
     assert {key: row.value for key, row in table.rows.items()} == {7: "two words", 3: "x"}
-    assert table.at(3) == place(file, 2) == f"'{file}' line 2"
+    assert table.at(3) == line_of(file, 2) == f"'{file}' line 2"
 
 
 @pytest.mark.parametrize("text", ["", " 1", "-1", "1_000", "٩", "9" * 19, "1.0"])

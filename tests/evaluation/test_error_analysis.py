@@ -120,7 +120,7 @@ def test_curves_are_what_the_metrics_sum_up(drawn):
 def test_two_runs_are_compared_image_by_image():
     rng = np.random.default_rng(1)
     ours, theirs = rng.random(400) < 0.8, rng.random(400) < 0.72
-    found = statistics.compare(ours, theirs)
+    found = statistics.compare_runs(ours, theirs)
     pairs = list(zip(ours.tolist(), theirs.tolist(), strict=True))
     b = sum(o and not t for o, t in pairs)
     c = sum(t and not o for o, t in pairs)
@@ -138,17 +138,17 @@ def test_two_runs_are_compared_image_by_image():
     np.testing.assert_allclose(
         [found["low"], found["high"]], np.quantile(again, [0.025, 0.975]), atol=0.006
     )
-    other = statistics.compare(theirs, ours)
+    other = statistics.compare_runs(theirs, ours)
     assert other["difference"] == -found["difference"] and other["p"] == pytest.approx(p)
 
 
 def test_equal_runs_do_not_differ():
     same = np.arange(30) % 3 > 0
     most = binomtest(0, 30).proportion_ci(0.95).high  # 30 pairs that are alike are no promise
-    assert statistics.compare(same, same) == pytest.approx(
+    assert statistics.compare_runs(same, same) == pytest.approx(
         {"difference": 0, "low": -most, "high": most, "p": 1, "gained": 0, "lost": 0}
     )
-    found = statistics.compare(same | True, same & False)
+    found = statistics.compare_runs(same | True, same & False)
     assert found["low"] == pytest.approx(1 - 2 * most) and found["high"] == 1
-    found = statistics.compare(same & False, same | True)
+    found = statistics.compare_runs(same & False, same | True)
     assert found["high"] == pytest.approx(2 * most - 1) and found["low"] == -1

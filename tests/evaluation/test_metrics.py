@@ -49,7 +49,7 @@ def golden():
 def judged():
     """Members and the ensemble on the golden file's inputs."""
     log_probabilities, labels = inputs()
-    found = tallies.judge(labels, log_probabilities, [], how="probabilities")["metrics"]
+    found = tallies.judge_ensembles(labels, log_probabilities, [], how="probabilities")["metrics"]
     members = {f"member{n}": each for n, each in enumerate(found["members"], start=1)}
     return members | {"ensemble": found["ensemble"][-1]}
 
@@ -66,7 +66,7 @@ def test_every_metric_is_what_scikit_learn_says(golden, judged):
 
 def test_the_first_member_alone_is_the_ensemble_of_one():
     log_probabilities, labels = inputs()
-    found = tallies.judge(labels, log_probabilities[:1], [], how="logits")["metrics"]
+    found = tallies.judge_ensembles(labels, log_probabilities[:1], [], how="logits")["metrics"]
     one, alone = found["members"][0], found["ensemble"][0]
     assert one.keys() == alone.keys()
     for name in one:
@@ -150,7 +150,9 @@ def test_certain_and_impossible_answers_are_finite():
     """What float16 holds at its ends: a probability of 1, and one too small for any number."""
     lowest = float(np.finfo(np.float16).min)
     answers = np.array([[0, lowest], [0, lowest], [lowest, 0]], np.float16)
-    found = tallies.judge(np.array([0, 1, 1]), [answers, answers[::-1]], [], how="probabilities")
+    found = tallies.judge_ensembles(
+        np.array([0, 1, 1]), [answers, answers[::-1]], [], how="probabilities"
+    )
     values = [v for each in found["metrics"]["ensemble"] for m in each.values() for v in m.values()]
     assert np.all(np.isfinite(values))
     assert found["metrics"]["members"][0]["nll"]["value"] == pytest.approx(-lowest / 3)
@@ -161,7 +163,9 @@ def test_certain_and_impossible_answers_are_finite():
 
 
 def test_one_image_has_metrics():
-    found = tallies.judge(np.array([1]), [np.log([[0.3, 0.7]])], [], how="logits")["metrics"]
+    found = tallies.judge_ensembles(np.array([1]), [np.log([[0.3, 0.7]])], [], how="logits")[
+        "metrics"
+    ]
     assert found["members"][0]["accuracy"] == pytest.approx(
         {"value": 1.0, "low": 0.025, "high": 1.0}
     )

@@ -4,7 +4,7 @@ import numpy as np
 
 from fgvc_jax.figures import panels
 from fgvc_jax.figures.colours import scale
-from fgvc_jax.figures.panels import Row, Tile
+from fgvc_jax.figures.panels import PanelRow, Tile
 
 GREEN = np.broadcast_to(np.array([40, 160, 80], np.uint8), (20, 20, 3)).copy()
 
@@ -35,7 +35,7 @@ def test_a_map_without_evidence_colours_nothing():
 def test_a_sheet_holds_any_number_of_tiles_and_hostile_names():
     tiles = [Tile(GREEN, corner(), "\u202ex\n" * 200, "99.9%", "<script>" * 99) for _ in range(14)]
     title = [("a" * 500, True), ("rather than", False), ("b\n" * 500, True)]
-    rows = [Row("Image", "", [Tile(GREEN)]), Row("x" * 300, "y" * 300, tiles)]
+    rows = [PanelRow("Image", "", [Tile(GREEN)]), PanelRow("x" * 300, "y" * 300, tiles)]
     page = panels.sheet(title, "z" * 5000, rows)
     width = 2 * panels.MARGIN + 6 * panels.SIDE + 5 * panels.GAP
     assert page.width == width and page.height > 4 * panels.SIDE
@@ -51,7 +51,7 @@ def test_a_sheet_holds_any_number_of_tiles_and_hostile_names():
 
 
 def test_a_sheet_of_one_image_has_room_for_its_title():
-    page = panels.sheet([("a", True)], "b", [Row("c", "", [Tile(GREEN)])])
+    page = panels.sheet([("a", True)], "b", [PanelRow("c", "", [Tile(GREEN)])])
     assert page.width == 2 * panels.MARGIN + 3 * panels.SIDE + 2 * panels.GAP
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fgvc_jax import networks
 from fgvc_jax.inference import gradcam
-from fgvc_jax.inference.gradcam import explain
+from fgvc_jax.inference.gradcam import find_evidence
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.objectives.hsd import HSD
 from fgvc_jax.utils import devices
@@ -40,7 +40,7 @@ def quarter(cam, name):
 
 
 def test_the_evidence_sits_in_the_corner_where_it_was_put(colours):
-    (e,) = explain(colours, picture(red=255, green=220, blue=200))
+    (e,) = find_evidence(colours, picture(red=255, green=220, blue=200))
     assert (e.predicted, e.against) == (0, 1) and e.shown.shape == (32, 32, 3)
     for cam in (e.cam, e.contrast, *e.cams, *e.contrasts):
         assert cam.shape == (32, 32) and quarter(cam, "red") > 0.9
@@ -51,12 +51,12 @@ def test_the_evidence_sits_in_the_corner_where_it_was_put(colours):
 
 def test_another_class_to_weigh_against(colours):
     image = picture(red=255, green=220, blue=200)
-    (e,) = explain(colours, image, against=2)
+    (e,) = find_evidence(colours, image, against=2)
     assert (e.predicted, e.against) == (0, 2)
-    (e,) = explain(colours, image, against=0)  # nothing speaks for a class rather than itself
+    (e,) = find_evidence(colours, image, against=0)  # nothing speaks for a class rather than itself
     assert (e.predicted, e.against) == (0, 1)
     with pytest.raises(UserError, match="no class number 3"):
-        explain(colours, image, against=3)
+        find_evidence(colours, image, against=3)
 
 
 def test_a_map_of_average_and_linear_layer_is_the_class_activation_map():
@@ -65,7 +65,7 @@ def test_a_map_of_average_and_linear_layer_is_the_class_activation_map():
     kernels = rng.normal(size=(2, 3, 3))
     model = model_of(patchwork(), [linear(kernel) for kernel in kernels])
     images = rng.integers(0, 255, (5, 40, 40, 3), np.uint8)
-    for image, e in zip(images, explain(model, images), strict=True):
+    for image, e in zip(images, find_evidence(model, images), strict=True):
         seen = image[4:36, 4:36]
         np.testing.assert_array_equal(e.shown, seen)
         patches = np.maximum(seen / 127.5 - 1, 0).reshape(4, 8, 4, 8, 3).mean((1, 3))
@@ -85,14 +85,14 @@ def test_the_numbers_are_those_that_the_model_predicts(colours, tmp_path):
     images = [picture(red=255, blue=200), picture(green=250), picture(blue=240)]
     Image.fromarray(images[1]).save(tmp_path / "a.png")
     kinds = [images[0], tmp_path / "a.png", Image.fromarray(images[2])]
-    found = list(explain(colours, kinds))
+    found = list(find_evidence(colours, kinds))
     predicted = colours.predict(images)
     np.testing.assert_allclose([np.exp(e.log_probabilities) for e in found], predicted, rtol=1e-6)
     assert [e.predicted for e in found] == [0, 1, 2]
     assert found[0].each.shape == (2, 3) and found[0].each.dtype == np.float32
     maps = colours.attention(images)
     np.testing.assert_allclose([e.attention for e in found], maps.swapaxes(0, 1), atol=1e-6)
-    (alone,) = explain(colours, str(tmp_path / "a.png"))
+    (alone,) = find_evidence(colours, str(tmp_path / "a.png"))
     np.testing.assert_allclose(alone.cams, found[1].cams, atol=1e-6)
 
 
@@ -105,14 +105,14 @@ def test_any_number_of_images_takes_few_programs_and_is_read_as_it_is_asked_for(
             yield picture(green=n)
 
     colours.compiled.clear()
-    stream = explain(colours, images())
+    stream = find_evidence(colours, images())
     next(stream)
     assert len(asked) == gradcam.AT_ONCE
     assert sum(1 for _ in stream) == 3 * gradcam.AT_ONCE
     assert [step._cache_size() for step in colours.compiled.values()] == [1, 1]
-    assert len(list(explain(colours, [picture(red=9)] * 3))) == 3
+    assert len(list(find_evidence(colours, [picture(red=9)] * 3))) == 3
     assert [step._cache_size() for step in colours.compiled.values()] == [2, 2]
-    assert list(explain(colours, [])) == []
+    assert list(find_evidence(colours, [])) == []
 
 
 def test_maps_are_put_in_order_by_their_row():
@@ -142,7 +142,7 @@ def test_maps_of_a_float32_network_are_float32_on_accelerators(platform_name):
 def test_answers_that_are_no_numbers_are_told():
     model = model_of(patchwork(), [linear(np.full((3, 3), np.nan))])
     with pytest.raises(UserError, match="not finite"):
-        list(explain(model, picture()))
+        list(find_evidence(model, picture()))
 
 
 def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk():
@@ -151,7 +151,7 @@ def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk()
     network = patchwork(heads={"logits": HEAD, **objective.heads})
     variables = start(network)
     image = picture(red=255, green=220, blue=200)
-    (e,) = explain(model_of(network, [variables], objective.predict), image)
+    (e,) = find_evidence(model_of(network, [variables], objective.predict), image)
     assert set(e.heads) == {"logits", "stage3", "fusion"}
     assert all(map_.shape == (1, 32, 32) and map_.max() > 0 for map_ in e.heads.values())
     assert e.cam.max() > 0 and e.contrast.max() > 0
@@ -159,12 +159,12 @@ def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk()
     attached = HSD(stages=(3, 5), fusion_width=4, detach=False)
     heads = attached.make(classes=3, label_smoothing=0.0).heads
     network = patchwork(heads={"logits": HEAD, **heads})
-    (other,) = explain(model_of(network, [variables], objective.predict), image)
+    (other,) = find_evidence(model_of(network, [variables], objective.predict), image)
     np.testing.assert_allclose(e.heads["fusion"], other.heads["fusion"], atol=1e-6)
 
     network = patchwork(frozen="stage3", heads={"logits": HEAD, **objective.heads})
     model = model_of(network, [variables], objective.predict, trunk={"params": {"unused": 0.0}})
-    (frozen,) = explain(model, image)
+    (frozen,) = find_evidence(model, image)
     for name, map_ in e.heads.items():
         np.testing.assert_allclose(frozen.heads[name], map_, atol=1e-3 * map_.max())
     np.testing.assert_allclose(frozen.cam, e.cam, atol=1e-3 * e.cam.max())
@@ -181,7 +181,7 @@ def test_a_sure_prediction_of_several_heads_still_has_evidence():
     leaves["params", "heads", "logits", "fc", "kernel"] = 1000 * jnp.eye(3)
     leaves["params", "heads", "fusion", "fc2", "bias"] = jnp.array([500.0, 0, 0])
     model = model_of(network, [unflatten_dict(leaves)], objective.predict)
-    (e,) = explain(model, picture(red=255, green=100))
+    (e,) = find_evidence(model, picture(red=255, green=100))
     assert e.log_probabilities[0] == 0 and quarter(e.cam, "red") > 0.9
 
 
@@ -194,7 +194,7 @@ def test_a_class_token_is_explained_by_what_the_last_block_reads():
         for stage in ("", "stage4")
     )
     variables = start(network)
-    (e,) = explain(model_of(network, [variables]), picture(red=255))
+    (e,) = find_evidence(model_of(network, [variables]), picture(red=255))
     assert e.cam.max() > 0 and e.contrast.max() > 0 and e.heads == {}
     images = jnp.asarray(e.shown[None] / 127.5 - 1, jnp.float32)
 
@@ -212,7 +212,7 @@ def test_a_class_token_is_explained_by_what_the_last_block_reads():
     low = np.maximum(tokens @ gradient.mean((0, 1, 2)), 0)[0]
     expected = jax.image.resize(low, (32, 32), "linear")
     np.testing.assert_allclose(e.cam, expected, atol=2e-3 * float(expected.max()))
-    (other,) = explain(model_of(frozen, [variables], trunk=variables), picture(red=255))
+    (other,) = find_evidence(model_of(frozen, [variables], trunk=variables), picture(red=255))
     np.testing.assert_allclose(other.cam, expected, atol=2e-3 * float(expected.max()))
 
 
@@ -225,9 +225,9 @@ def test_networks_of_today_are_explained_with_and_without_a_trunk(name):
     network, frozen = (networks.create(name, frozen=stage, **options) for stage in ("", "stage4"))
     variables = start(network)
     image = picture(red=255, green=120)
-    (e,) = explain(model_of(network, [variables]), image)
+    (e,) = find_evidence(model_of(network, [variables]), image)
     for map_ in (e.cam, e.contrast):
         assert map_.shape == (32, 32) and np.isfinite(map_).all() and map_.max() > 0
-    (other,) = explain(model_of(frozen, [variables], trunk=variables), image)
+    (other,) = find_evidence(model_of(frozen, [variables], trunk=variables), image)
     np.testing.assert_allclose(other.log_probabilities, e.log_probabilities, atol=2e-3)
     np.testing.assert_allclose(other.cam, e.cam, atol=1e-2 * e.cam.max())

@@ -33,7 +33,7 @@ def scored():
     eye = np.eye(3)
     model = model_of(patchwork(), [linear(4 * eye), linear(2 * eye)])
     count = 10
-    found = pointing.score(model, Pictures(), range(count), regions("red", "green", "nowhere"))
+    found = pointing.score_maps(model, Pictures(), range(count), regions("red", "green", "nowhere"))
     return found, {(each["map"], each["of"]): each["scores"] for each in found["maps"]}
 
 

@@ -190,7 +190,7 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
     stored = m.unit(jnp.float32(normal(2, 4)))
     queue = m.enqueue(m.empty_queue(3, 4), stored, jnp.array([1, 0]))
     queries, keys = (m.unit(jnp.float32(normal(2, 4, seed=s))) for s in (1, 2))
-    similarity, same, other = m.compare(queries, jnp.array([0, 1]), keys, queue)
+    similarity, same, other = m.contrast(queries, jnp.array([0, 1]), keys, queue)
     np.testing.assert_allclose(
         similarity[:, :2], np.asarray(queries) @ np.asarray(stored).T, atol=1e-6
     )
@@ -464,7 +464,7 @@ def test_contrast_gradient_flows_through_queries_only():
         changed = {**variables, "params": {**variables["params"], "features": weights}}
         queries = m.unit(forward(changed, batch.image)[1]["features"])
         empty = m.empty_queue(6, 6)
-        return m.margin_contrast(*m.compare(queries, batch.label, keys, empty), margin=0.4)
+        return m.margin_contrast(*m.contrast(queries, batch.label, keys, empty), margin=0.4)
 
     expected = 0.9 * jax.grad(contrast)(variables["params"]["features"])
     assert np.abs(expected).max() > 1e-3

@@ -9,7 +9,7 @@ import pytest
 
 from fgvc_jax import config
 from fgvc_jax.data.view import View
-from fgvc_jax.objectives.base import Asked, Batch
+from fgvc_jax.objectives.base import Batch, TeacherQuery
 from fgvc_jax.objectives.kd import KD
 from fgvc_jax.utils.errors import UserError
 
@@ -75,7 +75,7 @@ def test_the_gradient_keeps_its_size_when_the_temperature_changes(temperature):
 
 def test_whom_it_asks():
     options = KD(teacher="runs/kt", which="selected", members=2, temperature=5.0)
-    assert options.asks == Asked("runs/kt", "selected", 2, 5.0)
+    assert options.asks == TeacherQuery("runs/kt", "selected", 2, 5.0)
 
 
 @pytest.mark.parametrize(

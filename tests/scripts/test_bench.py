@@ -114,7 +114,7 @@ def test_torch_computes_the_same_two_training_steps(tmp_path):
 
     state, on_device = run.state(2, [teacher]), shard_batch(run.mesh, batch)
     for _ in range(2):
-        state, metrics = run.course(2).train_step(state, on_device, None)
+        state, metrics = run.plan(2).train_step(state, on_device, None)
         expected = trainer.step(
             torch.from_numpy(images).to(trainer.device), torch.arange(4, device=trainer.device)
         )

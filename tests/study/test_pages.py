@@ -22,7 +22,7 @@ def test_the_table():
     summary = statistics.summarize(values, MEMBERS)
     shown = pages.shown(summary, ["ensemble"], MEMBERS)
     assert shown == ["ensemble", "overlap", "head_logits", "head_fusion"]
-    page = pages.table(summary, shown, first="a")
+    page = pages.variants_table(summary, shown, first="a")
     lines = [" ".join(line.split()) for line in page.splitlines()]
     assert lines[0].startswith(
         "| metric | row | n | mean | sd | 95 % interval | minus a | pairs | 95 % interval | p |"

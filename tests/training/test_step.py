@@ -50,7 +50,7 @@ def train(run, number, frozen, steps=2):
     batches = run.train_batches(number, 0, None)
     state, metrics = before, []
     for _ in range(steps):
-        state, logged = run.course(number).train_step(
+        state, logged = run.plan(number).train_step(
             state, devices.shard_batch(run.mesh, next(batches)), None
         )
         metrics.append(jax.device_get(logged))
@@ -100,7 +100,7 @@ def test_every_two_of_objective_transfer_and_network(objective, transfer, networ
         else:
             assert "orthogonal" not in metrics[0]
     # One compiled step serves all members, epochs and resumptions.
-    assert run.course(1).train_step._cache_size() == 1
+    assert run.plan(1).train_step._cache_size() == 1
 
 
 def test_the_step_is_a_pure_function_of_state_and_batch():
@@ -196,7 +196,7 @@ def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
     )
     state, batch = run.state(1, []), next(run.train_batches(1, 0, None))
     asked.clear()
-    jax.eval_shape(run.course(1).train_step, state, devices.shard_batch(run.mesh, batch), None)
+    jax.eval_shape(run.plan(1).train_step, state, devices.shard_batch(run.mesh, batch), None)
     images = 2 * len(batch["row"]) if options else len(batch["row"])
     whole = {(len(batch["row"]), None)} if options and options.keys == "ema" else set()
     assert set(asked) == {(images, (images,))} | whole
@@ -212,7 +212,7 @@ def test_options_that_a_network_does_not_have_are_refused():
             Run(experiment)
     network = Network(name="convnext_micro", head="kt", batch_norm_groups=2)
     run = Run(tiny(network=network, optimizer=Optimizer(layer_decay=0.5)))
-    layers = run.course(1).layers
+    layers = run.plan(1).layers
     assert layers.decay == 0.5 and layers.of(["stages_3", "blocks_0"]) == 5
 
 
@@ -238,7 +238,7 @@ def test_evaluation_counts_are_the_same_at_every_batch_size():
         Run(dataclasses.replace(experiment, evaluation_batch_size=size)) for size in (1, 7, 64, 128)
     ]
     variables = runs[0].start.variables(1)
-    scores = [evaluator.evaluate(run, run.member(1, variables)) for run in runs]
+    scores = [evaluator.evaluate_member(run, run.member(1, variables)) for run in runs]
     assert all(score == scores[0] for score in scores)
     assert scores[0]["test_images"] == 100
 
@@ -247,7 +247,7 @@ def test_epochs_and_the_end_are_judged_by_one_program(tmp_path):
     """Two programs differed in bfloat16, and `final` was not what the last epoch had said."""
     run = Run(tiny(network=NETWORKS["resnet_micro"]))
     variables, images = run.start.variables(1), run.images["test"]
-    evaluator.evaluate(run, run.member(1, variables))
+    evaluator.evaluate_member(run, run.member(1, variables))
     (program,) = run._compiled.values()
     part = predictions.part_of(
         tmp_path, "validation", images.source,
@@ -274,9 +274,9 @@ def test_images_on_the_device_train_and_evaluate_alike():
     for placement in ("stream", "device"):
         data = dataclasses.replace(tiny().data, placement=placement)
         run = Run(tiny(network=NETWORKS["resnet_micro"], data=data))
-        scores.append(evaluator.evaluate(run, run.member(1, run.start.variables(1))))
+        scores.append(evaluator.evaluate_member(run, run.member(1, run.start.variables(1))))
         store = run.images["train"].store
         batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0, None)))
-        state, metrics = run.course(1).train_step(run.state(1, []), batch, store)
+        state, metrics = run.plan(1).train_step(run.state(1, []), batch, store)
         scores[-1]["loss"] = float(metrics["loss"])
     assert scores[0] == scores[1]

@@ -7,7 +7,7 @@ from buckets import Memory
 
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import bucket
-from fgvc_jax.workdir.bucket import Cell, Changed, Unavailable
+from fgvc_jax.workdir.bucket import Changed, SharedText, Unavailable
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_a_mistake_is_not_repeated(clock):
 
 def test_a_text_is_replaced_only_where_it_is_what_was_read():
     client = Memory()
-    one, other = (Cell("gs://b/run", "run/lease", client) for _ in range(2))
+    one, other = (SharedText("gs://b/run", "run/lease", client) for _ in range(2))
     assert one.read() == ("", 0)
     one.write("mine", 0)
     with pytest.raises(Changed):
@@ -75,7 +75,7 @@ def test_a_text_is_replaced_only_where_it_is_what_was_read():
 
 def test_a_write_whose_answer_got_lost_is_no_failure():
     client = Memory()
-    cell = Cell("gs://b/run", "run/lease", client)
+    cell = SharedText("gs://b/run", "run/lease", client)
     tries = []
 
     def heard_once(name):

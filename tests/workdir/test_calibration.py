@@ -299,7 +299,7 @@ def test_a_damaged_file_is_told(tmp_path, text):
 def test_judged_on_other_images(workdir):
     fused = fused_of(workdir)
     found = calibration.fit(fused)
-    judged = calibration.judge(found, fused)
+    judged = calibration.judge_calibration(found, fused)
     sets = found.sets(found.log_probabilities(whole(fused).astype(np.float32)))
     labels = inputs()[1]
     metrics = judged["metrics"]

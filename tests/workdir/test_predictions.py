@@ -126,7 +126,7 @@ def test_a_sharded_pass_is_put_in_place_by_row():
     """The attention of every training image, whatever the order of the batches' rows."""
     run = Run(tiny(data=dataclasses.replace(tiny().data, view_sharing="shared")))
     images, member = run.images["train"], run.member(1, run.start.variables(1))
-    grid = run.course(1).architecture.grid
+    grid = run.plan(1).architecture.grid
     rows = np.random.default_rng(0).permutation(len(images.source)).astype(np.int32)
     straight = run.lookups.attention(member, 0, grid)
 

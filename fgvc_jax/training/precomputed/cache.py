@@ -25,7 +25,7 @@ from fgvc_jax.workdir import storage
 RESERVE = 2 * 2**30  # bytes that a cache leaves free on the disk, for checkpoints among others
 
 
-class Look(NamedTuple):
+class Output(NamedTuple):
     """One of the things that a frozen network says of a view."""
 
     # (batch, store) -> {"row", "mask", "features": arrays by name}, on every device.
@@ -42,12 +42,12 @@ class Frozen(Protocol):
     broken: str  # why what it says may not be finite
     instead: str  # what happens where nothing is kept
 
-    def looks(self, part: str) -> Mapping[str, Look]:
+    def looks(self, part: str) -> Mapping[str, Output]:
         """What it says of an image of a part, by its name in a batch."""
         ...
 
 
-class Wanted(NamedTuple):
+class Request(NamedTuple):
     """What a run needs of a frozen network: of a part of the data, in some of the views that it
     will need."""
 
@@ -78,7 +78,7 @@ class Cache:
         self._opened: dict[str, Features] = {}
 
     def prepare(
-        self, wanted: Sequence[Wanted], report: Callable[[str], None]
+        self, wanted: Sequence[Request], report: Callable[[str], None]
     ) -> dict[str, dict[str, Lookup]]:
         """Make what is missing, the earlier in the list the more important.
 
@@ -119,7 +119,7 @@ class Cache:
             )
         return kept
 
-    def _features(self, wanted: Wanted, look: Look) -> Features:
+    def _features(self, wanted: Request, look: Output) -> Features:
         source = wanted.images.source
         ids = np.asarray(source.ids).tolist()
         content = [digests.NUMERICS, look.network, wanted.digest, ids, look.known]
@@ -153,8 +153,8 @@ class Cache:
 
     def _make(
         self,
-        wanted: Wanted,
-        looks: Mapping[str, Look],
+        wanted: Request,
+        looks: Mapping[str, Output],
         sets: Mapping[str, Features],
         missing: Mapping[str, list[int]],
         report: Callable[[str], None],

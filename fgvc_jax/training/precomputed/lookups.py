@@ -20,7 +20,7 @@ from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training.precomputed.attention import AttentionMaps
-from fgvc_jax.training.precomputed.cache import Cache, Wanted
+from fgvc_jax.training.precomputed.cache import Cache, Request
 from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
 from fgvc_jax.training.state import backbone_only
@@ -73,13 +73,13 @@ class Lookups:
         own = data.view_sharing == "own"
         views, in_all = self.views(member), data.views * (self._experiment.members if own else 1)
         train = self._images["train"], self._images.content("train"), views, in_all
-        wanted = [Wanted(self._teacher, "train", *train)] if self._teacher else []
+        wanted = [Request(self._teacher, "train", *train)] if self._teacher else []
         if self._trunk:
             wanted += [
-                Wanted(self._trunk, part, images, self._images.content(part), [0], 1)
+                Request(self._trunk, part, images, self._images.content(part), [0], 1)
                 for part, images in self._images.judged.items()
             ]
-            wanted.append(Wanted(self._trunk, "train", *train))
+            wanted.append(Request(self._trunk, "train", *train))
         self._kept = self._cache.prepare(wanted, report)
 
     def views(self, member: int) -> range:
@@ -189,6 +189,6 @@ def _cache(experiment: Experiment, mesh: jax.sharding.Mesh) -> Cache:
     data = experiment.data
     folder = Workdir(experiment.workdir).features
     if data.cache:
-        folder = storage.place(data.cache, "--data.cache")
+        folder = storage.location(data.cache, "--data.cache")
     budget = int(data.cache_gib * 2**30)
     return Cache(folder, budget, most=experiment.evaluation_batch_size, mesh=mesh)

@@ -22,8 +22,8 @@ from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.model import Model, open_model
-from fgvc_jax.objectives.base import Asked
-from fgvc_jax.training.precomputed.cache import Look
+from fgvc_jax.objectives.base import TeacherQuery
+from fgvc_jax.training.precomputed.cache import Output
 from fgvc_jax.utils import digests, options
 from fgvc_jax.utils.devices import replicated, split
 from fgvc_jax.utils.errors import UserError
@@ -122,7 +122,7 @@ class Teacher:
         named = zip(self._logits, self.model.members, strict=True)
         return [logits(each.variables, shown[each.view.normalize]) for logits, each in named]
 
-    def looks(self, part: str) -> Mapping[str, Look]:
+    def looks(self, part: str) -> Mapping[str, Output]:
         """What the ensemble says of a training image, by its name in a batch."""
 
         def ask(batch, store):
@@ -131,7 +131,7 @@ class Teacher:
         # What else the view says is of the student alone, or of no training image.
         shown = {**vars(self.view), "test_view": None, "normalize": None}
         shapes = {"logits": (len(self.columns),)}
-        return {"taught": Look(ask, shapes, [self.digest, self.temperature], [shown, self.seed])}
+        return {"taught": Output(ask, shapes, [self.digest, self.temperature], [shown, self.seed])}
 
     def run(self, batch: Mapping[str, jax.Array], store: jax.Array | None) -> Mapping[str, Any]:
         """A training batch with what the ensemble says of it, unless that was looked up."""
@@ -140,7 +140,7 @@ class Teacher:
         return batch | {"taught": self._near(self._asked(batch, store))}
 
 
-def check_apart(asked: Asked, workdir: Workdir) -> None:
+def check_apart(asked: TeacherQuery, workdir: Workdir) -> None:
     """Raise a UserError where a student would be trained in the workdir of its teachers."""
     teachers = Workdir(asked.workdir, "--kd.teacher").path
     if os.path.realpath(teachers) == os.path.realpath(workdir.path):
@@ -151,7 +151,7 @@ def check_apart(asked: Asked, workdir: Workdir) -> None:
 
 
 def open_teacher(
-    asked: Asked, classes: Sequence[str], *, view: View, seed: int, mesh: Mesh
+    asked: TeacherQuery, classes: Sequence[str], *, view: View, seed: int, mesh: Mesh
 ) -> Teacher:
     """The ensemble that an objective asks.
 

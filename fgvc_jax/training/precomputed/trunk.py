@@ -16,7 +16,7 @@ from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Architecture
-from fgvc_jax.training.precomputed.cache import Look
+from fgvc_jax.training.precomputed.cache import Output
 from fgvc_jax.utils import devices, digests
 
 
@@ -79,13 +79,13 @@ class Trunk:
         known = ["test", view.test_side, view.crop, view.normalize, view.orientation]
         return {"features": (lambda arrays, images: augment.test_view(view, images), known)}
 
-    def looks(self, part: str) -> Mapping[str, Look]:
+    def looks(self, part: str) -> Mapping[str, Output]:
         """What the trunk makes of an image of a part, by its name in a batch."""
         shown = self._training if part == "train" else self._test
         shapes = {name: leaf.shape[1:] for name, leaf in self.architecture.features.items()}
         trunk = [self.digest, *self.structure]
         return {
-            name: Look(self._asked(look), shapes, trunk, known)
+            name: Output(self._asked(look), shapes, trunk, known)
             for name, (look, known) in shown.items()
         }
 

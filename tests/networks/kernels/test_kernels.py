@@ -309,7 +309,7 @@ def test_what_csdnet_compares_is_float32_on_accelerators(platform_name):
     queue = csdnet.empty_queue(8, 4)
 
     def loss(queries, keys, labels):
-        similarity, same, other = csdnet.compare(queries, labels, keys, queue)
+        similarity, same, other = csdnet.contrast(queries, labels, keys, queue)
         return csdnet.margin_contrast(similarity, same, other, margin=0.4)
 
     features = jax.ShapeDtypeStruct((6, 4), jnp.float32)

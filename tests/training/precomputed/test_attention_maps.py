@@ -149,7 +149,7 @@ def losses(run, teachers, maps, steps=20):
     state = run.state(3, teachers)
     batches = run.train_batches(3, 0, maps)
     for _ in range(steps):
-        state, metrics = run.course(3).train_step(
+        state, metrics = run.plan(3).train_step(
             state, devices.shard_batch(run.mesh, next(batches)), None
         )
         yield {name: float(metrics[name]) for name in ("loss", "orthogonal")}
@@ -175,7 +175,7 @@ def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):
         (digests.of_arrays(teacher), precomputed.member(number, teacher))
         for number, teacher in enumerate(teachers, start=1)
     ]
-    grid = precomputed.course(3).architecture.grid
+    grid = precomputed.plan(3).architecture.grid
     maps = precomputed.lookups.attention_maps(tmp_path, precomputed.record, named, grid, print)
     pairs = zip(losses(online, teachers, None), losses(precomputed, teachers, maps), strict=True)
     for one, other in pairs:

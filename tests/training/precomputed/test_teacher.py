@@ -137,7 +137,7 @@ def losses(run, steps, member=1, frozen=(), maps=None):
     store = run.images["train"].store
     for _, batch in zip(range(steps), run.train_batches(member, 0, maps), strict=False):
         batch = run.lookups.inputs(devices.shard_batch(run.mesh, batch))
-        state, metrics = run.course(member).train_step(state, batch, store)
+        state, metrics = run.plan(member).train_step(state, batch, store)
         yield jax.device_get(metrics)
 
 
@@ -155,7 +155,7 @@ def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
     )
     run, _ = prepared(experiment, member=2)
     frozen = [("one", run.member(1, run.start.variables(1)))]
-    grid = run.course(2).architecture.grid
+    grid = run.plan(2).architecture.grid
     found = run.lookups.attention_maps(tmp_path / "maps", run.record, frozen, grid, print)
     *_, metrics = losses(run, 2, member=2, frozen=frozen, maps=found)
     assert all(np.isfinite(value) for value in metrics.values())

@@ -98,7 +98,7 @@ def test_a_backbone_runs_up_to_each_stage_and_on_from_it(name):
 def test_trunk_and_member_are_the_network(name):
     """Their variables are its variables, and together they answer what it answers."""
     experiment = frozen("unused", name)
-    plan = Run(experiment).course(1).architecture
+    plan = Run(experiment).plan(1).architecture
     whole = jax.device_get(plan.initialize(jax.random.key(0)))
     trunk, member = plan.split(whole)
     places = [set(flatten_dict(tree)) for tree in (trunk, member, whole)]
@@ -107,7 +107,7 @@ def test_trunk_and_member_are_the_network(name):
 
     unfrozen = dataclasses.replace(experiment.network, frozen="")
     run = Run(dataclasses.replace(experiment, network=unfrozen))
-    network = run.course(1).architecture.network
+    network = run.plan(1).architecture.network
     images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
     taps, outputs = network.apply(whole, images, False)
     features = plan.network.apply(trunk, images, method="features")
@@ -135,7 +135,7 @@ def losses(run, steps, teachers=(), maps=None, member=2):
     store = run.images["train"].store
     for _, batch in zip(range(steps), run.train_batches(member, 0, maps), strict=False):
         batch = run.lookups.inputs(devices.shard_batch(run.mesh, batch))
-        state, metrics = run.course(member).train_step(state, batch, store)
+        state, metrics = run.plan(member).train_step(state, batch, store)
         yield state, jax.device_get(metrics)
 
 
@@ -182,7 +182,7 @@ def test_looked_up_or_run_in_the_step_for_twenty_steps(tmp_path, objective):
         run, said = prepared(experiment)
         teacher = run.start.variables(1)
         folder, frozen_before = tmp_path / f"maps{gib}", [("one", run.member(1, teacher))]
-        grid = run.course(1).architecture.grid
+        grid = run.plan(1).architecture.grid
         maps = run.lookups.attention_maps(folder, run.record, frozen_before, grid, said.append)
         found = [metrics for _, metrics in losses(run, 20, [teacher], maps)]
         return run, found
@@ -301,7 +301,7 @@ def test_the_size_is_said_before_it_is_written(tmp_path):
     assert "features of 100 test images, 0.00 GiB, in" in said[0]
     assert "32 train images in 2 views" in said[2]
     sizes = sum(path.stat().st_size for path in (tmp_path / "features").iterdir())
-    values = sum(x.size for x in jax.tree.leaves(run.course(1).architecture.features))
+    values = sum(x.size for x in jax.tree.leaves(run.plan(1).architecture.features))
     assert sizes == pytest.approx(2 * values * (100 + 2 * 32), rel=0.05)
 
 
