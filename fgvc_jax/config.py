@@ -11,7 +11,7 @@ import runpy
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives import OBJECTIVES
@@ -180,14 +180,20 @@ class _Experiment:
         return self.networks or (self.network,) * self.members
 
 
-# Every method that has options of its own is a field of its name.
-Experiment = dataclasses.make_dataclass(
-    "Experiment",
-    [(name, method, method()) for name, method in OBJECTIVES.items() if dataclasses.fields(method)],
-    bases=(_Experiment,),
-    namespace={"__doc__": _Experiment.__doc__, "__module__": __name__},
-    frozen=True,
-)
+if TYPE_CHECKING:
+
+    class Experiment(_Experiment):
+        """What the following makes: the methods' fields are reached by `method` alone."""
+
+else:
+    # Every method that has options of its own is a field of its name.
+    Experiment = dataclasses.make_dataclass(
+        "Experiment",
+        [(n, method, method()) for n, method in OBJECTIVES.items() if dataclasses.fields(method)],
+        bases=(_Experiment,),
+        namespace={"__doc__": _Experiment.__doc__, "__module__": __name__},
+        frozen=True,
+    )
 
 
 # -- files ---------------------------------------------------------------------------------------
