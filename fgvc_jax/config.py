@@ -9,9 +9,8 @@ import inspect
 import os
 import runpy
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives import OBJECTIVES
@@ -219,7 +218,7 @@ def load_config(word: str) -> Experiment:
         experiment = get_config(*arguments)
         if not isinstance(experiment, Experiment):
             raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
-        return fitted(experiment, Experiment)
+        return options.fitted(experiment, Experiment)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:
@@ -251,53 +250,13 @@ def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
     return True
 
 
-def fitted(value: Any, kind: Any, name: str = "") -> Any:
-    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on.
-
-    Raises UserError for a value that is nothing of that type."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if dataclasses.is_dataclass(kind) and isinstance(value, kind):
-        fields = {
-            field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
-            for field, hint in get_type_hints(kind).items()
-        }
-        return dataclasses.replace(value, **fields)
-    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-        inner, *rest = get_args(kind)
-        if rest == [...] or len(value) == 1 + len(rest):
-            return tuple(fitted(item, inner, name) for item in value)
-    if kind is int and number and value % 1 == 0:
-        return int(value)
-    if kind is float and number:
-        return float(value)
-    if kind is bool and isinstance(value, bool):
-        return value
-    if (kind is str or get_origin(kind) is Literal) and isinstance(value, (str, os.PathLike)):
-        return os.fspath(value)
-    wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
-    raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
-
-
 def to_dict(experiment: Experiment) -> dict[str, Any]:
     return dataclasses.asdict(experiment)
 
 
-def from_dict(values: dict[str, Any], cls: type = Experiment) -> Any:
+def from_dict(values: dict[str, Any]) -> Experiment:
     """Inverse of `to_dict`; a field that this version does not know is a UserError."""
-    hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise UserError(f"unknown field {unknown[0]!r} in the saved {cls.__name__.lower()}")
-
-    def read(value: Any, kind: Any) -> Any:
-        if dataclasses.is_dataclass(kind):
-            return from_dict(value, kind)
-        if isinstance(value, (list, tuple)):
-            inner, *_ = get_args(kind) or (None,)
-            return tuple(read(item, inner) for item in value)
-        return value
-
-    return cls(**{name: read(value, hints[name]) for name, value in values.items()})
+    return options.from_dict(values, Experiment)
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
@@ -318,25 +277,6 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
         if befores.get(flag) != afters.get(flag) and not spec.metadata.get("free")
         if (flag in befores and flag in afters) or flag.endswith(".name")
     ]
-
-
-def adopt(saved: Experiment, experiment: Experiment) -> Experiment:
-    """The experiment with every automatic value as a run that it continues has settled it."""
-
-    def fill(new: Any, old: Any) -> Any:
-        values = {}
-        for spec in dataclasses.fields(new):
-            value, before = getattr(new, spec.name), getattr(old, spec.name)
-            if dataclasses.is_dataclass(value):
-                values[spec.name] = fill(value, before)
-            elif options.inside(value, spec.name):
-                pairs = zip(value, before, strict=False)
-                values[spec.name] = tuple(fill(*pair) for pair in pairs) + value[len(before) :]
-            elif spec.metadata.get("automatic") and value == spec.default:
-                values[spec.name] = before
-        return dataclasses.replace(new, **values)
-
-    return fill(experiment, saved)
 
 
 def check(experiment: Experiment) -> Experiment:

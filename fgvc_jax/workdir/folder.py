@@ -9,7 +9,7 @@ from typing import Any
 
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.utils import digests, paths
+from fgvc_jax.utils import digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, mirror, storage
 from fgvc_jax.workdir.record import FORMAT, Record
@@ -113,7 +113,7 @@ class Workdir:
             storage.check_writable(self.path)
             return experiment
         saved = self.record().experiment
-        experiment = config.adopt(saved, experiment)
+        experiment = options.adopt(saved, experiment)
         changed = config.differences(saved, experiment)
         added = range(saved.members + 1, experiment.members + 1)
         allowed = ("--members ", *(f"--networks.{n}." for n in added if saved.networks))

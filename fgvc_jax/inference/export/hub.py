@@ -27,6 +27,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.networks import weights
 from fgvc_jax.utils import devices, digests, paths
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import fitted
 from fgvc_jax.workdir import mirror, storage
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
@@ -339,7 +340,7 @@ def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
             raise ValueError("it has no class names")
         if not isinstance(saved["which"], str):
             raise ValueError("it does not say which epoch its members are of")
-        experiment = config.fitted(config.from_dict(saved["experiment"]), Experiment)
+        experiment = fitted(config.from_dict(saved["experiment"]), Experiment)
         if len(names) > experiment.members:
             raise ValueError("it has more members than were trained")
         return config.check(experiment), classes, saved
