@@ -2,12 +2,7 @@
 
 import pytest
 
-from fgvc_jax import summary
 from fgvc_jax.figures import judged
-
-
-def test_every_metric_of_the_results_has_a_name():
-    assert set(summary._METRICS) < set(judged.METRICS)
 
 
 @pytest.mark.parametrize(

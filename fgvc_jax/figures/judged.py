@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fgvc_jax import metrics
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
 from fgvc_jax.figures.page import escape, name
@@ -24,21 +25,6 @@ td .soft { white-space: nowrap; }
 @media (max-width: 34rem) { .scroll table { font-size: .8rem; } .scroll td .soft { display: block; }
   .look-row figure { width: 5.6rem; } .look-row img { height: 5.6rem; } }
 """
-
-# Names of the metrics for people, and whether they are shown in percent.
-METRICS = {
-    "accuracy": ("accuracy", True),
-    "mean_class_accuracy": ("mean accuracy per class", True),
-    "nll": ("negative log-likelihood, nats", False),
-    "brier": ("Brier score", False),
-    "ece": ("calibration error", True),
-    "aurc": ("area under risk and coverage", True),
-    "coverage_at_5_risk": ("answered at 5% risk", True),
-    "disagreement": ("members disagree", True),
-    "mutual_information": ("mutual information, nats", False),
-    "set_coverage": ("truth in the set", True),
-    "set_size": ("classes in a set", False),
-}
 
 
 def headline(numbers: Mapping[str, Any]) -> str:
@@ -183,8 +169,11 @@ def _metrics(numbers: Mapping[str, Any]) -> str:
     if fitted:
         found["calibrated"] = fitted["metrics"]
     rows = [
-        [words, *(interval(each.get(key), percent) for each in found.values())]
-        for key, (words, percent) in METRICS.items()
+        [
+            f"{words}, nats" if unit == "nats" else words,
+            *(interval(each.get(key), unit == "%") for each in found.values()),
+        ]
+        for key, (words, unit) in metrics.NAMES.items()
         if any(key in each for each in found.values())
     ]
     note = (
