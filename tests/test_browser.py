@@ -11,6 +11,7 @@ import pytest
 from browser import REBOUND, Browser, Page, needs_browser
 from conftest import tiny
 from test_report import NAMES, written
+from test_templates import pages
 
 from fgvc_jax import inspect, report, train
 from fgvc_jax.demo import Asked, Demo
@@ -80,6 +81,15 @@ def test_the_inspections_page(browser, made, width):
     page = Page(browser, address, width=width, dark=True)
     assert SCRIPT in page.run("document.body.textContent")
     is_clean(page, address)
+
+
+@WIDTHS
+@pytest.mark.parametrize("text", ["w" * 300, "w w " * 75])
+def test_a_long_text_does_not_widen_a_page(browser, tmp_path, text, width):
+    for kind, made in pages(text).items():
+        (tmp_path / f"{kind}.html").write_text(made)
+        page = Page(browser, (tmp_path / f"{kind}.html").as_uri(), width=width)
+        assert page.run("window.innerWidth") == width and not page.overflows(), kind
 
 
 @pytest.fixture(scope="module")
