@@ -19,7 +19,7 @@ from fgvc_jax.text import printable
 THUMBNAIL = 160  # pixels of the longer side, shown at half of it
 
 
-def render(template: str, **values: object) -> Markup:
+def render(template: str, /, **values: object) -> Markup:
     """A file of templates/ with these values, which is HTML.
 
     Raises:
