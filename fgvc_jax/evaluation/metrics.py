@@ -7,6 +7,7 @@ that the value (all weights 1) and its bootstrap replicates are computed by the 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,29 @@ SEED = 0  # likewise: the same images are drawn for whatever has as many
 # Shares of images that are counted, whose intervals do not vanish where all images are alike.
 COUNTED = "accuracy", "mean_class_accuracy", "disagreement", "set_coverage", "pointing"
 AT_ONCE = 2**18  # weights that are drawn at a time, so few that a core's cache holds them
+
+
+class Name(NamedTuple):
+    """A metric's name for people, and its unit: "%" of a share, "nats", or none."""
+
+    words: str
+    unit: str = ""
+
+
+# By the names of results.json, in the order that they are shown.
+NAMES = {
+    "accuracy": Name("accuracy", "%"),
+    "mean_class_accuracy": Name("mean accuracy per class", "%"),
+    "nll": Name("negative log-likelihood", "nats"),
+    "brier": Name("Brier score"),
+    "ece": Name("calibration error", "%"),
+    "aurc": Name("area under risk and coverage", "%"),
+    "coverage_at_5_risk": Name("answered at 5% risk", "%"),
+    "disagreement": Name("members disagree", "%"),
+    "mutual_information": Name("mutual information", "nats"),
+    "set_coverage": Name("truth in the set", "%"),
+    "set_size": Name("classes in a set"),
+}
 
 Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights of images (R, N) -> {name: (R,)}
 

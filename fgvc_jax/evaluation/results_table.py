@@ -3,6 +3,7 @@
 import statistics
 from typing import Any
 
+from fgvc_jax.evaluation import metrics
 from fgvc_jax.utils import text
 
 
@@ -26,21 +27,6 @@ def results_table(results: dict[str, Any]) -> str:
     return "\n".join(rows + metrics_table(results))
 
 
-# Names of the metrics for people, and whether they are shown in percent.
-_METRICS = {
-    "mean_class_accuracy": ("mean accuracy per class (%)", True),
-    "nll": ("negative log-likelihood (nats)", False),
-    "brier": ("Brier score", False),
-    "ece": ("calibration error (%)", True),
-    "aurc": ("area under risk and coverage (%)", True),
-    "coverage_at_5_risk": ("answered at 5 % risk (%)", True),
-    "disagreement": ("members disagree (%)", True),
-    "mutual_information": ("mutual information (nats)", False),
-    "set_coverage": ("truth in the set (%)", True),
-    "set_size": ("classes in a set", False),
-}
-
-
 def metrics_table(results: dict[str, Any]) -> list[str]:
     """The ensemble's other metrics with their 95 % intervals over images, raw and calibrated."""
     if "metrics" not in results:
@@ -49,9 +35,10 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
     found = {"raw": raw} | ({"calibrated": fitted["metrics"]} if fitted else {})
     rows = ["", f"the ensemble of {len(results['ensemble'])}, with 95 % intervals over images"]
     rows.append(f"{'':>33}" + "".join(f"{name:>24}" for name in found))
-    for name, (words, percent) in _METRICS.items():
-        if any(name in each for each in found.values()):
-            cells = (_interval(each.get(name), percent) for each in found.values())
+    for key, (words, unit) in metrics.NAMES.items():
+        if key != "accuracy" and any(key in each for each in found.values()):
+            cells = (_interval(each.get(key), unit == "%") for each in found.values())
+            words += f" ({unit})" if unit else ""
             rows.append(f"{words:>33}" + "".join(f"{cell:>24}" for cell in cells))
     return rows + (text.calibrated(fitted) if fitted else [])
 

@@ -7,6 +7,8 @@ from typing import Any
 def printable(text: str) -> str:
     """The text with line breaks, control characters, marks of writing direction and undecodable
     bytes as escapes, so that it can neither break a line nor disguise itself."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -14,12 +14,14 @@ import pytest
 from conftest import command, finish, tiny
 from pages import Elements
 from PIL import Image
+from report_numbers import problems
 from reports import NAMES, written
 
 from fgvc_jax import ensemble
 from fgvc_jax.commands import evaluate, report
 from fgvc_jax.commands.evaluate import Evaluation
 from fgvc_jax.commands.report import Report
+from fgvc_jax.figures.numbers import Calibration, Numbers, Seeds
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.training import members as train
@@ -98,6 +100,7 @@ def test_the_page_is_whole_and_harmless(made):
 def test_the_numbers_are_those_of_the_results(runs, made):
     part, values, results = fused(runs / "one")
     numbers = made[1]
+    assert problems({key: numbers[key] for key in numbers if key != "report"}, Numbers) == []
     for key in ("metrics", "attention_overlap", "published_protocol", "images"):
         assert numbers[key] == results[key], key
     wrong = values.argmax(-1) != part.labels
@@ -147,6 +150,7 @@ def test_the_members_at_the_epoch_best_on_validation(runs, tmp_path):
     report.report(options)
     numbers = json.loads((tmp_path / "a.json").read_text())
     kept = json.loads((runs / "two/results.json").read_text())
+    assert problems(numbers["calibration"], Calibration) == []
     alone = [each["accuracy"]["value"] for each in numbers["metrics"]["members"]]
     assert alone == [member["selected"] for member in kept["members"]]
     assert numbers["digests"]["member 1"] != kept["digests"]["members"][0]
@@ -180,7 +184,7 @@ def test_rows_of_a_study_are_paired_by_seed(runs, tmp_path):
     parts = (fused(runs / name) for name in ("one", "two"))
     accuracies = [np.mean(values.argmax(-1) == part.labels) for part, values, _ in parts]
     seeds = found["seeds"]
-    assert seeds["seeds"] == [0, 1]
+    assert seeds["seeds"] == [0, 1] and problems(seeds, Seeds) == []
     assert seeds["ours"] == pytest.approx(accuracies)
     assert seeds["theirs"] == pytest.approx(accuracies[::-1])
     assert seeds["paired"]["n"] == 2 and seeds["paired"]["mean"] == pytest.approx(0)

@@ -64,6 +64,12 @@ def test_every_metric_is_what_scikit_learn_says(golden, judged):
             assert judged[prediction][name]["value"] == pytest.approx(value, abs=2e-6), name
 
 
+def test_every_metric_has_a_name_for_people(judged):
+    sets = {"set_coverage", "set_size"}  # see calibration.judge
+    assert set(judged["ensemble"]) | sets == set(metrics.NAMES)
+    assert {name.unit for name in metrics.NAMES.values()} == {"%", "nats", ""}
+
+
 def test_the_first_member_alone_is_the_ensemble_of_one():
     log_probabilities, labels = inputs()
     found = tallies.judge_ensembles(labels, log_probabilities[:1], [], how="logits")["metrics"]
