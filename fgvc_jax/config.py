@@ -62,7 +62,8 @@ class Network:
     name: str = "resnet_small"
     """resnet_small, resnet50, vgg16_bn, vit_b16, convnext_base, ...; a wrong one lists all."""
     weights: str = ""
-    """Pretrained weights: a .safetensors file, hf:ORG/NAME, or empty for a random start."""
+    """Pretrained weights: a .safetensors file, hf:ORG/NAME, package:NAME (efficientnet_lite0,
+    efficientnet_lite2), or empty for a random start."""
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
     pool: Literal["auto", "max", "avg", "norm", "token"] = option("auto", automatic=True)
@@ -81,7 +82,7 @@ class Network:
     """Keep the backbone's batch norms at their pretrained statistics; for small batches."""
     last_stride: int = option(0, at_least=0, at_most=2)
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
-    normalize: Literal["auto", "half", "imagenet"] = option("auto", later=True)
+    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = option("auto", later=True)
     """As --data.normalize, for this network alone; auto: as that says."""
 
 

@@ -59,7 +59,11 @@ PUBLISHED = {
     "the best test accuracy",
 }
 
-NORMALIZED = {"half": "mean 0.5, deviation 0.5", "imagenet": "those of ImageNet"}
+NORMALIZED = {
+    "half": "mean 0.5, deviation 0.5",
+    "imagenet": "those of ImageNet",
+    "tensorflow": "(x - 127) / 128",
+}
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ class View:
     """Mirror half of the training images."""
     test_view: Literal["center", "whole"] = "center"
     """At test: the centre crop, or the whole image resized to the crop's size."""
-    normalize: Literal["half", "imagenet"] = "half"
-    """Mean and deviation of 0.5 (KT's code), or those of ImageNet (most pretrained weights)."""
+    normalize: Literal["half", "imagenet", "tensorflow"] = "half"
+    """Mean and deviation of 0.5 (KT's code), those of ImageNet (most pretrained weights), or of 127
+    and 128 of 255 (EfficientNet-Lite)."""
     orientation: Literal["auto", "exif", "stored"] = option("auto", automatic=True)
     """Turn photographs as their EXIF tag says, or not; auto: folders yes, published sets no."""
 

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.networks.convnext import ConvNeXt
+from fgvc_jax.networks.efficientnet import EfficientNet
 from fgvc_jax.networks.heads import Heads, pooled
 from fgvc_jax.networks.kernels.attention import Attend, attend
 from fgvc_jax.networks.layers import Dtype
@@ -117,6 +118,8 @@ _small_resnet = partial(
     ResNet, block=BasicBlock, depths=(1, 1, 1, 1), strides=(2, 2, 1, 1), stem_size=3
 )
 
+_lite = partial(EfficientNet, stem=32, head=1280)
+
 _dinov2 = partial(VisionTransformer, variant=DINOV2)
 _dinov3 = partial(VisionTransformer, variant=DINOV3)
 
@@ -138,6 +141,20 @@ _BACKBONES: dict[str, partial] = {
     "vgg19_bn": _vgg(2, 2, 4, 4, 4, batch_norm=True),
     "vgg_micro": partial(  # strides 4, 8, 8, 8
         VGG, widths=((4,), (8,), (8,), (16,), (16,)), pools=(2, 2, 2, 1, 1), batch_norm=True
+    ),
+    "efficientnet_lite0": partial(
+        _lite, depths=(1, 2, 2, 3, 3, 4, 1), widths=(16, 24, 40, 80, 112, 192, 320)
+    ),
+    "efficientnet_lite2": partial(
+        _lite, depths=(1, 3, 3, 4, 4, 5, 1), widths=(16, 24, 48, 88, 120, 208, 352)
+    ),
+    "efficientnet_micro": partial(  # strides 4, 8, 8, 8
+        EfficientNet,
+        depths=(1, 2, 1, 1, 1, 1, 1),
+        widths=(4, 6, 8, 10, 12, 14, 16),
+        strides=(1, 2, 2, 1, 1, 1, 1),
+        stem=4,
+        head=16,
     ),
     "vit_b16": partial(VisionTransformer, patch=16, width=768, depth=12, heads=12),
     "vit_s16": partial(VisionTransformer, patch=16, width=384, depth=12, heads=6),

@@ -23,6 +23,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from fgvc_jax.networks import fetched
+from fgvc_jax.networks.efficientnet import timm_names
 from fgvc_jax.networks.kernels.resample import positions, relative_biases
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -46,6 +48,7 @@ _CLASSIFIERS = {
     "cls_token": "head",
     "stages.0.blocks.0.gamma": "head.fc",
     "patch_embed.norm.weight": "head.fc",
+    "conv_head.weight": "classifier",
 }
 # ConvNeXt's layer norm before its classifier: of ours, and there.
 _NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "weight")}
@@ -57,14 +60,17 @@ _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
 def resolve(name_or_path: str | os.PathLike) -> Path:
-    """The local file of `hf:ORG/NAME` (downloaded once, then from the hub's cache), or of a path.
+    """The local file of `hf:ORG/NAME` (downloaded once, then from the hub's cache), of
+    `package:NAME` (see `fetched`), or of a path.
 
     From the hub comes `model.safetensors` and nothing else. Raises UserError for a missing file, a
     pickle, a hub that cannot be reached, and when the optional huggingface_hub is not installed.
     """
     name = os.fspath(name_or_path)
+    if name.startswith("package:"):
+        return fetched.from_package(name)
     if name.startswith("hf:"):
-        return _from_hub(name)
+        return fetched.from_hub(name)
     if name.endswith(_PICKLES):
         raise UserError(
             f"weights {name!r}: a pickle can run code; convert it once with "
@@ -72,15 +78,17 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
         )
     path = paths.local(name, "weights")
     if not path.is_file():
-        raise UserError(f"weights {name!r}: no such file (give a path or hf:ORG/NAME)")
+        raise UserError(
+            f"weights {name!r}: no such file (give a path, hf:ORG/NAME or package:NAME)"
+        )
     return path
 
 
 def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = False) -> Variables:
     """The `variables` of a Network, with the weights of a file (see `resolve`) put in as float32.
 
-    Reads `.safetensors` with torchvision's or timm's names, or as `export_torch` wrote them, and
-    `.npz` with the names of the original vision transformers. Strict in names and shapes: the
+    Reads `.safetensors` with torchvision's, timm's or EfficientNet-PyTorch's names, or as
+    `export_torch` wrote them, and `.npz` with the names of the original vision transformers. Strict in names and shapes: the
     whole backbone must be there, and beside it only classifiers. A head is loaded when all its
     tensors are there and fit (a plain linear `logits` also from torch's classifier) and stays as it
     is otherwise; what was not loaded is listed in one line of the log. What depends on the
@@ -142,7 +150,7 @@ def export_torch(path: str | os.PathLike, variables: Variables) -> None:
 
 def _torch_name(place: Place) -> str:
     modules = place[2:-1] if place[1] == "backbone" else place[1:-1]
-    dotted = [re.sub(r"_(\d+)$", r".\1", module) for module in modules]
+    dotted = [re.sub(r"_(\d+)(?=_|$)", r".\1", module) for module in modules]
     return ".".join([*dotted, _LEAVES.get(place[-1], place[-1])])
 
 
@@ -231,6 +239,9 @@ def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
     if "stages.0.blocks.0.conv_dw.weight" in shapes:
         width = shapes.get("stem.0.weight", "?")[0]
         return f"a ConvNeXt of {_blocks(shapes, 'stages')} blocks, {width} channels at first"
+    if "conv_head.weight" in shapes:
+        blocks = sum(name.endswith("conv_dw.weight") for name in shapes)
+        return f"an EfficientNet of {blocks} blocks"
     patch = shapes.get("patch_embed.proj.weight", ())
     if "layers.0.blocks.0.attn.qkv.weight" in shapes:
         blocks = _blocks(shapes, "layers")
@@ -301,11 +312,17 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def _open_safetensors(path: Path) -> _File:
     file = safe_open(path, framework="numpy")
-    stored = [name for name in file.keys() if not name.endswith(_BUFFERS)]  # noqa: SIM118
+    stored = {
+        name: tuple(file.get_slice(name).get_shape())
+        for name in file.keys()  # noqa: SIM118
+        if not name.endswith(_BUFFERS)
+    }
+    timms = timm_names(stored) if "_conv_stem.weight" in stored else {}
     # Swin's authors merge at the end of a stage, timm at the beginning of the next.
-    merged = "layers.0.downsample.reduction.weight" in stored
-    names = {_merging_first(name) if merged else name: name for name in stored}
-    shapes = {name: tuple(file.get_slice(theirs).get_shape()) for name, theirs in names.items()}
+    if "layers.0.downsample.reduction.weight" in stored:
+        timms = {name: _merging_first(name) for name in stored}
+    names = {timms.get(name, name): name for name in stored}
+    shapes = {name: stored[theirs] for name, theirs in names.items()}
     return _File(shapes, lambda name: file.get_tensor(names[name]))
 
 
@@ -375,23 +392,3 @@ def _npy_shape(members: ZipFile, name: str) -> Shape:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"array {name!r} is of an unknown version")
         return np.lib.format.read_array_header_1_0(member)[0]
-
-
-def _from_hub(name: str) -> Path:
-    repository = name.removeprefix("hf:")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise UserError(f"weights {name!r}: expected hf:ORG/NAME, as in hf:timm/resnet50.tv_in1k")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise UserError(
-            f"weights {name!r} need the package huggingface_hub: pip install huggingface_hub"
-        ) from error
-    try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except Exception as error:  # the hub's client lets its HTTP library's errors through
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(
-            f"weights {name!r} cannot be fetched ({reason}): check the name and the network, or "
-            "download model.safetensors elsewhere and give its path"
-        ) from error
