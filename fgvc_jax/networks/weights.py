@@ -88,12 +88,12 @@ def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = F
     """The `variables` of a Network, with the weights of a file (see `resolve`) put in as float32.
 
     Reads `.safetensors` with torchvision's, timm's or EfficientNet-PyTorch's names, or as
-    `export_torch` wrote them, and `.npz` with the names of the original vision transformers. Strict in names and shapes: the
-    whole backbone must be there, and beside it only classifiers. A head is loaded when all its
-    tensors are there and fit (a plain linear `logits` also from torch's classifier) and stays as it
-    is otherwise; what was not loaded is listed in one line of the log. What depends on the
-    image size, a transformer's positions, is resampled to that of `variables`. With `heads` all of
-    them must be there, so that of `variables` only the shapes are looked at.
+    `export_torch` wrote them, and `.npz` with the names of the original vision transformers.
+    Strict in names and shapes: the whole backbone must be there, and beside it only classifiers. A
+    head is loaded when all its tensors are there and fit (a plain linear `logits` also from torch's
+    classifier) and stays as it is otherwise; what was not loaded is listed in one line of the log.
+    What depends on the image size, a transformer's positions, is resampled to that of `variables`.
+    With `heads` all of them must be there, so that of `variables` only the shapes are looked at.
 
     Names and shapes cannot tell resnet50 from resnet50_v1, where the stride sits elsewhere: that
     remains the user's knowledge.

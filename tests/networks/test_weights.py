@@ -530,6 +530,7 @@ def test_a_swin_of_other_windows_is_resampled_and_its_authors_names_are_read(tmp
         ("convnext_micro", "a ConvNeXt of 1, 1, 4, 1 blocks, 4 channels at first"),
         ("swin_micro", "a Swin transformer of 2, 1, 2, 1 blocks, 4 channels at first"),
         ("dinov3_micro", "a vision transformer of width 16 and patches of 8 px"),
+        ("efficientnet_micro", "an EfficientNet of 8 blocks"),
     ],
 )
 def test_what_a_file_seems_to_be(name, likely, tmp_path):

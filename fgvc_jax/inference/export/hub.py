@@ -52,6 +52,7 @@ _RESNET = Family({"avg": "avg", "max": "max"}, ("conv1", "fc"))
 _VIT = Family(
     {"token": "token", "avg": "avg"}, ("patch_embed.proj", "head"), {"fc_norm": False}, sized=True
 )
+_EFFICIENTNET = Family({"avg": "avg", "max": "max"}, ("conv_stem", "classifier"))
 _CONVNEXT = Family({"norm": "avg"}, ("stem.0", "head.fc"))
 _SWIN = Family({"avg": "avg"}, ("patch_embed.proj", "head.fc"), sized=True)
 _DINOV3 = Family({"token": "token"}, ("patch_embed.proj", "head"), sized=True)
@@ -69,6 +70,10 @@ TIMM: dict[str, tuple[str, Family, dict[str, Any]]] = {
     "dinov3_s16": ("vit_small_patch16_dinov3", _DINOV3, {}),
     "dinov3_b16": ("vit_base_patch16_dinov3", _DINOV3, {}),
     "dinov3_micro": ("vit_small_patch16_dinov3", _DINOV3, _MICRO_VIT),
+    **{
+        name: (f"tf_{name}", _EFFICIENTNET, {})
+        for name in ("efficientnet_lite0", "efficientnet_lite2")
+    },
     **{
         name: (name, _CONVNEXT, {}) for name in ("convnext_tiny", "convnext_small", "convnext_base")
     },

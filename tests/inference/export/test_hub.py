@@ -55,7 +55,13 @@ def test_it_answers_as_the_members(ensemble):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"objective": "hsd"}, {"name": "vit_micro"}, {"name": "vgg_micro"}]
+    "options",
+    [
+        {"objective": "hsd"},
+        {"name": "vit_micro"},
+        {"name": "vgg_micro"},
+        {"name": "efficientnet_micro"},
+    ],
 )
 def test_every_family_comes_back(options, tmp_path):
     of = trained(**options, members=1)
@@ -187,6 +193,7 @@ def test_why_timm_would_answer_otherwise(options, words):
     "options",
     [
         {"name": "resnet18"},
+        {"name": "efficientnet_lite0", "pool": "avg"},
         {"name": "vit_micro", "pool": "avg"},
         *(
             {"name": f"{family}_micro"}

@@ -29,7 +29,14 @@ STUDENTS = {
     "vgg_micro": Network(name="vgg_micro", head_width=16),
     **{
         name: Network(name=name, head="linear")
-        for name in ("vit_micro", "convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
+        for name in (
+            "vit_micro",
+            "convnext_micro",
+            "swin_micro",
+            "dinov2_micro",
+            "dinov3_micro",
+            "efficientnet_micro",
+        )
     },
 }
 WHOLE = {"resize": 32, "crop": 32, "pad": 0, "flip": False}  # every view is the image itself
