@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from fgvc_jax.networks.layers import BatchNorm, Conv, DepthwiseConv, Dtype, conv_norm
 
@@ -17,6 +18,28 @@ SIZES = (3, 3, 5, 3, 5, 5, 3)
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 GROUPS = {"stage2": (0, 1), "stage3": (2,), "stage4": (3, 4), "stage5": (5, 6)}
 EPSILON = 1e-3  # of the batch norms
+
+
+@jax.custom_vjp
+def relu6(x: jax.Array) -> jax.Array:
+    """min(max(x, 0), 6), whose gradient is zero at both ends, as torch's.
+
+    It takes its mask from the result, which the convolution behind keeps anyway: so what was before
+    need neither be kept nor computed again.
+    """
+    return jnp.clip(x, 0, 6)
+
+
+def _relu6_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = relu6(x)
+    return y, y
+
+
+def _relu6_backward(y: jax.Array, dy: jax.Array) -> tuple[jax.Array]:
+    return (jnp.where((y > 0) & (y < 6), dy, 0),)
+
+
+relu6.defvjp(_relu6_forward, _relu6_backward)
 
 
 class Block(nn.Module):
@@ -45,8 +68,8 @@ class Block(nn.Module):
         y = x
         if widens:
             wide = pointwise(x.shape[-1] * self.expansion, "conv_pw")
-            y = nn.relu6(conv_norm(wide, norm("bn1"), y, train))
-        y = nn.relu6(conv_norm(filters, norm("bn2" if widens else "bn1"), y, train))
+            y = relu6(conv_norm(wide, norm("bn1"), y, train))
+        y = relu6(conv_norm(filters, norm("bn2" if widens else "bn1"), y, train))
         narrow = pointwise(self.width, "conv_pwl" if widens else "conv_pw")
         y = conv_norm(narrow, norm("bn3" if widens else "bn2"), y, train)
         return x + y if x.shape == y.shape else y
@@ -89,7 +112,7 @@ class EfficientNet(nn.Module):
             conv, norm = names
             conv = Conv(features, size, stride, "SAME", False, self.dtype, name=conv)
             norm = BatchNorm(self.batch_norm_groups, self.dtype, EPSILON, name=norm)
-            return nn.relu6(conv_norm(conv, norm, x, train))
+            return relu6(conv_norm(conv, norm, x, train))
 
         x = x["map"].astype(self.dtype) if after else end(x, self.stem, 3, 2, ("conv_stem", "bn1"))
 
@@ -149,10 +172,11 @@ def timm_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
 
     found = {}
     for name in shapes:
-        *block, module, leaf = name.rsplit(".", 2)
-        number = re.fullmatch(r"_blocks\.(\d+)", "".join(block))
+        path, _, leaf = name.rpartition(".")
+        block, _, module = path.rpartition(".")
+        number = re.fullmatch(r"_blocks\.(\d+)", block)
         if number and int(number[1]) in blocks:
-            widens = f"{block[0]}._expand_conv.weight" in shapes
+            widens = f"{block}._expand_conv.weight" in shapes
             known, start = _WIDENING if widens else _PLAIN, f"{blocks[int(number[1])]}."
         else:
             known, start = ({} if block else _ENDS), ""

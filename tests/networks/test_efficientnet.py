@@ -8,7 +8,7 @@ from conftest import ROOT
 from safetensors.numpy import load_file, save_file
 
 from fgvc_jax import networks
-from fgvc_jax.networks.efficientnet import timm_names
+from fgvc_jax.networks.efficientnet import relu6, timm_names
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.networks.weights import export_torch, load_torch, resolve
 
@@ -67,6 +67,13 @@ def test_stage5_is_positive_as_attention_maps_need_it(drawn):
     taps, _ = jax.jit(lambda v, x: network.apply(v, x, False))(variables, images)
     assert taps["stage5"].min() == 0 and 0 < taps["stage5"].max() <= 6
     assert taps["stage4"].min() < 0
+
+
+def test_relu6_and_its_gradient_are_torchs_at_the_ends_too():
+    x = jnp.array([-1.0, 0.0, 3.0, 6.0, 7.0, jnp.nan])
+    y, gradient = jax.vjp(relu6, x)
+    np.testing.assert_array_equal(y, [0, 0, 3, 6, 6, np.nan])
+    np.testing.assert_array_equal(gradient(jnp.ones(6))[0], [0, 0, 1, 0, 0, 0])
 
 
 def test_names_of_efficientnet_pytorch_are_read_as_timms(drawn, tmp_path):
