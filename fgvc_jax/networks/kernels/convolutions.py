@@ -120,8 +120,9 @@ patchwise.defvjp(_patchwise_forward, _patchwise_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Every channel convolved by itself: (B,H,W,C) and (k,k,C), k odd -> (B,h,w,C), h the least
-    integer >= H/stride, zeros around: TensorFlow's SAME, with one more at the end where it is odd.
+    """Every channel convolved by itself: (B,H,W,C) and (k,k,C), k odd and >= stride -> (B,h,w,C),
+    h the least integer >= H/stride, zeros around: TensorFlow's SAME, with one more at the end where
+    it is odd.
 
     An accelerator has it as a grouped convolution, which XLA's CPU computes without vectors, 15
     times slower than the shifted, weighted images summed up. The gradient of the kernel adds up
@@ -202,6 +203,8 @@ def _shifted_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array, *, stride:
 def _spread(dy: jax.Array, kernel: jax.Array, shape: tuple, stride: int) -> jax.Array:
     """The gradient of x: of every of the stride x stride places that a window steps over at once, a
     convolution with every stride-th weight."""
+    if stride == 1:
+        return _shifted(dy, kernel[::-1, ::-1], stride=1)
     size, sides = len(kernel), shape[1:3]
     edges = [before for before, _ in _edges(sides, size, stride)]
     low = (size - 1) // stride
@@ -212,30 +215,26 @@ def _spread(dy: jax.Array, kernel: jax.Array, shape: tuple, stride: int) -> jax.
     def add(number, total):
         first = jnp.minimum(number * group, channels - group)
         some, weights = (lax.dynamic_slice_in_dim(a, first, group, -1) for a in (wide, kernel))
-        rows = []
-        for row in range(stride):
-            columns = []
-            for column in range(stride):
-                (down, i), (right, j) = (
-                    divmod(row + edges[0], stride),
-                    divmod(column + edges[1], stride),
-                )
-                parts = [
-                    some[:, low + down - n :, low + right - m :][:, :height, :width]
-                    * weights[i + n * stride, j + m * stride]
-                    for n in range((size - 1 - i) // stride + 1)
-                    for m in range((size - 1 - j) // stride + 1)
-                ]
-                columns.append(sum(parts))
-            rows.append(jnp.stack(columns, 3))
-        y = jnp.stack(rows, 2)
+
+        def place(row, column):
+            (down, i), (right, j) = (
+                divmod(n + edge, stride) for n, edge in zip((row, column), edges, strict=True)
+            )
+            return sum(
+                some[:, low + down - n :, low + right - m :][:, :height, :width]
+                * weights[i + n * stride, j + m * stride]
+                for n in range((size - 1 - i) // stride + 1)
+                for m in range((size - 1 - j) // stride + 1)
+            )
+
+        steps = range(stride)
+        y = jnp.stack([jnp.stack([place(row, column) for column in steps], 3) for row in steps], 2)
         return lax.dynamic_update_slice_in_dim(total, y, first, -1)
 
     total = jnp.zeros((shape[0], height, stride, width, stride, channels), dy.dtype)
     total = lax.fori_loop(0, -(-channels // group), add, total)
-    return total.reshape(shape[0], height * stride, width * stride, channels)[
-        :, : sides[0], : sides[1]
-    ]
+    whole = total.reshape(shape[0], height * stride, width * stride, channels)
+    return whole[:, : sides[0], : sides[1]]
 
 
 def _depthwise_backward(stride: int, saved: tuple, dy: jax.Array) -> tuple:
