@@ -15,7 +15,8 @@ def load(path: str | os.PathLike, **options) -> "Model":
 
     Args:
         path: of the folder; its dataset is not needed.
-        options: `which`, `members`, `fusion`, `mesh`, see `fgvc_jax.inference.model.open_model`.
+        options: `which`, `members`, `fusion`, `mesh`, and of new photographs `orientation` and
+            `banner`, see `fgvc_jax.inference.model.open_model`.
 
     Returns:
         A model with `.classes`, `.predict(images)`, `.attention(images)` and `.top(images, k)`;

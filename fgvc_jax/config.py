@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fgvc_jax.data.view import View
+from fgvc_jax.data.view import BANNERS, View
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.transfer import Transfer
@@ -53,6 +53,12 @@ class Data(View):
     runs may share it. Empty: in the workdir."""
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them that a run may keep; beyond, trunk and teacher run in every step instead."""
+
+    @property
+    def cut(self) -> int:
+        """Rows that are cut off the bottom of the dataset's images."""
+        kind, _, _ = self.source.partition(":")
+        return BANNERS.get(kind, 0) if self.banner < 0 else self.banner
 
 
 @dataclass(frozen=True)

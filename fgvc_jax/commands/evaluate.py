@@ -13,8 +13,10 @@ import jax
 import numpy as np
 
 from fgvc_jax.data import feed, sources
+from fgvc_jax.data.images import OWN
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.sources import with_classes
+from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
@@ -123,8 +125,8 @@ def _parts(
         opened = _opened(folder, asked, record, options.source, names)
         for name in names:
             if name not in parts:
-                source, parts[name] = opened[name]
-                feeding = _Feeding(asked, source, options.batch_size)
+                view, source, parts[name] = opened[name]
+                feeding = _Feeding(asked, view, source, options.batch_size)
                 answers.keep_answers(asked, parts[name], feeding.batches, None)
     return parts
 
@@ -159,9 +161,12 @@ def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
 
 def _opened(
     folder: Path, asked: Model, record: Record, spec: str, names: Sequence[str]
-) -> dict[str, tuple[Source, Part]]:
-    """Parts of a source, of the run's own where `spec` is empty, with the members' classes, and
-    where answers for them are kept."""
+) -> dict[str, tuple[View, Source, Part]]:
+    """Parts of a source, of the run's own where `spec` is empty, with the members' classes, how
+    they are shown, and where answers for them are kept.
+
+    The images of another source are turned, and have a banner, as that source says.
+    """
     data, own = record.experiment.data, not spec
     spec = spec or data.source
     splits = sources.restrict(
@@ -171,6 +176,8 @@ def _opened(
         validation=data.validation if own else 0.0,
         seed=record.experiment.seed,
     )
+    own_way = {} if own else {"orientation": splits.orientation, "banner": OWN}
+    view = dataclasses.replace(asked.view, **own_way)
     opened = {}
     for name in names:
         source = with_classes(
@@ -186,9 +193,9 @@ def _opened(
                 "name them by --source to judge on what is there now"
             )
         part = predictions.part_of(
-            folder, name, source, classes=asked.classes, view=asked.view, images=images
+            folder, name, source, classes=asked.classes, view=view, images=images
         )
-        opened[name] = source, part
+        opened[name] = view, source, part
     return opened
 
 
@@ -197,14 +204,16 @@ class _Feeding:
     """Images of a part, decoded as they are needed."""
 
     asked: Model
+    view: View
     source: Source
     batch_size: int
 
     def batches(self):
         images = feed.load(
             self.source,
-            self.asked.view.test_side,
-            orientation=self.asked.view.orientation,
+            self.view.test_side,
+            orientation=self.view.orientation,
+            banner=self.view.banner,
             place="stream",
             threads=machine.cores(processes.processes_here()),
             mesh=self.asked.mesh,

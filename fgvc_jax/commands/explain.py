@@ -20,6 +20,7 @@ from tyro.conf import Positional, arg
 from fgvc_jax import config
 from fgvc_jax.data import inputs, regions, sources
 from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.figures import explanation
 from fgvc_jax.inference import gradcam, model, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Photographs):
     """Draw what the members look at in photographs, and which regions speak for the class that they
     name rather than for another: one picture a photograph, and pictures.csv to find them by.
 
@@ -120,6 +121,8 @@ def _open(options: Explanation, workdir: str = "") -> Model:
         which=options.which,
         members=0 if workdir else options.members,
         mesh=devices.own(AT_ONCE),
+        orientation=options.orientation,
+        banner=options.banner,
     )
     if options.calibrated:
         for doubt in asked.calibration.doubts:

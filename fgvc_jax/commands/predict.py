@@ -20,6 +20,7 @@ from tyro.conf import Positional, arg
 import fgvc_jax
 from fgvc_jax import config
 from fgvc_jax.data import inputs
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Photographs):
     """Name the classes of photographs.
 
     What is said holds for photographs of the classes that were trained: an unknown species is
@@ -97,6 +98,8 @@ def predict(options: Prediction) -> None:
         which=options.which,
         members=options.members,
         mesh=devices.own(options.batch_size),
+        orientation=options.orientation,
+        banner=options.banner,
     )
     counts = answer(asked, options, _share(files), output)
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))

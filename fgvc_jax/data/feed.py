@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax.data import pipeline
-from fgvc_jax.data.images import content_digest
+from fgvc_jax.data.images import OWN, content_digest
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes
@@ -59,6 +59,7 @@ class Dataset:
                 self.splits.parts[part],
                 self._side(part),
                 orientation=self._view.orientation,
+                banner=self._view.banner,
                 place=self.place,
                 threads=machine.cores(self._processes_here),
                 mesh=self._mesh,
@@ -117,9 +118,18 @@ def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
     return "host" if total_bytes < HOST_SHARE * free else "stream"
 
 
-def load(source: Source, side: int, *, orientation: str, place: str, threads: int, mesh: Mesh):
+def load(
+    source: Source,
+    side: int,
+    *,
+    orientation: str,
+    place: str,
+    threads: int,
+    mesh: Mesh,
+    banner: int = OWN,
+) -> Images:
     """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed."""
-    how = {"orientation": orientation, "threads": threads}
+    how = {"orientation": orientation, "banner": banner, "threads": threads}
     if place == "stream":
         return Images(source, pipeline.streamed(source, side, **how), None, None)
     images, contents = pipeline.decoded(source, side, **how)

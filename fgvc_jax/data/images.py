@@ -34,6 +34,7 @@ FORMATS = tuple(
 EXTENSIONS = tuple(sorted(extension for format in FORMATS for extension in _EXTENSIONS[format]))
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below the size at which Pillow itself starts to warn
 MAX_BYTES = 2**29  # more than the largest 16-bit RGB image below that size has
+OWN = -1  # banner: what each record has of one
 MAX_SIDE = 65_535  # as in JPEG; resizing needs memory in proportion to the longer side
 
 # Pillow warns above its own limit, which is higher: such an image is refused here.
@@ -61,35 +62,38 @@ class Unreadable(UserError):
         self.problem = problem
 
 
-def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np.ndarray:
+def decode(
+    record: dict[str, Any], size: int, *, orientation: Orientation, banner: int = OWN
+) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
-    Encoded images may be any of `FORMATS` (of several frames the first). They become RGB as under
+    Encoded images may be any of `FORMATS` (of several frames the first), and whoever has opened one
+    with Pillow gets the same of it as of the file. They become RGB as under
     torchvision's ImageFolder, so that results are comparable with published ones: palettes and
     CMYK are converted, an alpha channel is dropped. 16-bit gray is scaled to 8 bits (where
     torchvision clips). With orientation "exif" a photograph is turned as its EXIF tag says; with
-    "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The record's
-    `crop_bottom` rows are cut, then the image is resized without keeping its aspect, bilinear with
-    antialiasing (Pillow's BILINEAR). An array that is already (size, size, 3) uint8 is returned as
-    it is.
+    "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The `banner`, so many
+    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Then the image is resized
+    without keeping its aspect, bilinear with antialiasing (Pillow's BILINEAR). An array that is
+    already (size, size, 3) uint8 is returned as it is.
 
     Raises UserError that names the record if the image is broken, of another format, or has more
     than `MAX_PIXELS` pixels or `MAX_SIDE` rows or columns; the size is checked before decoding.
     """
-    image, crop_bottom = record["image"], record.get("crop_bottom", 0)
+    image, cut = record["image"], record.get("crop_bottom", 0) if banner == OWN else banner
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise Unreadable(record, f"is an array {image.dtype}{image.shape}, not uint8 (H, W, 3)")
-        if image.shape[:2] == (size, size) and not crop_bottom:
+        if image.shape[:2] == (size, size) and not cut:
             return image
         picture = Image.fromarray(image)
     else:
         picture = read(record, orientation=orientation)
     width, height = picture.size
-    if crop_bottom >= height:
-        raise Unreadable(record, f"is {height} rows high, and {crop_bottom} are to be cut off")
+    if cut >= height:
+        raise Unreadable(record, f"is {height} rows high, and {cut} are to be cut off")
     # A crop of its own: resize(box=...) would let the filter reach into what is cut off.
-    picture = picture.crop((0, 0, width, height - crop_bottom)) if crop_bottom else picture
+    picture = picture.crop((0, 0, width, height - cut)) if cut else picture
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -99,7 +103,7 @@ def record_of(image: Any) -> dict[str, Any]:
     Raises UserError for a path that no regular file of at most `MAX_BYTES` can be read from.
     """
     if isinstance(image, Image.Image):
-        return {"image": np.asarray(image.convert("RGB")), "name": "image"}
+        return {"image": image, "name": getattr(image, "filename", "") or "image"}
     if isinstance(image, np.ndarray):
         return {"image": image, "name": "array"}
     path = os.fspath(image)
@@ -129,13 +133,14 @@ def content_digest(image: bytes | np.ndarray) -> bytes:
 
 
 def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
-    """The record's encoded image in its own size, in RGB; see `decode` for what is refused."""
+    """The record's image, encoded or opened, in its own size, in RGB; see `decode` for what is
+    refused."""
+    image = record["image"]
     try:
-        with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
-            _check_size(record, *image.size)
-            picture = _rgb(record, image)
-            turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
-            return picture if turn is None else picture.transpose(turn)
+        if isinstance(image, Image.Image):
+            return _upright(record, image, orientation)
+        with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
+            return _upright(record, opened, orientation)
     except Image.DecompressionBombError as error:
         raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels") from error
     except Image.UnidentifiedImageError as error:
@@ -145,6 +150,13 @@ def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Unreadable(record, f"cannot be decoded ({reason})") from error
+
+
+def _upright(record: dict[str, Any], image: Image.Image, orientation: Orientation) -> Image.Image:
+    _check_size(record, *image.size)
+    picture = _rgb(record, image)  # first, since Pillow turns TIFF while it loads it
+    turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _check_size(record: dict[str, Any], width: int, height: int) -> None:

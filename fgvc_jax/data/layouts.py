@@ -22,9 +22,9 @@ from fgvc_jax.data.tables import (
     read_table,
     whole_number,
 )
+from fgvc_jax.data.view import BANNERS
 from fgvc_jax.utils.errors import UserError
 
-AIRCRAFT_BANNER = 20  # rows of pixels at the bottom that hold the copyright notice
 SOYAGEING_STAGES = ("R1", "R3", "R4", "R5", "R6")  # folders of Ultra-FGVC's SoyAgeing
 
 
@@ -119,7 +119,7 @@ def open_aircraft(path: str) -> Splits:
                 known = listed.name if listed.is_file() else parts["train"]
                 raise UserError(f"{table.at(name)}: variant {row.value!r} is not in {known}")
             entries[part].append(Entry(f"images/{name}.jpg", labels[row.value], table.at(name)))
-    return assemble(root, entries, classes, crop_bottom=AIRCRAFT_BANNER)
+    return assemble(root, entries, classes, crop_bottom=BANNERS["aircraft"])
 
 
 def open_ultra(path: str) -> Splits:

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from fgvc_jax.utils.errors import UserError
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -57,6 +59,18 @@ class Splits:
         """The parts that there are, by name, in the order train, validation, test."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def check_names(classes: Sequence[str], what: str) -> None:
+    """Raise a UserError where two classes have one name: what knows them by it would take one for
+    the other. `what` has the classes, for the message."""
+    first: dict[str, int] = {}
+    for number, name in enumerate(classes, start=1):
+        if first.setdefault(name, number) != number:
+            raise UserError(
+                f"{what} calls two classes {name!r}, number {first[name]} and number {number} of "
+                f"{len(classes)}: give each a name of its own"
+            )
 
 
 class Subset:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fgvc_jax.data import csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
-from fgvc_jax.data.records import Source, Splits, Subset, split_keys, stratified
+from fgvc_jax.data.records import Source, Splits, Subset, check_names, split_keys, stratified
 from fgvc_jax.utils.errors import UserError
 
 __all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
@@ -63,6 +63,7 @@ def open_source(spec: str, *, to_train: bool = True) -> Splits:
     if not path and name not in PATHLESS:
         raise UserError(f"data source {spec!r} lacks what follows the colon: write {name}:PATH")
     splits = OPENERS[name](path)
+    check_names(splits.classes, f"{spec!r}")
     if to_train:
         _check_every_class_has_images(splits, spec)
     return splits

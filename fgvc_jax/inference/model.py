@@ -3,6 +3,7 @@
 Neither the dataset nor anything of the training is opened here.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -16,18 +17,20 @@ from jax.sharding import Mesh
 from fgvc_jax import ensemble
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode, record_of
-from fgvc_jax.data.view import View
+from fgvc_jax.data.records import check_names
+from fgvc_jax.data.view import Photographs, View
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member, architectures
-from fgvc_jax.utils import devices, digests
+from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import checkpoint
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 
 MOST = 64  # images that are answered for at a time
+log = logging.getLogger(__name__)
 
 
 class Model:
@@ -38,6 +41,8 @@ class Model:
     Args:
         classes: their names.
         view: how an image is cut at test; how it is normalised, each member says.
+        photographs: how images that are asked for are read.
+        cut: rows that were cut off the images that the members were trained on.
         members: at least one, in the order of training.
         identities: digest of each member's variables.
         predict: outputs of a network -> (B, K) logits; kept as `logits_of`.
@@ -61,9 +66,14 @@ class Model:
         kept: Ensemble | None = None,
         trunk: Any = None,
         compiled: dict[Any, Any] | None = None,
+        photographs: Photographs | None = None,
+        cut: int = 0,
     ):
+        check_names(classes, "the model")
         self.classes = tuple(classes)
         self.view = view
+        self.photographs = photographs or Photographs()
+        self._untold = 0 if self.photographs.banner else cut
         self.members = tuple(members)
         self.identities = tuple(identities)
         self.fusion = fusion
@@ -205,8 +215,19 @@ class Model:
 
     def square(self, image: Any) -> np.ndarray:
         """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array."""
-        record = record_of(image)
-        return decode(record, self.view.test_side, orientation=self.view.orientation)
+        return self.decoded(record_of(image))
+
+    def decoded(self, record: dict[str, Any]) -> np.ndarray:
+        """(R, R, 3) uint8 of the record of a new photograph."""
+        if self._untold:
+            log.warning(
+                "warning: %d rows were cut off the bottom of the images that the members were "
+                "trained on; photographs are taken whole, unless --banner (in Python banner=) says "
+                "how many rows they have of such a strip",
+                self._untold,
+            )
+            self._untold = 0
+        return decode(record, self.view.test_side, **vars(self.photographs))
 
     def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
         """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
@@ -232,6 +253,8 @@ def open_model(
     members: int = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
+    orientation: str = "exif",
+    banner: int = 0,
 ) -> Model:
     """The trained members of a workdir, which may still be in training.
 
@@ -241,10 +264,14 @@ def open_model(
         members: how many, from the first; 0 takes all that are trained.
         fusion: see `ensemble.fuse`; empty: as the run was configured.
         mesh: devices; None takes all.
+        orientation: of new photographs, see `view.Photographs`; the dataset's own keep theirs.
+        banner: rows to cut off new photographs, likewise.
 
     Raises:
         UserError: when there is no such workdir, or it has no such members.
     """
+    photographs = Photographs(orientation, banner)
+    options.check(photographs)
     workdir = Workdir(path)
     record = workdir.record()
     experiment = record.experiment
@@ -285,4 +312,6 @@ def open_model(
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
         trunk=trunk,
+        photographs=photographs,
+        cut=experiment.data.cut,
     )

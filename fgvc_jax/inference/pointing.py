@@ -105,8 +105,8 @@ def _scenes(
     while some := list(itertools.islice(numbers, AT_ONCE)):
         squares = model.squares(AT_ONCE)
         for row, i in enumerate(some):
-            side, turned = model.view.test_side, model.view.orientation
-            squares[row] = decode(source[i], side, orientation=turned)
+            side, how = model.view.test_side, model.view
+            squares[row] = decode(source[i], side, orientation=how.orientation, banner=how.banner)
         evidence = list(find_evidence(model, squares))[: len(some)]
         predicted, against = np.array([(e.predicted, e.against) for e in evidence]).T
         untrained = find_attention(random, squares, predicted, against)

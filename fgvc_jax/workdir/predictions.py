@@ -77,8 +77,8 @@ class Part:
 
 def folder_of(workdir: Path, part: str, view: View, images: str) -> Path:
     """The folder of a part, which its images' digest and the view at test decide."""
-    shown = [images, view.test_side, view.crop, view.normalize, view.orientation]
-    return workdir / "predictions" / f"{part}-{digests.of_value(shown)[:16]}"
+    shown = digests.of_value([images, *view.test])
+    return workdir / "predictions" / f"{part}-{shown[:16]}"
 
 
 def part_of(

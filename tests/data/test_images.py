@@ -235,3 +235,67 @@ def test_broken_bytes_never_escape():
             end = len(data) if rng.random() < 0.5 else rng.integers(len(data))
             with contextlib.suppress(UserError):
                 assert decode(record(data[:end].tobytes()), 8).shape == (8, 8, 3)
+
+
+# -- one image, one answer -------------------------------------------------------------------------
+
+
+def turned_jpeg(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(30, 50)).save(tmp_path / "a.jpg", exif=exif)
+    return tmp_path / "a.jpg"
+
+
+def deep_png(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def palette_gif(tmp_path):
+    Image.fromarray(noise(20, 30)).quantize(8).save(tmp_path / "a.gif")
+    return tmp_path / "a.gif"
+
+
+@pytest.mark.parametrize("make", [turned_jpeg, deep_png, palette_gif])
+@pytest.mark.parametrize("orientation", ["exif", "stored"])
+def test_an_opened_image_is_what_its_file_is(make, orientation, tmp_path):
+    """A telephone's photograph lay on its side, and 16 bits were clipped to white."""
+    path = make(tmp_path)
+    expected = images.decode(images.record_of(path), 16, orientation=orientation)
+    opened, loaded = Image.open(path), Image.open(path)
+    loaded.load()
+    for image in (opened, loaded, loaded.copy()):
+        found = images.decode(images.record_of(image), 16, orientation=orientation)
+        np.testing.assert_array_equal(found, expected)
+    assert opened.getpixel((0, 0)) is not None  # it is still the caller's
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (Image.fromarray(np.ones((4, 4), np.float32)), "pixels of mode 'F', whose range"),
+        (Image.fromarray(np.ones((4, 4), np.int32)), "pixels of mode 'I', whose range"),
+        (Image.new("L", (70_000, 20)), "70000 x 20 pixels, a side above 65,535"),
+    ],
+)
+def test_an_opened_image_is_refused_as_its_file_is(image, words):
+    with pytest.raises(UserError, match=words):
+        images.decode(images.record_of(image), 8, orientation="exif")
+
+
+def test_an_opened_image_that_breaks_off_is_named(tmp_path):
+    path = turned_jpeg(tmp_path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(UserError, match="a.jpg' cannot be decoded"):
+        images.decode(images.record_of(Image.open(path)), 8, orientation="exif")
+
+
+def test_a_banner_that_is_asked_for_goes_before_the_records_own():
+    pixels = np.full((60, 40, 3), 90, np.uint8)
+    pixels[-20:] = 255
+    own = record(pixels, crop_bottom=20)
+    assert (decode(own, 16) == 90).all()
+    assert (decode(own, 16, banner=0)[-4:] == 255).all()
+    assert (decode(record(pixels), 16, banner=20) == 90).all()

@@ -1,6 +1,7 @@
 """A workdir answers for new images without its dataset."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -72,6 +73,71 @@ def test_paths_pictures_and_arrays_are_answered_alike(loaded, trained, tmp_path)
     for image in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(picture), picture):
         np.testing.assert_array_equal(loaded.predict(image), wanted)
         np.testing.assert_array_equal(loaded.predict([image]), wanted)
+
+
+def test_an_opened_photograph_is_answered_as_its_file(loaded, trained, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(trained[2][3]).save(tmp_path / "a.jpg", exif=exif)
+    deep = np.asarray(Image.fromarray(trained[2][3]).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "b.png")
+    for file in (tmp_path / "a.jpg", tmp_path / "b.png"):
+        expected = loaded.predict(file)
+        np.testing.assert_array_equal(loaded.predict(Image.open(file)), expected)
+        np.testing.assert_array_equal(
+            loaded.attention(Image.open(file)), loaded.attention(str(file))
+        )
+
+
+def test_new_photographs_are_turned_unless_they_are_to_be_as_stored(trained, tmp_path):
+    """Also where the dataset, as a published one, is read as stored."""
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"exif"', '"stored"'))
+    picture = trained[2][3]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    lying, upright = tmp_path / "lying.png", tmp_path / "upright.png"
+    Image.fromarray(np.rot90(picture)).save(lying, exif=exif)
+    Image.fromarray(picture).save(upright)
+    model = fgvc_jax.load(tmp_path / "run")
+    assert model.view.orientation == "stored"
+    np.testing.assert_array_equal(model.predict(lying), model.predict(upright))
+    stored = fgvc_jax.load(tmp_path / "run", orientation="stored")
+    np.testing.assert_array_equal(stored.predict(lying), model.predict(np.rot90(picture)))
+    with pytest.raises(UserError, match="--orientation is 'sideways'"):
+        fgvc_jax.load(tmp_path / "run", orientation="sideways")
+
+
+def test_a_banner_that_training_images_lack_is_told_once_and_cut_where_asked(
+    trained, tmp_path, caplog
+):
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    saved = json.loads(config.read_text())
+    saved["data"]["source"] = "aircraft:/gone"
+    del saved["data"]["banner"]  # as earlier runs have it
+    config.write_text(json.dumps(saved))
+    picture = trained[2][3]
+    below = np.concatenate([picture, np.zeros((20, picture.shape[1], 3), np.uint8)])
+    whole = fgvc_jax.load(tmp_path / "run")
+    expected = whole.predict(picture)
+    whole.predict(picture)
+    assert [r.getMessage()[:42] for r in caplog.records] == [
+        "warning: 20 rows were cut off the bottom o"
+    ]
+    caplog.clear()
+    cut = fgvc_jax.load(tmp_path / "run", banner=20)
+    np.testing.assert_array_equal(cut.predict(below), expected)
+    assert not caplog.records
+
+
+def test_a_model_whose_classes_have_one_name_is_refused(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"a plain"', '"c <script>"'))
+    with pytest.raises(UserError, match="calls two classes 'c <script>', number 1 and number 3"):
+        fgvc_jax.load(tmp_path / "run")
 
 
 def test_answers_do_not_depend_on_the_company(loaded, trained):

@@ -20,12 +20,13 @@ import fgvc_jax
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.augment import MEAN_STD
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.export import readme, writing
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.model import Model
 from fgvc_jax.networks import weights
-from fgvc_jax.utils import devices, digests, paths
+from fgvc_jax.utils import devices, digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import fitted
 from fgvc_jax.workdir import mirror, storage
@@ -223,9 +224,12 @@ def _use(trained: Trained) -> str:
             "With timm (`pip install timm`), which gives logits of float32 images (batch, 3, "
             "height, width) that are cropped and normalised as `config.json` says:\n\n"
             "```python\n"
-            "import timm\n\n"
+            "import timm\n"
+            "from PIL import Image, ImageOps\n\n"
             'model = timm.create_model("local-dir:.", pretrained=True).eval()  # this folder\n'
             "transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))\n"
+            'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+            "logits = model(transform(image)[None])\n"
             f"```\n\nWith fgvc_jax:\n\n{ours}{_LICENSE}"
         )
     why = "; ".join(obstacles(trained))
@@ -285,12 +289,16 @@ def open_hub(
     members: int = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
+    orientation: str = "exif",
+    banner: int = 0,
 ) -> Model:
     """The members of a hub's folder; arguments as for `model.open_model`.
 
     Raises:
         UserError: when the folder is of another format, or anything in it is not as it must be.
     """
+    photographs = Photographs(orientation, banner)
+    options.check(photographs)
     here = paths.local(os.fspath(path), "the folder")
     experiment, classes, saved = _read(here)
     names = saved["members"]
@@ -317,6 +325,8 @@ def open_hub(
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         trunk=devices.replicate(mesh, trunk),
+        photographs=photographs,
+        cut=experiment.data.cut,
     )
 
 

@@ -140,7 +140,7 @@ class Lookups:
         if transfer.name == "none" or transfer.maps == "online":
             return None
         known = record.digests
-        shown = [digests.best(known["train"]), vars(data.view), data.view_seed, known["trunk"]]
+        shown = [digests.best(known["train"]), data.view.known, data.view_seed, known["trunk"]]
         if self._experiment.networks:
             shown, folder = [*shown, grid], folder / "x".join(map(str, grid))
         maps = AttentionMaps(

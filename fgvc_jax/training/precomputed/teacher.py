@@ -129,7 +129,7 @@ class Teacher:
             return self._everywhere(self._asked(batch, store), batch["row"], batch["mask"])
 
         # What else the view says is of the student alone, or of no training image.
-        shown = {**vars(self.view), "test_view": None, "normalize": None}
+        shown = {**self.view.known, "test_view": None, "normalize": None}
         shapes = {"logits": (len(self.columns),)}
         return {"taught": Output(ask, shapes, [self.digest, self.temperature], [shown, self.seed])}
 

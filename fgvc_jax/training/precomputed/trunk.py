@@ -60,7 +60,7 @@ class Trunk:
     def _training(self) -> dict[str, tuple[Callable, list[Any]]]:
         """By its name in a batch, what is shown of an image in training: how, and known by what."""
         view, second = self.view, self.architecture.objective.second
-        known = [{**vars(view), "test_view": None}, self.seed]
+        known = [{**view.known, "test_view": None}, self.seed]
 
         def first_view(arrays, images):
             return passes.normalized_view(view, self.seed, arrays, images)
@@ -76,7 +76,7 @@ class Trunk:
     @cached_property
     def _test(self) -> dict[str, tuple[Callable, list[Any]]]:
         view = self.view
-        known = ["test", view.test_side, view.crop, view.normalize, view.orientation]
+        known = ["test", *view.test]
         return {"features": (lambda arrays, images: augment.test_view(view, images), known)}
 
     def looks(self, part: str) -> Mapping[str, Output]:
