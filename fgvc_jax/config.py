@@ -33,6 +33,8 @@ class Data(View):
 
     source: str = "sketchbirds"
     """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
+    allow_links: str = option("", free=True)
+    """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
     classes: int = option(0, at_least=0)
     """Keep the first K classes only; 0 keeps all."""
     images_per_class: int = option(0, at_least=0)

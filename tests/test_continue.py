@@ -558,6 +558,37 @@ def test_the_training_part_of_another_source_plays_no_role(finished, root, tmp_p
     assert json.loads(capsys.readouterr().out)["ensemble"] == results["ensemble"]
 
 
+def test_all_images_of_a_source_without_parts_are_judged(finished, root, tmp_path, capsys, caplog):
+    """A fifth of them was; and what was known of a class without images was refused."""
+    chosen, results = finished
+    shutil.copytree(root / "images/test", tmp_path / "new")
+    evaluate.main(["--workdir", chosen.workdir, "--source", f"folder:{tmp_path / 'new'}", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == {"test": results["images"]["test"]}
+    assert found["ensemble"] == results["ensemble"]
+    shutil.rmtree(tmp_path / "new/cow")
+    evaluate.main(["--workdir", chosen.workdir, "--source", f"folder:{tmp_path / 'new'}"])
+    assert "has none of one class, such as 'cow': they are not judged" in caplog.text
+
+
+def test_another_source_is_read_as_that_source_says(finished, root, tmp_path, capsys):
+    """Photographs that lie on their side, of members whose own set is read as stored."""
+    chosen, results = finished
+    shutil.copytree(chosen.workdir, tmp_path / "run")
+    config = tmp_path / "run/config.json"
+    config.write_text(config.read_text().replace('"exif"', '"stored"'))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for file in sorted((root / "images/test").rglob("*.bmp")):
+        new = tmp_path / "new" / file.parent.name / f"{file.stem}.png"
+        new.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).transpose(Image.Transpose.ROTATE_180).save(new, exif=exif)
+    arguments = ["--workdir", str(tmp_path / "run"), "--source", f"folder:{tmp_path / 'new'}"]
+    evaluate.main([*arguments, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["ensemble"] == results["metrics"]["ensemble"]
+
+
 @pytest.mark.slow
 def test_a_training_that_diverges_in_its_very_last_step_is_told(root):
     """It was reported as chance, without a word: the loss before the last update is finite."""

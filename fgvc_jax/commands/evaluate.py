@@ -44,7 +44,10 @@ class Evaluation:
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     source: str = ""
-    """Judge on the test images of this source, with the same classes; empty: of the run's own."""
+    """Judge on this source, of the same classes: on its test part, or on all of its images where it
+    has no parts; empty: on the run's own test images."""
+    allow_links: str = ""
+    """Links of --source may lead into this folder, too."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
     batch_size: int = option(64, at_least=1)
@@ -122,7 +125,7 @@ def _parts(
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
     parts = {name: kept[name] for name, found in zip(names, there, strict=True) if found}
     if len(parts) < len(names):
-        opened = _opened(folder, asked, record, options.source, names)
+        opened = _opened(folder, asked, record, options, names)
         for name in names:
             if name not in parts:
                 view, source, parts[name] = opened[name]
@@ -160,17 +163,19 @@ def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
 
 
 def _opened(
-    folder: Path, asked: Model, record: Record, spec: str, names: Sequence[str]
+    folder: Path, asked: Model, record: Record, options: Evaluation, names: Sequence[str]
 ) -> dict[str, tuple[View, Source, Part]]:
-    """Parts of a source, of the run's own where `spec` is empty, with the members' classes, how
+    """Parts of a source, of the run's own where none is named, with the members' classes, how
     they are shown, and where answers for them are kept.
 
     The images of another source are turned, and have a banner, as that source says.
     """
-    data, own = record.experiment.data, not spec
-    spec = spec or data.source
+    data, own = record.experiment.data, not options.source
+    spec = options.source or data.source
     splits = sources.restrict(
-        sources.open_source(spec, to_train=own),
+        sources.open_source(
+            spec, to_train=own, allow_links=data.allow_links if own else options.allow_links
+        ),
         classes=data.classes if own else 0,
         images_per_class=data.images_per_class if own else 0,
         validation=data.validation if own else 0.0,

@@ -312,7 +312,9 @@ def score(options: Explanation) -> dict[str, Any]:
     output = _folder(options.output) if options.output else None
     experiment = Workdir(options.workdir).record().experiment
     spec = options.source or experiment.data.source
-    splits = sources.open_source(spec, to_train=False)
+    splits = sources.open_source(
+        spec, to_train=not options.source, allow_links=experiment.data.allow_links
+    )
     compilation.use_compilation_cache()
     asked = _open(options)
     some = experiment.data.classes > 0

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fgvc_jax.data.files import Entry, assemble, dataset_root, shown
-from fgvc_jax.data.records import Splits
+from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.data.tables import (
     Annotation,
     annotation_rows,
@@ -28,7 +28,7 @@ from fgvc_jax.utils.errors import UserError
 SOYAGEING_STAGES = ("R1", "R3", "R4", "R5", "R6")  # folders of Ultra-FGVC's SoyAgeing
 
 
-def open_cub(path: str) -> Splits:
+def open_cub(path: str, how: Opening = TO_TRAIN) -> Splits:
     """CUB-200-2011 (5,994 / 5,794 images) and what shares its layout.
 
     `images.txt` "id path", `image_class_labels.txt` "id class", `train_test_split.txt` "id 1|0"
@@ -47,10 +47,10 @@ def open_cub(path: str) -> Splits:
         part = train if split.number(image_id, 0, 1, "split") else test
         name = images.rows[image_id].value
         part.append(Entry(f"images/{name}", label, images.at(image_id), image_id))
-    return assemble(root, {"train": train, "test": test}, classes)
+    return assemble(root, {"train": train, "test": test}, classes, how=how)
 
 
-def open_cars(path: str) -> Splits:
+def open_cars(path: str, how: Opening = TO_TRAIN) -> Splits:
     """Stanford Cars, 8,144 / 8,041 images, in either release.
 
     First: `cars_train/`, `cars_test/`, `devkit/` with `cars_meta.mat`, `cars_train_annos.mat` and
@@ -59,7 +59,7 @@ def open_cars(path: str) -> Splits:
     root = dataset_root(path)
     single = root / "cars_annos.mat"
     if single.is_file():
-        return _cars_single(root, single)
+        return _cars_single(root, single, how)
     if not (root / "devkit").is_dir():
         raise UserError(
             f"{shown(root)} holds neither cars_annos.mat (with car_ims/) nor devkit/ (with "
@@ -76,24 +76,24 @@ def open_cars(path: str) -> Splits:
             Entry(f"cars_{part}/{row.text('fname')}", _car_label(row, classes), row.where)
             for row in annotation_rows(file, *read_matlab(file, "annotations"))
         ]
-    return assemble(root, entries, classes)
+    return assemble(root, entries, classes, how=how)
 
 
 def _car_label(row: Annotation, classes: Sequence[str]) -> int:
     return row.number("class", 1, len(classes)) - 1
 
 
-def _cars_single(root: Path, file: Path) -> Splits:
+def _cars_single(root: Path, file: Path, how: Opening) -> Splits:
     names, annotations = read_matlab(file, "class_names", "annotations")
     classes = matlab_classes(file, names)
     parts: dict[str, list[Entry]] = {"train": [], "test": []}
     for row in annotation_rows(file, annotations):
         part = parts["test" if row.number("test", 0, 1) else "train"]
         part.append(Entry(row.text("relative_im_path"), _car_label(row, classes), row.where))
-    return assemble(root, parts, classes)
+    return assemble(root, parts, classes, how=how)
 
 
-def open_aircraft(path: str) -> Splits:
+def open_aircraft(path: str, how: Opening = TO_TRAIN) -> Splits:
     """FGVC-Aircraft, 100 variants, 6,667 / 3,333 images; the banner at the bottom is cropped.
 
     PATH is the folder that holds `images/`, `images_variant_trainval.txt` and
@@ -119,10 +119,10 @@ def open_aircraft(path: str) -> Splits:
                 known = listed.name if listed.is_file() else parts["train"]
                 raise UserError(f"{table.at(name)}: variant {row.value!r} is not in {known}")
             entries[part].append(Entry(f"images/{name}.jpg", labels[row.value], table.at(name)))
-    return assemble(root, entries, classes, crop_bottom=BANNERS["aircraft"])
+    return assemble(root, entries, classes, crop_bottom=BANNERS["aircraft"], how=how)
 
 
-def open_ultra(path: str) -> Splits:
+def open_ultra(path: str, how: Opening = TO_TRAIN) -> Splits:
     """The Ultra-FGVC sets (Cotton80, SoyLocal, SoyGene, SoyAgeing, SoyGlobal).
 
     `images/`, `anno/train.txt` and `anno/test.txt` with lines "name label", labels from 1. The sets
@@ -144,7 +144,7 @@ def open_ultra(path: str) -> Splits:
         if not 0 <= entry.label < limit:
             raise UserError(f"{entry.where}: label {entry.label + 1} is outside 1..{limit}")
     count = 1 + max((entry.label for entry in entries["train"] + entries["test"]), default=-1)
-    return assemble(root, entries, [str(label + 1) for label in range(count)])
+    return assemble(root, entries, [str(label + 1) for label in range(count)], how=how)
 
 
 def _ultra_entries(root: Path, prefix: str, part: str) -> Iterator[Entry]:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -71,6 +72,22 @@ def check_names(classes: Sequence[str], what: str) -> None:
                 f"{what} calls two classes {name!r}, number {first[name]} and number {number} of "
                 f"{len(classes)}: give each a name of its own"
             )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a dataset is opened.
+
+    to_train: to learn from it, so that what has no test part is split; else all that is there is to
+      be judged, and the training part may be empty.
+    links: a folder outside of the dataset that links may lead into; None for none.
+    """
+
+    to_train: bool = True
+    links: Path | None = None
+
+
+TO_TRAIN = Opening()
 
 
 class Subset:

@@ -1,6 +1,7 @@
 """Is a dataset fit to train on? What every image says of itself, and what that says of the set."""
 
 import io
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,8 @@ HASH_SIDE = 16  # so that a perceptual hash has 256 bits
 # resized, compressed again or made brighter are within 16, those cropped by 3 % half within 38.
 NEAR = 40
 BLOCK_BYTES = 2**26  # of distances computed at a time
+
+NOTHING = "nan", "none", "null", "na", "n/a"  # as names of classes, in small letters
 
 Level = Literal["stops", "look", "note"]
 
@@ -310,6 +313,8 @@ def _quoted(names: Iterable[str]) -> str:
 
 
 def _oddities(name: str) -> Iterator[str]:
+    if name.casefold() in NOTHING:
+        yield "what programs write where there is no value"
     if not name.isprintable():
         yield "invisible or control characters"
     if name != name.strip():
@@ -319,6 +324,9 @@ def _oddities(name: str) -> Iterator[str]:
 
 
 def _folded(name: str) -> str:
-    """A class name without what people vary by accident: case, spaces, hyphens, underscores."""
+    """A class name without what people, and programs with numbers, vary by accident: case, spaces,
+    hyphens, underscores, zeros before a number and after its point."""
     text = unicodedata.normalize("NFKC", name).casefold()
+    if number := re.fullmatch(r"0*(\d+)(\.0*)?", text.strip(), re.ASCII):
+        return number[1]
     return "".join(c for c in text if not c.isspace() and c not in "-_") or text

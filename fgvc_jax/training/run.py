@@ -252,13 +252,15 @@ def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> Non
 def opened(experiment: Experiment) -> Splits:
     """The dataset that an experiment names, restricted as it says."""
     data = experiment.data
-    return sources.restrict(
-        sources.open_source(data.source),
+    splits = sources.restrict(
+        sources.open_source(data.source, allow_links=data.allow_links),
         classes=data.classes,
         images_per_class=data.images_per_class,
         validation=data.validation,
         seed=experiment.seed,
     )
+    sources.check_can_learn(splits)
+    return splits
 
 
 def settled(experiment: Experiment, splits: Splits) -> Experiment:

@@ -108,3 +108,99 @@ def test_nothing_ignored_nothing_told(tmp_path, caplog):
 def test_a_validation_part_without_images(tmp_path):
     write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.heic"))
     refused(f"folder:{tmp_path}", "has no image in its validation part")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Train", "Test"), ("TRAIN", "tesT", "Validation"), ("train", "Val"), ("train", "VALID")],
+)
+def test_parts_are_known_in_any_case(tmp_path, names):
+    """train/ val/ Test/ was judged on val/, without a word."""
+    write(tmp_path, placeholders(*(f"{name}/a/{i}.jpg" for i, name in enumerate(names))))
+    splits = open_source(f"folder:{tmp_path}")
+    assert [part.names for part in splits.parts.values() if part is not splits.validation] == [
+        (f"{names[0]}/a/0.jpg",), (f"{names[1]}/a/1.jpg",)
+    ]  # fmt: skip
+    assert (splits.validation is not None) == (len(names) == 3)
+
+
+def test_what_a_validation_part_stands_in_for_is_told(tmp_path, caplog):
+    write(tmp_path, placeholders("train/a/1.jpg", "val/a/2.jpg"))
+    with caplog.at_level("INFO"):
+        open_source(f"folder:{tmp_path}")
+    assert "val/ is the test part, since there is no test/" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("train", "testing"), "'testing' (1 images) may be it: rename it to test"),
+        (
+            ("train", "val", "testing"),
+            "val/ would be the test part, while 'testing' (1 images) may",
+        ),
+        (("train", "val", "test2"), "val/ would be the test part, while 'test2' (1 images) may"),
+        (("training", "test"), "no train/ with class folders, while 'training' (1 images) may be"),
+        (("train", "test", "Test"), "has Test, test, and both would be the test part"),
+    ],
+)
+def test_names_near_a_missing_parts_are_offered(tmp_path, names, words):
+    write(tmp_path, placeholders(*(f"{name}/a/{i}.jpg" for i, name in enumerate(names))))
+    refused(f"folder:{tmp_path}", words)
+
+
+def test_folders_and_images_that_are_not_used_are_counted(tmp_path, caplog):
+    used = ["train/a/1.jpg", "test/a/2.jpg"]
+    unused = ["test_2/a/3.jpg", "test_2/a/4.jpg", "more/5.jpg", "6.jpg", "train/7.jpg"]
+    clutter = ["__MACOSX/train/a/._1.jpg", "train/__MACOSX/a/._1.jpg"]
+    write(tmp_path, placeholders(*used, *unused, *clutter))
+    splits, lines = warned(caplog, f"folder:{tmp_path}")
+    assert splits.classes == ("a",) and len(splits.train) == len(splits.test) == 1
+    assert len(lines) == 3
+    assert "folder 'more/' of" in lines[0] and lines[0].endswith("with 1 images is not used")
+    assert lines[1].endswith("with 2 images is not used: if it is the test part, name it test/")
+    assert "2 images of" in lines[2] and "not used, such as '6.jpg'" in lines[2]
+    write(tmp_path / "flat", placeholders("a/1.jpg", "a/2.jpg", "x.jpg", "__MACOSX/._1.jpg"))
+    splits, (line,) = warned(caplog, f"folder:{tmp_path / 'flat'}")
+    assert splits.classes == ("a",) and "beside the class folders is not used" in line
+
+
+def test_a_class_may_have_the_name_of_a_part(tmp_path):
+    """Trains beside cars: contents decide."""
+    write(
+        tmp_path / "flat", placeholders(*(f"{c}/{i}.jpg" for c in ("car", "train") for i in "12"))
+    )
+    assert open_source(f"folder:{tmp_path / 'flat'}").classes == ("car", "train")
+    names = [f"{part}/{c}/{part}.jpg" for part in ("train", "test") for c in ("car", "test")]
+    write(tmp_path / "parts", placeholders(*names))
+    splits = open_source(f"folder:{tmp_path / 'parts'}")
+    assert splits.classes == ("car", "test") and len(splits.test) == 2
+
+
+def test_all_that_is_there_is_judged(tmp_path):
+    """A fifth of it was: 6 of 30."""
+    write(tmp_path / "new", placeholders(*(f"{c}/{i}.jpg" for c in "ab" for i in range(15))))
+    splits = open_source(f"folder:{tmp_path / 'new'}", to_train=False)
+    assert len(splits.test) == 30 and not len(splits.train)
+    write(tmp_path / "alone", placeholders("test/a/1.jpg", "test/b/2.jpg"))
+    splits = open_source(f"folder:{tmp_path / 'alone'}", to_train=False)
+    assert splits.classes == ("a", "b") and len(splits.test) == 2
+    refused(f"folder:{tmp_path / 'alone'}", "has test/ but no train/")
+    write(tmp_path / "one", placeholders("a/1.jpg"))
+    assert len(open_source(f"folder:{tmp_path / 'one'}", to_train=False).test) == 1
+
+
+def test_accents_in_another_form_are_the_same_class(tmp_path):
+    one, apart = "caf\u00e9", "cafe\u0301"
+    write(tmp_path, placeholders(f"train/{one}/1.jpg", f"test/{apart}/2.jpg"))
+    splits = open_source(f"folder:{tmp_path}")
+    assert splits.classes == (one,) and contents(splits.test)[0][1] == 0
+    write(tmp_path, placeholders(f"train/{apart}/3.jpg"))
+    assert len(open_source(f"folder:{tmp_path}").classes) == 2  # whoever has both has two
+    write(tmp_path, placeholders("test/cafe/2.jpg"))
+    refused(f"folder:{tmp_path}", "/cafe' has no counterpart in train/: did you mean 'caf")
+
+
+def test_one_folder_too_high_is_told(tmp_path):
+    write(tmp_path, placeholders(*(f"birds/{c}/{i}.jpg" for c in "ab" for i in "12")))
+    refused(f"folder:{tmp_path}", f"give folder:{tmp_path}/birds")

@@ -151,6 +151,17 @@ def test_odd_names(dataset):
     assert len(found.lines) == 5 + 1 + 2
 
 
+def test_what_programs_write_for_nothing_and_for_numbers_is_odd(dataset):
+    names = ("nan", "1", "1.0", "2", "10")
+    files = {f"{part}/{name}/1.png": photograph(zlib.crc32(f"{part} {name}".encode()))
+             for part in ("train", "test") for name in names}  # fmt: skip
+    (found,) = dataset(files, few=0)
+    assert list(found.lines) == [
+        'class "nan": what programs write where there is no value',
+        'classes "1" and "1.0": one class under several names?',
+    ]
+
+
 def test_arrays_are_examined_too():
     splits = open_source("sketchbirds")
     picture = soundness.examine(splits.train, 3, part="train", orientation="stored")
