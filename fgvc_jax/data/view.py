@@ -14,7 +14,7 @@ from fgvc_jax.utils.options import digested, option
 BANNERS = {"aircraft": 20}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Photographs:
     """How photographs are read that are new to a model, which knows only those of its dataset."""
 

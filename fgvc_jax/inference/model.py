@@ -270,7 +270,7 @@ def open_model(
     Raises:
         UserError: when there is no such workdir, or it has no such members.
     """
-    photographs = Photographs(orientation, banner)
+    photographs = Photographs(orientation=orientation, banner=banner)
     options.check(photographs)
     workdir = Workdir(path)
     record = workdir.record()

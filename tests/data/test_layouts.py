@@ -196,6 +196,7 @@ def test_cars_hostile_annotations(tmp_path, row, words):
 
 def test_cars_mistakes(tmp_path):
     refused(f"cars:{tmp_path}", "holds neither cars_annos.mat", "nor devkit/")
+    (tmp_path / "car_ims").mkdir()
     (tmp_path / "cars_annos.mat").write_bytes(b"\0" * 600)
     refused(f"cars:{tmp_path}", "cars_annos.mat' is not a readable MATLAB file")
     savemat(tmp_path / "cars_annos.mat", {"annotations": np.zeros(3), "class_names": cells(NAMES)})

@@ -297,7 +297,7 @@ def open_hub(
     Raises:
         UserError: when the folder is of another format, or anything in it is not as it must be.
     """
-    photographs = Photographs(orientation, banner)
+    photographs = Photographs(orientation=orientation, banner=banner)
     options.check(photographs)
     here = paths.local(os.fspath(path), "the folder")
     experiment, classes, saved = _read(here)
