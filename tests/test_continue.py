@@ -389,6 +389,42 @@ def test_another_source_of_the_same_names_is_asked_again(finished, root, tmp_pat
     assert len(found) == 2  # the first is the run's own, by contents
 
 
+@pytest.mark.parametrize("mend", ["repair", "remove"])
+def test_a_broken_test_image_does_not_end_the_workdir(root, tmp_path, mend, caplog):
+    """Streamed, whole by its ends, and broken inside: the first judging finds it."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    data = {"placement": "stream", "source": f"folder:{tmp_path / 'images'}"}
+    chosen = experiment(tmp_path, members=1, epochs=1, data=data)
+    file = tmp_path / "images/test/ant/new.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)).save(file)
+    good = file.read_bytes()
+    file.write_bytes(good[:900] + b"????" + good[904:])
+    with pytest.raises(UserError, match="new.png' cannot be decoded .*: repair it or remove it"):
+        members.train(chosen)
+    if mend == "repair":
+        file.write_bytes(good[:-12] + good[-12:] * 2)  # of another size
+    else:
+        file.unlink()
+    results = members.train(chosen)
+    assert results["images"]["test"] == len(list((tmp_path / "images/test").rglob("*.*")))
+    assert "the test images are no longer those" in caplog.text
+    assert not Workdir(chosen.workdir).broken.exists()
+    (tmp_path / "images/test/ant/0.bmp").unlink()  # which nobody found broken
+    Workdir(chosen.workdir).results.unlink()
+    with pytest.raises(UserError, match="begun with other test images"):
+        members.train(chosen)
+
+
+def test_broken_images_are_listed_before_anything_is_written(root, tmp_path):
+    shutil.copytree(root / "images", tmp_path / "images")
+    for name in ("train/ant/-x.png", "test/ant/y.jpg"):
+        (tmp_path / "images" / name).write_bytes(b"")
+    chosen = experiment(tmp_path, data={"placement": "stream"})
+    with pytest.raises(UserError, match="^2 of .* images cannot be used: .*x.png.*y.jpg"):
+        members.train(chosen)
+    assert not Workdir(chosen.workdir).config.exists()
+
+
 # -- signals ---------------------------------------------------------------------------------------
 
 

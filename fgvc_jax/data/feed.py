@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
-from fgvc_jax.data import pipeline
+from fgvc_jax.data import pipeline, whole
 from fgvc_jax.data.images import OWN, content_digest
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
@@ -82,6 +83,24 @@ class Dataset:
     def bytes(self) -> int:
         """Memory of all decoded images."""
         return sum(3 * self._side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
+
+    def check(self) -> None:
+        """Look at the header and the end of every file; a UserError lists those that are broken."""
+        first = jax.process_index() == 0
+        whole.check(
+            list(self.splits.parts.values()),
+            share=slice(jax.process_index(), None, jax.process_count()),
+            threads=machine.cores(self._processes_here),
+            progress=lambda found, count: tqdm(
+                found,
+                "looked at",
+                count,
+                unit=" images",
+                leave=False,
+                delay=2,
+                disable=None if first else True,
+            ),
+        )
 
     def digests(self) -> dict[str, Any]:
         """What the dataset is known by, see `digests.of_data`; decodes all that is not streamed."""

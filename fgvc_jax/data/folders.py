@@ -21,7 +21,7 @@ from fgvc_jax.data.files import (
     shown,
     subfolders,
 )
-from fgvc_jax.data.images import EXTENSIONS
+from fgvc_jax.data.images import EXTENSIONS, unread
 from fgvc_jax.data.names import alike, near_part, part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils.errors import UserError
@@ -243,11 +243,12 @@ def _warn_of_ignored(root: Path, names: Sequence[str]) -> None:
     more = f", and {len(suffixes) - SHOWN} other kinds" if len(suffixes) > SHOWN else ""
     log.warning(
         "warning: ignored %s of %s that by their names are no images (%s%s), such as %r: "
-        "images are %s",
+        "images are %s%s",
         "a file" if len(names) == 1 else f"{len(names):,} files",
         shown(root),
         ", ".join(kinds),
         more,
         names[0],
         ", ".join(EXTENSIONS),
+        unread(names),
     )

@@ -5,17 +5,26 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, PngImagePlugin, features
 
 from fgvc_jax.utils.errors import UserError
+
+try:  # the extra `heif`: what iPhones write
+    import pi_heif
+
+    pi_heif.register_heif_opener()
+except ImportError:
+    pi_heif = None
 
 _EXTENSIONS = {
     "AVIF": (".avif",),
     "BMP": (".bmp",),
     "GIF": (".gif",),
+    "HEIF": (".heic", ".heif", ".hif"),
     "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
     "JPEG2000": (".j2k", ".jp2"),
     "PNG": (".png",),
@@ -28,14 +37,20 @@ _CODECS = {
     "JPEG2000": "jpg_2000",
     "WEBP": "webp",
 }  # some builds of Pillow lack them
-FORMATS = tuple(
-    format for format in _EXTENSIONS if format not in _CODECS or features.check(_CODECS[format])
-)
+_MISSING = {format for format, codec in _CODECS.items() if not features.check(codec)}
+_MISSING |= set() if pi_heif else {"HEIF"}
+FORMATS = tuple(format for format in _EXTENSIONS if format not in _MISSING)
 EXTENSIONS = tuple(sorted(extension for format in FORMATS for extension in _EXTENSIONS[format]))
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below the size at which Pillow itself starts to warn
+LISTED = 30  # images that cannot be used, in a message
 MAX_BYTES = 2**29  # more than the largest 16-bit RGB image below that size has
 OWN = -1  # banner: what each record has of one
 MAX_SIDE = 65_535  # as in JPEG; resizing needs memory in proportion to the longer side
+
+HEIF_EXTRA = "pip install 'fgvc_jax[heif]'"
+
+# Healthy photographs have megabytes of it (an editor's history); Pillow bounds the sum, too.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # Pillow warns above its own limit, which is higher: such an image is refused here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -53,12 +68,17 @@ TURNS = {
 
 
 class Unreadable(UserError):
-    """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels"."""
+    """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels",
+    and `advice` after that."""
 
-    def __init__(self, record: dict[str, Any], problem: str):
-        super().__init__(
-            f"image {record['name']!r} {problem}: repair it or remove it from the dataset"
-        )
+    def __init__(
+        self,
+        record: dict[str, Any],
+        problem: str,
+        advice: str = "repair it or remove it from the dataset",
+    ):
+        self.name = record["name"]
+        super().__init__(f"image {self.name!r} {problem}: {advice}")
         self.problem = problem
 
 
@@ -142,9 +162,9 @@ def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
         with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
             return _upright(record, opened, orientation)
     except Image.DecompressionBombError as error:
-        raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels") from error
+        raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels", _SMALLER) from error
     except Image.UnidentifiedImageError as error:
-        raise Unreadable(record, f"is none of {', '.join(FORMATS)}") from error
+        raise Unreadable(record, *_what_else(image)) from error
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
@@ -161,9 +181,45 @@ def _upright(record: dict[str, Any], image: Image.Image, orientation: Orientatio
 
 def _check_size(record: dict[str, Any], width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise Unreadable(record, f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")
+        size = f"has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+        raise Unreadable(record, size, _SMALLER)
     if max(width, height) > MAX_SIDE:
-        raise Unreadable(record, f"has {width} x {height} pixels, a side above {MAX_SIDE:,}")
+        size = f"has {width} x {height} pixels, a side above {MAX_SIDE:,}"
+        raise Unreadable(record, size, _SMALLER)
+
+
+_SMALLER = "make it smaller or remove it from the dataset"
+
+
+def _what_else(data: bytes) -> tuple[str, ...]:
+    """What a file is that is no image, and what to do, as far as its beginning tells."""
+    start = data[:512].lstrip().lower()
+    if not data:
+        return ("is empty (0 bytes)", "fetch it again or remove it from the dataset")
+    if start.startswith(b"version https://git-lfs"):
+        return ("is a Git LFS pointer, not the image itself", "run git lfs pull in its repository")
+    if start.startswith((b"<!doctype html", b"<html")):
+        return ("is a web page (HTML), as a failed download leaves one", "fetch the image again")
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return ("is HEIC, which takes a package more to be read", HEIF_EXTRA)
+    return (f"is none of {', '.join(FORMATS)}",)
+
+
+def unread(names: Iterable[str]) -> str:
+    """What would read some of the files that are no images by their names; "" for nothing."""
+    heif = "HEIF" in _MISSING and any(name.lower().endswith(_EXTENSIONS["HEIF"]) for name in names)
+    return f" (and HEIC with {HEIF_EXTRA})" if heif else ""
+
+
+def refuse(errors: Sequence[UserError], count: int) -> None:
+    """Raise one UserError that lists all that is wrong with some of so many images; nothing where
+    nothing is."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        more = f"; and {len(errors) - LISTED:,} more" if len(errors) > LISTED else ""
+        listed = "; ".join(map(str, errors[:LISTED]))
+        raise UserError(f"{len(errors):,} of {count:,} images cannot be used: {listed}{more}")
 
 
 def exif_orientation(image: Image.Image) -> Any:

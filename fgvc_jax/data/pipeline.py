@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.images import OWN, Orientation, content_digest, decode
+from fgvc_jax.data.images import OWN, Orientation, content_digest, decode, refuse
 from fgvc_jax.data.sources import Source
 from fgvc_jax.utils.errors import UserError
 
@@ -47,16 +47,22 @@ def decoded(
     source: Source, size: int, *, orientation: Orientation, threads: int, banner: int = OWN
 ) -> tuple[np.ndarray, list[bytes]]:
     """All images of a source, decoded once: (N, size, size, 3) uint8, and what they are: the
-    SHA-256 of each record's encoded bytes (`images.content_digest`)."""
+    SHA-256 of each record's encoded bytes (`images.content_digest`). A UserError lists all that
+    cannot be used."""
     images = np.empty((len(source), size, size, 3), np.uint8)
 
-    def fill(row: int) -> bytes:
-        record = source[row]
-        images[row] = decode(record, size, orientation=orientation, banner=banner)
+    def fill(row: int) -> bytes | UserError:
+        try:
+            record = source[row]
+            images[row] = decode(record, size, orientation=orientation, banner=banner)
+        except UserError as error:
+            return error
         return content_digest(record["image"])
 
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        return images, list(pool.map(fill, range(len(source))))
+        found = list(pool.map(fill, range(len(source))))
+    refuse([each for each in found if isinstance(each, UserError)], len(source))
+    return images, found
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:

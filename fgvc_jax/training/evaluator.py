@@ -97,6 +97,11 @@ def evaluate_member(
     return scores
 
 
+def is_tested(run: Run, name: str) -> bool:
+    """Whether an image of that name, as messages have it, is one of the test part's."""
+    return any(name.endswith(f"/{own}") for own in run.splits.test.names)
+
+
 def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
     """Every image of a set once, on the devices of a run."""
     most = run.experiment.evaluation_batch_size

@@ -12,6 +12,7 @@ import numpy as np
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
+from fgvc_jax.data.images import Unreadable
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, summary
 from fgvc_jax.training.precomputed.attention import AttentionMaps
@@ -80,9 +81,16 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         if run.trunk and not processes.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Member]] = []
-        for number in range(1, experiment.members + 1):
-            frozen.append(member(run, workdir, number, frozen, lend, report))
-        results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
+        try:
+            for number in range(1, experiment.members + 1):
+                frozen.append(member(run, workdir, number, frozen, lend, report))
+            results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
+        except Unreadable as error:
+            if evaluator.is_tested(
+                run, error.name
+            ):  # nothing was learned from it: see Workdir.check
+                storage.write_json(workdir.broken, {"image": error.name})
+            raise
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)

@@ -103,9 +103,11 @@ class Run:
         return Record(self.experiment, self.splits.classes, known, selects)
 
     def check_input(self) -> None:
-        """Read the weights, the teachers and, unless they are streamed, all images, so that what is
-        wrong with them is told before anything is written."""
+        """Read the weights, the teachers and, unless they are streamed, all images, of which
+        header and end are looked at in any case, so that what is wrong with them is told before
+        anything is written."""
         self.start.check()
+        self.images.check()
         _ = self.record
 
     @cached_property

@@ -1,5 +1,6 @@
 """The folder of a run: whose it is, and where things are in it."""
 
+import logging
 import os
 import re
 from contextlib import AbstractContextManager
@@ -13,6 +14,9 @@ from fgvc_jax.utils import digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, mirror, storage
 from fgvc_jax.workdir.record import FORMAT, Record
+
+log = logging.getLogger(__name__)
+
 
 # Where data, weights and teachers lie may change: their digests decide whether they are the same.
 _MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher) ")
@@ -37,6 +41,7 @@ class Workdir:
         self.predictions = self.path / "predictions"
         self.features = self.path / "features"
         self.trunk = self.path / "trunk"
+        self.broken = self.path / "broken.json"  # a test image that could not be read, later on
 
     @property
     def address(self) -> str:
@@ -142,7 +147,14 @@ class Workdir:
             self._check_members(record)
             return record
         saved = self.record()
-        if others := saved.others(record):
+        others = saved.others(record)
+        if others == "other test images" and storage.exists(self.broken):
+            log.warning(
+                "warning: the test images are no longer those that %s was begun with, one of which "
+                "could not be read: members are judged on those that are there now",
+                self.path,
+            )
+        elif others:
             raise UserError(
                 f"workdir {str(self.path)!r} was begun with {others}: give those again, or name "
                 "another --workdir"
@@ -190,6 +202,7 @@ class Workdir:
                 "selects": record.selects,
             },
         )
+        storage.remove(self.broken)  # what is there now is what the run goes on with
 
     def read_results(self) -> dict[str, Any] | None:
         """results.json; None where there is none, or only what a full disk or a kill left of it."""

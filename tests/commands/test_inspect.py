@@ -109,7 +109,7 @@ def test_output_is_refused_before_the_work(folder, tmp_path):
 
 def test_a_refused_folder_still_tells_what_was_ignored(tmp_path, caplog):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "1.heic").touch()
+    (tmp_path / "a" / "1.raw").touch()
     with pytest.raises(UserError, match="a' has 0 images"):
         run(tmp_path)
     assert "ignored a file" in caplog.text

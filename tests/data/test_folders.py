@@ -80,11 +80,11 @@ def warned(caplog, spec):
 
 
 def test_ignored_files_are_counted_and_told(tmp_path, caplog):
-    names = ["a/1.jpg", "a/2.jpg", "a/notes.txt", "a/.hidden.jpg", "a/x.HEIC", "a/y.heic", "a/z"]
+    names = ["a/1.jpg", "a/2.jpg", "a/notes.txt", "a/.hidden.jpg", "a/x.RAW", "a/y.raw", "a/z"]
     write(tmp_path, placeholders(*names))
     _, (line,) = warned(caplog, f"folder:{tmp_path}")
     assert f"ignored 4 files of '{tmp_path}'" in line
-    assert "2 '.heic', 1 '.txt', 1 'no suffix'" in line and "'a/notes.txt'" in line
+    assert "2 '.raw', 1 '.txt', 1 'no suffix'" in line and "'a/notes.txt'" in line
     assert "\n" not in line and "hidden" not in line
     for odd in "bcdefgh":
         (tmp_path / f"a/{odd}.{odd}\n<b>").touch()
@@ -93,9 +93,9 @@ def test_ignored_files_are_counted_and_told(tmp_path, caplog):
 
 
 def test_ignored_files_explain_a_class_without_images(tmp_path, caplog):
-    write(tmp_path, placeholders("train/a/1.jpg", "train/b/1.heic", "test/a/2.jpg"))
+    write(tmp_path, placeholders("train/a/1.jpg", "train/b/1.raw", "test/a/2.jpg"))
     refused(f"folder:{tmp_path}", "class 'b' has no training image")
-    assert "ignored a file" in caplog.text and ".heic" in caplog.text
+    assert "ignored a file" in caplog.text and ".raw" in caplog.text
 
 
 def test_nothing_ignored_nothing_told(tmp_path, caplog):
@@ -106,7 +106,7 @@ def test_nothing_ignored_nothing_told(tmp_path, caplog):
 
 
 def test_a_validation_part_without_images(tmp_path):
-    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.heic"))
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.raw"))
     refused(f"folder:{tmp_path}", "has no image in its validation part")
 
 

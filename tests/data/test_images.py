@@ -1,5 +1,6 @@
 """Decoding: exact where it should be, and nothing hostile gets far."""
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -10,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from fgvc_jax.data import images
 from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, content_digest
@@ -76,6 +77,8 @@ def test_lossless_image_of_the_right_size_is_exact():
 
 def test_every_format_and_extension():
     for format in FORMATS:
+        if format == "HEIF":  # which is only read
+            continue
         image = encoded(Image.new("RGB", (9, 5), (200, 100, 50)), format)
         assert np.abs(decode(record(image), 4).astype(int) - (200, 100, 50)).max() <= 3
     registered = Image.registered_extensions()
@@ -164,7 +167,7 @@ def test_truncated_jpeg_is_named():
 
 
 def test_not_an_image():
-    for data in (b"", b"hello", b"\x00" * 100, b"\xff\xd8\xff"):
+    for data in (b"hello", b"\x00" * 100, b"\xff\xd8\xff"):
         refused(data, ": repair it or remove it")
     refused(b"<svg/>", f"is none of {', '.join(FORMATS)}")
 
@@ -183,6 +186,53 @@ def png_header(width, height):
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty (0 bytes): fetch it again"),
+        (b"\n<!DOCTYPE html><title>404</title>", "is a web page (HTML), as a failed download"),
+        (b"<html>", "is a web page (HTML)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull in"),
+        (lambda: png_header(12_000, 9_000), "12000 x 9000 pixels, more than 80,000,000: make it s"),
+    ],
+)
+def test_what_a_file_is_instead_is_named(data, words):
+    refused(data() if callable(data) else data, words)
+
+
+HEIC = """
+AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAA
+AAAAACJpbG9jAAAAAERAAAEAAQAAAAABoAABAAAAAAAAAEAAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAA
+AA5waXRtAAAAAAABAAAA/GlwcnAAAADcaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNw
+AAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPB
+iQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAAEAAAAAEAAAAQAAAAAf///9AAAAAC
+////0AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAASG1kYXQAAAA8KAGvCchdLNAjmJbX
+/99HIKPd1IP9B7nbNX+666DBMF2Q76D1ujICb0sv3tGfWrLrCSk5BX6gw0tSRk8O
+"""  # 16 x 16 pixels, orange above blue, by pillow-heif
+
+
+def test_heic_is_read_with_the_extra(tmp_path):
+    data = base64.b64decode(HEIC)
+    if "HEIF" in FORMATS:
+        found = decode(record(data), 8).astype(int)
+        assert np.abs(found[2] - (200, 100, 50)).max() < 20
+        assert np.abs(found[-2] - (20, 40, 200)).max() < 20
+        assert ".heic" in EXTENSIONS
+    else:
+        refused(data, "is HEIC", "pip install 'fgvc_jax[heif]'")
+        assert "pip install" in images.unread(["a.HEIC"]) and not images.unread(["a.txt"])
+
+
+def test_megabytes_of_metadata_are_healthy():
+    """An editor's history was taken for a decompression bomb."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("history", "x" * 2**21, zip=True)
+    pixels = noise(8, 8)
+    data = encoded(Image.fromarray(pixels), pnginfo=text)
+    assert len(data) < 2**14
+    np.testing.assert_array_equal(decode(record(data), 8), pixels)
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
@@ -207,7 +257,7 @@ def test_other_pixels_and_arrays():
 def test_formats_without_a_codec_are_not_offered(monkeypatch):
     monkeypatch.setattr(images.features, "check", lambda codec: False)
     without = runpy.run_path(images.__file__)
-    assert set(FORMATS) - set(without["FORMATS"]) <= {"AVIF", "JPEG2000", "WEBP"}
+    assert set(FORMATS) - set(without["FORMATS"]) <= {"AVIF", "HEIF", "JPEG2000", "WEBP"}
     assert ".avif" not in without["EXTENSIONS"] and ".png" in without["EXTENSIONS"]
 
 
@@ -227,7 +277,7 @@ def test_name_cannot_break_the_line():
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about broken TIFF tags
 def test_broken_bytes_never_escape():
     rng = np.random.default_rng(0)
-    for format in FORMATS:
+    for format in set(FORMATS) - {"HEIF"}:
         whole = np.frombuffer(encoded(Image.fromarray(noise(16, 16)), format), np.uint8)
         for _ in range(60):
             data = whole.copy()
