@@ -105,8 +105,7 @@ class Answerer:
             which=options.which,
             members=options.members,
             mesh=devices.own(1),
-            orientation=options.orientation,
-            banner=options.banner,
+            **options.reading,
         )
         self._risk = options.risk
         self._rows = AnswerRows(

@@ -47,7 +47,8 @@ class Evaluation:
     """Judge on this source, of the same classes: on its test part, or on all of its images where it
     has no parts; empty: on the run's own test images."""
     allow_links: str = ""
-    """Links of --source may lead into this folder, too."""
+    """Links of the images may lead into this folder, too; empty: as the run was configured, of a
+    --source nowhere but into it."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
     batch_size: int = option(64, at_least=1)
@@ -172,10 +173,9 @@ def _opened(
     """
     data, own = record.experiment.data, not options.source
     spec = options.source or data.source
+    links = options.allow_links or (data.allow_links if own else "")
     splits = sources.restrict(
-        sources.open_source(
-            spec, to_train=own, allow_links=data.allow_links if own else options.allow_links
-        ),
+        sources.open_source(spec, to_train=own, allow_links=links),
         classes=data.classes if own else 0,
         images_per_class=data.images_per_class if own else 0,
         validation=data.validation if own else 0.0,

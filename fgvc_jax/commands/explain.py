@@ -121,8 +121,7 @@ def _open(options: Explanation, workdir: str = "") -> Model:
         which=options.which,
         members=0 if workdir else options.members,
         mesh=devices.own(AT_ONCE),
-        orientation=options.orientation,
-        banner=options.banner,
+        **options.reading,
     )
     if options.calibrated:
         for doubt in asked.calibration.doubts:
@@ -312,9 +311,7 @@ def score(options: Explanation) -> dict[str, Any]:
     output = _folder(options.output) if options.output else None
     experiment = Workdir(options.workdir).record().experiment
     spec = options.source or experiment.data.source
-    splits = sources.open_source(
-        spec, to_train=not options.source, allow_links=experiment.data.allow_links
-    )
+    splits = sources.open_source(spec, to_train=False)
     compilation.use_compilation_cache()
     asked = _open(options)
     some = experiment.data.classes > 0

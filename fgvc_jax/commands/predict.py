@@ -98,8 +98,7 @@ def predict(options: Prediction) -> None:
         which=options.which,
         members=options.members,
         mesh=devices.own(options.batch_size),
-        orientation=options.orientation,
-        banner=options.banner,
+        **options.reading,
     )
     counts = answer(asked, options, _share(files), output)
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.names import alike, composed
+from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -264,17 +264,12 @@ class _Listing:
             self.links = {item.name: item.is_symlink() for item in items}
 
     @cached_property
-    def _forms(self) -> dict[str, list[str]]:
-        forms: dict[str, list[str]] = {}
-        for name in self.links:
-            forms.setdefault(composed(name), []).append(name)
-        return forms
+    def _spellings(self) -> Spellings:
+        return Spellings(self.links)
 
     def find(self, name: str, entry: Entry) -> str:
         """The file of that name, or the one that reads the same; the name where there is none."""
-        if name in self.links:
-            return name
-        return _the_one(name, self._forms.get(composed(name), []), entry)
+        return name if name in self.links else _the_one(name, self._spellings, entry)
 
 
 def _folder_on_disk(root: Path, folder: str, entry: Entry) -> str:
@@ -285,11 +280,12 @@ def _folder_on_disk(root: Path, folder: str, entry: Entry) -> str:
     for name in folder.split("/"):
         here = root / place
         known = [item.name for item in listing(here) if is_folder(item)] if here.is_dir() else []
-        place = f"{place}/{_the_one(name, alike(name, known), entry)}".lstrip("/")
+        place = f"{place}/{_the_one(name, Spellings(known), entry)}".lstrip("/")
     return place
 
 
-def _the_one(name: str, found: Sequence[str], entry: Entry) -> str:
+def _the_one(name: str, known: Spellings, entry: Entry) -> str:
+    found = known.find(name)
     if len(found) > 1:
         raise UserError(
             f"{entry.where}: {name!r} is not there, and {len(found)} names read the same, with "

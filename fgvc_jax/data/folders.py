@@ -5,6 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,11 @@ from fgvc_jax.data.files import (
     subfolders,
 )
 from fgvc_jax.data.images import EXTENSIONS, unread
-from fgvc_jax.data.names import alike, near_part, part
+from fgvc_jax.data.names import Spellings, near_part, part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils.errors import UserError
+
+COUNTED = 100_000  # files at the most, of a folder that is not used
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +123,18 @@ def _rename(root: Path, meant: Mapping[str, str], part: str) -> str:
     if part not in meant:
         return ""
     name = meant[part]
-    return f", while {name!r} ({_images(root / name):,} images) may be it: rename it to {part}"
+    return f", while {name!r} ({_images(root / name)}) may be it: rename it to {part}"
 
 
 def _without_parts(
     root: Path, path: str, classes: Sequence[str], how: Opening, seed: int
 ) -> Splits:
+    for name in classes:
+        if (meant := near_part(name)) and _has_folders(root / name):
+            raise UserError(
+                f"{shown(root / name)} holds class folders: if it is the {meant} part, name it "
+                f"{meant}/"
+            )
     found = _entries(root, "", classes)
     _tell(root, [found], {}, [""])
     entries, _ = found
@@ -145,9 +154,9 @@ def _without_parts(
 def _entries(root: Path, part: str, classes: Sequence[str]) -> tuple[list[Entry], list[str]]:
     """The images of a part's class folders, and the names of the files that are no images."""
     labels = {name: label for label, name in enumerate(classes)}
-    entries, ignored = [], []
+    spellings, entries, ignored = Spellings(classes), [], []
     for folder in subfolders(root / part):
-        path, known = root / part / folder, alike(folder, classes)
+        path, known = root / part / folder, spellings.find(folder)
         if len(known) != 1:
             near = difflib.get_close_matches(folder, classes, n=1)
             hint = f": did you mean {near[0]!r}?" if near else ""
@@ -168,13 +177,15 @@ def _entries(root: Path, part: str, classes: Sequence[str]) -> tuple[list[Entry]
     return entries, ignored
 
 
-def _images(folder: Path) -> int:
-    """How many files below a folder are images by their names."""
-    return sum(
-        name.lower().endswith(EXTENSIONS) and not name.startswith(HIDDEN)
-        for _, _, names in os.walk(folder)
-        for name in names
+def _images(folder: Path) -> str:
+    """How many files below a folder are images by their names, for a message."""
+    names = (name for _, _, names in os.walk(folder) for name in names)
+    seen = list(islice(names, COUNTED + 1))
+    found = sum(
+        name.lower().endswith(EXTENSIONS) and not name.startswith(HIDDEN) for name in seen[:COUNTED]
     )
+    more = "more than " if len(seen) > COUNTED else ""
+    return f"{more}{found:,} {'image' if found == 1 else 'images'}"
 
 
 def _tell(
@@ -201,10 +212,10 @@ def _tell(
     for name, meant in unused.items():
         if name.rstrip("/") not in linked:  # where the originals lie that links lead to
             log.warning(
-                "warning: folder %r of %s with %s images is not used%s",
+                "warning: folder %r of %s with %s is not used%s",
                 name,
                 shown(root),
-                f"{_images(root / name):,}",
+                _images(root / name),
                 f": if it is the {meant} part, name it {meant}/" if meant else "",
             )
     stray = [

@@ -193,7 +193,7 @@ _SMALLER = "make it smaller or remove it from the dataset"
 
 def _what_else(data: bytes) -> tuple[str, ...]:
     """What a file is that is no image, and what to do, as far as its beginning tells."""
-    start = data[:512].lstrip().lower()
+    start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not data:
         return ("is empty (0 bytes)", "fetch it again or remove it from the dataset")
     if start.startswith(b"version https://git-lfs"):

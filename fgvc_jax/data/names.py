@@ -42,9 +42,15 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def alike(name: str, known: Iterable[str]) -> list[str]:
-    """Those of the known names that read the same: the very name, or what differs in the form of
-    accents only."""
-    known = list(known)
-    form = composed(name)
-    return [name] if name in known else [other for other in known if composed(other) == form]
+class Spellings:
+    """Names that are found in whatever form their accents are written."""
+
+    def __init__(self, names: Iterable[str]):
+        self._names = set(names)
+        self._forms: dict[str, list[str]] = {}
+        for name in self._names:
+            self._forms.setdefault(composed(name), []).append(name)
+
+    def find(self, name: str) -> list[str]:
+        """The very name, or those that read the same; none where there is none."""
+        return [name] if name in self._names else sorted(self._forms.get(composed(name), []))

@@ -11,7 +11,7 @@ import numpy as np
 from fgvc_jax.commands.evaluate import log
 from fgvc_jax.data import csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
-from fgvc_jax.data.names import alike
+from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import (
     Opening,
     Source,
@@ -223,8 +223,9 @@ def with_classes(
         UserError: when there are names that the members do not know, naming what is missing and
             what is new; or when no image is left.
     """
-    found = {name: alike(name, ours) for name in theirs}
-    theirs = [found[name][0] if len(found[name]) == 1 else name for name in theirs]
+    spellings = Spellings(ours)
+    found = [(name, spellings.find(name)) for name in theirs]
+    theirs = [same[0] if len(same) == 1 else name for name, same in found]
     missing, surplus = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
     if surplus and not some:
         told = [

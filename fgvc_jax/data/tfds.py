@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax.data.names import part
-from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
+from fgvc_jax.data.records import TO_TRAIN, Opening, Source, Splits, Subset
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -68,10 +68,12 @@ def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
     image, label = _pair(builder, name)
     roles = _roles(builder, name, how)
     classes = _class_names(builder.info.features[label])
-    sources: dict[str, Prepared] = {}
+    sources: dict[str, Source] = {}
     for role, split in roles.items():
         first = sum(map(len, sources.values()))
         sources[role] = _source(builder, split, image, label, classes, name=name, first=first)
+    if "train" not in sources:
+        sources["train"] = Subset(sources["test"], [])
     return Splits(**sources, classes=classes)
 
 
@@ -80,12 +82,13 @@ def _roles(builder: Any, name: str, how: Opening) -> dict[str, str]:
     splits = builder.info.splits
     known = {part(split): split for split in reversed(splits) if part(split)}
     test = known.get("test") or known.get("validation")
-    if "train" not in known or test is None:
+    if test is None or (how.to_train and "train" not in known):
         raise UserError(
             f"tfds:{name} has the splits {', '.join(splits) or 'none'}: it takes train, and one of "
             "test, validation"
         )
-    roles = {"train": known["train"], "test": test}
+    roles = {"train": known["train"]} if "train" in known else {}
+    roles["test"] = test
     if how.to_train and "validation" in known and test != known["validation"]:
         roles["validation"] = known["validation"]
     for split in splits:

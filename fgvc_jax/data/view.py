@@ -24,6 +24,11 @@ class Photographs:
     """Rows at the bottom of each photograph that are cut off first, as a strip of text: 20 of
     FGVC-Aircraft's own."""
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """These fields by name, also of a class that adds others."""
+        return {"orientation": self.orientation, "banner": self.banner}
+
 
 @dataclass(frozen=True)
 class View:

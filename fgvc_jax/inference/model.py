@@ -227,7 +227,7 @@ class Model:
                 self._untold,
             )
             self._untold = 0
-        return decode(record, self.view.test_side, **vars(self.photographs))
+        return decode(record, self.view.test_side, **self.photographs.reading)
 
     def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
         """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""

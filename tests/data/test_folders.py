@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import contents, placeholders, refused, write
 
+from fgvc_jax.data import folders
 from fgvc_jax.data.folders import open_folder
 from fgvc_jax.data.sources import open_source
 
@@ -134,13 +135,14 @@ def test_what_a_validation_part_stands_in_for_is_told(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("train", "testing"), "'testing' (1 images) may be it: rename it to test"),
+        (("train", "testing"), "'testing' (1 image) may be it: rename it to test"),
         (
             ("train", "val", "testing"),
-            "val/ would be the test part, while 'testing' (1 images) may",
+            "val/ would be the test part, while 'testing' (1 image) may",
         ),
-        (("train", "val", "test2"), "val/ would be the test part, while 'test2' (1 images) may"),
-        (("training", "test"), "no train/ with class folders, while 'training' (1 images) may be"),
+        (("train", "val", "test2"), "val/ would be the test part, while 'test2' (1 image) may"),
+        (("training", "test"), "no train/ with class folders, while 'training' (1 image) may be"),
+        (("training", "testing"), "testing' holds class folders: if it is the test part, name it"),
         (("train", "test", "Test"), "has Test, test, and both would be the test part"),
     ],
 )
@@ -157,7 +159,7 @@ def test_folders_and_images_that_are_not_used_are_counted(tmp_path, caplog):
     splits, lines = warned(caplog, f"folder:{tmp_path}")
     assert splits.classes == ("a",) and len(splits.train) == len(splits.test) == 1
     assert len(lines) == 3
-    assert "folder 'more/' of" in lines[0] and lines[0].endswith("with 1 images is not used")
+    assert "folder 'more/' of" in lines[0] and lines[0].endswith("with 1 image is not used")
     assert lines[1].endswith("with 2 images is not used: if it is the test part, name it test/")
     assert "2 images of" in lines[2] and "not used, such as '6.jpg'" in lines[2]
     write(tmp_path / "flat", placeholders("a/1.jpg", "a/2.jpg", "x.jpg", "__MACOSX/._1.jpg"))
@@ -204,3 +206,11 @@ def test_accents_in_another_form_are_the_same_class(tmp_path):
 def test_one_folder_too_high_is_told(tmp_path):
     write(tmp_path, placeholders(*(f"birds/{c}/{i}.jpg" for c in "ab" for i in "12")))
     refused(f"folder:{tmp_path}", f"give folder:{tmp_path}/birds")
+
+
+def test_counting_what_is_not_used_ends(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(folders, "COUNTED", 2)
+    more = placeholders("train/a/1.jpg", "test/a/2.jpg", *(f"more/{i}.jpg" for i in range(3)))
+    write(tmp_path, more)
+    _, (line,) = warned(caplog, f"folder:{tmp_path}")
+    assert "'more/'" in line and "with more than 2 images is not used" in line

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgvc_jax.data.names import alike, near_part, part
+from fgvc_jax.data.names import Spellings, near_part, part
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ def test_parts(name, exact, near):
 
 def test_names_that_read_the_same():
     one, apart = "caf\u00e9", "cafe\u0301"
-    assert alike(one, [apart, "cafe"]) == [apart]
-    assert alike(one, [apart, one]) == [one]
-    assert alike("cafe", [one, apart]) == []
+    assert Spellings([apart, "cafe"]).find(one) == [apart]
+    assert Spellings([apart, one]).find(one) == [one]
+    assert Spellings([one, apart]).find("cafe") == []
+    assert Spellings([one, apart]).find("cafe\u0301") == [apart]

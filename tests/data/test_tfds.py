@@ -123,6 +123,12 @@ def test_three_parts_are_three_and_others_are_told(tmp_path, caplog):
     assert "the split 'extra' of tfds:tiny with 2 images is not used" in caplog.text
 
 
+def test_a_test_part_alone_is_judged(tmp_path):
+    prepare(tmp_path, {"test": PARTS["test"]})
+    splits = open_source(f"tfds:tiny@{tmp_path}", to_train=False)
+    assert contents(splits.test) == sorted(PARTS["test"]) and not len(splits.train)
+
+
 def test_tensorflow_is_not_imported(tmp_path):
     prepare(tmp_path, PARTS)
     code = (
