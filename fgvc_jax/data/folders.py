@@ -54,7 +54,8 @@ def open_folder(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     roles = _roles(root, path, parts, others, how)
     classes = subfolders(root / roles.get("train", roles["test"]))
     found = {role: _entries(root, f"{name}/", classes) for role, name in roles.items()}
-    unused = {f"{name}/": near_part(name) for name in others}
+    meant = ((name, near_part(name)) for name in others)
+    unused = {f"{name}/": role if role not in roles else "" for name, role in meant}
     unused |= {f"{name}/": "" for name in parts.values() if name not in roles.values()}
     _tell(root, found.values(), unused, ["", *(f"{name}/" for name in roles.values())])
     entries = {role: entries for role, (entries, _) in found.items()}

@@ -137,9 +137,9 @@ def test_one_class_stops(tmp_path, capsys):
 
 
 def test_what_is_not_used_is_looked_at(folder, capsys):
-    for name in ("testing", "extra"):
+    for name in ("vali", "extra"):
         (folder / name).mkdir()
         photograph(1).save(folder / name / "1.png")
     run(folder)
     out = capsys.readouterr().out
-    assert "[look] What is not used: 2." in out and "if it is the test part, name it test/" in out
+    assert "[look] What is not used: 2." in out and "if it is the validation part" in out

@@ -153,15 +153,24 @@ def test_names_near_a_missing_parts_are_offered(tmp_path, names, words):
 
 def test_folders_and_images_that_are_not_used_are_counted(tmp_path, caplog):
     used = ["train/a/1.jpg", "test/a/2.jpg"]
-    unused = ["test_2/a/3.jpg", "test_2/a/4.jpg", "more/5.jpg", "6.jpg", "train/7.jpg"]
+    unused = [
+        "vali/a/3.jpg",
+        "vali/a/4.jpg",
+        "test_2/a/8.jpg",
+        "more/5.jpg",
+        "6.jpg",
+        "train/7.jpg",
+    ]
     clutter = ["__MACOSX/train/a/._1.jpg", "train/__MACOSX/a/._1.jpg"]
     write(tmp_path, placeholders(*used, *unused, *clutter))
     splits, lines = warned(caplog, f"folder:{tmp_path}")
     assert splits.classes == ("a",) and len(splits.train) == len(splits.test) == 1
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "folder 'more/' of" in lines[0] and lines[0].endswith("with 1 image is not used")
-    assert lines[1].endswith("with 2 images is not used: if it is the test part, name it test/")
-    assert "2 images of" in lines[2] and "not used, such as '6.jpg'" in lines[2]
+    assert "folder 'test_2/' of" in lines[1] and lines[1].endswith("with 1 image is not used")
+    offered = "with 2 images is not used: if it is the validation part, name it validation/"
+    assert lines[2].endswith(offered)
+    assert "2 images of" in lines[3] and "not used, such as '6.jpg'" in lines[3]
     write(tmp_path / "flat", placeholders("a/1.jpg", "a/2.jpg", "x.jpg", "__MACOSX/._1.jpg"))
     splits, (line,) = warned(caplog, f"folder:{tmp_path / 'flat'}")
     assert splits.classes == ("a",) and "beside the class folders is not used" in line

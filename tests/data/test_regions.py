@@ -130,4 +130,4 @@ def test_a_mask_loses_the_banner_that_the_image_loses():
     mask = np.zeros((40, 60), bool)
     mask[-10:] = True
     cut = View(resize=40, crop=32, test_view="whole", banner=10)
-    assert regions.seen(mask, WHOLE)[-8:].min() == 1 and not regions.seen(mask, cut).any()
+    assert regions.seen(mask, WHOLE)[-6:].min() == 1 and not regions.seen(mask, cut).any()
