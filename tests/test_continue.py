@@ -389,6 +389,21 @@ def test_another_source_of_the_same_names_is_asked_again(finished, root, tmp_pat
     assert len(found) == 2  # the first is the run's own, by contents
 
 
+def test_a_test_image_that_breaks_later_does_not_end_the_workdir(root, tmp_path, caplog):
+    shutil.copytree(root / "images", tmp_path / "images")
+    data = {"placement": "stream", "source": f"folder:{tmp_path / 'images'}"}
+    members.train(experiment(tmp_path, members=1, epochs=1, data=data))
+    file = tmp_path / "images/test/ant/0.bmp"
+    file.write_bytes(b"")
+    chosen = experiment(tmp_path, members=2, epochs=1, data=data)
+    with pytest.raises(UserError, match="0.bmp' is empty"):
+        members.train(chosen)
+    file.unlink()
+    results = members.train(chosen)
+    assert results["images"]["test"] == len(list((tmp_path / "images/test").rglob("*.*")))
+    assert "the test images are no longer those" in caplog.text
+
+
 @pytest.mark.parametrize("mend", ["repair", "remove"])
 def test_a_broken_test_image_does_not_end_the_workdir(root, tmp_path, mend, caplog):
     """Streamed, whole by its ends, and broken inside: the first judging finds it."""

@@ -67,7 +67,15 @@ TURNS = {
 }  # what undoes each value of the EXIF tag
 
 
-class Unreadable(UserError):
+class Broken(UserError):
+    """Images that cannot be used; `names` as messages have them."""
+
+    def __init__(self, message: str, names: Iterable[str]):
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+class Unreadable(Broken):
     """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels",
     and `advice` after that."""
 
@@ -77,8 +85,7 @@ class Unreadable(UserError):
         problem: str,
         advice: str = "repair it or remove it from the dataset",
     ):
-        self.name = record["name"]
-        super().__init__(f"image {self.name!r} {problem}: {advice}")
+        super().__init__(f"image {record['name']!r} {problem}: {advice}", [record["name"]])
         self.problem = problem
 
 
@@ -212,14 +219,15 @@ def unread(names: Iterable[str]) -> str:
 
 
 def refuse(errors: Sequence[UserError], count: int) -> None:
-    """Raise one UserError that lists all that is wrong with some of so many images; nothing where
+    """Raise one error that lists all that is wrong with some of so many images; nothing where
     nothing is."""
     if len(errors) == 1:
         raise errors[0]
     if errors:
         more = f"; and {len(errors) - LISTED:,} more" if len(errors) > LISTED else ""
         listed = "; ".join(map(str, errors[:LISTED]))
-        raise UserError(f"{len(errors):,} of {count:,} images cannot be used: {listed}{more}")
+        names = [name for each in errors if isinstance(each, Broken) for name in each.names]
+        raise Broken(f"{len(errors):,} of {count:,} images cannot be used: {listed}{more}", names)
 
 
 def exif_orientation(image: Image.Image) -> Any:

@@ -219,14 +219,14 @@ class Model:
 
     def decoded(self, record: dict[str, Any]) -> np.ndarray:
         """(R, R, 3) uint8 of the record of a new photograph."""
-        if self._untold:
+        rows, self._untold = self._untold, 0
+        if rows:
             log.warning(
                 "warning: %d rows were cut off the bottom of the images that the members were "
                 "trained on; photographs are taken whole, unless --banner (in Python banner=) says "
                 "how many rows they have of such a strip",
-                self._untold,
+                rows,
             )
-            self._untold = 0
         return decode(record, self.view.test_side, **self.photographs.reading)
 
     def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:

@@ -97,9 +97,10 @@ def evaluate_member(
     return scores
 
 
-def is_tested(run: Run, name: str) -> bool:
-    """Whether an image of that name, as messages have it, is one of the test part's."""
-    return any(name.endswith(f"/{own}") for own in run.splits.test.names)
+def is_tested(run: Run, names: Sequence[str]) -> bool:
+    """Whether one of some images, named as messages have them, is of the test part."""
+    ends = tuple(f"/{own}" for own in run.splits.test.names)
+    return any(name.endswith(ends) for name in names)
 
 
 def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:

@@ -1,7 +1,8 @@
 """Trains the members of an experiment one after the other, and has them judged."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
-from fgvc_jax.data.images import Unreadable
+from fgvc_jax.data.images import Broken
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, summary
 from fgvc_jax.training.precomputed.attention import AttentionMaps
@@ -66,7 +67,8 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     report(summary.describe(run))
     if run.trunk and not experiment.network.weights:
         report("the frozen trunk has random weights: name pretrained ones by --network.weights")
-    run.check_input()
+    with remembering_broken(run, workdir):
+        run.check_input()
     with processes.held_by_first(workdir.lock):
         workdir.continued(run.experiment)
         run.record = workdir.check(run.record)
@@ -81,20 +83,26 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         if run.trunk and not processes.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Member]] = []
-        try:
+        with remembering_broken(run, workdir):
             for number in range(1, experiment.members + 1):
                 frozen.append(member(run, workdir, number, frozen, lend, report))
             results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
-        except Unreadable as error:
-            if evaluator.is_tested(
-                run, error.name
-            ):  # nothing was learned from it: see Workdir.check
-                storage.write_json(workdir.broken, {"image": error.name})
-            raise
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)
     return results
+
+
+@contextlib.contextmanager
+def remembering_broken(run: Run, workdir: Workdir) -> Iterator[None]:
+    """Have a workdir that there is remember that a test image is broken: nothing was learned from
+    it, so that it may be repaired or removed (`Workdir.check`)."""
+    try:
+        yield
+    except Broken as error:
+        if storage.exists(workdir.config) and evaluator.is_tested(run, error.names):
+            storage.write_json(workdir.broken, {"images": error.names})
+        raise
 
 
 def member(

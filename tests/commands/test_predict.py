@@ -118,6 +118,22 @@ def test_agreement_is_the_share_of_members_that_say_the_first_class(here, tmp_pa
     assert {row["agreement"] for row in rows} == {0.5, 1.0}
 
 
+def test_photographs_are_turned_and_cut_as_asked(here, tmp_path, model):
+    picture = np.asarray(Image.open("photos/03.png"))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # to be turned upside down
+    strip = np.zeros((20, picture.shape[1], 3), np.uint8)
+    Image.fromarray(np.concatenate([picture, strip])).save(tmp_path / "a.png", exif=exif)
+    for flags, rows in {
+        (): np.concatenate([picture, strip])[::-1, ::-1],
+        ("--orientation", "stored", "--banner", "20"): picture,
+    }.items():
+        run(str(tmp_path / "a.png"), *flags, "--output", str(tmp_path / "a.jsonl"))
+        (row,) = objects(tmp_path / "a.jsonl")
+        expected = model.predict(np.ascontiguousarray(rows)).max()
+        assert row["probability1"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_calibrated_probabilities_and_fewer_members(here, tmp_path, model):
     run("photos/00.png", "--calibrated", "--output", str(tmp_path / "a.jsonl"))
     run("photos/00.png", "--members", "1", "--output", str(tmp_path / "b.jsonl"))
