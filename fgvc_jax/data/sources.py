@@ -1,6 +1,7 @@
 """The names users type (`sketchbirds`, `cub:PATH`, ...) -> train, validation and test sources."""
 
 import difflib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fgvc_jax.commands.evaluate import log
 from fgvc_jax.data import csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
 from fgvc_jax.data.names import Spellings
@@ -28,6 +28,7 @@ __all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
 
 
 FOLDER_SEED = 0  # of the split of a folder or list without a test part, the same for all runs
+log = logging.getLogger(__name__)
 
 
 def _sketchbirds(path: str, how: Opening) -> Splits:
