@@ -85,6 +85,7 @@ SAME = {
     "workdir": {"workdir": "elsewhere"},
     "log": {"log_every": 7, "save_every": 3, "evaluation_batch_size": 10},
     "placement": {"data": data(placement="host")},
+    "links": {"data": data(allow_links="/")},
     "transfer, which the first member does not feel": {"transfer": Transfer(alpha=0.1)},
     "what is automatic, said": {"data": data(views=2, view_sharing="shared", view_seed=0)},
 }
@@ -94,6 +95,7 @@ OTHER = {
     "views": {"data": data(views=1)},
     "view seed": {"data": data(view_seed=5)},
     "crop": {"data": data(crop=30)},
+    "banner": {"data": data(banner=0)},
     "images": {"data": data(images_per_class=7)},
     "classes": {"data": data(classes=3)},
     "network": {"network": Network(name="resnet_micro", head_width=8)},
