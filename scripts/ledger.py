@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from fgvc_jax.commands import start
 from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import statistics
-from fgvc_jax.study import Study, definition, ledger, pages
+from fgvc_jax.study import Study, bits, definition, ledger, pages
 from fgvc_jax.study.comparison import (
     CHANGED,
     Comparison,
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
     lines = ledger.read(*files)
     found = comparisons(lines)
     for names in {line["right"]["names"] for line in lines if line["right"]}:
-        ledger.load_names(folder / "results", names)
+        bits.load_names(folder / "results", names)
     pairs = [(one, plan_of(folder, one)) for one in found]
     pairs.sort(key=lambda pair: (pair[0].study, bool(pair[1].moved)))  # its own base first
     table = table_of_all(one for one, _ in pairs)

@@ -11,8 +11,9 @@ import numpy as np
 from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import definition, pages
+from fgvc_jax.study.bits import unpack
 from fgvc_jax.study.definition import Study
-from fgvc_jax.study.ledger import FINISHED, Line, departures, flat, is_of, portable, unpack
+from fgvc_jax.study.ledger import FINISHED, Line, departures, flat, is_of, portable
 from fgvc_jax.utils.errors import UserError
 
 

@@ -7,24 +7,20 @@ A line says
 - `config`: the resolved experiment, nested as in config.json, but for fields that change no number;
   of a path its last part only, of a teacher's workdir the last two, which in a study are ROW/SEED;
 - `results`: what results.json says of accuracies and attention;
-- `right`: which test images every member and every ensemble had right, see `pack`, as far as a line
+- `right`: which test images every member and every ensemble had right, see `bits`, as far as a line
   has room; `nll`: their mean negative log-likelihoods;
 - `digests`: of config, and of data, weights and training as results.json has them;
 - `environment` and `seconds`, from there as well.
 
 The same run twice is one line, the newer, which belongs wherever either did; a run that finished
-replaces its failures. So two ledgers are merged by `cat`. The ordered names of the test images
-stand beside the ledger, once, in a file named by their digest.
+replaces its failures. So two ledgers are merged by `cat`.
 """
 
-import base64
 import dataclasses
 import json
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,8 +29,9 @@ import numpy as np
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import tallies
+from fgvc_jax.study.bits import Correctness, digest, keep_names, pack, texts
 from fgvc_jax.training import summary
-from fgvc_jax.utils import digests, options
+from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.folder import Workdir
@@ -49,19 +46,6 @@ KEPT_ELSEWHERE = (
     *("calibration", "class_names", "digests", "environment", "metrics", "predictions"),
     *("seconds", "source"),
 )
-
-
-@dataclass(frozen=True)
-class Correctness:
-    """Which test images the members of a run had right."""
-
-    names: Sequence[str]
-    """The test images, in order."""
-    members: np.ndarray
-    """(N, images) bool."""
-    ensembles: np.ndarray
-    """(N, images) bool: row n is the ensemble of the first n + 1 members."""
-
 
 Judge = Callable[[str], Correctness | None]
 """The workdir of a finished run -> which images it had right; None where that is not kept."""
@@ -110,11 +94,6 @@ def _last_parts(text: str, count: int) -> str:
     return kind + colon + "/".join(Path(path.strip("/")).parts[-count:])
 
 
-def digest(value: Any) -> str:
-    """Of anything that JSON can hold, cut to what tells a ledger's runs apart."""
-    return digests.of_value(value)[:16]
-
-
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{dotted name: value} of nested fields, as JSON has them; of several configs their number."""
     fields: dict[str, Any] = {}
@@ -160,31 +139,6 @@ def _defaults() -> Callable[[str], Any]:
     """The default of a field by its dotted name, of a member's own network that of any."""
     known = flat(portable(Experiment()))
     return lambda name: known.get(re.sub(r"^networks\.\d+\.", "network.", name))
-
-
-def pack(right: Correctness) -> dict[str, Any]:
-    """{"names": their digest, "images", "members", "bits"}.
-
-    bits: members and ensembles of two and more, one after the other for the first image, then for
-    the next (np.packbits, zlib, base64): members agree on most images, which compresses.
-    """
-    bits = np.concatenate([right.members, right.ensembles[1:]]).T
-    packed = zlib.compress(np.packbits(bits).tobytes(), level=9)
-    return {
-        "names": digest(list(right.names)),
-        "images": len(right.names),
-        "members": len(right.members),
-        "bits": base64.b64encode(packed).decode(),
-    }
-
-
-def unpack(packed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(members, ensembles) of a packed `Correctness`, each (N, images) bool."""
-    images, members = packed["images"], packed["members"]
-    data = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), np.uint8)
-    rows = 2 * members - 1
-    bits = np.unpackbits(data)[: images * rows].reshape(images, rows).T.astype(bool)
-    return bits[:members], np.concatenate([bits[:1], bits[members:]])
 
 
 def line(
@@ -253,7 +207,9 @@ def read(*paths: Path) -> list[Line]:
     """
     lines = []
     for path in paths:
-        for number, text in enumerate(_texts(path), start=1):
+        for number, text in enumerate(texts(path), start=1):
+            if not text.strip():
+                continue
             try:
                 entry = json.loads(text)
                 _identity(entry), entry["config"]["seed"], datetime.fromisoformat(entry["ended"])
@@ -264,10 +220,6 @@ def read(*paths: Path) -> list[Line]:
                 ) from error
             lines.append(entry)
     return once(lines)
-
-
-def _texts(path: Path) -> list[str]:
-    return storage.read_text(path).splitlines() if storage.exists(path) else []
 
 
 def once(lines: Iterable[Line]) -> list[Line]:
@@ -307,26 +259,6 @@ def rewrite(path: Path) -> None:
 
 def _written(entry: Line) -> str:
     return json.dumps(entry, separators=(",", ":")) + "\n"
-
-
-def keep_names(folder: Path, names: Sequence[str]) -> None:
-    """Write the names of the test images beside the ledger, unless they are there."""
-    path = folder / f"names-{digest(list(names))}.txt"
-    if not storage.exists(path):
-        storage.write_text(path, "".join(f"{name}\n" for name in names))
-
-
-def load_names(folder: Path, name: str) -> list[str]:
-    """The names of the test images that a digest, `right["names"]`, stands for.
-
-    Raises:
-        UserError: when they are missing or others.
-    """
-    path = folder / f"names-{name}.txt"
-    names = _texts(path)
-    if digest(names) != name:
-        raise UserError(f"{str(path)!r} is missing or was changed: copy it from beside the ledger")
-    return names
 
 
 # -- a study that runs ---------------------------------------------------------------------------

@@ -133,6 +133,27 @@ def abandoned(path: Path) -> bool:
         return False
 
 
+def add(path: Path, line: bytes) -> None:
+    """Add a line, with its end, to a file that other processes add to: as soon as none of them is
+    at it, and whole. Where it does not fit on the disk the file is what it was."""
+    with path.open("a+b", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+        except OSError as error:
+            if error.errno not in _NO_FLOCK:
+                raise
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        rest = memoryview(line if file.read(1) in (b"", b"\n") else b"\n" + line)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+
+
 def _flock(file: IO[str], kind: int) -> None:
     """Take the system's lock; a second time where somebody may just have looked, see `held`.
 

@@ -25,7 +25,7 @@ from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError, reason, told
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.bucket import Changed
-from fgvc_jax.workdir.locks import abandoned, being_made, check_lease
+from fgvc_jax.workdir.locks import abandoned, add, being_made, check_lease
 
 _PARTIAL = ".partial-"
 
@@ -129,23 +129,19 @@ def append(path: Path) -> IO[str]:
 
 
 def add_line(path: Path, line: str) -> None:
-    """Write a line, with its end, to a text that several processes add to: at once, so that a kill
-    leaves it whole or not at all. One that another kill has torn is ended before."""
+    """Write a line, with its end, to a text that several processes add to: whole or not at all, one
+    after the other. One that a kill has torn is ended before."""
     if there := mirror.of(path):
         cell = there.cell(path)
         while True:
             text, generation = cell.read()
             with contextlib.suppress(Changed):
-                return cell.write(_ended(text) + line, generation)
-    torn = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-    with append(path) as file:
-        file.write(("\n" if torn else "") + line)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _ended(text: str) -> str:
-    return text if text.endswith("\n") or not text else f"{text}\n"
+                ended = text if text.endswith("\n") or not text else f"{text}\n"
+                return cell.write(ended + line, generation)
+    with told(path):
+        check_lease(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        add(path, line.encode())
 
 
 def publish(path: Path) -> None:

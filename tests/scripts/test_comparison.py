@@ -14,6 +14,7 @@ from conftest import ROOT, tiny
 from fgvc_jax.config import Network
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import Study, ledger
+from fgvc_jax.study.bits import unpack
 from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan, rebased
 from fgvc_jax.study.ledger import Correctness, Ledger
 from fgvc_jax.utils.errors import UserError
@@ -123,10 +124,7 @@ def test_any_two_rows_can_be_set_side_by_side(comparison):
 def test_images_are_paired_by_the_kept_bits(comparison):
     differences = []
     for seed in range(4):
-        bits = [
-            ledger.unpack(comparison.rows[row][seed]["right"])[1][-1]
-            for row in ("kt", "independent")
-        ]
+        bits = [unpack(comparison.rows[row][seed]["right"])[1][-1] for row in ("kt", "independent")]
         differences.append(bits[0].astype(float) - bits[1])
     expected = statistics.crossed(np.array(differences))
     assert comparison.on_new_images("kt", "ensemble") == expected

@@ -11,7 +11,7 @@ from conftest import tiny
 from fgvc_jax import ensemble
 from fgvc_jax.config import Data, Network
 from fgvc_jax.objectives.kd import KD
-from fgvc_jax.study import ledger
+from fgvc_jax.study import bits, ledger
 from fgvc_jax.study.ledger import Correctness, Ledger
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
@@ -80,15 +80,6 @@ def written(path, row="kt", experiment=None, found=None, judge=True, study="effe
 # -- a line --------------------------------------------------------------------------------------
 
 
-def test_bits_come_back():
-    for members, images in ((1, 5), (2, 8), (3, 1001)):
-        found = right(members, images)
-        ones, together = ledger.unpack(json.loads(json.dumps(ledger.pack(found))))
-        np.testing.assert_array_equal(ones, found.members)
-        np.testing.assert_array_equal(together[1:], found.ensembles[1:])
-        np.testing.assert_array_equal(together[0], found.members[0])
-
-
 @pytest.mark.parametrize("members", [2, 5])
 def test_a_line_has_at_most_10_kB(tmp_path, members):
     (text,) = written(tmp_path / "a.jsonl", found=right(members))
@@ -121,7 +112,7 @@ def test_a_line_says_what_a_reader_needs(tmp_path):
     assert line["digests"]["data"] == 64 * "d" and line["environment"]["commit"] == 40 * "c"
     assert line["seconds"]["judging"] == 12.3
     assert line["nll"]["ensemble"] == [0.9876543210987, 1.9876543210987]
-    names = ledger.load_names(tmp_path, line["right"]["names"])
+    names = bits.load_names(tmp_path, line["right"]["names"])
     assert names == right().names
 
 
@@ -171,7 +162,15 @@ def test_changed_names_are_told(tmp_path):
     (names,) = tmp_path.glob("names-*.txt")
     names.write_text(names.read_text().replace("0001.jpg", "1000.jpg"))
     with pytest.raises(UserError, match="is missing or was changed"):
-        ledger.load_names(tmp_path, names.stem.removeprefix("names-"))
+        bits.load_names(tmp_path, names.stem.removeprefix("names-"))
+
+
+def test_blank_lines_are_no_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    (text,) = written(path)
+    path.write_text(f"\n{text}\n\n  \n")
+    (line,) = ledger.read(path)
+    assert line == json.loads(text)
 
 
 def test_what_another_process_of_the_study_entered_is_not_entered_again(tmp_path):

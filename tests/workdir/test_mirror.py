@@ -124,6 +124,9 @@ def test_lines_of_several_are_added_and_none_is_lost(client, run, monkeypatch):
     client.put("a/run/ledger.jsonl", b"torn")
     storage.add_line(lines, "whole\n")
     assert storage.read_text(lines) == "torn\nwhole\n"
+    client.put("a/run/ledger.jsonl", b"\xff\n")
+    storage.add_line(lines, "more\n")
+    assert client.objects["a/run/ledger.jsonl"][0] == b"\xff\nmore\n"
 
 
 @pytest.mark.parametrize("broken", [False, True])

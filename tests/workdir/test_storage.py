@@ -1,8 +1,11 @@
 """The door to a workdir's files: whole or not at all, one line for a mistake."""
 
 import errno
+import fcntl
 import os
 import re
+import resource
+import threading
 import time
 from collections import namedtuple
 
@@ -108,6 +111,36 @@ def test_a_read_only_file_system_is_one_line(tmp_path, monkeypatch):
         storage.write_json(tmp_path / "a.json", 1)
     with pytest.raises(UserError, match="Read-only file system"), locks.lock(tmp_path):
         pass
+
+
+def test_a_line_waits_until_nobody_is_at_the_file(tmp_path):
+    """What another has written so far is not taken for a torn line."""
+    path = tmp_path / "lines"
+    with path.open("ab") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        theirs.write(b"thei")
+        theirs.flush()
+        ours = threading.Thread(target=storage.add_line, args=(path, "ours\n"))
+        ours.start()
+        ours.join(timeout=0.2)
+        assert path.read_bytes() == b"thei"
+        theirs.write(b"rs\n")
+    ours.join()
+    assert path.read_bytes() == b"theirs\nours\n"
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
+    path, limits = tmp_path / "lines", resource.getrlimit(resource.RLIMIT_FSIZE)
+    storage.add_line(path, "one\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            storage.add_line(path, "x" * 4000 + "\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    storage.add_line(path, "two")
+    storage.add_line(path, "three\n")
+    assert path.read_text() == "one\ntwo\nthree\n"
 
 
 def test_folders_are_copied_whole(tmp_path):
