@@ -15,6 +15,8 @@ from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
 
+TOLERANCE = 1e-6  # of accuracies that are the same
+
 
 @dataclass(frozen=True)
 class Correctness:
@@ -56,6 +58,39 @@ def unpack(packed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     rows = 2 * members - 1
     bits = np.unpackbits(data)[: images * rows].reshape(images, rows).T.astype(bool)
     return bits[:members], np.concatenate([bits[:1], bits[members:]])
+
+
+def contradiction(found: Correctness, results: Mapping[str, Any]) -> str:
+    """What the bits say that results.json does not; empty where they say the same."""
+    own = [*found.members.mean(axis=1), *found.ensembles.mean(axis=1)]
+    told = accuracies(results)
+    if same(own, told):
+        return ""
+    return f"accuracies {np.round(own, 4).tolist()}, there {np.round(told, 4).tolist()}"
+
+
+def accuracies(results: Mapping[str, Any]) -> list[float]:
+    """In results.json: of the members, then of the ensembles."""
+    return [*(member["final"] for member in results["members"]), *results["ensemble"]]
+
+
+def same(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two lists of accuracies are the same."""
+    return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=TOLERANCE)
+
+
+def impossible(members: int, results: Mapping[str, Any], right: Mapping[str, Any] | None) -> str:
+    """What a line says of a run of so many members that cannot be; empty where it may."""
+    told = accuracies(results)
+    if not len(results["members"]) == len(results["ensemble"]) == members:
+        return f"{members} members, accuracies of {len(results['members'])}"
+    if not all(0 <= value <= 1 for value in told):
+        return f"accuracies {told}"
+    if not right:
+        return ""
+    if right["images"] != results["images"]["test"]:
+        return f"bits of {right['images']} images, accuracies of {results['images']['test']}"
+    return contradiction(Correctness((), *unpack(right)), results)
 
 
 def keep_names(folder: Path, names: Sequence[str]) -> None:

@@ -150,15 +150,17 @@ class Outcome:
     def fail(self, key: Key, reason: str) -> None:
         """Remember why a run failed, in the ledger as well."""
         self.failures[key] = reason
-        run = _resolved(self.runs[key])
-        self.ledger.unfinished(key[0], run, status=FAILED, reason=reason)
+        self._end(key, FAILED, reason)
 
     def abandon(self, reason: str) -> None:
         """Enter the runs that were begun and are not finished as given up."""
         for key in self.missing():
             if storage.exists(Workdir(self.runs[key].workdir).config):
-                run = _resolved(self.runs[key])
-                self.ledger.unfinished(key[0], run, status=ABANDONED, reason=reason)
+                self._end(key, ABANDONED, reason)
+
+    def _end(self, key: Key, status: str, reason: str) -> None:
+        known, run = Workdir(self.runs[key].workdir).record().digests, _resolved(self.runs[key])
+        self.ledger.unfinished(key[0], run, status=status, reason=reason, known=known)
 
     def missing(self) -> list[Key]:
         return [key for key in self.runs if key not in self.values]

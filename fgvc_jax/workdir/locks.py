@@ -133,15 +133,26 @@ def abandoned(path: Path) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def adding(path: Path) -> Iterator[IO[bytes]]:
+    """A file to add to, opened as soon as nobody else adds to it or replaces it."""
+    while True:
+        with path.open("a+b", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            except OSError as error:
+                if error.errno not in _NO_FLOCK:
+                    raise
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    yield file
+                    return
+
+
 def add(path: Path, line: bytes) -> None:
-    """Add a line, with its end, to a file that other processes add to: as soon as none of them is
-    at it, and whole. Where it does not fit on the disk the file is what it was."""
-    with path.open("a+b", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
-        except OSError as error:
-            if error.errno not in _NO_FLOCK:
-                raise
+    """Add a line, with its end, to a file that other processes add to, after them and whole: where
+    it does not fit on the disk the file is what it was."""
+    with adding(path) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         rest = memoryview(line if file.read(1) in (b"", b"\n") else b"\n" + line)

@@ -290,7 +290,8 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
     report.main(["--folder", str(folder)])
     texts = (folder / "results/a.jsonl").read_text().splitlines()
     changed = json.loads(texts[-1])
-    changed["results"]["ensemble"][-1] += 0.01
+    changed["nll"]["ensemble"][-1] += 0.01
+    changed["environment"]["commit"] = "def"
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "results/a.jsonl").write_text("\n".join([*texts[:-1], json.dumps(changed)]) + "\n")
     with pytest.raises(UserError, match="RESULTS.md' is not what the ledger says"):

@@ -129,6 +129,17 @@ def test_a_line_waits_until_nobody_is_at_the_file(tmp_path):
     assert path.read_bytes() == b"theirs\nours\n"
 
 
+def test_a_line_is_added_to_what_took_the_files_place_meanwhile(tmp_path):
+    path = tmp_path / "lines"
+    with locks.adding(path):
+        ours = threading.Thread(target=storage.add_line, args=(path, "ours\n"))
+        ours.start()
+        ours.join(timeout=0.2)
+        storage.write_text(path, "tidied\n")
+    ours.join()
+    assert path.read_bytes() == b"tidied\nours\n"
+
+
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
     path, limits = tmp_path / "lines", resource.getrlimit(resource.RLIMIT_FSIZE)
     storage.add_line(path, "one\n")
