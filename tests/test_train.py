@@ -344,5 +344,10 @@ def test_a_commit_is_dirty_where_the_package_changed_alone(tmp_path, monkeypatch
     assert re.fullmatch("[0-9a-f]{40}", commit)
     (tmp_path / "ledger.jsonl").write_text("after\n")
     assert summary.commit() == commit
+    (tmp_path / "beside.py").write_text("new\n")
+    assert summary.commit() == commit
+    (package / "more.py").write_text("untracked\n")
+    assert summary.commit() == f"{commit}-dirty"
+    (package / "more.py").unlink()
     (package / "code.py").write_text("after\n")
     assert summary.commit() == f"{commit}-dirty"

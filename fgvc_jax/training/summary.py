@@ -29,17 +29,22 @@ def environment(run: Any) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of this package's checkout, None outside of one; with "-dirty" where the
-    package has changed since (not what lies beside it: a study writes to a ledger there)."""
+    """The git commit of this package's checkout, None outside of one; with "-dirty" where a file of
+    the package has changed since, or was added (not what lies beside it: a study writes to a ledger
+    there)."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         told = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], capture_output=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=all", "--", "."],
+            capture_output=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip() + ("-dirty" if changed.returncode else "")
+    return told.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
 def describe(run: Any) -> str:
