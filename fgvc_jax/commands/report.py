@@ -313,7 +313,9 @@ def _over_seeds(
         "ours": ours,
         "theirs": theirs,
         "paired": statistics.paired(
-            dict(zip(pairs, ours, strict=True)), dict(zip(pairs, theirs, strict=True))
+            dict(zip(pairs, ours, strict=True)),
+            dict(zip(pairs, theirs, strict=True)),
+            share=True,
         ),
         "on_new_images": statistics.crossed(right[:, 0] - right[:, 1]),
     }

@@ -28,7 +28,8 @@ def results_table(results: dict[str, Any]) -> str:
 
 
 def metrics_table(results: dict[str, Any]) -> list[str]:
-    """The ensemble's other metrics with their 95 % intervals over images, raw and calibrated."""
+    """The ensemble's other metrics with their 95 % intervals over images, if they have one, raw and
+    calibrated."""
     if "metrics" not in results:
         return []
     raw, fitted = results["metrics"]["ensemble"][-1], results["calibration"]
@@ -43,12 +44,13 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
     return rows + (text.calibrated(fitted) if fitted else [])
 
 
-def _interval(found: dict[str, float] | None, percent: bool) -> str:
+def _interval(found: dict[str, float | None] | None, percent: bool) -> str:
     if found is None:
         return "-"
-    value, low, high = (found[end] * (100 if percent else 1) for end in ("value", "low", "high"))
-    digits = 2 if percent else 3
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    digits, scale = (2, 100) if percent else (3, 1)
+    ends = ("value", "low", "high") if found["low"] is not None else ("value",)
+    value, *ends = (f"{scale * found[end]:.{digits}f}" for end in ends)
+    return f"{value} ({'-'.join(ends)})" if ends else value
 
 
 def mean_overlap(results: dict[str, Any]) -> float | None:

@@ -135,9 +135,10 @@ def interval(found: Metric | None, is_share: bool) -> Interval:
     if found is None:
         return Interval("-")
     digits, unit, scale = (1, "%", 100) if is_share else (3, "", 1)
-    ends = (round(scale * found[end], digits) + 0.0 for end in ("value", "low", "high"))  # no -0.0
-    value, low, high = (f"{end:.{digits}f}" for end in ends)
-    return Interval(f"{value}{unit}", f"{low} – {high}")
+    numbers = (found["value"], found["low"], found["high"])
+    rounded = (round(scale * n, digits) + 0.0 for n in numbers if n is not None)  # no -0.0
+    value, *ends = (f"{number:.{digits}f}" for number in rounded)
+    return Interval(f"{value}{unit}", " – ".join(ends))
 
 
 def curves(numbers: Numbers) -> Markup:

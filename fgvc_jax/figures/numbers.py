@@ -5,11 +5,11 @@ from typing import Literal, NotRequired, TypedDict
 
 
 class Metric(TypedDict):
-    """A metric, and its 95% interval over images."""
+    """A metric, and its 95% interval over images, if it has one."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 Metrics = Mapping[str, Metric]  # by their names, see `metrics.NAMES`

@@ -50,7 +50,7 @@ def score_maps(
         {"images": int, "regions": {name: {"about", "images", "area"}}, "maps": [{"map", "of",
         "scores": {region: {"pointing", "energy": {"value", "low", "high"}}}}]}: images that show
         something of the region, the mean share of the image that it takes, and means over these
-        images with their 95 % bootstrap intervals (`metrics.intervals`); "scores" lacks a region
+        images with their 95 % intervals (`metrics.intervals`); "scores" lacks a region
         that no image shows.
     """
     found: dict[Name, dict[str, list[dict[str, float]]]] = {}
@@ -84,15 +84,18 @@ def _means(found: dict[Name, dict[str, list[dict[str, float]]]], shown: dict[str
     for region, here in shown.items():
         if not here.any():
             continue
-        each = []
+        each, exact = [], []
         for scores in found.values():
             columns = {key: np.array([one[key] for one in scores[region]])[here] for key in SCORES}
+            hits, shown_in = columns["pointing"], int(here.sum())
+            counted = np.isin(hits, (0, 1)).all()  # not where equally large values share a hit
+            exact.append({"pointing": metrics.proportion(hits.sum(), shown_in)} if counted else {})
             each.append(
                 lambda weights, columns=columns: {
                     key: metrics.mean(values, weights) for key, values in columns.items()
                 }
             )
-        for name, values in zip(found, metrics.intervals(each, int(here.sum())), strict=True):
+        for name, values in zip(found, metrics.intervals(each, shown_in, exact), strict=True):
             means[name][region] = values
     return means
 

@@ -76,7 +76,7 @@ class Comparison:
              if name in (values := _metrics(line))}
             for which, name in ((row, metric), (other, its), (self.first, metric))
         ]  # fmt: skip
-        found = statistics.paired(*samples[:2])
+        found = statistics.paired(*samples[:2], share=statistics.is_share(metric))
         seeds = set.intersection(*map(set, samples))
         one, another, first = ({seed: sample[seed] for seed in seeds} for sample in samples)
         own, gain = statistics.paired(one, first), statistics.paired(another, first)

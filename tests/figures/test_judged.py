@@ -11,6 +11,7 @@ from fgvc_jax.figures import judged
         ((0.12345, 0.1, 0.15), True, "12.3% (10.0 – 15.0)"),
         ((1.23456, 1, 1.5), False, "1.235 (1.000 – 1.500)"),
         ((0, 0, -1e-9), True, "0.0% (0.0 – 0.0)"),
+        ((0.0312, None, None), True, "3.1%"),  # of the calibration error
     ],
 )
 def test_an_interval_in_words(found, percent, words):
