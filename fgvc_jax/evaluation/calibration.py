@@ -239,6 +239,6 @@ def judge_calibration(calibration: Calibration, fused: Fused) -> dict[str, Any]:
         covered, size = metrics.mean(sets, weights).T
         return own(weights) | {"set_coverage": covered, "set_size": size}
 
-    exact = {"set_coverage": metrics.proportion(sets[:, 0].sum(), len(labels))}
-    (found,) = metrics.intervals([everything], len(labels), [metrics.exact(tally) | exact])
+    exact = metrics.exact(tally) | metrics.of_count("set_coverage", sets[:, 0])
+    (found,) = metrics.intervals([everything], len(labels), [exact])
     return asdict(calibration) | {"about": calibration.about, "metrics": found}

@@ -282,6 +282,12 @@ def proportion(right: float, count: float) -> Ends:
     return float(low), float(high)
 
 
+def of_count(name: str, values: np.ndarray) -> dict[str, Ends]:
+    """{name: `proportion`} of a mean of values (N,) that are all 0 or 1; {} of others."""
+    counted = bool(np.isin(values, (0, 1)).all())
+    return {name: proportion(values.sum(), len(values))} if counted else {}
+
+
 def class_mean_interval(counts: np.ndarray, right: np.ndarray) -> Ends:
     """Of the mean of the classes' accuracies, for new images of the same classes.
 

@@ -87,15 +87,15 @@ def _means(found: dict[Name, dict[str, list[dict[str, float]]]], shown: dict[str
         each, exact = [], []
         for scores in found.values():
             columns = {key: np.array([one[key] for one in scores[region]])[here] for key in SCORES}
-            hits, shown_in = columns["pointing"], int(here.sum())
-            counted = np.isin(hits, (0, 1)).all()  # not where equally large values share a hit
-            exact.append({"pointing": metrics.proportion(hits.sum(), shown_in)} if counted else {})
+            exact.append(metrics.of_count("pointing", columns["pointing"]))
             each.append(
                 lambda weights, columns=columns: {
                     key: metrics.mean(values, weights) for key, values in columns.items()
                 }
             )
-        for name, values in zip(found, metrics.intervals(each, shown_in, exact), strict=True):
+        for name, values in zip(
+            found, metrics.intervals(each, int(here.sum()), exact), strict=True
+        ):
             means[name][region] = values
     return means
 

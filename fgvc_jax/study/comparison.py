@@ -103,6 +103,12 @@ class Comparison:
         """In what the runs are not alike that should be."""
         found = pages.mixed({key: line["environment"] for key, line in self.lines()})
         found += [*self._configs(), *self._contradictions()]
+        shown = {id(line) for _, line in self.lines()}
+        older = [
+            (row, line["config"]["seed"]) for row, line in self.finished if id(line) not in shown
+        ]
+        if older:
+            found.append(f"warning: a newer run of the row and seed counts: {pages.grouped(older)}")
         for what, fields in NAMED.items():
             same: dict[str, dict[str, list[statistics.Key]]] = {}
             for key, line in self.lines():

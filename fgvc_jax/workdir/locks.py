@@ -143,10 +143,12 @@ def adding(path: Path) -> Iterator[IO[bytes]]:
             except OSError as error:
                 if error.errno not in _NO_FLOCK:
                     raise
+            there = False
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    yield file
-                    return
+                there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if there:
+                yield file
+                return
 
 
 def add(path: Path, line: bytes) -> None:

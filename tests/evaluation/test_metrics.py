@@ -231,6 +231,19 @@ def test_the_interval_of_a_count_is_exact(right, count):
     assert each_its_own["mean_class_accuracy"] == pytest.approx(tuple(expected))
 
 
+def test_two_members_disagree_on_a_count_of_images():
+    members = np.zeros((3, 40, 2))
+    members[:, :, 0], members[1, 7, 1], members[2, 8, 1] = 1, 2, 2
+    found = tallies.judge_ensembles(np.zeros(40, int), members, [], how="logits")["metrics"][
+        "ensemble"
+    ]
+    assert (found[1]["disagreement"]["low"], found[1]["disagreement"]["high"]) == pytest.approx(
+        metrics.proportion(1, 40)
+    )
+    assert metrics.of_count("disagreement", np.array([0, 1 / 3])) == {}
+    assert 0 <= found[2]["disagreement"]["low"] < found[2]["disagreement"]["value"] == 1 / 30
+
+
 def test_the_mean_over_classes_is_of_all_classes_in_every_drawing():
     """Who always names the class of 57 of 60 images has 50 %, not 44 to 94: drawn from all images
     alike, the class of three was often not among them."""

@@ -343,6 +343,8 @@ def test_of_two_lines_of_a_seed_the_newer_counts_wherever_their_row_stood(compar
     for order in ([*lines, newer], [newer, *lines]):
         (one,) = comparisons(ledger.once(order))
         assert one.rows[row][seed]["digests"]["data"] == "other"
+        told = f"warning: a newer run of the row and seed counts: {row}: seeds {seed}"
+        assert told in one.warnings()
 
 
 def test_code_that_no_commit_has_is_shown_and_is_not_as_planned(comparison):

@@ -138,6 +138,8 @@ def test_a_line_is_added_to_what_took_the_files_place_meanwhile(tmp_path):
         storage.write_text(path, "tidied\n")
     ours.join()
     assert path.read_bytes() == b"tidied\nours\n"
+    with pytest.raises(FileNotFoundError), locks.adding(path):
+        raise FileNotFoundError  # of whoever adds, whose mistake is not lost
 
 
 def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
