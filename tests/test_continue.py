@@ -29,6 +29,7 @@ from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.folder import Workdir
 
 CLASSES = "ant", "bee", "cow"
+NO_TRANSFER = Transfer(name="none")
 
 
 def pictures(folder, classes=CLASSES):
@@ -72,6 +73,19 @@ def again(finished, tmp_path):
     chosen, _ = finished
     shutil.copytree(chosen.workdir, tmp_path / "run")
     return dataclasses.replace(chosen, workdir=str(tmp_path / "run"))
+
+
+def stop_in_the_middle(chosen):
+    """Train a run up to its first epoch's end, as SIGTERM would."""
+    judge = evaluator.Epochs.__call__
+
+    def judged(self, *arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return judge(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(evaluator.Epochs, "__call__", judged)
+        members.train(chosen)
 
 
 def answer(out):
@@ -138,6 +152,68 @@ def test_a_member_whose_teacher_is_another_now_is_refused(again):
         members.train(again)
 
 
+def begun_by_an_earlier_version(workdir, number):
+    """As if what `digests.NUMERICS` says now were other than when the member began."""
+    path = Workdir(workdir).member(number) / "member.json"
+    saved = json.loads(path.read_text()) | {"numerics": 1, "training": "by an earlier version"}
+    path.write_text(json.dumps(saved))
+    return saved
+
+
+def test_a_member_in_the_middle_keeps_to_the_version_that_began_it(root):
+    """It went on with other numbers, under the digest of a run that had them from the start."""
+    chosen = experiment(root, "begun", members=1, epochs=2, save_every=1, transfer=NO_TRANSFER)
+    stop_in_the_middle(chosen)
+    path = Workdir(chosen.workdir).member(1) / "member.json"
+    began = path.read_text()
+    saved = begun_by_an_earlier_version(chosen.workdir, 1)
+    with pytest.raises(UserError, match=r"member 1 in .* was begun by a version .* computes step"):
+        members.train(chosen)
+    assert json.loads(path.read_text()) == saved
+    path.write_text(began)
+    results = members.train(chosen)
+    told = json.loads(path.read_text())
+    assert told | json.loads(began) == told and told["variables"]
+    assert results["digests"]["training"] == [told["training"]]
+
+
+def test_a_member_without_a_checkpoint_begins_anew(root):
+    """With what computes it now; nothing of the former beginning is selected."""
+    chosen = experiment(
+        root, "young", members=1, epochs=2, data={"validation": 0.25}, transfer=NO_TRANSFER
+    )
+    stop_in_the_middle(chosen)
+    folder = Workdir(chosen.workdir).member(1)
+    shutil.rmtree(folder / "checkpoints")
+    begun_by_an_earlier_version(chosen.workdir, 1)
+    better = {"step": 1, "epoch": 1, "test_accuracy": 2.0, "validation_accuracy": 2.0}
+    for name in ("selected", "best_on_test"):
+        (folder / f"{name}.json").write_text(json.dumps(better))
+    results = members.train(chosen)
+    assert results["members"][0]["selected"] <= 1 and results["members"][0]["best_on_test"] <= 1
+    assert results["digests"]["training"] == [Run(chosen).record.training(1, [])]
+
+
+def test_nothing_to_do_tells_what_is_computed_otherwise_now(again, finished, capsys):
+    """And does nothing; a member that is added says what itself is computed with."""
+    begun_by_an_earlier_version(again.workdir, 2)
+    assert members.train(again) == finished[1]
+    out = capsys.readouterr().out
+    assert "member 2 was trained by a version of this program that computes step otherwise" in out
+    assert "member 1 was" not in out and "nothing to do" in out
+
+
+def test_nothing_to_do_looks_at_teachers_and_weights(again):
+    path = Workdir(again.workdir).member(1) / "member.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {"variables": "of another one"}))
+    with pytest.raises(UserError, match="member 2 .* was trained against other members"):
+        members.train(again)
+    path.write_text(json.dumps(saved | {"weights": "of another file"}))
+    with pytest.raises(UserError, match="member 1 .* was begun with other pretrained weights"):
+        members.train(again)
+
+
 def test_the_selected_epoch_keeps_its_weights(finished, capsys):
     chosen, results = finished
     workdir = Workdir(chosen.workdir)
@@ -155,7 +231,7 @@ def test_the_selected_epoch_keeps_its_weights(finished, capsys):
 
 def test_what_is_selected_is_no_teacher(root, monkeypatch):
     """Of the first epoch here, other weights than the final ones, which alone teach."""
-    monkeypatch.setattr(Best, "improves", lambda self, step, scores: self.record is None)
+    monkeypatch.setattr(Best, "improves", lambda self, scores: self.record is None)
     chosen = experiment(root, "first", data={"validation": 0.25})
     results = members.train(chosen)
     workdir = Workdir(chosen.workdir)

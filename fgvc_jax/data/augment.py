@@ -45,6 +45,11 @@ def image_keys(seed: int, view: jax.Array, ids: jax.Array) -> jax.Array:
     return jax.vmap(one)(jnp.broadcast_to(view, ids.shape), ids)
 
 
+def folded(keys: jax.Array, number: jax.Array) -> jax.Array:
+    """(B,) keys with a number (scalar int) folded into each."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+
+
 def training_view(view: View, keys: jax.Array, images: jax.Array) -> jax.Array:
     """What `view` shows in training: (B,) keys, (B, R, R, 3) uint8 -> (B, crop, crop, 3) in [0, 1].
 

@@ -181,6 +181,24 @@ _BACKBONES: dict[str, partial] = {
 NAMES = tuple(_BACKBONES)
 
 
+def parts(name: str, *, dtype: str, kept: bool, stochastic_depth: float = 0.0) -> list[str]:
+    """Parts of `digests.NUMERICS` that the network called `name` computes with, beside the step.
+
+    Args:
+        name: one of NAMES.
+        dtype: of its computation.
+        kept: whether what it says, or its trunk, is computed once and looked up.
+        stochastic_depth: see `create`.
+    """
+    kind = _kind(name).func
+    used = {
+        "stochastic depth": stochastic_depth > 0,
+        "bfloat16 depthwise": kind is ConvNeXt and dtype == "bfloat16",
+        "cached transformers": kind in (VisionTransformer, SwinTransformer) and kept,
+    }
+    return [part for part, is_used in used.items() if is_used]
+
+
 def create(
     name: str,
     *,
@@ -241,13 +259,18 @@ def pooling(name: str) -> str:
 
 def _backbone(name: str, **options) -> nn.Module:
     """The backbone called `name`, from those of the options that its class has."""
+    make = _kind(name)
+    known = {field.name for field in dataclasses.fields(make.func)}
+    return make(**{key: value for key, value in options.items() if key in known})
+
+
+def _kind(name: str) -> partial:
+    """What makes the backbone called `name`."""
     if name not in _BACKBONES:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(NAMES)}"
         raise UserError(f"unknown network {name!r}: {hint}")
-    make = _BACKBONES[name]
-    known = {field.name for field in dataclasses.fields(make.func)}
-    return make(**{key: value for key, value in options.items() if key in known})
+    return _BACKBONES[name]
 
 
 def in_float32(network: Network) -> Network:

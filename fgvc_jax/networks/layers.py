@@ -206,7 +206,8 @@ def stochastic_depth(
 
     Args:
         branch: (B, ...).
-        keys: (B,), one of (seed, view, id) per image; None keeps every branch, as at test.
+        keys: (B,), one of (seed, view, id, member, step) per image; None keeps every branch, as at
+            test.
         rate: chance of being left out, in [0, 1).
         number: of the branch in its network.
     """

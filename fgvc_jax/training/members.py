@@ -20,9 +20,8 @@ from fgvc_jax.training.precomputed.attention import AttentionMaps
 from fgvc_jax.training.precomputed.teacher import check_apart
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes
-from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.signals import Deferred
-from fgvc_jax.workdir import checkpoint, storage
+from fgvc_jax.workdir import begun, checkpoint, storage, training_images
 from fgvc_jax.workdir.folder import Workdir
 
 _NOT_LENT = "checkpoints", "tensorboard"  # of a member
@@ -60,6 +59,8 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     experiment = workdir.continued(experiment)
     results = workdir.finished(experiment.members)
     if results and not workdir.moved(experiment):
+        for line in begun.check_all(workdir, workdir.record(), experiment.members):
+            report(line)
         report(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
         return results
 
@@ -69,12 +70,17 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         report("the frozen trunk has random weights: name pretrained ones by --network.weights")
     with remembering_broken(run, workdir):
         run.check_input()
+    for line in summary.of_teachers(run):
+        report(line)
     with processes.held_by_first(workdir.lock):
         workdir.continued(run.experiment)
+        if not storage.exists(workdir.config):
+            begun.check_lost(workdir, run.record)
         run.record = workdir.check(run.record)
         processes.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
+            training_images.keep(workdir, run.marks("train"))
             if workdir.trained() < experiment.members:
                 storage.remove(workdir.results)  # which are of other members from here on
         processes.check_shared(
@@ -117,21 +123,23 @@ def member(
     folder, final = workdir.member(number), workdir.final(number)
     plan = run.plan(number).architecture
     teachers = [digest for digest, _ in frozen]
+    goes_on = storage.exists(final) or checkpoint.begun(folder / "checkpoints")
+    if goes_on and (others := begun.check(workdir, run.record, number, teachers)):
+        report(begun.told(number, others))
     training = run.record.training(number, teachers)
     if jax.process_index() == 0 and not storage.exists(final) and (lent := lend(training)):
         storage.copy_folder(lent, folder, last=final.name, leave_out=_NOT_LENT)
         report(f"member {number} is that of {lent.parent.parent}")
-    taught = {
-        "training": training,
-        "teachers": teachers if run.experiment.transfer.name != "none" else [],
-    }
-    check_teachers(workdir, number, taught["teachers"])
     if processes.of_first(np.bool_(storage.exists(final))):
         variables = checkpoint.load_final(final, plan.variables, run.mesh)
         return digests.of_arrays(variables), plan.member(variables)
 
+    known = begun.read(workdir, number)
     if jax.process_index() == 0:
-        storage.write_json(folder / "member.json", taught)
+        if not goes_on:
+            begun.forget_epochs(workdir, number)
+        if not (goes_on and known):
+            known = begun.write(workdir, run.record, number, teachers)
     run.lookups.prepare(number, report)
     maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, plan.grid, report)
     with Deferred() as asked:
@@ -139,9 +147,9 @@ def member(
         identity = digests.of_arrays(variables)
         if jax.process_index() == 0:
             storage.write_json(
-                folder / "member.json",
+                folder / begun.FILE,
                 {
-                    **taught,
+                    **known,
                     "variables": identity,
                     "scores": scores,
                     "seconds": evaluator.seconds(folder),
@@ -151,21 +159,6 @@ def member(
         checkpoint.save_final(final, variables)
         asked.number = processes.largest(asked.number)
     return identity, plan.member(variables)
-
-
-def check_teachers(workdir: Workdir, number: int, teachers: list[str]) -> None:
-    """Refuse a member that was trained against others than those before it.
-
-    Raises:
-        UserError: naming the member.
-    """
-    path = workdir.member(number) / "member.json"
-    recorded = storage.read_json(path).get("teachers") if storage.exists(path) else None
-    if recorded and recorded != teachers:
-        raise UserError(
-            f"member {number} in {str(workdir.path)!r} was trained against other members than "
-            f"those that are there now: remove {str(workdir.member(number))!r} to train it again"
-        )
 
 
 def train_member(

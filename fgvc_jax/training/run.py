@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from fgvc_jax import networks
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
@@ -33,6 +34,8 @@ from fgvc_jax.transfer import weigh
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import LARGEST
+from fgvc_jax.workdir import training_images
+from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.record import Record
 
 
@@ -99,8 +102,27 @@ class Run:
         known["weights"] = files if spec.networks else files[0]
         known["trunk"] = self.trunk.digest if self.trunk else None
         known["teacher"] = self.teacher.digest if self.teacher else None
+        if self.teacher:
+            known["teacher_parts"] = self.teacher.parts
         selects = self.splits.validation is not None
         return Record(self.experiment, self.splits.classes, known, selects)
+
+    def marks(self, part: str) -> np.ndarray:
+        """What each image of a part is known by, see `training_images.marks`."""
+        return training_images.marks(self.splits.parts[part], self.images[part].contents)
+
+    @cached_property
+    def seen_by_teachers(self) -> dict[str, int | None]:
+        """How many validation and test images the teachers were trained on, where the objective
+        asks some; None where that is not known."""
+        asked = self.experiment.method.asks
+        if not asked:
+            return {}
+        teachers = Workdir(asked.workdir, "--kd.teacher")
+        return {
+            part: training_images.trained_on(teachers, self.record, self.marks(part))
+            for part in self.images.judged
+        }
 
     def check_input(self) -> None:
         """Read the weights, the teachers and, unless they are streamed, all images, of which
@@ -113,13 +135,14 @@ class Run:
     @cached_property
     def trunk(self) -> Trunk | None:
         """What all members share, where a part of the network is frozen."""
-        spec = self.experiment
-        if not spec.network.frozen:
+        spec, network = self.experiment, self.experiment.network
+        if not network.frozen:
             return None
         return Trunk(
             architecture=self.plan(1).architecture,
             variables=self.start.trunk(),
-            structure=(spec.network.name, spec.network.frozen, spec.network.dtype),
+            structure=(network.name, network.frozen, network.dtype),
+            parts=networks.parts(network.name, dtype=network.dtype, kept=True),
             view=self.plan(1).architecture.view,
             seed=spec.data.view_seed,
             mesh=self.mesh,
@@ -153,6 +176,7 @@ class Run:
         plan = self.plan(member)
         _, outputs = plan.architecture.answer
         state = State(
+            member=np.int32(member),
             step=np.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],

@@ -69,6 +69,25 @@ def describe(run: Any) -> str:
     )
 
 
+def of_teachers(run: Any) -> list[str]:
+    """Lines on the validation and test images that are not new to the teachers that a run asks."""
+    said = []
+    for part, seen in run.seen_by_teachers.items():
+        total, teacher = len(run.splits.parts[part]), run.experiment.method.asks.workdir
+        if seen is None:
+            said.append(
+                f"{teacher} does not tell which images its members were trained on: the {total:,} "
+                f"{part} images may be among them"
+            )
+        elif seen:
+            said.append(
+                f"{seen:,} of {total:,} {part} images were training images of the teachers: they "
+                "are not new to the student, whose accuracy on them is too high; a student with "
+                "the teachers' --data.validation and --seed has the same parts"
+            )
+    return said
+
+
 def parameters(architecture: Any) -> str:
     """Millions of parameters: a member's, what each head of the objective adds to them in percent,
     and a frozen trunk's."""

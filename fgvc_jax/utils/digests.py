@@ -14,9 +14,16 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-# Raised by whoever changes what a training step computes, beyond the rounding in which platforms
-# differ as well.
-NUMERICS = 2
+# How numbers are computed, by part. Whoever changes what a part computes, beyond the rounding in
+# which platforms differ as well, raises its integer. The step is of every run; another part is in a
+# digest only where a run computes with it, and only once it was raised.
+NUMERICS = {
+    "step": 2,
+    "stochastic depth": 2,
+    "second view": 2,  # of csdnet, where --data.flip is off
+    "bfloat16 depthwise": 2,  # on the CPU
+    "cached transformers": 1,  # what a frozen trunk or a teacher says, kept or asked anew
+}
 
 
 class Images(Protocol):
@@ -43,6 +50,20 @@ def of_value(value: Any) -> str:
     """Digest of a value that JSON can hold; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def numerics(parts: Iterable[str] = ()) -> int | dict[str, int]:
+    """What a digest has of how numbers are computed, as JSON has it.
+
+    Args:
+        parts: of NUMERICS that are computed with, beside the step.
+
+    Returns:
+        By part; the step's integer alone where no other part was raised, as digests had it before
+        there were parts.
+    """
+    raised = {part: NUMERICS[part] for part in parts if NUMERICS[part] > 1}
+    return {"step": NUMERICS["step"], **raised} if raised else NUMERICS["step"]
 
 
 def of_file(path: Path) -> str:

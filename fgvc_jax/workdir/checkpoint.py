@@ -128,6 +128,14 @@ class Checkpoints:
                 storage.remove(self._directory / manager.directory.name)
 
 
+def begun(directory: Path) -> bool:
+    """Whether there is a checkpoint in the directory of `Checkpoints` to go on from."""
+    there = mirror.of(directory)
+    names = there.below(directory) if there else [p.name for p in storage.matching(directory, "*")]
+    place = 1 if there else 0  # of the step: in a bucket behind the number of a start
+    return any(each.isdecimal() for name in names for each in name.split("/")[place : place + 1])
+
+
 def save_final(directory: Path, variables: Any) -> None:
     """Write a frozen member; `directory` appears, or is replaced, only when it is complete.
 

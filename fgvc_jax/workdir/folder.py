@@ -37,6 +37,7 @@ class Workdir:
         self.path = mirror.folder_of(text, what) if is_url else paths.workdir(text, what)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
+        self.training_images = self.path / "training_images.npy"  # see the module of its name
         self.attention = self.path / "attention"
         self.predictions = self.path / "predictions"
         self.features = self.path / "features"
@@ -144,7 +145,6 @@ class Workdir:
             UserError: naming what differs.
         """
         if not storage.exists(self.config):
-            self._check_members(record)
             return record
         saved = self.record()
         others = saved.others(record)
@@ -166,25 +166,6 @@ class Workdir:
         begun, so that only their digests can tell that they are the same."""
         changed = config.differences(self.record().experiment, experiment)
         return any(map(_MOVABLE.match, changed))
-
-    def _check_members(self, record: Record) -> None:
-        """Refuse members of another experiment, which nothing else tells once config.json is lost.
-
-        Raises:
-            UserError: naming the first of them.
-        """
-        teachers: list[str] = []
-        for number in range(1, min(self.trained(), record.experiment.members) + 1):
-            path = self.member(number) / "member.json"
-            found = storage.read_json(path) if storage.exists(path) else {}
-            if found.get("training") not in (None, record.training(number, teachers)):
-                raise UserError(
-                    f"workdir {str(self.path)!r} lost its config.json, and its member {number} is "
-                    "of another experiment: give the command that trained it, or another --workdir"
-                )
-            if "variables" not in found:
-                return  # nobody can tell what the later ones were taught by
-            teachers.append(found["variables"])
 
     def claim(self, record: Record) -> None:
         """Write config.json.

@@ -171,9 +171,12 @@ def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
 
     def add(number, total):
         first = jnp.minimum(number * group, channels - group)  # the last two groups may overlap
-        some, weights = (lax.dynamic_slice_in_dim(a, first, group, -1) for a in (wide, kernel))
+        some, weights = (
+            lax.dynamic_slice_in_dim(a, first, group, -1).astype(jnp.float32)
+            for a in (wide, kernel)
+        )
         y = sum(seen(some, i, j) * weights[i, j] for i, j in shifts)
-        return lax.dynamic_update_slice_in_dim(total, y, first, -1)
+        return lax.dynamic_update_slice_in_dim(total, y.astype(x.dtype), first, -1)
 
     total = jnp.zeros((batch, height, width, channels), x.dtype)
     return lax.fori_loop(0, -(-channels // group), add, total)

@@ -33,6 +33,7 @@ class Output(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]  # of one image's arrays, by name
     network: Any  # what the frozen network is known by, as JSON has it
     known: Any  # all else that they depend on, but the images and the view's number
+    parts: Sequence[str] = ()  # of `digests.NUMERICS` that the network computes with
 
 
 class Frozen(Protocol):
@@ -122,7 +123,7 @@ class Cache:
     def _features(self, wanted: Request, look: Output) -> Features:
         source = wanted.images.source
         ids = np.asarray(source.ids).tolist()
-        content = [digests.NUMERICS, look.network, wanted.digest, ids, look.known]
+        content = [digests.numerics(look.parts), look.network, wanted.digest, ids, look.known]
         digest = digests.of_value(content)
         if digest not in self._opened:
             self._opened[digest] = Features(

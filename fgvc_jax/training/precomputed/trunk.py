@@ -31,6 +31,7 @@ class Trunk:
         view: what is shown of an image.
         seed: of the views in training.
         mesh: devices.
+        parts: of `digests.NUMERICS` that its network computes with.
     """
 
     architecture: Architecture
@@ -39,6 +40,7 @@ class Trunk:
     view: View
     seed: int
     mesh: Mesh
+    parts: Sequence[str] = ()
 
     what = "features"
     broken = "--network.weights do not fit this network"
@@ -85,7 +87,7 @@ class Trunk:
         shapes = {name: leaf.shape[1:] for name, leaf in self.architecture.features.items()}
         trunk = [self.digest, *self.structure]
         return {
-            name: Output(self._asked(look), shapes, trunk, known)
+            name: Output(self._asked(look), shapes, trunk, known, self.parts)
             for name, (look, known) in shown.items()
         }
 

@@ -101,6 +101,17 @@ def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
     assert gradient(x)[1][1, 1, 0] == 64 * 64
 
 
+def test_depthwise_convolution_in_bfloat16_adds_up_in_float32():
+    """Its 49 terms were rounded one after the other: 7 times the grouped form's error."""
+    x, kernel = (jnp.bfloat16(waves(*shape)) for shape in ((2, 9, 9, 16), (7, 7, 16)))
+    exact, pull = jax.vjp(depthwise, x.astype(jnp.float32), kernel.astype(jnp.float32))
+    y, pulled = jax.vjp(depthwise, x, kernel)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+    dx = pull(exact.astype(jnp.bfloat16).astype(jnp.float32))[0]
+    np.testing.assert_array_equal(pulled(y)[0], dx.astype(jnp.bfloat16))
+
+
 @pytest.mark.parametrize(
     ("platform_name", "operation", "there"),
     [("cpu", "dot_general", True), ("cuda", "convolution", True), ("tpu", "dot_general", False)],
