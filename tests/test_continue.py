@@ -20,7 +20,7 @@ from fgvc_jax.data.records import Subset
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference.model import open_model
 from fgvc_jax.networks import weights
-from fgvc_jax.training import evaluator, members
+from fgvc_jax.training import evaluator, loop, members
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import signals
@@ -399,6 +399,23 @@ def handlers():
     yield
     for number, handler in zip(signals.SIGNALS, before, strict=True):
         signal.signal(number, handler)
+
+
+def test_a_young_run_has_a_checkpoint_when_a_batch_system_warns(root, handlers, monkeypatch):
+    """SIGUSR1, as Slurm sends it, ended it with nothing kept."""
+    chosen = experiment(root, "young")
+    agreed = loop._agreed
+
+    def warned(asked, step):
+        if step == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return agreed(asked, step)
+
+    monkeypatch.setattr(loop, "_agreed", warned)
+    with pytest.raises(Interrupted, match="is saved at step 1 of") as stop:
+        members.train(chosen)
+    assert stop.value.signal_number == signal.SIGUSR1
+    assert (Workdir(chosen.workdir).member(1) / "checkpoints/1").is_dir()
 
 
 def test_a_signal_during_the_last_evaluation_keeps_the_member(root, handlers, monkeypatch):

@@ -39,7 +39,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
-        Interrupted: after SIGINT or SIGTERM; what was finished is kept.
+        Interrupted: after a signal (`utils.signals`); what was finished is kept.
     """
     began = time.perf_counter()
     experiment = config.check(experiment)

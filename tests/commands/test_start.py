@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from fgvc_jax.commands import start as command
-from fgvc_jax.utils import compilation
 
 PROGRAM = """
 import os
@@ -89,22 +88,14 @@ def test_other_errors_are_not_a_full_disk():
     assert not command._disk_is_full(ValueError("shapes differ"))
 
 
-def test_the_compilation_cache_is_private(tmp_path, monkeypatch):
-    import jax
-
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    before = jax.config.jax_compilation_cache_dir
-    try:
-        jax.config.update("jax_compilation_cache_dir", None)
-        compilation.use_compilation_cache()
-        folder = tmp_path / "fgvc_jax/programs"
-        assert jax.config.jax_compilation_cache_dir == str(folder)
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert jax.config.jax_compilation_cache_max_size == compilation.CACHE_BYTES
-        folder.chmod(0o777)
-        jax.config.update("jax_compilation_cache_dir", None)
-        compilation.use_compilation_cache()
-        assert jax.config.jax_compilation_cache_dir is None
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+@pytest.mark.parametrize("asked, extra", [("cuda", "fgvc_jax[cuda]"), ("nonsense", "unset it\n")])
+def test_devices_that_are_not_there_are_one_line(asked, extra):
+    """JAX said it in 28 lines, of which the last was empty."""
+    program = "from fgvc_jax.commands import start; import jax; start.run(lambda _: jax.devices())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"JAX_PLATFORMS": asked}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"JAX_PLATFORMS is '{asked}', and JAX finds only cpu" in done.stderr
+    assert extra in done.stderr
