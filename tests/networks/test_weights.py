@@ -26,13 +26,17 @@ from safetensors.numpy import load_file, save_file
 
 from fgvc_jax import networks
 from fgvc_jax.config import Network
+from fgvc_jax.networks import schemes
 from fgvc_jax.networks.heads import KTHead, LinearHead
 from fgvc_jax.networks.kernels.resample import relative_biases
 from fgvc_jax.networks.resnet import Bottleneck, ResNet
 from fgvc_jax.networks.vgg import VGG
 from fgvc_jax.networks.weights import export_torch, load_torch, resolve
 from fgvc_jax.training.run import Run
+from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir.checkpoint import save_final
+from fgvc_jax.workdir.folder import Workdir
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -241,6 +245,21 @@ def test_a_network_without_batch_norm_starts_from_its_weights(tmp_path):
     run.state(1, [])
 
 
+def test_a_workdirs_first_member_is_taken_as_weights(tmp_path):
+    """`no such file`, it was told to be."""
+    network = Network(name="resnet_micro", head="linear", dtype="float32")
+    begun = Run(tiny(tmp_path / "run", network=network, members=1, seed=1))
+    begun.check_input()
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(begun.record)
+    written = begun.start.variables(1)
+    save_final(workdir.final(1), written)
+    network = dataclasses.replace(network, weights=str(workdir.path))
+    run = Run(tiny(network=network, members=1))
+    jax.tree.map(np.testing.assert_array_equal, run.start.variables(1), written)
+    assert run.start.digests() == [digests.of_arrays(written)]
+
+
 def test_a_backbone_alone_is_enough_and_counters_are_ignored(micro):
     def change(tensors):
         del tensors["fc.weight"], tensors["fc.bias"]
@@ -292,6 +311,87 @@ def test_another_networks_weights_are_refused(name, tmp_path):
     likely = {"vgg_micro": "vgg8_bn", "vit_micro": "a vision transformer of width 16"}[name]
     with pytest.raises(UserError, match=f"missing.*unexpected.*looks like {likely}"):
         load_torch(tmp_path / "w.safetensors", shapes(build("resnet_micro")))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "backbone.", "model.", "encoder.", "module.backbone."]
+)
+@pytest.mark.parametrize("beside", ["", "wrapped"])
+def test_what_a_wrapper_put_before_all_names_is_left_out_and_said(prefix, beside, tmp_path, caplog):
+    """It was 60 missing and 72 unexpected. Classifiers may be outside of a `backbone.`."""
+    network = build("resnet_micro")
+    tensors = torch_tensors(network)
+    save_file(
+        {
+            name if not beside and name.startswith("fc.") else prefix + name: value
+            for name, value in tensors.items()
+        },
+        tmp_path / "w.safetensors",
+    )
+    save_file(tensors, tmp_path / "plain.safetensors")
+    with caplog.at_level(logging.INFO):
+        found = load_torch(tmp_path / "w.safetensors", zeros(network))
+    assert f"its names are read without '{prefix}' before them" in caplog.text
+    expected = load_torch(tmp_path / "plain.safetensors", zeros(network))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_prefix_of_some_names_only_is_none(micro):
+    def change(tensors):
+        for name in [name for name in tensors if name.startswith("layer")]:
+            tensors[f"module.{name}"] = tensors.pop(name)
+
+    with pytest.raises(UserError, match="unexpected .'module.layer"):
+        micro(change)
+
+
+BOTTLENECK = {
+    "layer1.0.conv1.weight": (64, 64, 1, 1),
+    "layer1.0.conv2.weight": (64, 64, 3, 3),
+    "layer1.0.conv3.weight": (256, 64, 1, 1),
+    **{f"layer{stage}.{n}.conv1.weight": (1,) for stage in (2, 3, 4) for n in range(5)},
+}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        (BOTTLENECK, "resnet50: choose network.name accordingly"),
+        (
+            BOTTLENECK
+            | {
+                "layer1.0.conv1.weight": (128, 64, 1, 1),
+                "layer1.0.conv2.weight": (128, 128, 3, 3),
+            },
+            "wide_resnet50_2: this program has no such network",
+        ),
+        (
+            BOTTLENECK
+            | {"layer1.0.conv1.weight": (128, 64, 1, 1), "layer1.0.conv2.weight": (128, 4, 3, 3)},
+            "resnext50_32x4d: this program has no such network",
+        ),
+        (BOTTLENECK | {"conv1.0.weight": (32, 3, 3, 3)}, "resnet50d: this program has no such"),
+        (BOTTLENECK | {"layer1.0.se.fc1.weight": (1,)}, "squeeze-and-excitation ResNet of 50"),
+        (
+            {
+                "patch_embed.proj.weight": (768, 3, 14, 14),
+                "reg_token": (1, 4, 768),
+                "blocks.0.ls1.gamma": (768,),
+            },
+            "DINOv2 with 4 registers, of width 768 and patches of 14 px: this program has no such",
+        ),
+        ({"embeddings.cls_token": (1,)}, "names are those of transformers: take"),
+        ({"vit.embeddings.cls_token": (1,)}, "names are those of transformers: take"),
+        ({"resnet.embedder.embedder.convolution.weight": (1,)}, "those of transformers: take"),
+        ({"features.1.0.block.0.weight": (1,)}, "names are those of torchvision's ConvNeXt"),
+        ({"downsample_layers.0.0.weight": (1,)}, "names are those of ConvNeXt's authors"),
+        ({"encoder.layers.encoder_layer_0.ln_1.bias": (1,)}, "torchvision's vision transformers"),
+        ({"visual.transformer.resblocks.0.ln_1.bias": (1,)}, "names are those of CLIP"),
+    ],
+)
+def test_neighbours_and_foreign_names_are_told(shapes, words):
+    """By one clue wide_resnet50_2 was told to be resnet50."""
+    assert words in schemes.hint(shapes)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
@@ -438,6 +538,13 @@ def test_other_kinds_of_files_are_refused(tmp_path):
     (tmp_path / "w.msgpack").touch()
     with pytest.raises(UserError, match="only .safetensors and .npz"):
         load_torch(tmp_path / "w.msgpack", shapes(build("resnet_micro")))
+
+
+def test_a_hubs_folder_is_its_first_file(tmp_path):
+    with pytest.raises(UserError, match="a folder without model.safetensors in it: name the file"):
+        resolve(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert resolve(tmp_path) == tmp_path / "model.safetensors"
 
 
 def test_hub(monkeypatch, tmp_path):

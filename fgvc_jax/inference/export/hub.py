@@ -25,12 +25,12 @@ from fgvc_jax.inference.export import readme, writing
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.model import Model
 from fgvc_jax.networks import weights
+from fgvc_jax.networks.weights import FIRST
 from fgvc_jax.utils import devices, digests, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import mirror, storage
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
-FIRST = "model.safetensors"
 MOST_BYTES = 2**26  # of a config.json, which may come from anywhere
 
 
@@ -265,7 +265,10 @@ FORMAT = writing.Format(
 
 
 def is_export(path: str | os.PathLike) -> bool:
-    """Whether a folder is an export, of this format or another, rather than a workdir."""
+    """Whether a folder is an export, of this format or another, rather than a workdir; what is on
+    a hub (hf:ORG/NAME) is one."""
+    if os.fspath(path).startswith("hf:"):
+        return True
     here = Path(os.path.expanduser(os.fspath(path)))
     return not mirror.is_url(os.fspath(path)) and any(
         (here / name).is_file() for name in (FIRST, writing.MARK)
@@ -280,12 +283,15 @@ def open_hub(
     fusion: str = "",
     mesh: Mesh | None = None,
 ) -> Model:
-    """The members of a hub's folder; arguments as for `model.open_model`.
+    """The members of a hub's folder, or of hf:ORG/NAME, which is fetched: arguments as for
+    `model.open_model`.
 
     Raises:
         UserError: when the folder is of another format, or anything in it is not as it must be.
     """
-    here = paths.local(os.fspath(path), "the folder")
+    name = os.fspath(path)
+    remote = name.startswith("hf:")
+    here = weights.from_hub(name, _fetch) if remote else paths.local(name, "the folder")
     experiment, classes, saved = _read(here)
     names = saved["members"]
     if not 0 <= members <= len(names):
@@ -311,6 +317,13 @@ def open_hub(
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         trunk=devices.replicate(mesh, trunk),
+    )
+
+
+def _fetch(hub: Any, repository: str) -> str:
+    """The folder of one state of a repository, with what an export has in it for us."""
+    return hub.snapshot_download(
+        repository, allow_patterns=["config.json", FIRST, "model-*.safetensors"]
     )
 
 
