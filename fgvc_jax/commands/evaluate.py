@@ -37,8 +37,8 @@ class Evaluation:
 
     workdir: str = "runs/sketchbirds"
     """A run of python -m fgvc_jax.train; it may still be running."""
-    members: int = option(0, at_least=0)
-    """Judge the first so many members; 0 judges all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Judge the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     source: str = ""
@@ -97,6 +97,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         "source": source,
         "classes": len(asked.classes),
         "which": options.which,
+        "numbers": list(asked.numbers),
         "images": {"test": found["images"]},
         "members": [{"final": accuracy} for accuracy in found["single"]],
         **{

@@ -160,8 +160,10 @@ def _accuracies(
     known = any(member[other] is not None for member in numbers["single"])
     heads = ["n", "member n alone", *([words] if known else []), "ensemble of 1 … n"]
     rows = []
-    for n, (alone, fused) in enumerate(zip(single, ensemble, strict=True), start=1):
-        apart = [_percent(numbers["single"][n - 1][other])] if known else []
+    for n, found, alone, fused in zip(
+        numbers["numbers"], numbers["single"], single, ensemble, strict=True
+    ):
+        apart = [_percent(found[other])] if known else []
         rows.append([str(n), interval(alone, True), *apart, interval(fused, True)])
     published = numbers["published_protocol"]
     foot = ""
@@ -240,7 +242,7 @@ def curves(numbers: Mapping[str, Any]) -> str:
     for key, title in recorded.items():
         lines = [
             Line(f"member {n}", [(e["epoch"], e[key]) for e in epochs if key in e])
-            for n, epochs in enumerate(numbers["learning"], start=1)
+            for n, epochs in zip(numbers["numbers"], numbers["learning"], strict=True)
         ]
         values = [y for line in lines for _, y in line.points]
         if not values or not any(values):

@@ -46,6 +46,7 @@ class Model:
         kept: where their calibration is found; None without a workdir.
         trunk: variables of the frozen trunk that the members share; empty without one.
         compiled: steps that there are already, which this adds to.
+        numbers: of the members in their run, from 1; empty for the first ones.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Model:
         kept: Ensemble | None = None,
         trunk: Any = None,
         compiled: dict[Any, Any] | None = None,
+        numbers: Sequence[int] = (),
     ):
         self.classes = tuple(classes)
         self.view = view
@@ -72,6 +74,7 @@ class Model:
         self.trunk = trunk or {}
         self.logits_of = predict
         self.compiled = {} if compiled is None else compiled
+        self.numbers = tuple(numbers) or tuple(range(1, len(members) + 1))
 
     # -- answers for batches -----------------------------------------------------------------------
 
@@ -229,7 +232,7 @@ def open_model(
     path: str | os.PathLike,
     *,
     which: str = "final",
-    members: int = 0,
+    members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
 ) -> Model:
@@ -238,7 +241,7 @@ def open_model(
     Args:
         path: of the workdir.
         which: "final", or "selected": the epoch that did best on the validation part.
-        members: how many, from the first; 0 takes all that are trained.
+        members: how many, from the first, 0 for all that are trained; or which: "2..3", "1,3".
         fusion: see `ensemble.fuse`; empty: as the run was configured.
         mesh: devices; None takes all.
 
@@ -248,11 +251,7 @@ def open_model(
     workdir = Workdir(path)
     record = workdir.record()
     experiment = record.experiment
-    trained = workdir.trained()
-    if not trained:
-        raise UserError(f"workdir {str(workdir.path)!r} has no trained member yet")
-    if not 0 <= members <= trained:
-        raise UserError(f"--members is {members}: {trained} are trained (0 takes all)")
+    numbers = workdir.chosen(members, experiment.members)
     if which == "selected" and not record.selects:
         raise UserError(
             f"workdir {str(workdir.path)!r} has no validation part, so no epoch was selected: "
@@ -260,8 +259,8 @@ def open_model(
         )
     if mesh is None:
         mesh = devices.create()
-    numbers = range(1, (members or trained) + 1)
     plans = architectures(experiment, len(record.classes), mesh)
+    plans = [plans[number - 1] for number in numbers]
     trunk = None
     if plans[0].trunk:
         trunk = checkpoint.load_final(workdir.trunk, plans[0].trunk, mesh, what="frozen trunk")
@@ -272,7 +271,7 @@ def open_model(
             )
     found = [
         plan.member(checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh))
-        for n, plan in zip(numbers, plans, strict=False)
+        for n, plan in zip(numbers, plans, strict=True)
     ]
     identities = [digests.of_arrays(member.variables) for member in found]
     return Model(
@@ -285,4 +284,5 @@ def open_model(
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
         trunk=trunk,
+        numbers=numbers,
     )

@@ -59,9 +59,8 @@ _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 def resolve(name_or_path: str | os.PathLike) -> Path:
     """The local file of `hf:ORG/NAME` (downloaded once, then from the hub's cache), or of a path.
 
-    From the hub comes `model.safetensors` and nothing else, which is also what is taken of a folder.
-    Raises UserError for a missing file, a pickle, a hub that cannot be reached, and when the
-    optional huggingface_hub is not installed.
+    Of a hub and of a folder `model.safetensors` is taken and nothing else. Raises UserError for a
+    missing file, a pickle, a hub that cannot be reached, and without huggingface_hub.
     """
     name = os.fspath(name_or_path)
     if name.startswith("hf:"):

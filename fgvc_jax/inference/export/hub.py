@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.model import Model
 from fgvc_jax.networks import weights
 from fgvc_jax.networks.weights import FIRST
-from fgvc_jax.utils import devices, digests, paths
+from fgvc_jax.utils import devices, digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import mirror, storage
 
@@ -279,7 +280,7 @@ def open_hub(
     path: str | os.PathLike,
     *,
     which: str = "",
-    members: int = 0,
+    members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
 ) -> Model:
@@ -294,14 +295,14 @@ def open_hub(
     here = weights.from_hub(name, _fetch) if remote else paths.local(name, "the folder")
     experiment, classes, saved = _read(here)
     names = saved["members"]
-    if not 0 <= members <= len(names):
-        raise UserError(f"--members is {members}: {len(names)} are in {str(here)!r} (0 takes all)")
+    there = f"{len(names)} are in {str(here)!r} (0 takes all), by numbers from 1"
+    numbers = options.chosen(members, len(names), there)
     if which == "selected" and saved["which"] != which:
         raise UserError(f"{str(here)!r} has members as they ended: take --which final")
     mesh = mesh or devices.create()
     plans = architectures(experiment, len(classes), mesh)
     trunk, found = None, []
-    for name, plan in zip(names[: members or None], plans, strict=False):
+    for name, plan in ((names[n - 1], plans[n - 1]) for n in numbers):
         whole = weights.load_torch(here / name, plan.whole, heads=True)
         shared, own = plan.split(whole)
         if trunk is not None and digests.of_arrays(shared) != digests.of_arrays(trunk):
@@ -317,6 +318,7 @@ def open_hub(
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         trunk=devices.replicate(mesh, trunk),
+        numbers=numbers,
     )
 
 

@@ -1,7 +1,7 @@
 """What is exported: trained members, what is known of them, and an image to try them on."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -32,13 +32,15 @@ class Trained:
     which: str
 
     @classmethod
-    def of(cls, path: str | os.PathLike, *, which: str, members: int) -> "Trained":
+    def of(cls, path: str | os.PathLike, *, which: str, members: int | str) -> "Trained":
         """The members of a workdir; see `model.open_model` for what is refused."""
         workdir = Workdir(path)
         opened = model.open_model(path, which=which, members=members)
-        return cls(
-            opened, workdir.record().experiment, _judged(workdir.read_results(), opened), which
-        )
+        experiment = workdir.record().experiment
+        if experiment.networks:
+            chosen = tuple(experiment.networks[number - 1] for number in opened.numbers)
+            experiment = replace(experiment, networks=chosen, members=len(chosen))
+        return cls(opened, experiment, _judged(workdir.read_results(), opened), which)
 
     @property
     def networks(self) -> tuple[Network, ...]:
