@@ -362,6 +362,32 @@ def test_a_finished_run_looks_at_data_that_are_said_to_be_elsewhere(again, root,
         members.train(dataclasses.replace(again, data=other))
 
 
+def test_a_finished_run_whose_data_changed_says_what(again, root, tmp_path):
+    """Five new training images were "nothing to do", the old table, and exit code 0; and with their
+    ids, which count on, all test images were others."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    config = Workdir(again.workdir).config
+    source = f"folder:{tmp_path / 'images'}"
+    saved = json.loads(config.read_text())
+    saved["data"] |= {"source": source, "images_per_class": 0}
+    config.write_text(json.dumps(saved))
+    data = dataclasses.replace(again.data, source=source, images_per_class=0)
+    chosen = dataclasses.replace(again, data=data)
+    before = members.train(chosen)
+    for i in range(5):
+        shutil.copy(tmp_path / "images/train/bee/0.bmp", tmp_path / f"images/train/bee/new{i}.bmp")
+    with pytest.raises(
+        UserError, match=r"no longer those: it had other train images \(18, now"
+    ) as e:
+        members.train(chosen)
+    assert "test images" not in str(e.value)
+    shutil.rmtree(Workdir(again.workdir).predictions)
+    with pytest.raises(UserError, match=r"begun with \(other train images \(18, now"):
+        evaluate.main(["--workdir", again.workdir])
+    shutil.rmtree(tmp_path / "images")
+    assert members.train(chosen) == before  # a workdir outlives its dataset
+
+
 @pytest.mark.slow
 def test_what_was_known_of_contents_is_not_forgotten(root):
     """Whether images are read at the start depends on where they are decoded to."""
@@ -536,7 +562,7 @@ def test_images_that_changed_are_not_judged_as_the_runs_own(again, root, tmp_pat
     workdir.config.write_text(json.dumps(saved))
     file = tmp_path / "images/test/ant/0.bmp"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError, match="test images of .* are not those .*by --source"):
+    with pytest.raises(UserError, match="no longer those .*other test images.*by --source"):
         evaluate.main(["--workdir", again.workdir])
     assert not workdir.predictions.exists()
 

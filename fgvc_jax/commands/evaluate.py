@@ -182,9 +182,11 @@ def _opened(
             contents = feed.contents(source)
         images = digests.of_images(source, asked.classes, contents)
         if own and images != digests.best(record.digests[name]):
+            now = digests.of_data(splits, {name: contents})
+            others = " and ".join(digests.changed(record.digests, now)) or f"{name} images"
             raise UserError(
-                f"the {name} images of {spec!r} are not those that the run was begun with: "
-                "name them by --source to judge on what is there now"
+                f"the data of {spec!r} are no longer those that the run was begun with (other "
+                f"{others}): name them by --source to judge on what is there now"
             )
         part = predictions.part_of(
             folder, name, source, classes=asked.classes, view=asked.view, images=images
