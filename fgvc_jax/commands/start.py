@@ -117,9 +117,12 @@ def _use_faster_malloc() -> None:
 
 def _silence_threads() -> None:
     """Print no traceback but that of `run`: a save that fails in one of Orbax's threads is raised
-    again where it is waited for."""
+    again where it is waited for. (tensorstore tells each of its other files that its event loop has
+    gone, which Python cannot raise anywhere.)"""
     sys.excepthook = lambda kind, error, trace: None
+    sys.unraisablehook = lambda failure: None
     threading.excepthook = lambda failure: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _leave(code: int, message: str) -> None:

@@ -83,6 +83,34 @@ def test_a_full_disk_is_recognised_behind_other_errors():
         assert command._disk_is_full(error)
 
 
+SAVES = """
+import resource, sys
+from pathlib import Path
+from fgvc_jax.commands import start
+
+def save(words):
+    import jax, numpy as np
+    from fgvc_jax.utils import devices
+    from fgvc_jax.workdir.checkpoint import Checkpoints
+    arrays = np.random.default_rng(0).normal(size=(40, 20_000)).astype(np.float32)
+    checkpoints = Checkpoints(Path(words[0]), devices.create())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    checkpoints.save(1, {f"w{i}": jax.numpy.asarray(array) for i, array in enumerate(arrays)})
+    checkpoints.close()
+
+start.run(save)
+"""
+
+
+def test_a_disk_that_fills_up_while_saving_is_one_line(tmp_path):
+    """It was preceded by a traceback of an event loop for each array."""
+    done = subprocess.run(
+        [sys.executable, "-c", SAVES, str(tmp_path / "checkpoints")], capture_output=True, text=True
+    )
+    words = "error: no space left on the disk: free some, then the same command continues\n"
+    assert (done.returncode, done.stderr) == (2, words)
+
+
 def test_other_errors_are_not_a_full_disk():
     assert not command._disk_is_full(OSError(errno.ENOENT, "no such file"))
     assert not command._disk_is_full(ValueError("shapes differ"))
