@@ -23,6 +23,8 @@ _TCMALLOC = "libtcmalloc_minimal.so.4"
 def prepare() -> None:
     """The first line of every command, before JAX is imported: settles the devices and the malloc,
     and a signal from here on ends the command in one line."""
+    if sys.platform == "win32":  # which has neither its signals nor its locks
+        _leave(2, "error: this runs on Linux and macOS: on Windows start it in WSL")
     signals.leave_at_once()
     _use_two_cpu_devices()
     _use_faster_malloc()

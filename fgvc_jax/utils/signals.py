@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 from fgvc_jax.utils.errors import Interrupted
 
-SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2
+_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"
+# Windows, where commands end with their first line, has not all of them.
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 def leave_at_once() -> None:

@@ -82,7 +82,7 @@ class FinishedRun:
             again = "" if which == "final" else f" --which {which}"
             raise UserError(
                 f"workdir {folder!r} does not keep what its {which} members answer: "
-                f"python -m fgvc_jax.evaluate{again} keeps it"
+                f"{predictions.way_out(workdir.path, again)}"
             )
         return cls(workdir, record, results, part, identities, numbers, which, complete, select)
 

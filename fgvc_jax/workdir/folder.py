@@ -108,10 +108,11 @@ class Workdir:
         found = saved.pop("format", 1) if isinstance(saved, dict) else None
         program = str(saved.pop("program", "")) if isinstance(saved, dict) else ""
         if found != FORMAT:
-            if storage.exists(self.path / "export.json"):
+            of_hub = isinstance(saved, dict) and "fgvc_jax" in saved
+            if of_hub or storage.exists(self.path / "export.json"):
                 raise UserError(
-                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read: name "
-                    "the --workdir that it was made of"
+                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read; for "
+                    "anything else name a workdir, such as the one that it was made of"
                 )
             if isinstance(found, int) and found > FORMAT:
                 raise self._newer(program or f"a newer version (format {found})")

@@ -83,6 +83,20 @@ def test_a_full_disk_is_recognised_behind_other_errors():
         assert command._disk_is_full(error)
 
 
+def test_on_windows_the_first_line_says_where_it_runs():
+    """It was `No module named fcntl`, even for --help."""
+    program = (
+        "import signal, sys; del signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2",
+        "sys.modules['fcntl'] = None",
+        "from fgvc_jax.commands import start; sys.platform = 'win32'; start.begin('train')",
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "; ".join(program)], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "this runs on Linux and macOS: on Windows start it in WSL" in done.stderr
+
+
 SAVES = """
 import resource, sys
 from pathlib import Path
