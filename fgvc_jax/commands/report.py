@@ -90,7 +90,6 @@ def report(options: Report) -> list[Path]:
     return [page, numbers, matrix]
 
 
-@contextlib.contextmanager
 def _selected(folder: str, members: Sequence[int]) -> Sequence[str]:
     """Digests of the selected members of a workdir."""
     from fgvc_jax.inference import model  # few reports wait for networks' imports
@@ -98,6 +97,7 @@ def _selected(folder: str, members: Sequence[int]) -> Sequence[str]:
     return model.open_model(folder, which="selected", members=members).identities
 
 
+@contextlib.contextmanager
 def _progress(run: FinishedRun, passes: int) -> Iterator[Progress]:
     """A bar of so many passes over the test images; what is to be told of images that are read."""
     with tqdm(

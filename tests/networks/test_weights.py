@@ -26,7 +26,6 @@ from safetensors.numpy import load_file, save_file
 
 from fgvc_jax import networks
 from fgvc_jax.config import Network
-from fgvc_jax.networks import schemes
 from fgvc_jax.networks.heads import KTHead, LinearHead
 from fgvc_jax.networks.kernels.resample import relative_biases
 from fgvc_jax.networks.resnet import Bottleneck, ResNet
@@ -343,55 +342,6 @@ def test_a_prefix_of_some_names_only_is_none(micro):
 
     with pytest.raises(UserError, match="unexpected .'module.layer"):
         micro(change)
-
-
-BOTTLENECK = {
-    "layer1.0.conv1.weight": (64, 64, 1, 1),
-    "layer1.0.conv2.weight": (64, 64, 3, 3),
-    "layer1.0.conv3.weight": (256, 64, 1, 1),
-    **{f"layer{stage}.{n}.conv1.weight": (1,) for stage in (2, 3, 4) for n in range(5)},
-}
-
-
-@pytest.mark.parametrize(
-    ("shapes", "words"),
-    [
-        (BOTTLENECK, "resnet50: choose network.name accordingly"),
-        (
-            BOTTLENECK
-            | {
-                "layer1.0.conv1.weight": (128, 64, 1, 1),
-                "layer1.0.conv2.weight": (128, 128, 3, 3),
-            },
-            "wide_resnet50_2: this program has no such network",
-        ),
-        (
-            BOTTLENECK
-            | {"layer1.0.conv1.weight": (128, 64, 1, 1), "layer1.0.conv2.weight": (128, 4, 3, 3)},
-            "resnext50_32x4d: this program has no such network",
-        ),
-        (BOTTLENECK | {"conv1.0.weight": (32, 3, 3, 3)}, "resnet50d: this program has no such"),
-        (BOTTLENECK | {"layer1.0.se.fc1.weight": (1,)}, "squeeze-and-excitation ResNet of 50"),
-        (
-            {
-                "patch_embed.proj.weight": (768, 3, 14, 14),
-                "reg_token": (1, 4, 768),
-                "blocks.0.ls1.gamma": (768,),
-            },
-            "DINOv2 with 4 registers, of width 768 and patches of 14 px: this program has no such",
-        ),
-        ({"embeddings.cls_token": (1,)}, "names are those of transformers: take"),
-        ({"vit.embeddings.cls_token": (1,)}, "names are those of transformers: take"),
-        ({"resnet.embedder.embedder.convolution.weight": (1,)}, "those of transformers: take"),
-        ({"features.1.0.block.0.weight": (1,)}, "names are those of torchvision's ConvNeXt"),
-        ({"downsample_layers.0.0.weight": (1,)}, "names are those of ConvNeXt's authors"),
-        ({"encoder.layers.encoder_layer_0.ln_1.bias": (1,)}, "torchvision's vision transformers"),
-        ({"visual.transformer.resblocks.0.ln_1.bias": (1,)}, "names are those of CLIP"),
-    ],
-)
-def test_neighbours_and_foreign_names_are_told(shapes, words):
-    """By one clue wide_resnet50_2 was told to be resnet50."""
-    assert words in schemes.hint(shapes)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
