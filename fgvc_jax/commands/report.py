@@ -129,7 +129,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
     """The content of report.json, but for the comparison with other runs."""
     results, count, classes = run.results, len(run.identities), len(run.part.classes)
     published = results["published_protocol"]
-    made = published.card(run.record.experiment, run.which)
+    made = card(run.record.experiment, run.which)
     known = results["digests"]
     return {
         "workdir": mirror.by_url(str(run.workdir.path)),
