@@ -16,6 +16,7 @@ from fgvc_jax.evaluation import error_analysis, statistics
 from fgvc_jax.evaluation.error_analysis import Answers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
+from fgvc_jax.published import card
 from fgvc_jax.utils import command_line, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import check, option
