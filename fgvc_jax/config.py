@@ -70,8 +70,9 @@ class Network:
     name: str = "resnet_small"
     """resnet_small, resnet50, vgg16_bn, vit_b16, convnext_base, ...; a wrong one lists all."""
     weights: str = ""
-    """Pretrained weights: a .safetensors file, hf:ORG/NAME, package:NAME (efficientnet_lite0,
-    efficientnet_lite2), or empty for a random start."""
+    """Pretrained weights: a .safetensors file, a hub's folder, hf:ORG/NAME, package:NAME
+    (efficientnet_lite0, efficientnet_lite2), or a workdir, of which the first member is taken;
+    empty for a random start."""
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
     pool: Literal["auto", "max", "avg", "norm", "token"] = option("auto", automatic=True)

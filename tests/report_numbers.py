@@ -51,6 +51,7 @@ def example(text):
         "images": {"train": 8, "validation": 2, "test": 8},
         "class_names": [text, text],
         "members": 2,
+        "numbers": [1, 2],
         "which": "selected",
         "fusion": "probabilities",
         "card": {

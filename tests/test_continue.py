@@ -20,7 +20,7 @@ from fgvc_jax.data.records import Subset
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference.model import open_model
 from fgvc_jax.networks import weights
-from fgvc_jax.training import evaluator, members
+from fgvc_jax.training import evaluator, loop, members
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import signals
@@ -438,6 +438,32 @@ def test_a_finished_run_looks_at_data_that_are_said_to_be_elsewhere(again, root,
         members.train(dataclasses.replace(again, data=other))
 
 
+def test_a_finished_run_whose_data_changed_says_what(again, root, tmp_path):
+    """Five new training images were "nothing to do", the old table, and exit code 0; and with their
+    ids, which count on, all test images were others."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    config = Workdir(again.workdir).config
+    source = f"folder:{tmp_path / 'images'}"
+    saved = json.loads(config.read_text())
+    saved["data"] |= {"source": source, "images_per_class": 0}
+    config.write_text(json.dumps(saved))
+    data = dataclasses.replace(again.data, source=source, images_per_class=0)
+    chosen = dataclasses.replace(again, data=data)
+    before = members.train(chosen)
+    for i in range(5):
+        shutil.copy(tmp_path / "images/train/bee/0.bmp", tmp_path / f"images/train/bee/new{i}.bmp")
+    with pytest.raises(
+        UserError, match=r"no longer those: it had other train images \(18, now"
+    ) as e:
+        members.train(chosen)
+    assert "test images" not in str(e.value)
+    shutil.rmtree(Workdir(again.workdir).predictions)
+    with pytest.raises(UserError, match=r"begun with \(other train images \(18, now"):
+        evaluate.main(["--workdir", again.workdir])
+    shutil.rmtree(tmp_path / "images")
+    assert members.train(chosen) == before  # a workdir outlives its dataset
+
+
 @pytest.mark.slow
 def test_what_was_known_of_contents_is_not_forgotten(root):
     """Whether images are read at the start depends on where they are decoded to."""
@@ -526,6 +552,23 @@ def handlers():
     yield
     for number, handler in zip(signals.SIGNALS, before, strict=True):
         signal.signal(number, handler)
+
+
+def test_a_young_run_has_a_checkpoint_when_a_batch_system_warns(root, handlers, monkeypatch):
+    """SIGUSR1, as Slurm sends it, ended it with nothing kept."""
+    chosen = experiment(root, "young")
+    agreed = loop._agreed
+
+    def warned(asked, step):
+        if step == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return agreed(asked, step)
+
+    monkeypatch.setattr(loop, "_agreed", warned)
+    with pytest.raises(Interrupted, match="is saved at step 1 of") as stop:
+        members.train(chosen)
+    assert stop.value.signal_number == signal.SIGUSR1
+    assert (Workdir(chosen.workdir).member(1) / "checkpoints/1").is_dir()
 
 
 def test_a_signal_during_the_last_evaluation_keeps_the_member(root, handlers, monkeypatch):
@@ -646,7 +689,7 @@ def test_images_that_changed_are_not_judged_as_the_runs_own(again, root, tmp_pat
     workdir.config.write_text(json.dumps(saved))
     file = tmp_path / "images/test/ant/0.bmp"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError, match="test images of .* are not those .*by --source"):
+    with pytest.raises(UserError, match="no longer those .*other test images.*by --source"):
         evaluate.main(["--workdir", again.workdir])
     assert not workdir.predictions.exists()
 

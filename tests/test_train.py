@@ -174,7 +174,7 @@ def test_the_calibration_is_kept_and_used(finished):
 def test_members_by_another_epoch_are_calibrated_by_their_own_answers(finished, tmp_path):
     """Which are not kept at the end of training: evaluate asks for them, on validation too."""
     shutil.copytree(finished[0], tmp_path / "run")
-    with pytest.raises(UserError, match="fgvc_jax.evaluate keeps it"):
+    with pytest.raises(UserError, match="fgvc_jax.evaluate keeps them"):
         _ = fgvc_jax.load(tmp_path / "run", which="selected").calibration
     judged = evaluate.evaluate(evaluate.Evaluation(workdir=str(tmp_path / "run"), which="selected"))
     fitted = fgvc_jax.load(tmp_path / "run", which="selected").calibration

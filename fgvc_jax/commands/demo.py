@@ -50,8 +50,8 @@ class Demo(Photographs):
     """Unsure is what must be left out to err on at most this share of the rest, as in predict."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int = option(0, at_least=0)
-    """Ask the first so many members; 0 asks all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
 
@@ -165,6 +165,7 @@ class Answerer:
         """What a member says, where it looks, and what speaks to it for the ensemble's class."""
         said = int(found.each[number].argmax())
         return {
+            "number": self._model.numbers[number],
             "says": printable(self.classes[said]),
             "probability": float(np.exp(found.each[number, said])),
             "attention": _coloured(found, found.attention[number]),

@@ -39,8 +39,8 @@ class Evaluation:
 
     workdir: str = "runs/sketchbirds"
     """A run of python -m fgvc_jax.train; it may still be running."""
-    members: int = option(0, at_least=0)
-    """Judge the first so many members; 0 judges all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Judge the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     source: str = ""
@@ -103,6 +103,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         "source": source,
         "classes": len(asked.classes),
         "which": options.which,
+        "numbers": list(asked.numbers),
         "images": {"test": found["images"]},
         "members": [{"final": accuracy} for accuracy in found["single"]],
         **{
@@ -193,9 +194,11 @@ def _opened(
             contents = feed.contents(source)
         images = digests.of_images(source, asked.classes, contents)
         if own and images != digests.best(record.digests[name]):
+            now = digests.of_data(splits, {name: contents})
+            others = " and ".join(digests.changed(record.digests, now)) or f"{name} images"
             raise UserError(
-                f"the {name} images of {spec!r} are not those that the run was begun with: "
-                "name them by --source to judge on what is there now"
+                f"the data of {spec!r} are no longer those that the run was begun with (other "
+                f"{others}): name them by --source to judge on what is there now"
             )
         part = predictions.part_of(
             folder, name, source, classes=asked.classes, view=view, images=images

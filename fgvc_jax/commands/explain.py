@@ -74,8 +74,8 @@ class Explanation(Photographs):
     """For --score: take the test images of this source; empty: of the run's own."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int = option(0, at_least=0)
-    """Ask the first so many members; 0 asks all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
 
@@ -163,7 +163,7 @@ def draw(options: Explanation) -> None:
             rows.writerows(broken)
             name = f"{number:04d}-{_stem(path)}.png"
             drawn.add(name)
-            _save(explanation.page(asked.classes, e, _end(path)), output / name)
+            _save(explanation.page(asked.classes, e, _end(path), asked.numbers), output / name)
             rows.writerow({"path": path, "picture": name} | _said(asked, e))
             progress.update(1 + len(broken))
         rows.writerows(readable.broken)

@@ -59,8 +59,8 @@ class Prediction(Photographs):
     a validation part."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int = option(0, at_least=0)
-    """Ask the first so many members; 0 asks all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     batch_size: int = option(64, at_least=1)

@@ -16,6 +16,7 @@ from fgvc_jax.evaluation import error_analysis, statistics
 from fgvc_jax.evaluation.error_analysis import Answers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
+from fgvc_jax.published import card
 from fgvc_jax.utils import command_line, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import check, option
@@ -45,8 +46,9 @@ class Report:
     against: tuple[str, ...] = ()
     """Workdirs of other runs on the same test images, to compare with image by image; and seed by
     seed, where both are runs of a study (FOLDER/ROW/SEED)."""
-    members: int = option(0, at_least=0)
-    """Report on the first so many members, of this run and the others; 0: on all."""
+    members: int | str = option(0, at_least=0)
+    """Report on the first so many members, of this run and the others, 0: on all; or on those of a
+    list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part, once
     python -m fgvc_jax.evaluate --which selected has asked them."""
@@ -89,7 +91,7 @@ def report(options: Report) -> list[Path]:
     return [page, numbers, matrix]
 
 
-def _selected(folder: str, members: int) -> Sequence[str]:
+def _selected(folder: str, members: Sequence[int]) -> Sequence[str]:
     """Digests of the selected members of a workdir."""
     from fgvc_jax.inference import model  # few reports wait for networks' imports
 
@@ -128,7 +130,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
     """The content of report.json, but for the comparison with other runs."""
     results, count, classes = run.results, len(run.identities), len(run.part.classes)
     published = results["published_protocol"]
-    made = published.card(run.record.experiment, run.which)
+    made = card(run.record.experiment, run.which)
     known = results["digests"]
     return {
         "workdir": mirror.by_url(str(run.workdir.path)),
@@ -136,6 +138,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
         "images": results["images"],
         "class_names": list(run.part.classes),
         "members": count,
+        "numbers": list(run.numbers),
         "which": run.which,
         "fusion": run.record.experiment.fusion,
         "card": asdict(made)
@@ -143,13 +146,15 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             "paper": made.paper,
             "rows": [asdict(row) | {"deviates": row.deviates} for row in made.rows],
         },
-        "single": results["members"][:count],
+        "single": run.of_each(results["members"]),
         **run.judged,
-        "published_protocol": published
-        and published | {kind: published[kind][:count] for kind in ("members", "ensemble")},
+        "published_protocol": (
+            published | {kind: published[kind][:count] for kind in ("members", "ensemble")}
+            if published and run.first
+            else None
+        ),
         "learning": [
-            learning(journal.read(run.workdir.member(n) / "metrics.jsonl"))
-            for n in range(1, count + 1)
+            learning(journal.read(run.workdir.member(n) / "metrics.jsonl")) for n in run.numbers
         ],
         "reliability": error_analysis.reliability(answers.tally),
         "risk_coverage": error_analysis.risk_coverage(answers.tally),
@@ -167,11 +172,11 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
         ],
         "classes": _classes(answers, run.part.classes),
         "environment": results["environment"],
-        "seconds": results["seconds"]["members"][:count],
+        "seconds": run.of_each(results["seconds"]["members"]),
         "digests": {
             "data": known["data"],
             "weights": known["weights"],
-            **{f"member {n}": each for n, each in enumerate(run.identities, start=1)},
+            **{f"member {n}": each for n, each in zip(run.numbers, run.identities, strict=True)},
         },
     }
 

@@ -16,9 +16,11 @@ def results_table(results: dict[str, Any]) -> str:
     columns = "final", "selected", "best_on_test"
     rows = ["", f"test accuracy (%) on {results['images']['test']} images"]
     header = "".join(f"{column.replace('_', ' '):>14}" for column in columns)
-    rows.append(f"{'member':>8}{header}{'ensemble of 1..n':>20}")
-    judged = zip(results["members"], results["ensemble"], strict=True)
-    for number, (member, fused) in enumerate(judged, start=1):
+    first = list(range(1, len(results["members"]) + 1))
+    numbers = results.get("numbers", first)
+    together = "ensemble of 1..n" if numbers == first else "ensemble up to it"
+    rows.append(f"{'member':>8}{header}{together:>20}")
+    for number, member, fused in zip(numbers, results["members"], results["ensemble"], strict=True):
         singles = "".join(f"{percent(member.get(column)):>14}" for column in columns)
         rows.append(f"{number:>8}{singles}{percent(fused):>20}")
     overlap = mean_overlap(results)

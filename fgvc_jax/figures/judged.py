@@ -83,8 +83,15 @@ def members(numbers: Numbers) -> Markup:
         growth=_growth(ensemble, single) if len(ensemble) > 1 else Markup(),
         other=words if any(each is not None for each in apart) else None,
         rows=[
-            {"alone": interval(alone, True), "other": there, "fused": interval(fused, True)}
-            for alone, there, fused in zip(single, apart, ensemble, strict=True)
+            {
+                "number": number,
+                "alone": interval(alone, True),
+                "other": there,
+                "fused": interval(fused, True),
+            }
+            for number, alone, there, fused in zip(
+                numbers["numbers"], single, apart, ensemble, strict=True
+            )
         ],
         protocol=numbers["published_protocol"],
         published=numbers["card"]["published"],
@@ -153,7 +160,7 @@ def curves(numbers: Numbers) -> Markup:
     for key, title in recorded.items():
         lines = [
             Line(f"member {n}", [(e["epoch"], e[key]) for e in epochs if key in e])
-            for n, epochs in enumerate(numbers["learning"], start=1)
+            for n, epochs in zip(numbers["numbers"], numbers["learning"], strict=True)
         ]
         values = [y for line in lines for _, y in line.points]
         if not values or not any(values):

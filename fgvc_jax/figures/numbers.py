@@ -200,6 +200,7 @@ class Numbers(TypedDict):
     images: Mapping[str, int]
     class_names: Sequence[str]
     members: int
+    numbers: Sequence[int]  # of the members in their run, from 1
     which: Literal["final", "selected"]
     fusion: str
     card: Card

@@ -51,6 +51,7 @@ class Model:
         kept: where their calibration is found; None without a workdir.
         trunk: variables of the frozen trunk that the members share; empty without one.
         compiled: steps that there are already, which this adds to.
+        numbers: of the members in their run, from 1; empty for the first ones.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Model:
         compiled: dict[Any, Any] | None = None,
         photographs: Photographs | None = None,
         cut: int = 0,
+        numbers: Sequence[int] = (),
     ):
         check_names(classes, "the model")
         self.classes = tuple(classes)
@@ -82,6 +84,7 @@ class Model:
         self.trunk = trunk or {}
         self.logits_of = predict
         self.compiled = {} if compiled is None else compiled
+        self.numbers = tuple(numbers) or tuple(range(1, len(members) + 1))
 
     # -- answers for batches -----------------------------------------------------------------------
 
@@ -250,7 +253,7 @@ def open_model(
     path: str | os.PathLike,
     *,
     which: str = "final",
-    members: int = 0,
+    members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
     orientation: str = "exif",
@@ -261,7 +264,7 @@ def open_model(
     Args:
         path: of the workdir.
         which: "final", or "selected": the epoch that did best on the validation part.
-        members: how many, from the first; 0 takes all that are trained.
+        members: how many, from the first, 0 for all that are trained; or which: "2..3", "1,3".
         fusion: see `ensemble.fuse`; empty: as the run was configured.
         mesh: devices; None takes all.
         orientation: of new photographs, see `view.Photographs`; the dataset's own keep theirs.
@@ -275,11 +278,7 @@ def open_model(
     workdir = Workdir(path)
     record = workdir.record()
     experiment = record.experiment
-    trained = workdir.trained()
-    if not trained:
-        raise UserError(f"workdir {str(workdir.path)!r} has no trained member yet")
-    if not 0 <= members <= trained:
-        raise UserError(f"--members is {members}: {trained} are trained (0 takes all)")
+    numbers = workdir.chosen(members, experiment.members)
     if which == "selected" and not record.selects:
         raise UserError(
             f"workdir {str(workdir.path)!r} has no validation part, so no epoch was selected: "
@@ -287,8 +286,8 @@ def open_model(
         )
     if mesh is None:
         mesh = devices.create()
-    numbers = range(1, (members or trained) + 1)
     plans = architectures(experiment, len(record.classes), mesh)
+    plans = [plans[number - 1] for number in numbers]
     trunk = None
     if plans[0].trunk:
         trunk = checkpoint.load_final(workdir.trunk, plans[0].trunk, mesh, what="frozen trunk")
@@ -299,7 +298,7 @@ def open_model(
             )
     found = [
         plan.member(checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh))
-        for n, plan in zip(numbers, plans, strict=False)
+        for n, plan in zip(numbers, plans, strict=True)
     ]
     identities = [digests.of_arrays(member.variables) for member in found]
     return Model(
@@ -314,4 +313,5 @@ def open_model(
         trunk=trunk,
         photographs=photographs,
         cut=experiment.data.cut,
+        numbers=numbers,
     )

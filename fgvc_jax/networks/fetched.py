@@ -10,8 +10,9 @@ import importlib.util
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save
@@ -46,24 +47,27 @@ PACKAGES = {
 }
 
 
-def from_hub(name: str) -> Path:
-    """The file of `hf:ORG/NAME`, downloaded once; raises as `weights.resolve`."""
+def from_hub(name: str, fetch: Callable[[Any, str], str]) -> Path:
+    """What `fetch`, of huggingface_hub and the name of a repository, gets of hf:ORG/NAME.
+
+    Raises UserError for another form of name, without the package, and when nothing is fetched.
+    """
     repository = name.removeprefix("hf:")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise UserError(f"weights {name!r}: expected hf:ORG/NAME, as in hf:timm/resnet50.tv_in1k")
+        raise UserError(f"{name!r}: expected hf:ORG/NAME, as in hf:timm/resnet50.tv_in1k")
     try:
-        from huggingface_hub import hf_hub_download
+        import huggingface_hub
     except ImportError as error:
         raise UserError(
-            f"weights {name!r} need the package huggingface_hub: pip install huggingface_hub"
+            f"{name!r} needs the package huggingface_hub: pip install huggingface_hub"
         ) from error
     try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
+        return Path(fetch(huggingface_hub, repository))
     except Exception as error:  # the hub's client lets its HTTP library's errors through
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"weights {name!r} cannot be fetched ({reason}): check the name and the network, or "
-            "download model.safetensors elsewhere and give its path"
+            f"{name!r} cannot be fetched ({reason}): check the name and the network, or download "
+            "it elsewhere and give its path"
         ) from error
 
 

@@ -1,8 +1,10 @@
 """Trains the members of an experiment one after the other, and has them judged."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,14 @@ from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, summary
 from fgvc_jax.training.precomputed.attention import AttentionMaps
 from fgvc_jax.training.precomputed.teacher import check_apart
-from fgvc_jax.training.run import Run
+from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils import compilation, digests, processes
+from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir import begun, checkpoint, storage, training_images
 from fgvc_jax.workdir.folder import Workdir
 
+log = logging.getLogger(__name__)
 _NOT_LENT = "checkpoints", "tensorboard"  # of a member
 # Training digest -> the folder of a member that was trained just so, elsewhere; or None.
 FindTrained = Callable[[str], Path | None]
@@ -40,7 +44,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
-        Interrupted: after SIGINT or SIGTERM; what was finished is kept.
+        Interrupted: after a signal (`utils.signals`); what was finished is kept.
     """
     began = time.perf_counter()
     experiment = config.check(experiment)
@@ -61,6 +65,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     if results and not workdir.moved(experiment):
         for line in begun.check_all(workdir, workdir.record(), experiment.members):
             report(line)
+        check_data(workdir, experiment)
         report(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
         return results
 
@@ -109,6 +114,29 @@ def remembering_broken(run: Run, workdir: Workdir) -> Iterator[None]:
         if storage.exists(workdir.config) and evaluator.is_tested(run, error.names):
             storage.write_json(workdir.broken, {"images": error.names})
         raise
+
+
+def check_data(workdir: Workdir, experiment: Experiment) -> None:
+    """Refuse to call a run finished whose data, by names and sizes, are others by now. A dataset
+    that has gone is no matter.
+
+    Raises:
+        UserError: with what changed.
+    """
+    try:
+        splits = opened(experiment)
+    except UserError as error:
+        log.info("the data are not compared: %s", error)
+        return
+    saved = workdir.record()
+    now = replace(
+        saved, classes=splits.classes, digests=saved.digests | digests.of_data(splits, {})
+    )
+    if others := saved.others(now):
+        raise UserError(
+            f"workdir {str(workdir.path)!r} is finished, and the data are no longer those: it had "
+            f"{others}; name another --workdir, or judge by python -m fgvc_jax.evaluate --source"
+        )
 
 
 def member(

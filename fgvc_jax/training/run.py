@@ -21,9 +21,8 @@ from fgvc_jax.data.records import Splits
 from fgvc_jax.inference import architecture
 from fgvc_jax.inference.architecture import Architecture, Member
 from fgvc_jax.inference.model import Model
-from fgvc_jax.networks import weights
 from fgvc_jax.training import step as steps
-from fgvc_jax.training.initial import Start
+from fgvc_jax.training.initial import Start, found
 from fgvc_jax.training.optimizer import Layers, optimizer, schedule
 from fgvc_jax.training.precomputed.attention import AttentionMaps
 from fgvc_jax.training.precomputed.lookups import Lookups
@@ -46,8 +45,10 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment):
-        for file in {network.weights for network in experiment.each} - {""}:
-            weights.resolve(file)  # told, or fetched, before images are read
+        names = {network.weights for network in experiment.each} - {""}
+        pretrained = {
+            name: found(name) for name in names
+        }  # told, or fetched, before images are read
         self.splits = opened(experiment)
         self.experiment = spec = settled(experiment, self.splits)
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)
@@ -64,8 +65,11 @@ class Run:
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
-        files = [network.weights for network in spec.each]
-        self.start = Start([plan.architecture for plan in self.plans], files, spec.seed)
+        self.start = Start(
+            [plan.architecture for plan in self.plans],
+            [pretrained.get(network.weights) for network in spec.each],
+            spec.seed,
+        )
         self._compiled: dict[Any, Any] = {}  # what the run's models have compiled
 
     def place(self, mesh: Mesh) -> None:

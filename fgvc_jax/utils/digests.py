@@ -103,6 +103,12 @@ def of_images(source: Images, classes: Iterable[str], contents: list[bytes] | No
     return digest.hexdigest()
 
 
+def of_files(source: Images) -> str:
+    """Digest of the names, labels and sizes of one part of a dataset."""
+    rows = zip(source.names, map(int, source.labels), strict=True)
+    return of_value([[*row, (source.stat(i) or [0])[0]] for i, row in enumerate(rows)])
+
+
 def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
     """Digests of a dataset.
 
@@ -112,8 +118,8 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
 
     Returns:
         For each part {"names": by names and sizes, "contents": by contents, None where images are
-        streamed and nothing has read them all}, and under "data" one digest of everything, by
-        contents where they are known.
+        streamed and nothing has read them all, "files": as names but without ids, "count"}, and
+        under "data" one digest of everything, by contents where they are known.
     """
     parts: dict[str, Any] = {}
     for name, part in splits.parts.items():
@@ -121,6 +127,8 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
         parts[name] = {
             "names": of_images(part, splits.classes, None),
             "contents": of_images(part, splits.classes, known) if known else None,
+            "files": of_files(part),
+            "count": len(part.names),
         }
     return parts | {"data": of_value([best(part) for part in parts.values()])}
 
@@ -128,6 +136,27 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
 def best(part: dict[str, str | None]) -> str:
     """The digest of a part by its contents, or by names and sizes where they are not known."""
     return part["contents"] or part["names"]
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The parts of a dataset that are not the same by two digests of it, in words.
+
+    Ids count on from part to part: one that differs by them alone is left out where an earlier one
+    explains it.
+    """
+    parts = [
+        name
+        for name in ("train", "validation", "test")
+        if (name in old) != (name in new) or (name in old and differ(old[name], new[name]))
+    ]
+    files = {name: [known.get(name, {}).get("files") for known in (old, new)] for name in parts}
+    others = [name for name in parts if None in files[name] or len(set(files[name])) > 1]
+    counts = {name: [known.get(name, {}).get("count", 0) for known in (old, new)] for name in parts}
+    return [
+        f"{name} images" + (f" ({then:,}, now {now:,})" if then and then != now else "")
+        for name in others or parts
+        for then, now in [counts[name]]
+    ]
 
 
 def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:

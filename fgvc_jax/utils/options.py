@@ -11,6 +11,7 @@ The string under a field is its line of `--help`. Nothing here knows of an exper
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -18,6 +19,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from fgvc_jax.utils.errors import UserError
 
 T = TypeVar("T")
+_RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
 LARGEST = 2**31 - 1  # what an int32 holds: steps and counts live in such
 
 _BOUNDS = {
@@ -113,8 +115,41 @@ def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> N
             raise UserError(f"{flag} is {number}: it must be at most {LARGEST}")
         for name, (holds, words) in _BOUNDS.items():
             bound = spec.metadata.get(name)
-            if bound is not None and not holds(number, bound):
+            if bound is not None and not (isinstance(number, str) or holds(number, bound)):
                 raise UserError(f"{flag} is {number}: it must be {words} {bound}")
+
+
+def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[int, ...]:
+    """Numbers, from 1, of the members that an option asks for, which is checked.
+
+    Args:
+        members: the first so many, 0 for all; or a list of numbers and ranges of them as text
+            ("2..2", "1,3..5"), or numbers.
+        most: how many there are.
+        there: says so, for the message.
+
+    Raises:
+        UserError: for what is no such list, a number twice, and members that are not there.
+    """
+    shown = members if isinstance(members, (int, str)) else ",".join(map(str, members))
+    if isinstance(members, str):
+        ranges = [_RANGE.fullmatch(part.strip()) for part in members.split(",")]
+        if not all(ranges):
+            raise UserError(
+                f"--members is {members!r}: give how many from the first, or which (2..3, or 1,3)"
+            )
+        ends = [(int(found[1]), int(found[2] or found[1])) for found in ranges]
+        ends = [(first, min(last, most + 1)) for first, last in ends]
+        numbers = [n for first, last in ends for n in range(first, last + 1)]
+    elif isinstance(members, int):
+        numbers = list(range(1, (members or most) + 1)) if members <= most else [members]
+    else:
+        numbers = list(members)
+    if not numbers or not all(1 <= number <= most for number in numbers):
+        raise UserError(f"--members is {shown}: {there}")
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"--members is {shown}: it names a member twice")
+    return tuple(numbers)
 
 
 def positional_first(arguments: Sequence[str], config: Any) -> list[str]:

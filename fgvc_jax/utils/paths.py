@@ -1,5 +1,6 @@
 """Paths as users type them."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -40,6 +41,18 @@ def local(text: str, what: str) -> Path:
     if "\0" in path:
         raise UserError(f"{what} {text!r} has a null character in it")
     return Path(path)
+
+
+def cache() -> Path:
+    """The program's folder among the user's caches, which need not be there.
+
+    Raises:
+        FileNotFoundError: for a user without a home, as in a container whose user has no name.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder")
+    return Path(base) / "fgvc_jax"
 
 
 def workdir(text: str, what: str = "--workdir") -> Path:

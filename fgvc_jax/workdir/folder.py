@@ -3,11 +3,13 @@
 import logging
 import os
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fgvc_jax
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.utils import digests, options, paths
@@ -68,6 +70,30 @@ class Workdir:
             count += 1
         return count
 
+    def chosen(self, members: int | str | Sequence[int], most: int) -> tuple[int, ...]:
+        """Numbers of the frozen members that `--members` asks for, see `options.chosen`.
+
+        Args:
+            members: what is asked for.
+            most: how many the run is to have.
+
+        Raises:
+            UserError: where one of them is not frozen, or was removed.
+        """
+        there = [number for number in range(1, most + 1) if storage.exists(self.final(number))]
+        if not there:
+            raise UserError(f"workdir {str(self.path)!r} has no trained member yet")
+        numbers = options.chosen(
+            members, there[-1], f"{there[-1]} are trained (0 takes all), by numbers from 1"
+        )
+        if missing := sorted(set(numbers) - set(there)):
+            others = ",".join(map(str, there)) if len(there) > 1 else f"{there[0]}..{there[0]}"
+            raise UserError(
+                f"member {missing[0]} is missing in workdir {str(self.path)!r}: the command that "
+                f"trained it makes it again, or do without by --members {others}"
+            )
+        return numbers
+
     def lock(self) -> AbstractContextManager[None]:
         """Be the only one who trains here; see `locks.lock`."""
         return locks.lock(self.path)
@@ -86,12 +112,16 @@ class Workdir:
                 "train first, or name another --workdir"
             ) from None
         found = saved.pop("format", 1) if isinstance(saved, dict) else None
+        program = str(saved.pop("program", "")) if isinstance(saved, dict) else ""
         if found != FORMAT:
-            if storage.exists(self.path / "export.json"):
+            of_hub = isinstance(saved, dict) and "fgvc_jax" in saved
+            if of_hub or storage.exists(self.path / "export.json"):
                 raise UserError(
-                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read: name "
-                    "the --workdir that it was made of"
+                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read; for "
+                    "anything else name a workdir, such as the one that it was made of"
                 )
+            if isinstance(found, int) and found > FORMAT:
+                raise self._newer(program or f"a newer version (format {found})")
             raise UserError(
                 f"workdir {str(self.path)!r} has format {found}, and this program reads format "
                 f"{FORMAT}: name another --workdir"
@@ -100,9 +130,18 @@ class Workdir:
             extra = {name: saved.pop(name) for name in ("class_names", "digests", "selects")}
             experiment = config.check(config.from_dict(saved))
         except (KeyError, TypeError, UserError) as error:
+            if program not in ("", fgvc_jax.__version__):  # whose fields need not be ours
+                raise self._newer(program) from error
             raise UserError(f"{str(self.config)!r} cannot be read: {error}") from error
         return Record(
             experiment, tuple(extra["class_names"]), extra["digests"], bool(extra["selects"])
+        )
+
+    def _newer(self, program: str) -> UserError:
+        return UserError(
+            f"workdir {str(self.path)!r} was written by {program} of fgvc_jax, which this one "
+            f"({fgvc_jax.__version__}) does not understand: use that version, or name another "
+            "--workdir"
         )
 
     def continued(self, experiment: Experiment) -> Experiment:
@@ -178,6 +217,7 @@ class Workdir:
             config.to_dict(record.experiment)
             | {
                 "format": FORMAT,
+                "program": fgvc_jax.__version__,
                 "class_names": list(record.classes),
                 "digests": record.digests,
                 "selects": record.selects,

@@ -89,17 +89,12 @@ class Record:
         if self.classes != new.classes:
             return "the same classes in another order"
         known, now = self.digests, new.digests
-        others = [
-            f"{name} images"
-            for name in ("train", "validation", "test")
-            if (name in known) != (name in now)
-            or (name in known and digests.differ(known[name], now[name]))
-        ]
+        others = digests.changed(known, now)
         numbers = range(1, self.experiment.members + 1)
         same = all(self.weights(member) == new.weights(member) for member in numbers)
         others += [] if same else ["pretrained weights"]
         others += ["variables of the frozen trunk"] if known["trunk"] != now["trunk"] else []
-        others += ["teachers"] if known.get("teacher") != now["teacher"] else []
+        others += ["teachers"] if known.get("teacher") != now.get("teacher") else []
         return f"other {' and '.join(others)}" if others else ""
 
 

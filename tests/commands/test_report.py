@@ -285,3 +285,14 @@ def test_started_as_a_command(runs, tmp_path):
         command("report", "--workdir", runs / "one", "--output", tmp_path / "a.html")
     )
     assert (code, err) == (0, "") and out.startswith("written: ") and "a.confusion.csv" in out
+
+
+def test_chosen_members_are_reported_by_their_numbers(runs):
+    output = runs / "second.html"
+    report.main(["--workdir", str(runs / "one"), "--output", str(output), "--members", "2..2"])
+    made, results = json.loads((runs / "second.json").read_text()), fused(runs / "one")[2]
+    assert (
+        made["numbers"] == [2] and made["digests"]["member 2"] == results["digests"]["members"][1]
+    )
+    assert made["single"] == results["members"][1:] and made["published_protocol"] is None
+    assert made["metrics"]["members"] == results["metrics"]["members"][1:]

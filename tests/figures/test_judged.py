@@ -2,6 +2,7 @@
 
 import pytest
 
+from fgvc_jax.evaluation import results_table
 from fgvc_jax.figures import judged
 
 
@@ -20,15 +21,15 @@ def test_an_interval_in_words(found, percent, words):
 
 
 def test_an_interval_on_a_terminal():
-    assert tables._interval({"value": 0.5, "low": 0.25, "high": 0.75}, False) == (
+    assert results_table._interval({"value": 0.5, "low": 0.25, "high": 0.75}, False) == (
         "0.500 (0.250-0.750)"
     )
-    assert tables._interval({"value": 0.0312, "low": None, "high": None}, True) == "3.12"
+    assert results_table._interval({"value": 0.0312, "low": None, "high": None}, True) == "3.12"
 
 
 def test_nothing_recorded_draws_no_curves():
-    assert judged.curves({"learning": [[], []]}) == ""
-    once = judged.curves({"learning": [[{"epoch": 1, "test_accuracy": 0.5}]]})
+    assert judged.curves({"numbers": [1, 2], "learning": [[], []]}) == ""
+    once = judged.curves({"numbers": [1], "learning": [[{"epoch": 1, "test_accuracy": 0.5}]]})
     assert once.count("<svg") == 1 and "member 1 50%" in once
 
 

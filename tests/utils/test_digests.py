@@ -72,6 +72,20 @@ def test_contents_decide_where_both_are_known(old, new, differ):
     assert digests.differ(*parts) is differ
 
 
+def test_a_part_that_differs_by_its_ids_alone_is_not_told():
+    def part(names, files, count):
+        return {"names": names, "contents": None, "files": files, "count": count}
+
+    old = {"train": part("a", "a", 1200), "test": part("b", "b", 6)}
+    new = {"train": part("c", "c", 1205), "test": part("d", "b", 6)}
+    assert digests.changed(old, new) == ["train images (1,200, now 1,205)"]
+    assert digests.changed(old, old | {"test": part("d", "b", 6)}) == ["test images"]
+    assert digests.changed(old, {"train": old["train"]}) == ["test images (6, now 0)"]
+    bare = {name: {"names": each["names"], "contents": None} for name, each in old.items()}
+    assert digests.changed(bare, new) == ["train images", "test images"]  # of an older program
+    assert digests.changed(old, old) == []
+
+
 # -- what a member's numbers depend on -----------------------------------------------------------
 
 

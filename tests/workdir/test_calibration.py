@@ -295,7 +295,7 @@ def test_what_belongs_to_others_is_not_used(tmp_path, changes):
     keep(tmp_path, *inputs())
     ensemble_of(tmp_path).find(write=True)
     storage.remove(tmp_path / "predictions")
-    with pytest.raises(UserError, match="fgvc_jax.evaluate keeps it"):
+    with pytest.raises(UserError, match="fgvc_jax.evaluate keeps them"):
         ensemble_of(tmp_path, **changes).find()
 
 

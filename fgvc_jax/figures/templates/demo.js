@@ -43,11 +43,11 @@ function verdict({ classes, members, agreement, sure, image }) {
 }
 
 function looks({ members }) {
-  const view = ({ says, probability, attention, evidence }, n) => make("div", {},
-    make("p", {}, `Member ${n + 1} says `, name(says), " ", soft(percent(probability))),
+  const view = ({ number, says, probability, attention, evidence }) => make("div", {},
+    make("p", {}, `Member ${number} says `, name(says), " ", soft(percent(probability))),
     make("div", { className: "maps" },
-      figure(attention, `where member ${n + 1} looks`, soft("where it looks")),
-      figure(evidence, `what speaks to member ${n + 1} for the first class`,
+      figure(attention, `where member ${number} looks`, soft("where it looks")),
+      figure(evidence, `what speaks to member ${number} for the first class`,
         soft("what speaks for the first class"))));
   return make("section", {},
     make("h2", {}, members.length > 1 ? "What the members see" : "What the network sees"),

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,14 +26,14 @@ from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.export import readme, writing
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.model import Model
-from fgvc_jax.networks import weights
+from fgvc_jax.networks import fetched, weights
+from fgvc_jax.networks.weights import FIRST
 from fgvc_jax.utils import devices, digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import fitted
 from fgvc_jax.workdir import mirror, storage
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
-FIRST = "model.safetensors"
 MOST_BYTES = 2**26  # of a config.json, which may come from anywhere
 
 
@@ -275,7 +276,10 @@ FORMAT = writing.Format(
 
 
 def is_export(path: str | os.PathLike) -> bool:
-    """Whether a folder is an export, of this format or another, rather than a workdir."""
+    """Whether a folder is an export, of this format or another, rather than a workdir; what is on
+    a hub (hf:ORG/NAME) is one."""
+    if os.fspath(path).startswith("hf:"):
+        return True
     here = Path(os.path.expanduser(os.fspath(path)))
     return not mirror.is_url(os.fspath(path)) and any(
         (here / name).is_file() for name in (FIRST, writing.MARK)
@@ -286,30 +290,33 @@ def open_hub(
     path: str | os.PathLike,
     *,
     which: str = "",
-    members: int = 0,
+    members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
     orientation: str = "exif",
     banner: int = 0,
 ) -> Model:
-    """The members of a hub's folder; arguments as for `model.open_model`.
+    """The members of a hub's folder, or of hf:ORG/NAME, which is fetched: arguments as for
+    `model.open_model`.
 
     Raises:
         UserError: when the folder is of another format, or anything in it is not as it must be.
     """
     photographs = Photographs(orientation=orientation, banner=banner)
     options.check(photographs)
-    here = paths.local(os.fspath(path), "the folder")
+    name = os.fspath(path)
+    remote = name.startswith("hf:")
+    here = fetched.from_hub(name, _fetch) if remote else paths.local(name, "the folder")
     experiment, classes, saved = _read(here)
     names = saved["members"]
-    if not 0 <= members <= len(names):
-        raise UserError(f"--members is {members}: {len(names)} are in {str(here)!r} (0 takes all)")
+    there = f"{len(names)} are in {str(here)!r} (0 takes all), by numbers from 1"
+    numbers = options.chosen(members, len(names), there)
     if which == "selected" and saved["which"] != which:
         raise UserError(f"{str(here)!r} has members as they ended: take --which final")
     mesh = mesh or devices.create()
     plans = architectures(experiment, len(classes), mesh)
     trunk, found = None, []
-    for name, plan in zip(names[: members or None], plans, strict=False):
+    for name, plan in ((names[n - 1], plans[n - 1]) for n in numbers):
         whole = weights.load_torch(here / name, plan.whole, heads=True)
         shared, own = plan.split(whole)
         if trunk is not None and digests.of_arrays(shared) != digests.of_arrays(trunk):
@@ -327,6 +334,14 @@ def open_hub(
         trunk=devices.replicate(mesh, trunk),
         photographs=photographs,
         cut=experiment.data.cut,
+        numbers=numbers,
+    )
+
+
+def _fetch(hub: Any, repository: str) -> str:
+    """The folder of one state of a repository, with what an export has in it for us."""
+    return hub.snapshot_download(
+        repository, allow_patterns=["config.json", FIRST, "model-*.safetensors"]
     )
 
 

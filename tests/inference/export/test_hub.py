@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -51,6 +53,23 @@ def test_it_answers_as_the_members(ensemble):
     some = images(of, 2)
     np.testing.assert_allclose(loaded.predict(some), of.model.predict(some), atol=1e-6)
     assert len(fgvc_jax.load(str(path), members=1).members) == 1
+
+
+def test_a_model_is_loaded_by_its_name_on_the_hub(ensemble, monkeypatch):
+    of, path = ensemble
+    asked = []
+
+    def download(repository, allow_patterns):
+        asked.append((repository, allow_patterns))
+        return str(path)
+
+    client = types.SimpleNamespace(snapshot_download=download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    loaded = fgvc_jax.load("hf:org/birds")
+    assert loaded.classes == CLASSES and len(loaded.members) == 2
+    assert asked == [("org/birds", ["config.json", "model.safetensors", "model-*.safetensors"])]
+    with pytest.raises(UserError, match="expected hf:ORG/NAME"):
+        fgvc_jax.load("hf:birds")
 
 
 @pytest.mark.slow
