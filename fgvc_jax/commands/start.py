@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from fgvc_jax.utils import peers, signals
+from fgvc_jax.utils import signals, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -52,7 +52,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
     try:
         main(sys.argv[1:])
-        peers.done()
+        watchdog.done()
     except UserError as error:
         _leave(2, f"error: {error}")
     except Interrupted as stop:
@@ -60,7 +60,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     except BrokenPipeError:
         os._exit(128 + signal.SIGPIPE)
     except Exception as error:
-        peers.leave_if_one_is_gone()
+        watchdog.leave_if_one_is_gone()
         if not _disk_is_full(error):
             _leave(1, traceback.format_exc())
         _leave(2, "error: no space left on the disk: free some, then the same command continues")
@@ -121,7 +121,7 @@ def _leave(code: int, message: str) -> None:
     """Print and end now, without waiting for threads such as a save that hangs on a full disk."""
     print(_by_url(message), file=sys.stderr, flush=True)
     sys.stdout.flush()
-    peers.failed()
+    watchdog.failed()
     os._exit(code)
 
 
