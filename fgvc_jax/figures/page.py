@@ -133,6 +133,7 @@ def image(picture: Image.Image, alternative: str, side: int = THUMBNAIL) -> str:
 def address(picture: Image.Image, side: int) -> str:
     """The data: URL of a small JPEG of a picture."""
     small = picture.copy()
+    small.info.clear()  # a JPEG's comment may tell where it was taken, and would go with it
     small.thumbnail((side, side))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=72, optimize=True)

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from fgvc_jax.utils import paths
+
 # Raised by whoever changes what a training step computes, beyond the rounding in which platforms
 # differ as well.
 NUMERICS = 2
@@ -47,7 +49,7 @@ def of_value(value: Any) -> str:
 
 def of_file(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    with paths.readable(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

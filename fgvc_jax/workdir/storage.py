@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
     """
     _fetch(path)
     try:
-        return path.read_text(encoding="utf-8")
+        return paths.readable(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
@@ -62,7 +62,7 @@ def read_text(path: Path) -> str:
 def read_bytes(path: Path) -> bytes:
     """The content of a file; FileNotFoundError when there is none."""
     _fetch(path)
-    return path.read_bytes()
+    return paths.readable(path).read_bytes()
 
 
 def exists(path: Path) -> bool:
@@ -125,7 +125,7 @@ def append(path: Path) -> IO[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if there := mirror.of(path):
             there.append(path)
-        return path.open("a", encoding="utf-8")
+        return paths.in_place(path, "a")
 
 
 def add_line(path: Path, line: str) -> None:
@@ -137,7 +137,7 @@ def add_line(path: Path, line: str) -> None:
             text, generation = cell.read()
             with contextlib.suppress(Changed):
                 return cell.write(_ended(text) + line, generation)
-    torn = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
+    torn = path.exists() and path.stat().st_size and not read_bytes(path).endswith(b"\n")
     with append(path) as file:
         file.write(("\n" if torn else "") + line)
         file.flush()
@@ -232,6 +232,10 @@ def map_array(path: Path) -> np.ndarray:
         ValueError: when the file is damaged.
     """
     _fetch(path)
+    try:
+        paths.readable(path)
+    except OSError as error:
+        raise ValueError(reason(error)) from error
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except EOFError as error:
