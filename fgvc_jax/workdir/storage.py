@@ -136,16 +136,13 @@ def add_line(path: Path, line: str) -> None:
         while True:
             text, generation = cell.read()
             with contextlib.suppress(Changed):
-                return cell.write(_ended(text) + line, generation)
+                torn = text and not text.endswith("\n")
+                return cell.write(text + ("\n" if torn else "") + line, generation)
     torn = path.exists() and path.stat().st_size and not read_bytes(path).endswith(b"\n")
     with append(path) as file:
         file.write(("\n" if torn else "") + line)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _ended(text: str) -> str:
-    return text if text.endswith("\n") or not text else f"{text}\n"
 
 
 def publish(path: Path) -> None:
@@ -232,10 +229,8 @@ def map_array(path: Path) -> np.ndarray:
         ValueError: when the file is damaged.
     """
     _fetch(path)
-    try:
-        paths.readable(path)
-    except OSError as error:
-        raise ValueError(reason(error)) from error
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except EOFError as error:
@@ -254,8 +249,7 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def rename(path: Path, to: Path) -> None:
@@ -278,10 +272,14 @@ def replace_folder(path: Path, to: Path) -> None:
 
 
 def _swap(path: Path, to: Path, older: Path) -> None:
-    """As `replace_folder`; meanwhile the other one is called `older`."""
-    if to.exists():
-        to.rename(older)
-    path.rename(to)
+    """As `replace_folder`: at each moment `to` is the old or the new one, where the system can;
+    elsewhere the old one is called `older` meanwhile."""
+    if paths.exchange(path, to):
+        older = path
+    else:
+        if to.exists():
+            to.rename(older)
+        path.rename(to)
     shutil.rmtree(older, ignore_errors=True)
 
 
@@ -365,9 +363,7 @@ def writable(folder: Path) -> bool:
 
 def _existing(folder: Path) -> Path:
     try:
-        while not folder.exists():
-            if folder == folder.parent:
-                break
+        while not folder.exists() and folder != folder.parent:
             folder = folder.parent
     except OSError as error:
         raise UserError(f"{str(folder)!r} cannot be used ({reason(error)})") from error

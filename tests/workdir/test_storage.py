@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from fgvc_jax.utils import digests
+from fgvc_jax.utils import digests, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, storage
 
@@ -145,3 +145,31 @@ def test_what_is_appended_goes_through_no_link(tmp_path):
         storage.append(link)
     storage.write_text(link, "new")  # replaces the link
     assert (mine.read_text(), link.read_text()) == ("precious", "new")
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+@pytest.mark.parametrize("way", ["new_folder", "replace_folder"])
+def test_a_folder_is_replaced_by_one_step_where_the_system_can(
+    tmp_path, monkeypatch, exchanged, way
+):
+    """A kill between two steps would leave neither the old nor the new one."""
+    to, made, seen = tmp_path / "export", tmp_path / "made", []
+    for folder in (to, made):
+        folder.mkdir()
+        (folder / "who").write_text(folder.name)
+    if not exchanged:
+        monkeypatch.setattr(paths, "exchange", lambda one, other: False)
+    elif not paths.exchange(to, made) or not paths.exchange(to, made):
+        pytest.skip("this file system cannot")
+    rename = type(to).rename
+    monkeypatch.setattr(
+        type(to), "rename", lambda self, new: (rename(self, new), seen.append(to.exists()))
+    )
+    if way == "replace_folder":
+        storage.replace_folder(made, to)
+    else:
+        with storage.new_folder(to) as folder:
+            (folder / "who").write_text("made")
+    assert (to / "who").read_text() == "made"
+    assert {path.name for path in tmp_path.iterdir()} <= {"export", "made"}
+    assert all(seen) == exchanged
