@@ -92,22 +92,21 @@ def _use_two_cpu_devices() -> None:
 
 
 def _use_faster_malloc() -> None:
-    """Start this program again under tcmalloc, where it is installed, or huge pages of glibc's.
+    """Start this program again under tcmalloc, where it is installed.
 
     XLA allocates the temporaries of a step anew each time on the CPU, a gigabyte for ResNet-50.
-    tcmalloc keeps them; glibc returns them to the system, and with pages of 4 KiB a step spends a
-    fifth of its time on getting them again. Both are chosen before Python starts, hence the new
-    beginning, of a few milliseconds. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead;
-    C libraries other than glibc ignore the latter.
+    tcmalloc keeps them; glibc returns them to the system, and a step spends a fifth of its time on
+    getting them again. It is chosen before Python starts, hence the new beginning, of a few
+    milliseconds. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead.
     """
     if sys.platform != "linux" or {"LD_PRELOAD", "GLIBC_TUNABLES"} & os.environ.keys():
         return
     try:
         ctypes.CDLL(_TCMALLOC)
-        chosen = {"LD_PRELOAD": _TCMALLOC}
     except OSError:
-        chosen = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | chosen)
+        return
+    again = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, again, os.environ | {"LD_PRELOAD": _TCMALLOC})
 
 
 def _silence_threads() -> None:

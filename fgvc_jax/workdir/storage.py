@@ -334,8 +334,7 @@ def free_space(folder: Path) -> int:
 def check_space(folder: Path, needed: int) -> None:
     """Raise a UserError where fewer than `needed` bytes are free: asked for before a write, since
     one that runs out of space ends in tracebacks of threads."""
-    free = free_space(folder)
-    if free < needed:
+    if (free := free_space(folder)) < needed:
         raise UserError(
             f"no space left on the disk: {str(folder)!r} needs {needed / 2**20:.1f} MiB, "
             f"{free / 2**20:.1f} are free; free some, then the same command continues"
