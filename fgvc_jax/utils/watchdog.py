@@ -22,7 +22,6 @@ _BUFFERED = 0  # _IOFBF, of C
 
 _meet: Callable[[], None] | None = None  # returns once all processes are here
 _is_first = False
-_kept: tuple = ()  # what C holds a pointer to
 
 
 def watch(meet: Callable[[], None], *, is_first: bool) -> None:
@@ -32,7 +31,7 @@ def watch(meet: Callable[[], None], *, is_first: bool) -> None:
         meet: returns once all processes are here.
         is_first: whether JAX's service lives in this process.
     """
-    global _meet, _is_first, _kept
+    global _meet, _is_first
     _meet, _is_first = meet, is_first
     libc = ctypes.CDLL(None)
     stream = ctypes.c_void_p.in_dll(libc, "__stderrp" if sys.platform == "darwin" else "stderr")
@@ -44,10 +43,11 @@ def watch(meet: Callable[[], None], *, is_first: bool) -> None:
             _leave(words.raw)
         libc.fflush(stream)  # another's abort goes on, with its words
 
-    # What C says waits in `words`, so that it can be left out; Python's stderr is another stream.
+    # What C says waits in `words`, until they are full or all ends, so that it can be left out;
+    # Python's stderr is another stream. C holds both longer than Python lives.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object((words, aborted)))
     libc.setvbuf(stream, words, _BUFFERED, len(words))
     libc.signal(signal.SIGABRT, aborted)
-    _kept = words, aborted
 
 
 def _leave(words: bytes) -> None:
