@@ -28,7 +28,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import command_line, compilation, devices, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import check, option
-from fgvc_jax.utils.text import printable, table
+from fgvc_jax.utils.text import csv_table, printable, table
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
 
@@ -78,6 +78,8 @@ class Explanation(Photographs):
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    csv_safe: bool = False
+    """As in predict, for pictures.csv."""
 
 
 def main(arguments: list[str]) -> None:
@@ -156,17 +158,16 @@ def draw(options: Explanation) -> None:
         storage.new_text(output / INDEX) as file,
         tqdm(desc="explained", unit=" images", disable=None) as progress,
     ):
-        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
-        rows.writeheader()
+        write = csv_table(file, COLUMNS, safe=options.csv_safe)
         for e in found:
             broken, number, path = readable.next()
-            rows.writerows(broken)
+            write(broken)
             name = f"{number:04d}-{_stem(path)}.png"
             drawn.add(name)
             _save(explanation.page(asked.classes, e, _end(path), asked.numbers), output / name)
-            rows.writerow({"path": path, "picture": name} | _said(asked, e))
+            write([{"path": path, "picture": name} | _said(asked, e)])
             progress.update(1 + len(broken))
-        rows.writerows(readable.broken)
+        write(readable.broken)
     gone = earlier if drawn else set()  # a misspelt path costs nobody the pictures that are there
     for name in gone - drawn:
         storage.remove(output / name)

@@ -20,7 +20,7 @@ from fgvc_jax.published import card
 from fgvc_jax.utils import command_line, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import check, option
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import no_formula, printable
 from fgvc_jax.workdir import journal, mirror, storage
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
@@ -31,6 +31,7 @@ Progress = Callable[[int], Any]  # is told how many images were read
 PICTURES = 5 * 2**20  # bytes of pictures in a page
 LOOKED = 8  # images that are shown with the members' attention
 PAIRS = 1000  # confused pairs that are kept
+MATRIX = 1000  # classes up to which the confusion matrix is written whole; 10,000 make 196 MB
 EXAMPLES = 2  # photographs of each class of a pair
 
 
@@ -52,6 +53,9 @@ class Report:
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part, once
     python -m fgvc_jax.evaluate --which selected has asked them."""
+    csv_safe: bool = False
+    """For spreadsheets: in the .csv, a class name that begins like a formula (=, +, -, @) gets an
+    apostrophe before it."""
 
 
 def main(arguments: list[str]) -> None:
@@ -87,7 +91,7 @@ def report(options: Report) -> list[Path]:
         ]
     storage.write_text(page, report_page(found, _pictures(run)))
     storage.write_text(numbers, json.dumps(found | {"report": 1}, indent=1) + "\n")
-    _write_confusion(matrix, answers, run.part.classes)
+    _write_confusion(matrix, answers, run.part.classes, safe=options.csv_safe)
     return [page, numbers, matrix]
 
 
@@ -349,10 +353,18 @@ def _no_picture(_image: int) -> bytes:
     return b""
 
 
-def _write_confusion(path: Path, answers: Answers, classes: Sequence[str]) -> None:
-    """A row for each true class, a column for each that is said, with the classes' names."""
+def _write_confusion(
+    path: Path, answers: Answers, classes: Sequence[str], *, safe: bool = False
+) -> None:
+    """A row for each true class, a column for each that is said, with the classes' names; of more
+    than `MATRIX` classes a row for each pair that occurs."""
+    names = [no_formula(name) for name in classes] if safe else classes
+    whole = len(names) <= MATRIX
     with storage.new_text(path) as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["true class", *classes])
-        for name, row in zip(classes, error_analysis.confusion(answers, len(classes)), strict=True):
-            table.writerow([name, *row.tolist()])
+        table.writerow(["true class", *names] if whole else ["true class", "named", "images"])
+        for name, row in zip(names, error_analysis.confusion(answers, len(names)), strict=True):
+            if whole:
+                table.writerow([name, *row.tolist()])
+            else:
+                table.writerows([name, names[said], row[said]] for said in np.flatnonzero(row))

@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from fgvc_jax.utils import peers, signals
+from fgvc_jax.utils import signals, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -55,7 +55,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
     try:
         main(sys.argv[1:])
-        peers.done()
+        watchdog.done()
     except UserError as error:
         _leave(2, f"error: {error}")
     except Interrupted as stop:
@@ -63,7 +63,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     except BrokenPipeError:
         os._exit(128 + signal.SIGPIPE)
     except Exception as error:
-        peers.leave_if_one_is_gone()
+        watchdog.leave_if_one_is_gone()
         if _disk_is_full(error):
             _leave(
                 2, "error: no space left on the disk: free some, then the same command continues"
@@ -99,22 +99,21 @@ def _use_two_cpu_devices() -> None:
 
 
 def _use_faster_malloc() -> None:
-    """Start this program again under tcmalloc, where it is installed, or huge pages of glibc's.
+    """Start this program again under tcmalloc, where it is installed.
 
     XLA allocates the temporaries of a step anew each time on the CPU, a gigabyte for ResNet-50.
-    tcmalloc keeps them; glibc returns them to the system, and with pages of 4 KiB a step spends a
-    fifth of its time on getting them again. Both are chosen before Python starts, hence the new
-    beginning, of a few milliseconds. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead;
-    C libraries other than glibc ignore the latter.
+    tcmalloc keeps them; glibc returns them to the system, and a step spends a fifth of its time on
+    getting them again. It is chosen before Python starts, hence the new beginning, of a few
+    milliseconds. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead.
     """
     if sys.platform != "linux" or {"LD_PRELOAD", "GLIBC_TUNABLES"} & os.environ.keys():
         return
     try:
         ctypes.CDLL(_TCMALLOC)
-        chosen = {"LD_PRELOAD": _TCMALLOC}
     except OSError:
-        chosen = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | chosen)
+        return
+    again = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, again, os.environ | {"LD_PRELOAD": _TCMALLOC})
 
 
 def _silence_threads() -> None:
@@ -132,7 +131,7 @@ def _leave(code: int, message: str) -> None:
     with contextlib.suppress(OSError):  # a terminal that has gone
         print(_by_url(message), file=sys.stderr, flush=True)
         sys.stdout.flush()
-    peers.failed()
+    watchdog.failed()
     os._exit(code)
 
 

@@ -41,6 +41,7 @@ def no_image(alternative: str) -> Markup:
 def address(picture: Image.Image, side: int) -> str:
     """The data: URL of a small JPEG of a picture."""
     small = picture.copy()
+    small.info.clear()  # a JPEG's comment may tell where it was taken, and would go with it
     small.thumbnail((side, side))
     file = io.BytesIO()
     small.save(file, "JPEG", quality=72, optimize=True)

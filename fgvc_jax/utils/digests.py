@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from fgvc_jax.utils import paths
+
 # How numbers are computed, by part. Whoever changes what a part computes, beyond the rounding in
 # which platforms differ as well, raises its integer. The step is of every run; another part is in a
 # digest only where a run computes with it, and only once it was raised.
@@ -68,7 +70,7 @@ def numerics(parts: Iterable[str] = ()) -> int | dict[str, int]:
 
 def of_file(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    with paths.readable(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -342,3 +342,11 @@ def test_the_threshold_is_found_from_what_is_kept(model):
     part = model.kept.validation
     assert isinstance(part, predictions.Part) and len(part.labels) == 8
     assert accept_from(model, 0.05) == math.inf
+
+
+def test_names_are_no_formulas_where_a_spreadsheet_reads_them(here, tmp_path, monkeypatch):
+    shutil.copy("photos/00.png", tmp_path / "=1+1.png")
+    monkeypatch.chdir(tmp_path)
+    for words, name in ([], "=1+1.png"), (["--csv-safe", "True"], "'=1+1.png"):
+        run("=1+1.png", "--workdir", str(here / "run"), "--output", "a.csv", *words)
+        assert [row["path"] for row in table("a.csv")] == [name]

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -296,3 +297,14 @@ def test_chosen_members_are_reported_by_their_numbers(runs):
     )
     assert made["single"] == results["members"][1:] and made["published_protocol"] is None
     assert made["metrics"]["members"] == results["metrics"]["members"][1:]
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_the_matrix_of_many_classes_has_the_pairs_that_occur(tmp_path, monkeypatch, safe):
+    monkeypatch.setattr(report, "MATRIX", 3)
+    answers = SimpleNamespace(labels=np.array([0, 0, 2, 3]), predicted=np.array([0, 1, 1, 3]))
+    report._write_confusion(tmp_path / "a.csv", answers, ["a", "=b", "c,", "d"], safe=safe)
+    b = "'=b" if safe else "=b"
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "true class,named,images", "a,a,1", f"a,{b},1", f'"c,",{b},1', "d,d,1",
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 
 import numpy as np
 import pytest
@@ -94,3 +95,18 @@ def test_a_missing_picture_is_a_word():
     parsed = Elements(no_image(HOSTILE))
     assert parsed.tags == ["span"] and parsed.text == "no picture"
     assert dict(parsed.attributes)["aria-label"] == SEEN
+
+
+def test_a_thumbnail_carries_nothing_but_pixels():
+    """What a camera or a phone wrote into the photograph stays there."""
+    exif = Image.Exif()
+    exif[0x010E] = "at home"
+    told, file = {"comment": b"48.137N 11.575E", "exif": exif, "dpi": (301, 301)}, io.BytesIO()
+    noise = np.random.default_rng(0).integers(256, size=(8, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file, "JPEG", icc_profile=b"my scanner", **told)
+    with Image.open(file) as photograph:
+        made = image(photograph.convert("RGB"), "")
+        assert "comment" in photograph.info
+    encoded = base64.b64decode(made.split("base64,")[1].split('"')[0])
+    with Image.open(io.BytesIO(encoded)) as small:
+        assert set(small.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}

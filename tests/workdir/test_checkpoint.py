@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from fgvc_jax.utils import devices, peers
+from fgvc_jax.utils import devices, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
 from fgvc_jax.workdir import checkpoint
 from fgvc_jax.workdir.checkpoint import Checkpoints, load_final, save_final
@@ -106,7 +106,7 @@ def test_a_process_that_dies_during_a_restore_sets_nothing_aside(saved, monkeypa
 
     checkpoints = Checkpoints(saved, devices.create())
     monkeypatch.setattr(checkpoints._manager, "restore", broken)
-    monkeypatch.setattr(peers, "leave_if_one_is_gone", leave)
+    monkeypatch.setattr(watchdog, "leave_if_one_is_gone", leave)
     with pytest.raises(SystemExit):
         checkpoints.restore(tree(0))
     assert sorted(path.name for path in saved.iterdir()) == ["2", "3"]

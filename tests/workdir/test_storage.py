@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from fgvc_jax.utils import digests, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, storage
 
@@ -107,6 +108,7 @@ def test_a_read_only_file_system_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(type(tmp_path), "open", refused)
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(UserError, match="cannot be written .Read-only file system.: name another"):
         storage.write_json(tmp_path / "a.json", 1)
     with pytest.raises(UserError, match="Read-only file system"), locks.lock(tmp_path):
@@ -162,3 +164,58 @@ def test_folders_are_copied_whole(tmp_path):
     storage.copy_folder(tmp_path / "a", tmp_path / "b" / "c", leave_out=("checkpoints",))
     assert [p.name for p in (tmp_path / "b" / "c").iterdir()] == ["file"]
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["c"]
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path):
+    """Nobody may ever write to the one, and the other may have no end."""
+    pipe, endless = tmp_path / "pipe", tmp_path / "endless"
+    os.mkfifo(pipe)
+    endless.symlink_to("/dev/zero")
+    for path in (pipe, endless):
+        for read in (storage.read_text, storage.read_json, storage.append):
+            with pytest.raises(UserError, match="no regular file"):
+                read(path)
+        for read in (storage.read_bytes, digests.of_file):
+            with pytest.raises(OSError, match="no regular file"):
+                read(path)
+        with pytest.raises(ValueError, match="no regular file"):
+            storage.map_array(path)
+        assert path.name in {each.name for each in tmp_path.iterdir()}
+
+
+def test_what_is_appended_goes_through_no_link(tmp_path):
+    mine, link = tmp_path / "mine", tmp_path / "log"
+    mine.write_text("precious")
+    link.symlink_to(mine)
+    with pytest.raises(UserError, match="symbolic link"):
+        storage.append(link)
+    storage.write_text(link, "new")  # replaces the link
+    assert (mine.read_text(), link.read_text()) == ("precious", "new")
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+@pytest.mark.parametrize("way", ["new_folder", "replace_folder"])
+def test_a_folder_is_replaced_by_one_step_where_the_system_can(
+    tmp_path, monkeypatch, exchanged, way
+):
+    """A kill between two steps would leave neither the old nor the new one."""
+    to, made, seen = tmp_path / "export", tmp_path / "made", []
+    for folder in (to, made):
+        folder.mkdir()
+        (folder / "who").write_text(folder.name)
+    if not exchanged:
+        monkeypatch.setattr(paths, "exchange", lambda one, other: False)
+    elif not paths.exchange(to, made) or not paths.exchange(to, made):
+        pytest.skip("this file system cannot")
+    rename = type(to).rename
+    monkeypatch.setattr(
+        type(to), "rename", lambda self, new: (rename(self, new), seen.append(to.exists()))
+    )
+    if way == "replace_folder":
+        storage.replace_folder(made, to)
+    else:
+        with storage.new_folder(to) as folder:
+            (folder / "who").write_text("made")
+    assert (to / "who").read_text() == "made"
+    assert {path.name for path in tmp_path.iterdir()} <= {"export", "made"}
+    assert all(seen) == exchanged
