@@ -250,7 +250,7 @@ def test_a_run_is_explained_and_scored_as_commands(tmp_path):
     assert len(os.listdir(tmp_path / "half")) == 2
     record = json.loads((tmp_path / "run/config.json").read_text())
     (tmp_path / "run/config.json").write_text(json.dumps(record | {"format": 99}))
-    with pytest.raises(UserError, match="has format 99"):
+    with pytest.raises(UserError, match="does not understand"):
         explain.draw(options)
     with pytest.raises(UserError, match="no config.json"):
         explain.draw(dataclasses.replace(options, workdir=str(tmp_path)))

@@ -279,7 +279,7 @@ def test_half_a_workdir_answers_and_another_format_is_told(here, tmp_path):
     assert row["agreement"] == 1 and row["unsure"] is None
     record = json.loads((tmp_path / "run/config.json").read_text())
     (tmp_path / "run/config.json").write_text(json.dumps(record | {"format": 99}))
-    with pytest.raises(UserError, match="has format 99"):
+    with pytest.raises(UserError, match="does not understand"):
         predict.main(words)
     with pytest.raises(UserError, match="no config.json"):
         predict.main(["photos/00.png", "--workdir", str(tmp_path)])
@@ -289,7 +289,7 @@ def test_what_fails_leaves_no_half_table(here, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise UserError("the members' answers are not finite")
 
-    monkeypatch.setattr(predict.answering, "_answered", fail)
+    monkeypatch.setattr(predict.stream, "_answered", fail)
     with pytest.raises(UserError, match="finite"):
         run("photos", "--output", str(tmp_path / "a.csv"))
     assert list(tmp_path.iterdir()) == []
