@@ -96,7 +96,7 @@ def test_every_file_has_its_test():
     tested = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     thin = {
         "base", "batch_norm", "activations", "platforms", "pooling", "projections",  # test_kernels
-        "accuracy", "answers", "architecture", "begin", "cache", "command_line",
+        "accuracy", "answers", "architecture", "csdnet_views", "begin", "cache", "command_line",
         "compilation", "errors", "evaluator", "feed", "finished", "folder", "initial", "lookups",
         "loop", "members", "processes", "recipes", "record", "records", "results_table", "rows",
         "run", "state", "evaluate", "train", "published", "summary", "tallies", "passes",

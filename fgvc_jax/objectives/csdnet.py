@@ -26,16 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from jax import lax
 
-from fgvc_jax import transfer
-from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import (
-    Batch,
-    Forward,
     Method,
     Objective,
     SecondView,
@@ -44,13 +39,16 @@ from fgvc_jax.objectives.base import (
     distillation,
     ramped,
 )
+from fgvc_jax.objectives.csdnet_views import (
+    mirror,
+    see_adaptive,
+    see_both,
+    viewpoint,
+)
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
 
 DEFAULT_QUEUE = 512
-# Keeps the view's randomness apart from the raw crop's, whose keys are split off the same key:
-# the i-th of them is fold_in(key, i).
-SSDP = 0x53534450
 
 
 class Queue(NamedTuple):
@@ -66,16 +64,6 @@ class Memory(NamedTuple):
 
     queue: Queue
     encoder: Any  # variables of the keys' moving-average network; () where the network does it
-
-
-class Views(NamedTuple):
-    """A network's answers to both views of a batch."""
-
-    taps: dict[str, jax.Array]  # of the raw view
-    raw: dict[str, jax.Array]  # outputs
-    augmented: dict[str, jax.Array]  # outputs
-    shown: Any  # the augmented view, as the network is given it
-    batch_stats: Any
 
 
 @dataclass(frozen=True)
@@ -191,11 +179,11 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
         options.view,
         {
             "viewpoint": (
-                _see_both,
+                see_both,
                 SecondView(partial(viewpoint, **elsewhere, flip=flip), elsewhere | unmirrored),
             ),
-            "adaptive": (_see_adaptive, None),
-            "mirror": (_see_both, SecondView(partial(mirror, flip=flip), {"mirror": flip})),
+            "adaptive": (see_adaptive, None),
+            "mirror": (see_both, SecondView(partial(mirror, flip=flip), {"mirror": flip})),
         },
     )
     contrastive = _choose(
@@ -267,124 +255,6 @@ def _choose(field: str, name: str, options: Mapping[str, Any]) -> Any:
     if name not in options:
         raise UserError(f"--csdnet.{field} is {name!r}: choose {', '.join(options)}")
     return options[name]
-
-
-# -- SSDP: two views -----------------------------------------------------------------------------
-
-
-def viewpoint(
-    keys: jax.Array,
-    images: jax.Array,
-    *,
-    crop_area: tuple[float, float],
-    rotation: float,
-    jitter: float,
-    erase_area: tuple[float, float],
-    shuffle: int,
-    flip: bool,
-) -> jax.Array:
-    """The same thing seen from elsewhere and, if asked for, partly hidden: SSDP by augmentation.
-
-    Colour jitter, random resized crop with rotation and mirror, one erased box, and a shuffle of
-    patches. The aspect ratios are torchvision's. The colours come first, so that the corners
-    uncovered by the rotation stay as gray as what is erased.
-
-    Args:
-        keys: (B,) of (seed, view, image id), of which the view is a pure function.
-        images: (B, S, S, 3) float32 in [0, 1].
-        crop_area: smallest and largest area of the crop, as fractions of the image.
-        rotation: largest angle either way, in degrees.
-        jitter: brightness, contrast and saturation change by factors within 1 +- jitter.
-        erase_area: smallest and largest area of the erased box, as fractions of the image.
-        shuffle: patches a side, a divisor of S; 1 leaves the image whole.
-        flip: whether to mirror at all.
-
-    Returns:
-        (B, S, S, 3) float32 in [0, 1].
-    """
-    keys = jax.vmap(lambda key: jax.random.split(key, 4))(_second_keys(keys))
-    images = augment.color_jitter(keys[:, 0], images, strength=jitter)
-    images = augment.random_affine(
-        keys[:, 1], images, area=crop_area, ratio=(3 / 4, 4 / 3), degrees=rotation, flip=flip
-    )
-    images = augment.random_erase(keys[:, 2], images, area=erase_area, ratio=(0.3, 3.3))
-    return augment.patch_shuffle(keys[:, 3], images, grid=shuffle)
-
-
-def _second_keys(keys: jax.Array) -> jax.Array:
-    """(B,) keys of the second view of the images whose raw view has `keys`."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, SSDP))(keys)
-
-
-def mirror(keys: jax.Array, images: jax.Array, *, flip: bool) -> jax.Array:
-    """SSDP off: (B, H, W, 3) mirrored, without randomness; without `flip` as they are.
-
-    Our reading of that ablation. DDL and SSDT compare two views, so there has to be a second one;
-    a mirror image is as ordinary as the raw crop, which is mirrored at random itself, and shows no
-    discrepancy beyond that. Where the raw crop never is, since left and right tell classes apart,
-    the second view is the first. Cost and batch statistics are those of two views, as with SSDP.
-    """
-    return images[:, :, ::-1] if flip else images
-
-
-def attended_mask(maps: jax.Array, size: int) -> jax.Array:
-    """The content-aware mask: where the smoothed attention is above its mean over the image.
-
-    A 3x3 box filter over the positions that exist, bilinear enlargement, then min-max scaling to
-    [0, 1]. A constant map, which attends to nothing more than to the rest, keeps everything.
-
-    Args:
-        maps: (B, h, w) attention.
-        size: side S of the images.
-
-    Returns:
-        (B, S, S) bool, True where a pixel is kept. It has no gradient.
-    """
-    maps = lax.stop_gradient(maps).astype(jnp.float32)[..., None]
-    smooth = nn.avg_pool(maps, (3, 3), padding="SAME", count_include_pad=False)[..., 0]
-    low, high = smooth.min((1, 2), keepdims=True), smooth.max((1, 2), keepdims=True)
-    rounding = 8 * jnp.finfo(jnp.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
-    flat = high - low <= rounding
-    scaled = jnp.where(flat, 0.0, (smooth - low) / jnp.where(flat, 1.0, high - low))
-    large = jax.image.resize(scaled, (len(maps), size, size), "bilinear")
-    return flat | (large > large.mean((1, 2), keepdims=True))
-
-
-def _see_both(forward: Forward, variables: Any, batch: Batch) -> Views:
-    """Both views in one forward pass: batch statistics are those of both together.
-
-    The views of an image lie side by side, so that every device keeps its own images and every
-    batch-norm group sees both views.
-    """
-
-    def beside(one, other):
-        return jnp.stack([one, other], axis=1).reshape(-1, *one.shape[1:])
-
-    def of_view(tree, i):
-        return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, i], tree)
-
-    images = jax.tree.map(beside, batch.image, batch.second)
-    keys = beside(batch.key, _second_keys(batch.key))
-    taps, outputs, batch_stats = forward(variables, images, keys)
-    return Views(
-        of_view(taps, 0), of_view(outputs, 0), of_view(outputs, 1), batch.second, batch_stats
-    )
-
-
-def _see_adaptive(forward: Forward, variables: Any, batch: Batch) -> Views:
-    """The raw view, then what it attends to, the rest gray: two passes, each with batch statistics
-    of its own; the running statistics take in both."""
-    taps, raw, batch_stats = forward(variables, batch.image, batch.key)
-    if "stage5" not in taps:
-        raise UserError(
-            "--csdnet.view adaptive needs a network with feature maps (stage5): "
-            "take another network, or --csdnet.view viewpoint"
-        )
-    kept = attended_mask(transfer.attention_map(taps["stage5"]), batch.image.shape[1])
-    images = jnp.where(kept[..., None], batch.image, augment.GRAY)
-    variables = {**variables, "batch_stats": batch_stats}
-    _, augmented, batch_stats = forward(variables, images, _second_keys(batch.key))
-    return Views(taps, raw, augmented, images, batch_stats)
 
 
 # -- DDL: contrast against a memory queue --------------------------------------------------------

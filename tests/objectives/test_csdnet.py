@@ -15,6 +15,7 @@ from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.objectives import csdnet as m
+from fgvc_jax.objectives import csdnet_views as views
 from fgvc_jax.objectives.base import Batch
 from fgvc_jax.utils.errors import UserError
 
@@ -214,7 +215,7 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
 def test_viewpoint_is_a_pure_function_of_seed_view_and_id():
     """Whatever the batch, jitted or not."""
     images = batch_of().image
-    view = partial(m.viewpoint, **VIEWPOINT, flip=True)
+    view = partial(views.viewpoint, **VIEWPOINT, flip=True)
     whole = view(augment.image_keys(0, 0, jnp.arange(4)), images)
     order = jnp.array([3, 1])
     part = jax.jit(view)(augment.image_keys(0, 0, order), images[order])
@@ -233,7 +234,7 @@ def test_viewpoint_can_do_without_each_of_its_parts():
     off = dict(
         crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1, flip=True
     )
-    plain = m.viewpoint(keys, images, **off)
+    plain = views.viewpoint(keys, images, **off)
     mirrored = np.array([
         np.allclose(view, image[:, ::-1], atol=1e-5)
         for view, image in zip(plain, images, strict=True)
@@ -241,13 +242,13 @@ def test_viewpoint_can_do_without_each_of_its_parts():
     assert mirrored.any() and not mirrored.all()
     np.testing.assert_allclose(plain[~mirrored], images[~mirrored], atol=1e-5)
     for part, value in VIEWPOINT.items():
-        changed = m.viewpoint(keys, images, **{**off, part: value})
+        changed = views.viewpoint(keys, images, **{**off, part: value})
         assert np.abs(changed - plain).max((1, 2, 3)).min() > 0.05, part
 
 
 def test_mirror():
     images = batch_of().image
-    view = m.mirror(augment.image_keys(0, 0, jnp.arange(4)), images, flip=True)
+    view = views.mirror(augment.image_keys(0, 0, jnp.arange(4)), images, flip=True)
     np.testing.assert_array_equal(view, np.flip(images, axis=2))
 
 
@@ -272,7 +273,7 @@ def test_viewpoint_shares_no_randomness_with_the_raw_crop():
     """A split key's children are fold_in(key, 0), fold_in(key, 1), ...: SSDP is none of them."""
     key = jax.random.key(0)
     taken = jax.random.key_data(jax.random.split(key, 64))
-    own = jax.random.key_data(jax.random.fold_in(key, m.SSDP))
+    own = jax.random.key_data(jax.random.fold_in(key, views.SSDP))
     assert not (taken == own).all(-1).any()
 
 
@@ -295,19 +296,19 @@ def mask_reference(attention, size):
 
 def test_attended_mask():
     maps = normal(3, 5, 4)
-    kept = jax.jit(partial(m.attended_mask, size=18))(jnp.float32(maps))
+    kept = jax.jit(partial(views.attended_mask, size=18))(jnp.float32(maps))
     for one, attention in zip(np.asarray(kept), maps, strict=True):
         excess = mask_reference(attention, 18)
         clear = np.abs(excess) > 1e-5
         np.testing.assert_array_equal(one[clear], excess[clear] > 0)
         assert clear.mean() > 0.99 and 0.2 < one.mean() < 0.8
-    scaled = m.attended_mask(jnp.float32(3 * maps + 7), 18)
+    scaled = views.attended_mask(jnp.float32(3 * maps + 7), 18)
     assert (scaled == kept).mean() > 0.999
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, -3.3])
 def test_attended_mask_of_a_constant_map_keeps_everything(level):
-    assert m.attended_mask(jnp.full((2, 7, 7), level), 14).all()
+    assert views.attended_mask(jnp.full((2, 7, 7), level), 14).all()
 
 
 # -- the objective on a network that float64 can follow -------------------------------------------
@@ -382,14 +383,14 @@ def test_two_steps_against_float64(view, keys):
         step = target.loss(forward, variables, batch, memory)
         if view == "adaptive":
             maps = transfer.attention_map(step.taps["stage5"])
-            kept = m.attended_mask(maps, SIZE)[..., None]
+            kept = views.attended_mask(maps, SIZE)[..., None]
             augmented = np.where(kept, batch.image, augment.GRAY)
             np.testing.assert_array_equal(seen[0], batch.image)
             np.testing.assert_array_equal(seen[1], augmented)
         else:
             of_view = {
-                "viewpoint": partial(m.viewpoint, **VIEWPOINT),
-                "mirror": m.mirror,
+                "viewpoint": partial(views.viewpoint, **VIEWPOINT),
+                "mirror": views.mirror,
             }
             augmented = of_view[view](batch.key, batch.image, flip=True)
             np.testing.assert_array_equal(seen[0][::2], batch.image)
@@ -481,7 +482,7 @@ def test_contrast_gradient_flows_through_queries_only():
     without = gradients_of(objective(**off, contrast_weight=0.0))["features"]
     forward, variables, _ = linear_network()
     batch = batch_of()
-    _, fixed, _ = forward(variables, m.mirror(batch.key, batch.image, flip=True))
+    _, fixed, _ = forward(variables, views.mirror(batch.key, batch.image, flip=True))
     keys = m.unit(fixed["features"])
 
     def contrast(weights):
@@ -502,7 +503,7 @@ def test_adaptive_mask_passes_no_gradient():
     forward, variables, _ = linear_network()
     batch = batch_of()
     taps, _, _ = forward(variables, batch.image)
-    kept = m.attended_mask(transfer.attention_map(taps["stage5"]), SIZE)
+    kept = views.attended_mask(transfer.attention_map(taps["stage5"]), SIZE)
     masked = jnp.where(kept[..., None], batch.image, augment.GRAY)
 
     def loss(params):
