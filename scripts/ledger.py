@@ -21,11 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax.commands import start
-from fgvc_jax.config import Experiment
-from fgvc_jax.evaluation import statistics
-from fgvc_jax.study import Study, bits, ledger, pages
-from fgvc_jax.study.comparison import (
+from comparison import (
     CHANGED,
     Comparison,
     Plan,
@@ -36,6 +32,11 @@ from fgvc_jax.study.comparison import (
     held_to,
     plan_of,
 )
+
+from fgvc_jax.commands import start
+from fgvc_jax.config import Experiment
+from fgvc_jax.evaluation import statistics
+from fgvc_jax.study import Study, bits, ledger, pages
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable

@@ -13,10 +13,11 @@ scripts/studies only the lines that kept to its plan count, as in RESULTS.md.
 from dataclasses import dataclass
 from pathlib import Path
 
+from comparison import Comparison, comparisons, held_to, plan_of
+
 from fgvc_jax.commands import start
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import ledger
-from fgvc_jax.study.comparison import Comparison, comparisons, held_to, plan_of
 from fgvc_jax.study.pages import markdown_table
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError

@@ -9,13 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ROOT, tiny
-
-from fgvc_jax.config import Network
-from fgvc_jax.evaluation import statistics
-from fgvc_jax.study import Study, ledger
-from fgvc_jax.study.bits import unpack
-from fgvc_jax.study.comparison import (
+from comparison import (
     astray,
     comparisons,
     deviations,
@@ -23,6 +17,12 @@ from fgvc_jax.study.comparison import (
     kept_to_plan,
     rebased,
 )
+from conftest import ROOT, tiny
+
+from fgvc_jax.config import Network
+from fgvc_jax.evaluation import statistics
+from fgvc_jax.study import Study, ledger
+from fgvc_jax.study.bits import unpack
 from fgvc_jax.study.ledger import Correctness, Ledger
 from fgvc_jax.utils.errors import UserError
 
