@@ -379,10 +379,22 @@ def _kt_rows(run: Experiment, which: str) -> list[CardLine]:
         "whole": f"whole, {data.crop} px",
     }
     rates = f"{optimizer.learning_rate:g} trunk, {optimizer.head_learning_rate:g} head"
+    seen = (run.of(member).data.normalize for member in range(1, run.members + 1))
+    own, shared = "each member its own", "shared by all members"
+    both = "ResNet-50 or VGG-16"
+    known = {"resnet50", "vgg16", "vgg16_bn"}
+
+    def start(network: Network) -> str:
+        return "ImageNet" if "in1k" in network.weights else network.weights or "random"
+
+    def groups(network: Network) -> str:
+        count, size = network.batch_norm_groups, run.batch_size // network.batch_norm_groups
+        return f"{count} groups of {size}" if count > 1 else f"the batch of {size}"
+
     return [
         CardLine("members", "5", "5", str(run.members)),
-        CardLine("network", "ResNet-50 or VGG-16", "ResNet-50 or VGG-16", _each(run, _network)),
-        CardLine("start", "ImageNet", "ImageNet", _each(run, _start)),
+        CardLine("network", both, both, _each(run, lambda n: both if n.name in known else n.name)),
+        CardLine("start", "ImageNet", "ImageNet", _each(run, start)),
         CardLine(
             "orthogonal loss",
             weighting["fixed"],
@@ -392,39 +404,18 @@ def _kt_rows(run: Experiment, which: str) -> list[CardLine]:
         CardLine("alpha", "0.5", "0.5", f"{run.transfer.alpha:g}"),
         CardLine("epochs", "100", "100", str(run.epochs)),
         CardLine("batch", "32", "32", str(run.batch_size)),
-        CardLine("batch norm over", "-", "4 groups of 8", _groups(run)),
+        CardLine("batch norm over", "-", "4 groups of 8", _each(run, groups)),
         CardLine("learning rate", *2 * ["0.001 trunk, 0.01 head"], rates),
         CardLine("weight decay", "0.0005", "0.0005", f"{optimizer.weight_decay:g}"),
         CardLine("test images", "448 px", "600 px, centre crop of 448", shown[data.test_view]),
-        CardLine("normalised with", "-", NORMALIZED["half"], _normalized(run)),
-        CardLine("views of an image", "-", "each member its own", _views(data.view_sharing)),
+        CardLine(
+            "normalised with",
+            "-",
+            NORMALIZED["half"],
+            ", ".join(dict.fromkeys(NORMALIZED[word] for word in seen)),
+        ),
+        CardLine("views of an image", "-", own, own if data.view_sharing == "own" else shared),
         CardLine("fusion", fused["probabilities"], fused["logits"], fused[run.fusion]),
         CardLine("accuracy of", "-", "the epoch best on test", EPOCHS[which]),
         CardLine("last partial test batch", "-", "left out", "judged too"),
     ]
-
-
-def _network(network: Network) -> str:
-    known = {"resnet50": "ResNet-50", "vgg16": "VGG-16", "vgg16_bn": "VGG-16"}
-    return "ResNet-50 or VGG-16" if network.name in known else network.name
-
-
-def _start(network: Network) -> str:
-    return "ImageNet" if "in1k" in network.weights else network.weights or "random"
-
-
-def _groups(run: Experiment) -> str:
-    def say(network: Network) -> str:
-        groups, size = network.batch_norm_groups, run.batch_size // network.batch_norm_groups
-        return f"{groups} groups of {size}" if groups > 1 else f"the batch of {size}"
-
-    return _each(run, say)
-
-
-def _normalized(run: Experiment) -> str:
-    seen = (run.of(member).data.normalize for member in range(1, run.members + 1))
-    return ", ".join(dict.fromkeys(NORMALIZED[word] for word in seen))
-
-
-def _views(sharing: str) -> str:
-    return "each member its own" if sharing == "own" else "shared by all members"
