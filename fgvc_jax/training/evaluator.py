@@ -85,7 +85,7 @@ def evaluate_member(
     """
     scores: dict[str, Any] = {}
     model = run.model([member], ["in training"])
-    for name, images in run.lookups.judged.items():
+    for name, images in run.cache.judged.items():
         total = len(images.source)
         answers = model.answers(batches_of(run, images), images.store)
         arrays = [(keep[name],)] if keep and name in keep else []
@@ -110,7 +110,7 @@ def judge_run(
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
     parts = {}
-    for name, images in run.lookups.judged.items():
+    for name, images in run.cache.judged.items():
         parts[name] = predictions.part_of(
             workdir.path,
             name,

@@ -1,7 +1,7 @@
 """Trains the members of an experiment one after the other, and has them judged."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, summary
-from fgvc_jax.training.precomputed.attention import AttentionMaps
-from fgvc_jax.training.precomputed.teacher import check_apart
+from fgvc_jax.training.precomputed import Attention, check_apart
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
@@ -116,10 +115,9 @@ def member(
 
     if jax.process_index() == 0:
         storage.write_json(folder / "member.json", taught)
-    run.lookups.prepare(number, report)
-    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, plan.grid, report)
+    run.cache.prepare(number, attention_before(run, number, frozen), report)
     with Deferred() as asked:
-        variables, scores = train_member(run, workdir, number, frozen, maps, report, asked)
+        variables, scores = train_member(run, workdir, number, frozen, report, asked)
         identity = digests.of_arrays(variables)
         if jax.process_index() == 0:
             storage.write_json(
@@ -135,6 +133,27 @@ def member(
         checkpoint.save_final(final, variables)
         asked.number = processes.largest(asked.number)
     return identity, plan.member(variables)
+
+
+def attention_before(
+    run: Run, number: int, frozen: Sequence[tuple[str, Member]]
+) -> Attention | None:
+    """Attention of the frozen members, (digest, member) in order, before member `number`; None
+    where it is not precomputed."""
+    spec = run.experiment
+    if spec.transfer.name == "none" or spec.transfer.maps == "online":
+        return None
+    return Attention(
+        members=tuple(frozen),
+        grid=run.plan(number).architecture.grid,
+        grids=sorted({plan.architecture.grid for plan in run.plans}),
+        view=spec.data.view,
+        seed=spec.data.view_seed,
+        trunk=run.record.digests["trunk"],
+        batch_size=spec.batch_size,
+        mesh=run.mesh,
+        compiled=run.compiled,
+    )
 
 
 def check_teachers(workdir: Workdir, number: int, teachers: list[str]) -> None:
@@ -157,7 +176,6 @@ def train_member(
     workdir: Workdir,
     number: int,
     frozen: list[tuple[str, Member]],
-    maps: AttentionMaps | None,
     report: Callable[[str], None],
     asked: Deferred,
 ) -> tuple[Any, dict[str, Any]]:
@@ -170,8 +188,8 @@ def train_member(
         run.state(number, [member.variables for _, member in frozen]),
         folder=folder,
         title=f"member {number}/{spec.members}",
-        train_step=lambda state, batch: train_step(state, run.lookups.inputs(batch), store),
-        train_batches=lambda start: run.train_batches(number, start, maps),
+        train_step=lambda state, batch: train_step(state, run.cache.complete(batch), store),
+        train_batches=lambda start: run.train_batches(number, start),
         evaluate=judged,
         mesh=run.mesh,
         pace=loop.Pace(

@@ -33,9 +33,8 @@ class Workdir:
         self.path = mirror.folder_of(text, what) if is_url else paths.workdir(text, what)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
-        self.attention = self.path / "attention"
         self.predictions = self.path / "predictions"
-        self.features = self.path / "features"
+        self.precomputed = self.path / "precomputed"
         self.trunk = self.path / "trunk"
 
     @property

@@ -47,7 +47,7 @@ def train(run, number, frozen, steps=2):
     """(state before, state after, metrics of each step)."""
     before = run.state(number, frozen)
     kept = jax.tree.map(np.array, before)
-    batches = run.train_batches(number, 0, None)
+    batches = run.train_batches(number, 0)
     state, metrics = before, []
     for _ in range(steps):
         state, logged = run.plan(number).train_step(
@@ -194,7 +194,7 @@ def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
             csdnet=options or CSDNet(),
         )
     )
-    state, batch = run.state(1, []), next(run.train_batches(1, 0, None))
+    state, batch = run.state(1, []), next(run.train_batches(1, 0))
     asked.clear()
     jax.eval_shape(run.plan(1).train_step, state, devices.shard_batch(run.mesh, batch), None)
     images = 2 * len(batch["row"]) if options else len(batch["row"])
@@ -228,7 +228,7 @@ def test_members_start_differently_and_see_another_order():
     different = jax.tree.map(lambda a, b: not np.array_equal(a, b), one, two)
     assert any(jax.tree.leaves(different["params"]["backbone"]))
     assert any(jax.tree.leaves(different["params"]["heads"]))
-    rows = [next(run.train_batches(number, 0, None))["row"] for number in (1, 2)]
+    rows = [next(run.train_batches(number, 0))["row"] for number in (1, 2)]
     assert not np.array_equal(*rows)
 
 
@@ -276,7 +276,7 @@ def test_images_on_the_device_train_and_evaluate_alike():
         run = Run(tiny(network=NETWORKS["resnet_micro"], data=data))
         scores.append(evaluator.evaluate_member(run, run.member(1, run.start.variables(1))))
         store = run.images["train"].store
-        batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0, None)))
+        batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0)))
         state, metrics = run.plan(1).train_step(run.state(1, []), batch, store)
         scores[-1]["loss"] = float(metrics["loss"])
     assert scores[0] == scores[1]
