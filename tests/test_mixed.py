@@ -77,7 +77,7 @@ def taught(run, student):
     count = len(run.splits.train)
     frozen = prepared(run, student)
     total = run.cache.train.lookups["attention"](0, np.arange(count))["sum"].astype(np.float32)
-    batch = next(feed.batches(run.images["train"], size=count, mesh=run.mesh))
+    batch = next(feed.batches(run.images["train"], count, run.mesh))
     own = []
     for number, one in enumerate(frozen):
         alone = dataclasses.replace(

@@ -132,15 +132,17 @@ def contents(source: Source) -> list[bytes]:
     return [content_digest(source[i]["image"]) for i in range(len(source))]
 
 
-def evaluation_batches(images: Images, *, most: int, mesh: Mesh) -> Iterator[devices.Packed]:
+def evaluation_batches(
+    images: Images, most: int, mesh: Mesh, *, view: int = 0
+) -> Iterator[devices.Packed]:
     """Every image of a set once, on the devices: in no more batches than `most` images a batch
     needs, each as small as that allows, so that little of the last one is padding."""
     count = -(-len(images.source) // most)
     share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
-    return batches(images, size=share * mesh.size, mesh=mesh)
+    return batches(images, share * mesh.size, mesh, view=view)
 
 
-def batches(images: Images, *, size: int, mesh: Mesh, view: int = 0) -> Iterator[devices.Packed]:
+def batches(images: Images, size: int, mesh: Mesh, *, view: int = 0) -> Iterator[devices.Packed]:
     """Every image of a set once, on the devices, in batches of `size`, the last one padded.
 
     `view` is the number of the view in training that is meant, where one is.

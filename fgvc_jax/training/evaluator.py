@@ -100,7 +100,7 @@ def evaluate_member(
 def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
     """Every image of a set once, on the devices of a run."""
     most = run.experiment.evaluation_batch_size
-    return feed.evaluation_batches(images, most=most, mesh=run.mesh)
+    return feed.evaluation_batches(images, most, run.mesh)
 
 
 def judge_run(

@@ -1,17 +1,12 @@
 """What members answered: put in place by row, known by what it is of, whole or not there."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny
 
-from fgvc_jax.data import feed
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.passes import kept_answers
-from fgvc_jax.training.run import Run
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
 

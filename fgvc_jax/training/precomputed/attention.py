@@ -71,6 +71,7 @@ class Attention:
             shapes={"sum": self.grid},
             known=[digests, vars(self.view), self.seed, self.trunk, self.grid],
             needs=("features",) if self.trunk else (),
+            as_in_step=bool(self.trunk),
             earlier=[],
             room=sum(h * w for h, w in self.grids) / math.prod(self.grid),
         )

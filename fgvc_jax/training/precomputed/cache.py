@@ -2,8 +2,8 @@
 
 Frozen networks are a trunk that all members share, a trained ensemble that they learn from, and the
 members before. Their outputs are computed once for each view and looked up after; those beyond the
-budget, or where the disk is full, before every step. In training both ways give the same numbers:
-they run the same programs on batches of the same size.
+budget, or where the disk is full, before every step. Both ways run the same programs: behind a
+trunk on batches of the same size, so that they give the same bits, else up to rounding.
 """
 
 import dataclasses
@@ -104,15 +104,15 @@ class Stores:
             self._shared = storage.location(experiment.data.cache, "--data.cache")
         self._open: dict[str, Store] = {}  # by content; a file is checked once
 
-    def batch_size(self, part: str) -> int:
-        """Images at a time when an output for a part is computed, at the most."""
-        return self._sizes[part != "train"]
+    def batch_size(self, output: Output) -> int:
+        """Images at a time when an output is stored, at the most."""
+        return self._sizes[not output.as_in_step]
 
     def open(self, frozen: Frozen, part: str, output: Output, count: int) -> Store:
         """The store of an output for a part of `count` images."""
         images = digests.best(self._known()[part])
         content = digests.of_value(
-            [digests.NUMERICS, output.name, output.known, images, self.batch_size(part)]
+            [digests.NUMERICS, output.name, output.known, images, self.batch_size(output)]
         )
         if content not in self._open:
             # A newer sum takes the place of older ones, which another run might be at.
@@ -274,12 +274,9 @@ class OutputCache:
             batch = self._with(batch, output.needs)
             return self._gathered(batch, compute(batch, images.store))
 
-        size, mesh = self._stores.batch_size(part), self._mesh
-        if part == "train":
-            batches = feed.batches(images, size=size, mesh=mesh, view=view)
-        else:
-            batches = feed.evaluation_batches(images, most=size, mesh=mesh)
-        return feed.ahead(batches, computed, depth=1)
+        shown = feed.batches if output.as_in_step else feed.evaluation_batches
+        size = self._stores.batch_size(output)
+        return feed.ahead(shown(images, size, self._mesh, view=view), computed, depth=1)
 
 
 def _rows_of(batch: Mapping[str, Any], output: Any) -> dict[str, Any]:

@@ -58,10 +58,10 @@ class Trunk:
     def _training(self) -> dict[str, Output]:
         known = [{**vars(self.view), "test_view": None}, self.seed]
         show = partial(passes.normalized_view, self.view, self.seed)
-        found = {"features": self._output("features", show, known)}
+        found = {"features": self._output("features", show, known)._replace(as_in_step=True)}
         if second := self.architecture.objective.second:
             show, known = partial(show, second=second.show), [*known, dict(second.options)]
-            found["second"] = self._output("second", show, known)
+            found["second"] = self._output("second", show, known)._replace(as_in_step=True)
         return found
 
     @cached_property
