@@ -54,7 +54,7 @@ class Data(View):
     runs may share it. Empty: in the workdir."""
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
-    every step: behind a trunk with the same numbers, else up to rounding."""
+    every step, with the same numbers up to rounding."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 Frozen networks are a trunk that all members share, a trained ensemble that they learn from, and the
 members before. Their outputs are computed once for each view and looked up after; those beyond the
-budget, or where the disk is full, before every step. Both ways run the same programs: behind a
-trunk on batches of the same size, so that they give the same bits, else up to rounding.
+budget, or where the disk is full, before every step. Both ways run the same programs, and a trunk
+sees batches of one size, on which a transformer's rounding depends. So their numbers are the same,
+up to the rounding of convolutions, which may depend on an image's place in its batch, and of larger
+batches where there is no trunk.
 """
 
 import dataclasses

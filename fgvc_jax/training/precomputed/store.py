@@ -37,8 +37,8 @@ class Output(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]  # of one image's arrays, by name
     known: Any  # all that they depend on but the images and the view's number, as JSON has it
     needs: tuple[str, ...] = ()  # names of the outputs that a batch must have before
-    # Whether it is stored in batches of the training's size, and so with the bits that it has where
-    # it is computed in each step; else in those of evaluation, which are larger.
+    # Whether it is stored in batches of the training's size, rounded as in a step; else in those of
+    # evaluation, which are larger.
     as_in_step: bool = False
     # Of a sum that grows: the earlier sums, the latest first, and what goes on from each when the
     # batch has it. Of a view one file is kept, that of the newest sum.

@@ -182,7 +182,8 @@ def test_looked_up_or_asked_before_every_step(tmp_path, teachers, network, place
     assert "taught" in kept.cache.train.lookups and not asking.cache.train.lookups
     assert "are more than is left" in said[0] and "asked before every step" in said[0]
     for one, other in zip(looked_up, asked, strict=True):
-        assert one == other
+        for name in ("loss", "cross_entropy", "kd"):
+            assert other[name] == pytest.approx(one[name], rel=1e-3)
 
 
 @pytest.mark.slow
@@ -197,7 +198,7 @@ def test_features_are_looked_up_while_teachers_are_asked(tmp_path, teachers, mon
         del run.cache._lookups["train"][gone]
         assert run.cache.train.fetch and run.cache.train.lookups.keys() != {gone}
         for one, other in zip(wanted, losses(run, 2), strict=True):
-            assert one == other
+            assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
 
 # -- what is kept ----------------------------------------------------------------------------------
