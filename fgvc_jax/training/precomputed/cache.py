@@ -290,6 +290,6 @@ def _tell_of_older(workdir: Workdir, report: Report) -> None:
     names = [name for name in ("attention", "features") if storage.exists(workdir.path / name)]
     if names:
         report(
-            f"{' and '.join(names)} in {workdir.path} are of an older version and not read: what "
-            f"they hold is computed again, in {workdir.precomputed}; you may remove them"
+            f"{' and '.join(names)} in {workdir.path}: of an older version and not read; what was "
+            f"there is computed again, in {workdir.precomputed}, so that you may remove it"
         )

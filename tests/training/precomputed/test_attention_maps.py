@@ -174,6 +174,17 @@ def test_fewer_members_than_a_file_holds_are_computed_for_themselves(tmp_path):
     assert_right(make(tmp_path, [1])[0], [1])
 
 
+def test_what_an_older_version_stored_is_computed_again(tmp_path):
+    """One line says so; nothing of it is touched."""
+    old = tmp_path / "attention" / "view00000.0123456789abcdef.crc00000000.npy"
+    old.parent.mkdir()
+    np.save(old, np.zeros((COUNT, *GRID), np.float16))
+    cache, said = make(tmp_path, [1])
+    assert said[0].startswith(f"attention in {tmp_path}: of an older version and not read")
+    assert_right(cache, [1])
+    assert old.exists() and not [line for line in make(tmp_path, [1])[1] if "GiB" in line]
+
+
 def test_maps_of_a_run_stay_in_its_workdir(tmp_path):
     """A newer sum removes older ones, which another run might be at."""
     make(tmp_path / "run", [1], cache=str(tmp_path / "shared"))
