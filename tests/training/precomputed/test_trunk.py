@@ -308,7 +308,7 @@ def test_other_images_of_equal_size_are_not_served(tmp_path):
 def test_the_size_is_said_before_it_is_written(tmp_path):
     run, said = prepared(frozen(tmp_path))
     assert "features of 100 test images, 0.00 GiB, in" in said[0]
-    assert "32 train images in 2 views" in said[2]
+    assert "32 train images in 2 views" in said[1]
     sizes = sum(path.stat().st_size for path in (tmp_path / "precomputed").iterdir())
     values = sum(x.size for x in jax.tree.leaves(run.plan(1).architecture.features))
     assert sizes == pytest.approx(2 * values * (100 + 2 * 32), rel=0.05)
