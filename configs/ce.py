@@ -18,6 +18,7 @@ from fgvc_jax.recipes import Row
 TABLE = {  # published accuracy in percent, millions of training images, hours
     "cub,resnet50": Row("87.2 by KT's authors, 84.1 in earlier publications", 0.60, 0.12),
     "cub,vit_b16": Row("-", 0.16),
+    "cub,efficientnet_lite0": Row("-", 0.60),
     "cub,convnext_base": Row("-", 0.18),
     "cub,swin_base": Row("-", 0.18),
     "cars,resnet50": Row("91.7, fine-tuned under other protocols", 0.81, 0.16),

@@ -37,7 +37,8 @@ def get_config(*arguments: str) -> Experiment:
     source = place if listed else f"folder:{place}"
     path = Path(place.removeprefix("csv:")).expanduser().resolve()
     with _quiet():
-        splits = sources.open_source(source)
+        # Training asks again whether links may lead there.
+        splits = sources.open_source(source, allow_links="/")
     validation, images = _validation(splits)
     epochs = min(max(round(IMAGES_SEEN / images), LEAST), MOST)
     members = 2 if images < ALONE else 1

@@ -23,6 +23,7 @@ from fgvc_jax.recipes import Row
 TABLE = {  # published accuracy in percent, millions of training images, hours
     "cub,resnet50": Row("89.1, ensemble of five; single networks 86.1 to 87.2", 2.99, 0.75),
     "cub,vgg16": Row("86.2, ensemble of five", 2.99),
+    "cub,efficientnet_lite0": Row("-", 2.99),
     "cub,convnext_base": Row("-", 0.90),
     "cub,swin_base": Row("90.9, of CAL", 0.90),
     "cars,resnet50": Row("94.1, ensemble of five", 4.06, 1.02),

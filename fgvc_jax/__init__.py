@@ -14,8 +14,9 @@ def load(path: str | os.PathLike, **options) -> "Model":
     images.
 
     Args:
-        path: of the folder; its dataset is not needed.
-        options: `which`, `members`, `fusion`, `mesh`, see `fgvc_jax.inference.model.open_model`.
+        path: of the folder, or hf:ORG/NAME of an export on the hub; its dataset is not needed.
+        options: `which`, `members`, `fusion`, `mesh`, and of new photographs `orientation` and
+            `banner`, see `fgvc_jax.inference.model.open_model`.
 
     Returns:
         A model with `.classes`, `.predict(images)`, `.attention(images)` and `.top(images, k)`;

@@ -9,11 +9,10 @@ import inspect
 import os
 import runpy
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fgvc_jax.data.view import View
+from fgvc_jax.data.view import BANNERS, View
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.transfer import Transfer
@@ -34,6 +33,8 @@ class Data(View):
 
     source: str = "sketchbirds"
     """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
+    allow_links: str = option("", free=True)
+    """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
     classes: int = option(0, at_least=0)
     """Keep the first K classes only; 0 keeps all."""
     images_per_class: int = option(0, at_least=0)
@@ -56,6 +57,12 @@ class Data(View):
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
     every step, with the same numbers up to rounding."""
 
+    @property
+    def cut(self) -> int:
+        """Rows that are cut off the bottom of the dataset's images."""
+        kind, _, _ = self.source.partition(":")
+        return BANNERS.get(kind, 0) if self.banner < 0 else self.banner
+
 
 @dataclass(frozen=True)
 class Network:
@@ -64,7 +71,9 @@ class Network:
     name: str = "resnet_small"
     """resnet_small, resnet50, vgg16_bn, vit_b16, convnext_base, ...; a wrong one lists all."""
     weights: str = ""
-    """Pretrained weights: a .safetensors file, hf:ORG/NAME, or empty for a random start."""
+    """Pretrained weights: a .safetensors file, a hub's folder, hf:ORG/NAME, package:NAME
+    (efficientnet_lite0, efficientnet_lite2), or a workdir, of which the first member is taken;
+    empty for a random start."""
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
     pool: Literal["auto", "max", "avg", "norm", "token"] = option("auto", automatic=True)
@@ -83,7 +92,7 @@ class Network:
     """Keep the backbone's batch norms at their pretrained statistics; for small batches."""
     last_stride: int = option(0, at_least=0, at_most=2)
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
-    normalize: Literal["auto", "half", "imagenet"] = option("auto", later=True)
+    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = option("auto", later=True)
     """As --data.normalize, for this network alone; auto: as that says."""
 
 
@@ -181,14 +190,20 @@ class _Experiment:
         return self.networks or (self.network,) * self.members
 
 
-# Every method that has options of its own is a field of its name.
-Experiment = dataclasses.make_dataclass(
-    "Experiment",
-    [(name, method, method()) for name, method in OBJECTIVES.items() if dataclasses.fields(method)],
-    bases=(_Experiment,),
-    namespace={"__doc__": _Experiment.__doc__, "__module__": __name__},
-    frozen=True,
-)
+if TYPE_CHECKING:
+
+    class Experiment(_Experiment):
+        """What the following makes: the methods' fields are reached by `method` alone."""
+
+else:
+    # Every method that has options of its own is a field of its name.
+    Experiment = dataclasses.make_dataclass(
+        "Experiment",
+        [(n, method, method()) for n, method in OBJECTIVES.items() if dataclasses.fields(method)],
+        bases=(_Experiment,),
+        namespace={"__doc__": _Experiment.__doc__, "__module__": __name__},
+        frozen=True,
+    )
 
 
 # -- files ---------------------------------------------------------------------------------------
@@ -214,7 +229,7 @@ def load_config(word: str) -> Experiment:
         experiment = get_config(*arguments)
         if not isinstance(experiment, Experiment):
             raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
-        return fitted(experiment, Experiment)
+        return options.fitted(experiment, Experiment)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:
@@ -246,53 +261,13 @@ def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
     return True
 
 
-def fitted(value: Any, kind: Any, name: str = "") -> Any:
-    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on.
-
-    Raises UserError for a value that is nothing of that type."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if dataclasses.is_dataclass(kind) and isinstance(value, kind):
-        fields = {
-            field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
-            for field, hint in get_type_hints(kind).items()
-        }
-        return dataclasses.replace(value, **fields)
-    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
-        inner, *rest = get_args(kind)
-        if rest == [...] or len(value) == 1 + len(rest):
-            return tuple(fitted(item, inner, name) for item in value)
-    if kind is int and number and value % 1 == 0:
-        return int(value)
-    if kind is float and number:
-        return float(value)
-    if kind is bool and isinstance(value, bool):
-        return value
-    if (kind is str or get_origin(kind) is Literal) and isinstance(value, (str, os.PathLike)):
-        return os.fspath(value)
-    wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
-    raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
-
-
 def to_dict(experiment: Experiment) -> dict[str, Any]:
     return dataclasses.asdict(experiment)
 
 
-def from_dict(values: dict[str, Any], cls: type = Experiment) -> Any:
+def from_dict(values: dict[str, Any]) -> Experiment:
     """Inverse of `to_dict`; a field that this version does not know is a UserError."""
-    hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise UserError(f"unknown field {unknown[0]!r} in the saved {cls.__name__.lower()}")
-
-    def read(value: Any, kind: Any) -> Any:
-        if dataclasses.is_dataclass(kind):
-            return from_dict(value, kind)
-        if isinstance(value, (list, tuple)):
-            inner, *_ = get_args(kind) or (None,)
-            return tuple(read(item, inner) for item in value)
-        return value
-
-    return cls(**{name: read(value, hints[name]) for name, value in values.items()})
+    return options.from_dict(values, Experiment)
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
@@ -313,25 +288,6 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
         if befores.get(flag) != afters.get(flag) and not spec.metadata.get("free")
         if (flag in befores and flag in afters) or flag.endswith(".name")
     ]
-
-
-def adopt(saved: Experiment, experiment: Experiment) -> Experiment:
-    """The experiment with every automatic value as a run that it continues has settled it."""
-
-    def fill(new: Any, old: Any) -> Any:
-        values = {}
-        for spec in dataclasses.fields(new):
-            value, before = getattr(new, spec.name), getattr(old, spec.name)
-            if dataclasses.is_dataclass(value):
-                values[spec.name] = fill(value, before)
-            elif options.inside(value, spec.name):
-                pairs = zip(value, before, strict=False)
-                values[spec.name] = tuple(fill(*pair) for pair in pairs) + value[len(before) :]
-            elif spec.metadata.get("automatic") and value == spec.default:
-                values[spec.name] = before
-        return dataclasses.replace(new, **values)
-
-    return fill(experiment, saved)
 
 
 def check(experiment: Experiment) -> Experiment:

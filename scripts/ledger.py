@@ -15,25 +15,30 @@ Two ledgers are merged by `cat`.
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fgvc_jax.commands import start
 from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import statistics
-from fgvc_jax.study import Study, definition, ledger, pages
+from fgvc_jax.study import Study, bits, ledger, pages
 from fgvc_jax.study.comparison import (
     CHANGED,
     Comparison,
+    Plan,
+    changes,
+    commits,
     comparisons,
     deviations,
-    kept_to_plan,
-    rebased,
+    held_to,
+    plan_of,
 )
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import storage
 
 STUDIES = Path(__file__).parent / "studies"
@@ -48,7 +53,8 @@ Both are of 95 %, not corrected for the number of comparisons; `scripts/coverage
 they cover. "Rescued" are images that an ensemble has right and its first member wrong, "spoiled"
 the other way round: their difference is what the others add to the first. "Any" has one member
 right at least, which is what their diversity could give. "Would find" is the true difference that
-so many pairs of such spread find in four of five studies. A verdict is the plan's (PLAN.md):
+so many pairs of such spread find in four of five studies. Lines that did not keep to the plan
+(PLAN.md) are in rows of their own, "(not planned)", and have no verdict. A verdict is the plan's:
 *shown* where the deciding interval lies above 0, *absent* where it lies below the published gain,
 *smaller* for both, *undecided* for neither.
 
@@ -87,8 +93,9 @@ def main(arguments: list[str]) -> None:
     lines = ledger.read(*files)
     found = comparisons(lines)
     for names in {line["right"]["names"] for line in lines if line["right"]}:
-        ledger.load_names(folder / "results", names)
+        bits.load_names(folder / "results", names)
     pairs = [(one, plan_of(folder, one)) for one in found]
+    pairs = [(held_to(plan.study, one) if plan.study else one, plan) for one, plan in pairs]
     pairs.sort(key=lambda pair: (pair[0].study, bool(pair[1].moved)))  # its own base first
     table = table_of_all(one for one, _ in pairs)
     for name, text in (("RESULTS.md", page(pairs)), ("RESULTS.csv", table)):
@@ -98,23 +105,6 @@ def main(arguments: list[str]) -> None:
         elif not path.exists() or path.read_text() != text:
             raise UserError(f"{str(path)!r} is not what the ledger says: run scripts/ledger.py")
     print(f"{len(found)} studies: {folder / 'RESULTS.md'}, {folder / 'RESULTS.csv'}")
-
-
-class Plan(NamedTuple):
-    """What is planned of a comparison: its study, on its base."""
-
-    study: Study | None
-    """None where it is not in the folder."""
-    moved: list[str]
-    """`field planned -> had` of all in which the base is not the study's own."""
-
-
-def plan_of(folder: Path, one: Comparison) -> Plan:
-    file = folder / f"{one.study}.py"
-    if not file.exists():
-        return Plan(None, [])
-    study = definition.load(str(file))
-    return Plan(*rebased(one, study)) if one.rows else Plan(study, [])
 
 
 # -- the page ------------------------------------------------------------------------------------
@@ -137,7 +127,7 @@ def conclusions(one: Comparison, plan: Plan) -> list[str]:
     name = f"{one.study} ({base})" if base else one.study
     for row, cell in one.summary().get(DECIDING, {}).items():
         difference = cell["difference"]
-        if study and study.gain and difference:
+        if study and study.gain and difference and row in study.rows:
             of = "" if difference["n"] >= study.seeds else f" of {study.seeds} planned"
             gain, ends = (
                 pages.written(difference[key], metric=DECIDING, sign="+")
@@ -165,7 +155,7 @@ def section(one: Comparison, plan: Plan) -> str:
         *beside(one, study),
         *planned(one, study),
         *(
-            f"{line['status']}: {row}, seed {line['config']['seed']}: {line['reason']}"
+            f"{line['status']}: {row}, seed {line['config']['seed']}: {printable(line['reason'])}"
             for row, line in one.unfinished
         ),
         *one.warnings(),
@@ -175,19 +165,20 @@ def section(one: Comparison, plan: Plan) -> str:
 
 def protocol(one: Comparison, study: Study | None) -> str:
     """What was trained on what, and in which fields that departs from the published recipe."""
-    example = one.examples[one.first]
+    example = one.examples.get(one.first) or next(iter(one.examples.values()))
     fields, results = ledger.flat(example["config"]), example["results"]
     images = results["images"]
     recipe = (study and study.recipe) or Experiment()
     against = "the published recipe" if study and study.recipe else "the default experiment"
     changed = deviations(example["config"], ledger.portable(recipe))
     rows = [
-        f"- {row}, {pages.count(members, 'member')}: "
-        + (", ".join(deviations(one.examples[row]["config"], example["config"])) or "see above")
-        for row, members in one.members.items()
+        f"- {row}, {pages.count(one.members[row], 'member')}: "
+        + (", ".join(changes(line, example)) or "see above")
+        for row, line in one.examples.items()
     ]
-    environments = [line["environment"] for _, line in one.lines()]
-    commits = sorted({str(e.get("commit"))[:12] for e in environments})
+    made_by = [
+        re.sub(r"^(\w{12})\w*", r"\1", each) for each in commits(line for _, line in one.lines())
+    ]
     # A member that several runs share has the same seconds in all of them.
     trained = {seconds for _, line in one.lines() for seconds in line["seconds"]["members"]}
     hours = sum(trained) / 3600
@@ -199,7 +190,7 @@ def protocol(one: Comparison, study: Study | None) -> str:
             *(f"- {text}" for text in changed),
             "\nRows, against the first:",
             *rows,
-            f"\n{hours:.1f} hours of training, commits {', '.join(commits)}.\n",
+            f"\n{hours:.1f} hours of training, commits {', '.join(made_by)}.\n",
         ]
     )
 
@@ -242,7 +233,7 @@ def compared(
     n, sd = difference["n"], difference["sd"]
     would_find = pages.written(statistics.detectable(sd, n) if sd else None, metric=metric)
     decided = "-"
-    if study and study.gain and metric == DECIDING:
+    if study and study.gain and metric == DECIDING and row in study.rows:
         decided = statistics.verdict(difference["interval"], study.gain)
     return [gain, str(n), these, new, would_find, decided]
 
@@ -266,18 +257,18 @@ def beside(one: Comparison, study: Study | None) -> list[str]:
 
 
 def planned(one: Comparison, study: Study | None) -> list[str]:
-    """Which lines kept to the committed plan, and which runs of it are missing."""
+    """Which lines kept to the committed plan, why others did not, and what of it is missing."""
     if study is None:
         return ["no plan: the study is not in this folder"]
-    lines = dict(one.lines())
-    kept = [key for key, line in lines.items() if kept_to_plan(key[0], line, study)]
-    others = [key for key in lines if key not in kept]
     missing = [
-        (row, seed) for row in study.rows for seed in range(study.seeds) if (row, seed) not in kept
+        (row, seed)
+        for row in study.rows
+        for seed in range(study.seeds)
+        if seed not in one.rows.get(row, ())
     ]
-    notes = [f"{len(kept)} of {pages.count(len(lines), 'run')} kept to the plan"]
-    if others:
-        notes.append(f"not as planned: {pages.grouped(others)}")
+    kept = len(one.finished) - sum(map(len, one.strayed.values()))
+    notes = [f"{kept} of {pages.count(len(one.finished), 'run')} kept to the plan"]
+    notes += [f"not as planned ({why}): {pages.grouped(keys)}" for why, keys in one.strayed.items()]
     if missing:
         notes.append(f"planned and not there: {pages.grouped(missing)}")
     return notes
@@ -298,21 +289,25 @@ def table_of_all(found: Iterable[Comparison]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for one in found:
+        summary = one.summary()
         for row, lines in one.rows.items():
-            writer.writerow(csv_line(one, row, list(lines.values())))
+            writer.writerow(csv_line(one, row, list(lines.values()), summary))
     return text.getvalue()
 
 
-def csv_line(one: Comparison, row: str, lines: list[ledger.Line]) -> list[Any]:
+def csv_line(
+    one: Comparison, row: str, lines: list[ledger.Line], summary: dict[str, Any]
+) -> list[Any]:
     """The line of a row, see COLUMNS."""
-    fields, summary = ledger.flat(lines[0]["config"]), one.summary()
+    fields = ledger.flat(lines[0]["config"])
     method = fields["objective"]
     if fields["transfer.name"] != "none":
         method += f" + {fields['transfer.name']}"
     best = [m["best_on_test"] for line in lines for m in line["results"]["members"]]
     ensemble, single = (summary[metric][row] for metric in ("ensemble", "single"))
     described = [ensemble["mean"], ensemble["sd"], single["mean"], sum(best) / len(best)]
-    environment = lines[-1]["environment"]
+    environments = [line["environment"] for line in lines]
+    devices = {device for one in environments for device in one.get("devices", ())}
     return [
         method,
         *(of_networks(lines[0], name) for name in ("name", "weights")),
@@ -321,9 +316,9 @@ def csv_line(one: Comparison, row: str, lines: list[ledger.Line]) -> list[Any]:
         *(fields[name] for name in ("data.crop", "epochs", "batch_size")),
         *(fields["optimizer.learning_rate"], fields["members"], len(lines)),
         *("" if value is None else f"{100 * value:.2f}" for value in described),
-        *(one.study, row, environment.get("dtype", "")),
-        ", ".join(sorted(set(environment.get("devices", ())))),
-        environment.get("commit", ""),
+        *(one.study, row, ", ".join(sorted({one.get("dtype", "") for one in environments}))),
+        ", ".join(sorted(devices)),
+        ", ".join(commits(lines)),
     ]
 
 

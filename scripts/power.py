@@ -6,7 +6,8 @@
 prints, for every row against the first one, how much the paired difference varied over the pilot's
 seeds, how many seeds give an interval of that half-width, and which true difference they would
 find in four of five studies. A pilot of few seeds knows the deviation badly: "cautious" is the
-number for the largest deviation that it leaves possible with a confidence of 80 %.
+number for the largest deviation that it leaves possible with a confidence of 80 %. Of a study in
+scripts/studies only the lines that kept to its plan count, as in RESULTS.md.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from fgvc_jax.commands import start
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import ledger
-from fgvc_jax.study.comparison import Comparison, comparisons
+from fgvc_jax.study.comparison import Comparison, comparisons, held_to, plan_of
 from fgvc_jax.study.pages import markdown_table
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
@@ -48,6 +49,8 @@ def main(arguments: list[str]) -> None:
         if not path.is_file():
             raise UserError(f"ledger {str(path)!r} does not exist")
     found = [c for c in comparisons(ledger.read(*paths)) if c.study == options.study]
+    plans = [plan_of(LEDGER.parent, one).study for one in found]
+    found = [held_to(plan, one) if plan else one for one, plan in zip(found, plans, strict=True)]
     lines = [row for one in found for row in needed(one, options.metric, options.half_width)]
     if not lines:
         raise UserError(

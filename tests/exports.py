@@ -79,6 +79,7 @@ VARIANTS = {
     "dinov3": {"name": "dinov3_micro", "head": "linear"},
     "convnext": {"name": "convnext_micro", "head": "linear"},
     "swin": {"name": "swin_micro", "head": "linear"},
+    "efficientnet": {"name": "efficientnet_micro", "head": "linear"},
     "trunk": {"frozen": "stage3"},
     "hsd": {"objective": "hsd"},
 }

@@ -8,6 +8,7 @@ import shutil
 import threading
 
 import pytest
+from all_pages import pages
 from browser import REBOUND, Browser, Page, needs_browser
 from conftest import tiny
 from reports import NAMES, written
@@ -81,6 +82,15 @@ def test_the_inspections_page(browser, made, width):
     page = Page(browser, address, width=width, dark=True)
     assert SCRIPT in page.run("document.body.textContent")
     is_clean(page, address)
+
+
+@WIDTHS
+@pytest.mark.parametrize("text", ["w" * 300, "w w " * 75])
+def test_a_long_text_does_not_widen_a_page(browser, tmp_path, text, width):
+    for kind, made in pages(text).items():
+        (tmp_path / f"{kind}.html").write_text(made)
+        page = Page(browser, (tmp_path / f"{kind}.html").as_uri(), width=width)
+        assert page.run("window.innerWidth") == width and not page.overflows(), kind
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from fgvc_jax.data.records import Subset
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference.model import open_model
 from fgvc_jax.networks import weights
-from fgvc_jax.training import evaluator, members
+from fgvc_jax.training import evaluator, loop, members
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import signals
@@ -29,6 +29,7 @@ from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.folder import Workdir
 
 CLASSES = "ant", "bee", "cow"
+NO_TRANSFER = Transfer(name="none")
 
 
 def pictures(folder, classes=CLASSES):
@@ -72,6 +73,19 @@ def again(finished, tmp_path):
     chosen, _ = finished
     shutil.copytree(chosen.workdir, tmp_path / "run")
     return dataclasses.replace(chosen, workdir=str(tmp_path / "run"))
+
+
+def stop_in_the_middle(chosen):
+    """Train a run up to its first epoch's end, as SIGTERM would."""
+    judge = evaluator.Epochs.__call__
+
+    def judged(self, *arguments):
+        signal.raise_signal(signal.SIGTERM)
+        return judge(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(evaluator.Epochs, "__call__", judged)
+        members.train(chosen)
 
 
 def answer(out):
@@ -138,6 +152,68 @@ def test_a_member_whose_teacher_is_another_now_is_refused(again):
         members.train(again)
 
 
+def begun_by_an_earlier_version(workdir, number):
+    """As if what `digests.NUMERICS` says now were other than when the member began."""
+    path = Workdir(workdir).member(number) / "member.json"
+    saved = json.loads(path.read_text()) | {"numerics": 1, "training": "by an earlier version"}
+    path.write_text(json.dumps(saved))
+    return saved
+
+
+def test_a_member_in_the_middle_keeps_to_the_version_that_began_it(root):
+    """It went on with other numbers, under the digest of a run that had them from the start."""
+    chosen = experiment(root, "begun", members=1, epochs=2, save_every=1, transfer=NO_TRANSFER)
+    stop_in_the_middle(chosen)
+    path = Workdir(chosen.workdir).member(1) / "member.json"
+    began = path.read_text()
+    saved = begun_by_an_earlier_version(chosen.workdir, 1)
+    with pytest.raises(UserError, match=r"member 1 in .* was begun by a version .* computes step"):
+        members.train(chosen)
+    assert json.loads(path.read_text()) == saved
+    path.write_text(began)
+    results = members.train(chosen)
+    told = json.loads(path.read_text())
+    assert told | json.loads(began) == told and told["variables"]
+    assert results["digests"]["training"] == [told["training"]]
+
+
+def test_a_member_without_a_checkpoint_begins_anew(root):
+    """With what computes it now; nothing of the former beginning is selected."""
+    chosen = experiment(
+        root, "young", members=1, epochs=2, data={"validation": 0.25}, transfer=NO_TRANSFER
+    )
+    stop_in_the_middle(chosen)
+    folder = Workdir(chosen.workdir).member(1)
+    shutil.rmtree(folder / "checkpoints")
+    begun_by_an_earlier_version(chosen.workdir, 1)
+    better = {"step": 1, "epoch": 1, "test_accuracy": 2.0, "validation_accuracy": 2.0}
+    for name in ("selected", "best_on_test"):
+        (folder / f"{name}.json").write_text(json.dumps(better))
+    results = members.train(chosen)
+    assert results["members"][0]["selected"] <= 1 and results["members"][0]["best_on_test"] <= 1
+    assert results["digests"]["training"] == [Run(chosen).record.training(1, [])]
+
+
+def test_nothing_to_do_tells_what_is_computed_otherwise_now(again, finished, capsys):
+    """And does nothing; a member that is added says what itself is computed with."""
+    begun_by_an_earlier_version(again.workdir, 2)
+    assert members.train(again) == finished[1]
+    out = capsys.readouterr().out
+    assert "member 2 was trained by a version of this program that computes step otherwise" in out
+    assert "member 1 was" not in out and "nothing to do" in out
+
+
+def test_nothing_to_do_looks_at_teachers_and_weights(again):
+    path = Workdir(again.workdir).member(1) / "member.json"
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | {"variables": "of another one"}))
+    with pytest.raises(UserError, match="member 2 .* was trained against other members"):
+        members.train(again)
+    path.write_text(json.dumps(saved | {"weights": "of another file"}))
+    with pytest.raises(UserError, match="member 1 .* was begun with other pretrained weights"):
+        members.train(again)
+
+
 def test_the_selected_epoch_keeps_its_weights(finished, capsys):
     chosen, results = finished
     workdir = Workdir(chosen.workdir)
@@ -155,7 +231,7 @@ def test_the_selected_epoch_keeps_its_weights(finished, capsys):
 
 def test_what_is_selected_is_no_teacher(root, monkeypatch):
     """Of the first epoch here, other weights than the final ones, which alone teach."""
-    monkeypatch.setattr(Best, "improves", lambda self, step, scores: self.record is None)
+    monkeypatch.setattr(Best, "improves", lambda self, scores: self.record is None)
     chosen = experiment(root, "first", data={"validation": 0.25})
     results = members.train(chosen)
     workdir = Workdir(chosen.workdir)
@@ -164,7 +240,7 @@ def test_what_is_selected_is_no_teacher(root, monkeypatch):
     )
     assert not set(final) & set(selected)
     shutil.rmtree(workdir.member(2))
-    shutil.rmtree(workdir.attention)
+    shutil.rmtree(workdir.precomputed)
     again = members.train(chosen)
     assert again["digests"]["members"] == results["digests"]["members"] == list(final)
 
@@ -362,6 +438,32 @@ def test_a_finished_run_looks_at_data_that_are_said_to_be_elsewhere(again, root,
         members.train(dataclasses.replace(again, data=other))
 
 
+def test_a_finished_run_whose_data_changed_says_what(again, root, tmp_path):
+    """Five new training images were "nothing to do", the old table, and exit code 0; and with their
+    ids, which count on, all test images were others."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    config = Workdir(again.workdir).config
+    source = f"folder:{tmp_path / 'images'}"
+    saved = json.loads(config.read_text())
+    saved["data"] |= {"source": source, "images_per_class": 0}
+    config.write_text(json.dumps(saved))
+    data = dataclasses.replace(again.data, source=source, images_per_class=0)
+    chosen = dataclasses.replace(again, data=data)
+    before = members.train(chosen)
+    for i in range(5):
+        shutil.copy(tmp_path / "images/train/bee/0.bmp", tmp_path / f"images/train/bee/new{i}.bmp")
+    with pytest.raises(
+        UserError, match=r"no longer those: it had other train images \(18, now"
+    ) as e:
+        members.train(chosen)
+    assert "test images" not in str(e.value)
+    shutil.rmtree(Workdir(again.workdir).predictions)
+    with pytest.raises(UserError, match=r"begun with \(other train images \(18, now"):
+        evaluate.main(["--workdir", again.workdir])
+    shutil.rmtree(tmp_path / "images")
+    assert members.train(chosen) == before  # a workdir outlives its dataset
+
+
 @pytest.mark.slow
 def test_what_was_known_of_contents_is_not_forgotten(root):
     """Whether images are read at the start depends on where they are decoded to."""
@@ -389,6 +491,57 @@ def test_another_source_of_the_same_names_is_asked_again(finished, root, tmp_pat
     assert len(found) == 2  # the first is the run's own, by contents
 
 
+def test_a_test_image_that_breaks_later_does_not_end_the_workdir(root, tmp_path, caplog):
+    shutil.copytree(root / "images", tmp_path / "images")
+    data = {"placement": "stream", "source": f"folder:{tmp_path / 'images'}"}
+    members.train(experiment(tmp_path, members=1, epochs=1, data=data))
+    file = tmp_path / "images/test/ant/0.bmp"
+    file.write_bytes(b"")
+    chosen = experiment(tmp_path, members=2, epochs=1, data=data)
+    with pytest.raises(UserError, match="0.bmp' is empty"):
+        members.train(chosen)
+    file.unlink()
+    results = members.train(chosen)
+    assert results["images"]["test"] == len(list((tmp_path / "images/test").rglob("*.*")))
+    assert "the test images are no longer those" in caplog.text
+
+
+@pytest.mark.parametrize("mend", ["repair", "remove"])
+def test_a_broken_test_image_does_not_end_the_workdir(root, tmp_path, mend, caplog):
+    """Streamed, whole by its ends, and broken inside: the first judging finds it."""
+    shutil.copytree(root / "images", tmp_path / "images")
+    data = {"placement": "stream", "source": f"folder:{tmp_path / 'images'}"}
+    chosen = experiment(tmp_path, members=1, epochs=1, data=data)
+    file = tmp_path / "images/test/ant/new.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)).save(file)
+    good = file.read_bytes()
+    file.write_bytes(good[:900] + b"????" + good[904:])
+    with pytest.raises(UserError, match="new.png' cannot be decoded .*: repair it or remove it"):
+        members.train(chosen)
+    if mend == "repair":
+        file.write_bytes(good[:-12] + good[-12:] * 2)  # of another size
+    else:
+        file.unlink()
+    results = members.train(chosen)
+    assert results["images"]["test"] == len(list((tmp_path / "images/test").rglob("*.*")))
+    assert "the test images are no longer those" in caplog.text
+    assert not Workdir(chosen.workdir).broken.exists()
+    (tmp_path / "images/test/ant/0.bmp").unlink()  # which nobody found broken
+    Workdir(chosen.workdir).results.unlink()
+    with pytest.raises(UserError, match="begun with other test images"):
+        members.train(chosen)
+
+
+def test_broken_images_are_listed_before_anything_is_written(root, tmp_path):
+    shutil.copytree(root / "images", tmp_path / "images")
+    for name in ("train/ant/-x.png", "test/ant/y.jpg"):
+        (tmp_path / "images" / name).write_bytes(b"")
+    chosen = experiment(tmp_path, data={"placement": "stream"})
+    with pytest.raises(UserError, match="^2 of .* images cannot be used: .*x.png.*y.jpg"):
+        members.train(chosen)
+    assert not Workdir(chosen.workdir).config.exists()
+
+
 # -- signals ---------------------------------------------------------------------------------------
 
 
@@ -399,6 +552,23 @@ def handlers():
     yield
     for number, handler in zip(signals.SIGNALS, before, strict=True):
         signal.signal(number, handler)
+
+
+def test_a_young_run_has_a_checkpoint_when_a_batch_system_warns(root, handlers, monkeypatch):
+    """SIGUSR1, as Slurm sends it, ended it with nothing kept."""
+    chosen = experiment(root, "young")
+    agreed = loop._agreed
+
+    def warned(asked, step):
+        if step == 1:
+            signal.raise_signal(signal.SIGUSR1)
+        return agreed(asked, step)
+
+    monkeypatch.setattr(loop, "_agreed", warned)
+    with pytest.raises(Interrupted, match="is saved at step 1 of") as stop:
+        members.train(chosen)
+    assert stop.value.signal_number == signal.SIGUSR1
+    assert (Workdir(chosen.workdir).member(1) / "checkpoints/1").is_dir()
 
 
 def test_a_signal_during_the_last_evaluation_keeps_the_member(root, handlers, monkeypatch):
@@ -519,7 +689,7 @@ def test_images_that_changed_are_not_judged_as_the_runs_own(again, root, tmp_pat
     workdir.config.write_text(json.dumps(saved))
     file = tmp_path / "images/test/ant/0.bmp"
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError, match="test images of .* are not those .*by --source"):
+    with pytest.raises(UserError, match="no longer those .*other test images.*by --source"):
         evaluate.main(["--workdir", again.workdir])
     assert not workdir.predictions.exists()
 
@@ -556,6 +726,37 @@ def test_the_training_part_of_another_source_plays_no_role(finished, root, tmp_p
         ["--workdir", chosen.workdir, "--source", f"folder:{tmp_path / 'images'}", "--json"]
     )
     assert json.loads(capsys.readouterr().out)["ensemble"] == results["ensemble"]
+
+
+def test_all_images_of_a_source_without_parts_are_judged(finished, root, tmp_path, capsys, caplog):
+    """A fifth of them was; and what was known of a class without images was refused."""
+    chosen, results = finished
+    shutil.copytree(root / "images/test", tmp_path / "new")
+    evaluate.main(["--workdir", chosen.workdir, "--source", f"folder:{tmp_path / 'new'}", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["images"] == {"test": results["images"]["test"]}
+    assert found["ensemble"] == results["ensemble"]
+    shutil.rmtree(tmp_path / "new/cow")
+    evaluate.main(["--workdir", chosen.workdir, "--source", f"folder:{tmp_path / 'new'}"])
+    assert "has none of one class, such as 'cow': they are not judged" in caplog.text
+
+
+def test_another_source_is_read_as_that_source_says(finished, root, tmp_path, capsys):
+    """Photographs that lie on their side, of members whose own set is read as stored."""
+    chosen, results = finished
+    shutil.copytree(chosen.workdir, tmp_path / "run")
+    config = tmp_path / "run/config.json"
+    config.write_text(config.read_text().replace('"exif"', '"stored"'))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for file in sorted((root / "images/test").rglob("*.bmp")):
+        new = tmp_path / "new" / file.parent.name / f"{file.stem}.png"
+        new.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).transpose(Image.Transpose.ROTATE_180).save(new, exif=exif)
+    arguments = ["--workdir", str(tmp_path / "run"), "--source", f"folder:{tmp_path / 'new'}"]
+    evaluate.main([*arguments, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"]["ensemble"] == results["metrics"]["ensemble"]
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def test_every_file_has_its_test():
     tested = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     thin = {
         "base", "batch_norm", "activations", "platforms", "pooling", "projections",  # test_kernels
-        "accuracy", "answers", "architecture", "begin", "best", "command_line",
+        "accuracy", "answers", "architecture", "begin", "cache", "command_line",
         "compilation", "errors", "evaluator", "feed", "finished", "folder", "initial",
         "loop", "members", "processes", "recipes", "record", "records", "results_table", "rows",
         "run", "state", "evaluate", "train", "published", "summary", "tallies", "passes",
@@ -117,11 +117,13 @@ def test_tracked_files_are_sources():
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
     allowed = {".py", ".md", ".toml", ".txt", ".sh", ""}
+    pages = {".html", ".css", ".js"}
     for name in listed:
         path = ROOT / name
         ledger = name.startswith("scripts/studies/RES") or path.match("studies/results/*")
         own = name == ".github/sketchbirds.png" or (ledger and path.suffix in (".csv", ".jsonl"))
-        assert path.suffix in allowed or own, name
+        page = path.match("fgvc_jax/figures/templates/*") and path.suffix in pages
+        assert path.suffix in allowed or own or page, name
         largest = 5_000_000 if ledger else 200_000
         assert not path.exists() or path.stat().st_size < largest, name
     assert {name.split("/")[0] for name in listed if not name.startswith(".")} <= {
@@ -135,6 +137,15 @@ def test_every_package_is_in_the_wheel():
     folders = {str(path.parent.relative_to(ROOT)) for path in PACKAGE.rglob("*.py")}
     assert {name.replace(".", "/") for name in built["packages"]} == folders | {"fgvc_jax/configs"}
     assert built["package-dir"] == {"fgvc_jax.configs": "configs"}
+    # What is no module is in it (and in the sdist) only where a pattern names it.
+    beside = {path for path in PACKAGE.rglob("*.*") if path.suffix not in (".py", ".pyc")}
+    matched = {
+        path
+        for package, patterns in built["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    assert beside and beside == matched
 
 
 def test_the_license_is_complete():

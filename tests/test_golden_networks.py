@@ -1,5 +1,6 @@
 """Micro networks beside timm's: taps, gradients, names, layouts (scripts/golden_networks.py)."""
 
+import re
 import runpy
 from functools import cache
 
@@ -16,6 +17,7 @@ from fgvc_jax.networks.weights import export_torch, load_torch
 
 script = runpy.run_path(str(ROOT / "scripts/golden_networks.py"))
 waves, SIZE = script["waves"], script["SIZE"]
+NORM = re.compile(r"\bbn\d\.weight$")
 NETWORKS = {name: family for family, (_, made) in script["MICRO"].items() for name in made}
 # Compiling them takes long; what the slow ones have of their own is in their families' tests too.
 SOME = [
@@ -56,6 +58,10 @@ def variables(network, tmp_path):
         tensor: np.float32(script["pattern"](tensor, shape))
         for tensor, (shape, _) in golden(name)[1].items()
     }
+    for norm in [tensor.removesuffix("weight") for tensor in tensors if NORM.search(tensor)]:
+        for running in (f"{norm}running_mean", f"{norm}running_var"):
+            shape = tensors[f"{norm}weight"].shape
+            tensors[running] = np.float32(script["pattern"](running, shape))
     save_file(tensors, tmp_path / "timm.safetensors")
     images = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
     shapes = jax.eval_shape(lambda x: made.init(jax.random.key(0), x, False), images)
@@ -68,13 +74,15 @@ def test_taps_and_gradients_are_timms(network, variables, tmp_path):
     taps, tensors = golden(name)
     images = jnp.float32(script["images"](SIZE))
 
-    def loss(variables):
-        maps, outputs = made.apply(variables, images, True)
+    def loss(params):
+        # A batch norm answers as in inference, as timm's did.
+        train = "batch_stats" not in variables
+        maps, outputs = made.apply({**variables, "params": params}, images, train)
         answers = {**maps, "logits": outputs["logits"]}
         parts = [(x * jnp.float32(waves(0.19, x.shape))).mean() for x in map(answers.get, taps)]
         return sum(parts), answers
 
-    gradient, answers = jax.jit(jax.grad(loss, has_aux=True))(variables)
+    gradient, answers = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     assert answers.keys() == taps.keys()
     for tap, expected in taps.items():
         value = np.asarray(answers[tap], np.float64)
@@ -83,7 +91,7 @@ def test_taps_and_gradients_are_timms(network, variables, tmp_path):
         np.testing.assert_allclose(
             kept[1:], expected[1:], rtol=1e-4, atol=1e-4 * np.abs(value).max(), err_msg=tap
         )
-    export_torch(tmp_path / "gradient.safetensors", gradient)
+    export_torch(tmp_path / "gradient.safetensors", {"params": gradient})
     found = load_file(tmp_path / "gradient.safetensors")
     assert found.keys() == tensors.keys()
     for tensor, (shape, expected) in tensors.items():

@@ -56,8 +56,17 @@ def test_a_hostile_name_stays_within_its_code(of):
     assert title == "# resnet_micro of `folder: a \\n# b\\u202e`"
 
 
-def test_photographs_are_turned_where_ours_were(of):
-    assert "exif_transpose" not in readme.image_code(of)
-    view = dataclasses.replace(of.model.view, orientation="exif")
-    turned = trained(members=1, view={"orientation": "exif"})
-    assert turned.model.view == view and "exif_transpose" in readme.image_code(turned)
+@pytest.mark.parametrize("orientation", ["stored", "exif"])
+def test_new_photographs_are_turned_however_the_dataset_is_read(orientation):
+    of = trained(members=1, view={"orientation": orientation})
+    assert "exif_transpose" in readme.image_code(of)
+    assert "turned as their EXIF tag says" in readme.text(of, files=[], use="")
+
+
+def test_a_banner_is_told_where_the_training_images_had_one(of):
+    assert "cut off" not in readme.text(of, files=[], use="") + readme.image_code(of)
+    other = trained(members=1, view={"source": "aircraft:/data/fgvc"})
+    assert "had 20 rows at the bottom cut off" in readme.text(other, files=[], use="")
+    assert "# image = image.crop((0, 0, image.width, image.height - 20))" in readme.image_code(
+        other
+    )

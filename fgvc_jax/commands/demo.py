@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from fgvc_jax.data.images import Unreadable, decode
-from fgvc_jax.data.view import View
+from fgvc_jax.data.images import Unreadable
+from fgvc_jax.data.view import Photographs, View
 from fgvc_jax.figures import demo as figures
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(Photographs):
     """Show what trained members make of a photograph that is dropped on a page in the browser.
 
     Nothing that is uploaded is stored. What is said holds for photographs of the classes that were
@@ -50,8 +50,8 @@ class Demo:
     """Unsure is what must be left out to err on at most this share of the rest, as in predict."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int = option(0, at_least=0)
-    """Ask the first so many members; 0 asks all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
 
@@ -101,7 +101,11 @@ class Answerer:
     def __init__(self, options: Demo):
         compilation.use_compilation_cache()
         self._model = model.open_model(
-            options.workdir, which=options.which, members=options.members, mesh=devices.own(1)
+            options.workdir,
+            which=options.which,
+            members=options.members,
+            mesh=devices.own(1),
+            **options.reading,
         )
         self._risk = options.risk
         self._rows = AnswerRows(
@@ -125,9 +129,8 @@ class Answerer:
         Raises:
             UserError: a sentence for the page, when it is no photograph that can be read.
         """
-        record, view = {"image": upload, "name": "upload"}, self._model.view
         try:
-            square = decode(record, view.test_side, orientation=view.orientation)
+            square = self._model.decoded({"image": upload, "name": "upload"})
         except Unreadable as error:
             raise UserError(f"This file {error.problem}.") from error
         return self._shown(square)
@@ -162,6 +165,7 @@ class Answerer:
         """What a member says, where it looks, and what speaks to it for the ensemble's class."""
         said = int(found.each[number].argmax())
         return {
+            "number": self._model.numbers[number],
             "says": printable(self.classes[said]),
             "probability": float(np.exp(found.each[number, said])),
             "attention": _coloured(found, found.attention[number]),

@@ -13,8 +13,10 @@ import jax
 import numpy as np
 
 from fgvc_jax.data import feed, sources
+from fgvc_jax.data.images import OWN
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.sources import with_classes
+from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
@@ -37,12 +39,16 @@ class Evaluation:
 
     workdir: str = "runs/sketchbirds"
     """A run of python -m fgvc_jax.train; it may still be running."""
-    members: int = option(0, at_least=0)
-    """Judge the first so many members; 0 judges all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Judge the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     source: str = ""
-    """Judge on the test images of this source, with the same classes; empty: of the run's own."""
+    """Judge on this source, of the same classes: on its test part, or on all of its images where it
+    has no parts; empty: on the run's own test images."""
+    allow_links: str = ""
+    """Links of the images may lead into this folder, too; empty: as the run was configured, of a
+    --source nowhere but into it."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
     batch_size: int = option(64, at_least=1)
@@ -97,6 +103,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         "source": source,
         "classes": len(asked.classes),
         "which": options.which,
+        "numbers": list(asked.numbers),
         "images": {"test": found["images"]},
         "members": [{"final": accuracy} for accuracy in found["single"]],
         **{
@@ -120,11 +127,11 @@ def _parts(
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
     parts = {name: kept[name] for name, found in zip(names, there, strict=True) if found}
     if len(parts) < len(names):
-        opened = _opened(folder, asked, record, options.source, names)
+        opened = _opened(folder, asked, record, options, names)
         for name in names:
             if name not in parts:
-                source, parts[name] = opened[name]
-                feeding = _Feeding(asked, source, options.batch_size)
+                view, source, parts[name] = opened[name]
+                feeding = _Feeding(asked, view, source, options.batch_size)
                 answers.keep_answers(asked, parts[name], feeding.batches, None)
     return parts
 
@@ -158,19 +165,25 @@ def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
 
 
 def _opened(
-    folder: Path, asked: Model, record: Record, spec: str, names: Sequence[str]
-) -> dict[str, tuple[Source, Part]]:
-    """Parts of a source, of the run's own where `spec` is empty, with the members' classes, and
-    where answers for them are kept."""
-    data, own = record.experiment.data, not spec
-    spec = spec or data.source
+    folder: Path, asked: Model, record: Record, options: Evaluation, names: Sequence[str]
+) -> dict[str, tuple[View, Source, Part]]:
+    """Parts of a source, of the run's own where none is named, with the members' classes, how
+    they are shown, and where answers for them are kept.
+
+    The images of another source are turned, and have a banner, as that source says.
+    """
+    data, own = record.experiment.data, not options.source
+    spec = options.source or data.source
+    links = options.allow_links or (data.allow_links if own else "")
     splits = sources.restrict(
-        sources.open_source(spec, to_train=own),
+        sources.open_source(spec, to_train=own, allow_links=links),
         classes=data.classes if own else 0,
         images_per_class=data.images_per_class if own else 0,
         validation=data.validation if own else 0.0,
         seed=record.experiment.seed,
     )
+    own_way = {} if own else {"orientation": splits.orientation, "banner": OWN}
+    view = dataclasses.replace(asked.view, **own_way)
     opened = {}
     for name in names:
         source = with_classes(
@@ -181,14 +194,16 @@ def _opened(
             contents = feed.contents(source)
         images = digests.of_images(source, asked.classes, contents)
         if own and images != digests.best(record.digests[name]):
+            now = digests.of_data(splits, {name: contents})
+            others = " and ".join(digests.changed(record.digests, now)) or f"{name} images"
             raise UserError(
-                f"the {name} images of {spec!r} are not those that the run was begun with: "
-                "name them by --source to judge on what is there now"
+                f"the data of {spec!r} are no longer those that the run was begun with (other "
+                f"{others}): name them by --source to judge on what is there now"
             )
         part = predictions.part_of(
-            folder, name, source, classes=asked.classes, view=asked.view, images=images
+            folder, name, source, classes=asked.classes, view=view, images=images
         )
-        opened[name] = source, part
+        opened[name] = view, source, part
     return opened
 
 
@@ -197,14 +212,16 @@ class _Feeding:
     """Images of a part, decoded as they are needed."""
 
     asked: Model
+    view: View
     source: Source
     batch_size: int
 
     def batches(self):
         images = feed.load(
             self.source,
-            self.asked.view.test_side,
-            orientation=self.asked.view.orientation,
+            self.view.test_side,
+            orientation=self.view.orientation,
+            banner=self.view.banner,
             place="stream",
             threads=machine.cores(processes.processes_here()),
             mesh=self.asked.mesh,

@@ -20,6 +20,7 @@ from tyro.conf import Positional, arg
 from fgvc_jax import config
 from fgvc_jax.data import inputs, regions, sources
 from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.figures import explanation
 from fgvc_jax.inference import gradcam, model, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
@@ -27,7 +28,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import command_line, compilation, devices, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import check, option
-from fgvc_jax.utils.text import printable, table
+from fgvc_jax.utils.text import csv_table, printable, table
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
 
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Explanation:
+class Explanation(Photographs):
     """Draw what the members look at in photographs, and which regions speak for the class that they
     name rather than for another: one picture a photograph, and pictures.csv to find them by.
 
@@ -73,10 +74,12 @@ class Explanation:
     """For --score: take the test images of this source; empty: of the run's own."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int = option(0, at_least=0)
-    """Ask the first so many members; 0 asks all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    csv_safe: bool = False
+    """As in predict, for pictures.csv."""
 
 
 def main(arguments: list[str]) -> None:
@@ -120,6 +123,7 @@ def _open(options: Explanation, workdir: str = "") -> Model:
         which=options.which,
         members=0 if workdir else options.members,
         mesh=devices.own(AT_ONCE),
+        **options.reading,
     )
     if options.calibrated:
         for doubt in asked.calibration.doubts:
@@ -154,17 +158,16 @@ def draw(options: Explanation) -> None:
         storage.new_text(output / INDEX) as file,
         tqdm(desc="explained", unit=" images", disable=None) as progress,
     ):
-        rows = csv.DictWriter(file, COLUMNS, lineterminator="\n", restval="")
-        rows.writeheader()
+        write = csv_table(file, COLUMNS, safe=options.csv_safe)
         for e in found:
             broken, number, path = readable.next()
-            rows.writerows(broken)
+            write(broken)
             name = f"{number:04d}-{_stem(path)}.png"
             drawn.add(name)
-            _save(explanation.page(asked.classes, e, _end(path)), output / name)
-            rows.writerow({"path": path, "picture": name} | _said(asked, e))
+            _save(explanation.page(asked.classes, e, _end(path), asked.numbers), output / name)
+            write([{"path": path, "picture": name} | _said(asked, e)])
             progress.update(1 + len(broken))
-        rows.writerows(readable.broken)
+        write(readable.broken)
     gone = earlier if drawn else set()  # a misspelt path costs nobody the pictures that are there
     for name in gone - drawn:
         storage.remove(output / name)

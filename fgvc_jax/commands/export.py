@@ -25,8 +25,8 @@ class Export:
     torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network."""
     output: str = ""
     """The folder to write."""
-    members: int = option(0, at_least=0)
-    """The first so many members; 0: all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Export the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
 

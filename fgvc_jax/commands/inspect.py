@@ -26,6 +26,8 @@ class Data:
 
     source: str = "sketchbirds"
     """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
+    allow_links: str = ""
+    """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
     classes: int = option(0, at_least=0)
     """Keep the first K classes only; 0 keeps all."""
     images_per_class: int = option(0, at_least=0)
@@ -69,7 +71,7 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
     from fgvc_jax.data import soundness, sources
 
     with _heard() as ignored:
-        splits = sources.open_source(options.data.source)
+        splits = sources.open_source(options.data.source, allow_links=options.data.allow_links)
     splits, stops = _restricted(splits, options)
     total = sum(map(len, splits.parts.values()))
     pictures = soundness.examine_all(
@@ -85,8 +87,11 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
         advice = "The training command would refuse what was asked for."
         found.insert(0, soundness.Finding("stops", "The settings", advice, lines=stops))
     if ignored:
-        advice = "Files are known by their suffix: rename or convert what should be trained on."
-        found.append(soundness.Finding("note", "Files left out", advice, lines=ignored))
+        advice = (
+            "Images are known by their suffix, parts by the names train, validation and test: "
+            "rename or convert what should be used."
+        )
+        found.append(soundness.Finding("look", "What is not used", advice, lines=ignored))
     counts = soundness.counts(splits)
     print(_report(splits, counts, found))
     if output:
@@ -120,7 +125,7 @@ def _heard() -> Iterator[list[str]]:
     ignored += [
         record.getMessage().removeprefix("warning: ")
         for record in records
-        if record.name.endswith(".folders")
+        if record.name.endswith((".folders", ".tfds"))
     ]
 
 
@@ -140,6 +145,7 @@ def _restricted(splits, options: Inspection):
     except UserError as error:
         stops.append(str(error))
     checks = (
+        lambda: sources.check_can_learn(splits),
         lambda: pipeline.steps_per_epoch(splits.train, options.batch_size),
         lambda: OBJECTIVES[options.objective]().settle(splits.train.labels),
     )

@@ -1,7 +1,6 @@
 """Name the classes of new photographs."""
 
 import contextlib
-import csv
 import itertools
 import json
 import logging
@@ -20,20 +19,21 @@ from tyro.conf import Positional, arg
 import fgvc_jax
 from fgvc_jax import config
 from fgvc_jax.data import inputs
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
 from fgvc_jax.utils import command_line, compilation, devices, machine, paths, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import check, option
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import csv_table, printable
 from fgvc_jax.workdir import storage
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Photographs):
     """Name the classes of photographs.
 
     What is said holds for photographs of the classes that were trained: an unknown species is
@@ -58,10 +58,13 @@ class Prediction:
     a validation part."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int = option(0, at_least=0)
-    """Ask the first so many members; 0 asks all that are trained."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    csv_safe: bool = False
+    """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an apostrophe
+    before it. Names of files and classes are whoever's who gave them."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     distributed: bool = False
@@ -97,6 +100,7 @@ def predict(options: Prediction) -> None:
         which=options.which,
         members=options.members,
         mesh=devices.own(options.batch_size),
+        **options.reading,
     )
     counts = answer(asked, options, _share(files), output)
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))
@@ -125,7 +129,7 @@ def answer(
         threads=machine.cores(processes.processes_here()),
     )
     counts = {"files": 0, "problems": 0}
-    with _table(output, rows.columns) as write, _progress(output) as progress:
+    with _table(output, rows.columns, options.csv_safe) as write, _progress(output) as progress:
         for some in answered:
             write(rows.of(some))
             counts["files"] += len(some.paths)
@@ -157,8 +161,8 @@ Write = Callable[[Iterable[AnswerRow]], None]
 
 
 @contextlib.contextmanager
-def _table(output: Path | None, columns: Sequence[str]) -> Iterator[Write]:
-    """What writes rows to the output, or prints them."""
+def _table(output: Path | None, columns: Sequence[str], safe: bool) -> Iterator[Write]:
+    """What writes rows to the output, or prints them; `safe`: see --csv-safe."""
     if output is None:
         yield _Printed(columns)
         return
@@ -166,24 +170,23 @@ def _table(output: Path | None, columns: Sequence[str]) -> Iterator[Write]:
         part = f"{output.stem}-{jax.process_index() + 1}-of-{jax.process_count()}"
         output = output.with_name(part + output.suffix)
     with storage.new_text(output) as file:
-        yield _WRITERS[output.suffix.lower()](file, columns)
+        yield _WRITERS[output.suffix.lower()](file, columns, safe)
 
 
-def _csv(file: IO[str], columns: Sequence[str]) -> Write:
+def _csv(file: IO[str], columns: Sequence[str], safe: bool) -> Write:
     """Rows as CSV with a header; lists as JSON, true and false in small letters."""
-    table = csv.DictWriter(file, columns, lineterminator="\n")
-    table.writeheader()
+    write_text = csv_table(file, columns, safe=safe)
 
     def cell(value: Any) -> Any:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) else value
 
     def write(rows: Iterable[AnswerRow]) -> None:
-        table.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+        write_text({name: cell(value) for name, value in row.items()} for row in rows)
 
     return write
 
 
-def _json_lines(file: IO[str], _columns: Sequence[str]) -> Write:
+def _json_lines(file: IO[str], _columns: Sequence[str], _safe: bool) -> Write:
     """Rows as JSON objects, one a line."""
 
     def write(rows: Iterable[AnswerRow]) -> None:

@@ -16,10 +16,11 @@ from fgvc_jax.evaluation import error_analysis, statistics
 from fgvc_jax.evaluation.error_analysis import Answers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
+from fgvc_jax.published import card
 from fgvc_jax.utils import command_line, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import check, option
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import no_formula, printable
 from fgvc_jax.workdir import journal, mirror, storage
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
@@ -30,6 +31,7 @@ Progress = Callable[[int], Any]  # is told how many images were read
 PICTURES = 5 * 2**20  # bytes of pictures in a page
 LOOKED = 8  # images that are shown with the members' attention
 PAIRS = 1000  # confused pairs that are kept
+MATRIX = 1000  # classes up to which the confusion matrix is written whole; 10,000 make 196 MB
 EXAMPLES = 2  # photographs of each class of a pair
 
 
@@ -45,11 +47,15 @@ class Report:
     against: tuple[str, ...] = ()
     """Workdirs of other runs on the same test images, to compare with image by image; and seed by
     seed, where both are runs of a study (FOLDER/ROW/SEED)."""
-    members: int = option(0, at_least=0)
-    """Report on the first so many members, of this run and the others; 0: on all."""
+    members: int | str = option(0, at_least=0)
+    """Report on the first so many members, of this run and the others, 0: on all; or on those of a
+    list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part, once
     python -m fgvc_jax.evaluate --which selected has asked them."""
+    csv_safe: bool = False
+    """For spreadsheets: in the .csv, a class name that begins like a formula (=, +, -, @) gets an
+    apostrophe before it."""
 
 
 def main(arguments: list[str]) -> None:
@@ -85,18 +91,18 @@ def report(options: Report) -> list[Path]:
         ]
     storage.write_text(page, report_page(found, _pictures(run)))
     storage.write_text(numbers, json.dumps(found | {"report": 1}, indent=1) + "\n")
-    _write_confusion(matrix, answers, run.part.classes)
+    _write_confusion(matrix, answers, run.part.classes, safe=options.csv_safe)
     return [page, numbers, matrix]
 
 
-@contextlib.contextmanager
-def _selected(folder: str, members: int) -> Sequence[str]:
+def _selected(folder: str, members: Sequence[int]) -> Sequence[str]:
     """Digests of the selected members of a workdir."""
     from fgvc_jax.inference import model  # few reports wait for networks' imports
 
     return model.open_model(folder, which="selected", members=members).identities
 
 
+@contextlib.contextmanager
 def _progress(run: FinishedRun, passes: int) -> Iterator[Progress]:
     """A bar of so many passes over the test images; what is to be told of images that are read."""
     with tqdm(
@@ -128,7 +134,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
     """The content of report.json, but for the comparison with other runs."""
     results, count, classes = run.results, len(run.identities), len(run.part.classes)
     published = results["published_protocol"]
-    made = published.card(run.record.experiment, run.which)
+    made = card(run.record.experiment, run.which)
     known = results["digests"]
     return {
         "workdir": mirror.by_url(str(run.workdir.path)),
@@ -136,6 +142,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
         "images": results["images"],
         "class_names": list(run.part.classes),
         "members": count,
+        "numbers": list(run.numbers),
         "which": run.which,
         "fusion": run.record.experiment.fusion,
         "card": asdict(made)
@@ -143,13 +150,15 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             "paper": made.paper,
             "rows": [asdict(row) | {"deviates": row.deviates} for row in made.rows],
         },
-        "single": results["members"][:count],
+        "single": run.of_each(results["members"]),
         **run.judged,
-        "published_protocol": published
-        and published | {kind: published[kind][:count] for kind in ("members", "ensemble")},
+        "published_protocol": (
+            published | {kind: published[kind][:count] for kind in ("members", "ensemble")}
+            if published and run.first
+            else None
+        ),
         "learning": [
-            learning(journal.read(run.workdir.member(n) / "metrics.jsonl"))
-            for n in range(1, count + 1)
+            learning(journal.read(run.workdir.member(n) / "metrics.jsonl")) for n in run.numbers
         ],
         "reliability": error_analysis.reliability(answers.tally),
         "risk_coverage": error_analysis.risk_coverage(answers.tally),
@@ -167,11 +176,11 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
         ],
         "classes": _classes(answers, run.part.classes),
         "environment": results["environment"],
-        "seconds": results["seconds"]["members"][:count],
+        "seconds": run.of_each(results["seconds"]["members"]),
         "digests": {
             "data": known["data"],
             "weights": known["weights"],
-            **{f"member {n}": each for n, each in enumerate(run.identities, start=1)},
+            **{f"member {n}": each for n, each in zip(run.numbers, run.identities, strict=True)},
         },
     }
 
@@ -313,7 +322,9 @@ def _over_seeds(
         "ours": ours,
         "theirs": theirs,
         "paired": statistics.paired(
-            dict(zip(pairs, ours, strict=True)), dict(zip(pairs, theirs, strict=True))
+            dict(zip(pairs, ours, strict=True)),
+            dict(zip(pairs, theirs, strict=True)),
+            share=True,
         ),
         "on_new_images": statistics.crossed(right[:, 0] - right[:, 1]),
     }
@@ -342,10 +353,18 @@ def _no_picture(_image: int) -> bytes:
     return b""
 
 
-def _write_confusion(path: Path, answers: Answers, classes: Sequence[str]) -> None:
-    """A row for each true class, a column for each that is said, with the classes' names."""
+def _write_confusion(
+    path: Path, answers: Answers, classes: Sequence[str], *, safe: bool = False
+) -> None:
+    """A row for each true class, a column for each that is said, with the classes' names; of more
+    than `MATRIX` classes a row for each pair that occurs."""
+    names = [no_formula(name) for name in classes] if safe else classes
+    whole = len(names) <= MATRIX
     with storage.new_text(path) as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["true class", *classes])
-        for name, row in zip(classes, error_analysis.confusion(answers, len(classes)), strict=True):
-            table.writerow([name, *row.tolist()])
+        table.writerow(["true class", *names] if whole else ["true class", "named", "images"])
+        for name, row in zip(names, error_analysis.confusion(answers, len(names)), strict=True):
+            if whole:
+                table.writerow([name, *row.tolist()])
+            else:
+                table.writerows([name, names[said], row[said]] for said in np.flatnonzero(row))

@@ -22,12 +22,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
 
 MOST_BYTES = 32 * 2**20  # of an upload
 MOST_UPLOADS = 16  # held at a time: one is answered, the others wait
-RECEIVING = 60  # seconds that an upload may take to arrive
+ASKING = (
+    10  # seconds until a request's headers are there, after the connection or the answer before
+)
+RECEIVING = 60  # seconds that an upload may take to arrive, and an answer to be read
 LEAVING = 2  # seconds that answers under way have when the server ends
 CONNECTIONS = 64  # at a time
 HEADERS = {
@@ -202,6 +206,30 @@ class Seats:
 # -- the server ------------------------------------------------------------------------------------
 
 
+class Connection(H11Protocol):
+    """One that is closed where no request comes: of `CONNECTIONS`, those who say nothing, or a word
+    now and then, would keep all."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._expect_another(None)
+
+    def on_response_complete(self) -> None:
+        answered = self.cycle  # the next may begin at once
+        super().on_response_complete()
+        self._expect_another(answered)
+
+    def _expect_another(self, last: Any) -> None:
+        """Close unless in some time there is another request than `last`."""
+
+        def close() -> None:
+            if self.cycle is last:
+                self.transport.close()  # once the answer is read
+                self.loop.call_later(RECEIVING, self.transport.abort)
+
+        self.loop.call_later(ASKING, close)
+
+
 def is_loopback(listening: socket.socket) -> bool:
     """Whether only this machine reaches it."""
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
@@ -250,7 +278,7 @@ def serve(application: Any, listening: socket.socket) -> None:
     settings = uvicorn.Config(
         application,
         loop="asyncio",
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

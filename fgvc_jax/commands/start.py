@@ -1,5 +1,6 @@
 """How every command starts and ends: one line for a mistake, and the exit code that says why."""
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -11,7 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from fgvc_jax.utils import peers, signals
+from fgvc_jax.utils import signals, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -22,6 +23,8 @@ _TCMALLOC = "libtcmalloc_minimal.so.4"
 def prepare() -> None:
     """The first line of every command, before JAX is imported: settles the devices and the malloc,
     and a signal from here on ends the command in one line."""
+    if sys.platform == "win32":  # which has neither its signals nor its locks
+        _leave(2, "error: this runs on Linux and macOS: on Windows start it in WSL")
     signals.leave_at_once()
     _use_two_cpu_devices()
     _use_faster_malloc()
@@ -38,7 +41,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     """Run a command with the process's arguments and exit.
 
     0: done; 1: a mistake of ours, with its traceback; 2: a mistake of the user, told in one line on
-    stderr; 130 and 143: SIGINT and SIGTERM; 141: whoever read the output has gone.
+    stderr; 128 and its number: a signal, as 143 for SIGTERM; 141: whoever read the output has gone.
     """
     signals.interrupt()
     _silence_threads()
@@ -52,7 +55,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
     try:
         main(sys.argv[1:])
-        peers.done()
+        watchdog.done()
     except UserError as error:
         _leave(2, f"error: {error}")
     except Interrupted as stop:
@@ -60,10 +63,14 @@ def run(main: Callable[[list[str]], None]) -> None:
     except BrokenPipeError:
         os._exit(128 + signal.SIGPIPE)
     except Exception as error:
-        peers.leave_if_one_is_gone()
-        if not _disk_is_full(error):
-            _leave(1, traceback.format_exc())
-        _leave(2, "error: no space left on the disk: free some, then the same command continues")
+        watchdog.leave_if_one_is_gone()
+        if _disk_is_full(error):
+            _leave(
+                2, "error: no space left on the disk: free some, then the same command continues"
+            )
+        if missing := _missing_devices():
+            _leave(2, f"error: {missing}")
+        _leave(1, traceback.format_exc())
 
 
 class _Told(logging.Formatter):
@@ -92,37 +99,63 @@ def _use_two_cpu_devices() -> None:
 
 
 def _use_faster_malloc() -> None:
-    """Start this program again under tcmalloc, where it is installed, or huge pages of glibc's.
+    """Start this program again under tcmalloc, where it is installed.
 
     XLA allocates the temporaries of a step anew each time on the CPU, a gigabyte for ResNet-50.
-    tcmalloc keeps them; glibc returns them to the system, and with pages of 4 KiB a step spends a
-    fifth of its time on getting them again. Both are chosen before Python starts, hence the new
-    beginning, of a few milliseconds. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead;
-    C libraries other than glibc ignore the latter.
+    tcmalloc keeps them; glibc returns them to the system, and a step spends a fifth of its time on
+    getting them again. It is chosen before Python starts, hence the new beginning, of a few
+    milliseconds. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead.
     """
     if sys.platform != "linux" or {"LD_PRELOAD", "GLIBC_TUNABLES"} & os.environ.keys():
         return
     try:
         ctypes.CDLL(_TCMALLOC)
-        chosen = {"LD_PRELOAD": _TCMALLOC}
     except OSError:
-        chosen = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | chosen)
+        return
+    again = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, again, os.environ | {"LD_PRELOAD": _TCMALLOC})
 
 
 def _silence_threads() -> None:
     """Print no traceback but that of `run`: a save that fails in one of Orbax's threads is raised
-    again where it is waited for."""
+    again where it is waited for. (tensorstore tells each of its other files that its event loop has
+    gone, which Python cannot raise anywhere.)"""
     sys.excepthook = lambda kind, error, trace: None
+    sys.unraisablehook = lambda failure: None
     threading.excepthook = lambda failure: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def _leave(code: int, message: str) -> None:
     """Print and end now, without waiting for threads such as a save that hangs on a full disk."""
-    print(_by_url(message), file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    peers.failed()
+    with contextlib.suppress(OSError):  # a terminal that has gone
+        print(_by_url(message), file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    watchdog.failed()
     os._exit(code)
+
+
+def _missing_devices() -> str:
+    """What to do where JAX does not find the devices that JAX_PLATFORMS asks for, which it says by
+    a traceback of its own; empty where that is not what is wrong."""
+    asked = os.environ.get("JAX_PLATFORMS", "")
+    if not asked or "jax" not in sys.modules:
+        return ""
+    import jax
+
+    try:
+        jax.devices()
+        return ""
+    except Exception:
+        jax.config.update("jax_platforms", "")
+    try:
+        found = ", ".join(sorted({device.platform for device in jax.devices()}))
+    except Exception:  # of what is there without being asked for
+        found = "nothing"
+    extras = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
+    known = [extras[name] for name in asked.split(",") if name in extras]
+    install = f", or pip install 'fgvc_jax[{known[0]}]'" if known else ""
+    return f"JAX_PLATFORMS is {asked!r}, and JAX finds only {found} here: unset it{install}"
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

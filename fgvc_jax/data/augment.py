@@ -20,6 +20,7 @@ from fgvc_jax.utils.errors import UserError
 MEAN_STD = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "tensorflow": ((127 / 255,) * 3, (128 / 255,) * 3),  # of its authors' EfficientNet-Lite
 }
 GRAY = 0.5
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as in Pillow and torchvision
@@ -42,6 +43,11 @@ def image_keys(seed: int, view: jax.Array, ids: jax.Array) -> jax.Array:
         return jax.random.fold_in(jax.random.fold_in(key, number), image)
 
     return jax.vmap(one)(jnp.broadcast_to(view, ids.shape), ids)
+
+
+def folded(keys: jax.Array, number: jax.Array) -> jax.Array:
+    """(B,) keys with a number (scalar int) folded into each."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
 
 def training_view(view: View, keys: jax.Array, images: jax.Array) -> jax.Array:

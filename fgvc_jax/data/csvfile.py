@@ -3,12 +3,14 @@
 import csv
 import difflib
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fgvc_jax.data.files import Entry, assemble, hold_out, shown
-from fgvc_jax.data.records import Splits
+from fgvc_jax.data.names import composed, part
+from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.data.tables import line_of
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -18,17 +20,20 @@ OPTIONAL = ("split", "group")
 PARTS = ("train", "validation", "test")
 
 
-def open_csv(path: str, *, seed: int) -> Splits:
+def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     """A CSV file with a header: columns `path`, `label`, perhaps `split` and `group`; others are
     ignored.
 
-    Paths are relative to the file's folder and stay inside it, with "/" between folders. `split` is
-    one of `PARTS` in every row; without that column `files.TEST_FRACTION` of each class, chosen by
-    `seed`, becomes the test part. Images with the same `group` are in one part; an empty group is
-    one of its own. Classes are the labels, sorted. Photographs are turned as EXIF says.
+    Paths are relative to the file's folder and stay inside it, with "/" between folders; where
+    there is no such file, an absolute path inside, spaces around a path and backslashes are
+    understood. `split` is one of `PARTS` (or as `names.part` knows it) in every row; without that
+    column `files.TEST_FRACTION` of each class, chosen by `seed`, becomes the test part, or to be
+    judged all of it. Images with the same `group` are in one part; an empty group is one of its
+    own. Classes are the labels, sorted; labels that differ in the form of accents only are one.
+    Photographs are turned as EXIF says.
     """
     file = paths.local(path, "list")
-    rows = list(_rows(file))
+    rows = [(where, _read(file, where, row)) for where, row in _rows(file)]
     if not rows:
         raise UserError(f"{shown(file)} has no row below its header: list an image a line")
     first: dict[str, str] = {}
@@ -36,18 +41,23 @@ def open_csv(path: str, *, seed: int) -> Splits:
         other = first.setdefault(row["path"], where)
         if other != where:
             raise UserError(f"{where}: {row['path']!r} is already listed at {other}")
-    classes = sorted({row["label"] for _, row in rows})
-    numbers = {name: number for number, name in enumerate(classes)}
+    names: dict[str, str] = {}
+    for _, row in rows:
+        names.setdefault(composed(row["label"]), row["label"])
+    classes = sorted(names.values())
+    numbers = {composed(name): number for number, name in enumerate(classes)}
     entries = [
-        Entry(row["path"], numbers[row["label"]], where, group=row.get("group", ""))
+        Entry(row["path"], numbers[composed(row["label"])], where, group=row.get("group", ""))
         for where, row in rows
     ]
     if "split" in rows[0][1]:
-        parts = _given_parts(file, entries, [row["split"] for _, row in rows])
+        parts = _given_parts(file, entries, [row["split"] for _, row in rows], how)
+    elif not how.to_train:
+        parts = {"train": [], "test": entries}
     else:
         _check_can_be_split(file, entries, classes)
         parts = hold_out(entries, seed=seed)
-    return assemble(file.parent, parts, classes, orientation="exif")
+    return assemble(file.parent, parts, classes, orientation="exif", how=how)
 
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -106,12 +116,11 @@ def _header(where: str, values: Sequence[str]) -> list[str]:
 def _row(where: str, values: dict[str, str]) -> dict[str, str]:
     row = {name: values[name] for name in REQUIRED + OPTIONAL if name in values}
     row |= {name: value.strip() for name, value in row.items() if name != "path"}
-    row["path"] = row["path"].removeprefix("./")
     for name in REQUIRED:
         if not row[name].strip():
             raise UserError(f"{where} has no {name}")
     if "split" in row:
-        row["split"] = row["split"].lower()
+        row["split"] = part(row["split"]) or row["split"].lower()
         if row["split"] not in PARTS:
             near = difflib.get_close_matches(row["split"], PARTS, n=1, cutoff=0.4)
             hint = f": did you mean {near[0]!r}?" if near else ""
@@ -119,24 +128,46 @@ def _row(where: str, values: dict[str, str]) -> dict[str, str]:
     return row
 
 
+def _read(file: Path, where: str, row: dict[str, str]) -> dict[str, str]:
+    """A row with its path as one below the file's folder."""
+    name, root = row["path"], file.parent
+    # No look at the disk for a plain name: there are many.
+    if (name != name.strip() or "\\" in name) and not os.path.lexists(root / name):
+        name = name.strip()
+        if not os.path.lexists(root / name):
+            name = name.replace("\\", "/")
+    if os.path.isabs(name):
+        above = (os.path.join(top, "") for top in (os.path.abspath(root), os.path.realpath(root)))
+        top = next((top for top in above if name.startswith(top)), None)
+        if top is None:
+            raise UserError(
+                f"{where}: {row['path']!r} is an absolute path that is not inside the list's "
+                f"folder {shown(root)}: write it relative to that folder, or put the list above "
+                "the images"
+            )
+        name = name.removeprefix(top)
+    plain = "/".join(step for step in name.split("/") if step not in ("", "."))
+    return row | {"path": plain}
+
+
 def _given_parts(
-    file: Path, entries: Sequence[Entry], splits: Sequence[str]
+    file: Path, entries: Sequence[Entry], splits: Sequence[str], how: Opening
 ) -> dict[str, list[Entry]]:
     parts: dict[str, list[Entry]] = {"train": [], "test": []}
     seen: dict[str, tuple[str, str]] = {}
-    for entry, part in zip(entries, splits, strict=True):
-        parts.setdefault(part, []).append(entry)
+    for entry, split in zip(entries, splits, strict=True):
+        parts.setdefault(split, []).append(entry)
         if entry.group:
-            other, where = seen.setdefault(entry.group, (part, entry.where))
-            if other != part:
+            other, where = seen.setdefault(entry.group, (split, entry.where))
+            if other != split:
                 raise UserError(
-                    f"{entry.where}: group {entry.group!r} is in {part} here and in {other} at "
+                    f"{entry.where}: group {entry.group!r} is in {split} here and in {other} at "
                     f"{where}: a group belongs to one part"
                 )
-    for part, listed in parts.items():
-        if not listed:
+    for split, listed in parts.items():
+        if not listed and (how.to_train or split == "test"):
             raise UserError(
-                f"{shown(file)} has no row with split {part!r}: mark some, or leave the column "
+                f"{shown(file)} has no row with split {split!r}: mark some, or leave the column "
                 "out to have the images split"
             )
     return parts

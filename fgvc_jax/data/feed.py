@@ -9,9 +9,10 @@ from typing import Any
 
 import jax
 from jax.sharding import Mesh
+from tqdm import tqdm
 
-from fgvc_jax.data import pipeline
-from fgvc_jax.data.images import content_digest
+from fgvc_jax.data import pipeline, whole
+from fgvc_jax.data.images import OWN, content_digest
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes
@@ -58,6 +59,7 @@ class Dataset:
                 self.splits.parts[part],
                 self._side(part),
                 orientation=self._view.orientation,
+                banner=self._view.banner,
                 place=self.place,
                 threads=machine.cores(self._processes_here),
                 mesh=self._mesh,
@@ -80,6 +82,24 @@ class Dataset:
     def bytes(self) -> int:
         """Memory of all decoded images."""
         return sum(3 * self._side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
+
+    def check(self) -> None:
+        """Look at the header and the end of every file; a UserError lists those that are broken."""
+        first = jax.process_index() == 0
+        whole.check(
+            list(self.splits.parts.values()),
+            share=slice(jax.process_index(), None, jax.process_count()),
+            threads=machine.cores(self._processes_here),
+            progress=lambda found, count: tqdm(
+                found,
+                "looked at",
+                count,
+                unit=" images",
+                leave=False,
+                delay=2,
+                disable=None if first else True,
+            ),
+        )
 
     def digests(self) -> dict[str, Any]:
         """What the dataset is known by, see `digests.of_data`; decodes all that is not streamed."""
@@ -116,9 +136,18 @@ def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
     return "host" if total_bytes < HOST_SHARE * free else "stream"
 
 
-def load(source: Source, side: int, *, orientation: str, place: str, threads: int, mesh: Mesh):
+def load(
+    source: Source,
+    side: int,
+    *,
+    orientation: str,
+    place: str,
+    threads: int,
+    mesh: Mesh,
+    banner: int = OWN,
+) -> Images:
     """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed."""
-    how = {"orientation": orientation, "threads": threads}
+    how = {"orientation": orientation, "banner": banner, "threads": threads}
     if place == "stream":
         return Images(source, pipeline.streamed(source, side, **how), None, None)
     images, contents = pipeline.decoded(source, side, **how)

@@ -5,17 +5,20 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.records import Splits, split_keys, stratified
+from fgvc_jax.data.names import Spellings
+from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
+HIDDEN = ".", "__MACOSX"  # what a Mac leaves in an archive is no folder of images
 SHOWN = 5  # examples in a message
 PAGE = 4096
 LOOKED_THROUGH = (
@@ -37,14 +40,24 @@ class Entry:
 
 
 class Files:
-    """A Source of encoded image files: `root / names[i]` with its label, id and group.
+    """A Source of encoded image files: `root / places[i]` with its name, label, id and group.
 
-    Their ids are the official ones, or count from `first` where there are none.
+    A place is a name as the disk has it, where accents may be written in another form. Ids are the
+    official ones, or count from `first` where there are none.
     """
 
-    def __init__(self, root: Path, entries: Sequence[Entry], first: int, *, crop_bottom: int):
+    def __init__(
+        self,
+        root: Path,
+        entries: Sequence[Entry],
+        first: int,
+        *,
+        crop_bottom: int,
+        places: Sequence[str],
+    ):
         self.root = root
         self.names = tuple(entry.name for entry in entries)
+        self.places = places
         self.labels = np.array([entry.label for entry in entries], np.int32)
         self.ids = np.array([entry.id for entry in entries], np.int32)
         if (self.ids < 0).any():
@@ -73,7 +86,7 @@ class Files:
 
     def path(self, index: int) -> str:
         """Of an image's file."""
-        return os.path.join(self.root, self.names[index])
+        return os.path.join(self.root, self.places[index])
 
     def stat(self, index: int) -> tuple[int, int]:
         path = self.path(index)
@@ -91,6 +104,7 @@ def assemble(
     *,
     crop_bottom: int = 0,
     orientation: str = "stored",
+    how: Opening = TO_TRAIN,
 ) -> Splits:
     """From entries to Splits, with every check on the files themselves.
 
@@ -99,14 +113,16 @@ def assemble(
     classes: names.
     crop_bottom: rows of pixels to cut off each image.
     orientation: see Splits.
+    how: it is opened.
     """
     for part, entries in parts.items():
-        if not entries:
+        if not entries and (how.to_train or part == "test"):
             raise UserError(f"{shown(root)} has no image in its {part} part")
-    _check_files(root, [entry for entries in parts.values() for entry in entries])
+    places = locate(root, [entry for entries in parts.values() for entry in entries], how.links)
     sources, first = {}, 0
     for part, entries in parts.items():
-        sources[part] = Files(root, entries, first, crop_bottom=crop_bottom)
+        own = places[first : first + len(entries)]
+        sources[part] = Files(root, entries, first, crop_bottom=crop_bottom, places=own)
         first += len(entries)
     splits = Splits(classes=tuple(classes), orientation=orientation, **sources)
     if first <= LOOKED_THROUGH:  # every file is asked for its size, and many are opened
@@ -182,28 +198,36 @@ def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
     }
 
 
-def _check_files(root: Path, entries: Iterable[Entry]) -> None:
-    """Every entry must be a file of its own inside the root; one listing per folder, no stat."""
-    top = os.path.join(os.path.realpath(root), "")
-    listings: dict[str, tuple[str, dict[str, bool]]] = {}
+def locate(root: Path, entries: Sequence[Entry], links: Path | None) -> list[str]:
+    """The path below the root of every entry's file, as the disk has it.
+
+    Each must be a file of its own inside the root, or inside `links` where a link leads there; one
+    listing per folder, no stat. A name that is on the disk with its accents in another form is that
+    file. Raises a UserError for the first entry of which this is not so.
+    """
+    tops = [os.path.join(os.path.realpath(top), "") for top in (root, links) if top is not None]
+    listings: dict[str, _Listing] = {}
     seen: dict[str, Entry] = {}
     missing: list[Entry] = []
+    places: list[str] = []
     for entry in entries:
         if {"", ".", ".."} & set(entry.name.split("/")) or "\0" in entry.name:
             raise UserError(f"{entry.where}: {entry.name!r} is not a path inside the dataset")
         folder, _, name = entry.name.rpartition("/")
         if folder not in listings:
-            listings[folder] = _files_in(root / folder)
-        real_folder, links = listings[folder]
-        real = os.path.join(real_folder, name)
-        if links.get(name):
+            listings[folder] = _Listing(root, folder, entry)
+        there = listings[folder]
+        name = there.find(name, entry)
+        real = os.path.join(there.real, name)
+        if there.links.get(name):
             real = os.path.realpath(real)
-        if not real.startswith(top):
+        if not real.startswith(tuple(tops)):
             raise UserError(
                 f"{entry.where}: {entry.name!r} is a link that leaves {shown(root)}: copy what it "
-                "points to into the dataset"
+                "points to into the dataset, or name the folder that it is in, by "
+                f"--data.allow-links {os.path.dirname(real)!r}"
             )
-        if name not in links or (links[name] and not os.path.isfile(real)):
+        if name not in there.links or (there.links[name] and not os.path.isfile(real)):
             missing.append(entry)
         if real in seen:
             raise UserError(
@@ -211,6 +235,7 @@ def _check_files(root: Path, entries: Iterable[Entry]) -> None:
                 "image belongs to one part, once"
             )
         seen[real] = entry
+        places.append(f"{there.place}/{name}" if there.place else name)
     if missing:
         more = f" ({len(missing):,} images are missing)" if len(missing) > 1 else ""
         file = root / missing[0].name
@@ -220,14 +245,53 @@ def _check_files(root: Path, entries: Iterable[Entry]) -> None:
             f"{missing[0].where}: image {shown(file)} does not exist{more}: unpack the images "
             "there, or give the right folder"
         )
+    return places
 
 
-def _files_in(folder: Path) -> tuple[str, dict[str, bool]]:
-    """The real path of a folder and its files: name -> is it a symbolic link."""
-    if not folder.is_dir():
-        return str(folder), {}
-    items = (item for item in listing(folder) if item.is_symlink() or item.is_file())
-    return os.path.realpath(folder), {item.name: item.is_symlink() for item in items}
+class _Listing:
+    """The files of a folder below a root: `links[name]`, is it a symbolic link.
+
+    place: the folder as the disk has it. real: its real path.
+    """
+
+    def __init__(self, root: Path, folder: str, entry: Entry):
+        self.place = _folder_on_disk(root, folder, entry)
+        path = root / self.place
+        self.real, self.links = str(path), {}
+        if path.is_dir():
+            items = (item for item in listing(path) if item.is_symlink() or item.is_file())
+            self.real = os.path.realpath(path)
+            self.links = {item.name: item.is_symlink() for item in items}
+
+    @cached_property
+    def _spellings(self) -> Spellings:
+        return Spellings(self.links)
+
+    def find(self, name: str, entry: Entry) -> str:
+        """The file of that name, or the one that reads the same; the name where there is none."""
+        return name if name in self.links else _the_one(name, self._spellings, entry)
+
+
+def _folder_on_disk(root: Path, folder: str, entry: Entry) -> str:
+    """A folder below the root with every name as the disk has it, as far as it is there."""
+    if not folder or (root / folder).is_dir():
+        return folder
+    place = ""
+    for name in folder.split("/"):
+        here = root / place
+        known = [item.name for item in listing(here) if is_folder(item)] if here.is_dir() else []
+        place = f"{place}/{_the_one(name, Spellings(known), entry)}".lstrip("/")
+    return place
+
+
+def _the_one(name: str, known: Spellings, entry: Entry) -> str:
+    found = known.find(name)
+    if len(found) > 1:
+        raise UserError(
+            f"{entry.where}: {name!r} is not there, and {len(found)} names read the same, with "
+            f"their accents in other forms ({', '.join(map(ascii, found))}): keep one of them"
+        )
+    return found[0] if found else name
 
 
 # Folders.
@@ -251,7 +315,7 @@ def listing(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, sorted by name, without hidden entries."""
     try:
         with os.scandir(folder) as items:
-            visible = [item for item in items if not item.name.startswith(".")]
+            visible = [item for item in items if not item.name.startswith(HIDDEN)]
     except OSError as error:
         raise UserError(f"cannot list folder {shown(folder)}: {error.strerror}") from error
     return sorted(visible, key=lambda item: item.name)

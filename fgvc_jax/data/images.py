@@ -5,17 +5,26 @@ import io
 import os
 import stat
 import warnings
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, features
+from PIL import ExifTags, Image, PngImagePlugin, features
 
 from fgvc_jax.utils.errors import UserError
+
+try:  # the extra `heif`: what iPhones write
+    import pi_heif
+
+    pi_heif.register_heif_opener()
+except ImportError:
+    pi_heif = None
 
 _EXTENSIONS = {
     "AVIF": (".avif",),
     "BMP": (".bmp",),
     "GIF": (".gif",),
+    "HEIF": (".heic", ".heif", ".hif"),
     "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
     "JPEG2000": (".j2k", ".jp2"),
     "PNG": (".png",),
@@ -28,13 +37,20 @@ _CODECS = {
     "JPEG2000": "jpg_2000",
     "WEBP": "webp",
 }  # some builds of Pillow lack them
-FORMATS = tuple(
-    format for format in _EXTENSIONS if format not in _CODECS or features.check(_CODECS[format])
-)
+_MISSING = {format for format, codec in _CODECS.items() if not features.check(codec)}
+_MISSING |= set() if pi_heif else {"HEIF"}
+FORMATS = tuple(format for format in _EXTENSIONS if format not in _MISSING)
 EXTENSIONS = tuple(sorted(extension for format in FORMATS for extension in _EXTENSIONS[format]))
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; below the size at which Pillow itself starts to warn
+LISTED = 30  # images that cannot be used, in a message
 MAX_BYTES = 2**29  # more than the largest 16-bit RGB image below that size has
+OWN = -1  # banner: what each record has of one
 MAX_SIDE = 65_535  # as in JPEG; resizing needs memory in proportion to the longer side
+
+HEIF_EXTRA = "pip install 'fgvc_jax[heif]'"
+
+# Healthy photographs have megabytes of it (an editor's history); Pillow bounds the sum, too.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # Pillow warns above its own limit, which is higher: such an image is refused here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -51,45 +67,60 @@ TURNS = {
 }  # what undoes each value of the EXIF tag
 
 
-class Unreadable(UserError):
-    """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels"."""
+class Broken(UserError):
+    """Images that cannot be used; `names` as messages have them."""
 
-    def __init__(self, record: dict[str, Any], problem: str):
-        super().__init__(
-            f"image {record['name']!r} {problem}: repair it or remove it from the dataset"
-        )
+    def __init__(self, message: str, names: Iterable[str]):
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+class Unreadable(Broken):
+    """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels",
+    and `advice` after that."""
+
+    def __init__(
+        self,
+        record: dict[str, Any],
+        problem: str,
+        advice: str = "repair it or remove it from the dataset",
+    ):
+        super().__init__(f"image {record['name']!r} {problem}: {advice}", [record["name"]])
         self.problem = problem
 
 
-def decode(record: dict[str, Any], size: int, *, orientation: Orientation) -> np.ndarray:
+def decode(
+    record: dict[str, Any], size: int, *, orientation: Orientation, banner: int = OWN
+) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
-    Encoded images may be any of `FORMATS` (of several frames the first). They become RGB as under
+    Encoded images may be any of `FORMATS` (of several frames the first), and whoever has opened one
+    with Pillow gets the same of it as of the file. They become RGB as under
     torchvision's ImageFolder, so that results are comparable with published ones: palettes and
     CMYK are converted, an alpha channel is dropped. 16-bit gray is scaled to 8 bits (where
     torchvision clips). With orientation "exif" a photograph is turned as its EXIF tag says; with
-    "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The record's
-    `crop_bottom` rows are cut, then the image is resized without keeping its aspect, bilinear with
-    antialiasing (Pillow's BILINEAR). An array that is already (size, size, 3) uint8 is returned as
-    it is.
+    "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The `banner`, so many
+    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Then the image is resized
+    without keeping its aspect, bilinear with antialiasing (Pillow's BILINEAR). An array that is
+    already (size, size, 3) uint8 is returned as it is.
 
     Raises UserError that names the record if the image is broken, of another format, or has more
     than `MAX_PIXELS` pixels or `MAX_SIDE` rows or columns; the size is checked before decoding.
     """
-    image, crop_bottom = record["image"], record.get("crop_bottom", 0)
+    image, cut = record["image"], record.get("crop_bottom", 0) if banner == OWN else banner
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise Unreadable(record, f"is an array {image.dtype}{image.shape}, not uint8 (H, W, 3)")
-        if image.shape[:2] == (size, size) and not crop_bottom:
+        if image.shape[:2] == (size, size) and not cut:
             return image
         picture = Image.fromarray(image)
     else:
         picture = read(record, orientation=orientation)
     width, height = picture.size
-    if crop_bottom >= height:
-        raise Unreadable(record, f"is {height} rows high, and {crop_bottom} are to be cut off")
+    if cut >= height:
+        raise Unreadable(record, f"is {height} rows high, and {cut} are to be cut off")
     # A crop of its own: resize(box=...) would let the filter reach into what is cut off.
-    picture = picture.crop((0, 0, width, height - crop_bottom)) if crop_bottom else picture
+    picture = picture.crop((0, 0, width, height - cut)) if cut else picture
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -99,7 +130,7 @@ def record_of(image: Any) -> dict[str, Any]:
     Raises UserError for a path that no regular file of at most `MAX_BYTES` can be read from.
     """
     if isinstance(image, Image.Image):
-        return {"image": np.asarray(image.convert("RGB")), "name": "image"}
+        return {"image": image, "name": getattr(image, "filename", "") or "image"}
     if isinstance(image, np.ndarray):
         return {"image": image, "name": "array"}
     path = os.fspath(image)
@@ -129,17 +160,18 @@ def content_digest(image: bytes | np.ndarray) -> bytes:
 
 
 def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
-    """The record's encoded image in its own size, in RGB; see `decode` for what is refused."""
+    """The record's image, encoded or opened, in its own size, in RGB; see `decode` for what is
+    refused."""
+    image = record["image"]
     try:
-        with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
-            _check_size(record, *image.size)
-            picture = _rgb(record, image)
-            turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
-            return picture if turn is None else picture.transpose(turn)
+        if isinstance(image, Image.Image):
+            return _upright(record, image, orientation)
+        with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
+            return _upright(record, opened, orientation)
     except Image.DecompressionBombError as error:
-        raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels") from error
+        raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels", _SMALLER) from error
     except Image.UnidentifiedImageError as error:
-        raise Unreadable(record, f"is none of {', '.join(FORMATS)}") from error
+        raise Unreadable(record, *_what_else(image)) from error
     except UserError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
@@ -147,11 +179,55 @@ def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
         raise Unreadable(record, f"cannot be decoded ({reason})") from error
 
 
+def _upright(record: dict[str, Any], image: Image.Image, orientation: Orientation) -> Image.Image:
+    _check_size(record, *image.size)
+    picture = _rgb(record, image)  # first, since Pillow turns TIFF while it loads it
+    turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
+    return picture if turn is None else picture.transpose(turn)
+
+
 def _check_size(record: dict[str, Any], width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise Unreadable(record, f"has {width} x {height} pixels, more than {MAX_PIXELS:,}")
+        size = f"has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+        raise Unreadable(record, size, _SMALLER)
     if max(width, height) > MAX_SIDE:
-        raise Unreadable(record, f"has {width} x {height} pixels, a side above {MAX_SIDE:,}")
+        size = f"has {width} x {height} pixels, a side above {MAX_SIDE:,}"
+        raise Unreadable(record, size, _SMALLER)
+
+
+_SMALLER = "make it smaller or remove it from the dataset"
+
+
+def _what_else(data: bytes) -> tuple[str, ...]:
+    """What a file is that is no image, and what to do, as far as its beginning tells."""
+    start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not data:
+        return ("is empty (0 bytes)", "fetch it again or remove it from the dataset")
+    if start.startswith(b"version https://git-lfs"):
+        return ("is a Git LFS pointer, not the image itself", "run git lfs pull in its repository")
+    if start.startswith((b"<!doctype html", b"<html")):
+        return ("is a web page (HTML), as a failed download leaves one", "fetch the image again")
+    if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        return ("is HEIC, which takes a package more to be read", HEIF_EXTRA)
+    return (f"is none of {', '.join(FORMATS)}",)
+
+
+def unread(names: Iterable[str]) -> str:
+    """What would read some of the files that are no images by their names; "" for nothing."""
+    heif = "HEIF" in _MISSING and any(name.lower().endswith(_EXTENSIONS["HEIF"]) for name in names)
+    return f" (and HEIC with {HEIF_EXTRA})" if heif else ""
+
+
+def refuse(errors: Sequence[UserError], count: int) -> None:
+    """Raise one error that lists all that is wrong with some of so many images; nothing where
+    nothing is."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        more = f"; and {len(errors) - LISTED:,} more" if len(errors) > LISTED else ""
+        listed = "; ".join(map(str, errors[:LISTED]))
+        names = [name for each in errors if isinstance(each, Broken) for name in each.names]
+        raise Broken(f"{len(errors):,} of {count:,} images cannot be used: {listed}{more}", names)
 
 
 def exif_orientation(image: Image.Image) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fgvc_jax.data.files import is_folder, listing
-from fgvc_jax.data.images import EXTENSIONS
+from fgvc_jax.data.images import EXTENSIONS, unread
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -63,10 +63,11 @@ def expand(words: Iterable[str]) -> Iterator[Found]:
                 yield Found(path)
     if ignored:
         log.warning(
-            "warning: ignored %s without the suffix of an image, such as %r: images are %s",
+            "warning: ignored %s without the suffix of an image, such as %r: images are %s%s",
             "a file" if len(ignored) == 1 else f"{len(ignored):,} files",
             ignored[0],
             ", ".join(EXTENSIONS),
+            unread(ignored),
         )
 
 

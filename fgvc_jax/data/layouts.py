@@ -8,8 +8,9 @@ when they are asked for. The splits are the official ones (METHODS, section 4).
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fgvc_jax.data.files import Entry, assemble, dataset_root, shown
-from fgvc_jax.data.records import Splits
+from fgvc_jax.data.files import Entry, assemble
+from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
+from fgvc_jax.data.releases import cars_is_single, cars_test_labels, check_cub, home
 from fgvc_jax.data.tables import (
     Annotation,
     annotation_rows,
@@ -22,19 +23,20 @@ from fgvc_jax.data.tables import (
     read_table,
     whole_number,
 )
+from fgvc_jax.data.view import BANNERS
 from fgvc_jax.utils.errors import UserError
 
-AIRCRAFT_BANNER = 20  # rows of pixels at the bottom that hold the copyright notice
 SOYAGEING_STAGES = ("R1", "R3", "R4", "R5", "R6")  # folders of Ultra-FGVC's SoyAgeing
 
 
-def open_cub(path: str) -> Splits:
+def open_cub(path: str, how: Opening = TO_TRAIN) -> Splits:
     """CUB-200-2011 (5,994 / 5,794 images) and what shares its layout.
 
     `images.txt` "id path", `image_class_labels.txt` "id class", `train_test_split.txt` "id 1|0"
     (1 = train), `classes.txt` "class name", classes counted from 1; the images in `images/`.
     """
-    root = dataset_root(path)
+    root = home("cub", path, "images.txt")
+    check_cub(root)
     images = read_table(root / "images.txt")
     labels = read_table(root / "image_class_labels.txt")
     split = read_table(root / "train_test_split.txt")
@@ -47,67 +49,60 @@ def open_cub(path: str) -> Splits:
         part = train if split.number(image_id, 0, 1, "split") else test
         name = images.rows[image_id].value
         part.append(Entry(f"images/{name}", label, images.at(image_id), image_id))
-    return assemble(root, {"train": train, "test": test}, classes)
+    return assemble(root, {"train": train, "test": test}, classes, how=how)
 
 
-def open_cars(path: str) -> Splits:
+def open_cars(path: str, how: Opening = TO_TRAIN) -> Splits:
     """Stanford Cars, 8,144 / 8,041 images, in either release.
 
     First: `cars_train/`, `cars_test/`, `devkit/` with `cars_meta.mat`, `cars_train_annos.mat` and
     `cars_test_annos_withlabels.mat` (or this one beside it). Second: `car_ims/`, `cars_annos.mat`.
     """
-    root = dataset_root(path)
-    single = root / "cars_annos.mat"
-    if single.is_file():
-        return _cars_single(root, single)
-    if not (root / "devkit").is_dir():
-        raise UserError(
-            f"{shown(root)} holds neither cars_annos.mat (with car_ims/) nor devkit/ (with "
-            "cars_train/ and cars_test/): give the folder of one of the two releases"
-        )
+    root = home("cars", path, "cars_annos.mat", "devkit")
+    if cars_is_single(root):
+        return _cars_single(root, root / "cars_annos.mat", how)
     meta = root / "devkit" / "cars_meta.mat"
     classes = matlab_classes(meta, *read_matlab(meta, "class_names"))
-    name = "cars_test_annos_withlabels.mat"
-    labelled = root / name if (root / name).is_file() else root / "devkit" / name
-    parts = {"train": root / "devkit" / "cars_train_annos.mat", "test": labelled}
+    parts = {"train": root / "devkit" / "cars_train_annos.mat", "test": cars_test_labels(root)}
     entries = {}
     for part, file in parts.items():
         entries[part] = [
             Entry(f"cars_{part}/{row.text('fname')}", _car_label(row, classes), row.where)
             for row in annotation_rows(file, *read_matlab(file, "annotations"))
         ]
-    return assemble(root, entries, classes)
+    return assemble(root, entries, classes, how=how)
 
 
 def _car_label(row: Annotation, classes: Sequence[str]) -> int:
     return row.number("class", 1, len(classes)) - 1
 
 
-def _cars_single(root: Path, file: Path) -> Splits:
+def _cars_single(root: Path, file: Path, how: Opening) -> Splits:
     names, annotations = read_matlab(file, "class_names", "annotations")
     classes = matlab_classes(file, names)
     parts: dict[str, list[Entry]] = {"train": [], "test": []}
     for row in annotation_rows(file, annotations):
         part = parts["test" if row.number("test", 0, 1) else "train"]
         part.append(Entry(row.text("relative_im_path"), _car_label(row, classes), row.where))
-    return assemble(root, parts, classes)
+    return assemble(root, parts, classes, how=how)
 
 
-def open_aircraft(path: str) -> Splits:
+def open_aircraft(path: str, how: Opening = TO_TRAIN) -> Splits:
     """FGVC-Aircraft, 100 variants, 6,667 / 3,333 images; the banner at the bottom is cropped.
 
     PATH is the folder that holds `images/`, `images_variant_trainval.txt` and
     `images_variant_test.txt` ("image variant"), or the one that holds it as `data/`. Classes are in
     the order of `variants.txt`, sorted by name where that file is absent.
     """
-    root = dataset_root(path)
+    listed = "images_variant_trainval.txt"
+    root = home("aircraft", path, listed, f"data/{listed}")
     if (root / "data").is_dir():
         root = root / "data"
-    parts = {"train": "images_variant_trainval.txt", "test": "images_variant_test.txt"}
+    parts = {"train": listed, "test": "images_variant_test.txt"}
     tables = {part: read_table(root / file, integer_keys=False) for part, file in parts.items()}
-    listed = root / "variants.txt"
-    if listed.is_file():
-        classes = list(dict.fromkeys(line for _, line in read_lines(listed)))
+    variants = root / "variants.txt"
+    if variants.is_file():
+        classes = list(dict.fromkeys(line for _, line in read_lines(variants)))
     else:
         classes = sorted({row.value for row in tables["train"].rows.values()})
     labels = {name: label for label, name in enumerate(classes)}
@@ -116,13 +111,13 @@ def open_aircraft(path: str) -> Splits:
         entries[part] = []
         for name, row in table.rows.items():
             if row.value not in labels:
-                known = listed.name if listed.is_file() else parts["train"]
+                known = variants.name if variants.is_file() else parts["train"]
                 raise UserError(f"{table.at(name)}: variant {row.value!r} is not in {known}")
             entries[part].append(Entry(f"images/{name}.jpg", labels[row.value], table.at(name)))
-    return assemble(root, entries, classes, crop_bottom=AIRCRAFT_BANNER)
+    return assemble(root, entries, classes, crop_bottom=BANNERS["aircraft"], how=how)
 
 
-def open_ultra(path: str) -> Splits:
+def open_ultra(path: str, how: Opening = TO_TRAIN) -> Splits:
     """The Ultra-FGVC sets (Cotton80, SoyLocal, SoyGene, SoyAgeing, SoyGlobal).
 
     `images/`, `anno/train.txt` and `anno/test.txt` with lines "name label", labels from 1. The sets
@@ -130,7 +125,7 @@ def open_ultra(path: str) -> Splits:
     classes, photographed at five stages of growth, in folders R1, R3, R4, R5 and R6: each can be
     given alone (`ultra:PATH/R1`), and the folder that holds them is all five together.
     """
-    root = dataset_root(path)
+    root = home("ultra", path, "anno", *SOYAGEING_STAGES)
     prefixes = [""]
     if not (root / "anno").is_dir() and any((root / stage).is_dir() for stage in SOYAGEING_STAGES):
         prefixes = [f"{stage}/" for stage in SOYAGEING_STAGES]
@@ -144,7 +139,7 @@ def open_ultra(path: str) -> Splits:
         if not 0 <= entry.label < limit:
             raise UserError(f"{entry.where}: label {entry.label + 1} is outside 1..{limit}")
     count = 1 + max((entry.label for entry in entries["train"] + entries["test"]), default=-1)
-    return assemble(root, entries, [str(label + 1) for label in range(count)])
+    return assemble(root, entries, [str(label + 1) for label in range(count)], how=how)
 
 
 def _ultra_entries(root: Path, prefix: str, part: str) -> Iterator[Entry]:

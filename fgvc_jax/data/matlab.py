@@ -1,8 +1,9 @@
 """MATLAB files through scipy, for annotations whose origin nobody vouches for.
 
-scipy.io.loadmat follows type codes out of its tables and takes its process down on about one
-damaged file in ten thousand, so it reads in a process of its own, with a limit on time and memory.
-What it found comes back as JSON: nothing that such a file says is ever run.
+scipy.io.loadmat follows type codes out of its tables: in scipy 1.17.1 those of 15, 19 to 25 and 36
+to 39 end the process, and with 16 to 18 and 26 to 35 it takes for a Python object what lies behind
+the table. So it reads in a process of its own, with a limit on time and memory, also of what zlib
+unpacks. What it found comes back as JSON: nothing that such a file says is ever run here.
 """
 
 import json

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.images import Orientation, content_digest, decode
+from fgvc_jax.data.images import OWN, Orientation, content_digest, decode, refuse
 from fgvc_jax.data.sources import Source
 from fgvc_jax.utils.errors import UserError
 
@@ -22,7 +22,9 @@ AHEAD_BYTES = 2**30  # of batches that are loaded ahead of the step
 AHEAD_BATCHES = 2, 8  # at the least, whatever their size, and at the most
 
 
-def streamed(source: Source, size: int, *, orientation: Orientation, threads: int) -> Fetch:
+def streamed(
+    source: Source, size: int, *, orientation: Orientation, threads: int, banner: int = OWN
+) -> Fetch:
     """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
@@ -30,7 +32,9 @@ def streamed(source: Source, size: int, *, orientation: Orientation, threads: in
         images = np.empty((len(rows), size, size, 3), np.uint8)
 
         def fill(index: int) -> None:
-            images[index] = decode(source[int(rows[index])], size, orientation=orientation)
+            images[index] = decode(
+                source[int(rows[index])], size, orientation=orientation, banner=banner
+            )
 
         for _ in pool.map(fill, range(len(rows))):
             pass
@@ -40,19 +44,25 @@ def streamed(source: Source, size: int, *, orientation: Orientation, threads: in
 
 
 def decoded(
-    source: Source, size: int, *, orientation: Orientation, threads: int
+    source: Source, size: int, *, orientation: Orientation, threads: int, banner: int = OWN
 ) -> tuple[np.ndarray, list[bytes]]:
     """All images of a source, decoded once: (N, size, size, 3) uint8, and what they are: the
-    SHA-256 of each record's encoded bytes (`images.content_digest`)."""
+    SHA-256 of each record's encoded bytes (`images.content_digest`). A UserError lists all that
+    cannot be used."""
     images = np.empty((len(source), size, size, 3), np.uint8)
 
-    def fill(row: int) -> bytes:
-        record = source[row]
-        images[row] = decode(record, size, orientation=orientation)
+    def fill(row: int) -> bytes | UserError:
+        try:
+            record = source[row]
+            images[row] = decode(record, size, orientation=orientation, banner=banner)
+        except UserError as error:
+            return error
         return content_digest(record["image"])
 
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        return images, list(pool.map(fill, range(len(source))))
+        found = list(pool.map(fill, range(len(source))))
+    refuse([each for each in found if isinstance(each, UserError)], len(source))
+    return images, found
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:

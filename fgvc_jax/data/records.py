@@ -4,9 +4,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+
+from fgvc_jax.utils.errors import UserError
 
 
 @runtime_checkable
@@ -57,6 +60,34 @@ class Splits:
         """The parts that there are, by name, in the order train, validation, test."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def check_names(classes: Sequence[str], what: str) -> None:
+    """Raise a UserError where two classes have one name: what knows them by it would take one for
+    the other. `what` has the classes, for the message."""
+    first: dict[str, int] = {}
+    for number, name in enumerate(classes, start=1):
+        if first.setdefault(name, number) != number:
+            raise UserError(
+                f"{what} calls two classes {name!r}, number {first[name]} and number {number} of "
+                f"{len(classes)}: give each a name of its own"
+            )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a dataset is opened.
+
+    to_train: to learn from it, so that what has no test part is split; else all that is there is to
+      be judged, and the training part may be empty.
+    links: a folder outside of the dataset that links may lead into; None for none.
+    """
+
+    to_train: bool = True
+    links: Path | None = None
+
+
+TO_TRAIN = Opening()
 
 
 class Subset:

@@ -72,10 +72,12 @@ def origin(source: Source, i: int) -> tuple[Source, int]:
 def seen(mask: np.ndarray, view: View) -> np.ndarray:
     """A mask (H, W) bool as the network sees it: (S, S) float32 in [0, 1].
 
-    It goes the same way as the image: resized, then cropped.
+    It goes the same way as the image: the banner that the view names is cut off, then it is
+    resized, then cropped.
     """
     image = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
-    square = decode({"image": image, "name": "mask"}, view.test_side, orientation="stored")
+    record = {"image": image, "name": "mask"}
+    square = decode(record, view.test_side, orientation="stored", banner=view.banner)
     return np.asarray(augment.center_crop(square[None], crop=view.crop))[0, ..., 0]
 
 

@@ -1,6 +1,7 @@
 """The names users type (`sketchbirds`, `cub:PATH`, ...) -> train, validation and test sources."""
 
 import difflib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,16 +11,27 @@ import numpy as np
 
 from fgvc_jax.data import csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
-from fgvc_jax.data.records import Source, Splits, Subset, split_keys, stratified
+from fgvc_jax.data.names import Spellings
+from fgvc_jax.data.records import (
+    Opening,
+    Source,
+    Splits,
+    Subset,
+    check_names,
+    split_keys,
+    stratified,
+)
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 __all__ = ["Source", "Splits", "Subset", "open_source", "restrict"]
 
 
 FOLDER_SEED = 0  # of the split of a folder or list without a test part, the same for all runs
+log = logging.getLogger(__name__)
 
 
-def _sketchbirds(path: str) -> Splits:
+def _sketchbirds(path: str, how: Opening) -> Splits:
     from fgvc_jax.data.sketchbirds import SEED, open_sketchbirds
 
     if path:
@@ -27,16 +39,16 @@ def _sketchbirds(path: str) -> Splits:
     return open_sketchbirds(seed=SEED)
 
 
-def _tfds(path: str) -> Splits:
+def _tfds(path: str, how: Opening) -> Splits:
     from fgvc_jax.data.tfds import open_tfds
 
-    return open_tfds(path)
+    return open_tfds(path, how)
 
 
-OPENERS: dict[str, Callable[[str], Splits]] = {
+OPENERS: dict[str, Callable[[str, Opening], Splits]] = {
     "sketchbirds": _sketchbirds,
-    "folder": lambda path: folders.open_folder(path, seed=FOLDER_SEED),
-    "csv": lambda path: csvfile.open_csv(path, seed=FOLDER_SEED),
+    "folder": lambda path, how: folders.open_folder(path, how, seed=FOLDER_SEED),
+    "csv": lambda path, how: csvfile.open_csv(path, how, seed=FOLDER_SEED),
     "cub": layouts.open_cub,
     "cars": layouts.open_cars,
     "aircraft": layouts.open_aircraft,
@@ -46,8 +58,11 @@ OPENERS: dict[str, Callable[[str], Splits]] = {
 PATHLESS = ("sketchbirds",)
 
 
-def open_source(spec: str, *, to_train: bool = True) -> Splits:
+def open_source(spec: str, *, to_train: bool = True, allow_links: str = "") -> Splits:
     """Opens the dataset that `spec` names: `sketchbirds`, or `NAME:PATH` with NAME in `OPENERS`.
+
+    Where it is not opened `to_train`, what has no parts is not split: all of it is the test part,
+    and there may be no other. Links may lead into the folder `allow_links`, beside the dataset's.
 
     The images and their split are the same for every seed of a run, so that runs with other seeds
     are judged on the same test images. Only indices are read here, images when they are asked for.
@@ -62,10 +77,23 @@ def open_source(spec: str, *, to_train: bool = True) -> Splits:
         raise UserError(f"unknown data source {spec!r}: {hint}known are {known}")
     if not path and name not in PATHLESS:
         raise UserError(f"data source {spec!r} lacks what follows the colon: write {name}:PATH")
-    splits = OPENERS[name](path)
+    splits = OPENERS[name](path, Opening(to_train, _links(allow_links)))
+    check_names(splits.classes, f"{spec!r}")
     if to_train:
         _check_every_class_has_images(splits, spec)
     return splits
+
+
+def _links(text: str) -> Path | None:
+    """The folder that links may lead into, where one is named."""
+    if not text:
+        return None
+    path = paths.local(text, "--data.allow-links")
+    if not os.path.isdir(path):
+        raise UserError(
+            f"--data.allow-links {text!r} is no folder: name the one that links lead to"
+        )
+    return path
 
 
 def _check_every_class_has_images(splits: Splits, spec: str) -> None:
@@ -76,6 +104,15 @@ def _check_every_class_has_images(splits: Splits, spec: str) -> None:
         raise UserError(
             f"class {empty[0]!r} has no training image in {spec!r}{more}: add images or remove the "
             "class"
+        )
+
+
+def check_can_learn(splits: Splits) -> None:
+    """Raise a UserError where there is nothing to tell apart."""
+    if len(splits.classes) < 2:
+        raise UserError(
+            f"there is one class, {splits.classes[0]!r}, and a network learns to tell classes "
+            "apart: give at least 2 (--data.classes keeps the first so many)"
         )
 
 
@@ -172,7 +209,8 @@ def _split_validation(splits: Splits, fraction: float, seed: int) -> Splits:
 def with_classes(
     source: Source, theirs: Sequence[str], ours: Sequence[str], spec: str, *, some: bool = False
 ) -> Source:
-    """A source whose labels count the classes as the members do; they are compared by name.
+    """A source whose labels count the classes as the members do; they are compared by name,
+    whatever the form of accents.
 
     Args:
         source: of a dataset.
@@ -183,11 +221,14 @@ def with_classes(
             of classes that they do not know are left out.
 
     Raises:
-        UserError: when the names are not the same set, naming what is missing and what is new; or
-            when no image is left.
+        UserError: when there are names that the members do not know, naming what is missing and
+            what is new; or when no image is left.
     """
+    spellings = Spellings(ours)
+    found = [(name, spellings.find(name)) for name in theirs]
+    theirs = [same[0] if len(same) == 1 else name for name, same in found]
     missing, surplus = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
-    if missing or (surplus and not some):
+    if surplus and not some:
         told = [
             f"{word}: {', '.join(map(repr, names[:5]))}" + (" ..." if len(names) > 5 else "")
             for word, names in (("missing", missing), ("not known to the members", surplus))
@@ -196,6 +237,13 @@ def with_classes(
         raise UserError(
             f"{spec!r} has {len(theirs)} classes and the members know {len(ours)} "
             f"({'; '.join(told)}): name a --source with the same classes"
+        )
+    if missing:
+        log.warning(
+            "warning: %r has none of %s, such as %r: they are not judged",
+            spec,
+            "one class" if len(missing) == 1 else f"{len(missing):,} classes",
+            missing[0],
         )
     places = {name: label for label, name in enumerate(ours)}
     translate = np.array([places.get(name, -1) for name in theirs], np.int32)

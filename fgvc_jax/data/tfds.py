@@ -1,5 +1,6 @@
 """Datasets prepared by TensorFlow Datasets in the ArrayRecord format, read without TensorFlow."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.records import Splits
+from fgvc_jax.data.names import part
+from fgvc_jax.data.records import TO_TRAIN, Opening, Source, Splits, Subset
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 NAME = re.compile(r"(?P<folder>\w+(/\w[\w.-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
-TEST_NAMES = ("test", "validation")  # the first that exists is the test part
 READ_AT_ONCE = 512  # records, when only their labels are wanted
+
+log = logging.getLogger(__name__)
 
 
 class Prepared:
@@ -51,28 +54,52 @@ class Prepared:
         """Many images share a file."""
 
 
-def open_tfds(spec: str) -> Splits:
+def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
     """`NAME[/CONFIG][:VERSION][@DIR]`: a dataset prepared under DIR in the ArrayRecord format.
 
     DIR is, where not given, $TFDS_DATA_DIR or ~/tensorflow_datasets; VERSION the newest there. Only
     files are read: no code of the dataset runs, nothing is downloaded, TensorFlow is not imported.
-    The image and the label are the dataset's supervised pair. Opening reads every label once.
+    The image and the label are the dataset's supervised pair. The parts are those that are named
+    so (`names.part`); a validation part stands in for a test part. Opening reads every label once.
     """
     name, _, directory = spec.partition("@")
     directory = directory or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
     builder = _builder(name, _prepared(name, paths.local(directory, "TFDS folder")))
     image, label = _pair(builder, name)
-    parts = builder.info.splits
-    tests = [part for part in TEST_NAMES if part in parts]
-    if "train" not in parts or not tests:
-        raise UserError(
-            f"tfds:{name} has the splits {', '.join(parts) or 'none'}: it takes train, and one of "
-            f"{', '.join(TEST_NAMES)}"
-        )
+    roles = _roles(builder, name, how)
     classes = _class_names(builder.info.features[label])
-    train = _source(builder, "train", image, label, classes, name=name, first=0)
-    test = _source(builder, tests[0], image, label, classes, name=name, first=len(train))
-    return Splits(train=train, test=test, classes=classes)
+    sources: dict[str, Source] = {}
+    for role, split in roles.items():
+        first = sum(map(len, sources.values()))
+        sources[role] = _source(builder, split, image, label, classes, name=name, first=first)
+    if "train" not in sources:
+        sources["train"] = Subset(sources["test"], [])
+    return Splits(**sources, classes=classes)
+
+
+def _roles(builder: Any, name: str, how: Opening) -> dict[str, str]:
+    """The splits that are used, by what for; what is not used is told."""
+    splits = builder.info.splits
+    known = {part(split): split for split in reversed(splits) if part(split)}
+    test = known.get("test") or known.get("validation")
+    if test is None or (how.to_train and "train" not in known):
+        raise UserError(
+            f"tfds:{name} has the splits {', '.join(splits) or 'none'}: it takes train, and one of "
+            "test, validation"
+        )
+    roles = {"train": known["train"]} if "train" in known else {}
+    roles["test"] = test
+    if how.to_train and "validation" in known and test != known["validation"]:
+        roles["validation"] = known["validation"]
+    for split in splits:
+        if split not in roles.values():
+            log.warning(
+                "warning: the split %r of tfds:%s with %s images is not used",
+                split,
+                name,
+                f"{splits[split].num_examples:,}",
+            )
+    return roles
 
 
 def _prepared(name: str, directory: Path) -> Path:

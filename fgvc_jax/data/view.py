@@ -5,10 +5,29 @@ No JAX here: what the fields mean on the device is `fgvc_jax.data.augment`'s.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import digested, option
+
+# Rows at the bottom that all images of some sources have a copyright notice in.
+BANNERS = {"aircraft": 20}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photographs:
+    """How photographs are read that are new to a model, which knows only those of its dataset."""
+
+    orientation: Literal["exif", "stored"] = "exif"
+    """Turn photographs as their EXIF tag says, so that people see them, or not."""
+    banner: int = option(0, at_least=0, at_most=16_384)
+    """Rows at the bottom of each photograph that are cut off first, as a strip of text: 20 of
+    FGVC-Aircraft's own."""
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """These fields by name, also of a class that adds others."""
+        return {"orientation": self.orientation, "banner": self.banner}
 
 
 @dataclass(frozen=True)
@@ -25,10 +44,14 @@ class View:
     """Mirror half of the training images."""
     test_view: Literal["center", "whole"] = "center"
     """At test: the centre crop, or the whole image resized to the crop's size."""
-    normalize: Literal["half", "imagenet"] = "half"
-    """Mean and deviation of 0.5 (KT's code), or those of ImageNet (most pretrained weights)."""
+    normalize: Literal["half", "imagenet", "tensorflow"] = "half"
+    """Mean and deviation of 0.5 (KT's code), those of ImageNet (most pretrained weights), or of 127
+    and 128 of 255 (EfficientNet-Lite)."""
     orientation: Literal["auto", "exif", "stored"] = option("auto", automatic=True)
     """Turn photographs as their EXIF tag says, or not; auto: folders yes, published sets no."""
+    banner: int = option(-1, at_least=-1, at_most=16_384, automatic=True, later=True)
+    """Rows at the bottom of every image that are cut off first, as a strip of text; -1: those that
+    the source's images are known to have (Aircraft's 20)."""
 
     def check(self) -> None:
         """Raise a UserError where the fields do not fit together."""
@@ -52,3 +75,18 @@ class View:
     def view(self) -> "View":
         """The view alone, of a class that adds fields to it."""
         return View(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(View)})
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """Its fields by name, as digests have them."""
+        return {
+            spec.name: getattr(self, spec.name)
+            for spec in dataclasses.fields(View)
+            if digested(spec, getattr(self, spec.name))
+        }
+
+    @property
+    def test(self) -> list[Any]:
+        """What of it decides on what a test image becomes, as digests have it."""
+        shown = [self.test_side, self.crop, self.normalize, self.orientation]
+        return shown + ([self.banner] if "banner" in self.known else [])

@@ -50,7 +50,8 @@ class Calibration:
 
     def sets(self, log_probabilities: np.ndarray) -> np.ndarray:
         """Conformal sets: calibrated (B, K) -> (B, K) bool. The likeliest class is in its set."""
-        return mass_above(log_probabilities) <= self.threshold
+        # At 1 all are in, whatever rounding adds the probabilities up to.
+        return (mass_above(log_probabilities) <= self.threshold) | (self.threshold >= 1)
 
     @property
     def about(self) -> list[str]:
@@ -174,8 +175,9 @@ def accept_from(confidence: np.ndarray, right: np.ndarray, risk: float) -> float
 
     Selection with guaranteed risk (Geifman and El-Yaniv, NeurIPS 2017, algorithm 1): a search by
     halves among the N confidences for the lowest at which the exact binomial upper bound
-    (Clopper-Pearson) of the error rate is within the risk. Each of its ceil(log2 N) bounds may
-    fail with an equal part of 1 - `CONFIDENCE`.
+    (Clopper-Pearson) of the error rate is within the risk. Its answer is one of N + 1, none being
+    the last, so that each of ceil(log2(N + 1)) bounds may fail with an equal part of
+    1 - `CONFIDENCE`.
 
     Args:
         confidence: (N,) largest calibrated probability of the validation images.
@@ -183,7 +185,7 @@ def accept_from(confidence: np.ndarray, right: np.ndarray, risk: float) -> float
         risk: 0 to 1.
     """
     thresholds = np.unique(confidence)
-    failure = (1 - CONFIDENCE) / max(math.ceil(math.log2(len(thresholds))), 1)
+    failure = (1 - CONFIDENCE) / math.ceil(math.log2(len(thresholds) + 1))
     low, high = 0, len(thresholds)  # the answer is in [low, high], high: none
     while low < high:
         middle = (low + high) // 2
@@ -237,5 +239,6 @@ def judge_calibration(calibration: Calibration, fused: Fused) -> dict[str, Any]:
         covered, size = metrics.mean(sets, weights).T
         return own(weights) | {"set_coverage": covered, "set_size": size}
 
-    (found,) = metrics.intervals([everything], len(labels))
+    exact = metrics.exact(tally) | metrics.of_count("set_coverage", sets[:, 0])
+    (found,) = metrics.intervals([everything], len(labels), [exact])
     return asdict(calibration) | {"about": calibration.about, "metrics": found}

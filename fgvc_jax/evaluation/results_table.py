@@ -3,6 +3,7 @@
 import statistics
 from typing import Any
 
+from fgvc_jax.evaluation import metrics
 from fgvc_jax.utils import text
 
 
@@ -15,9 +16,11 @@ def results_table(results: dict[str, Any]) -> str:
     columns = "final", "selected", "best_on_test"
     rows = ["", f"test accuracy (%) on {results['images']['test']} images"]
     header = "".join(f"{column.replace('_', ' '):>14}" for column in columns)
-    rows.append(f"{'member':>8}{header}{'ensemble of 1..n':>20}")
-    judged = zip(results["members"], results["ensemble"], strict=True)
-    for number, (member, fused) in enumerate(judged, start=1):
+    first = list(range(1, len(results["members"]) + 1))
+    numbers = results.get("numbers", first)
+    together = "ensemble of 1..n" if numbers == first else "ensemble up to it"
+    rows.append(f"{'member':>8}{header}{together:>20}")
+    for number, member, fused in zip(numbers, results["members"], results["ensemble"], strict=True):
         singles = "".join(f"{percent(member.get(column)):>14}" for column in columns)
         rows.append(f"{number:>8}{singles}{percent(fused):>20}")
     overlap = mean_overlap(results)
@@ -26,42 +29,30 @@ def results_table(results: dict[str, Any]) -> str:
     return "\n".join(rows + metrics_table(results))
 
 
-# Names of the metrics for people, and whether they are shown in percent.
-_METRICS = {
-    "mean_class_accuracy": ("mean accuracy per class (%)", True),
-    "nll": ("negative log-likelihood (nats)", False),
-    "brier": ("Brier score", False),
-    "ece": ("calibration error (%)", True),
-    "aurc": ("area under risk and coverage (%)", True),
-    "coverage_at_5_risk": ("answered at 5 % risk (%)", True),
-    "disagreement": ("members disagree (%)", True),
-    "mutual_information": ("mutual information (nats)", False),
-    "set_coverage": ("truth in the set (%)", True),
-    "set_size": ("classes in a set", False),
-}
-
-
 def metrics_table(results: dict[str, Any]) -> list[str]:
-    """The ensemble's other metrics with their 95 % intervals over images, raw and calibrated."""
+    """The ensemble's other metrics with their 95 % intervals over images, if they have one, raw and
+    calibrated."""
     if "metrics" not in results:
         return []
     raw, fitted = results["metrics"]["ensemble"][-1], results["calibration"]
     found = {"raw": raw} | ({"calibrated": fitted["metrics"]} if fitted else {})
     rows = ["", f"the ensemble of {len(results['ensemble'])}, with 95 % intervals over images"]
     rows.append(f"{'':>33}" + "".join(f"{name:>24}" for name in found))
-    for name, (words, percent) in _METRICS.items():
-        if any(name in each for each in found.values()):
-            cells = (_interval(each.get(name), percent) for each in found.values())
+    for key, (words, unit) in metrics.NAMES.items():
+        if key != "accuracy" and any(key in each for each in found.values()):
+            cells = (_interval(each.get(key), unit == "%") for each in found.values())
+            words += f" ({unit})" if unit else ""
             rows.append(f"{words:>33}" + "".join(f"{cell:>24}" for cell in cells))
     return rows + (text.calibrated(fitted) if fitted else [])
 
 
-def _interval(found: dict[str, float] | None, percent: bool) -> str:
+def _interval(found: dict[str, float | None] | None, percent: bool) -> str:
     if found is None:
         return "-"
-    value, low, high = (found[end] * (100 if percent else 1) for end in ("value", "low", "high"))
-    digits = 2 if percent else 3
-    return f"{value:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+    digits, scale = (2, 100) if percent else (3, 1)
+    ends = ("value", "low", "high") if found["low"] is not None else ("value",)
+    value, *ends = (f"{scale * found[end]:.{digits}f}" for end in ends)
+    return f"{value} ({'-'.join(ends)})" if ends else value
 
 
 def mean_overlap(results: dict[str, Any]) -> float | None:

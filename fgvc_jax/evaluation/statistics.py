@@ -10,7 +10,6 @@ import numpy as np
 from scipy.stats import binomtest
 
 from fgvc_jax.evaluation import metrics, results_table
-from fgvc_jax.evaluation.metrics import LEVEL, REPLICATES, SEED
 
 Key = tuple[str, int]  # (row, seed)
 
@@ -55,6 +54,12 @@ def names_its_members(metric: str) -> bool:
     return re.fullmatch(r"(ensemble|single|overlap|published|nll)_\d+", metric) is not None
 
 
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of images, 0 to 1, as all accuracies are."""
+    known = r"(ensemble|single|published)(_\d+)?|head_.+|rescued|spoiled|any"
+    return re.fullmatch(known, metric) is not None
+
+
 def _deviation(sample: Sequence[float]) -> float | None:
     """Sample deviation (ddof 1), exactly 0 of values that are equal up to rounding; None of one."""
     if len(sample) < 2:
@@ -62,9 +67,9 @@ def _deviation(sample: Sequence[float]) -> float | None:
     return statistics.stdev(sample) if max(sample) - min(sample) > ROUNDING else 0.0
 
 
-def _interval(sample: Sequence[float]) -> list[float] | None:
-    """Student's interval of the mean; None where the values do not say how they vary: of fewer
-    than two, or of equal ones, from which no width follows."""
+def _interval(sample: Sequence[float], ends: tuple[float, float]) -> list[float] | None:
+    """Student's interval of the mean, within the `ends` of what that can be; None where the values
+    do not say how they vary: of fewer than two, or of equal ones, from which no width follows."""
     from scipy import stats
 
     sd = _deviation(sample)
@@ -72,33 +77,42 @@ def _interval(sample: Sequence[float]) -> list[float] | None:
         return None
     quantile = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(sample) - 1))
     mean, half = statistics.fmean(sample), quantile * sd / math.sqrt(len(sample))
-    return [mean - half, mean + half]
+    return [max(mean - half, ends[0]), min(mean + half, ends[1])]
 
 
-def describe(sample: Sequence[float]) -> dict[str, Any]:
+def describe(
+    sample: Sequence[float], *, ends: tuple[float, float] = (-math.inf, math.inf)
+) -> dict[str, Any]:
     """{"n", "mean", "sd", "interval"} of one row; sd is None of a single run, interval also of
-    equal ones."""
+    equal ones.
+
+    Args:
+        sample: one value a run.
+        ends: the least and the most that a value can be.
+    """
     return {
         "n": len(sample),
         "mean": statistics.fmean(sample),
         "sd": _deviation(sample),
-        "interval": _interval(sample),
+        "interval": _interval(sample, ends),
     }
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> dict[str, Any] | None:
+def paired(
+    one: Mapping[int, float], other: Mapping[int, float], *, share: bool = False
+) -> dict[str, Any] | None:
     """`one` minus `other` over the seeds that both have: {"n", "mean", "sd", "interval", "p"}.
 
     p is that of the two-sided paired t-test. It and the interval are None for one pair, or when all
     differences are equal up to rounding (as for two rows that are the same experiment). None
-    without a common seed.
+    without a common seed. Differences of shares (`is_share`) end at -1 and 1.
     """
     from scipy import stats
 
     differences = [one[seed] - other[seed] for seed in one if seed in other]
     if not differences:
         return None
-    described = describe(differences)
+    described = describe(differences, ends=(-1.0, 1.0)) if share else describe(differences)
     p = None
     if described["sd"]:
         t = described["mean"] / (described["sd"] / math.sqrt(len(differences)))
@@ -125,12 +139,15 @@ def summarize(
             }
             for row in members
         }
-        compared[metric] = {}
+        compared[metric], share = {}, is_share(metric)
         for row, sample in samples.items():
             alike = names_its_members(metric) or members[row] == members[first]
-            difference = paired(sample, samples[first]) if alike and row != first else None
+            difference = None
+            if row != first and alike:
+                difference = paired(sample, samples[first], share=share)
             if sample:
-                compared[metric][row] = describe([*sample.values()]) | {"difference": difference}
+                described = describe([*sample.values()], **({"ends": (0.0, 1.0)} if share else {}))
+                compared[metric][row] = described | {"difference": difference}
     return compared
 
 
@@ -170,7 +187,7 @@ def crossed(differences: np.ndarray) -> list[float] | None:
     freedom = parts.sum() ** 2 / np.sum(parts**2 / degrees)
     quantiles = stats.t.ppf((1 + CONFIDENCE) / 2, [freedom, seeds - 1])
     half = np.max(quantiles * np.sqrt([parts.sum(), squares[0]])) / math.sqrt(seeds * images)
-    return [float(mean - half), float(mean + half)]
+    return [max(float(mean - half), -1.0), min(float(mean + half), 1.0)]
 
 
 def detectable(sd: float, n: int, *, power: float = 0.8) -> float:
@@ -236,33 +253,33 @@ def verdict(interval: Sequence[float] | None, gain: float) -> str:
 
 
 def compare_runs(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """Two runs on the same images, pair by pair.
+    """Two runs on the same images, pair by pair: McNemar's exact test, and an interval that leaves
+    out 0 where the test says that they differ, and only there.
+
+    The difference is the share of images that only one run has right, times how unevenly these are
+    split, -1 to 1. Clopper and Pearson's interval of the split leaves out 0 where the exact
+    two-sided p is below 0.05. Its lower end is taken times the end of the share's interval that
+    makes it lower, its upper end times the one that makes it higher: the whole holds the truth at
+    least as often as it says.
 
     Args:
         ours: (N,) bool, which images one run names rightly.
         theirs: likewise, the other.
 
     Returns:
-        {"difference": accuracy of ours less theirs, "low", "high": its percentile bootstrap
-        interval over images, by `metrics.unseen` where all pairs are alike, "p": McNemar's exact
-        two-sided p (McNemar, Psychometrika 1947, by the binomial distribution), "gained": images
-        that only ours has right, "lost": only theirs}.
+        {"difference": accuracy of ours less theirs, "low", "high", "p": McNemar's exact two-sided p
+        (McNemar, Psychometrika 1947, by the binomial distribution), "gained": images that only ours
+        has right, "lost": only theirs}.
     """
     gained, lost = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
-    count = len(ours)
-    # Drawing images with replacement draws their three kinds of pairs: a multinomial.
-    shares = np.array([gained, lost, count - gained - lost]) / count
-    drawn = np.random.default_rng(SEED).multinomial(count, shares, size=REPLICATES)
-    replicates = (drawn[:, 0] - drawn[:, 1]) / count
-    low, high = np.quantile(replicates, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    if low == high:  # all pairs are alike: drawing them again says nothing of others
-        others = metrics.unseen(count) * (1 + abs(low))
-        low, high = max(low - others, -1.0), min(high + others, 1.0)
-    changed = gained + lost
+    count, changed = len(ours), gained + lost
+    least, most = metrics.proportion(changed, count)
+    split = metrics.proportion(gained, changed) if changed else (0.0, 1.0)
+    low, high = (2 * end - 1 for end in split)
     return {
         "difference": (gained - lost) / count,
-        "low": float(low),
-        "high": float(high),
+        "low": low * (least if low > 0 else most),
+        "high": high * (most if high > 0 else least),
         "p": float(binomtest(gained, changed).pvalue) if changed else 1.0,
         "gained": gained,
         "lost": lost,

@@ -98,7 +98,12 @@ class Tallies:
         `metrics.intervals` says; "disagreement" and "mutual_information" of two or more."""
         ensembles = [self._of_ensemble(n) for n in range(len(self.ensemble))]
         members = [metrics.of_tally(tally) for tally in self.single]
-        found = metrics.intervals([*members, *ensembles], len(self.single[0].labels))
+        exact = [metrics.exact(tally) for tally in self.single]
+        exact += [
+            metrics.exact(tally) | metrics.of_count("disagreement", values)
+            for tally, values in zip(self.ensemble, self.disagreement, strict=True)
+        ]
+        found = metrics.intervals([*members, *ensembles], len(self.single[0].labels), exact)
         return {"members": found[: len(members)], "ensemble": found[len(members) :]}
 
     def _of_ensemble(self, n: int) -> Metrics:

@@ -5,31 +5,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fgvc_jax.figures.page import escape
+from markupsafe import Markup
+
+from fgvc_jax.figures.page import render
 
 WIDTH, HEIGHT = 340, 220  # of a chart, in units
 LEFT, RIGHT, TOP, BOTTOM = 46, 18, 12, 38  # margins, for the axes' words
 COLOURS = 6  # of lines; then they repeat
-
-STYLE = """
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(18rem, 100%), 1fr));
-  gap: 1rem 1.5rem; margin-top: .8rem; }
-.chart { width: auto; max-width: 27rem; } .chart svg { display: block; width: 100%; height: auto; }
-.chart figcaption { font-size: .875rem; }
-.chart text { font-size: 11px; fill: var(--soft); font-variant-numeric: tabular-nums; }
-.chart .grid { stroke: var(--line); } .chart .ideal { stroke: var(--soft); stroke-dasharray: 4 4; }
-.chart path, .chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.chart .whisker { stroke-width: 1.5; }
-.c0 { --c: #2a6f77; } .c1 { --c: #b8632f; } .c2 { --c: #7a5ea8; } .c3 { --c: #5b7f2b; }
-.c4 { --c: #b33c6d; } .c5 { --c: #6b6f76; }
-@media (prefers-color-scheme: dark) {
-  .c0 { --c: #5fb0b8; } .c1 { --c: #e59a68; } .c2 { --c: #b49ae0; } .c3 { --c: #a3c76a; }
-  .c4 { --c: #ea85ab; } .c5 { --c: #a9aeb5; } }
-.chart .mark { stroke: var(--c); } .chart .dot, .chart .column { fill: var(--c); }
-.legend { display: flex; flex-wrap: wrap; gap: .1rem .9rem; margin: .2rem 0 0; font-size: .8rem; }
-.legend i { display: inline-block; width: .9rem; height: .25rem; border-radius: 2px;
-  background: var(--c); margin-right: .35rem; vertical-align: middle; }
-"""
+_AT = {
+    "width": WIDTH,
+    "height": HEIGHT,
+    "left": LEFT,
+    "right": WIDTH - RIGHT,
+    "bottom": HEIGHT - BOTTOM,
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +83,7 @@ def _around(low: float, high: float, least: float = 1e-3) -> tuple[float, float]
 
 def chart(
     title: str, words: str, x: Axis, y: Axis, lines: Sequence[Line], *, ideal: bool = False
-) -> str:
+) -> Markup:
     """A figure with lines.
 
     Args:
@@ -104,24 +93,23 @@ def chart(
         lines: in the order of their colours.
         ideal: draw the diagonal of equal x and y.
     """
-    place = _Place(x, y)
-    drawn = [_axes(place)]
-    if ideal:
-        drawn.append(_segment(place, (x.low, x.low), (x.high, x.high), "ideal"))
-    for number, line in enumerate(lines):
-        drawn.append(f'<g class="c{number % COLOURS}">{_line(place, line)}</g>')
-    named = [line.name for line in lines]
-    legend = "".join(
-        f'<span class="c{number % COLOURS}"><i></i>{escape(name)}</span>'
-        for number, name in enumerate(named)
+    return render(
+        "chart.html",
+        title=title,
+        words=words,
+        x=x,
+        y=y,
+        lines=lines,
+        ideal=ideal,
+        place=_Place(x, y),
+        at=_AT,
+        colours=COLOURS,
     )
-    return (
-        f'<figure class="chart"><figcaption><b>{escape(title)}</b></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(words)}">'
-        f"{''.join(drawn)}</svg>"
-        + (f'<p class="legend" aria-hidden="true">{legend}</p>' if len(lines) > 1 else "")
-        + "</figure>"
-    )
+
+
+def side_by_side(charts: Sequence[Markup]) -> Markup:
+    """Charts beside each other, where there is room; empty where there are none."""
+    return render("charts.html", charts=charts)
 
 
 @dataclass(frozen=True)
@@ -138,43 +126,3 @@ class _Place:
             LEFT + min(max(across, 0), 1) * (WIDTH - LEFT - RIGHT),
             HEIGHT - BOTTOM - min(max(up, 0), 1) * (HEIGHT - TOP - BOTTOM),
         )
-
-
-def _axes(place: _Place) -> str:
-    x, y = place.x, place.y
-    pieces = []
-    for tick in y.ticks:
-        _, at = place(x.low, tick)
-        pieces.append(_segment(place, (x.low, tick), (x.high, tick), "grid"))
-        pieces.append(_text(LEFT - 6, at + 4, y.written(tick), "end"))
-    for tick in x.ticks:
-        at, _ = place(tick, y.low)
-        pieces.append(_text(at, HEIGHT - BOTTOM + 15, x.written(tick), "middle"))
-    pieces.append(_text(LEFT + (WIDTH - LEFT - RIGHT) / 2, HEIGHT - 6, x.title, "middle"))
-    return "".join(pieces)
-
-
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _segment(place: _Place, start: tuple, end: tuple, kind: str) -> str:
-    (x1, y1), (x2, y2) = place(*start), place(*end)
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _line(place: _Place, line: Line) -> str:
-    points = [place(*point) for point in line.points]
-    pieces = [
-        _segment(place, (x, low), (x, high), "mark whisker")
-        for (x, _), (low, high) in zip(line.points, line.intervals, strict=False)
-    ]
-    if len(points) > 1:
-        pieces.append(
-            f'<path class="mark" d="M{" L".join(f"{px:.1f} {py:.1f}" for px, py in points)}"/>'
-        )
-    if line.dots or len(points) == 1:
-        pieces += [
-            f'<circle class="dot" cx="{px:.1f}" cy="{py:.1f}" r="3.2"/>' for px, py in points
-        ]
-    return "".join(pieces)

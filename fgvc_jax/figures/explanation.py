@@ -10,8 +10,12 @@ from fgvc_jax.figures.panels import PanelRow, Tile
 from fgvc_jax.inference.gradcam import Evidence
 
 
-def page(classes: Sequence[str], e: Evidence, note: str) -> Image.Image:
-    """All that is known of one image; `note` says which it is."""
+def page(
+    classes: Sequence[str], e: Evidence, note: str, numbers: Sequence[int] = ()
+) -> Image.Image:
+    """All that is known of one image; `note` says which it is, `numbers` those of the members in
+    their run, from 1, where they are not the first ones."""
+    named = [f"member {n}" for n in numbers or range(1, len(e.each) + 1)]
     name, other = classes[e.predicted], classes[e.against]
     chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
     together = [
@@ -22,17 +26,17 @@ def page(classes: Sequence[str], e: Evidence, note: str) -> Image.Image:
     rows = [
         PanelRow("The ensemble", f"which regions speak for {name}", together),
         PanelRow("Where each member looks", "KT's attention map, where it is above its mean",
-            [_looks(classes, e, n) for n in range(len(e.each))]),
+            [_looks(classes, e, n, name) for n, name in enumerate(named)]),
     ]  # fmt: skip
     if len(e.each) > 1:
         shares = e.cams.sum((1, 2)) / max(e.cams.sum(), np.finfo(np.float32).tiny)
         tiles = [
-            _tile(e, cam, f"member {n}", f"{share:.0%} of the ensemble's")
-            for n, (cam, share) in enumerate(zip(e.cams, shares, strict=True), start=1)
+            _tile(e, cam, member, f"{share:.0%} of the ensemble's")
+            for member, cam, share in zip(named, e.cams, shares, strict=True)
         ]
         rows.append(PanelRow("Evidence of each member", f"Grad-CAM for {name}", tiles))
     for head in sorted(e.heads, key=_depth):
-        tiles = [_tile(e, cam, f"member {n}") for n, cam in enumerate(e.heads[head], start=1)]
+        tiles = [_tile(e, cam, member) for member, cam in zip(named, e.heads[head], strict=True)]
         rows.append(PanelRow(f"Head {head}", f"Grad-CAM for {name}", tiles))
     title = [(name, True), (f"{chance:.1%}", False), ("rather than", False)]
     return panels.sheet([*title, (other, True), (f"{less:.1%}", False)], note, rows)
@@ -43,10 +47,10 @@ def _depth(head: str) -> tuple[bool, bool, str]:
     return not head.startswith("stage"), head != "logits", head
 
 
-def _looks(classes: Sequence[str], e: Evidence, n: int) -> Tile:
+def _looks(classes: Sequence[str], e: Evidence, n: int, member: str) -> Tile:
     said = int(e.each[n].argmax())
     probability = f"{np.exp(e.each[n][said]):.1%}"
-    return Tile(e.shown, e.attention[n], classes[said], probability, f"member {n + 1}")
+    return Tile(e.shown, e.attention[n], classes[said], probability, member)
 
 
 def _tile(e: Evidence, values: np.ndarray, title: str, note: str = "") -> Tile:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
 from fgvc_jax.figures import page
@@ -33,12 +34,12 @@ class Pictures:
         self._share = share
         self._left = budget
 
-    def show(self, index: int, alternative: str, side: int = page.THUMBNAIL) -> str:
+    def show(self, index: int, alternative: str, side: int = page.THUMBNAIL) -> Markup:
         """Image `index`, at most `side` pixels long."""
         picture = opened(self._encoded(index))
         return self._spend(picture, alternative, side)
 
-    def spotlight(self, index: int, member: int, alternative: str) -> str:
+    def spotlight(self, index: int, member: int, alternative: str) -> Markup:
         """What a member saw of image `index`, coloured where its map Z is above its mean."""
         picture = opened(self._encoded(index))
         if picture is not None:
@@ -46,14 +47,13 @@ class Pictures:
             picture = overlay(shown, self._attention(index, member), page.THUMBNAIL)
         return self._spend(picture, alternative, page.THUMBNAIL)
 
-    def _spend(self, picture: Image.Image | None, alternative: str, side: int) -> str:
+    def _spend(self, picture: Image.Image | None, alternative: str, side: int) -> Markup:
         if picture is not None and self._left > 0:
             made = page.image(picture, alternative, side)
             self._left -= len(made)
             if self._left >= 0:
                 return made
-        text = page.escape(alternative)
-        return f'<span class="none" role="img" aria-label="{text}">no picture</span>'
+        return page.no_image(alternative)
 
 
 def opened(encoded: bytes) -> Image.Image | None:

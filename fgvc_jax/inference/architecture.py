@@ -143,7 +143,10 @@ def _architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architect
         if spec.head == "kt"
         else heads.LinearHead(classes=classes, pool=spec.pool)
     )
-    objective = experiment.method.make(classes=classes, label_smoothing=experiment.label_smoothing)
+    view = experiment.data.view
+    objective = experiment.method.make(
+        classes=classes, label_smoothing=experiment.label_smoothing, view=view
+    )
     network = networks.create(
         spec.name,
         heads={"logits": main, **objective.heads},
@@ -155,4 +158,4 @@ def _architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architect
         attention=attention_on(mesh),
         stochastic_depth=spec.stochastic_depth,
     )
-    return Architecture(network, objective, experiment.data.view)
+    return Architecture(network, objective, view)

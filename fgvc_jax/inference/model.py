@@ -3,6 +3,7 @@
 Neither the dataset nor anything of the training is opened here.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -16,18 +17,20 @@ from jax.sharding import Mesh
 from fgvc_jax import ensemble
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode, record_of
-from fgvc_jax.data.view import View
+from fgvc_jax.data.records import check_names
+from fgvc_jax.data.view import Photographs, View
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member, architectures
-from fgvc_jax.utils import devices, digests
+from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import checkpoint
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 
 MOST = 64  # images that are answered for at a time
+log = logging.getLogger(__name__)
 
 
 class Model:
@@ -38,6 +41,8 @@ class Model:
     Args:
         classes: their names.
         view: how an image is cut at test; how it is normalised, each member says.
+        photographs: how images that are asked for are read.
+        cut: rows that were cut off the images that the members were trained on.
         members: at least one, in the order of training.
         identities: digest of each member's variables.
         predict: outputs of a network -> (B, K) logits; kept as `logits_of`.
@@ -46,6 +51,7 @@ class Model:
         kept: where their calibration is found; None without a workdir.
         trunk: variables of the frozen trunk that the members share; empty without one.
         compiled: steps that there are already, which this adds to.
+        numbers: of the members in their run, from 1; empty for the first ones.
     """
 
     def __init__(
@@ -61,9 +67,15 @@ class Model:
         kept: Ensemble | None = None,
         trunk: Any = None,
         compiled: dict[Any, Any] | None = None,
+        photographs: Photographs | None = None,
+        cut: int = 0,
+        numbers: Sequence[int] = (),
     ):
+        check_names(classes, "the model")
         self.classes = tuple(classes)
         self.view = view
+        self.photographs = photographs or Photographs()
+        self._untold = 0 if self.photographs.banner else cut
         self.members = tuple(members)
         self.identities = tuple(identities)
         self.fusion = fusion
@@ -72,6 +84,7 @@ class Model:
         self.trunk = trunk or {}
         self.logits_of = predict
         self.compiled = {} if compiled is None else compiled
+        self.numbers = tuple(numbers) or tuple(range(1, len(members) + 1))
 
     # -- answers for batches -----------------------------------------------------------------------
 
@@ -208,8 +221,19 @@ class Model:
 
     def square(self, image: Any) -> np.ndarray:
         """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array."""
-        record = record_of(image)
-        return decode(record, self.view.test_side, orientation=self.view.orientation)
+        return self.decoded(record_of(image))
+
+    def decoded(self, record: dict[str, Any]) -> np.ndarray:
+        """(R, R, 3) uint8 of the record of a new photograph."""
+        rows, self._untold = self._untold, 0
+        if rows:
+            log.warning(
+                "warning: %d rows were cut off the bottom of the images that the members were "
+                "trained on; photographs are taken whole, unless --banner (in Python banner=) says "
+                "how many rows they have of such a strip",
+                rows,
+            )
+        return decode(record, self.view.test_side, **self.photographs.reading)
 
     def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
         """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
@@ -232,30 +256,32 @@ def open_model(
     path: str | os.PathLike,
     *,
     which: str = "final",
-    members: int = 0,
+    members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
+    orientation: str = "exif",
+    banner: int = 0,
 ) -> Model:
     """The trained members of a workdir, which may still be in training.
 
     Args:
         path: of the workdir.
         which: "final", or "selected": the epoch that did best on the validation part.
-        members: how many, from the first; 0 takes all that are trained.
+        members: how many, from the first, 0 for all that are trained; or which: "2..3", "1,3".
         fusion: see `ensemble.fuse`; empty: as the run was configured.
         mesh: devices; None takes all.
+        orientation: of new photographs, see `view.Photographs`; the dataset's own keep theirs.
+        banner: rows to cut off new photographs, likewise.
 
     Raises:
         UserError: when there is no such workdir, or it has no such members.
     """
+    photographs = Photographs(orientation=orientation, banner=banner)
+    options.check(photographs)
     workdir = Workdir(path)
     record = workdir.record()
     experiment = record.experiment
-    trained = workdir.trained()
-    if not trained:
-        raise UserError(f"workdir {str(workdir.path)!r} has no trained member yet")
-    if not 0 <= members <= trained:
-        raise UserError(f"--members is {members}: {trained} are trained (0 takes all)")
+    numbers = workdir.chosen(members, experiment.members)
     if which == "selected" and not record.selects:
         raise UserError(
             f"workdir {str(workdir.path)!r} has no validation part, so no epoch was selected: "
@@ -263,8 +289,8 @@ def open_model(
         )
     if mesh is None:
         mesh = devices.create()
-    numbers = range(1, (members or trained) + 1)
     plans = architectures(experiment, len(record.classes), mesh)
+    plans = [plans[number - 1] for number in numbers]
     trunk = None
     if plans[0].trunk:
         trunk = checkpoint.load_final(workdir.trunk, plans[0].trunk, mesh, what="frozen trunk")
@@ -275,7 +301,7 @@ def open_model(
             )
     found = [
         plan.member(checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh))
-        for n, plan in zip(numbers, plans, strict=False)
+        for n, plan in zip(numbers, plans, strict=True)
     ]
     identities = [digests.of_arrays(member.variables) for member in found]
     return Model(
@@ -288,4 +314,7 @@ def open_model(
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
         trunk=trunk,
+        photographs=photographs,
+        cut=experiment.data.cut,
+        numbers=numbers,
     )

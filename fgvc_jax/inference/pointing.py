@@ -50,7 +50,7 @@ def score_maps(
         {"images": int, "regions": {name: {"about", "images", "area"}}, "maps": [{"map", "of",
         "scores": {region: {"pointing", "energy": {"value", "low", "high"}}}}]}: images that show
         something of the region, the mean share of the image that it takes, and means over these
-        images with their 95 % bootstrap intervals (`metrics.intervals`); "scores" lacks a region
+        images with their 95 % intervals (`metrics.intervals`); "scores" lacks a region
         that no image shows.
     """
     found: dict[Name, dict[str, list[dict[str, float]]]] = {}
@@ -84,15 +84,18 @@ def _means(found: dict[Name, dict[str, list[dict[str, float]]]], shown: dict[str
     for region, here in shown.items():
         if not here.any():
             continue
-        each = []
+        each, exact = [], []
         for scores in found.values():
             columns = {key: np.array([one[key] for one in scores[region]])[here] for key in SCORES}
+            exact.append(metrics.of_count("pointing", columns["pointing"]))
             each.append(
                 lambda weights, columns=columns: {
                     key: metrics.mean(values, weights) for key, values in columns.items()
                 }
             )
-        for name, values in zip(found, metrics.intervals(each, int(here.sum())), strict=True):
+        for name, values in zip(
+            found, metrics.intervals(each, int(here.sum()), exact), strict=True
+        ):
             means[name][region] = values
     return means
 
@@ -105,8 +108,8 @@ def _scenes(
     while some := list(itertools.islice(numbers, AT_ONCE)):
         squares = model.squares(AT_ONCE)
         for row, i in enumerate(some):
-            side, turned = model.view.test_side, model.view.orientation
-            squares[row] = decode(source[i], side, orientation=turned)
+            side, how = model.view.test_side, model.view
+            squares[row] = decode(source[i], side, orientation=how.orientation, banner=how.banner)
         evidence = list(find_evidence(model, squares))[: len(some)]
         predicted, against = np.array([(e.predicted, e.against) for e in evidence]).T
         untrained = find_attention(random, squares, predicted, against)

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.networks.convnext import ConvNeXt
+from fgvc_jax.networks.efficientnet import EfficientNet
 from fgvc_jax.networks.heads import Heads, pooled
 from fgvc_jax.networks.kernels.attention import Attend, attend
 from fgvc_jax.networks.layers import Dtype
@@ -117,6 +118,8 @@ _small_resnet = partial(
     ResNet, block=BasicBlock, depths=(1, 1, 1, 1), strides=(2, 2, 1, 1), stem_size=3
 )
 
+_lite = partial(EfficientNet, stem=32, head=1280)
+
 _dinov2 = partial(VisionTransformer, variant=DINOV2)
 _dinov3 = partial(VisionTransformer, variant=DINOV3)
 
@@ -138,6 +141,20 @@ _BACKBONES: dict[str, partial] = {
     "vgg19_bn": _vgg(2, 2, 4, 4, 4, batch_norm=True),
     "vgg_micro": partial(  # strides 4, 8, 8, 8
         VGG, widths=((4,), (8,), (8,), (16,), (16,)), pools=(2, 2, 2, 1, 1), batch_norm=True
+    ),
+    "efficientnet_lite0": partial(
+        _lite, depths=(1, 2, 2, 3, 3, 4, 1), widths=(16, 24, 40, 80, 112, 192, 320)
+    ),
+    "efficientnet_lite2": partial(
+        _lite, depths=(1, 3, 3, 4, 4, 5, 1), widths=(16, 24, 48, 88, 120, 208, 352)
+    ),
+    "efficientnet_micro": partial(  # strides 4, 8, 8, 8
+        EfficientNet,
+        depths=(1, 2, 1, 1, 1, 1, 1),
+        widths=(4, 8, 12, 16, 20, 24, 28),
+        strides=(1, 2, 2, 1, 1, 1, 1),
+        stem=4,
+        head=16,
     ),
     "vit_b16": partial(VisionTransformer, patch=16, width=768, depth=12, heads=12),
     "vit_s16": partial(VisionTransformer, patch=16, width=384, depth=12, heads=6),
@@ -162,6 +179,24 @@ _BACKBONES: dict[str, partial] = {
 }
 
 NAMES = tuple(_BACKBONES)
+
+
+def parts(name: str, *, dtype: str, kept: bool, stochastic_depth: float = 0.0) -> list[str]:
+    """Parts of `digests.NUMERICS` that the network called `name` computes with, beside the step.
+
+    Args:
+        name: one of NAMES.
+        dtype: of its computation.
+        kept: whether what it says, or its trunk, is computed once and looked up.
+        stochastic_depth: see `create`.
+    """
+    kind = _kind(name).func
+    used = {
+        "stochastic depth": stochastic_depth > 0,
+        "bfloat16 depthwise": kind is ConvNeXt and dtype == "bfloat16",
+        "cached transformers": kind in (VisionTransformer, SwinTransformer) and kept,
+    }
+    return [part for part, is_used in used.items() if is_used]
 
 
 def create(
@@ -224,13 +259,18 @@ def pooling(name: str) -> str:
 
 def _backbone(name: str, **options) -> nn.Module:
     """The backbone called `name`, from those of the options that its class has."""
+    make = _kind(name)
+    known = {field.name for field in dataclasses.fields(make.func)}
+    return make(**{key: value for key, value in options.items() if key in known})
+
+
+def _kind(name: str) -> partial:
+    """What makes the backbone called `name`."""
     if name not in _BACKBONES:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(NAMES)}"
         raise UserError(f"unknown network {name!r}: {hint}")
-    make = _BACKBONES[name]
-    known = {field.name for field in dataclasses.fields(make.func)}
-    return make(**{key: value for key, value in options.items() if key in known})
+    return _BACKBONES[name]
 
 
 def in_float32(network: Network) -> Network:

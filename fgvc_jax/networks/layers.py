@@ -48,15 +48,15 @@ def linear(features: int, fan_in: int, name: str) -> nn.Dense:
 class Conv(nn.Module):
     """Square convolution with torch's symmetric padding: (B,H,W,I) -> (B,h,w,features) in `dtype`.
 
-    With kernel size 1 it is `convolutions.pointwise`, where windows touch `patchwise`. The kernel
-    is always (k,k,I,O). With a `share` (features,) kernel and bias are `batch_norm.folded`, see
-    `conv_norm`.
+    With "SAME" as padding it is TensorFlow's, see `DepthwiseConv`. With kernel size 1 it is
+    `convolutions.pointwise`, where windows touch `patchwise`. The kernel is always (k,k,I,O). With
+    a `share` (features,) kernel and bias are `batch_norm.folded`, see `conv_norm`.
     """
 
     features: int
     kernel_size: int
     stride: int
-    padding: int
+    padding: int | str
     use_bias: bool
     dtype: Dtype
     kernel_init: nn.initializers.Initializer = he_normal_fan_out
@@ -71,7 +71,7 @@ class Conv(nn.Module):
         size, stride, pad = self.kernel_size, self.stride, self.padding
         kernel = weights("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
         x = x.astype(self.dtype)
-        if size == 1 and pad == 0:
+        if size == 1 and pad in (0, "SAME"):
             x = pointwise(x, kernel[0, 0], stride)
         elif size == stride and pad == 0:
             x = patchwise(x, kernel, size)
@@ -80,7 +80,7 @@ class Conv(nn.Module):
                 x,
                 kernel,
                 window_strides=(stride, stride),
-                padding=((pad, pad), (pad, pad)),
+                padding=pad if pad == "SAME" else ((pad, pad), (pad, pad)),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 precision=precision(self.dtype),
             )
@@ -90,18 +90,29 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Convolution of every channel by itself, of odd size, stride 1 and with bias: (B,H,W,C) -> the
-    same in `dtype`. The kernel is (k,k,1,C)."""
+    """Convolution of every channel by itself, of odd size: (B,H,W,C) -> (B,h,w,C) in `dtype`, h the
+    least integer >= H/stride. The kernel is (k,k,1,C).
+
+    Padded as TensorFlow's SAME: evenly with stride 1, else by as little as gives that h, and where
+    it is odd by one more at the end. With a `share` (C,) the kernel is `batch_norm.folded`.
+    """
 
     kernel_size: int
     dtype: Dtype
+    stride: int = 1
+    use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = normal
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, share: jax.Array | None = None) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
-        kernel = self.param("kernel", normal, shape).astype(self.dtype)
-        bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:]).astype(self.dtype)
-        return depthwise(x.astype(self.dtype), kernel[:, :, 0]) + bias
+        kernel = self.param("kernel", self.kernel_init, shape)
+        kernel = (kernel if share is None else folded(kernel, share)).astype(self.dtype)
+        x = depthwise(x.astype(self.dtype), kernel[:, :, 0], self.stride)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:])
+            x = x + bias.astype(self.dtype)
+        return x
 
 
 def dense(features: int, dtype: Dtype, name: str, use_bias: bool = True) -> nn.Dense:
@@ -195,7 +206,8 @@ def stochastic_depth(
 
     Args:
         branch: (B, ...).
-        keys: (B,), one of (seed, view, id) per image; None keeps every branch, as at test.
+        keys: (B,), one of (seed, view, id, member, step) per image; None keeps every branch, as at
+            test.
         rate: chance of being left out, in [0, 1).
         number: of the branch in its network.
     """
@@ -213,8 +225,8 @@ def stochastic_depth(
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, arXiv 1502.03167) as torch computes it.
 
-    Over all axes but the last; eps 1e-5; `running = 0.9 * running + 0.1 * batch`, the running
-    variance from the unbiased batch variance; statistics in float32, the result in `dtype`.
+    Over all axes but the last; `running = 0.9 * running + 0.1 * batch`, the running variance from
+    the unbiased batch variance; statistics in float32, the result in `dtype`.
 
     With `groups` k the statistics are those of k groups of consecutive images, as on k GPUs under
     torch's DataParallel. There the running statistics are the first GPU's; here they are the mean
@@ -225,6 +237,7 @@ class BatchNorm(nn.Module):
 
     groups: int
     dtype: Dtype
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -238,7 +251,7 @@ class BatchNorm(nn.Module):
             mean, share, bias = self.affine()
             return ((x.astype(jnp.float32) - mean) * share + bias).astype(self.dtype)
         grouped = x.reshape(self._group_shape(x.shape))
-        y, mean, var = normalize(grouped, scale, bias, running_mean.value)
+        y, mean, var = normalize(grouped, scale, bias, running_mean.value, self.epsilon)
         if not self.is_initializing():
             count = grouped.size // (self.groups * channels)
             unbiased = var * (count / (count - 1))
@@ -250,7 +263,7 @@ class BatchNorm(nn.Module):
         """(mean, share, bias), (C,) float32, of inference: (x - mean) * share + bias."""
         mean, var = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
         scale, bias = (self.get_variable("params", name) for name in ("scale", "bias"))
-        return mean, lax.rsqrt(var + 1e-5) * scale, bias
+        return mean, lax.rsqrt(var + self.epsilon) * scale, bias
 
     def _group_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         batch, groups = shape[0], self.groups
@@ -268,7 +281,7 @@ class BatchNorm(nn.Module):
         return grouped
 
 
-def conv_norm(conv: Conv, norm: BatchNorm, x: jax.Array, train: bool) -> jax.Array:
+def conv_norm(conv: Conv | DepthwiseConv, norm: BatchNorm, x: jax.Array, train: bool) -> jax.Array:
     """A convolution, then batch norm in the same dtype: in inference as cheap as the platform has
     it, see `batch_norm.folded`."""
     if train or norm.is_initializing():

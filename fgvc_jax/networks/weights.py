@@ -8,7 +8,6 @@ or (O,I) there.
 import logging
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt
@@ -23,6 +22,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from fgvc_jax.networks import fetched, schemes
+from fgvc_jax.networks.efficientnet import timm_names
 from fgvc_jax.networks.kernels.resample import positions, relative_biases
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -40,12 +41,12 @@ _LEAVES = {
 }
 log = logging.getLogger(__name__)
 
-_CLASSIFIER = re.compile(r"(fc|head|classifier|pre_logits)\.")
 # What a classifier is called there, by a tensor that tells the family; elsewhere "fc".
 _CLASSIFIERS = {
     "cls_token": "head",
     "stages.0.blocks.0.gamma": "head.fc",
     "patch_embed.norm.weight": "head.fc",
+    "conv_head.weight": "classifier",
 }
 # ConvNeXt's layer norm before its classifier: of ours, and there.
 _NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "weight")}
@@ -53,50 +54,76 @@ _NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "
 _RESAMPLED = {"pos_embed": positions, "relative_position_bias_table": relative_biases}
 # What is in some files and no weight.
 _BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask", "mask_token")
+FIRST = "model.safetensors"  # what hubs call the weights
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
 def resolve(name_or_path: str | os.PathLike) -> Path:
-    """The local file of `hf:ORG/NAME` (downloaded once, then from the hub's cache), or of a path.
+    """The local file of `hf:ORG/NAME` (downloaded once, then from the hub's cache), of
+    `package:NAME` (see `fetched`), or of a path.
 
-    From the hub comes `model.safetensors` and nothing else. Raises UserError for a missing file, a
-    pickle, a hub that cannot be reached, and when the optional huggingface_hub is not installed.
+    Of a hub and of a folder `model.safetensors` is taken and nothing else. Raises UserError for a
+    missing file, a pickle, a hub that cannot be reached, and without huggingface_hub.
     """
     name = os.fspath(name_or_path)
+    if name.startswith("package:"):
+        return fetched.from_package(name)
     if name.startswith("hf:"):
-        return _from_hub(name)
+        return fetched.from_hub(
+            name, lambda hub, repository: hub.hf_hub_download(repository, FIRST)
+        )
     if name.endswith(_PICKLES):
         raise UserError(
             f"weights {name!r}: a pickle can run code; convert it once with "
             "`python scripts/convert_weights.py IN.pth OUT.safetensors` and give the result"
         )
     path = paths.local(name, "weights")
+    if path.is_dir():
+        if not (path / FIRST).is_file():
+            raise UserError(f"weights {name!r}: a folder without {FIRST} in it: name the file")
+        path /= FIRST
     if not path.is_file():
-        raise UserError(f"weights {name!r}: no such file (give a path or hf:ORG/NAME)")
+        raise UserError(
+            f"weights {name!r}: no such file (give a path, hf:ORG/NAME or package:NAME)"
+        )
     return path
 
 
 def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = False) -> Variables:
     """The `variables` of a Network, with the weights of a file (see `resolve`) put in as float32.
 
-    Reads `.safetensors` with torchvision's or timm's names, or as `export_torch` wrote them, and
-    `.npz` with the names of the original vision transformers. Strict in names and shapes: the
-    whole backbone must be there, and beside it only classifiers. A head is loaded when all its
-    tensors are there and fit (a plain linear `logits` also from torch's classifier) and stays as it
-    is otherwise; what was not loaded is listed in one line of the log. What depends on the
-    image size, a transformer's positions, is resampled to that of `variables`. With `heads` all of
-    them must be there, so that of `variables` only the shapes are looked at.
+    Reads `.safetensors` with torchvision's, timm's or EfficientNet-PyTorch's names, or as
+    `export_torch` wrote them, and `.npz` with the names of the original vision transformers.
+    Strict in names and shapes: the whole backbone must be there, and beside it only classifiers. A
+    head is loaded when all its tensors are there and fit (a plain linear `logits` also from torch's
+    classifier) and stays as it is otherwise; what was not loaded is listed in one line of the log.
+    What depends on the image size, a transformer's positions, is resampled to that of `variables`.
+    With `heads` all of them must be there, so that of `variables` only the shapes are looked at.
 
     Names and shapes cannot tell resnet50 from resnet50_v1, where the stride sits elsewhere: that
-    remains the user's knowledge.
+    remains the user's knowledge. What a wrapper put before all names is left out, and said.
 
     Raises UserError for the weights of another network, a damaged file, and values not finite.
     """
     path = resolve(path)
-    file = _open(path)
+    return _load(path, _open(path), variables, heads)
+
+
+def load_variables(path: Path, theirs: Variables, variables: Variables) -> Variables:
+    """As `load_torch`, from the variables of a Network, which are kept at a path."""
+    tensors = {_torch_name(place): (place, leaf) for place, leaf in flatten_dict(theirs).items()}
+    shapes = {name: _torch_shape(leaf, place) for name, (place, leaf) in tensors.items()}
+    file = _File(shapes, lambda name: _to_torch(tensors[name][1], tensors[name][0]))
+    return _load(path, file, variables, heads=False)
+
+
+def _load(path: Path, file: "_File", variables: Variables, heads: bool) -> Variables:
     loaded = dict(flatten_dict(variables))
     backbone = {_torch_name(place): place for place in loaded if place[1] == "backbone"}
     expected = {name: _torch_shape(loaded[place], place) for name, place in backbone.items()}
+    if wrapper := schemes.prefix(file.shapes, expected):
+        log.info("%s: its names are read without %r before them", path, wrapper)
+        file = file.without(wrapper)
     _check(path, file.shapes, expected)
 
     wanted = backbone | _fitting_heads(file.shapes, loaded)
@@ -142,7 +169,7 @@ def export_torch(path: str | os.PathLike, variables: Variables) -> None:
 
 def _torch_name(place: Place) -> str:
     modules = place[2:-1] if place[1] == "backbone" else place[1:-1]
-    dotted = [re.sub(r"_(\d+)$", r".\1", module) for module in modules]
+    dotted = [re.sub(r"_(\d+)(?=_|$)", r".\1", module) for module in modules]
     return ".".join([*dotted, _LEAVES.get(place[-1], place[-1])])
 
 
@@ -168,7 +195,7 @@ def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> 
     """{name in the file: place} of every head that the file holds entirely, and of the layer norm
     before a classifier of other classes."""
     norm = _NORM if set(_NORM.values()) <= shapes.keys() else {}
-    plain = sorted(n for n in shapes if _CLASSIFIER.match(n) and n not in norm.values())
+    plain = sorted(n for n in shapes if schemes.CLASSIFIER.match(n) and n not in norm.values())
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
     names = norm | (dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {})
 
@@ -188,7 +215,9 @@ def _check(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape
     unexpected = [
         repr(name)
         for name in shapes
-        if name not in expected and not name.startswith("heads.") and not _CLASSIFIER.match(name)
+        if name not in expected
+        and not name.startswith("heads.")
+        and not schemes.CLASSIFIER.match(name)
     ]
     wrong = [
         f"{name!r} {shapes[name]} for {shape}"
@@ -202,9 +231,10 @@ def _check(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape
         if names
     ]
     if listed:
-        likely = _looks_like(shapes)
-        hint = f"; it looks like {likely}: choose network.name accordingly" if likely else ""
-        raise UserError(f"weights {str(path)!r} are not of this network: {', '.join(listed)}{hint}")
+        raise UserError(
+            f"weights {str(path)!r} are not of this network: {', '.join(listed)}"
+            f"{schemes.hint(shapes)}"
+        )
 
 
 def _same_shape(name: str, theirs: Shape, ours: Shape) -> bool:
@@ -219,34 +249,6 @@ def _same_shape(name: str, theirs: Shape, ours: Shape) -> bool:
     return grid > 0 and isqrt(grid) ** 2 == grid
 
 
-def _looks_like(shapes: Mapping[str, Shape]) -> str | None:
-    """The network that a file seems to be of, by the layers that its names count."""
-    if "layer1.0.conv1.weight" in shapes:
-        blocks = sum(bool(re.fullmatch(r"layer\d\.\d+\.conv1\.weight", name)) for name in shapes)
-        return f"resnet{2 + blocks * (3 if 'layer1.0.conv3.weight' in shapes else 2)}"
-    if "features.0.weight" in shapes:
-        convolutions = [n for n, s in shapes.items() if n.startswith("features.") and len(s) == 4]
-        batch_norm = "_bn" if "features.1.running_mean" in shapes else ""
-        return f"vgg{len(convolutions) + 3}{batch_norm}"
-    if "stages.0.blocks.0.conv_dw.weight" in shapes:
-        width = shapes.get("stem.0.weight", "?")[0]
-        return f"a ConvNeXt of {_blocks(shapes, 'stages')} blocks, {width} channels at first"
-    patch = shapes.get("patch_embed.proj.weight", ())
-    if "layers.0.blocks.0.attn.qkv.weight" in shapes:
-        blocks = _blocks(shapes, "layers")
-        return f"a Swin transformer of {blocks} blocks, {patch[0]} channels at first"
-    if len(patch) == 4:
-        return f"a vision transformer of width {patch[0]} and patches of {patch[-1]} px"
-    return None
-
-
-def _blocks(shapes: Mapping[str, Shape], stages: str) -> str:
-    """How many blocks each stage has: "3, 3, 9, 3"."""
-    places = {m.groups() for n in shapes if (m := re.match(rf"{stages}\.(\d+)\.blocks\.(\d+)", n))}
-    counts = Counter(stage for stage, _ in places)
-    return ", ".join(str(counts[stage]) for stage in sorted(counts))
-
-
 # --- files
 
 
@@ -256,6 +258,12 @@ class _File:
 
     shapes: Mapping[str, Shape]
     read: Callable[[str], np.ndarray]
+
+    def without(self, prefix: str) -> "_File":
+        """The same with names that have no such prefix."""
+        names = {name.removeprefix(prefix): name for name in self.shapes}
+        shapes = {short: self.shapes[name] for short, name in names.items()}
+        return _File(shapes, lambda short: self.read(names[short]))
 
 
 # What damaged or hostile files raise in the two readers.
@@ -301,11 +309,17 @@ def _damaged(path: Path, error: Exception) -> UserError:
 
 def _open_safetensors(path: Path) -> _File:
     file = safe_open(path, framework="numpy")
-    stored = [name for name in file.keys() if not name.endswith(_BUFFERS)]  # noqa: SIM118
+    stored = {
+        name: tuple(file.get_slice(name).get_shape())
+        for name in file.keys()  # noqa: SIM118
+        if not name.endswith(_BUFFERS)
+    }
+    timms = timm_names(stored) if "_conv_stem.weight" in stored else {}
     # Swin's authors merge at the end of a stage, timm at the beginning of the next.
-    merged = "layers.0.downsample.reduction.weight" in stored
-    names = {_merging_first(name) if merged else name: name for name in stored}
-    shapes = {name: tuple(file.get_slice(theirs).get_shape()) for name, theirs in names.items()}
+    if "layers.0.downsample.reduction.weight" in stored:
+        timms = {name: _merging_first(name) for name in stored}
+    names = {timms.get(name, name): name for name in stored}
+    shapes = {name: stored[theirs] for name, theirs in names.items()}
     return _File(shapes, lambda name: file.get_tensor(names[name]))
 
 
@@ -375,23 +389,3 @@ def _npy_shape(members: ZipFile, name: str) -> Shape:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"array {name!r} is of an unknown version")
         return np.lib.format.read_array_header_1_0(member)[0]
-
-
-def _from_hub(name: str) -> Path:
-    repository = name.removeprefix("hf:")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise UserError(f"weights {name!r}: expected hf:ORG/NAME, as in hf:timm/resnet50.tv_in1k")
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError as error:
-        raise UserError(
-            f"weights {name!r} need the package huggingface_hub: pip install huggingface_hub"
-        ) from error
-    try:
-        return Path(hf_hub_download(repository, "model.safetensors"))
-    except Exception as error:  # the hub's client lets its HTTP library's errors through
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(
-            f"weights {name!r} cannot be fetched ({reason}): check the name and the network, or "
-            "download model.safetensors elsewhere and give its path"
-        ) from error

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
     image: Any  # (B, H, W, 3)
     label: jax.Array  # (B,) int32
-    key: jax.Array  # (B,) random keys of (seed, view, id)
+    key: jax.Array  # (B,) random keys of (seed, view, id, member, step)
     progress: jax.Array  # () float32: step / steps of the whole run of this member
     second: Any = None  # as `image`: what the objective's second view shows, where it has one
     # What the ensemble that the objective asks says of the view: {"logits": (B, K) float16}, see
@@ -103,8 +103,15 @@ class Method:
         """
         return self
 
-    def make(self, *, classes: int, label_smoothing: float) -> Objective:
-        """The objective; its options are settled."""
+    def parts(self, view: View) -> list[str]:
+        """Parts of `digests.NUMERICS` that the method computes with, beside the step."""
+        return []
+
+    def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
+        """The objective of `classes` classes; its options are settled.
+
+        What it makes of the views of an image keeps to `view` as they do.
+        """
         raise NotImplementedError(type(self))
 
 

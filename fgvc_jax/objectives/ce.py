@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy
 
@@ -10,7 +11,7 @@ from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy
 class CE(Method):
     """--objective ce: it has no options of its own."""
 
-    def make(self, *, classes: int, label_smoothing: float) -> Objective:
+    def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         return ce(label_smoothing=label_smoothing)
 
 

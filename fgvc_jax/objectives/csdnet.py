@@ -153,11 +153,14 @@ class CSDNet(Method):
             )
         return replace(self, queue=self.queue or min(DEFAULT_QUEUE, len(labels)))
 
-    def make(self, *, classes: int, label_smoothing: float) -> Objective:
-        return csdnet(self, label_smoothing=label_smoothing)
+    def parts(self, view: View) -> list[str]:
+        return ["second view"] if self.view != "adaptive" and not view.flip else []
+
+    def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
+        return csdnet(self, label_smoothing=label_smoothing, flip=view.flip)
 
 
-def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
+def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
     """L = CE(z, y) + lambda CE(z', y) + alpha L_qc + ramp beta L_ssdt; softmax(z) predicts.
 
     The keys of the contrastive loss are the queue and the batch's own augmented features; these
@@ -170,6 +173,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
             and `mirror` for the views, `margin_contrast`, `joint_contrast` and
             `supervised_contrast` for L_qc, `mutual_distillation` for L_ssdt.
         label_smoothing: of both cross entropies, in [0, 1).
+        flip: whether the raw view is mirrored at random; else no view is.
 
     Raises:
         UserError: for an unknown choice.
@@ -181,13 +185,17 @@ def csdnet(options: CSDNet, *, label_smoothing: float) -> Objective:
         "erase_area": options.erase_area,
         "shuffle": options.shuffle,
     }
+    unmirrored = {} if flip else {"flip": False}
     see, second = _choose(
         "view",
         options.view,
         {
-            "viewpoint": (_see_both, SecondView(partial(viewpoint, **elsewhere), elsewhere)),
+            "viewpoint": (
+                _see_both,
+                SecondView(partial(viewpoint, **elsewhere, flip=flip), elsewhere | unmirrored),
+            ),
             "adaptive": (_see_adaptive, None),
-            "mirror": (_see_both, SecondView(mirror, {"mirror": True})),
+            "mirror": (_see_both, SecondView(partial(mirror, flip=flip), {"mirror": flip})),
         },
     )
     contrastive = _choose(
@@ -273,6 +281,7 @@ def viewpoint(
     jitter: float,
     erase_area: tuple[float, float],
     shuffle: int,
+    flip: bool,
 ) -> jax.Array:
     """The same thing seen from elsewhere and, if asked for, partly hidden: SSDP by augmentation.
 
@@ -288,6 +297,7 @@ def viewpoint(
         jitter: brightness, contrast and saturation change by factors within 1 +- jitter.
         erase_area: smallest and largest area of the erased box, as fractions of the image.
         shuffle: patches a side, a divisor of S; 1 leaves the image whole.
+        flip: whether to mirror at all.
 
     Returns:
         (B, S, S, 3) float32 in [0, 1].
@@ -295,7 +305,7 @@ def viewpoint(
     keys = jax.vmap(lambda key: jax.random.split(key, 4))(_second_keys(keys))
     images = augment.color_jitter(keys[:, 0], images, strength=jitter)
     images = augment.random_affine(
-        keys[:, 1], images, area=crop_area, ratio=(3 / 4, 4 / 3), degrees=rotation, flip=True
+        keys[:, 1], images, area=crop_area, ratio=(3 / 4, 4 / 3), degrees=rotation, flip=flip
     )
     images = augment.random_erase(keys[:, 2], images, area=erase_area, ratio=(0.3, 3.3))
     return augment.patch_shuffle(keys[:, 3], images, grid=shuffle)
@@ -306,14 +316,15 @@ def _second_keys(keys: jax.Array) -> jax.Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, SSDP))(keys)
 
 
-def mirror(keys: jax.Array, images: jax.Array) -> jax.Array:
-    """SSDP off: (B, H, W, 3) mirrored, without randomness.
+def mirror(keys: jax.Array, images: jax.Array, *, flip: bool) -> jax.Array:
+    """SSDP off: (B, H, W, 3) mirrored, without randomness; without `flip` as they are.
 
     Our reading of that ablation. DDL and SSDT compare two views, so there has to be a second one;
     a mirror image is as ordinary as the raw crop, which is mirrored at random itself, and shows no
-    discrepancy beyond that. Cost and batch statistics are those of two views, as with SSDP.
+    discrepancy beyond that. Where the raw crop never is, since left and right tell classes apart,
+    the second view is the first. Cost and batch statistics are those of two views, as with SSDP.
     """
-    return images[:, :, ::-1]
+    return images[:, :, ::-1] if flip else images
 
 
 def attended_mask(maps: jax.Array, size: int) -> jax.Array:

@@ -145,7 +145,7 @@ class HSD(Method):
                 "--hsd.sie-weight 0 and --hsd.hard-labels False"
             )
 
-    def make(self, *, classes: int, label_smoothing: float) -> Objective:
+    def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         return hsd(self, classes=classes, label_smoothing=label_smoothing)
 
 

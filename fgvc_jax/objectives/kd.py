@@ -55,7 +55,7 @@ class KD(Method):
     def asks(self) -> TeacherQuery:
         return TeacherQuery(self.teacher, self.which, self.members, self.temperature)
 
-    def make(self, *, classes: int, label_smoothing: float) -> Objective:
+    def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         return kd(self, label_smoothing=label_smoothing)
 
 

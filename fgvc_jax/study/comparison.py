@@ -1,18 +1,21 @@
 """From the lines of a ledger back to studies: which rows there are, and how they differ."""
 
+import contextlib
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import definition, pages
+from fgvc_jax.study.bits import accuracies, unpack
 from fgvc_jax.study.definition import Study
-from fgvc_jax.study.ledger import FINISHED, Line, departures, flat, is_of, portable, unpack
+from fgvc_jax.study.ledger import FINISHED, Line, departures, digest_of, flat, portable
 from fgvc_jax.utils.errors import UserError
 
 
@@ -23,19 +26,22 @@ class Comparison:
     study: str
     base: str
     """Digest of what its rows vary."""
+    first: str
+    """The row that all others are compared with, whether it has a run or not."""
     rows: Mapping[str, Mapping[int, Line]]
-    """Row -> seed -> line of the finished run; the first row is the reference."""
+    """Row -> seed -> the newest line of such a finished run."""
+    finished: tuple[tuple[str, Line], ...]
+    """(row, line) of all finished runs, oldest first."""
     unfinished: tuple[tuple[str, Line], ...]
     """(row, line) of runs that failed or were given up."""
-
-    @property
-    def first(self) -> str:
-        return next(iter(self.rows))
+    strayed: Mapping[str, Sequence[statistics.Key]] = field(default_factory=dict)
+    """Why finished runs are not as planned, see `astray`, and which."""
 
     @property
     def members(self) -> dict[str, int]:
-        """The number of members of every row."""
-        return {row: line["config"]["members"] for row, line in self.examples.items()}
+        """The number of members of every row, the first of which is `first`; 0 without a run."""
+        found = {row: line["config"]["members"] for row, line in self.examples.items()}
+        return {self.first: 0} | found
 
     @property
     def examples(self) -> dict[str, Line]:
@@ -70,7 +76,7 @@ class Comparison:
              if name in (values := _metrics(line))}
             for which, name in ((row, metric), (other, its), (self.first, metric))
         ]  # fmt: skip
-        found = statistics.paired(*samples[:2])
+        found = statistics.paired(*samples[:2], share=statistics.is_share(metric))
         seeds = set.intersection(*map(set, samples))
         one, another, first = ({seed: sample[seed] for seed in seeds} for sample in samples)
         own, gain = statistics.paired(one, first), statistics.paired(another, first)
@@ -81,7 +87,7 @@ class Comparison:
     def on_new_images(self, row: str, metric: str) -> list[float] | None:
         """`statistics.crossed` of a row minus the first one; None where no bits are kept, or where
         they are not of the same images."""
-        one, other = self.rows[row], self.rows[self.first]
+        one, other = self.rows[row], self.rows.get(self.first, {})
         pairs = [(one[seed], other[seed]) for seed in one if seed in other]
         names = {
             line["right"]["names"] if line["right"] else None for pair in pairs for line in pair
@@ -96,6 +102,13 @@ class Comparison:
     def warnings(self) -> list[str]:
         """In what the runs are not alike that should be."""
         found = pages.mixed({key: line["environment"] for key, line in self.lines()})
+        found += [*self._configs(), *self._contradictions()]
+        shown = {id(line) for _, line in self.lines()}
+        older = [
+            (row, line["config"]["seed"]) for row, line in self.finished if id(line) not in shown
+        ]
+        if older:
+            found.append(f"warning: a newer run of the row and seed counts: {pages.grouped(older)}")
         for what, fields in NAMED.items():
             same: dict[str, dict[str, list[statistics.Key]]] = {}
             for key, line in self.lines():
@@ -108,6 +121,26 @@ class Comparison:
                     found.append(f"warning: the runs differ in {what} of one name: {which}")
         return found
 
+    def _configs(self) -> Iterator[str]:
+        """The rows whose runs differ in more than their seed."""
+        for row, lines in self.rows.items():
+            example, groups = self.examples[row], {}
+            for seed, line in lines.items():
+                changed = changes(line, example)
+                groups.setdefault(", ".join(changed), []).append((row, seed))
+            for changed, keys in groups.items():
+                if changed:
+                    yield f"warning: the runs of a row differ: {changed} ({pages.grouped(keys)})"
+
+    def _contradictions(self) -> Iterator[str]:
+        for (row, seed), line in self.lines():
+            for other in line.get("contradicted", ()):
+                yield (
+                    f"contradiction: {row}, seed {seed}: of equal digests the run that ended "
+                    f"{other['ended']} had accuracies {_rounded(other['accuracies'])}, the one of "
+                    f"{line['ended']}, which counts, {_rounded(accuracies(line['results']))}"
+                )
+
 
 # The fields that name what has a digest: runs that name it alike should have the same.
 NAMED = {
@@ -115,6 +148,18 @@ NAMED = {
     "weights": r"networks?\.(\d+\.)?weights",
 }
 CHANGED = "rescued", "spoiled", "any"
+UNPLANNED = "(not planned)"  # after the name of a row: what else there is of it
+
+
+def _rounded(values: Iterable[float]) -> str:
+    return ", ".join(f"{100 * value:.2f}" for value in values)
+
+
+def commits(lines: Iterable[Line]) -> list[str]:
+    """Of the code that made the members of runs, each once."""
+    environments = [line["environment"] for line in lines]
+    others = [other for one in environments for other in one.get("others", ())]
+    return sorted({str(one.get("commit") or "unknown") for one in [*environments, *others]})
 
 
 def _metrics(line: Line) -> dict[str, float]:
@@ -152,7 +197,8 @@ def _bits(line: Line, metric: str) -> np.ndarray | None:
 
 
 def comparisons(lines: Iterable[Line]) -> list[Comparison]:
-    """All studies of a ledger, by name; rows in the order of the study, seeds in theirs.
+    """All studies of a ledger, by name; rows in the order of the study, as the newest line of each
+    has it, seeds in theirs. See `held_to` for what of them is planned.
 
     Args:
         lines: from `ledger.read`. Of two runs of a row with the same seed (as on changed data) the
@@ -161,24 +207,32 @@ def comparisons(lines: Iterable[Line]) -> list[Comparison]:
     Raises:
         UserError: naming a finished run whose line lacks what tables are made of.
     """
-    found: dict[tuple[str, str], list[tuple[int, str, Line]]] = {}
+    found: dict[tuple[str, str], list[tuple[dict[str, Any], Line]]] = {}
     for line in lines:
         for table in line["tables"]:
-            key = table["study"], table["base"]
-            found.setdefault(key, []).append((table["position"], table["row"], line))
+            found.setdefault((table["study"], table["base"]), []).append((table, line))
     made = []
     for (study, base), entries in sorted(found.items()):
-        entries.sort(key=lambda entry: (entry[0], entry[2]["config"]["seed"]))
-        rows: dict[str, dict[int, Line]] = {}
-        unfinished = []
-        for _, row, line in entries:
-            if line["status"] == FINISHED:
-                _check(line, f"{study}, {row}")
-                rows.setdefault(row, {})[line["config"]["seed"]] = line
-            else:
-                unfinished.append((row, line))
-        made.append(Comparison(study, base, rows, tuple(unfinished)))
+        ended: dict[bool, list[tuple[str, Line]]] = {True: [], False: []}
+        for table, line in entries:
+            ended[line["status"] == FINISHED].append((table["row"], line))
+        for row, line in ended[True]:
+            _check(line, f"{study}, {row}")
+        positions = {table["row"]: table["position"] for table, _ in entries}
+        rows = _by_seed(ended[True], sorted(positions, key=lambda row: (positions[row], row)))
+        first = next(iter(rows), "")
+        made.append(Comparison(study, base, first, rows, *(tuple(each) for each in ended.values())))
     return made
+
+
+def _by_seed(
+    finished: Iterable[tuple[str, Line]], order: Iterable[str]
+) -> dict[str, dict[int, Line]]:
+    """The rows that have runs, in order: the newest line of every seed."""
+    rows: dict[str, dict[int, Line]] = {row: {} for row in order}
+    for row, line in finished:
+        rows[row][line["config"]["seed"]] = line
+    return {row: dict(sorted(found.items())) for row, found in rows.items() if found}
 
 
 def _check(line: Line, place: str) -> None:
@@ -199,12 +253,30 @@ def _check(line: Line, place: str) -> None:
 def deviations(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """`field other -> config` of every field in which two nested configs differ; fields that only
     one of them has (it is of another version) are left out."""
-    own, others = _told(config), _told(other)
+    return _deviations(_told(config), _told(other))
+
+
+def _deviations(own: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     return [
         f"{name} {others[name]!r} -> {own[name]!r}"
         for name in others
         if name in own and own[name] != others[name]
     ]
+
+
+def changes(line: Line, other: Line) -> list[str]:
+    """`deviations` of two lines in more than their seeds, which their views have as well unless
+    they have one of their own, and their teachers' workdirs, ROW/SEED."""
+    seeds = [str(one["config"]["seed"]) for one in (line, other)]
+    fields = [_told(one["config"]) for one in (line, other)]
+    teachers = [one.get("kd.teacher", "").rpartition("/") for one in fields]
+    for one, seed, (row, _, number) in zip(fields, seeds, teachers, strict=True):
+        one["seed"] = 0
+        if number == seed:
+            one["kd.teacher"] = row
+    if [str(one.get("data.view_seed")) for one in fields] == seeds:
+        fields[0]["data.view_seed"] = fields[1]["data.view_seed"]
+    return _deviations(*fields)
 
 
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -216,30 +288,80 @@ def _told(config: Mapping[str, Any]) -> dict[str, Any]:
     return flat({name: value for name, value in config.items() if name != "network"}) | named
 
 
+def held_to(study: Study, one: Comparison) -> Comparison:
+    """A comparison in the rows, and in the order, of a study: of the lines that kept to its plan
+    alone. All others are in rows of their own, which are marked by their names."""
+    kept, others, strayed = [], [], {}
+    for row, line in one.finished:
+        if why := astray(row, line, study):
+            strayed.setdefault(why, []).append((row, line["config"]["seed"]))
+        (others if why else kept).append((row, line))
+    order = dict.fromkeys([*study.rows, *(row for row, _ in others)])
+    marked = {f"{row} {UNPLANNED}": found for row, found in _by_seed(others, order).items()}
+    rows = _by_seed(kept, study.rows) | marked
+    return replace(one, first=next(iter(study.rows)), rows=rows, strayed=strayed)
+
+
 def kept_to_plan(row: str, line: Line, study: Study) -> bool:
-    """Whether a line is of a run that the committed study plans: its row, seed and config."""
+    """Whether a line is of a run that the committed study plans, see `astray`."""
+    return not astray(row, line, study)
+
+
+def astray(row: str, line: Line, study: Study) -> str:
+    """Why a line is of no run that the committed study plans, by row, seed, config and a commit
+    that says what ran; empty for one that is."""
     seed = line["config"]["seed"]
-    if row not in study.rows or seed >= study.seeds:
-        return False
-    return is_of(line, _planned(study, row, seed))
+    if row not in study.rows:
+        return "a row that the study does not have"
+    if seed not in range(study.seeds):
+        return "more seeds than planned"
+    if changed := departures(line, _planned(study, row, seed)):
+        return ", ".join(f"{name} {value!r}" for name, value in changed.items())
+    dirty = any(commit.endswith("-dirty") for commit in commits([line]))
+    return "code that no commit has" if dirty else ""
 
 
 def _planned(study: Study, row: str, seed: int) -> Experiment:
+    study = replace(study, rows={row: study.rows[row]})
     return definition.experiments(study, folder="runs", seeds=seed + 1)[row, seed]
 
 
+class Plan(NamedTuple):
+    """What is planned of a comparison: its study, on its base."""
+
+    study: Study | None
+    """None where it is not in the folder."""
+    moved: list[str]
+    """`field planned -> had` of all in which the base is not the study's own."""
+
+
+def plan_of(folder: Path, one: Comparison) -> Plan:
+    """Of a comparison, by the study files in a folder."""
+    file = folder / f"{one.study}.py"
+    return Plan(*rebased(one, definition.load(str(file)))) if file.exists() else Plan(None, [])
+
+
 def rebased(one: Comparison, study: Study) -> tuple[Study, list[str]]:
-    """A committed study on the base that a comparison's first row has, and `field planned -> had`
-    of all in which that is not the study's own."""
-    if one.first not in study.rows:
+    """A committed study on the base that a comparison has, and `field planned -> had` of all in
+    which that is not the study's own.
+
+    A base is known by its digest: what of a line's config makes it is found by trying. Where no
+    line does (it is of another version) the study stays on its own.
+    """
+    if _digest(study) == one.base:
         return study, []
-    (seed, line), *_ = one.rows[one.first].items()
-    planned = _planned(study, one.first, seed)
-    other = departures(line, planned)
-    try:
-        base = definition.change(study.base, other)
-    except UserError:  # of another version, or networks of their own
-        return study, []
-    own = flat(portable(planned))
-    told = [f"{name} {own[name]!r} -> {value!r}" for name, value in other.items()]
-    return replace(study, base=base), told
+    for row, line in one.finished:
+        if row not in study.rows or line["config"]["seed"] not in range(study.seeds):
+            continue
+        planned = _planned(study, row, line["config"]["seed"])
+        other = departures(line, planned)
+        with contextlib.suppress(UserError):  # of another version, or networks of their own
+            moved = replace(study, base=definition.change(study.base, other))
+            if _digest(moved) == one.base:
+                own = flat(portable(planned))
+                return moved, [f"{name} {own[name]!r} -> {v!r}" for name, v in other.items()]
+    return study, []
+
+
+def _digest(study: Study) -> str:
+    return digest_of(replace(study.base, seed=0))

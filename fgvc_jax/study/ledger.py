@@ -7,24 +7,22 @@ A line says
 - `config`: the resolved experiment, nested as in config.json, but for fields that change no number;
   of a path its last part only, of a teacher's workdir the last two, which in a study are ROW/SEED;
 - `results`: what results.json says of accuracies and attention;
-- `right`: which test images every member and every ensemble had right, see `pack`, as far as a line
+- `right`: which test images every member and every ensemble had right, see `bits`, as far as a line
   has room; `nll`: their mean negative log-likelihoods;
 - `digests`: of config, and of data, weights and training as results.json has them;
 - `environment` and `seconds`, from there as well.
 
-The same run twice is one line, the newer, which belongs wherever either did; a run that finished
-replaces its failures. So two ledgers are merged by `cat`. The ordered names of the test images
-stand beside the ledger, once, in a file named by their digest.
+The same run twice is one line, the newer, which belongs wherever either did and keeps the bits
+that only the older has; where their results differ it says so ("contradicted"). A run that finished
+replaces its failures of before. So two ledgers are merged by `cat`.
 """
 
-import base64
 import dataclasses
 import json
 import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,10 +31,12 @@ import numpy as np
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import tallies
+from fgvc_jax.study import bits
+from fgvc_jax.study.bits import Correctness, digest, keep_names, pack
 from fgvc_jax.training import summary
-from fgvc_jax.utils import digests, options
+from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import predictions, storage
+from fgvc_jax.workdir import locks, predictions, storage
 from fgvc_jax.workdir.folder import Workdir
 
 Line = dict[str, Any]
@@ -44,24 +44,12 @@ Line = dict[str, Any]
 FINISHED, FAILED, ABANDONED = "finished", "failed", "abandoned"
 MOST = 10_000  # bytes of a line; one that is longer is entered without `right`
 TABLE = "study", "base", "row", "position"
+SAME_DATA = "data", "weights"  # of the digests, those known before anything is trained
 # Of results.json what has another place in a line, or none.
 KEPT_ELSEWHERE = (
     *("calibration", "class_names", "digests", "environment", "metrics", "predictions"),
     *("seconds", "source"),
 )
-
-
-@dataclass(frozen=True)
-class Correctness:
-    """Which test images the members of a run had right."""
-
-    names: Sequence[str]
-    """The test images, in order."""
-    members: np.ndarray
-    """(N, images) bool."""
-    ensembles: np.ndarray
-    """(N, images) bool: row n is the ensemble of the first n + 1 members."""
-
 
 Judge = Callable[[str], Correctness | None]
 """The workdir of a finished run -> which images it had right; None where that is not kept."""
@@ -108,11 +96,6 @@ def _last_parts(text: str, count: int) -> str:
     if kind in ("hf", "tfds"):
         return text
     return kind + colon + "/".join(Path(path.strip("/")).parts[-count:])
-
-
-def digest(value: Any) -> str:
-    """Of anything that JSON can hold, cut to what tells a ledger's runs apart."""
-    return digests.of_value(value)[:16]
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -162,31 +145,6 @@ def _defaults() -> Callable[[str], Any]:
     return lambda name: known.get(re.sub(r"^networks\.\d+\.", "network.", name))
 
 
-def pack(right: Correctness) -> dict[str, Any]:
-    """{"names": their digest, "images", "members", "bits"}.
-
-    bits: members and ensembles of two and more, one after the other for the first image, then for
-    the next (np.packbits, zlib, base64): members agree on most images, which compresses.
-    """
-    bits = np.concatenate([right.members, right.ensembles[1:]]).T
-    packed = zlib.compress(np.packbits(bits).tobytes(), level=9)
-    return {
-        "names": digest(list(right.names)),
-        "images": len(right.names),
-        "members": len(right.members),
-        "bits": base64.b64encode(packed).decode(),
-    }
-
-
-def unpack(packed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(members, ensembles) of a packed `Correctness`, each (N, images) bool."""
-    images, members = packed["images"], packed["members"]
-    data = np.frombuffer(zlib.decompress(base64.b64decode(packed["bits"])), np.uint8)
-    rows = 2 * members - 1
-    bits = np.unpackbits(data)[: images * rows].reshape(images, rows).T.astype(bool)
-    return bits[:members], np.concatenate([bits[:1], bits[members:]])
-
-
 def line(
     experiment: Experiment,
     table: Mapping[str, Any],
@@ -210,8 +168,11 @@ def line(
         UserError: when `right` and `results` are not of the same run.
     """
     results = dict(results or {})
-    if right is not None:
-        _check(right, results)
+    if right is not None and (said := bits.contradiction(right, results)):
+        raise UserError(
+            f"the kept predictions are not those of results.json ({said}): judge the members again "
+            "(python -m fgvc_jax.evaluate)"
+        )
     return {
         "status": status,
         "reason": re.sub(r"'[^']*/([^'/]*)'", r"'\1'", reason),  # no paths of this machine
@@ -230,18 +191,6 @@ def line(
     }
 
 
-def _check(right: Correctness, results: Mapping[str, Any]) -> None:
-    """Refuse bits that do not add up to the accuracies of results.json."""
-    found = [*right.members.mean(axis=1), *right.ensembles.mean(axis=1)]
-    told = [*(member["final"] for member in results["members"]), *results["ensemble"]]
-    if len(found) != len(told) or not np.allclose(found, told):
-        raise UserError(
-            "the kept predictions are not those of results.json "
-            f"(accuracies {np.round(found, 4).tolist()}, there {np.round(told, 4).tolist()}): "
-            "judge the members again (python -m fgvc_jax.evaluate)"
-        )
-
-
 # -- many ----------------------------------------------------------------------------------------
 
 
@@ -249,50 +198,92 @@ def read(*paths: Path) -> list[Line]:
     """The lines of several ledgers, each run once, oldest first; a missing file has none.
 
     Raises:
-        UserError: naming a line that cannot be read.
+        UserError: naming a line that cannot be read, or that contradicts itself.
     """
     lines = []
     for path in paths:
-        for number, text in enumerate(_texts(path), start=1):
+        for number, text in enumerate(bits.texts(path), start=1):
+            if not text.strip():
+                continue
+            place = f"{str(path)!r}, line {number},"
             try:
                 entry = json.loads(text)
-                _identity(entry), entry["config"]["seed"], datetime.fromisoformat(entry["ended"])
+                _identity(entry), entry["config"]["seed"], instant(entry)
                 {table[key] for table in entry["tables"] for key in TABLE}
-            except (ValueError, KeyError, TypeError) as error:
+                said = ""
+                if entry["status"] == FINISHED:
+                    members = entry["config"]["members"]
+                    said = bits.impossible(members, entry["results"], entry["right"])
+            except (ValueError, LookupError, TypeError, AttributeError, zlib.error) as error:
+                raise UserError(f"{place} is no line of a ledger: remove it") from error
+            if said:
                 raise UserError(
-                    f"{str(path)!r}, line {number}, is no line of a ledger: remove it"
-                ) from error
+                    f"{place} contradicts itself ({said}): put back what it was, or remove it"
+                )
             lines.append(entry)
     return once(lines)
 
 
-def _texts(path: Path) -> list[str]:
-    return storage.read_text(path).splitlines() if storage.exists(path) else []
+def instant(entry: Line) -> datetime:
+    """When a run ended; UTC where its line names no zone."""
+    ended = datetime.fromisoformat(entry["ended"])
+    return ended if ended.tzinfo else ended.replace(tzinfo=UTC)
 
 
 def once(lines: Iterable[Line]) -> list[Line]:
-    """Every run once: its newest line, in all tables that any of its lines is in."""
+    """Every run once: its newest line, in all tables that any of its lines is in, with what only an
+    older one knows. A failure counts until such a run finishes, on the same data as far as known.
+    """
     known: dict[tuple, Line] = {}
-    for entry in sorted(lines, key=lambda entry: entry["ended"]):
-        key, unfinished = _identity(entry), _unfinished(entry)
-        tables = list(entry["tables"])
-        for older in (known.pop(key, None), known.pop(unfinished, None)):
-            tables += [t for t in (older["tables"] if older else ()) if t not in tables]
-        known[key] = {**entry, "tables": tables}
-    finished = {_unfinished(entry) for key, entry in known.items() if key != _unfinished(entry)}
-    return [entry for key, entry in known.items() if key not in finished]
+    for entry in sorted(lines, key=instant):
+        older = known.pop(key := _identity(entry), None)  # so that the newest comes last
+        known[key] = _merged(older, entry) if older else entry
+    finished: dict[str, list[tuple]] = {}
+    for key, entry in known.items():
+        if entry["status"] == FINISHED:
+            finished.setdefault(entry["digests"]["config"], []).append(key)
+    for key, entry in list(known.items()):
+        later = [] if entry["status"] == FINISHED else finished.get(entry["digests"]["config"], [])
+        if replacing := [other for other in later if _replaces(known[other], entry)]:
+            del known[key]
+            by = replacing[-1]
+            known[by] = {**known[by], "tables": _united(known[by], entry)}
+    return list(known.values())
 
 
 def _identity(entry: Line) -> tuple:
-    """Equal of two lines of the same run."""
-    names = "data", "weights", "training"
-    known = tuple(str(entry["digests"].get(name)) for name in names)
-    return (*_unfinished(entry), *known) if entry["status"] == FINISHED else _unfinished(entry)
+    """Equal of two lines of the same run, and of two tries on the same data."""
+    names = "config", "data", "weights", "training"
+    return (entry["status"] == FINISHED, *(str(entry["digests"].get(name)) for name in names))
 
 
-def _unfinished(entry: Line) -> tuple:
-    """The identity of a run that ended before its data were known."""
-    return (entry["digests"]["config"],)
+def _replaces(finished: Line, failed: Line) -> bool:
+    """Whether a finished run makes up for one of the same config: it is no older, and not known to
+    be of other data."""
+    pairs = [[one["digests"].get(name) for one in (finished, failed)] for name in SAME_DATA]
+    return instant(finished) >= instant(failed) and all(
+        one == other or other is None for one, other in pairs
+    )
+
+
+def _merged(older: Line, newer: Line) -> Line:
+    """The newer of two lines of a run, with tables and bits of the older one. Where that has other
+    results, "contradicted" has them: {"ended", "accuracies"}."""
+    merged = {**newer, "tables": _united(newer, older)}
+    if newer["status"] != FINISHED:
+        return merged
+    others = [*newer.get("contradicted", ()), *older.get("contradicted", ())]
+    said = bits.accuracies(older["results"])
+    if bits.same(said, bits.accuracies(newer["results"])):
+        merged |= {name: newer[name] or older[name] for name in ("right", "nll")}
+    else:
+        others.append({"ended": older["ended"], "accuracies": said})
+    others = [one for n, one in enumerate(others) if one not in others[:n]]
+    return merged | ({"contradicted": others} if others else {})
+
+
+def _united(one: Line, other: Line) -> list[dict[str, Any]]:
+    return one["tables"] + [table for table in other["tables"] if table not in one["tables"]]
 
 
 def append(path: Path, entry: Line) -> None:
@@ -301,32 +292,13 @@ def append(path: Path, entry: Line) -> None:
 
 
 def rewrite(path: Path) -> None:
-    """Leave every run of a file its newest line."""
-    storage.write_text(path, "".join(map(_written, read(path))))
+    """Leave every run of a file its newest line; what others add meanwhile waits."""
+    with locks.adding(path):
+        storage.write_text(path, "".join(map(_written, read(path))))
 
 
 def _written(entry: Line) -> str:
     return json.dumps(entry, separators=(",", ":")) + "\n"
-
-
-def keep_names(folder: Path, names: Sequence[str]) -> None:
-    """Write the names of the test images beside the ledger, unless they are there."""
-    path = folder / f"names-{digest(list(names))}.txt"
-    if not storage.exists(path):
-        storage.write_text(path, "".join(f"{name}\n" for name in names))
-
-
-def load_names(folder: Path, name: str) -> list[str]:
-    """The names of the test images that a digest, `right["names"]`, stands for.
-
-    Raises:
-        UserError: when they are missing or others.
-    """
-    path = folder / f"names-{name}.txt"
-    names = _texts(path)
-    if digest(names) != name:
-        raise UserError(f"{str(path)!r} is missing or was changed: copy it from beside the ledger")
-    return names
 
 
 # -- a study that runs ---------------------------------------------------------------------------
@@ -388,17 +360,34 @@ class Ledger:
             append(self._path, {**found, "tables": [table]})
         return found
 
-    def unfinished(self, row: str, experiment: Experiment, *, status: str, reason: str) -> None:
-        """Append a run that failed or was given up."""
-        append(self._path, line(experiment, self._tables[row], status=status, reason=reason))
+    def unfinished(
+        self,
+        row: str,
+        experiment: Experiment,
+        *,
+        status: str,
+        reason: str,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append a run that failed or was given up, `known` being the digests of what it read."""
+        entry = line(experiment, self._tables[row], status=status, reason=reason)
+        read_of = {name: value for name, value in (known or {}).items() if name in SAME_DATA}
+        append(self._path, {**entry, "digests": {**entry["digests"], **read_of}})
 
 
 def _has(lines: Iterable[Line], entry: Line, *, judged: bool) -> bool:
     """Whether a line of the same run says as much."""
     (table,) = entry["tables"]
+    own = bits.accuracies(entry["results"])
+
+    def told(known: Line) -> bool:
+        others = [one["accuracies"] for one in known.get("contradicted", ())]
+        return any(bits.same(own, one) for one in [bits.accuracies(known["results"]), *others])
+
     return any(
         _identity(known) == _identity(entry)
         and table in known["tables"]
         and (known["right"] or not judged)
+        and told(known)
         for known in lines
     )

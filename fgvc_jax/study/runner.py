@@ -150,15 +150,17 @@ class Outcome:
     def fail(self, key: Key, reason: str) -> None:
         """Remember why a run failed, in the ledger as well."""
         self.failures[key] = reason
-        run = _resolved(self.runs[key])
-        self.ledger.unfinished(key[0], run, status=FAILED, reason=reason)
+        self._end(key, FAILED, reason)
 
     def abandon(self, reason: str) -> None:
         """Enter the runs that were begun and are not finished as given up."""
         for key in self.missing():
             if storage.exists(Workdir(self.runs[key].workdir).config):
-                run = _resolved(self.runs[key])
-                self.ledger.unfinished(key[0], run, status=ABANDONED, reason=reason)
+                self._end(key, ABANDONED, reason)
+
+    def _end(self, key: Key, status: str, reason: str) -> None:
+        known, run = Workdir(self.runs[key].workdir).record().digests, _resolved(self.runs[key])
+        self.ledger.unfinished(key[0], run, status=status, reason=reason, known=known)
 
     def missing(self) -> list[Key]:
         return [key for key in self.runs if key not in self.values]
@@ -234,7 +236,10 @@ def check_metrics(
 def _heads(runs: Iterable[Experiment]) -> list[str]:
     """Metrics of the heads that objectives have beside the main one, whatever their classes."""
     labels = np.repeat(np.arange(2), 1000)
-    made = (run.method.settle(labels).make(classes=2, label_smoothing=0.0) for run in runs)
+    made = (
+        run.method.settle(labels).make(classes=2, label_smoothing=0.0, view=run.data.view)
+        for run in runs
+    )
     return sorted({f"head_{name}" for objective in made for name in objective.heads})
 
 

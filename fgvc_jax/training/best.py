@@ -9,8 +9,8 @@ from fgvc_jax.workdir import storage
 class Best:
     """Record of the best epoch of a member, in a file beside what is kept of it.
 
-    Of equal accuracies the earliest epoch counts. A training that repeats steps after a kill meets
-    its best epoch again and keeps it anew.
+    Of equal accuracies the earliest epoch counts, and what was kept of it stays: a training that
+    repeats steps after a kill need not meet the same numbers again, on a GPU for one.
 
     Args:
         path: of the record, a JSON file.
@@ -25,11 +25,9 @@ class Best:
         except FileNotFoundError:
             self.record = None
 
-    def improves(self, step: int, scores: dict[str, Any]) -> bool:
-        """Whether the epoch that ends at `step` is better than all before, or is the best one."""
-        if self.record is None or self.record["step"] == step:
-            return True
-        return scores[self._metric] > self.record[self._metric]
+    def improves(self, scores: dict[str, Any]) -> bool:
+        """Whether an epoch is better than all before."""
+        return self.record is None or scores[self._metric] > self.record[self._metric]
 
     def keep(self, position: dict[str, int], scores: dict[str, Any], *, write: bool = True) -> None:
         """Make this epoch the best; call it once what belongs to it is kept."""

@@ -17,7 +17,7 @@ from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
-from fgvc_jax.workdir import checkpoint, journal, predictions, storage
+from fgvc_jax.workdir import begun, checkpoint, journal, predictions, storage
 from fgvc_jax.workdir.calibration import Ensemble, verdict
 from fgvc_jax.workdir.folder import Workdir
 
@@ -50,21 +50,21 @@ class Epochs:
 
     def __call__(self, variables: Any, position: dict[str, int]) -> dict[str, Any]:
         """Counts and accuracies of `variables` at {"step", "epoch"}."""
-        step, member = position["step"], self._run.member(self._number, variables)
+        member = self._run.member(self._number, variables)
         if jax.process_index() == 0:
             shape = len(self._run.splits.test), len(self._run.splits.classes)
             path = self._folder / f"{BEST_ON_TEST}.npy"
             scores: dict[str, Any] = {}
             with storage.new_array(
-                path, shape, np.float16, keep=lambda: self._on_test.improves(step, scores)
+                path, shape, np.float16, keep=lambda: self._on_test.improves(scores)
             ) as kept:
                 scores |= evaluate_member(self._run, member, {"test": kept})
-            if self._on_test.improves(step, scores):
+            if self._on_test.improves(scores):
                 self._on_test.keep(position, scores)
         else:
             scores = evaluate_member(self._run, member)
         if self._selected is not None:
-            better = bool(processes.of_first(np.bool_(self._selected.improves(step, scores))))
+            better = bool(processes.of_first(np.bool_(self._selected.improves(scores))))
             if better:
                 checkpoint.save_final(self._folder / "selected", variables)
                 self._selected.keep(position, scores, write=jax.process_index() == 0)
@@ -95,6 +95,12 @@ def evaluate_member(
         if len(counts) > 1:
             scores |= {f"{name}_accuracy_{head}": n / total for head, n in counts.items()}
     return scores
+
+
+def is_tested(run: Run, names: Sequence[str]) -> bool:
+    """Whether one of some images, named as messages have them, is of the test part."""
+    ends = tuple(f"/{own}" for own in run.splits.test.names)
+    return any(name.endswith(ends) for name in names)
 
 
 def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
@@ -147,6 +153,7 @@ def judge_run(
             "validation": len(splits.validation) if splits.validation is not None else 0,
             "test": found["images"],
         },
+        "seen_by_teachers": run.seen_by_teachers,
         "members": [
             {"final": final, **each["scores"]}
             for final, each in zip(found["single"], histories, strict=True)
@@ -165,7 +172,7 @@ def judge_run(
 def history(folder: Path) -> dict[str, Any]:
     """What is recorded of a member's training: its digest, scores and seconds; None where lost."""
     try:
-        record = storage.read_json(folder / "member.json")
+        record = storage.read_json(folder / begun.FILE)
     except FileNotFoundError:
         record = {}
     scores = {"selected": None, "best_on_test": None}

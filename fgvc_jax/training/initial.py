@@ -1,14 +1,18 @@
 """What members start from: pretrained weights where there are any, else random ones."""
 
+import os
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
+from fgvc_jax.inference import model
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.networks import weights
-from fgvc_jax.utils import digests
+from fgvc_jax.utils import devices, digests
 
 
 class Start:
@@ -16,15 +20,20 @@ class Start:
 
     Args:
         architectures: of each member.
-        files: pretrained weights of each, see `networks.weights.resolve`; empty for none.
+        pretrained: weights of each, as `found`; None for those that have none.
         seed: of what is random.
     """
 
-    def __init__(self, architectures: Sequence[Architecture], files: Sequence[str], seed: int):
+    def __init__(
+        self,
+        architectures: Sequence[Architecture],
+        pretrained: Sequence["Weights | None"],
+        seed: int,
+    ):
         self._architectures = architectures
-        self._files = files
+        self._pretrained = pretrained
         self._seed = seed
-        self._pretrained: dict[Any, Any] = {}
+        self._read: dict[Any, Any] = {}
 
     def variables(self, member: int) -> Any:
         """Of what member `member` (from 1) trains."""
@@ -44,21 +53,71 @@ class Start:
         return jax.tree.map(choose, self._start_of(member), initial)
 
     def digests(self) -> list[str | None]:
-        """Digests of the weights' file of each member; None where it has none."""
-        found = {file: digests.of_file(weights.resolve(file)) for file in set(self._files) - {""}}
-        return [found.get(file) for file in self._files]
+        """Digests of the weights of each member; None where it has none."""
+        known = {weights: weights.digest() for weights in set(self._pretrained) - {None}}
+        return [known.get(weights) for weights in self._pretrained]
 
     def check(self) -> None:
         """Read the weights of all members; a UserError tells what is wrong with them."""
-        for member in range(1, len(self._files) + 1):
+        for member in range(1, len(self._pretrained) + 1):
             self._start_of(member)
 
     def _start_of(self, member: int) -> Any:
-        """Variables of a weights' file, read once; a ShapeDtypeStruct where it has none."""
-        architecture, file = self._architectures[member - 1], self._files[member - 1]
-        if not file:
+        """Variables of pretrained weights, read once; a ShapeDtypeStruct where there are none."""
+        architecture, pretrained = self._architectures[member - 1], self._pretrained[member - 1]
+        if not pretrained:
             return architecture.whole
-        key = id(architecture), file
-        if key not in self._pretrained:
-            self._pretrained[key] = weights.load_torch(file, architecture.whole)
-        return self._pretrained[key]
+        key = id(architecture), pretrained
+        if key not in self._read:
+            self._read[key] = pretrained.load(architecture.whole)
+        return self._read[key]
+
+
+class Weights(Protocol):
+    """Pretrained weights that are there."""
+
+    def digest(self) -> str: ...
+
+    def load(self, variables: Any) -> Any:
+        """Variables like `variables` with the weights put in, see `weights.load_torch`."""
+
+
+class _File:
+    def __init__(self, name: str):
+        self._name, self._path = name, weights.resolve(name)
+
+    def digest(self) -> str:
+        return digests.of_file(self._path)
+
+    def load(self, variables: Any) -> Any:
+        return weights.load_torch(self._name, variables)
+
+
+class _Member:
+    """The first member of a workdir, as it ended."""
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+        asked = model.open_model(workdir, members=1, mesh=devices.own())
+        parts = asked.members[0].variables, asked.trunk
+        self._variables = unflatten_dict(
+            {k: v for part in parts for k, v in flatten_dict(part).items()}
+        )
+
+    def digest(self) -> str:
+        return digests.of_arrays(self._variables)
+
+    def load(self, variables: Any) -> Any:
+        return weights.load_variables(self._workdir, jax.device_get(self._variables), variables)
+
+
+def found(name: str) -> Weights:
+    """The weights of a name: a file or a hub's folder (`weights.resolve`), or a workdir, of which
+    the first member is taken.
+
+    Raises:
+        UserError: where there are none.
+    """
+    folder = Path(os.path.expanduser(name))
+    own = (folder / "config.json").is_file() and (folder / "members").is_dir()
+    return _Member(folder) if own else _File(name)

@@ -66,7 +66,7 @@ def train_loop(
         it stop here, since the caller keeps what is frozen of it.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, once the state is saved.
+        Interrupted: after a signal (`utils.signals`), once the state is saved.
         UserError: when the loss is not finite; the last good checkpoint stays.
     """
     steps_per_epoch = pace.steps_per_epoch

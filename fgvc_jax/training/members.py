@@ -1,7 +1,10 @@
 """Trains the members of an experiment one after the other, and has them judged."""
 
+import contextlib
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,19 +12,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import config
+from fgvc_jax import config, networks
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
+from fgvc_jax.data.images import Broken
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, summary
 from fgvc_jax.training.precomputed import Attention, check_apart
-from fgvc_jax.training.run import Run
+from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.signals import Deferred
-from fgvc_jax.workdir import checkpoint, storage
+from fgvc_jax.workdir import begun, checkpoint, storage, training_images
 from fgvc_jax.workdir.folder import Workdir
 
+log = logging.getLogger(__name__)
 _NOT_LENT = "checkpoints", "tensorboard"  # of a member
 # Training digest -> the folder of a member that was trained just so, elsewhere; or None.
 FindTrained = Callable[[str], Path | None]
@@ -38,7 +43,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
-        Interrupted: after SIGINT or SIGTERM; what was finished is kept.
+        Interrupted: after a signal (`utils.signals`); what was finished is kept.
     """
     began = time.perf_counter()
     experiment = config.check(experiment)
@@ -57,6 +62,9 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     experiment = workdir.continued(experiment)
     results = workdir.finished(experiment.members)
     if results and not workdir.moved(experiment):
+        for line in begun.check_all(workdir, workdir.record(), experiment.members):
+            report(line)
+        check_data(workdir, experiment)
         report(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
         return results
 
@@ -64,13 +72,19 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     report(summary.describe(run))
     if run.trunk and not experiment.network.weights:
         report("the frozen trunk has random weights: name pretrained ones by --network.weights")
-    run.check_input()
+    with remembering_broken(run, workdir):
+        run.check_input()
+    for line in summary.of_teachers(run):
+        report(line)
     with processes.held_by_first(workdir.lock):
         workdir.continued(run.experiment)
+        if not storage.exists(workdir.config):
+            begun.check_lost(workdir, run.record)
         run.record = workdir.check(run.record)
         processes.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
+            training_images.keep(workdir, run.marks("train"))
             if workdir.trained() < experiment.members:
                 storage.remove(workdir.results)  # which are of other members from here on
         processes.check_shared(
@@ -79,13 +93,49 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         if run.trunk and not processes.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Member]] = []
-        for number in range(1, experiment.members + 1):
-            frozen.append(member(run, workdir, number, frozen, lend, report))
-        results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
+        with remembering_broken(run, workdir):
+            for number in range(1, experiment.members + 1):
+                frozen.append(member(run, workdir, number, frozen, lend, report))
+            results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)
     return results
+
+
+@contextlib.contextmanager
+def remembering_broken(run: Run, workdir: Workdir) -> Iterator[None]:
+    """Have a workdir that there is remember that a test image is broken: nothing was learned from
+    it, so that it may be repaired or removed (`Workdir.check`)."""
+    try:
+        yield
+    except Broken as error:
+        if storage.exists(workdir.config) and evaluator.is_tested(run, error.names):
+            storage.write_json(workdir.broken, {"images": error.names})
+        raise
+
+
+def check_data(workdir: Workdir, experiment: Experiment) -> None:
+    """Refuse to call a run finished whose data, by names and sizes, are others by now. A dataset
+    that has gone is no matter.
+
+    Raises:
+        UserError: with what changed.
+    """
+    try:
+        splits = opened(experiment)
+    except UserError as error:
+        log.info("the data are not compared: %s", error)
+        return
+    saved = workdir.record()
+    now = replace(
+        saved, classes=splits.classes, digests=saved.digests | digests.of_data(splits, {})
+    )
+    if others := saved.others(now):
+        raise UserError(
+            f"workdir {str(workdir.path)!r} is finished, and the data are no longer those: it had "
+            f"{others}; name another --workdir, or judge by python -m fgvc_jax.evaluate --source"
+        )
 
 
 def member(
@@ -100,30 +150,32 @@ def member(
     folder, final = workdir.member(number), workdir.final(number)
     plan = run.plan(number).architecture
     teachers = [digest for digest, _ in frozen]
+    goes_on = storage.exists(final) or checkpoint.begun(folder / "checkpoints")
+    if goes_on and (others := begun.check(workdir, run.record, number, teachers)):
+        report(begun.told(number, others))
     training = run.record.training(number, teachers)
     if jax.process_index() == 0 and not storage.exists(final) and (lent := lend(training)):
         storage.copy_folder(lent, folder, last=final.name, leave_out=_NOT_LENT)
         report(f"member {number} is that of {lent.parent.parent}")
-    taught = {
-        "training": training,
-        "teachers": teachers if run.experiment.transfer.name != "none" else [],
-    }
-    check_teachers(workdir, number, taught["teachers"])
     if processes.of_first(np.bool_(storage.exists(final))):
         variables = checkpoint.load_final(final, plan.variables, run.mesh)
         return digests.of_arrays(variables), plan.member(variables)
 
+    known = begun.read(workdir, number)
     if jax.process_index() == 0:
-        storage.write_json(folder / "member.json", taught)
+        if not goes_on:
+            begun.forget_epochs(workdir, number)
+        if not (goes_on and known):
+            known = begun.write(workdir, run.record, number, teachers)
     run.cache.prepare(number, attention_before(run, number, frozen), report)
     with Deferred() as asked:
         variables, scores = train_member(run, workdir, number, frozen, report, asked)
         identity = digests.of_arrays(variables)
         if jax.process_index() == 0:
             storage.write_json(
-                folder / "member.json",
+                folder / begun.FILE,
                 {
-                    **taught,
+                    **known,
                     "variables": identity,
                     "scores": scores,
                     "seconds": evaluator.seconds(folder),
@@ -143,8 +195,10 @@ def attention_before(
     spec = run.experiment
     if spec.transfer.name == "none" or spec.transfer.maps == "online":
         return None
+    before = [spec.of(n).network for n in range(1, number)]
     return Attention(
         members=tuple(frozen),
+        parts=[networks.parts(n.name, dtype=n.dtype, kept=bool(n.frozen)) for n in before],
         grid=run.plan(number).architecture.grid,
         grids=sorted({plan.architecture.grid for plan in run.plans}),
         view=spec.data.view,
@@ -154,21 +208,6 @@ def attention_before(
         mesh=run.mesh,
         compiled=run.compiled,
     )
-
-
-def check_teachers(workdir: Workdir, number: int, teachers: list[str]) -> None:
-    """Refuse a member that was trained against others than those before it.
-
-    Raises:
-        UserError: naming the member.
-    """
-    path = workdir.member(number) / "member.json"
-    recorded = storage.read_json(path).get("teachers") if storage.exists(path) else None
-    if recorded and recorded != teachers:
-        raise UserError(
-            f"member {number} in {str(workdir.path)!r} was trained against other members than "
-            f"those that are there now: remove {str(workdir.member(number))!r} to train it again"
-        )
 
 
 def train_member(

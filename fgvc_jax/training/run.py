@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from fgvc_jax import networks
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
@@ -20,9 +21,8 @@ from fgvc_jax.data.records import Splits
 from fgvc_jax.inference import architecture
 from fgvc_jax.inference.architecture import Architecture, Member
 from fgvc_jax.inference.model import Model
-from fgvc_jax.networks import weights
 from fgvc_jax.training import step as steps
-from fgvc_jax.training.initial import Start
+from fgvc_jax.training.initial import Start, found
 from fgvc_jax.training.optimizer import Layers, optimizer, schedule
 from fgvc_jax.training.precomputed import OutputCache, Teacher, Trunk, open_teacher
 from fgvc_jax.training.state import State, stack_teachers
@@ -30,6 +30,8 @@ from fgvc_jax.transfer import weigh
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import LARGEST
+from fgvc_jax.workdir import training_images
+from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.record import Record
 
 
@@ -40,8 +42,10 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment):
-        for file in {network.weights for network in experiment.each} - {""}:
-            weights.resolve(file)  # told, or fetched, before images are read
+        names = {network.weights for network in experiment.each} - {""}
+        pretrained = {
+            name: found(name) for name in names
+        }  # told, or fetched, before images are read
         self.splits = opened(experiment)
         self.experiment = spec = settled(experiment, self.splits)
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)
@@ -58,8 +62,11 @@ class Run:
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
         )
-        files = [network.weights for network in spec.each]
-        self.start = Start([plan.architecture for plan in self.plans], files, spec.seed)
+        self.start = Start(
+            [plan.architecture for plan in self.plans],
+            [pretrained.get(network.weights) for network in spec.each],
+            spec.seed,
+        )
         self.compiled: dict[Any, Any] = {}  # what the run's models have compiled
 
     def place(self, mesh: Mesh) -> None:
@@ -96,25 +103,47 @@ class Run:
         known["weights"] = files if spec.networks else files[0]
         known["trunk"] = self.trunk.digest if self.trunk else None
         known["teacher"] = self.teacher.digest if self.teacher else None
+        if self.teacher:
+            known["teacher_parts"] = self.teacher.parts
         selects = self.splits.validation is not None
         return Record(self.experiment, self.splits.classes, known, selects)
 
+    def marks(self, part: str) -> np.ndarray:
+        """What each image of a part is known by, see `training_images.marks`."""
+        return training_images.marks(self.splits.parts[part], self.images[part].contents)
+
+    @cached_property
+    def seen_by_teachers(self) -> dict[str, int | None]:
+        """How many validation and test images the teachers were trained on, where the objective
+        asks some; None where that is not known."""
+        asked = self.experiment.method.asks
+        if not asked:
+            return {}
+        teachers = Workdir(asked.workdir, "--kd.teacher")
+        return {
+            part: training_images.trained_on(teachers, self.record, self.marks(part))
+            for part in self.images.judged
+        }
+
     def check_input(self) -> None:
-        """Read the weights, the teachers and, unless they are streamed, all images, so that what is
-        wrong with them is told before anything is written."""
+        """Read the weights, the teachers and, unless they are streamed, all images, of which
+        header and end are looked at in any case, so that what is wrong with them is told before
+        anything is written."""
         self.start.check()
+        self.images.check()
         _ = self.record
 
     @cached_property
     def trunk(self) -> Trunk | None:
         """What all members share, where a part of the network is frozen."""
-        spec = self.experiment
-        if not spec.network.frozen:
+        spec, network = self.experiment, self.experiment.network
+        if not network.frozen:
             return None
         return Trunk(
             architecture=self.plan(1).architecture,
             variables=self.start.trunk(),
-            structure=(spec.network.name, spec.network.frozen, spec.network.dtype),
+            structure=(network.name, network.frozen, network.dtype),
+            parts=networks.parts(network.name, dtype=network.dtype, kept=True),
             view=self.plan(1).architecture.view,
             seed=spec.data.view_seed,
             mesh=self.mesh,
@@ -149,6 +178,7 @@ class Run:
         plan = self.plan(member)
         _, outputs = plan.architecture.answer
         state = State(
+            member=np.int32(member),
             step=np.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
@@ -248,13 +278,15 @@ def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> Non
 def opened(experiment: Experiment) -> Splits:
     """The dataset that an experiment names, restricted as it says."""
     data = experiment.data
-    return sources.restrict(
-        sources.open_source(data.source),
+    splits = sources.restrict(
+        sources.open_source(data.source, allow_links=data.allow_links),
         classes=data.classes,
         images_per_class=data.images_per_class,
         validation=data.validation,
         seed=experiment.seed,
     )
+    sources.check_can_learn(splits)
+    return splits
 
 
 def settled(experiment: Experiment, splits: Splits) -> Experiment:

@@ -9,8 +9,10 @@ from flax import struct
 
 @struct.dataclass
 class State:
-    """step: int32 scalar. memory: the objective's. teachers: frozen members, stacked."""
+    """member, step: int32 scalars, the former's number from 1. memory: the objective's. teachers:
+    frozen members, stacked."""
 
+    member: jax.Array
     step: jax.Array
     params: Any
     batch_stats: Any
@@ -23,7 +25,8 @@ class State:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     def saved(self) -> dict[str, Any]:
-        """What a checkpoint holds: all but the teachers, who have checkpoints of their own."""
+        """What a checkpoint holds: all but the member's number, which its place tells, and the
+        teachers, who have checkpoints of their own."""
         return {
             "step": self.step,
             "params": self.params,

@@ -85,7 +85,9 @@ def train_step(
         keys = augment.image_keys(seed, arrays["view"], arrays["id"])
         shown, second = views(arrays, store, keys)
         progress = state.step / total_steps
-        batch = Batch(shown, arrays["label"], keys, progress, second, arrays.get("taught"))
+        # Views may be shown again, and to others; what is left out of the network is new each time.
+        own = augment.folded(augment.folded(keys, state.member), state.step)
+        batch = Batch(shown, arrays["label"], own, progress, second, arrays.get("taught"))
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}

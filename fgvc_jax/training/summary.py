@@ -29,17 +29,22 @@ def environment(run: Any) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The git commit of this package's checkout, None outside of one; with "-dirty" where the
-    package has changed since (not what lies beside it: a study writes to a ledger there)."""
+    """The git commit of this package's checkout, None outside of one; with "-dirty" where a file of
+    the package has changed since, or was added (not what lies beside it: a study writes to a ledger
+    there)."""
     git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
         told = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], capture_output=True)
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=all", "--", "."],
+            capture_output=True,
+            check=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return told.stdout.strip() + ("-dirty" if changed.returncode else "")
+    return told.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
 def describe(run: Any) -> str:
@@ -62,6 +67,25 @@ def describe(run: Any) -> str:
         f"{spec.objective}, transfer {spec.transfer.name}; "
         f"{run.mesh.size} x {jax.devices()[0].device_kind}"
     )
+
+
+def of_teachers(run: Any) -> list[str]:
+    """Lines on the validation and test images that are not new to the teachers that a run asks."""
+    said = []
+    for part, seen in run.seen_by_teachers.items():
+        total, teacher = len(run.splits.parts[part]), run.experiment.method.asks.workdir
+        if seen is None:
+            said.append(
+                f"{teacher} does not tell which images its members were trained on: the {total:,} "
+                f"{part} images may be among them"
+            )
+        elif seen:
+            said.append(
+                f"{seen:,} of {total:,} {part} images were training images of the teachers: they "
+                "are not new to the student, whose accuracy on them is too high; a student with "
+                "the teachers' --data.validation and --seed has the same parts"
+            )
+    return said
 
 
 def parameters(architecture: Any) -> str:

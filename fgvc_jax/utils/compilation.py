@@ -1,31 +1,92 @@
 """Compiled programs, kept between runs."""
 
+import contextlib
 import os
 import stat
 from pathlib import Path
+from typing import Any
+
+from fgvc_jax.utils import paths
 
 CACHE_BYTES = 2 * 2**30  # of compiled programs; those used longest ago go first
+_PROGRAM, _USED = "-cache", "-atime"  # JAX's files of an entry: itself, and when it was last used
+_LOCK_SECONDS = 10  # as long as JAX itself waits for another process that reads or writes
 
 
 def use_compilation_cache() -> None:
     """Keep compiled programs between runs, in a folder that only this user can write.
 
     Whoever can write there can run code, so a folder of somebody else's, or one that others may
-    write, is left alone. JAX_COMPILATION_CACHE_DIR, where set, decides instead.
+    write, is left alone. It is a convenience: without a home, or where nothing can be written, it
+    is done without. JAX_COMPILATION_CACHE_DIR, where set, decides instead.
     """
     import jax
 
+    _replace_what_cannot_be_read()
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "fgvc_jax" / "programs"
     try:
+        folder = paths.cache() / "programs"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = folder.stat()
+        if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return
+        _remove_halves(folder)
     except OSError:
         return
-    if status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
-        # JAX leaves out what compiles within a second: of this project's programs, the most.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    # JAX leaves out what compiles within a second: of this project's programs, the most.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
+
+
+def _remove_halves(folder: Path) -> None:
+    """Remove what a killed process, or a full disk, left of entries.
+
+    JAX writes a program, then when it was used. Where the second file lacks or is cut short, every
+    later write fails as it makes room (jax issue 39880), so that nothing is kept any more.
+
+    Raises:
+        OSError: when nothing can be written there, or others do not let go of JAX's lock.
+    """
+    from filelock import FileLock
+
+    with FileLock(folder / ".lockfile").acquire(timeout=_LOCK_SECONDS):
+        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
+        keys = {n.removesuffix(end) for n in sizes for end in (_PROGRAM, _USED) if n.endswith(end)}
+        for key in keys:
+            if not sizes.get(key + _PROGRAM) or sizes.get(key + _USED) != 8:
+                _remove(folder, key)
+
+
+def _remove(folder: Path, key: str) -> None:
+    for end in (_PROGRAM, _USED):
+        (folder / f"{key}{end}").unlink(missing_ok=True)
+
+
+def _replace_what_cannot_be_read() -> None:
+    """Have JAX write an entry again that it cannot read: by itself it keeps a damaged one, warns,
+    and compiles at every start.
+
+    Where a JAX reads its cache otherwise, without.
+    """
+    from jax._src import compilation_cache  # JAX tells of a failed read nowhere else
+
+    read = getattr(compilation_cache, "get_executable_and_time", None)
+    if read is None or hasattr(read, "heals"):
+        return
+
+    def read_or_remove(key: str, *arguments: Any) -> tuple[Any, int | None]:
+        try:
+            return read(key, *arguments)
+        except OSError:  # of a disk or a lock: nothing is known of the entry
+            raise
+        except Exception:
+            import jax
+
+            with contextlib.suppress(OSError):
+                _remove(Path(jax.config.jax_compilation_cache_dir), key)
+            return None, None
+
+    read_or_remove.heals = True
+    compilation_cache.get_executable_and_time = read_or_remove

@@ -14,9 +14,18 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-# Raised by whoever changes what a training step computes, beyond the rounding in which platforms
-# differ as well.
-NUMERICS = 2
+from fgvc_jax.utils import paths
+
+# How numbers are computed, by part. Whoever changes what a part computes, beyond the rounding in
+# which platforms differ as well, raises its integer. The step is of every run; another part is in a
+# digest only where a run computes with it, and only once it was raised.
+NUMERICS = {
+    "step": 2,
+    "stochastic depth": 2,
+    "second view": 2,  # of csdnet, where --data.flip is off
+    "bfloat16 depthwise": 2,  # on the CPU
+    "cached transformers": 1,  # what a frozen trunk or a teacher says, kept or asked anew
+}
 
 
 class Images(Protocol):
@@ -45,9 +54,23 @@ def of_value(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def numerics(parts: Iterable[str] = ()) -> int | dict[str, int]:
+    """What a digest has of how numbers are computed, as JSON has it.
+
+    Args:
+        parts: of NUMERICS that are computed with, beside the step.
+
+    Returns:
+        By part; the step's integer alone where no other part was raised, as digests had it before
+        there were parts.
+    """
+    raised = {part: NUMERICS[part] for part in parts if NUMERICS[part] > 1}
+    return {"step": NUMERICS["step"], **raised} if raised else NUMERICS["step"]
+
+
 def of_file(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    with paths.readable(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -82,6 +105,12 @@ def of_images(source: Images, classes: Iterable[str], contents: list[bytes] | No
     return digest.hexdigest()
 
 
+def of_files(source: Images) -> str:
+    """Digest of the names, labels and sizes of one part of a dataset."""
+    rows = zip(source.names, map(int, source.labels), strict=True)
+    return of_value([[*row, (source.stat(i) or [0])[0]] for i, row in enumerate(rows)])
+
+
 def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
     """Digests of a dataset.
 
@@ -91,8 +120,8 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
 
     Returns:
         For each part {"names": by names and sizes, "contents": by contents, None where images are
-        streamed and nothing has read them all}, and under "data" one digest of everything, by
-        contents where they are known.
+        streamed and nothing has read them all, "files": as names but without ids, "count"}, and
+        under "data" one digest of everything, by contents where they are known.
     """
     parts: dict[str, Any] = {}
     for name, part in splits.parts.items():
@@ -100,6 +129,8 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
         parts[name] = {
             "names": of_images(part, splits.classes, None),
             "contents": of_images(part, splits.classes, known) if known else None,
+            "files": of_files(part),
+            "count": len(part.names),
         }
     return parts | {"data": of_value([best(part) for part in parts.values()])}
 
@@ -107,6 +138,27 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
 def best(part: dict[str, str | None]) -> str:
     """The digest of a part by its contents, or by names and sizes where they are not known."""
     return part["contents"] or part["names"]
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """The parts of a dataset that are not the same by two digests of it, in words.
+
+    Ids count on from part to part: one that differs by them alone is left out where an earlier one
+    explains it.
+    """
+    parts = [
+        name
+        for name in ("train", "validation", "test")
+        if (name in old) != (name in new) or (name in old and differ(old[name], new[name]))
+    ]
+    files = {name: [known.get(name, {}).get("files") for known in (old, new)] for name in parts}
+    others = [name for name in parts if None in files[name] or len(set(files[name])) > 1]
+    counts = {name: [known.get(name, {}).get("count", 0) for known in (old, new)] for name in parts}
+    return [
+        f"{name} images" + (f" ({then:,}, now {now:,})" if then and then != now else "")
+        for name in others or parts
+        for then, now in [counts[name]]
+    ]
 
 
 def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,16 @@ The string under a field is its line of `--help`. Nothing here knows of an exper
 
 import dataclasses
 import math
+import os
+import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from numbers import Real
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from fgvc_jax.utils.errors import UserError
 
+T = TypeVar("T")
+_RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
 LARGEST = 2**31 - 1  # what an int32 holds: steps and counts live in such
 
 _BOUNDS = {
@@ -110,8 +115,41 @@ def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> N
             raise UserError(f"{flag} is {number}: it must be at most {LARGEST}")
         for name, (holds, words) in _BOUNDS.items():
             bound = spec.metadata.get(name)
-            if bound is not None and not holds(number, bound):
+            if bound is not None and not (isinstance(number, str) or holds(number, bound)):
                 raise UserError(f"{flag} is {number}: it must be {words} {bound}")
+
+
+def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[int, ...]:
+    """Numbers, from 1, of the members that an option asks for, which is checked.
+
+    Args:
+        members: the first so many, 0 for all; or a list of numbers and ranges of them as text
+            ("2..2", "1,3..5"), or numbers.
+        most: how many there are.
+        there: says so, for the message.
+
+    Raises:
+        UserError: for what is no such list, a number twice, and members that are not there.
+    """
+    shown = members if isinstance(members, (int, str)) else ",".join(map(str, members))
+    if isinstance(members, str):
+        ranges = [_RANGE.fullmatch(part.strip()) for part in members.split(",")]
+        if not all(ranges):
+            raise UserError(
+                f"--members is {members!r}: give how many from the first, or which (2..3, or 1,3)"
+            )
+        ends = [(int(found[1]), int(found[2] or found[1])) for found in ranges]
+        ends = [(first, min(last, most + 1)) for first, last in ends]
+        numbers = [n for first, last in ends for n in range(first, last + 1)]
+    elif isinstance(members, int):
+        numbers = list(range(1, (members or most) + 1)) if members <= most else [members]
+    else:
+        numbers = list(members)
+    if not numbers or not all(1 <= number <= most for number in numbers):
+        raise UserError(f"--members is {shown}: {there}")
+    if len(set(numbers)) < len(numbers):
+        raise UserError(f"--members is {shown}: it names a member twice")
+    return tuple(numbers)
 
 
 def positional_first(arguments: Sequence[str], config: Any) -> list[str]:
@@ -129,3 +167,70 @@ def positional_first(arguments: Sequence[str], config: Any) -> list[str]:
         valued = "=" not in word and flag != "--help" and (flag not in switches or boolean)
         rest += [words.pop(0)] if valued and words else []
     return first + rest
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def fitted(value: Any, kind: Any, name: str = "") -> Any:
+    """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on.
+
+    Raises UserError for a value that is nothing of that type."""
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if dataclasses.is_dataclass(kind) and isinstance(value, kind):
+        fields = {
+            field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
+            for field, hint in get_type_hints(kind).items()
+        }
+        return dataclasses.replace(value, **fields)
+    if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
+        inner, *rest = get_args(kind)
+        if rest == [...] or len(value) == 1 + len(rest):
+            return tuple(fitted(item, inner, name) for item in value)
+    if kind is int and number and value % 1 == 0:
+        return int(value)
+    if kind is float and number:
+        return float(value)
+    if kind is bool and isinstance(value, bool):
+        return value
+    if (kind is str or get_origin(kind) is Literal) and isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
+    raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
+
+
+def from_dict(values: dict[str, Any], cls: type) -> Any:
+    """The inverse of `dataclasses.asdict`; a field that a class does not have is a UserError."""
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise UserError(f"unknown field {unknown[0]!r} in the saved {cls.__name__.lower()}")
+
+    def read(value: Any, kind: Any) -> Any:
+        if dataclasses.is_dataclass(kind):
+            return from_dict(value, kind)
+        if isinstance(value, (list, tuple)):
+            inner, *_ = get_args(kind) or (None,)
+            return tuple(read(item, inner) for item in value)
+        return value
+
+    return cls(**{name: read(value, hints[name]) for name, value in values.items()})
+
+
+def adopt(saved: T, new: T) -> T:
+    """Options with every automatic value as others of the same class have settled it."""
+
+    def fill(new: Any, old: Any) -> Any:
+        values = {}
+        for spec in dataclasses.fields(new):
+            value, before = getattr(new, spec.name), getattr(old, spec.name)
+            if dataclasses.is_dataclass(value):
+                values[spec.name] = fill(value, before)
+            elif inside(value, spec.name):
+                pairs = zip(value, before, strict=False)
+                values[spec.name] = tuple(fill(*pair) for pair in pairs) + value[len(before) :]
+            elif spec.metadata.get("automatic") and value == spec.default:
+                values[spec.name] = before
+        return dataclasses.replace(new, **values)
+
+    return fill(new, saved)

@@ -1,12 +1,18 @@
-"""Paths as users type them."""
+"""Paths as users type them, and what may be read and written there."""
 
+import ctypes
+import errno
 import os
 import re
+import sys
 from pathlib import Path
+from typing import IO
 
 from fgvc_jax.utils.errors import UserError
 
 LONGEST_NAME = 255  # bytes, on every common file system
+_RENAME_EXCHANGE = _RENAME_SWAP = 2  # of Linux and macOS
+_HERE = -100  # AT_FDCWD of Linux
 # s3://bucket/x, and misspelt gs:/bucket/x, gs:bucket/x, gs//bucket/x.
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:/|(gs|gcs|s3)(:|//)", re.IGNORECASE)
 
@@ -42,6 +48,18 @@ def local(text: str, what: str) -> Path:
     return Path(path)
 
 
+def cache() -> Path:
+    """The program's folder among the user's caches, which need not be there.
+
+    Raises:
+        FileNotFoundError: for a user without a home, as in a container whose user has no name.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if base.startswith("~"):
+        raise FileNotFoundError(errno.ENOENT, "this user has no home folder")
+    return Path(base) / "fgvc_jax"
+
+
 def workdir(text: str, what: str = "--workdir") -> Path:
     """As `local`, for a folder that checkpoints are written to."""
     path = local(text, what)
@@ -62,6 +80,40 @@ def output(text: str) -> Path:
     if not os.path.isdir(path.parent):
         folder = str(path.parent)
         raise UserError(f"--output {text!r}: there is no folder {folder!r}; make it first")
-    if os.path.isdir(path) or not os.access(path.parent, os.W_OK):
+    another = os.path.exists(path) and not os.path.isfile(path)  # a device would be replaced, too
+    if another or not os.access(path.parent, os.W_OK):
         raise UserError(f"--output {text!r} cannot be written there: name a file, elsewhere")
     return path
+
+
+def readable(path: Path) -> Path:
+    """The path of something to read; OSError for a pipe or a device, whose end may never come."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return path
+
+
+def in_place(path: Path, mode: str) -> IO[str]:
+    """A text file that is written where it is, and not beside and renamed; OSError for a pipe, a
+    device, or a link, whose target would be written."""
+    return open(readable(path), mode, encoding="utf-8", opener=_no_link)
+
+
+def _no_link(name: str, flags: int) -> int:
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a symbolic link", name) from error
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Have two folders change names in one step; False where the system or a network's file system
+    cannot."""
+    libc, names = ctypes.CDLL(None), (os.fsencode(one), os.fsencode(other))
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        return libc.renamex_np(*names, _RENAME_SWAP) == 0
+    if hasattr(libc, "renameat2"):
+        return libc.renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0
+    return False

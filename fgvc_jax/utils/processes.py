@@ -7,17 +7,15 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from functools import partial
 
 import jax
 import numpy as np
-from jax._src import distributed  # JAX tells the coordinator's address nowhere else
 from jax.experimental import multihost_utils
 
-from fgvc_jax.utils import peers
+from fgvc_jax.utils import watchdog
 from fgvc_jax.utils.errors import UserError
 
-NO_PROXY = "no_grpc_proxy", "no_proxy"  # gRPC takes the first that there is
 SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
 
 
@@ -33,11 +31,8 @@ def join_processes() -> None:
     names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
     address, count, index = (os.environ.get(name) for name in names)
     try:
-        with _relayed():
-            if address and count and index:
-                jax.distributed.initialize(address, int(count), int(index))
-            else:
-                jax.distributed.initialize()
+        given = (address, int(count), int(index)) if address and count and index else ()
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=watchdog.SILENT)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -49,46 +44,8 @@ def join_processes() -> None:
             # Of programs for CPUs JAX keeps only the first process's. That one would wait in a
             # collective while the others compile, and Gloo gives up after 30 seconds.
             jax.config.update("jax_enable_compilation_cache", False)
-        _watch_each_other()
-
-
-@contextlib.contextmanager
-def _relayed() -> Iterator[None]:
-    """Have JAX's client reach its service, in the first process, by `peers.relay`.
-
-    Where a JAX makes its client otherwise, without: all ends as fast, with more words.
-    """
-    library = getattr(distributed, "_jax", None)
-    connect = getattr(library, "get_distributed_runtime_client", None)
-    if connect is None:
-        yield
-        return
-
-    def connect_relayed(address: str, index: int, **options: Any) -> Any:
-        if index:
-            address = peers.relay(address)
-            # gRPC takes a proxy to other hosts, where the environment names one.
-            direct = next((os.environ[name] for name in NO_PROXY if os.environ.get(name)), "")
-            os.environ[NO_PROXY[0]] = ",".join(filter(None, (direct, "127.0.0.1")))
-        return connect(address, index, **options)
-
-    library.get_distributed_runtime_client = connect_relayed
-    try:
-        yield
-    finally:
-        library.get_distributed_runtime_client = connect
-
-
-def _watch_each_other() -> None:
-    """Have all processes end when one does."""
-    watched = peers.Peers(jax.process_index())
-    port = watched.listen(jax.process_count() - 1) if jax.process_index() == 0 else 0
-    port = int(multihost_utils.broadcast_one_to_all(np.int32(port)))
-    if jax.process_index():
-        host = distributed.global_state.coordinator_address.rpartition(":")[0]
-        watched.connect(host.strip("[]"), port)
-    wait_for_all("the processes know each other")
-    peers.watch(watched, lambda: wait_for_all("the command has ended"))
+        meet = partial(wait_for_all, "the command has ended")
+        watchdog.watch(meet, is_first=jax.process_index() == 0)
 
 
 def processes_here() -> int:

@@ -1,4 +1,5 @@
-"""SIGINT and SIGTERM from the first line of a command to its last.
+"""Signals that ask a command to end, from its first line to its last: Ctrl-C, SIGTERM, the hangup
+of a terminal, and SIGUSR1 and SIGUSR2, by which batch systems warn before they kill.
 
 Outside of a training loop a signal raises `Interrupted` at once: every file is written whole or not
 at all, so nothing is lost. In a loop it is noted, and the loop saves and stops after its step.
@@ -8,10 +9,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 from fgvc_jax.utils.errors import Interrupted
 
-SIGNALS = signal.SIGINT, signal.SIGTERM
+_NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"
+# Windows, where commands end with their first line, has not all of them.
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 def leave_at_once() -> None:
@@ -21,8 +25,7 @@ def leave_at_once() -> None:
         print("interrupted before anything was begun", file=sys.stderr, flush=True)
         os._exit(128 + number)
 
-    for number in SIGNALS:
-        signal.signal(number, end)
+    _handle(end)
 
 
 def interrupt() -> None:
@@ -31,8 +34,34 @@ def interrupt() -> None:
     def end(number: int, _frame: object) -> None:
         raise Interrupted(number, "what was finished is kept")
 
-    for number in SIGNALS:
-        signal.signal(number, end)
+    _handle(end)
+
+
+def _handle(handler: Callable[[int, object], None]) -> dict[int, object]:
+    """Have a handler called for each of the signals; what was there before it.
+
+    A hangup that is ignored stays so, as nohup wants it.
+    """
+
+    def handle(number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            _do_without_terminal()
+        handler(number, frame)
+
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    caught = [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
+    return {number: signal.signal(number, handle) for number in caught}
+
+
+def _do_without_terminal() -> None:
+    """Send what is printed nowhere, where the terminal has gone: each write would fail."""
+    for stream in 1, 2:
+        try:
+            os.write(stream, b"")
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)
 
 
 class Deferred:
@@ -48,7 +77,7 @@ class Deferred:
     def __enter__(self) -> "Deferred":
         self._before = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self._before = _handle(self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

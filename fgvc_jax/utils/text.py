@@ -1,12 +1,15 @@
-"""Names and tables on a terminal, where a name may come from anywhere."""
+"""Names and tables on a terminal and in CSV, where a name may come from anywhere."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, Any
 
 
 def printable(text: str) -> str:
     """The text with line breaks, control characters, marks of writing direction and undecodable
     bytes as escapes, so that it can neither break a line nor disguise itself."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -26,6 +29,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _cut(name: str, most: int = 48) -> str:
     half = (most - 3) // 2
     return name if len(name) <= most else f"{name[: most - 3 - half]}...{name[-half:]}"
+
+
+def no_formula(cell: Any) -> Any:
+    """A cell of a table that no spreadsheet computes: text that begins as a formula does, which may
+    send what stands beside it elsewhere, gets an apostrophe before it."""
+    begins = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    return f"'{cell}" if begins else cell
+
+
+def csv_table(
+    file: IO[str], columns: Sequence[str], *, safe: bool
+) -> Callable[[Iterable[Mapping[str, Any]]], None]:
+    """What writes rows as CSV below the header; `safe`: without formulas."""
+    table = csv.DictWriter(file, columns, lineterminator="\n", restval="")
+    table.writeheader()
+    cell = no_formula if safe else lambda value: value
+    return lambda rows: table.writerows({k: cell(v) for k, v in row.items()} for row in rows)
 
 
 def calibrated(found: Mapping[str, Any]) -> list[str]:

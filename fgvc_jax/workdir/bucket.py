@@ -179,7 +179,7 @@ class SharedText:
                 )
             except Changed:
                 continue
-            return file.getvalue().decode(errors="replace"), found.generation
+            return file.getvalue().decode(errors="surrogateescape"), found.generation
 
     def write(self, text: str, generation: int) -> None:
         """Replace the text that was read with `generation`.
@@ -187,7 +187,7 @@ class SharedText:
         Raises:
             Changed: when it is another now.
         """
-        content = text.encode()
+        content = text.encode(errors="surrogateescape")
         try:
             patient(
                 lambda: self._client.store(self._name, io.BytesIO(content), generation),

@@ -81,7 +81,7 @@ class Ensemble:
         if part is None or not all(part.has(identity) for identity in self.identities):
             raise UserError(
                 f"workdir {str(self.workdir)!r} does not keep what these members answer on its "
-                "validation part: python -m fgvc_jax.evaluate keeps it"
+                f"validation part: {predictions.way_out(self.workdir)}"
             )
         return part
 

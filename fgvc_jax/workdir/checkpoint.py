@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from fgvc_jax.utils import peers
+from fgvc_jax.utils import watchdog
 from fgvc_jax.utils.devices import replicated
 from fgvc_jax.utils.errors import UserError, first_line
 from fgvc_jax.utils.processes import of_first, wait_for_all
@@ -128,6 +128,14 @@ class Checkpoints:
                 storage.remove(self._directory / manager.directory.name)
 
 
+def begun(directory: Path) -> bool:
+    """Whether there is a checkpoint in the directory of `Checkpoints` to go on from."""
+    there = mirror.of(directory)
+    names = there.below(directory) if there else [p.name for p in storage.matching(directory, "*")]
+    place = 1 if there else 0  # of the step: in a bucket behind the number of a start
+    return any(each.isdecimal() for name in names for each in name.split("/")[place : place + 1])
+
+
 def save_final(directory: Path, variables: Any) -> None:
     """Write a frozen member; `directory` appears, or is replaced, only when it is complete.
 
@@ -180,7 +188,7 @@ def _check_damage(directory: Path, error: Exception) -> None:
     middle of a read that all take part in, this one ends here."""
     if isinstance(error, UserError):
         raise error
-    peers.leave_if_one_is_gone()
+    watchdog.leave_if_one_is_gone()
     failed = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
     failed = failed or type(error).__name__ == "HttpError"  # of gcsfs
     if failed or isinstance(error, MemoryError) or any(word in str(error) for word in _NOT_DAMAGE):

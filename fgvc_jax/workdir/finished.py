@@ -10,7 +10,7 @@ import numpy as np
 
 from fgvc_jax import config
 from fgvc_jax.evaluation.tallies import Fused
-from fgvc_jax.utils import digests
+from fgvc_jax.utils import digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import mirror, predictions, storage
 from fgvc_jax.workdir.calibration import Ensemble, verdict
@@ -18,17 +18,17 @@ from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
 
-# (workdir, number of members) -> digests of its selected members, whose variables must be read.
-Select = Callable[[str, int], Sequence[str]]
+# (workdir, numbers of members) -> digests of its selected members, whose variables must be read.
+Select = Callable[[str, Sequence[int]], Sequence[str]]
 OF_A_SEED = "--seed ", "--data.view-seed "  # the latter is settled as the former
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run, or its first members: what it is, its results, and its test answers.
+    """A finished run, or some of its members: what it is, its results, and its test answers.
 
-    identities: digests of the members, as they were "final" or "selected" (`which`). complete:
-    whether these are all that have results.
+    identities: digests of the members, as they were "final" or "selected" (`which`). numbers: of
+    them in the run, from 1. complete: whether these are all that have results.
     """
 
     workdir: Workdir
@@ -36,6 +36,7 @@ class FinishedRun:
     results: dict[str, Any]
     part: Part
     identities: tuple[str, ...]
+    numbers: tuple[int, ...]
     which: str
     complete: bool
     select: Select | None
@@ -44,13 +45,13 @@ class FinishedRun:
     def of(
         cls,
         folder: str,
-        members: int = 0,
+        members: int | str | Sequence[int] = 0,
         which: str = "final",
         what: str = "--workdir",
         *,
         select: Select | None = None,
     ) -> "FinishedRun":
-        """Read a run, which the option `what` names; of all its members where `members` is 0.
+        """Read a run, which the option `what` names; of the members that `options.chosen` reads.
 
         `select` is needed for its "selected" members.
 
@@ -72,19 +73,18 @@ class FinishedRun:
                 "trained it writes it anew, once the file is removed"
             ) from error
         judged = len(identities)
-        if members > judged:
-            raise UserError(f"--members is {members}: workdir {folder!r} has results of {judged}")
-        count = members or judged
+        numbers = options.chosen(members, judged, f"workdir {folder!r} has results of {judged}")
+        complete = numbers == tuple(range(1, judged + 1))
+        identities = tuple(identities[number - 1] for number in numbers)
         if which == "selected" and select:
-            identities = select(folder, count)
-        identities = tuple(identities[:count])
+            identities = tuple(select(folder, numbers))
         if not all(part.has(identity) for identity in identities):
             again = "" if which == "final" else f" --which {which}"
             raise UserError(
                 f"workdir {folder!r} does not keep what its {which} members answer: "
-                f"python -m fgvc_jax.evaluate{again} keeps it"
+                f"{predictions.way_out(workdir.path, again)}"
             )
-        return cls(workdir, record, results, part, identities, which, count == judged, select)
+        return cls(workdir, record, results, part, identities, numbers, which, complete, select)
 
     def fused(self, progress: Callable[[int], Any] = bool) -> Fused:
         """What they say together; `progress` see `tallies.Fused`."""
@@ -97,13 +97,22 @@ class FinishedRun:
             [values.argmax(-1) == labels[rows] for rows, values in self.fused(progress)]
         )
 
+    @property
+    def first(self) -> bool:
+        """Whether these are the first members of the run, in order."""
+        return self.numbers == tuple(range(1, len(self.numbers) + 1))
+
+    def of_each(self, values: Sequence[Any]) -> list[Any]:
+        """Of what results.json has of every member, that of these."""
+        return [values[number - 1] for number in self.numbers]
+
     @cached_property
     def judged(self) -> dict[str, Any]:
         """ "metrics", "attention_overlap" and "calibration" of these members, as in results.json;
         without calibration where they are not all."""
         count = len(self.identities)
         found = self.results
-        if self.which != "final":
+        if self.which != "final" or not self.first:
             fusion = self.record.experiment.fusion
             kept = Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
             found = verdict(self.part, kept, write=False)
@@ -143,7 +152,7 @@ class FinishedRun:
                 continue
             try:
                 other = FinishedRun.of(
-                    f"{row}/{beside.name}", len(self.identities), self.which, select=self.select
+                    f"{row}/{beside.name}", self.numbers, self.which, select=self.select
                 )
             except UserError:  # not finished, or something else
                 continue

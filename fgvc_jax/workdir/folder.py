@@ -1,18 +1,24 @@
 """The folder of a run: whose it is, and where things are in it."""
 
+import logging
 import os
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fgvc_jax
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.utils import digests, paths
+from fgvc_jax.utils import digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, mirror, storage
 from fgvc_jax.workdir.record import FORMAT, Record
+
+log = logging.getLogger(__name__)
+
 
 # Where data, weights and teachers lie may change: their digests decide whether they are the same.
 _MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher) ")
@@ -33,9 +39,11 @@ class Workdir:
         self.path = mirror.folder_of(text, what) if is_url else paths.workdir(text, what)
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
+        self.training_images = self.path / "training_images.npy"  # see the module of its name
         self.predictions = self.path / "predictions"
         self.precomputed = self.path / "precomputed"
         self.trunk = self.path / "trunk"
+        self.broken = self.path / "broken.json"  # a test image that could not be read, later on
 
     @property
     def address(self) -> str:
@@ -61,6 +69,30 @@ class Workdir:
             count += 1
         return count
 
+    def chosen(self, members: int | str | Sequence[int], most: int) -> tuple[int, ...]:
+        """Numbers of the frozen members that `--members` asks for, see `options.chosen`.
+
+        Args:
+            members: what is asked for.
+            most: how many the run is to have.
+
+        Raises:
+            UserError: where one of them is not frozen, or was removed.
+        """
+        there = [number for number in range(1, most + 1) if storage.exists(self.final(number))]
+        if not there:
+            raise UserError(f"workdir {str(self.path)!r} has no trained member yet")
+        numbers = options.chosen(
+            members, there[-1], f"{there[-1]} are trained (0 takes all), by numbers from 1"
+        )
+        if missing := sorted(set(numbers) - set(there)):
+            others = ",".join(map(str, there)) if len(there) > 1 else f"{there[0]}..{there[0]}"
+            raise UserError(
+                f"member {missing[0]} is missing in workdir {str(self.path)!r}: the command that "
+                f"trained it makes it again, or do without by --members {others}"
+            )
+        return numbers
+
     def lock(self) -> AbstractContextManager[None]:
         """Be the only one who trains here; see `locks.lock`."""
         return locks.lock(self.path)
@@ -79,12 +111,16 @@ class Workdir:
                 "train first, or name another --workdir"
             ) from None
         found = saved.pop("format", 1) if isinstance(saved, dict) else None
+        program = str(saved.pop("program", "")) if isinstance(saved, dict) else ""
         if found != FORMAT:
-            if storage.exists(self.path / "export.json"):
+            of_hub = isinstance(saved, dict) and "fgvc_jax" in saved
+            if of_hub or storage.exists(self.path / "export.json"):
                 raise UserError(
-                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read: name "
-                    "the --workdir that it was made of"
+                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read; for "
+                    "anything else name a workdir, such as the one that it was made of"
                 )
+            if isinstance(found, int) and found > FORMAT:
+                raise self._newer(program or f"a newer version (format {found})")
             raise UserError(
                 f"workdir {str(self.path)!r} has format {found}, and this program reads format "
                 f"{FORMAT}: name another --workdir"
@@ -93,9 +129,18 @@ class Workdir:
             extra = {name: saved.pop(name) for name in ("class_names", "digests", "selects")}
             experiment = config.check(config.from_dict(saved))
         except (KeyError, TypeError, UserError) as error:
+            if program not in ("", fgvc_jax.__version__):  # whose fields need not be ours
+                raise self._newer(program) from error
             raise UserError(f"{str(self.config)!r} cannot be read: {error}") from error
         return Record(
             experiment, tuple(extra["class_names"]), extra["digests"], bool(extra["selects"])
+        )
+
+    def _newer(self, program: str) -> UserError:
+        return UserError(
+            f"workdir {str(self.path)!r} was written by {program} of fgvc_jax, which this one "
+            f"({fgvc_jax.__version__}) does not understand: use that version, or name another "
+            "--workdir"
         )
 
     def continued(self, experiment: Experiment) -> Experiment:
@@ -112,7 +157,7 @@ class Workdir:
             storage.check_writable(self.path)
             return experiment
         saved = self.record().experiment
-        experiment = config.adopt(saved, experiment)
+        experiment = options.adopt(saved, experiment)
         changed = config.differences(saved, experiment)
         added = range(saved.members + 1, experiment.members + 1)
         allowed = ("--members ", *(f"--networks.{n}." for n in added if saved.networks))
@@ -138,10 +183,16 @@ class Workdir:
             UserError: naming what differs.
         """
         if not storage.exists(self.config):
-            self._check_members(record)
             return record
         saved = self.record()
-        if others := saved.others(record):
+        others = saved.others(record)
+        if others == "other test images" and storage.exists(self.broken):
+            log.warning(
+                "warning: the test images are no longer those that %s was begun with, one of which "
+                "could not be read: members are judged on those that are there now",
+                self.path,
+            )
+        elif others:
             raise UserError(
                 f"workdir {str(self.path)!r} was begun with {others}: give those again, or name "
                 "another --workdir"
@@ -154,25 +205,6 @@ class Workdir:
         changed = config.differences(self.record().experiment, experiment)
         return any(map(_MOVABLE.match, changed))
 
-    def _check_members(self, record: Record) -> None:
-        """Refuse members of another experiment, which nothing else tells once config.json is lost.
-
-        Raises:
-            UserError: naming the first of them.
-        """
-        teachers: list[str] = []
-        for number in range(1, min(self.trained(), record.experiment.members) + 1):
-            path = self.member(number) / "member.json"
-            found = storage.read_json(path) if storage.exists(path) else {}
-            if found.get("training") not in (None, record.training(number, teachers)):
-                raise UserError(
-                    f"workdir {str(self.path)!r} lost its config.json, and its member {number} is "
-                    "of another experiment: give the command that trained it, or another --workdir"
-                )
-            if "variables" not in found:
-                return  # nobody can tell what the later ones were taught by
-            teachers.append(found["variables"])
-
     def claim(self, record: Record) -> None:
         """Write config.json.
 
@@ -184,11 +216,13 @@ class Workdir:
             config.to_dict(record.experiment)
             | {
                 "format": FORMAT,
+                "program": fgvc_jax.__version__,
                 "class_names": list(record.classes),
                 "digests": record.digests,
                 "selects": record.selects,
             },
         )
+        storage.remove(self.broken)  # what is there now is what the run goes on with
 
     def read_results(self) -> dict[str, Any] | None:
         """results.json; None where there is none, or only what a full disk or a kill left of it."""

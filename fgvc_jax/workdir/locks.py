@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import InUse, UserError, told
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.bucket import Changed
@@ -64,7 +65,7 @@ def lock(folder: Path) -> Iterator[None]:
     path = folder / "lock"
     with told(path):
         folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = paths.in_place(path, "a+")
     with file:
         try:
             _flock(file, fcntl.LOCK_EX)
@@ -101,7 +102,7 @@ def held(folder: Path) -> bool:
     if there := mirror.of(folder):
         return _Lease(folder, there.cell(folder / "lease")).runs()
     try:
-        with (folder / "lock").open(encoding="utf-8") as file:
+        with paths.readable(folder / "lock").open(encoding="utf-8") as file:
             _flock(file, fcntl.LOCK_SH)
     except BlockingIOError:
         return True
@@ -131,6 +132,40 @@ def abandoned(path: Path) -> bool:
             return time.time() - os.fstat(file.fileno()).st_mtime > 60
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def adding(path: Path) -> Iterator[IO[bytes]]:
+    """A file to add to, opened as soon as nobody else adds to it or replaces it."""
+    while True:
+        with path.open("a+b", buffering=0) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
+            except OSError as error:
+                if error.errno not in _NO_FLOCK:
+                    raise
+            there = False
+            with contextlib.suppress(FileNotFoundError):
+                there = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            if there:
+                yield file
+                return
+
+
+def add(path: Path, line: bytes) -> None:
+    """Add a line, with its end, to a file that other processes add to, after them and whole: where
+    it does not fit on the disk the file is what it was."""
+    with adding(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        rest = memoryview(line if file.read(1) in (b"", b"\n") else b"\n" + line)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
 
 
 def _flock(file: IO[str], kind: int) -> None:
@@ -192,7 +227,7 @@ class _File:
 
     def read(self) -> tuple[str, int]:
         try:
-            return self._path.read_text(encoding="utf-8"), 0
+            return paths.readable(self._path).read_text(encoding="utf-8"), 0
         except (OSError, UnicodeDecodeError):
             return "", 0
 
@@ -201,7 +236,8 @@ class _File:
             self._path.unlink(missing_ok=True)
             return
         partial = self._path.with_name(f"{self._path.name}.partial-{os.getpid()}")
-        partial.write_text(text, encoding="utf-8")
+        with paths.in_place(partial, "w") as file:
+            file.write(text)
         partial.replace(self._path)
 
 

@@ -17,11 +17,13 @@ import os
 import re
 import shutil
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import bucket
 from fgvc_jax.workdir.bucket import Changed, Found, SharedText, Unavailable, patient
@@ -246,6 +248,7 @@ class Mirror:
 
 _mirrors: dict[str, Mirror] = {}
 _held: list[IO[bytes]] = []  # locks of the mirrors' folders, until the process ends
+_temporary: list[tempfile.TemporaryDirectory] = []  # where there is no home
 
 
 def is_url(text: str) -> bool:
@@ -293,10 +296,18 @@ def by_url(text: str) -> str:
     return text
 
 
+def _mirrors_by_default() -> Path:
+    """Below the user's caches, or for the moment, for a user without a home."""
+    try:
+        return paths.cache() / "mirrors"
+    except FileNotFoundError:
+        _temporary.append(tempfile.TemporaryDirectory(prefix="fgvc_jax-"))
+        return Path(_temporary[-1].name)
+
+
 def _own_folder(url: str) -> Path:
     """A mirror folder that no other living process has: the first free one."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    place = Path(os.environ.get(PLACE) or Path(base) / "fgvc_jax" / "mirrors").absolute()
+    place = Path(os.environ.get(PLACE) or _mirrors_by_default()).absolute()
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
     label = re.sub(r"[^\w.-]", "_", url.removeprefix(SCHEME))[-60:]
     try:

@@ -75,10 +75,18 @@ class Part:
         return array
 
 
+def way_out(workdir: Path, asked: str = "") -> str:
+    """How answers that are not kept come to be, as the end of a message; `asked` are options."""
+    command = f"python -m fgvc_jax.evaluate{asked}"
+    if storage.writable(workdir):
+        return f"{command} keeps them"
+    return f"nothing can be written there; of a copy elsewhere, {command} --workdir COPY keeps them"
+
+
 def folder_of(workdir: Path, part: str, view: View, images: str) -> Path:
     """The folder of a part, which its images' digest and the view at test decide."""
-    shown = [images, view.test_side, view.crop, view.normalize, view.orientation]
-    return workdir / "predictions" / f"{part}-{digests.of_value(shown)[:16]}"
+    shown = digests.of_value([images, *view.test])
+    return workdir / "predictions" / f"{part}-{shown[:16]}"
 
 
 def part_of(
@@ -124,7 +132,7 @@ def read(folder: Path) -> Part:
         )
     except (FileNotFoundError, KeyError, TypeError) as error:
         raise UserError(
-            f"{str(folder)!r} holds no predictions: python -m fgvc_jax.evaluate makes them"
+            f"{str(folder)!r} holds no predictions: {way_out(folder.parents[1])}"
         ) from error
 
 

@@ -25,7 +25,7 @@ from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError, reason, told
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.bucket import Changed
-from fgvc_jax.workdir.locks import abandoned, being_made, check_lease
+from fgvc_jax.workdir.locks import abandoned, add, being_made, check_lease
 
 _PARTIAL = ".partial-"
 
@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
     """
     _fetch(path)
     try:
-        return path.read_text(encoding="utf-8")
+        return paths.readable(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
@@ -62,7 +62,7 @@ def read_text(path: Path) -> str:
 def read_bytes(path: Path) -> bytes:
     """The content of a file; FileNotFoundError when there is none."""
     _fetch(path)
-    return path.read_bytes()
+    return paths.readable(path).read_bytes()
 
 
 def exists(path: Path) -> bool:
@@ -125,27 +125,23 @@ def append(path: Path) -> IO[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if there := mirror.of(path):
             there.append(path)
-        return path.open("a", encoding="utf-8")
+        return paths.in_place(path, "a")
 
 
 def add_line(path: Path, line: str) -> None:
-    """Write a line, with its end, to a text that several processes add to: at once, so that a kill
-    leaves it whole or not at all. One that another kill has torn is ended before."""
+    """Write a line, with its end, to a text that several processes add to: whole or not at all, one
+    after the other. One that a kill has torn is ended before."""
     if there := mirror.of(path):
         cell = there.cell(path)
         while True:
             text, generation = cell.read()
             with contextlib.suppress(Changed):
-                return cell.write(_ended(text) + line, generation)
-    torn = path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n")
-    with append(path) as file:
-        file.write(("\n" if torn else "") + line)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _ended(text: str) -> str:
-    return text if text.endswith("\n") or not text else f"{text}\n"
+                ended = text if text.endswith("\n") or not text else f"{text}\n"
+                return cell.write(ended + line, generation)
+    with told(path):
+        check_lease(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        add(path, line.encode())
 
 
 def publish(path: Path) -> None:
@@ -232,6 +228,8 @@ def map_array(path: Path) -> np.ndarray:
         ValueError: when the file is damaged.
     """
     _fetch(path)
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no regular file")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except EOFError as error:
@@ -250,8 +248,7 @@ def remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def rename(path: Path, to: Path) -> None:
@@ -274,10 +271,14 @@ def replace_folder(path: Path, to: Path) -> None:
 
 
 def _swap(path: Path, to: Path, older: Path) -> None:
-    """As `replace_folder`; meanwhile the other one is called `older`."""
-    if to.exists():
-        to.rename(older)
-    path.rename(to)
+    """As `replace_folder`: at each moment `to` is the old or the new one, where the system can;
+    elsewhere the old one is called `older` meanwhile."""
+    if paths.exchange(path, to):
+        older = path
+    else:
+        if to.exists():
+            to.rename(older)
+        path.rename(to)
     shutil.rmtree(older, ignore_errors=True)
 
 
@@ -332,8 +333,7 @@ def free_space(folder: Path) -> int:
 def check_space(folder: Path, needed: int) -> None:
     """Raise a UserError where fewer than `needed` bytes are free: asked for before a write, since
     one that runs out of space ends in tracebacks of threads."""
-    free = free_space(folder)
-    if free < needed:
+    if (free := free_space(folder)) < needed:
         raise UserError(
             f"no space left on the disk: {str(folder)!r} needs {needed / 2**20:.1f} MiB, "
             f"{free / 2**20:.1f} are free; free some, then the same command continues"
@@ -361,9 +361,7 @@ def writable(folder: Path) -> bool:
 
 def _existing(folder: Path) -> Path:
     try:
-        while not folder.exists():
-            if folder == folder.parent:
-                break
+        while not folder.exists() and folder != folder.parent:
             folder = folder.parent
     except OSError as error:
         raise UserError(f"{str(folder)!r} cannot be used ({reason(error)})") from error

@@ -26,7 +26,7 @@ Rows = list[dict[str, Any]]
 PACKAGES = {
     "optax": "", "orbax-checkpoint": "", "numpy": "", "pillow": "", "safetensors": "",
     "scipy": "", "tqdm": "", "grain": "input training", "tyro": "training",
-    "tensorboardX": "training", "ImageHash": "training", "filelock": "training",
+    "tensorboardX": "training",
 }  # fmt: skip
 # Largest relative difference of a loss: in the first step, and in ten. From the second on batch
 # norm over eight images amplifies what the last bits say.

@@ -60,6 +60,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
 
     def initial(variables):
         return State(
+            member=jnp.int32(1),
             step=jnp.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],

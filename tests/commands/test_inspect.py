@@ -109,7 +109,7 @@ def test_output_is_refused_before_the_work(folder, tmp_path):
 
 def test_a_refused_folder_still_tells_what_was_ignored(tmp_path, caplog):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "1.heic").touch()
+    (tmp_path / "a" / "1.raw").touch()
     with pytest.raises(UserError, match="a' has 0 images"):
         run(tmp_path)
     assert "ignored a file" in caplog.text
@@ -125,3 +125,21 @@ def test_as_a_command(folder):
     lines = err.strip().split("\n")
     assert len(lines) == 1 and lines[0].startswith("error: training would stop: 15 training images")
     assert lines[0].endswith(", and 2 more")
+
+
+def test_one_class_stops(tmp_path, capsys):
+    for part in ("train", "test"):
+        (tmp_path / part / "Auk").mkdir(parents=True)
+        photograph(len(part)).save(tmp_path / part / "Auk/1.png")
+    with pytest.raises(UserError, match="training would stop: there is one class, 'Auk'"):
+        inspect.main(["--data.source", f"folder:{tmp_path}", "--batch-size", "1"])
+    assert "[STOPS] The settings" in capsys.readouterr().out
+
+
+def test_what_is_not_used_is_looked_at(folder, capsys):
+    for name in ("vali", "extra"):
+        (folder / name).mkdir()
+        photograph(1).save(folder / name / "1.png")
+    run(folder)
+    out = capsys.readouterr().out
+    assert "[look] What is not used: 2." in out and "if it is the validation part" in out

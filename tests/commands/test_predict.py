@@ -118,6 +118,22 @@ def test_agreement_is_the_share_of_members_that_say_the_first_class(here, tmp_pa
     assert {row["agreement"] for row in rows} == {0.5, 1.0}
 
 
+def test_photographs_are_turned_and_cut_as_asked(here, tmp_path, model):
+    picture = np.asarray(Image.open("photos/03.png"))
+    exif = Image.Exif()
+    exif[0x0112] = 3  # to be turned upside down
+    strip = np.zeros((20, picture.shape[1], 3), np.uint8)
+    Image.fromarray(np.concatenate([picture, strip])).save(tmp_path / "a.png", exif=exif)
+    for flags, rows in {
+        (): np.concatenate([picture, strip])[::-1, ::-1],
+        ("--orientation", "stored", "--banner", "20"): picture,
+    }.items():
+        run(str(tmp_path / "a.png"), *flags, "--output", str(tmp_path / "a.jsonl"))
+        (row,) = objects(tmp_path / "a.jsonl")
+        expected = model.predict(np.ascontiguousarray(rows)).max()
+        assert row["probability1"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_calibrated_probabilities_and_fewer_members(here, tmp_path, model):
     run("photos/00.png", "--calibrated", "--output", str(tmp_path / "a.jsonl"))
     run("photos/00.png", "--members", "1", "--output", str(tmp_path / "b.jsonl"))
@@ -326,3 +342,11 @@ def test_the_threshold_is_found_from_what_is_kept(model):
     part = model.kept.validation
     assert isinstance(part, predictions.Part) and len(part.labels) == 8
     assert accept_from(model, 0.05) == math.inf
+
+
+def test_names_are_no_formulas_where_a_spreadsheet_reads_them(here, tmp_path, monkeypatch):
+    shutil.copy("photos/00.png", tmp_path / "=1+1.png")
+    monkeypatch.chdir(tmp_path)
+    for words, name in ([], "=1+1.png"), (["--csv-safe", "True"], "'=1+1.png"):
+        run("=1+1.png", "--workdir", str(here / "run"), "--output", "a.csv", *words)
+        assert [row["path"] for row in table("a.csv")] == [name]

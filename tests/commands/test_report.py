@@ -8,18 +8,21 @@ import io
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import command, finish, tiny
 from pages import Elements
 from PIL import Image
+from report_numbers import problems
 from reports import NAMES, written
 
 from fgvc_jax import ensemble
 from fgvc_jax.commands import evaluate, report
 from fgvc_jax.commands.evaluate import Evaluation
 from fgvc_jax.commands.report import Report
+from fgvc_jax.figures.numbers import Calibration, Numbers, Seeds
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.training import members as train
@@ -98,6 +101,7 @@ def test_the_page_is_whole_and_harmless(made):
 def test_the_numbers_are_those_of_the_results(runs, made):
     part, values, results = fused(runs / "one")
     numbers = made[1]
+    assert problems({key: numbers[key] for key in numbers if key != "report"}, Numbers) == []
     for key in ("metrics", "attention_overlap", "published_protocol", "images"):
         assert numbers[key] == results[key], key
     wrong = values.argmax(-1) != part.labels
@@ -147,6 +151,7 @@ def test_the_members_at_the_epoch_best_on_validation(runs, tmp_path):
     report.report(options)
     numbers = json.loads((tmp_path / "a.json").read_text())
     kept = json.loads((runs / "two/results.json").read_text())
+    assert problems(numbers["calibration"], Calibration) == []
     alone = [each["accuracy"]["value"] for each in numbers["metrics"]["members"]]
     assert alone == [member["selected"] for member in kept["members"]]
     assert numbers["digests"]["member 1"] != kept["digests"]["members"][0]
@@ -180,7 +185,7 @@ def test_rows_of_a_study_are_paired_by_seed(runs, tmp_path):
     parts = (fused(runs / name) for name in ("one", "two"))
     accuracies = [np.mean(values.argmax(-1) == part.labels) for part, values, _ in parts]
     seeds = found["seeds"]
-    assert seeds["seeds"] == [0, 1]
+    assert seeds["seeds"] == [0, 1] and problems(seeds, Seeds) == []
     assert seeds["ours"] == pytest.approx(accuracies)
     assert seeds["theirs"] == pytest.approx(accuracies[::-1])
     assert seeds["paired"]["n"] == 2 and seeds["paired"]["mean"] == pytest.approx(0)
@@ -281,3 +286,25 @@ def test_started_as_a_command(runs, tmp_path):
         command("report", "--workdir", runs / "one", "--output", tmp_path / "a.html")
     )
     assert (code, err) == (0, "") and out.startswith("written: ") and "a.confusion.csv" in out
+
+
+def test_chosen_members_are_reported_by_their_numbers(runs):
+    output = runs / "second.html"
+    report.main(["--workdir", str(runs / "one"), "--output", str(output), "--members", "2..2"])
+    made, results = json.loads((runs / "second.json").read_text()), fused(runs / "one")[2]
+    assert (
+        made["numbers"] == [2] and made["digests"]["member 2"] == results["digests"]["members"][1]
+    )
+    assert made["single"] == results["members"][1:] and made["published_protocol"] is None
+    assert made["metrics"]["members"] == results["metrics"]["members"][1:]
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_the_matrix_of_many_classes_has_the_pairs_that_occur(tmp_path, monkeypatch, safe):
+    monkeypatch.setattr(report, "MATRIX", 3)
+    answers = SimpleNamespace(labels=np.array([0, 0, 2, 3]), predicted=np.array([0, 1, 1, 3]))
+    report._write_confusion(tmp_path / "a.csv", answers, ["a", "=b", "c,", "d"], safe=safe)
+    b = "'=b" if safe else "=b"
+    assert (tmp_path / "a.csv").read_text().splitlines() == [
+        "true class,named,images", "a,a,1", f"a,{b},1", f'"c,",{b},1', "d,d,1",
+    ]  # fmt: skip

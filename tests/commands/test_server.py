@@ -24,13 +24,17 @@ def answer(upload: bytes) -> dict:
     return {"bytes": len(upload)}
 
 
+def serving(application):
+    """The port of a server of its own, in a thread."""
+    listening = web.listen("127.0.0.1", 0)
+    threading.Thread(target=web.serve, args=(application, listening), daemon=True).start()
+    return listening.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def port():
     """Of a server in a thread, which ends with the process."""
-    listening = web.listen("127.0.0.1", 0)
-    application = web.application("<p>the page", answer, {"birds.example"})
-    threading.Thread(target=web.serve, args=(application, listening), daemon=True).start()
-    return listening.getsockname()[1]
+    return serving(web.application("<p>the page", answer, {"birds.example"}))
 
 
 def ask(port, method="GET", path="/", body=None, **headers):
@@ -136,6 +140,43 @@ def test_an_upload_that_does_not_arrive_is_given_up(port, monkeypatch):
         assert connection.recv(4096).startswith(b"HTTP/1.1 408 ")
 
 
+def test_connections_that_ask_nothing_are_closed(monkeypatch):
+    """Silent ones, ones that begin a header over and over, and one that was answered before."""
+    monkeypatch.setattr(web, "ASKING", 0.5)
+    port = serving(web.application("the page", answer))
+    waiting = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(web.CONNECTIONS)]
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+    waiting[0].sendall(request)
+    waiting[1].sendall(b"\r\n".join([request, b""]))
+    first = waiting[1].recv(4096)
+    assert first.startswith(b"HTTP/1.1 503 ") or first.startswith(b"HTTP/1.1 200 ")
+    dripping = time.monotonic() + 10
+    with pytest.raises(OSError):  # reset, where it still spoke
+        while time.monotonic() < dripping:
+            waiting[0].sendall(b"X-More: and more\r\n")
+            time.sleep(0.1)
+    for connection in waiting[1:]:
+        while connection.recv(4096):
+            pass
+    assert ask(port)[0] == 200
+
+
+def test_an_answer_that_nobody_reads_is_given_up(monkeypatch):
+    monkeypatch.setattr(web, "ASKING", 0.2)
+    monkeypatch.setattr(web, "RECEIVING", 0.2)
+    lost, original = threading.Event(), web.Connection.connection_lost
+
+    def connection_lost(self, error):
+        original(self, error)
+        lost.set()
+
+    monkeypatch.setattr(web.Connection, "connection_lost", connection_lost)
+    port = serving(web.application("x" * 2**25, answer))
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert lost.wait(20)
+
+
 def test_uploads_wait_for_each_other_and_more_than_that_are_refused():
     """Ten are answered one by one; beyond the places there is a sentence."""
     inside, most, seen = 0, 0, threading.Lock()
@@ -150,10 +191,7 @@ def test_uploads_wait_for_each_other_and_more_than_that_are_refused():
             inside -= 1
         return answer(upload)
 
-    listening = web.listen("127.0.0.1", 0)
-    application = web.application("", slowly)
-    threading.Thread(target=web.serve, args=(application, listening), daemon=True).start()
-    port = listening.getsockname()[1]
+    port = serving(web.application("", slowly))
 
     async def together(count):
         return await asyncio.gather(
@@ -167,7 +205,7 @@ def test_uploads_wait_for_each_other_and_more_than_that_are_refused():
 
 
 def test_places_are_given_back_after_an_error():
-    places = web.Places(1)
+    places = web.Seats(1)
     for _ in range(2):
         with pytest.raises(ValueError), places.taken():
             with pytest.raises(web.Refused, match="waiting") as refused, places.taken():

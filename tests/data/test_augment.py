@@ -127,6 +127,8 @@ def test_normalize():
     np.testing.assert_allclose(augment.normalize(image, "half"), [[[[-1, 0, 1]]]])
     expected = [[[[-0.485 / 0.229, 0.044 / 0.224, 0.594 / 0.225]]]]
     np.testing.assert_allclose(augment.normalize(image, "imagenet"), expected, rtol=1e-6)
+    expected = (255 * np.asarray(image) - 127) / 128
+    np.testing.assert_allclose(augment.normalize(image, "tensorflow"), expected, atol=1e-6)
 
 
 # -- operations of stronger views ----------------------------------------------------------------

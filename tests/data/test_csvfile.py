@@ -79,7 +79,7 @@ def test_without_groups_every_image_is_its_own(tmp_path):
         ("path,label\n ,a\n", ["line 2 has no path"]),
         ('path,label\n"1.jpg,a\n', ["line 2: unexpected end of data"]),
         ("path,label,split\n1.jpg,a,\n", ["line 2: split '' is none of train, validation, test"]),
-        ("path,label,split\n1.jpg,a,val\n", ["did you mean 'validation'"]),
+        ("path,label,split\n1.jpg,a,valida\n", ["did you mean 'validation'"]),
         ("path,label,split\n1.jpg,a,train\n", ["list.csv' has no row with split 'test'"]),
         ("path,label,split\n1.jpg,a,test\n", ["list.csv' has no row with split 'train'"]),
         (
@@ -88,7 +88,7 @@ def test_without_groups_every_image_is_its_own(tmp_path):
         ),
         ("path,label\n1.jpg,a\n./1.jpg,a\n", ["line 3: '1.jpg' is already listed"]),
         ("path,label\n1.jpg,a\n../2.jpg,a\n", ["line 3: '../2.jpg' is not a path inside"]),
-        ("path,label\n1.jpg,a\n/etc/passwd,a\n", ["line 3: '/etc/passwd' is not a path inside"]),
+        ("path,label\n1.jpg,a\n/etc/passwd,a\n", ["line 3: '/etc/passwd' is an absolute path"]),
         ("path,label\n1.jpg,a\nz.jpg,a\n", ["line 3: image", "z.jpg' does not exist"]),
         ("path,label\n1.jpg,a\n2.jpg,a\n3.jpg,b\n", ["class 'b' of", "one image or group only"]),
         (
@@ -123,3 +123,53 @@ def test_links_stay_inside(tmp_path):
     spec = listed(tmp_path / "set", "path,label\n1.jpg,a\n2.jpg,a\n", "1.jpg")
     (tmp_path / "set/2.jpg").symlink_to(tmp_path / "outside.jpg")
     refused(spec, "line 3: '2.jpg' is a link that leaves")
+
+
+def test_paths_as_other_programs_write_them(tmp_path):
+    """An absolute path inside, a doubled slash, spaces around, backslashes; but a file's own name
+    is what it is."""
+    text = f"path,label\n{tmp_path}/a/1.jpg,a\na//2.jpg,a\n a/3.jpg ,a\na\\4.jpg,a\na\\5.jpg,a\n"
+    own = "a\\5.jpg"
+    spec = listed(tmp_path, text, "a/1.jpg", "a/2.jpg", "a/3.jpg", "a/4.jpg", own)
+    splits = open_source(spec)
+    names = sorted(splits.train.names + splits.test.names)
+    assert names == ["a/1.jpg", "a/2.jpg", "a/3.jpg", "a/4.jpg", own]
+    again = listed(tmp_path, f"path,label\n{tmp_path}/a/1.jpg,a\na/1.jpg,a\n")
+    refused(again, "line 3: 'a/1.jpg' is already listed at", "line 2")
+
+
+def test_val_is_a_validation_part(tmp_path):
+    text = "path,label,split\n1.jpg,a,train\n2.jpg,a,VAL\n3.jpg,a,Valid\n4.jpg,a,test\n"
+    splits = open_source(listed(tmp_path, text, "1.jpg", "2.jpg", "3.jpg", "4.jpg"))
+    assert splits.validation.names == ("2.jpg", "3.jpg")
+
+
+def test_accents_in_two_forms_are_one(tmp_path):
+    """A Mac stores e and its accent apart (NFD), most programs write them as one (NFC)."""
+    one, apart = "caf\u00e9", "cafe\u0301"
+    text = f"path,label,split\n{one}/1.jpg,{one},train\nb.jpg,b,train\n{one}/2.jpg,{apart},test\n"
+    spec = listed(tmp_path, text, f"{apart}/1.jpg", f"{apart}/2.jpg", "b.jpg")
+    splits = open_source(spec)
+    assert splits.classes == ("b", one)
+    assert splits.train.names == (f"{one}/1.jpg", "b.jpg")  # as the list has them
+    assert splits.train[0]["image"] == f"{apart}/1.jpg".encode()
+    assert splits.train.stat(0) and splits.test.labels.tolist() == [1]
+
+
+def test_accents_that_could_be_two_files_are_told(tmp_path):
+    """Letters with two accents have more than two forms."""
+    forms = "\u01d6", "u\u0308\u0304", "\u00fc\u0304"
+    text = f"path,label\n{forms[0]}.jpg,a\nb.jpg,a\n"
+    spec = listed(tmp_path, text, "b.jpg", *(f"{form}.jpg" for form in forms[1:]))
+    refused(spec, "line 2", "is not there, and 2 names read the same")
+
+
+def test_a_list_to_be_judged_needs_no_training_part(tmp_path):
+    images = [f"{i}.jpg" for i in range(5)]
+    rows = "".join(f"{name},a\n" for name in images)
+    whole = open_source(listed(tmp_path, f"path,label\n{rows}", *images), to_train=False)
+    assert whole.test.names == tuple(images) and not len(whole.train)
+    text = "path,label,split\n0.jpg,a,test\n1.jpg,b,test\n"
+    spec = listed(tmp_path, text, *images)
+    assert open_source(spec, to_train=False).test.names == ("0.jpg", "1.jpg")
+    refused(spec, "has no row with split 'train'")

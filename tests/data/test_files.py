@@ -100,3 +100,38 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg"))
     os.mkfifo(tmp_path / "train/a/pipe.jpg")
     refused(f"folder:{tmp_path}", "pipe.jpg' is no ordinary file")
+
+
+def split_by_links(root, originals):
+    for i, part in enumerate(("train", "train", "test")):
+        folder = root / part / "a"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i}.jpg").symlink_to(originals / f"{i}.jpg")
+    return root
+
+
+def test_parts_that_are_links_into_one_folder_of_originals(tmp_path, caplog):
+    """How people split without copying; the originals are no part, and are used."""
+    images = placeholders(*(f"{i}.jpg" for i in range(3)))
+    root = tmp_path / "set"
+    split_by_links(root, write(root / "originals", images))
+    splits = open_source(f"folder:{root}")
+    assert splits.train.names == ("train/a/0.jpg", "train/a/1.jpg") and not caplog.records
+    assert splits.test[0]["image"] == b"2.jpg"
+
+
+def test_links_may_lead_into_a_folder_that_is_allowed(tmp_path):
+    outside = write(tmp_path / "originals", placeholders(*(f"{i}.jpg" for i in range(3))))
+    spec = f"folder:{split_by_links(tmp_path / 'set', outside)}"
+    refused(spec, "leaves", f"--data.allow-links '{outside}'")
+    for allowed in (tmp_path, outside):
+        assert open_source(spec, allow_links=str(allowed)).test[0]["image"] == b"2.jpg"
+    with pytest.raises(UserError, match="is a link that leaves"):
+        open_source(spec, allow_links=str(write(tmp_path / "other", {"x": ""})))
+    with pytest.raises(UserError, match="--data.allow-links .* is no folder"):
+        open_source(spec, allow_links=str(outside / "0.jpg"))
+    os.mkfifo(tmp_path / "originals/pipe")
+    (tmp_path / "set/test/a/pipe.jpg").symlink_to(outside / "pipe")
+    (tmp_path / "set/test/a/loop.jpg").symlink_to("loop.jpg")
+    with pytest.raises(UserError, match="(pipe|loop).jpg'.*(no ordinary file|does not exist)"):
+        open_source(spec, allow_links=str(tmp_path))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import contents, placeholders, refused, write
 
+from fgvc_jax.data import folders
 from fgvc_jax.data.folders import open_folder
 from fgvc_jax.data.sources import open_source
 
@@ -80,11 +81,11 @@ def warned(caplog, spec):
 
 
 def test_ignored_files_are_counted_and_told(tmp_path, caplog):
-    names = ["a/1.jpg", "a/2.jpg", "a/notes.txt", "a/.hidden.jpg", "a/x.HEIC", "a/y.heic", "a/z"]
+    names = ["a/1.jpg", "a/2.jpg", "a/notes.txt", "a/.hidden.jpg", "a/x.RAW", "a/y.raw", "a/z"]
     write(tmp_path, placeholders(*names))
     _, (line,) = warned(caplog, f"folder:{tmp_path}")
     assert f"ignored 4 files of '{tmp_path}'" in line
-    assert "2 '.heic', 1 '.txt', 1 'no suffix'" in line and "'a/notes.txt'" in line
+    assert "2 '.raw', 1 '.txt', 1 'no suffix'" in line and "'a/notes.txt'" in line
     assert "\n" not in line and "hidden" not in line
     for odd in "bcdefgh":
         (tmp_path / f"a/{odd}.{odd}\n<b>").touch()
@@ -93,9 +94,9 @@ def test_ignored_files_are_counted_and_told(tmp_path, caplog):
 
 
 def test_ignored_files_explain_a_class_without_images(tmp_path, caplog):
-    write(tmp_path, placeholders("train/a/1.jpg", "train/b/1.heic", "test/a/2.jpg"))
+    write(tmp_path, placeholders("train/a/1.jpg", "train/b/1.raw", "test/a/2.jpg"))
     refused(f"folder:{tmp_path}", "class 'b' has no training image")
-    assert "ignored a file" in caplog.text and ".heic" in caplog.text
+    assert "ignored a file" in caplog.text and ".raw" in caplog.text
 
 
 def test_nothing_ignored_nothing_told(tmp_path, caplog):
@@ -106,5 +107,119 @@ def test_nothing_ignored_nothing_told(tmp_path, caplog):
 
 
 def test_a_validation_part_without_images(tmp_path):
-    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.heic"))
+    write(tmp_path, placeholders("train/a/1.jpg", "test/a/2.jpg", "val/a/3.raw"))
     refused(f"folder:{tmp_path}", "has no image in its validation part")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Train", "Test"), ("TRAIN", "tesT", "Validation"), ("train", "Val"), ("train", "VALID")],
+)
+def test_parts_are_known_in_any_case(tmp_path, names):
+    """train/ val/ Test/ was judged on val/, without a word."""
+    write(tmp_path, placeholders(*(f"{name}/a/{i}.jpg" for i, name in enumerate(names))))
+    splits = open_source(f"folder:{tmp_path}")
+    assert [part.names for part in splits.parts.values() if part is not splits.validation] == [
+        (f"{names[0]}/a/0.jpg",), (f"{names[1]}/a/1.jpg",)
+    ]  # fmt: skip
+    assert (splits.validation is not None) == (len(names) == 3)
+
+
+def test_what_a_validation_part_stands_in_for_is_told(tmp_path, caplog):
+    write(tmp_path, placeholders("train/a/1.jpg", "val/a/2.jpg"))
+    with caplog.at_level("INFO"):
+        open_source(f"folder:{tmp_path}")
+    assert "val/ is the test part, since there is no test/" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("train", "testing"), "'testing' (1 image) may be it: rename it to test"),
+        (
+            ("train", "val", "testing"),
+            "val/ would be the test part, while 'testing' (1 image) may",
+        ),
+        (("train", "val", "test2"), "val/ would be the test part, while 'test2' (1 image) may"),
+        (("training", "test"), "no train/ with class folders, while 'training' (1 image) may be"),
+        (("training", "testing"), "testing' holds class folders: if it is the test part, name it"),
+        (("train", "test", "Test"), "has Test, test, and both would be the test part"),
+    ],
+)
+def test_names_near_a_missing_parts_are_offered(tmp_path, names, words):
+    write(tmp_path, placeholders(*(f"{name}/a/{i}.jpg" for i, name in enumerate(names))))
+    refused(f"folder:{tmp_path}", words)
+
+
+def test_folders_and_images_that_are_not_used_are_counted(tmp_path, caplog):
+    used = ["train/a/1.jpg", "test/a/2.jpg"]
+    unused = [
+        "vali/a/3.jpg",
+        "vali/a/4.jpg",
+        "test_2/a/8.jpg",
+        "more/5.jpg",
+        "6.jpg",
+        "train/7.jpg",
+    ]
+    clutter = ["__MACOSX/train/a/._1.jpg", "train/__MACOSX/a/._1.jpg"]
+    write(tmp_path, placeholders(*used, *unused, *clutter))
+    splits, lines = warned(caplog, f"folder:{tmp_path}")
+    assert splits.classes == ("a",) and len(splits.train) == len(splits.test) == 1
+    assert len(lines) == 4
+    assert "folder 'more/' of" in lines[0] and lines[0].endswith("with 1 image is not used")
+    assert "folder 'test_2/' of" in lines[1] and lines[1].endswith("with 1 image is not used")
+    offered = "with 2 images is not used: if it is the validation part, name it validation/"
+    assert lines[2].endswith(offered)
+    assert "2 images of" in lines[3] and "not used, such as '6.jpg'" in lines[3]
+    write(tmp_path / "flat", placeholders("a/1.jpg", "a/2.jpg", "x.jpg", "__MACOSX/._1.jpg"))
+    splits, (line,) = warned(caplog, f"folder:{tmp_path / 'flat'}")
+    assert splits.classes == ("a",) and "beside the class folders is not used" in line
+
+
+def test_a_class_may_have_the_name_of_a_part(tmp_path):
+    """Trains beside cars: contents decide."""
+    write(
+        tmp_path / "flat", placeholders(*(f"{c}/{i}.jpg" for c in ("car", "train") for i in "12"))
+    )
+    assert open_source(f"folder:{tmp_path / 'flat'}").classes == ("car", "train")
+    names = [f"{part}/{c}/{part}.jpg" for part in ("train", "test") for c in ("car", "test")]
+    write(tmp_path / "parts", placeholders(*names))
+    splits = open_source(f"folder:{tmp_path / 'parts'}")
+    assert splits.classes == ("car", "test") and len(splits.test) == 2
+
+
+def test_all_that_is_there_is_judged(tmp_path):
+    """A fifth of it was: 6 of 30."""
+    write(tmp_path / "new", placeholders(*(f"{c}/{i}.jpg" for c in "ab" for i in range(15))))
+    splits = open_source(f"folder:{tmp_path / 'new'}", to_train=False)
+    assert len(splits.test) == 30 and not len(splits.train)
+    write(tmp_path / "alone", placeholders("test/a/1.jpg", "test/b/2.jpg"))
+    splits = open_source(f"folder:{tmp_path / 'alone'}", to_train=False)
+    assert splits.classes == ("a", "b") and len(splits.test) == 2
+    refused(f"folder:{tmp_path / 'alone'}", "has test/ but no train/")
+    write(tmp_path / "one", placeholders("a/1.jpg"))
+    assert len(open_source(f"folder:{tmp_path / 'one'}", to_train=False).test) == 1
+
+
+def test_accents_in_another_form_are_the_same_class(tmp_path):
+    one, apart = "caf\u00e9", "cafe\u0301"
+    write(tmp_path, placeholders(f"train/{one}/1.jpg", f"test/{apart}/2.jpg"))
+    splits = open_source(f"folder:{tmp_path}")
+    assert splits.classes == (one,) and contents(splits.test)[0][1] == 0
+    write(tmp_path, placeholders(f"train/{apart}/3.jpg"))
+    assert len(open_source(f"folder:{tmp_path}").classes) == 2  # whoever has both has two
+    write(tmp_path, placeholders("test/cafe/2.jpg"))
+    refused(f"folder:{tmp_path}", "/cafe' has no counterpart in train/: did you mean 'caf")
+
+
+def test_one_folder_too_high_is_told(tmp_path):
+    write(tmp_path, placeholders(*(f"birds/{c}/{i}.jpg" for c in "ab" for i in "12")))
+    refused(f"folder:{tmp_path}", f"give folder:{tmp_path}/birds")
+
+
+def test_counting_what_is_not_used_ends(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(folders, "COUNTED", 2)
+    more = placeholders("train/a/1.jpg", "test/a/2.jpg", *(f"more/{i}.jpg" for i in range(3)))
+    write(tmp_path, more)
+    _, (line,) = warned(caplog, f"folder:{tmp_path}")
+    assert "'more/'" in line and "with more than 2 images is not used" in line

@@ -1,5 +1,6 @@
 """Decoding: exact where it should be, and nothing hostile gets far."""
 
+import base64
 import contextlib
 import hashlib
 import io
@@ -10,7 +11,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from fgvc_jax.data import images
 from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, content_digest
@@ -76,6 +77,8 @@ def test_lossless_image_of_the_right_size_is_exact():
 
 def test_every_format_and_extension():
     for format in FORMATS:
+        if format == "HEIF":  # which is only read
+            continue
         image = encoded(Image.new("RGB", (9, 5), (200, 100, 50)), format)
         assert np.abs(decode(record(image), 4).astype(int) - (200, 100, 50)).max() <= 3
     registered = Image.registered_extensions()
@@ -164,7 +167,7 @@ def test_truncated_jpeg_is_named():
 
 
 def test_not_an_image():
-    for data in (b"", b"hello", b"\x00" * 100, b"\xff\xd8\xff"):
+    for data in (b"hello", b"\x00" * 100, b"\xff\xd8\xff"):
         refused(data, ": repair it or remove it")
     refused(b"<svg/>", f"is none of {', '.join(FORMATS)}")
 
@@ -183,6 +186,53 @@ def png_header(width, height):
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty (0 bytes): fetch it again"),
+        (b"\n<!DOCTYPE html><title>404</title>", "is a web page (HTML), as a failed download"),
+        (b"<html>", "is a web page (HTML)"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "run git lfs pull in"),
+        (lambda: png_header(12_000, 9_000), "12000 x 9000 pixels, more than 80,000,000: make it s"),
+    ],
+)
+def test_what_a_file_is_instead_is_named(data, words):
+    refused(data() if callable(data) else data, words)
+
+
+HEIC = """
+AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAXxtZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAA
+AAAAACJpbG9jAAAAAERAAAEAAQAAAAABoAABAAAAAAAAAEAAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAA
+AA5waXRtAAAAAAABAAAA/GlwcnAAAADcaXBjbwAAAHVodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNw
+AAADAJAAAAMAAAMAHroCQGEAAQApQgEBA3AAAAMAkAAAAwAAAwAeoCCBBZbqrprm4CGgwIAAAAyAAAADAIRiAAEABkQBwXPB
+iQAAABNjb2xybmNseAABAA0ABoAAAAAUaXNwZQAAAAAAAABAAAAAQAAAAChjbGFwAAAAEAAAAAEAAAAQAAAAAf///9AAAAAC
+////0AAAAAIAAAAQcGl4aQAAAAADCAgIAAAAGGlwbWEAAAAAAAAAAQABBYECAwWEAAAASG1kYXQAAAA8KAGvCchdLNAjmJbX
+/99HIKPd1IP9B7nbNX+666DBMF2Q76D1ujICb0sv3tGfWrLrCSk5BX6gw0tSRk8O
+"""  # 16 x 16 pixels, orange above blue, by pillow-heif
+
+
+def test_heic_is_read_with_the_extra(tmp_path):
+    data = base64.b64decode(HEIC)
+    if "HEIF" in FORMATS:
+        found = decode(record(data), 8).astype(int)
+        assert np.abs(found[2] - (200, 100, 50)).max() < 20
+        assert np.abs(found[-2] - (20, 40, 200)).max() < 20
+        assert ".heic" in EXTENSIONS
+    else:
+        refused(data, "is HEIC", "pip install 'fgvc_jax[heif]'")
+        assert "pip install" in images.unread(["a.HEIC"]) and not images.unread(["a.txt"])
+
+
+def test_megabytes_of_metadata_are_healthy():
+    """An editor's history was taken for a decompression bomb."""
+    text = PngImagePlugin.PngInfo()
+    text.add_text("history", "x" * 2**21, zip=True)
+    pixels = noise(8, 8)
+    data = encoded(Image.fromarray(pixels), pnginfo=text)
+    assert len(data) < 2**14
+    np.testing.assert_array_equal(decode(record(data), 8), pixels)
 
 
 @pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
@@ -207,7 +257,7 @@ def test_other_pixels_and_arrays():
 def test_formats_without_a_codec_are_not_offered(monkeypatch):
     monkeypatch.setattr(images.features, "check", lambda codec: False)
     without = runpy.run_path(images.__file__)
-    assert set(FORMATS) - set(without["FORMATS"]) <= {"AVIF", "JPEG2000", "WEBP"}
+    assert set(FORMATS) - set(without["FORMATS"]) <= {"AVIF", "HEIF", "JPEG2000", "WEBP"}
     assert ".avif" not in without["EXTENSIONS"] and ".png" in without["EXTENSIONS"]
 
 
@@ -227,7 +277,7 @@ def test_name_cannot_break_the_line():
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about broken TIFF tags
 def test_broken_bytes_never_escape():
     rng = np.random.default_rng(0)
-    for format in FORMATS:
+    for format in set(FORMATS) - {"HEIF"}:
         whole = np.frombuffer(encoded(Image.fromarray(noise(16, 16)), format), np.uint8)
         for _ in range(60):
             data = whole.copy()
@@ -235,3 +285,67 @@ def test_broken_bytes_never_escape():
             end = len(data) if rng.random() < 0.5 else rng.integers(len(data))
             with contextlib.suppress(UserError):
                 assert decode(record(data[:end].tobytes()), 8).shape == (8, 8, 3)
+
+
+# -- one image, one answer -------------------------------------------------------------------------
+
+
+def turned_jpeg(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise(30, 50)).save(tmp_path / "a.jpg", exif=exif)
+    return tmp_path / "a.jpg"
+
+
+def deep_png(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    return tmp_path / "a.png"
+
+
+def palette_gif(tmp_path):
+    Image.fromarray(noise(20, 30)).quantize(8).save(tmp_path / "a.gif")
+    return tmp_path / "a.gif"
+
+
+@pytest.mark.parametrize("make", [turned_jpeg, deep_png, palette_gif])
+@pytest.mark.parametrize("orientation", ["exif", "stored"])
+def test_an_opened_image_is_what_its_file_is(make, orientation, tmp_path):
+    """A telephone's photograph lay on its side, and 16 bits were clipped to white."""
+    path = make(tmp_path)
+    expected = images.decode(images.record_of(path), 16, orientation=orientation)
+    opened, loaded = Image.open(path), Image.open(path)
+    loaded.load()
+    for image in (opened, loaded, loaded.copy()):
+        found = images.decode(images.record_of(image), 16, orientation=orientation)
+        np.testing.assert_array_equal(found, expected)
+    assert opened.getpixel((0, 0)) is not None  # it is still the caller's
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (Image.fromarray(np.ones((4, 4), np.float32)), "pixels of mode 'F', whose range"),
+        (Image.fromarray(np.ones((4, 4), np.int32)), "pixels of mode 'I', whose range"),
+        (Image.new("L", (70_000, 20)), "70000 x 20 pixels, a side above 65,535"),
+    ],
+)
+def test_an_opened_image_is_refused_as_its_file_is(image, words):
+    with pytest.raises(UserError, match=words):
+        images.decode(images.record_of(image), 8, orientation="exif")
+
+
+def test_an_opened_image_that_breaks_off_is_named(tmp_path):
+    path = turned_jpeg(tmp_path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(UserError, match="a.jpg' cannot be decoded"):
+        images.decode(images.record_of(Image.open(path)), 8, orientation="exif")
+
+
+def test_a_banner_that_is_asked_for_goes_before_the_records_own():
+    pixels = np.full((60, 40, 3), 90, np.uint8)
+    pixels[-20:] = 255
+    own = record(pixels, crop_bottom=20)
+    assert (decode(own, 16) == 90).all()
+    assert (decode(own, 16, banner=0)[-4:] == 255).all()
+    assert (decode(record(pixels), 16, banner=20) == 90).all()

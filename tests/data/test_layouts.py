@@ -59,6 +59,12 @@ def test_cub(tmp_path):
         ("classes.txt", "2 002", "3 002", ["classes.txt' line 2: class 3 is outside 1..2"]),
         ("classes.txt", "1 001.Auk\n2 002.Wren\n", " \n", ["classes.txt' is empty"]),
         ("classes.txt", "Auk", "\udcff", ["classes.txt' is not UTF-8"]),
+        (
+            "classes.txt",
+            "2 002.Wren",
+            "2 001.Auk",
+            ["two classes '001.Auk', number 1 and number 2"],
+        ),
     ],
 )
 def test_cub_mistakes(tmp_path, file, old, new, words):
@@ -190,6 +196,7 @@ def test_cars_hostile_annotations(tmp_path, row, words):
 
 def test_cars_mistakes(tmp_path):
     refused(f"cars:{tmp_path}", "holds neither cars_annos.mat", "nor devkit/")
+    (tmp_path / "car_ims").mkdir()
     (tmp_path / "cars_annos.mat").write_bytes(b"\0" * 600)
     refused(f"cars:{tmp_path}", "cars_annos.mat' is not a readable MATLAB file")
     savemat(tmp_path / "cars_annos.mat", {"annotations": np.zeros(3), "class_names": cells(NAMES)})
@@ -201,6 +208,12 @@ def test_cars_mistakes(tmp_path):
     names = cells(["a", 5])
     savemat(tmp_path / "cars_annos.mat", {"annotations": cells([1]), "class_names": names})
     refused(f"cars:{tmp_path}", "cars_annos.mat' class 2 has no name")
+
+
+def test_cars_classes_of_one_name(tmp_path):
+    rows = [car(1, 1, 0), car(2, 2, 1)]
+    spec = f"cars:{cars_single(tmp_path, rows, names=['Ram  Van', 'Ram Van'])}"
+    refused(spec, "calls two classes 'Ram Van', number 1 and number 2 of 2")
 
 
 def test_cars_test_part_without_labels(tmp_path):

@@ -124,3 +124,10 @@ def test_the_real_index_of_boxes_is_read():
     boxes = dict(regions._rows(file, 5))
     assert len(boxes) == 11_788 == len(tables.read_lines(file))
     assert boxes[1] == (60.0, 27.0, 325.0, 304.0)
+
+
+def test_a_mask_loses_the_banner_that_the_image_loses():
+    mask = np.zeros((40, 60), bool)
+    mask[-10:] = True
+    cut = View(resize=40, crop=32, test_view="whole", banner=10)
+    assert regions.seen(mask, WHOLE)[-6:].min() == 1 and not regions.seen(mask, cut).any()

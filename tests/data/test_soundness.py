@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 import pytest
+from conftest import ROOT, SHARED
 from photographs import encoded, photograph
 from PIL import Image, ImageEnhance
 
@@ -151,8 +152,36 @@ def test_odd_names(dataset):
     assert len(found.lines) == 5 + 1 + 2
 
 
+def test_what_programs_write_for_nothing_and_for_numbers_is_odd(dataset):
+    names = ("nan", "1", "1.0", "2", "10")
+    files = {f"{part}/{name}/1.png": photograph(zlib.crc32(f"{part} {name}".encode()))
+             for part in ("train", "test") for name in names}  # fmt: skip
+    (found,) = dataset(files, few=0)
+    assert list(found.lines) == [
+        'class "nan": what programs write where there is no value',
+        'classes "1" and "1.0": one class under several names?',
+    ]
+
+
 def test_arrays_are_examined_too():
     splits = open_source("sketchbirds")
     picture = soundness.examine(splits.train, 3, part="train", orientation="stored")
     assert picture.size == (96, 96) and not picture.problem and not picture.remarks
     assert picture.name == splits.train.names[3] and picture.bits.shape == (256,)
+
+
+def test_perceptual_hashes_are_those_of_imagehash():
+    """Bits that ImageHash 4.3.2 gave for photographs of CUB-200 and drawn birds."""
+    drawn, compared = open_source("sketchbirds").test, 0
+    for line in (ROOT / "tests/golden/perceptual_hashes.txt").read_text().splitlines():
+        name, bits = line.split("\t")
+        if name.startswith("sketchbirds"):
+            picture = Image.fromarray(drawn[int(name.split()[1])]["image"])
+        elif SHARED.exists():
+            picture = Image.open(SHARED / name).convert("RGB")
+        else:
+            continue
+        gray = picture.convert("L").resize((128, 128), Image.Resampling.BILINEAR)
+        assert np.packbits(soundness.perceptual_hash(gray)).tobytes().hex() == bits, name
+        compared += 1
+    assert compared >= 8

@@ -113,6 +113,22 @@ def test_validation_stands_in_for_test(tmp_path):
     assert contents(splits.test) == [(70, 0)] and splits.validation is None
 
 
+def test_three_parts_are_three_and_others_are_told(tmp_path, caplog):
+    """The validation part was dropped."""
+    prepare(tmp_path, {**PARTS, "validation": [(70, 0)], "extra": [(80, 0), (90, 1)]})
+    splits = open_source(f"tfds:tiny@{tmp_path}")
+    assert contents(splits.validation) == [(70, 0)] and splits.validation.ids.tolist() == [5]
+    assert contents(splits.test) == sorted(PARTS["test"]) and splits.test.ids.tolist() == [3, 4]
+    assert "the split 'extra' of tfds:tiny@" not in caplog.text
+    assert "the split 'extra' of tfds:tiny with 2 images is not used" in caplog.text
+
+
+def test_a_test_part_alone_is_judged(tmp_path):
+    prepare(tmp_path, {"test": PARTS["test"]})
+    splits = open_source(f"tfds:tiny@{tmp_path}", to_train=False)
+    assert contents(splits.test) == sorted(PARTS["test"]) and not len(splits.train)
+
+
 def test_tensorflow_is_not_imported(tmp_path):
     prepare(tmp_path, PARTS)
     code = (

@@ -45,3 +45,19 @@ def test_a_test_image_is_resized_once(test_view, side):
     start = (side - 32) // 2
     expected = np.asarray(resized, np.float32)[start : start + 32, start : start + 32] / 255
     np.testing.assert_allclose(shown[0], (expected - 0.5) / 0.5, atol=1e-6)
+
+
+def test_a_view_without_a_banner_of_its_own_is_known_as_before_there_was_one():
+    """Caches and training digests of earlier runs are found again."""
+    names = {"resize", "crop", "pad", "flip", "test_view", "normalize", "orientation"}
+    assert set(View().known) == names and len(View().test) == 4
+    for rows in (0, 20):
+        assert View(banner=rows).known["banner"] == View(banner=rows).test[-1] == rows
+
+
+@pytest.mark.parametrize(
+    ("source", "banner", "cut"),
+    [("aircraft:x", -1, 20), ("aircraft:x", 0, 0), ("cub:x", -1, 0), ("folder:x", 40, 40)],
+)
+def test_the_rows_that_training_images_lack(source, banner, cut):
+    assert Data(source=source, banner=banner).cut == cut

@@ -135,9 +135,8 @@ def test_two_runs_are_compared_image_by_image():
         np.mean(ours[i].astype(float) - theirs[i])
         for i in (rng.integers(400, size=400) for _ in range(4000))
     ]
-    np.testing.assert_allclose(
-        [found["low"], found["high"]], np.quantile(again, [0.025, 0.975]), atol=0.006
-    )
+    low, high = np.quantile(again, [0.025, 0.975])
+    assert low - 0.03 < found["low"] < low and high < found["high"] < high + 0.03
     other = statistics.compare_runs(theirs, ours)
     assert other["difference"] == -found["difference"] and other["p"] == pytest.approx(p)
 
@@ -149,6 +148,34 @@ def test_equal_runs_do_not_differ():
         {"difference": 0, "low": -most, "high": most, "p": 1, "gained": 0, "lost": 0}
     )
     found = statistics.compare_runs(same | True, same & False)
-    assert found["low"] == pytest.approx(1 - 2 * most) and found["high"] == 1
+    assert found["low"] == pytest.approx((1 - 2 * most) * (1 - most)) and found["high"] == 1
     found = statistics.compare_runs(same & False, same | True)
-    assert found["high"] == pytest.approx(2 * most - 1) and found["low"] == -1
+    assert found["high"] == pytest.approx(-(1 - 2 * most) * (1 - most)) and found["low"] == -1
+
+
+def runs(gained, lost, count=100):
+    ours, theirs = np.zeros((2, count), bool)
+    ours[:gained], theirs[gained : gained + lost] = True, True
+    return statistics.compare_runs(ours, theirs)
+
+
+def test_interval_and_p_are_of_one_test():
+    """Four images more of a hundred: p = 0.125, and the bootstrap's interval said "better"."""
+    four = runs(4, 0)
+    assert four["p"] == 0.125 and four["low"] < 0 < four["high"]
+    for gained in range(0, 30, 2):
+        for lost in range(0, 30, 2):
+            found = runs(gained, lost)
+            assert (found["low"] > 0 or found["high"] < 0) == (found["p"] < 0.05), (gained, lost)
+            assert -1 <= found["low"] <= found["difference"] <= found["high"] <= 1
+            assert found["low"] == pytest.approx(-runs(lost, gained)["high"])
+
+
+@pytest.mark.parametrize(("gain", "loss"), [(0.1, 0.1), (0.2, 0.05), (0.05, 0.0), (0.6, 0.1)])
+def test_the_interval_of_a_difference_holds_the_truth(gain, loss):
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(100, [gain, loss, 1 - gain - loss], size=1000)
+    pairs, times = np.unique(drawn[:, :2], axis=0, return_counts=True)
+    ends = [runs(*pair) for pair in pairs.tolist()]
+    held = [each["low"] <= gain - loss <= each["high"] for each in ends]
+    assert np.average(held, weights=times) >= 0.95

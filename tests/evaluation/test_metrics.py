@@ -64,6 +64,12 @@ def test_every_metric_is_what_scikit_learn_says(golden, judged):
             assert judged[prediction][name]["value"] == pytest.approx(value, abs=2e-6), name
 
 
+def test_every_metric_has_a_name_for_people(judged):
+    sets = {"set_coverage", "set_size"}  # see calibration.judge
+    assert set(judged["ensemble"]) | sets == set(metrics.NAMES)
+    assert {name.unit for name in metrics.NAMES.values()} == {"%", "nats", ""}
+
+
 def test_the_first_member_alone_is_the_ensemble_of_one():
     log_probabilities, labels = inputs()
     found = tallies.judge_ensembles(labels, log_probabilities[:1], [], how="logits")["metrics"]
@@ -154,7 +160,7 @@ def test_certain_and_impossible_answers_are_finite():
         np.array([0, 1, 1]), [answers, answers[::-1]], [], how="probabilities"
     )
     values = [v for each in found["metrics"]["ensemble"] for m in each.values() for v in m.values()]
-    assert np.all(np.isfinite(values))
+    assert np.all(np.isfinite([value for value in values if value is not None]))
     assert found["metrics"]["members"][0]["nll"]["value"] == pytest.approx(-lowest / 3)
     # Two of three images answered as another class each: a bit of information in each.
     assert found["metrics"]["ensemble"][1]["mutual_information"]["value"] == pytest.approx(
@@ -189,3 +195,106 @@ def test_where_all_images_are_alike_an_interval_does_not_vanish(right):
             {"value": float(right), "low": exact.low, "high": exact.high}
         )
     assert found["nll"]["low"] == pytest.approx(found["nll"]["high"])
+
+
+# -- intervals that hold what they say -------------------------------------------------------------
+
+SHARES = ("accuracy", "mean_class_accuracy", "aurc", "coverage_at_5_risk", "disagreement")
+
+
+@pytest.mark.parametrize("images", [1, 2, 7, 40])
+def test_shares_and_their_intervals_are_shares(images):
+    """An accuracy of up to 100.6 %, an answered share of 27 to 127 %; none without its value."""
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        labels = random.integers(0, 4, images)
+        sure = random.uniform(0, 9)
+        members = random.normal(0, 1, (3, images, 4)) + sure * np.eye(4)[labels]
+        for each in tallies.judge_ensembles(labels, members, [], how="logits")["metrics"][
+            "ensemble"
+        ]:
+            for name in SHARES:
+                if name in each:
+                    value, low, high = (each[name][end] for end in ("value", "low", "high"))
+                    assert 0 <= low <= value <= high <= 1, (name, seed)
+            for name in ("nll", "brier"):
+                assert each[name]["low"] <= each[name]["value"] <= each[name]["high"]
+
+
+@pytest.mark.parametrize(("right", "count"), [(0, 9), (1, 9), (5, 9), (9, 9), (97, 100)])
+def test_the_interval_of_a_count_is_exact(right, count):
+    expected = stats.binomtest(right, count).proportion_ci(0.95)
+    assert metrics.proportion(right, count) == pytest.approx((expected.low, expected.high))
+    found = metrics.exact(tally(np.zeros(count, int), 0.5, np.arange(count) < right))
+    assert found["accuracy"] == found["mean_class_accuracy"] == pytest.approx(tuple(expected))
+    each_its_own = metrics.exact(tally(np.arange(count), 0.5, np.arange(count) < right))
+    assert each_its_own["mean_class_accuracy"] == pytest.approx(tuple(expected))
+
+
+def test_two_members_disagree_on_a_count_of_images():
+    members = np.zeros((3, 40, 2))
+    members[:, :, 0], members[1, 7, 1], members[2, 8, 1] = 1, 2, 2
+    found = tallies.judge_ensembles(np.zeros(40, int), members, [], how="logits")["metrics"][
+        "ensemble"
+    ]
+    assert (found[1]["disagreement"]["low"], found[1]["disagreement"]["high"]) == pytest.approx(
+        metrics.proportion(1, 40)
+    )
+    assert metrics.of_count("disagreement", np.array([0, 1 / 3])) == {}
+    assert 0 <= found[2]["disagreement"]["low"] < found[2]["disagreement"]["value"] == 1 / 30
+
+
+def test_the_mean_over_classes_is_of_all_classes_in_every_drawing():
+    """Who always names the class of 57 of 60 images has 50 %, not 44 to 94: drawn from all images
+    alike, the class of three was often not among them."""
+    labels = np.repeat([0, 1], [57, 3])
+    majority = tally(labels, 0.9, labels == 0)
+    assert metrics.exact(majority)["mean_class_accuracy"] == (0.5, 0.5)
+    one_wrong = majority.right.copy()
+    one_wrong[0] = False
+    low, high = metrics.exact(tally(labels, 0.9, one_wrong))["mean_class_accuracy"]
+    assert 0.45 < low < 0.5 * 56 / 57 < high < 0.53
+
+
+@pytest.mark.parametrize(
+    ("counts", "shares"),
+    [
+        ([20] * 5, [0.6, 0.7, 0.8, 0.9, 0.95]),
+        ([3] * 100, np.linspace(0.4, 1, 100)),
+        ([1] * 100, np.linspace(0.4, 1, 100)),
+        ([300, 60, 20, 6, 3, 1, 1, 2], [0.95, 0.9, 0.8, 0.6, 0.5, 0.4, 0.7, 0.5]),
+    ],
+)
+def test_the_interval_of_a_mean_over_classes_holds_the_truth(counts, shares):
+    right = np.random.default_rng(0).binomial(counts, shares, (600, len(counts)))
+    ends = np.array([metrics.class_mean_interval(np.array(counts), each) for each in right])
+    held = (ends[:, 0] <= np.mean(shares)) & (np.mean(shares) <= ends[:, 1])
+    assert 0.92 <= held.mean() <= 0.99
+
+
+def test_a_calibration_error_has_no_interval(tied):
+    """Of calibrated models the bootstrap's held the truth, 0, in at most 2 of 100."""
+    (found,) = metrics.intervals([metrics.of_tally(tied)], 200, [metrics.exact(tied)])
+    assert found["ece"]["value"] > 0
+    assert (found["ece"]["low"], found["ece"]["high"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("images", "shape", "most"),
+    [
+        *((600, shape, 0.97) for shape in ((5, 1.5), (8, 1), (3, 1), (12, 1))),
+        *((100, shape, 1.0) for shape in ((5, 1.5), (8, 1), (3, 1), (12, 1))),
+    ],
+)
+def test_the_interval_of_the_coverage_at_a_risk_holds_the_truth(images, shape, most):
+    """Confidences that are true, of beta distributions: 19 to 82 % can be answered at 5 % risk."""
+    random = np.random.default_rng(2)
+    sure = -np.sort(-random.beta(*shape, 200_000))
+    risks = np.cumsum(1 - sure) / np.arange(1, len(sure) + 1)
+    truth = np.mean(risks <= metrics.RISK)
+    confidence = -np.sort(-random.beta(*shape, (1000, images)), axis=-1)
+    wrong = random.random(confidence.shape) >= confidence
+    ones = np.ones(images)
+    ends = np.array([metrics.coverage_interval(ones, each, metrics.RISK) for each in wrong])
+    held = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
+    assert 0.93 <= held.mean() <= most

@@ -6,26 +6,30 @@ from fgvc_jax.evaluation import results_table
 from fgvc_jax.figures import judged
 
 
-def test_every_metric_of_the_results_has_a_name():
-    assert set(results_table._METRICS) < set(judged.METRICS)
-
-
 @pytest.mark.parametrize(
     ("found", "percent", "words"),
     [
         ((0.12345, 0.1, 0.15), True, "12.3% (10.0 – 15.0)"),
         ((1.23456, 1, 1.5), False, "1.235 (1.000 – 1.500)"),
         ((0, 0, -1e-9), True, "0.0% (0.0 – 0.0)"),
+        ((0.0312, None, None), True, "3.1%"),  # of the calibration error
     ],
 )
 def test_an_interval_in_words(found, percent, words):
-    text = judged.interval(dict(zip(("value", "low", "high"), found, strict=True)), percent)
-    assert text.replace('<span class="soft">', "").replace("</span>", "") == words
+    value, ends = judged.interval(dict(zip(("value", "low", "high"), found, strict=True)), percent)
+    assert f"{value} ({ends})" == words
+
+
+def test_an_interval_on_a_terminal():
+    assert results_table._interval({"value": 0.5, "low": 0.25, "high": 0.75}, False) == (
+        "0.500 (0.250-0.750)"
+    )
+    assert results_table._interval({"value": 0.0312, "low": None, "high": None}, True) == "3.12"
 
 
 def test_nothing_recorded_draws_no_curves():
-    assert judged.curves({"learning": [[], []]}) == ""
-    once = judged.curves({"learning": [[{"epoch": 1, "test_accuracy": 0.5}]]})
+    assert judged.curves({"numbers": [1, 2], "learning": [[], []]}) == ""
+    once = judged.curves({"numbers": [1], "learning": [[{"epoch": 1, "test_accuracy": 0.5}]]})
     assert once.count("<svg") == 1 and "member 1 50%" in once
 
 

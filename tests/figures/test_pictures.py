@@ -29,7 +29,7 @@ def test_where_the_budget_ends_a_word_stands_for_the_picture():
     made = [pictures.show(0, 'a "b"') for _ in range(9)]
     shown = [text for text in made if text.startswith("<img src=")]
     assert 0 < len(shown) < 9 and sum(map(len, shown)) <= 1000
-    assert all('"a &quot;b&quot;"' in text for text in made)
+    assert all('"a &#34;b&#34;"' in text for text in made)
     assert made[-1].endswith(">no picture</span>")
 
 

@@ -13,6 +13,7 @@ from patchworks import HEAD, VIEW, linear, model_of, patchwork, picture
 from PIL import Image
 
 from fgvc_jax import networks
+from fgvc_jax.data.view import View
 from fgvc_jax.inference import gradcam
 from fgvc_jax.inference.gradcam import find_evidence
 from fgvc_jax.networks.heads import LinearHead
@@ -147,7 +148,7 @@ def test_answers_that_are_no_numbers_are_told():
 
 def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk():
     """All heads explain, the detached fusion too; a trunk that is run apart changes nothing."""
-    objective = HSD(stages=(3, 5), fusion_width=4).make(classes=3, label_smoothing=0.0)
+    objective = HSD(stages=(3, 5), fusion_width=4).make(classes=3, label_smoothing=0.0, view=View())
     network = patchwork(heads={"logits": HEAD, **objective.heads})
     variables = start(network)
     image = picture(red=255, green=220, blue=200)
@@ -157,7 +158,7 @@ def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk()
     assert e.cam.max() > 0 and e.contrast.max() > 0
 
     attached = HSD(stages=(3, 5), fusion_width=4, detach=False)
-    heads = attached.make(classes=3, label_smoothing=0.0).heads
+    heads = attached.make(classes=3, label_smoothing=0.0, view=View()).heads
     network = patchwork(heads={"logits": HEAD, **heads})
     (other,) = find_evidence(model_of(network, [variables], objective.predict), image)
     np.testing.assert_allclose(e.heads["fusion"], other.heads["fusion"], atol=1e-6)
@@ -173,7 +174,7 @@ def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk()
 def test_a_sure_prediction_of_several_heads_still_has_evidence():
     """Where a log-probability is 0 to the last bit, so is its gradient; that of log-odds is not."""
     objective = HSD(stages=(3, 5), fusion=True, fusion_width=4).make(
-        classes=3, label_smoothing=0.0
+        classes=3, label_smoothing=0.0, view=View()
     )  # fmt: skip
     network = patchwork(heads={"logits": HEAD, **objective.heads})
     variables = start(network)

@@ -1,6 +1,7 @@
 """A workdir answers for new images without its dataset."""
 
 import dataclasses
+import json
 import shutil
 
 import numpy as np
@@ -10,10 +11,15 @@ from PIL import Image
 
 import fgvc_jax
 from fgvc_jax import ensemble
+from fgvc_jax.commands.evaluate import Evaluation, evaluate
 from fgvc_jax.data.sources import open_source
+from fgvc_jax.evaluation import results_table
+from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import check
 from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
 
 NAMES = ("b 'quoted', comma", "c <script>", "d\u202eright", "a plain")
@@ -74,6 +80,71 @@ def test_paths_pictures_and_arrays_are_answered_alike(loaded, trained, tmp_path)
         np.testing.assert_array_equal(loaded.predict([image]), wanted)
 
 
+def test_an_opened_photograph_is_answered_as_its_file(loaded, trained, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(trained[2][3]).save(tmp_path / "a.jpg", exif=exif)
+    deep = np.asarray(Image.fromarray(trained[2][3]).convert("L")).astype(np.uint16) * 257
+    Image.fromarray(deep).save(tmp_path / "b.png")
+    for file in (tmp_path / "a.jpg", tmp_path / "b.png"):
+        expected = loaded.predict(file)
+        np.testing.assert_array_equal(loaded.predict(Image.open(file)), expected)
+        np.testing.assert_array_equal(
+            loaded.attention(Image.open(file)), loaded.attention(str(file))
+        )
+
+
+def test_new_photographs_are_turned_unless_they_are_to_be_as_stored(trained, tmp_path):
+    """Also where the dataset, as a published one, is read as stored."""
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"exif"', '"stored"'))
+    picture = trained[2][3]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    lying, upright = tmp_path / "lying.png", tmp_path / "upright.png"
+    Image.fromarray(np.rot90(picture)).save(lying, exif=exif)
+    Image.fromarray(picture).save(upright)
+    model = fgvc_jax.load(tmp_path / "run")
+    assert model.view.orientation == "stored"
+    np.testing.assert_array_equal(model.predict(lying), model.predict(upright))
+    stored = fgvc_jax.load(tmp_path / "run", orientation="stored")
+    np.testing.assert_array_equal(stored.predict(lying), model.predict(np.rot90(picture)))
+    with pytest.raises(UserError, match="--orientation is 'sideways'"):
+        fgvc_jax.load(tmp_path / "run", orientation="sideways")
+
+
+def test_a_banner_that_training_images_lack_is_told_once_and_cut_where_asked(
+    trained, tmp_path, caplog
+):
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    saved = json.loads(config.read_text())
+    saved["data"]["source"] = "aircraft:/gone"
+    del saved["data"]["banner"]  # as earlier runs have it
+    config.write_text(json.dumps(saved))
+    picture = trained[2][3]
+    below = np.concatenate([picture, np.zeros((20, picture.shape[1], 3), np.uint8)])
+    whole = fgvc_jax.load(tmp_path / "run")
+    expected = whole.predict(picture)
+    whole.predict(picture)
+    assert [r.getMessage()[:42] for r in caplog.records] == [
+        "warning: 20 rows were cut off the bottom o"
+    ]
+    caplog.clear()
+    cut = fgvc_jax.load(tmp_path / "run", banner=20)
+    np.testing.assert_array_equal(cut.predict(below), expected)
+    assert not caplog.records
+
+
+def test_a_model_whose_classes_have_one_name_is_refused(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    config.write_text(config.read_text().replace('"a plain"', '"c <script>"'))
+    with pytest.raises(UserError, match="calls two classes 'c <script>', number 1 and number 3"):
+        fgvc_jax.load(tmp_path / "run")
+
+
 def test_answers_do_not_depend_on_the_company(loaded, trained):
     pictures = trained[2]
     together = loaded.predict(pictures[:7])
@@ -102,10 +173,49 @@ def test_the_first_members_alone(trained):
     assert len(one.members) == 1 and one.attention(trained[2][:2]).shape[:2] == (1, 2)
 
 
+@pytest.mark.parametrize("chosen", ["2..2", "2..2,", [2]])
+def test_chosen_members_answer_and_are_judged_by_their_numbers(trained, loaded, chosen):
+    """Only the first so many could be asked for."""
+    workdir, results, pictures = trained
+    if chosen == "2..2,":
+        with pytest.raises(UserError, match="give how many from the first, or which"):
+            fgvc_jax.load(workdir, members=chosen)
+        return
+    second = fgvc_jax.load(workdir, members=chosen)
+    assert second.numbers == (2,) and second.identities == loaded.identities[1:]
+    np.testing.assert_array_equal(
+        second.attention(pictures[:2]), loaded.attention(pictures[:2])[1:]
+    )
+    judged = evaluate(Evaluation(str(workdir), members="2..2"))
+    assert judged["numbers"] == [2]
+    check(Evaluation(members="2..2"))
+    assert judged["members"] == [{"final": results["members"][1]["final"]}]
+    assert results_table.results_table(judged).splitlines()[3].split()[0] == "2"
+    exported = Trained.of(workdir, which="final", members="2..2")
+    assert exported.model.identities == loaded.identities[1:] and not exported.results
+    run = FinishedRun.of(str(workdir), "2..2")
+    assert run.identities == loaded.identities[1:] and not run.complete
+    assert run.judged["metrics"]["members"] == results["metrics"]["members"][1:]
+    assert run.of_each(results["members"]) == results["members"][1:]
+
+
+def test_a_member_that_was_removed_is_named(trained, tmp_path):
+    """`no trained member yet`, it said beside the second."""
+    shutil.copytree(trained[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/members/01")
+    with pytest.raises(UserError, match="member 1 is missing in .* do without by --members 2..2"):
+        fgvc_jax.load(tmp_path / "run")
+    assert fgvc_jax.load(tmp_path / "run", members="2..2").numbers == (2,)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"members": 3}, "--members is 3: 2 are trained"),
+        ({"members": "1,3"}, "--members is 1,3: 2 are trained"),
+        ({"members": "2,1..2"}, "--members is 2,1..2: it names a member twice"),
+        ({"members": "2..1"}, "--members is 2..1: 2 are trained"),
+        ({"members": [0]}, "--members is 0: 2 are trained"),
         ({"which": "selected"}, "no validation part.*--which final"),
     ],
 )
@@ -128,7 +238,8 @@ def test_a_workdir_of_another_format_is_refused(trained, tmp_path):
     shutil.copytree(trained[0], tmp_path / "run")
     config = tmp_path / "run" / "config.json"
     config.write_text(config.read_text().replace('"format": 2', '"format": 3'))
-    with pytest.raises(UserError, match="has format 3, and this program reads format 2"):
+    newer = f"was written by {fgvc_jax.__version__} of fgvc_jax, which this one .* not understand"
+    with pytest.raises(UserError, match=newer):
         fgvc_jax.load(tmp_path / "run")
     config.write_text('{"members": 3}')  # as the first format was
     with pytest.raises(UserError, match="has format 1"):
@@ -136,6 +247,20 @@ def test_a_workdir_of_another_format_is_refused(trained, tmp_path):
     (tmp_path / "run" / "export.json").write_text("{}")
     with pytest.raises(UserError, match="is an export"):
         Workdir(tmp_path / "run").record()
+
+
+def test_a_newer_program_says_so_by_its_version(trained, tmp_path):
+    """It was a field that is unknown, in a file that cannot be read."""
+    shutil.copytree(trained[0], tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    saved = json.loads(config.read_text())
+    assert saved["program"] == fgvc_jax.__version__
+    config.write_text(json.dumps(saved | {"program": "99.1.0", "invented": 1}))
+    with pytest.raises(UserError, match="was written by 99.1.0 of fgvc_jax, .*use that version"):
+        fgvc_jax.load(tmp_path / "run")
+    config.write_text(json.dumps(saved | {"invented": 1}))
+    with pytest.raises(UserError, match="cannot be read: .*invented"):
+        fgvc_jax.load(tmp_path / "run")
 
 
 def test_without_a_validation_part_nothing_is_calibrated_and_a_line_says_so(trained, loaded):

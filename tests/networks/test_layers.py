@@ -109,6 +109,35 @@ def test_batch_norm_in_training(groups, shape):
     np.testing.assert_allclose(stats["var"], 0.9 * np.array([1, 4, 0.25]) + 0.1 * var, 1e-5)
 
 
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_with_an_epsilon_of_its_own(train):
+    x = jnp.float32(0.1 * waves(6, 3))
+    module, variables = batch_norm(1)
+    variance = x.var(0) if train else variables["batch_stats"]["var"]
+
+    def answer(epsilon, x):
+        return module.clone(epsilon=epsilon).apply(variables, x, train, mutable=["batch_stats"])[0]
+
+    bias = variables["params"]["bias"]
+    share = np.sqrt((variance + 1e-5) / (variance + 0.1))
+    wanted = (answer(1e-5, x) - bias) * share + bias
+    np.testing.assert_allclose(answer(0.1, x), wanted, rtol=1e-4, atol=1e-5)
+    # Its gradient is of the same function: beside differences.
+    towards = jnp.float32(waves(6, 3)[::-1])
+    slope = jnp.vdot(jax.grad(lambda x: jnp.sum(answer(0.1, x) ** 3))(x), towards)
+    ends = [jnp.sum(answer(0.1, x + step * towards) ** 3) for step in (-1e-2, 1e-2)]
+    np.testing.assert_allclose(slope, (ends[1] - ends[0]) / 2e-2, rtol=1e-2)
+
+
+def test_convolution_padded_as_tensorflows_same():
+    """An even map of an odd kernel in steps of two: nothing before, one behind."""
+    x, kernel = waves(2, 6, 5, 3), waves(3, 3, 3, 4)
+    conv = Conv(4, 3, 2, "SAME", use_bias=False, dtype=jnp.float32)
+    got = conv.apply({"params": {"kernel": jnp.float32(kernel)}}, jnp.float32(x))
+    padded = np.pad(x, ((0, 0), (0, 1), (1, 1), (0, 0)))
+    np.testing.assert_allclose(got, convolve(padded, kernel, 2, 0), rtol=1e-4, atol=1e-5)
+
+
 def test_batch_norm_gradient_is_that_of_the_plain_formula():
     x, weights = jnp.float32(waves(8, 3)), jnp.float32(waves(3, 8).T)
     module, variables = batch_norm(1)

@@ -32,7 +32,10 @@ from fgvc_jax.networks.resnet import Bottleneck, ResNet
 from fgvc_jax.networks.vgg import VGG
 from fgvc_jax.networks.weights import export_torch, load_torch, resolve
 from fgvc_jax.training.run import Run
+from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir.checkpoint import save_final
+from fgvc_jax.workdir.folder import Workdir
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
@@ -241,6 +244,21 @@ def test_a_network_without_batch_norm_starts_from_its_weights(tmp_path):
     run.state(1, [])
 
 
+def test_a_workdirs_first_member_is_taken_as_weights(tmp_path):
+    """`no such file`, it was told to be."""
+    network = Network(name="resnet_micro", head="linear", dtype="float32")
+    begun = Run(tiny(tmp_path / "run", network=network, members=1, seed=1))
+    begun.check_input()
+    workdir = Workdir(tmp_path / "run")
+    workdir.claim(begun.record)
+    written = begun.start.variables(1)
+    save_final(workdir.final(1), written)
+    network = dataclasses.replace(network, weights=str(workdir.path))
+    run = Run(tiny(network=network, members=1))
+    jax.tree.map(np.testing.assert_array_equal, run.start.variables(1), written)
+    assert run.start.digests() == [digests.of_arrays(written)]
+
+
 def test_a_backbone_alone_is_enough_and_counters_are_ignored(micro):
     def change(tensors):
         del tensors["fc.weight"], tensors["fc.bias"]
@@ -292,6 +310,38 @@ def test_another_networks_weights_are_refused(name, tmp_path):
     likely = {"vgg_micro": "vgg8_bn", "vit_micro": "a vision transformer of width 16"}[name]
     with pytest.raises(UserError, match=f"missing.*unexpected.*looks like {likely}"):
         load_torch(tmp_path / "w.safetensors", shapes(build("resnet_micro")))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "backbone.", "model.", "encoder.", "module.backbone."]
+)
+@pytest.mark.parametrize("beside", ["", "wrapped"])
+def test_what_a_wrapper_put_before_all_names_is_left_out_and_said(prefix, beside, tmp_path, caplog):
+    """It was 60 missing and 72 unexpected. Classifiers may be outside of a `backbone.`."""
+    network = build("resnet_micro")
+    tensors = torch_tensors(network)
+    save_file(
+        {
+            name if not beside and name.startswith("fc.") else prefix + name: value
+            for name, value in tensors.items()
+        },
+        tmp_path / "w.safetensors",
+    )
+    save_file(tensors, tmp_path / "plain.safetensors")
+    with caplog.at_level(logging.INFO):
+        found = load_torch(tmp_path / "w.safetensors", zeros(network))
+    assert f"its names are read without '{prefix}' before them" in caplog.text
+    expected = load_torch(tmp_path / "plain.safetensors", zeros(network))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_prefix_of_some_names_only_is_none(micro):
+    def change(tensors):
+        for name in [name for name in tensors if name.startswith("layer")]:
+            tensors[f"module.{name}"] = tensors.pop(name)
+
+    with pytest.raises(UserError, match="unexpected .'module.layer"):
+        micro(change)
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
@@ -440,6 +490,13 @@ def test_other_kinds_of_files_are_refused(tmp_path):
         load_torch(tmp_path / "w.msgpack", shapes(build("resnet_micro")))
 
 
+def test_a_hubs_folder_is_its_first_file(tmp_path):
+    with pytest.raises(UserError, match="a folder without model.safetensors in it: name the file"):
+        resolve(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert resolve(tmp_path) == tmp_path / "model.safetensors"
+
+
 def test_hub(monkeypatch, tmp_path):
     asked = []
 
@@ -530,6 +587,7 @@ def test_a_swin_of_other_windows_is_resampled_and_its_authors_names_are_read(tmp
         ("convnext_micro", "a ConvNeXt of 1, 1, 4, 1 blocks, 4 channels at first"),
         ("swin_micro", "a Swin transformer of 2, 1, 2, 1 blocks, 4 channels at first"),
         ("dinov3_micro", "a vision transformer of width 16 and patches of 8 px"),
+        ("efficientnet_micro", "an EfficientNet of 8 blocks"),
     ],
 )
 def test_what_a_file_seems_to_be(name, likely, tmp_path):

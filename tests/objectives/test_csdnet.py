@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 
 from fgvc_jax import config, networks, transfer
 from fgvc_jax.data import augment
+from fgvc_jax.data.view import View
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.objectives import csdnet as m
 from fgvc_jax.objectives.base import Batch
@@ -22,6 +23,7 @@ LABELS = np.array([0, 0, 1, 1, 2, 2], np.int32)
 VIEWPOINT = dict(
     crop_area=(0.67, 1.0), rotation=15.0, jitter=0.3, erase_area=(0.15, 0.45), shuffle=2
 )
+VIEW = View()
 OPTIONS = dict(
     view="viewpoint", **VIEWPOINT, view_weight=0.7,
     contrast="margin", contrast_weight=0.9, margin=0.4, contrast_temperature=0.07, queue=0,
@@ -31,9 +33,9 @@ OPTIONS = dict(
 
 
 def objective(**changes):
-    labels = changes.pop("labels", LABELS)
+    labels, view = changes.pop("labels", LABELS), changes.pop("data", VIEW)
     options = m.CSDNet(**{**OPTIONS, **changes}).settle(labels)
-    return options.make(classes=CLASSES, label_smoothing=0.1)
+    return options.make(classes=CLASSES, label_smoothing=0.1, view=view)
 
 
 def normal(*shape, seed=0):
@@ -212,7 +214,7 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
 def test_viewpoint_is_a_pure_function_of_seed_view_and_id():
     """Whatever the batch, jitted or not."""
     images = batch_of().image
-    view = partial(m.viewpoint, **VIEWPOINT)
+    view = partial(m.viewpoint, **VIEWPOINT, flip=True)
     whole = view(augment.image_keys(0, 0, jnp.arange(4)), images)
     order = jnp.array([3, 1])
     part = jax.jit(view)(augment.image_keys(0, 0, order), images[order])
@@ -228,7 +230,9 @@ def test_viewpoint_is_a_pure_function_of_seed_view_and_id():
 def test_viewpoint_can_do_without_each_of_its_parts():
     """All off leaves the mirror of every second image; each part alone changes every image."""
     keys, images = augment.image_keys(0, 0, jnp.arange(4)), batch_of().image
-    off = dict(crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1)
+    off = dict(
+        crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1, flip=True
+    )
     plain = m.viewpoint(keys, images, **off)
     mirrored = np.array([
         np.allclose(view, image[:, ::-1], atol=1e-5)
@@ -243,8 +247,25 @@ def test_viewpoint_can_do_without_each_of_its_parts():
 
 def test_mirror():
     images = batch_of().image
-    view = m.mirror(augment.image_keys(0, 0, jnp.arange(4)), images)
+    view = m.mirror(augment.image_keys(0, 0, jnp.arange(4)), images, flip=True)
     np.testing.assert_array_equal(view, np.flip(images, axis=2))
+
+
+STILL = dict(crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1)
+
+
+@pytest.mark.parametrize("options", [STILL, {"view": "mirror"}])
+def test_no_view_is_mirrored_where_the_raw_one_is_not(options):
+    """Of 64 images half were, so that what tells left from right was taught wrongly; and what a
+    trunk kept of such views is not served any more."""
+    views = [dataclasses.replace(VIEW, flip=flip) for flip in (True, False)]
+    images = jnp.float32(np.random.default_rng(1).random((64, SIZE, SIZE, 3)))
+    keys = augment.image_keys(0, 0, jnp.arange(64))
+    mirroring, still = (objective(**options, data=view).second for view in views)
+    np.testing.assert_allclose(still.show(keys, images), images, atol=1e-5)
+    same = np.isclose(mirroring.show(keys, images), images, atol=1e-5).all((1, 2, 3))
+    assert same.mean() < 0.7
+    assert mirroring.options != still.options and "flip" not in mirroring.options
 
 
 def test_viewpoint_shares_no_randomness_with_the_raw_crop():
@@ -366,8 +387,11 @@ def test_two_steps_against_float64(view, keys):
             np.testing.assert_array_equal(seen[0], batch.image)
             np.testing.assert_array_equal(seen[1], augmented)
         else:
-            of_view = {"viewpoint": partial(m.viewpoint, **VIEWPOINT), "mirror": m.mirror}
-            augmented = of_view[view](batch.key, batch.image)
+            of_view = {
+                "viewpoint": partial(m.viewpoint, **VIEWPOINT),
+                "mirror": m.mirror,
+            }
+            augmented = of_view[view](batch.key, batch.image, flip=True)
             np.testing.assert_array_equal(seen[0][::2], batch.image)
             np.testing.assert_array_equal(seen[0][1::2], augmented)
         assert len(step.taps["stage5"]) == BATCH
@@ -457,7 +481,7 @@ def test_contrast_gradient_flows_through_queries_only():
     without = gradients_of(objective(**off, contrast_weight=0.0))["features"]
     forward, variables, _ = linear_network()
     batch = batch_of()
-    _, fixed, _ = forward(variables, m.mirror(batch.key, batch.image))
+    _, fixed, _ = forward(variables, m.mirror(batch.key, batch.image, flip=True))
     keys = m.unit(fixed["features"])
 
     def contrast(weights):

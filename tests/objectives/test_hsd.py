@@ -44,7 +44,7 @@ def make(**changes):
     smoothing = changes.pop("label_smoothing", 0.0)
     options = HSD(**{**DEFAULTS, **changes})
     options.check(View())
-    return options.make(classes=classes, label_smoothing=smoothing)
+    return options.make(classes=classes, label_smoothing=smoothing, view=View())
 
 
 @cache

@@ -25,7 +25,7 @@ def loss_of(logits, teachers, **options):
     """(value, metrics) of the student's (4, 5) logits, given the teachers'."""
     options = KD(teacher="runs/kt", **options)
     options.check(View())
-    objective = options.make(classes=5, label_smoothing=0.0)
+    objective = options.make(classes=5, label_smoothing=0.0, view=View())
     taught = {"logits": jnp.float16(teachers)}
     batch = Batch(None, jnp.asarray(LABELS), None, jnp.float32(0.5), taught=taught)
     step = objective.loss(lambda v, *_: ({}, {"logits": v}, {}), jnp.float32(logits), batch, ())

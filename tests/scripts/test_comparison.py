@@ -14,7 +14,15 @@ from conftest import ROOT, tiny
 from fgvc_jax.config import Network
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import Study, ledger
-from fgvc_jax.study.comparison import comparisons, deviations, kept_to_plan, rebased
+from fgvc_jax.study.bits import unpack
+from fgvc_jax.study.comparison import (
+    astray,
+    comparisons,
+    deviations,
+    held_to,
+    kept_to_plan,
+    rebased,
+)
 from fgvc_jax.study.ledger import Correctness, Ledger
 from fgvc_jax.utils.errors import UserError
 
@@ -123,10 +131,7 @@ def test_any_two_rows_can_be_set_side_by_side(comparison):
 def test_images_are_paired_by_the_kept_bits(comparison):
     differences = []
     for seed in range(4):
-        bits = [
-            ledger.unpack(comparison.rows[row][seed]["right"])[1][-1]
-            for row in ("kt", "independent")
-        ]
+        bits = [unpack(comparison.rows[row][seed]["right"])[1][-1] for row in ("kt", "independent")]
         differences.append(bits[0].astype(float) - bits[1])
     expected = statistics.crossed(np.array(differences))
     assert comparison.on_new_images("kt", "ensemble") == expected
@@ -223,6 +228,9 @@ def test_which_lines_kept_to_the_plan(comparison):
     assert kept == [(row, seed) for row in ROWS for seed in range(3)]
     line = comparison.rows["kt"][0]
     assert not kept_to_plan("other", line, study)
+    assert astray("other", line, study) == "a row that the study does not have"
+    below = line | {"config": line["config"] | {"seed": -1}}
+    assert astray("kt", below, study) == "more seeds than planned"
     assert not kept_to_plan("kt", line, Study(tiny(epochs=4), ROWS, seeds=3))
     resolved = json.loads(json.dumps(line))
     resolved["config"]["network"]["dtype"] = "float32"
@@ -239,6 +247,136 @@ def test_which_lines_kept_to_the_plan(comparison):
     )
 
 
+def edited(comparison, edit):
+    """The lines of a comparison, oldest first, after `edit` of (row, line, its copy)."""
+    lines = []
+    for row, line in comparison.finished:
+        copy = json.loads(json.dumps(line))
+        edit(row, copy)
+        lines.append(copy)
+    return lines
+
+
+def mean_difference(one):
+    return one.summary()["ensemble"]["kt"]["difference"]["mean"]
+
+
+def better(line, gain):
+    line["right"] = None
+    line["results"]["ensemble"][-1] += gain
+
+
+def test_a_verdict_is_made_of_the_planned_lines_alone(comparison):
+    """Neither of seeds that were added by hand, nor of two configurations in a row."""
+    study = Study(tiny(epochs=3), ROWS, seeds=3)
+    before = mean_difference(held_to(study, comparison))
+    before_pooled = mean_difference(comparison)
+
+    def more_seeds(row, line):
+        if row == "kt" and line["config"]["seed"] == 3:
+            better(line, 0.3)
+
+    def another_config(row, line):
+        if row == "kt" and line["config"]["seed"] == 3:
+            better(line, 0.3)
+            line["config"] |= {"seed": 2, "epochs": 9}
+
+    for edit in (more_seeds, another_config):
+        (one,) = comparisons(edited(comparison, edit))
+        assert mean_difference(one) > before_pooled + 0.05
+        held = held_to(study, one)
+        assert mean_difference(held) == pytest.approx(before)
+        assert list(held.rows) == [*ROWS, "independent (not planned)", "kt (not planned)"]
+        assert held.summary()["ensemble"]["kt (not planned)"]["n"] == 1
+    assert held.strayed == {
+        "more seeds than planned": [("independent", 3)],
+        "epochs 9": [("kt", 2)],
+    }
+
+
+def test_rows_of_two_configurations_are_told_without_a_plan(comparison):
+    def other_rate(row, line):
+        if row == "kt" and line["config"]["seed"] == 1:
+            line["config"]["optimizer"]["learning_rate"] = 0.5
+
+    (one,) = comparisons(edited(comparison, other_rate))
+    rate = tiny().optimizer.learning_rate
+    told = f"warning: the runs of a row differ: optimizer.learning_rate {rate} -> 0.5 (kt: seeds 1)"
+    assert one.warnings() == [told]
+
+    def own_views(_, line):
+        line["config"]["data"]["view_seed"] = line["config"]["seed"]
+        line["config"]["kd"]["teacher"] = f"kt/{line['config']['seed']}"
+
+    assert comparisons(edited(comparison, own_views))[0].warnings() == []
+
+
+def test_the_reference_and_the_sign_are_the_studys_whatever_the_history(comparison):
+    """Lines of before its rows changed places, and of a reference that has no run yet."""
+    study = Study(tiny(epochs=3), ROWS, seeds=4)
+    expected = mean_difference(held_to(study, comparison))
+
+    def turned(row, line):
+        line["tables"][0]["position"] = int(row == "independent")
+
+    (one,) = comparisons(edited(comparison, turned))
+    assert one.first == "kt"
+    assert mean_difference(held_to(study, one)) == expected
+    alone = [line for row, line in comparison.finished if row == "kt"]
+    (one,) = comparisons(alone)
+    held = held_to(study, one)
+    assert held.first == "independent" and list(held.rows) == ["kt"]
+    assert held.summary()["ensemble"]["kt"]["difference"] is None
+    assert "minus independent" in report.numbers(held, study)
+    assert "kt, 2 members" in report.protocol(held, study)
+    assert len(report.table_of_all([held]).splitlines()) == 2
+
+
+def test_of_two_lines_of_a_seed_the_newer_counts_wherever_their_row_stood(comparison):
+    lines = edited(comparison, lambda *_: None)
+    for number, line in enumerate(lines):
+        line["ended"] = f"2026-01-01T00:00:{number:02d}+00:00"
+    newer = json.loads(json.dumps(lines[1]))  # on other data, when its row came first
+    newer["digests"]["data"], newer["ended"] = "other", "2026-01-02T00:00:00+00:00"
+    lines[1]["tables"][0]["position"] = 5
+    row, seed = newer["tables"][0]["row"], newer["config"]["seed"]
+    for order in ([*lines, newer], [newer, *lines]):
+        (one,) = comparisons(ledger.once(order))
+        assert one.rows[row][seed]["digests"]["data"] == "other"
+        told = f"warning: a newer run of the row and seed counts: {row}: seeds {seed}"
+        assert told in one.warnings()
+
+
+def test_code_that_no_commit_has_is_shown_and_is_not_as_planned(comparison):
+    study = Study(tiny(epochs=3), ROWS, seeds=4)
+
+    def dirty(row, line):
+        if row == "kt" and line["config"]["seed"] == 1:
+            line["environment"]["commit"] = 40 * "a" + "-dirty"
+        if row == "kt" and line["config"]["seed"] == 2:
+            line["environment"]["others"] = [line["environment"] | {"commit": "b-dirty"}]
+
+    (one,) = comparisons(edited(comparison, dirty))
+    held = held_to(study, one)
+    assert list(held.rows["kt"]) == [0, 3] and list(held.rows["kt (not planned)"]) == [1, 2]
+    assert list(held.strayed) == ["code that no commit has"]
+    assert f"commits {12 * 'a'}-dirty, abc, b-dirty." in report.protocol(held, study)
+    *_, row = report.table_of_all([held]).splitlines()
+    assert row.endswith(f'kt (not planned),float32,cpu: cpu,"{40 * "a"}-dirty, abc, b-dirty"')
+
+
+def test_contradictions_are_on_the_page(comparison):
+    lines = edited(comparison, lambda *_: None)
+    other = json.loads(json.dumps(lines[0])) | {"ended": "2999-01-01T00:00:00+00:00"}
+    better(other, 0.1)
+    (one,) = comparisons(ledger.once([*lines, other]))
+    (told,) = one.warnings()
+    assert told.startswith(
+        "contradiction: independent, seed 0: of equal digests the run that ended"
+    )
+    assert "2999-01-01T00:00:00+00:00, which counts, " in told
+
+
 # -- pages ---------------------------------------------------------------------------------------
 
 
@@ -247,12 +385,13 @@ def test_the_pages_say_what_the_ledger_says(folder, comparison):
     report.main(["--folder", str(folder), "--check"])
     text = (folder / "RESULTS.md").read_text()
     lines = squeezed(text)
+    comparison = held_to(Study(tiny(epochs=3), ROWS, seeds=3), comparison)
     difference = comparison.summary()["ensemble"]["kt"]["difference"]
     low, high = (f"{100 * end:+.2f}" for end in difference["interval"])
     said = statistics.verdict(difference["interval"], 0.1)
     assert (
         f"- helps, kt minus independent: **{said}**: {100 * difference['mean']:+.2f} points "
-        f"({low} to {high}; 4 pairs), published +10.00"
+        f"({low} to {high}; 3 pairs), published +10.00"
     ) in lines
     assert "Does it help? It is asked here." in lines and "More is told." not in text
     assert "- epochs 2 -> 3" in lines
@@ -260,17 +399,20 @@ def test_the_pages_say_what_the_ledger_says(folder, comparison):
     # Twelve trainings of half an hour: the first member of a seed is one for both rows.
     assert "6.0 hours of training, commits abc." in lines
     assert "- 6 of 8 runs kept to the plan" in lines
-    assert "- not as planned: independent: seeds 3; kt: seeds 3" in lines
-    (told,) = [line for line in lines if line.startswith("- kt (")]
+    told = "- not as planned (more seeds than planned): independent: seeds 3; kt: seeds 3"
+    assert told in lines
+    (row,) = [line for line in lines if line.startswith("| ensemble | kt (not planned)")]
+    assert row.startswith("| ensemble | kt (not planned) | 1 |") and row.endswith("| - |")
+    (told,) = [line for line in lines if line.startswith("- kt (nll")]
     alone, both = (comparison.summary()[name]["kt"]["mean"] for name in ("nll_1", "nll"))
     alike = comparison.summary()["nll"]["independent"]["mean"]
     assert told.startswith(f"- kt (nll_1) minus independent (nll): {alone - alike:+.3f} (")
     assert told.endswith("of its gain over independent") and alone > both
     (row,) = [line for line in lines if line.startswith("| ensemble | kt |")]
     new = " to ".join(f"{100 * end:+.2f}" for end in comparison.on_new_images("kt", "ensemble"))
-    assert f"| 4 | {low} to {high} | {new} |" in row and row.endswith(f"| {said} |")
+    assert f"| 3 | {low} to {high} | {new} |" in row and row.endswith(f"| {said} |")
     rows = (folder / "RESULTS.csv").read_text().splitlines()
-    assert len(rows) == 3 and rows[2].startswith("ce + orthogonal,resnet_micro,,sketchbirds,4,32,3")
+    assert len(rows) == 5 and rows[2].startswith("ce + orthogonal,resnet_micro,,sketchbirds,4,32,3")
 
 
 def test_a_study_on_another_base_is_held_to_its_plan_there(comparison, tmp_path):
@@ -292,7 +434,8 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
     report.main(["--folder", str(folder)])
     texts = (folder / "results/a.jsonl").read_text().splitlines()
     changed = json.loads(texts[-1])
-    changed["results"]["ensemble"][-1] += 0.01
+    changed["nll"]["ensemble"][-1] += 0.01
+    changed["environment"]["commit"] = "def"
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "results/a.jsonl").write_text("\n".join([*texts[:-1], json.dumps(changed)]) + "\n")
     with pytest.raises(UserError, match="RESULTS.md' is not what the ledger says"):
@@ -322,10 +465,10 @@ def test_the_readme_has_the_verdict_of_the_ledger():
 
 def test_failed_runs_are_on_the_page(tmp_path):
     kept = Ledger(tmp_path / "results/a.jsonl", study="x", base=tiny(), rows=["a"])
-    kept.unfinished("a", tiny(seed=5), status="failed", reason="loss is not finite")
+    kept.unfinished("a", tiny(seed=5), status="failed", reason="loss is not finite\n\udcff")
     report.main(["--folder", str(tmp_path)])
     text = (tmp_path / "RESULTS.md").read_text()
-    assert "- failed: a, seed 5: loss is not finite\n" in text
+    assert "- failed: a, seed 5: loss is not finite\\n\\udcff\n" in text
     assert "- no plan: the study is not in this folder\n" in text
 
 

@@ -102,7 +102,7 @@ def test_every_row_of_training_steps_is_known():
 
 @pytest.mark.slow
 def test_steps_are_built_without_what_an_image_may_lack():
-    lacking = "grain", "tyro", "tensorboardX", "imagehash", "filelock", "tensorflow_datasets"
+    lacking = "grain", "tyro", "tensorboardX", "tensorflow_datasets"
     line = (
         f"import sys; sys.modules |= dict.fromkeys({lacking}); sys.path.insert(0, 'scripts'); "
         "import fgvc_jax.training.run; from benchmarks import compiled, device, onboard, ours"

@@ -11,7 +11,7 @@ from conftest import tiny
 from fgvc_jax import ensemble
 from fgvc_jax.config import Data, Network
 from fgvc_jax.objectives.kd import KD
-from fgvc_jax.study import ledger
+from fgvc_jax.study import bits, ledger
 from fgvc_jax.study.ledger import Correctness, Ledger
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
@@ -80,24 +80,17 @@ def written(path, row="kt", experiment=None, found=None, judge=True, study="effe
 # -- a line --------------------------------------------------------------------------------------
 
 
-def test_bits_come_back():
-    for members, images in ((1, 5), (2, 8), (3, 1001)):
-        found = right(members, images)
-        ones, together = ledger.unpack(json.loads(json.dumps(ledger.pack(found))))
-        np.testing.assert_array_equal(ones, found.members)
-        np.testing.assert_array_equal(together[1:], found.ensembles[1:])
-        np.testing.assert_array_equal(together[0], found.members[0])
-
-
 @pytest.mark.parametrize("members", [2, 5])
 def test_a_line_has_at_most_10_kB(tmp_path, members):
-    (text,) = written(tmp_path / "a.jsonl", found=right(members))
+    run = tiny(members=members)
+    (text,) = written(tmp_path / "a.jsonl", experiment=run, found=right(members))
     assert len(text) <= 10_000
 
 
 def test_a_line_that_would_be_longer_has_no_bits_and_is_entered_once(tmp_path):
     for _ in range(2):
-        (text,) = written(tmp_path / "a.jsonl", found=right(10, images=8041))
+        run = tiny(members=10)
+        (text,) = written(tmp_path / "a.jsonl", experiment=run, found=right(10, images=8041))
         assert len(text) <= 10_000 and json.loads(text)["right"] is None
     assert not list(tmp_path.glob("names-*"))
 
@@ -121,7 +114,7 @@ def test_a_line_says_what_a_reader_needs(tmp_path):
     assert line["digests"]["data"] == 64 * "d" and line["environment"]["commit"] == 40 * "c"
     assert line["seconds"]["judging"] == 12.3
     assert line["nll"]["ensemble"] == [0.9876543210987, 1.9876543210987]
-    names = ledger.load_names(tmp_path, line["right"]["names"])
+    names = bits.load_names(tmp_path, line["right"]["names"])
     assert names == right().names
 
 
@@ -145,7 +138,7 @@ def test_students_of_two_rows_are_two_runs(tmp_path):
         return None
 
     def student(row):
-        return tiny(objective="kd", kd=KD(teacher=f"/data/study/{row}/0"))
+        return tiny(members=1, objective="kd", kd=KD(teacher=f"/data/study/{row}/0"))
 
     one, other = student("independent"), student("kt")
     assert ledger.portable(one)["kd"]["teacher"] == "independent/0"
@@ -171,7 +164,15 @@ def test_changed_names_are_told(tmp_path):
     (names,) = tmp_path.glob("names-*.txt")
     names.write_text(names.read_text().replace("0001.jpg", "1000.jpg"))
     with pytest.raises(UserError, match="is missing or was changed"):
-        ledger.load_names(tmp_path, names.stem.removeprefix("names-"))
+        bits.load_names(tmp_path, names.stem.removeprefix("names-"))
+
+
+def test_blank_lines_are_no_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    (text,) = written(path)
+    path.write_text(f"\n{text}\n\n  \n")
+    (line,) = ledger.read(path)
+    assert line == json.loads(text)
 
 
 def test_what_another_process_of_the_study_entered_is_not_entered_again(tmp_path):
@@ -243,8 +244,93 @@ def test_a_run_that_finished_replaces_its_failures(tmp_path):
     kept.unfinished("kt", tiny(seed=1), status="abandoned", reason="no time")
     kept.finished("kt", tiny(), results(right()))
     assert [entry["status"] for entry in ledger.read(path)] == ["abandoned", "finished"]
-    kept.unfinished("kt", tiny(), status="failed", reason="later, elsewhere")
-    assert [entry["status"] for entry in ledger.read(path)] == ["abandoned", "finished"]
+    later = json.loads(path.read_text().splitlines()[0]) | {"ended": "2999-01-01T00:00:00+00:00"}
+    ledger.append(path, later)
+    told = [(entry["status"], entry["ended"][:4]) for entry in ledger.read(path)]
+    assert [status for status, _ in told] == ["abandoned", "finished", "failed"]
+    assert told[-1][1] == "2999"
+
+
+def test_a_failure_on_other_data_of_the_same_name_is_told(tmp_path):
+    """Two folders whose last part is the same: what finished in one replaces no failure in the
+    other."""
+    path = tmp_path / "a.jsonl"
+    kept = Ledger(path, study="effect", base=tiny(), rows=["kt"])
+    for data in (64 * "d", 64 * "e"):
+        known = {"data": data, "weights": 64 * "w", "trunk": None}
+        kept.unfinished("kt", tiny(), status="failed", reason=data[0], known=known)
+    assert [entry["reason"] for entry in ledger.read(path)] == ["d", "e"]
+    kept.finished("kt", tiny(), results(right()))
+    assert [entry["reason"] for entry in ledger.read(path)] == ["e", ""]
+
+
+def changed(line, **more):
+    return json.dumps(line | more) + "\n"
+
+
+def test_the_newer_of_two_instants_counts_whatever_the_zone(tmp_path):
+    """As text 09:00+09:00 comes after 03:00+00:00, though it is three hours earlier."""
+    path = tmp_path / "a.jsonl"
+    line = json.loads(written(path)[0])
+    older, newer = "2026-01-01T09:00:00+09:00", "2026-01-01T03:00:00+00:00"
+    path.write_text("".join(changed(line, ended=end, seconds=end) for end in (newer, older)))
+    (found,) = ledger.read(path)
+    assert found["seconds"] == newer
+    path.write_text(changed(line, ended="2026-01-01T04:00:00") + path.read_text())
+    assert ledger.read(path)[0]["ended"] == "2026-01-01T04:00:00"  # UTC, as all is
+
+
+def test_a_line_that_contradicts_itself_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    line = json.loads(written(path)[0])
+    better = json.loads(json.dumps(line["results"]))
+    better["ensemble"][-1] += 0.05
+    above = json.loads(json.dumps(line["results"]))
+    above["ensemble"][-1] = 1.05
+    fewer = line["results"] | {"ensemble": line["results"]["ensemble"][:1]}
+    other = line["results"] | {"images": {"test": IMAGES + 1}}
+    for results_, right_, said in (
+        (better, line["right"], r"accuracies \[.*there"),
+        (above, None, "1.05"),
+        (fewer, None, "2 members, accuracies of 2"),
+        (other, line["right"], f"bits of {IMAGES} images"),
+    ):
+        path.write_text("\n" + changed(line, results=results_, right=right_))
+        with pytest.raises(UserError, match=f"line 2, contradicts itself .*{said}"):
+            ledger.read(path)
+    path.write_text(changed(line, right=line["right"] | {"bits": "AAAA"}))
+    with pytest.raises(UserError, match="line 1, is no line of a ledger"):
+        ledger.read(path)
+
+
+def test_other_results_of_the_same_digests_are_a_contradiction(tmp_path):
+    """Which merging, tidying and a further look keep, and the bits of the newer line count."""
+    path, found = tmp_path / "a.jsonl", [right(seed=seed) for seed in (0, 1)]
+    for _ in range(2):
+        for one in found:
+            written(path, found=one)
+    assert len(path.read_text().splitlines()) == 2
+    first = json.loads(path.read_text().splitlines()[0])
+    for _ in range(2):
+        (line,) = ledger.read(path)
+        assert bits.accuracies(line["results"])[0] == found[1].members[0].mean()
+        (other,) = line["contradicted"]
+        assert other == {"ended": first["ended"], "accuracies": bits.accuracies(first["results"])}
+        ledger.rewrite(path)
+
+
+def test_merging_keeps_the_bits_that_a_newer_line_lacks(tmp_path):
+    path = tmp_path / "a.jsonl"
+    line = json.loads(written(path)[0])
+    newer = {"ended": "2999-01-01T00:00:00+00:00", "right": None, "nll": {}}
+    path.write_text(changed(line) + changed(line, **newer))
+    (found,) = ledger.read(path)
+    assert found == line | {"ended": newer["ended"]}
+    other = json.loads(json.dumps(line["results"]))
+    other["ensemble"][-1] += 0.05
+    path.write_text(changed(line) + changed(line, **newer, results=other))
+    (found,) = ledger.read(path)
+    assert found["right"] is None and found["contradicted"]
 
 
 def test_rows_of_another_base_are_another_table(tmp_path):

@@ -27,7 +27,7 @@ def test_the_table():
     assert lines[0].startswith(
         "| metric | row | n | mean | sd | 95 % interval | minus a | pairs | 95 % interval | p |"
     )
-    assert lines[2] == "| ensemble | a | 2 | 55.00 | 7.07 | -8.53 to 118.53 | - | - | - | - |"
+    assert lines[2] == "| ensemble | a | 2 | 55.00 | 7.07 | 0.00 to 100.00 | - | - | - | - |"
     p = 2 * stats.t.sf(0.02 / (plain.stdev([0.01, 0.03]) / 2**0.5), 1)
     assert lines[3].startswith("| ensemble | b | 3 | 59.00 | 6.93 | 41.79 to 76.21 | +2.00 | 2 |")
     assert lines[3].endswith(f"| 2 | -10.71 to +14.71 | {p:.3f} |")

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, tiny
 
 from fgvc_jax.config import Network
-from fgvc_jax.study import Study, definition, ledger, runner
+from fgvc_jax.study import Study, bits, definition, ledger, runner
 from fgvc_jax.study.definition import Options
 from fgvc_jax.study.ledger import Correctness
 from fgvc_jax.training import members as train
@@ -540,7 +540,7 @@ def test_the_ledger_keeps_which_images_were_right(tmp_path, trainer):
         carry_out(tmp_path / "s", judge=judge)
     lines = ledger.read(tmp_path / "s/ledger.jsonl")
     assert len(lines) == 3 and len(trainer.trained) == 4
-    members, ensembles = ledger.unpack(lines[-1]["right"])
+    members, ensembles = bits.unpack(lines[-1]["right"])
     assert members.sum(axis=1).tolist() == [600, 600]
     assert ensembles.sum(axis=1).tolist() == [600, 610]
 

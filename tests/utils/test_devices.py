@@ -276,46 +276,6 @@ def test_sigterm_is_ours_after_processes_have_joined():
     assert done.stderr == "interrupted: what was finished is kept; the same command continues\n"
 
 
-def test_when_the_process_with_jaxs_service_is_killed_the_other_says_its_line():
-    """Without `peers.relay` JAX aborts it with lines of its own, unless ours comes first."""
-    lines = (
-        "import time",
-        "import jax",
-        "from fgvc_jax.commands import start",
-        "from fgvc_jax.utils import peers, processes",
-        "receive = peers._receive",
-        "def receive_late(connection):",
-        "    number = receive(connection)",
-        "    time.sleep(1)",
-        "    return number",
-        "peers._receive = receive_late",
-        "def main(_):",
-        "    processes.join_processes()",
-        "    print('joined', jax.config.jax_enable_compilation_cache, flush=True)",
-        "    time.sleep(60)",
-        "start.run(main)",
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, text=True,
-            env=os.environ | names | {"JAX_PROCESS_ID": str(index)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for index in range(2)
-    ]  # fmt: skip
-    for process in both:
-        # After lines of Gloo's. The cache serves the first process alone, see `join_processes`.
-        assert "joined False\n" in iter(process.stdout.readline, "")
-    both[0].kill()
-    _, _, err = finish(both[1], timeout=15)
-    assert (both[1].returncode, err) == (1, "process 0 ended; the same command continues\n")
-    both[0].communicate()
-
-
 def test_processes_on_this_host_are_counted_by_name(monkeypatch):
     assert joining.processes_here() == 1
     monkeypatch.setattr(jax, "process_count", lambda: 3)

@@ -1,13 +1,17 @@
 """Digests decide what is the same; here is what must, and must not, change them."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import ROOT, tiny
 
+from fgvc_jax import config
 from fgvc_jax.config import Experiment, Network, Optimizer, Transfer
+from fgvc_jax.objectives import CSDNet
+from fgvc_jax.objectives.kd import KD
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests
 from fgvc_jax.workdir.record import Record
@@ -68,6 +72,20 @@ def test_contents_decide_where_both_are_known(old, new, differ):
     assert digests.differ(*parts) is differ
 
 
+def test_a_part_that_differs_by_its_ids_alone_is_not_told():
+    def part(names, files, count):
+        return {"names": names, "contents": None, "files": files, "count": count}
+
+    old = {"train": part("a", "a", 1200), "test": part("b", "b", 6)}
+    new = {"train": part("c", "c", 1205), "test": part("d", "b", 6)}
+    assert digests.changed(old, new) == ["train images (1,200, now 1,205)"]
+    assert digests.changed(old, old | {"test": part("d", "b", 6)}) == ["test images"]
+    assert digests.changed(old, {"train": old["train"]}) == ["test images (6, now 0)"]
+    bare = {name: {"names": each["names"], "contents": None} for name, each in old.items()}
+    assert digests.changed(bare, new) == ["train images", "test images"]  # of an older program
+    assert digests.changed(old, old) == []
+
+
 # -- what a member's numbers depend on -----------------------------------------------------------
 
 
@@ -85,6 +103,7 @@ SAME = {
     "workdir": {"workdir": "elsewhere"},
     "log": {"log_every": 7, "save_every": 3, "evaluation_batch_size": 10},
     "placement": {"data": data(placement="host")},
+    "links": {"data": data(allow_links="/")},
     "transfer, which the first member does not feel": {"transfer": Transfer(alpha=0.1)},
     "what is automatic, said": {"data": data(views=2, view_sharing="shared", view_seed=0)},
 }
@@ -94,6 +113,7 @@ OTHER = {
     "views": {"data": data(views=1)},
     "view seed": {"data": data(view_seed=5)},
     "crop": {"data": data(crop=30)},
+    "banner": {"data": data(banner=0)},
     "images": {"data": data(images_per_class=7)},
     "classes": {"data": data(classes=3)},
     "network": {"network": Network(name="resnet_micro", head_width=8)},
@@ -129,15 +149,92 @@ def test_the_same_classes_in_another_order_are_named():
     assert record.others(record) == ""
 
 
-def test_numerics_make_all_digests_new(monkeypatch):
-    before = training()
-    monkeypatch.setattr(digests, "NUMERICS", digests.NUMERICS + 1)
-    assert training() != before
+# -- how numbers are computed, by part ------------------------------------------------------------
+
+NOT_MIRRORED = dataclasses.replace(Experiment().data, flip=False)
+DEEP = Network(name="convnext_micro", stochastic_depth=0.1)
+HALF = Network(name="convnext_micro", dtype="bfloat16")
+BEHIND_A_TRUNK = Network(name="vit_micro", frozen="stage3")
+# Member 2's digests as they were when the first lines of the ledger were written.
+GOLDEN = {
+    "542f711f8f01a455": {},
+    "b248e87fa9693f4f": {"transfer": Transfer(name="orthogonal", maps="online")},
+    "e4b345a94269ff87": {"objective": "hsd"},
+    "6a656477935d292a": {"objective": "csdnet"},
+    "71a8905535a8e882": {
+        "objective": "csdnet",
+        "csdnet": CSDNet(view="adaptive"),
+        "data": NOT_MIRRORED,
+    },
+    "3ce24f4a2db70329": {"objective": "kd", "kd": KD(teacher="t")},
+    "39dde085cd1532de": {"data": NOT_MIRRORED},
+    "ad5be8e4c716e212": {"network": Network(frozen="stage3")},
+    "5759ee5c85e79281": {"network": Network(name="convnext_micro", dtype="float32")},
+    "7c981a4ce312ef96": {"network": Network(name="resnet50", dtype="bfloat16")},
+}
+# Those of runs that compute with a part that was raised since.
+ANEW = {
+    "a7899e37d9aaeade": ("stochastic depth", {"network": DEEP}),
+    "010bdbe1da4009d1": ("second view", {"objective": "csdnet", "data": NOT_MIRRORED}),
+    "0a117d87dad6c3f8": ("bfloat16 depthwise", {"network": HALF}),
+}
 
 
-def test_an_option_that_came_later_leaves_the_digests_of_earlier_runs():
-    """Of the default experiment, as it was when the first lines of the ledger were written. Who
-    adds an option declares it `later`; who changes what is computed raises NUMERICS."""
-    record = Record(Experiment(), ("a", "b"), {"weights": None, "data": "d"}, False)
-    assert digests.NUMERICS == 2
-    assert record.training(2, ["t"])[:16] == "542f711f8f01a455"
+def of(changes):
+    known = {"weights": None, "data": "d", "teacher": "e"}
+    return Record(Experiment(**changes), ("a", "b"), known, False)
+
+
+@pytest.mark.parametrize(("digest", "changes"), GOLDEN.items())
+def test_what_came_later_leaves_the_digests_of_earlier_runs(digest, changes):
+    """Who adds an option declares it `later`; who changes what a part computes raises its integer
+    in NUMERICS."""
+    assert digests.NUMERICS["step"] == 2
+    assert of(changes).training(2, ["t"])[:16] == digest
+
+
+@pytest.mark.parametrize(("digest", "part", "changes"), [(k, *v) for k, v in ANEW.items()])
+def test_a_part_that_is_computed_otherwise_is_in_the_digests_of_its_runs(
+    digest, part, changes, monkeypatch
+):
+    assert of(changes).training(2, ["t"])[:16] != digest
+    assert of(changes).numerics(2) == {"step": 2, part: digests.NUMERICS[part]}
+    monkeypatch.setitem(digests.NUMERICS, part, 1)  # as it was
+    assert of(changes).training(2, ["t"])[:16] == digest
+
+
+def test_numerics_of_the_step_are_in_every_digest_and_of_a_part_in_its_own(monkeypatch):
+    plain, trunk, student = (
+        {},
+        {"network": BEHIND_A_TRUNK},
+        {"objective": "kd", "kd": KD(teacher="t")},
+    )
+    before = [of(each).training(1, []) for each in (plain, trunk)]
+    part = "cached transformers"
+    monkeypatch.setitem(digests.NUMERICS, part, digests.NUMERICS[part] + 1)
+    now = [of(each).training(1, []) for each in (plain, trunk)]
+    assert now[0] == before[0] and now[1] != before[1]
+    taught = of(student)
+    assert taught.numerics(1) == 2
+    taught.digests["teacher_parts"] = [part]
+    assert part in taught.numerics(1)
+    monkeypatch.setitem(digests.NUMERICS, "step", digests.NUMERICS["step"] + 1)
+    assert of(plain).training(1, []) != before[0]
+
+
+LEDGER = sorted((ROOT / "scripts/studies/results").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("file", LEDGER, ids=[file.stem for file in LEDGER])
+def test_the_ledgers_digests_are_still_formed(file):
+    """From a line's config and what else it tells, for every member."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    finished = [line for line in lines if line["status"] == "finished"]
+    assert finished
+    for line in finished:
+        values, known = config.to_dict(Experiment()), line["digests"]
+        for name, value in line["config"].items():
+            values[name] = values[name] | value if isinstance(value, dict) else value
+        record = Record(config.from_dict(values), (), {"teacher": None} | known, False)
+        for member, digest in enumerate(known["training"], start=1):
+            assert record.training(member, known["members"][: member - 1]) == digest

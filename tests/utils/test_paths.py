@@ -127,3 +127,15 @@ def test_weights_in_a_home_folder_are_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.safetensors").touch()
     assert weights.resolve("~/mine.safetensors") == tmp_path / "mine.safetensors"
+
+
+def test_an_output_replaces_files_only(tmp_path):
+    """A device would be replaced by a file, where the user may do that."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    (tmp_path / "file").touch()
+    for name in ("pipe", "device", "."):
+        with pytest.raises(UserError, match="cannot be written there"):
+            paths.output(str(tmp_path / name))
+    for name in ("file", "new"):
+        assert paths.output(str(tmp_path / name)) == tmp_path / name

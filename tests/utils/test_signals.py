@@ -1,6 +1,7 @@
 """A signal is never lost, and never taken for an error."""
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -67,7 +68,38 @@ def test_a_thread_defers_nothing_and_does_not_fail():
     assert not failures
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_hangup_that_nohup_ignores_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signals.interrupt()
+    with Deferred() as asked:
+        signal.raise_signal(signal.SIGHUP)
+        assert asked.number == 0
+
+
+def test_after_a_hangup_nothing_fails_for_being_printed():
+    """A save after the step died of the progress bar, whose terminal had gone."""
+    lines = (
+        "import sys, time; from fgvc_jax.utils.signals import Deferred; from pathlib import Path",
+        "with Deferred() as asked:",
+        "    print('ready', flush=True)",
+        "    while not asked.number: time.sleep(0.01)",
+        "    print('of a bar', flush=True); print('more', file=sys.stderr, flush=True)",
+        "    saved, asked.number = asked.number, 0",
+        "sys.exit(100 + saved)",
+    )
+    ours, theirs = pty.openpty()
+    started = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)],
+        stdout=theirs, stderr=theirs, cwd=ROOT, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    assert os.read(ours, 5) == b"ready"
+    os.close(ours)
+    started.send_signal(signal.SIGHUP)
+    assert started.wait(30) == 100 + signal.SIGHUP
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_before_anything_is_begun_a_signal_is_one_line_and_its_code(number, code):
     """From the first line of a command on, while it is being imported."""
     words = "from fgvc_jax.commands import start; start.prepare(); import signal; "

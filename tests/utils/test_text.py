@@ -1,6 +1,11 @@
 """Names on a terminal cannot break a line or disguise themselves."""
 
-from fgvc_jax.utils.text import printable, table
+import csv
+import io
+
+import pytest
+
+from fgvc_jax.utils.text import csv_table, printable, table
 
 
 def test_printable():
@@ -16,3 +21,15 @@ def test_table():
     assert text.split("\n") == ["class      train", "a\\nb           5", "long name  1,200"]
     long = table(("class", "train"), [(f"begins {'x' * 300} ends", 5)]).split("\n")[1]
     assert long.startswith("begins x") and long.endswith("x ends      5") and len(long) == 55
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_csv_table_may_hold_no_formula(safe):
+    names = "=cmd()", "+1", "-1", "@SUM(A1)", "\t=1", "\n=1", "a=1", "'=1", "", "é"
+    file = io.StringIO(newline="")
+    write = csv_table(file, ("name", "number", "error"), safe=safe)
+    write({"name": name, "number": -0.5} for name in names)
+    header, *rows = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert header == ["name", "number", "error"]
+    guarded = [f"'{name}" if safe and n < 6 else name for n, name in enumerate(names)]
+    assert rows == [[name, "-0.5", ""] for name in guarded]

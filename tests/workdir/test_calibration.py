@@ -198,6 +198,15 @@ def test_sets_hold_the_likeliest_classes_up_to_the_threshold():
     assert found.sets(log_p).tolist() == [[True, False, True, True], [True, False, False, False]]
 
 
+def test_at_the_threshold_1_a_set_holds_every_class():
+    """Probabilities that rounding adds up to more than 1 had cost the last classes."""
+    found = Calibration(1.0, 0.9, 1.0, 10, 0.5, 2.0)
+    values = np.random.default_rng(0).normal(0, 8, (50, 2000)).astype(np.float32)
+    log_p = found.log_probabilities(values)
+    assert calibration.mass_above(log_p).max() > 1
+    assert found.sets(log_p).all()
+
+
 def test_the_threshold_is_the_rank_of_split_conformal_prediction():
     scores = np.random.default_rng(1).permutation(np.arange(1, 20)) / 20
     assert calibration.conformal_threshold(scores, 0.9) == 18 / 20  # ceil(20 * 0.9) = 18th
@@ -243,6 +252,23 @@ def test_a_promised_risk_is_kept():
     assert np.mean(answered) > 0.5  # of at most 0.8
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 8, 16, 100])
+def test_the_search_makes_no_more_comparisons_than_share_the_failure(count, monkeypatch):
+    made, errors = [], []
+
+    def bound(_errors, answered, confidence):
+        made.append((answered, confidence))
+        return 0.0 if errors[0] else 1.0
+
+    monkeypatch.setattr(calibration, "upper_bound", bound)
+    for outcome in (True, False):  # the lowest confidence, or none
+        made.clear()
+        errors[:] = [outcome]
+        calibration.accept_from(np.linspace(0.1, 0.9, count), np.ones(count, bool), 0.1)
+        failure = 1 - made[0][1]
+        assert len(made) * failure <= 1 - calibration.CONFIDENCE + 1e-12
+
+
 def test_no_promise_without_enough_images():
     assert calibration.accept_from(np.linspace(0.5, 1, 20), np.ones(20, bool), 0.05) == math.inf
     assert calibration.accept_from(np.full(500, 0.9), np.ones(500, bool), 0.05) == 0.9
@@ -269,7 +295,7 @@ def test_what_belongs_to_others_is_not_used(tmp_path, changes):
     keep(tmp_path, *inputs())
     ensemble_of(tmp_path).find(write=True)
     storage.remove(tmp_path / "predictions")
-    with pytest.raises(UserError, match="fgvc_jax.evaluate keeps it"):
+    with pytest.raises(UserError, match="fgvc_jax.evaluate keeps them"):
         ensemble_of(tmp_path, **changes).find()
 
 

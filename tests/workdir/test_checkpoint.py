@@ -2,6 +2,7 @@ import errno
 import shutil
 import signal
 from collections import namedtuple
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from fgvc_jax.utils import devices, peers
+from fgvc_jax.utils import devices, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
+from fgvc_jax.workdir import checkpoint
 from fgvc_jax.workdir.checkpoint import Checkpoints, load_final, save_final
 
 
@@ -104,7 +106,7 @@ def test_a_process_that_dies_during_a_restore_sets_nothing_aside(saved, monkeypa
 
     checkpoints = Checkpoints(saved, devices.create())
     monkeypatch.setattr(checkpoints._manager, "restore", broken)
-    monkeypatch.setattr(peers, "leave_if_one_is_gone", leave)
+    monkeypatch.setattr(watchdog, "leave_if_one_is_gone", leave)
     with pytest.raises(SystemExit):
         checkpoints.restore(tree(0))
     assert sorted(path.name for path in saved.iterdir()) == ["2", "3"]
@@ -187,3 +189,16 @@ def test_final_is_written_whole_and_of_one_network(tmp_path):
         load_final(tmp_path / "final", variables, mesh)
     with pytest.raises(UserError, match="is missing: python -m fgvc_jax.train makes it again"):
         load_final(tmp_path / "gone", variables, mesh)
+
+
+def test_a_training_has_begun_once_there_is_a_checkpoint(tmp_path, monkeypatch):
+    """Not by one that is damaged, or that a kill left half written; in a bucket each start has a
+    folder of its own."""
+    assert not checkpoint.begun(tmp_path / "checkpoints")
+    for name, found in (("4.damaged", False), ("8.orbax-checkpoint-tmp-1", False), ("8", True)):
+        (tmp_path / name).mkdir()
+        assert checkpoint.begun(tmp_path) is found
+    for names, found in ((["2/.keep", "2"], False), (["2/.keep", "3/16/default/d/0"], True)):
+        there = SimpleNamespace(below=lambda _, names=names: names)
+        monkeypatch.setattr(checkpoint.mirror, "of", lambda _, there=there: there)
+        assert checkpoint.begun(tmp_path) is found

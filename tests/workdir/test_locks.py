@@ -138,3 +138,25 @@ def test_a_lease_is_renewed_and_given_back(tmp_path, leases, monkeypatch):
         else:
             pytest.fail("the lease was not renewed")
     assert not (tmp_path / "lease").exists()
+
+
+@pytest.mark.parametrize("name", ["lock", "lease.partial-{}"])
+def test_a_link_in_the_way_is_not_followed(tmp_path, request, name):
+    """Whoever makes `lock` a link to a file of ours would have it emptied."""
+    if name != "lock":
+        request.getfixturevalue("leases")
+    folder, mine = tmp_path / "run", tmp_path / "mine"
+    folder.mkdir()
+    mine.write_text("precious")
+    (folder / name.format(os.getpid())).symlink_to(mine)
+    with pytest.raises((UserError, OSError), match="symbolic link"), locks.lock(folder):
+        pass
+    assert mine.read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(UserError, match="no regular file"), locks.lock(tmp_path):
+        pass
+    with pytest.raises(OSError, match="no regular file"):
+        locks.held(tmp_path)

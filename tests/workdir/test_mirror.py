@@ -1,6 +1,7 @@
 """A workdir in a bucket: the mirror is alike, whole or not at all, and only its holder writes."""
 
 import json
+import pwd
 import shutil
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_a_file_appears_in_both_and_is_fetched_by_others(client, run, monkeypatc
     assert not client.objects and not storage.exists(theirs / "members/01/a.json")
     with pytest.raises(FileNotFoundError):
         storage.read_json(theirs / "members/01/a.json")
+
+
+def test_without_a_home_the_mirror_is_for_the_moment(client, monkeypatch):
+    def nobody(_):
+        raise KeyError("no such user")
+
+    for name in (mirror.PLACE, "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    run = Workdir("gs://birds/a/run").path
+    storage.write_json(run / "a.json", 1)
+    assert list(client.objects) == ["a/run/a.json"] and storage.read_json(run / "a.json") == 1
 
 
 def test_what_the_mirror_has_is_not_fetched_again(client, run):
@@ -124,6 +137,9 @@ def test_lines_of_several_are_added_and_none_is_lost(client, run, monkeypatch):
     client.put("a/run/ledger.jsonl", b"torn")
     storage.add_line(lines, "whole\n")
     assert storage.read_text(lines) == "torn\nwhole\n"
+    client.put("a/run/ledger.jsonl", b"\xff\n")
+    storage.add_line(lines, "more\n")
+    assert client.objects["a/run/ledger.jsonl"][0] == b"\xff\nmore\n"
 
 
 @pytest.mark.parametrize("broken", [False, True])

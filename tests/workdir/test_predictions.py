@@ -8,7 +8,8 @@ import pytest
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.passes import kept_answers
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir import predictions, storage
+from fgvc_jax.workdir.folder import Workdir
 
 CLASSES = ("a", "b", "c")
 
@@ -115,3 +116,18 @@ def test_what_is_kept_has_the_same_highest_class():
     plain = jax.nn.log_softmax(logits).astype(jnp.float16)
     assert np.any(plain.argmax(-1) != logits.argmax(-1))
     np.testing.assert_allclose(kept[:-1], jax.nn.log_softmax(logits)[:-1], rtol=3e-3)
+
+
+def test_what_cannot_be_kept_there_is_advised_of_a_copy(tmp_path, monkeypatch):
+    """A read-only workdir was told to have evaluate keep answers, which it does not there."""
+    with pytest.raises(UserError, match="python -m fgvc_jax.evaluate keeps them"):
+        predictions.read(tmp_path / "predictions/test-0")
+    monkeypatch.setattr(storage, "writable", lambda folder: False)
+    with pytest.raises(UserError, match="nothing can be written there; of a copy .* COPY keeps"):
+        predictions.read(tmp_path / "predictions/test-0")
+
+
+def test_a_hubs_folder_is_no_workdir_and_may_be_all_there_is(tmp_path):
+    (tmp_path / "config.json").write_text('{"fgvc_jax": {"format": 1}}')
+    with pytest.raises(UserError, match="is an export, which predict and .* read; for anything"):
+        Workdir(tmp_path).record()

@@ -1,8 +1,11 @@
 """The door to a workdir's files: whole or not at all, one line for a mistake."""
 
 import errno
+import fcntl
 import os
 import re
+import resource
+import threading
 import time
 from collections import namedtuple
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from fgvc_jax.utils import digests, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, storage
 
@@ -104,10 +108,54 @@ def test_a_read_only_file_system_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(type(tmp_path), "open", refused)
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(UserError, match="cannot be written .Read-only file system.: name another"):
         storage.write_json(tmp_path / "a.json", 1)
     with pytest.raises(UserError, match="Read-only file system"), locks.lock(tmp_path):
         pass
+
+
+def test_a_line_waits_until_nobody_is_at_the_file(tmp_path):
+    """What another has written so far is not taken for a torn line."""
+    path = tmp_path / "lines"
+    with path.open("ab") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        theirs.write(b"thei")
+        theirs.flush()
+        ours = threading.Thread(target=storage.add_line, args=(path, "ours\n"))
+        ours.start()
+        ours.join(timeout=0.2)
+        assert path.read_bytes() == b"thei"
+        theirs.write(b"rs\n")
+    ours.join()
+    assert path.read_bytes() == b"theirs\nours\n"
+
+
+def test_a_line_is_added_to_what_took_the_files_place_meanwhile(tmp_path):
+    path = tmp_path / "lines"
+    with locks.adding(path):
+        ours = threading.Thread(target=storage.add_line, args=(path, "ours\n"))
+        ours.start()
+        ours.join(timeout=0.2)
+        storage.write_text(path, "tidied\n")
+    ours.join()
+    assert path.read_bytes() == b"tidied\nours\n"
+    with pytest.raises(FileNotFoundError), locks.adding(path):
+        raise FileNotFoundError  # of whoever adds, whose mistake is not lost
+
+
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path):
+    path, limits = tmp_path / "lines", resource.getrlimit(resource.RLIMIT_FSIZE)
+    storage.add_line(path, "one\n")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            storage.add_line(path, "x" * 4000 + "\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    storage.add_line(path, "two")
+    storage.add_line(path, "three\n")
+    assert path.read_text() == "one\ntwo\nthree\n"
 
 
 def test_folders_are_copied_whole(tmp_path):
@@ -116,3 +164,58 @@ def test_folders_are_copied_whole(tmp_path):
     storage.copy_folder(tmp_path / "a", tmp_path / "b" / "c", leave_out=("checkpoints",))
     assert [p.name for p in (tmp_path / "b" / "c").iterdir()] == ["file"]
     assert [p.name for p in (tmp_path / "b").iterdir()] == ["c"]
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path):
+    """Nobody may ever write to the one, and the other may have no end."""
+    pipe, endless = tmp_path / "pipe", tmp_path / "endless"
+    os.mkfifo(pipe)
+    endless.symlink_to("/dev/zero")
+    for path in (pipe, endless):
+        for read in (storage.read_text, storage.read_json, storage.append):
+            with pytest.raises(UserError, match="no regular file"):
+                read(path)
+        for read in (storage.read_bytes, digests.of_file):
+            with pytest.raises(OSError, match="no regular file"):
+                read(path)
+        with pytest.raises(ValueError, match="no regular file"):
+            storage.map_array(path)
+        assert path.name in {each.name for each in tmp_path.iterdir()}
+
+
+def test_what_is_appended_goes_through_no_link(tmp_path):
+    mine, link = tmp_path / "mine", tmp_path / "log"
+    mine.write_text("precious")
+    link.symlink_to(mine)
+    with pytest.raises(UserError, match="symbolic link"):
+        storage.append(link)
+    storage.write_text(link, "new")  # replaces the link
+    assert (mine.read_text(), link.read_text()) == ("precious", "new")
+
+
+@pytest.mark.parametrize("exchanged", [True, False])
+@pytest.mark.parametrize("way", ["new_folder", "replace_folder"])
+def test_a_folder_is_replaced_by_one_step_where_the_system_can(
+    tmp_path, monkeypatch, exchanged, way
+):
+    """A kill between two steps would leave neither the old nor the new one."""
+    to, made, seen = tmp_path / "export", tmp_path / "made", []
+    for folder in (to, made):
+        folder.mkdir()
+        (folder / "who").write_text(folder.name)
+    if not exchanged:
+        monkeypatch.setattr(paths, "exchange", lambda one, other: False)
+    elif not paths.exchange(to, made) or not paths.exchange(to, made):
+        pytest.skip("this file system cannot")
+    rename = type(to).rename
+    monkeypatch.setattr(
+        type(to), "rename", lambda self, new: (rename(self, new), seen.append(to.exists()))
+    )
+    if way == "replace_folder":
+        storage.replace_folder(made, to)
+    else:
+        with storage.new_folder(to) as folder:
+            (folder / "who").write_text("made")
+    assert (to / "who").read_text() == "made"
+    assert {path.name for path in tmp_path.iterdir()} <= {"export", "made"}
+    assert all(seen) == exchanged

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,17 +21,19 @@ import fgvc_jax
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.augment import MEAN_STD
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.export import readme, writing
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.model import Model
-from fgvc_jax.networks import weights
-from fgvc_jax.utils import devices, digests, paths
+from fgvc_jax.networks import fetched, weights
+from fgvc_jax.networks.weights import FIRST
+from fgvc_jax.utils import devices, digests, options, paths
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import fitted
 from fgvc_jax.workdir import mirror, storage
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
-FIRST = "model.safetensors"
 MOST_BYTES = 2**26  # of a config.json, which may come from anywhere
 
 
@@ -51,6 +54,7 @@ _RESNET = Family({"avg": "avg", "max": "max"}, ("conv1", "fc"))
 _VIT = Family(
     {"token": "token", "avg": "avg"}, ("patch_embed.proj", "head"), {"fc_norm": False}, sized=True
 )
+_EFFICIENTNET = Family({"avg": "avg", "max": "max"}, ("conv_stem", "classifier"))
 _CONVNEXT = Family({"norm": "avg"}, ("stem.0", "head.fc"))
 _SWIN = Family({"avg": "avg"}, ("patch_embed.proj", "head.fc"), sized=True)
 _DINOV3 = Family({"token": "token"}, ("patch_embed.proj", "head"), sized=True)
@@ -68,6 +72,10 @@ TIMM: dict[str, tuple[str, Family, dict[str, Any]]] = {
     "dinov3_s16": ("vit_small_patch16_dinov3", _DINOV3, {}),
     "dinov3_b16": ("vit_base_patch16_dinov3", _DINOV3, {}),
     "dinov3_micro": ("vit_small_patch16_dinov3", _DINOV3, _MICRO_VIT),
+    **{
+        name: (f"tf_{name}", _EFFICIENTNET, {})
+        for name in ("efficientnet_lite0", "efficientnet_lite2")
+    },
     **{
         name: (name, _CONVNEXT, {}) for name in ("convnext_tiny", "convnext_small", "convnext_base")
     },
@@ -217,9 +225,12 @@ def _use(trained: Trained) -> str:
             "With timm (`pip install timm`), which gives logits of float32 images (batch, 3, "
             "height, width) that are cropped and normalised as `config.json` says:\n\n"
             "```python\n"
-            "import timm\n\n"
+            "import timm\n"
+            "from PIL import Image, ImageOps\n\n"
             'model = timm.create_model("local-dir:.", pretrained=True).eval()  # this folder\n'
             "transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))\n"
+            'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+            "logits = model(transform(image)[None])\n"
             f"```\n\nWith fgvc_jax:\n\n{ours}{_LICENSE}"
         )
     why = "; ".join(obstacles(trained))
@@ -265,7 +276,10 @@ FORMAT = writing.Format(
 
 
 def is_export(path: str | os.PathLike) -> bool:
-    """Whether a folder is an export, of this format or another, rather than a workdir."""
+    """Whether a folder is an export, of this format or another, rather than a workdir; what is on
+    a hub (hf:ORG/NAME) is one."""
+    if os.fspath(path).startswith("hf:"):
+        return True
     here = Path(os.path.expanduser(os.fspath(path)))
     return not mirror.is_url(os.fspath(path)) and any(
         (here / name).is_file() for name in (FIRST, writing.MARK)
@@ -276,26 +290,33 @@ def open_hub(
     path: str | os.PathLike,
     *,
     which: str = "",
-    members: int = 0,
+    members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
+    orientation: str = "exif",
+    banner: int = 0,
 ) -> Model:
-    """The members of a hub's folder; arguments as for `model.open_model`.
+    """The members of a hub's folder, or of hf:ORG/NAME, which is fetched: arguments as for
+    `model.open_model`.
 
     Raises:
         UserError: when the folder is of another format, or anything in it is not as it must be.
     """
-    here = paths.local(os.fspath(path), "the folder")
+    photographs = Photographs(orientation=orientation, banner=banner)
+    options.check(photographs)
+    name = os.fspath(path)
+    remote = name.startswith("hf:")
+    here = fetched.from_hub(name, _fetch) if remote else paths.local(name, "the folder")
     experiment, classes, saved = _read(here)
     names = saved["members"]
-    if not 0 <= members <= len(names):
-        raise UserError(f"--members is {members}: {len(names)} are in {str(here)!r} (0 takes all)")
+    there = f"{len(names)} are in {str(here)!r} (0 takes all), by numbers from 1"
+    numbers = options.chosen(members, len(names), there)
     if which == "selected" and saved["which"] != which:
         raise UserError(f"{str(here)!r} has members as they ended: take --which final")
     mesh = mesh or devices.create()
     plans = architectures(experiment, len(classes), mesh)
     trunk, found = None, []
-    for name, plan in zip(names[: members or None], plans, strict=False):
+    for name, plan in ((names[n - 1], plans[n - 1]) for n in numbers):
         whole = weights.load_torch(here / name, plan.whole, heads=True)
         shared, own = plan.split(whole)
         if trunk is not None and digests.of_arrays(shared) != digests.of_arrays(trunk):
@@ -311,6 +332,16 @@ def open_hub(
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         trunk=devices.replicate(mesh, trunk),
+        photographs=photographs,
+        cut=experiment.data.cut,
+        numbers=numbers,
+    )
+
+
+def _fetch(hub: Any, repository: str) -> str:
+    """The folder of one state of a repository, with what an export has in it for us."""
+    return hub.snapshot_download(
+        repository, allow_patterns=["config.json", FIRST, "model-*.safetensors"]
     )
 
 
@@ -339,7 +370,7 @@ def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
             raise ValueError("it has no class names")
         if not isinstance(saved["which"], str):
             raise ValueError("it does not say which epoch its members are of")
-        experiment = config.fitted(config.from_dict(saved["experiment"]), Experiment)
+        experiment = fitted(config.from_dict(saved["experiment"]), Experiment)
         if len(names) > experiment.members:
             raise ValueError("it has more members than were trained")
         return config.check(experiment), classes, saved

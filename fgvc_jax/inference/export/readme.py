@@ -37,6 +37,7 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         "trained and exported by fgvc_jax.\n\n"
         f"## Use\n\n{use}\n"
         "## Images\n\n"
+        f"Photographs are turned as their EXIF tag says, 16 bits scaled to 8.{_banner(trained)} "
         f"RGB, uint8, resized to {side} x {side} px without keeping the aspect (bilinear, "
         "antialiased, as Pillow's `resize`). "
         f"{_view(trained)}\n\n"
@@ -49,14 +50,28 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
 
 def image_code(trained: Trained) -> str:
     """Lines of Python that make `images` of a photograph."""
-    side, turned = trained.inference.side, trained.model.view.orientation == "exif"
-    opened = 'Image.open("bird.jpg")'
+    side, rows = trained.inference.side, trained.experiment.data.cut
+    cut = (
+        "# where it has the strip of text at the bottom:\n"
+        f"# image = image.crop((0, 0, image.width, image.height - {rows}))\n"
+    )
     return (
         "import numpy as np\n"
-        f"from PIL import Image{', ImageOps' if turned else ''}\n\n"
-        f'image = {f"ImageOps.exif_transpose({opened})" if turned else opened}.convert("RGB")\n'
+        "from PIL import Image, ImageOps\n\n"
+        'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+        f"{cut if rows else ''}"
         f"image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)\n"
         "images = np.asarray(image)[None]  # (batch, height, width, 3) uint8\n"
+    )
+
+
+def _banner(trained: Trained) -> str:
+    rows = trained.experiment.data.cut
+    if not rows:
+        return ""
+    return (
+        f" The images that it was trained on had {rows} rows at the bottom cut off, a strip of "
+        "text: cut that off a photograph which has it, and nothing off others."
     )
 
 

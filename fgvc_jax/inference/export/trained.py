@@ -1,10 +1,11 @@
 """What is exported: trained members, what is known of them, and an image to try them on."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from fgvc_jax.config import Experiment, Network
@@ -13,9 +14,37 @@ from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference import model
 from fgvc_jax.inference.export import function
 from fgvc_jax.inference.export.function import Inference
-from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.model import Model, collect
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir.folder import Workdir
+
+DRAWN = 8  # images that the export's answers are compared on
+EXACT, ROUNDED = 1e-4, 5e-2  # of a probability; other platforms round products of float32, too
+
+
+class Drift(NamedTuple):
+    """largest: difference of a probability. labels: likeliest classes that are others. dtype: that
+    the members compute in."""
+
+    largest: float
+    labels: int
+    dtype: str
+
+    def check(self) -> None:
+        """Raise a UserError where it is more than rounding explains."""
+        exact = self.dtype == "float32" and jax.default_backend() == "cpu"
+        bound = EXACT if exact else ROUNDED
+        if not self.largest <= bound:
+            raise UserError(
+                f"the export would answer otherwise than the workdir's members: a probability by "
+                f"{self.largest:.1e}, where {self.dtype} explains {bound:.0e}; nothing was written"
+            )
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference from the workdir's own answers ({self.dtype}), on {DRAWN} drawn "
+            f"images: {self.largest:.1e}; {self.labels} of them get another first class"
+        )
 
 
 @dataclass(frozen=True)
@@ -32,13 +61,15 @@ class Trained:
     which: str
 
     @classmethod
-    def of(cls, path: str | os.PathLike, *, which: str, members: int) -> "Trained":
+    def of(cls, path: str | os.PathLike, *, which: str, members: int | str) -> "Trained":
         """The members of a workdir; see `model.open_model` for what is refused."""
         workdir = Workdir(path)
         opened = model.open_model(path, which=which, members=members)
-        return cls(
-            opened, workdir.record().experiment, _judged(workdir.read_results(), opened), which
-        )
+        experiment = workdir.record().experiment
+        if experiment.networks:
+            chosen = tuple(experiment.networks[number - 1] for number in opened.numbers)
+            experiment = replace(experiment, networks=chosen, members=len(chosen))
+        return cls(opened, experiment, _judged(workdir.read_results(), opened), which)
 
     @property
     def networks(self) -> tuple[Network, ...]:
@@ -50,25 +81,48 @@ class Trained:
         return function.of(self.model)
 
     @cached_property
-    def image(self) -> np.ndarray:
-        """(1, R, R, 3) uint8: a drawn bird, which is nobody's photograph."""
-        record = open_source("sketchbirds").test[0]
-        return decode(record, self.inference.side, orientation="stored")[None]
+    def _drawn(self) -> np.ndarray:
+        """(DRAWN, R, R, 3) uint8: drawn birds, which are nobody's photographs."""
+        birds, side = open_source("sketchbirds").test, self.inference.side
+        return np.stack([decode(birds[i], side, orientation="stored") for i in range(DRAWN)])
 
     @cached_property
-    def probabilities(self) -> np.ndarray:
-        """(1, K) float32, what the members say to the image.
+    def _answered(self) -> np.ndarray:
+        """(DRAWN, K) float32, what the members say to the drawn images, as it is exported.
 
         Raises:
             UserError: when that is not finite.
         """
-        answered = self.inference(self.image)
+        answered = self.inference(self._drawn)
         if not np.isfinite(answered).all():
             raise UserError(
                 "the members' answers are not finite numbers: their training has diverged, so that "
                 "there is nothing to export"
             )
         return answered
+
+    @property
+    def image(self) -> np.ndarray:
+        """(1, R, R, 3) uint8: a drawn bird."""
+        return self._drawn[:1]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(1, K) float32, what the members say to the image; a UserError if it is not finite."""
+        return self._answered[:1]
+
+    @cached_property
+    def drift(self) -> Drift:
+        """How far the export's answers, which are float32's, are from those that the workdir's own
+        members give, in the precision that they were trained in."""
+        squares = self.model.squares(DRAWN)
+        squares[:DRAWN] = self._drawn
+        own = np.exp(self.model.fused(collect(self.model.ask(squares), DRAWN)))
+        return Drift(
+            float(np.abs(self._answered - own).max()),
+            int((self._answered.argmax(-1) != own.argmax(-1)).sum()),
+            ", ".join(dict.fromkeys(network.dtype for network in self.networks)),
+        )
 
     @property
     def heads(self) -> tuple[str, ...]:

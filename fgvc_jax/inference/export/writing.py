@@ -81,11 +81,12 @@ def write(trained: Trained, path: Path, name: str, format: Format) -> str:
         format: how.
 
     Returns:
-        What came out when it was tried, in a line.
+        What came out when it was tried, a line, and how far it is from the members' own answers.
 
     Raises:
         UserError: when it cannot be written, or does not answer as the members do.
     """
+    trained.drift.check()
     storage.check_space(path.parent, int(1.1 * trained.inference.nbytes) + 2**20)
     with storage.new_folder(path) as folder:
         readme = format.write(trained, folder)
@@ -97,7 +98,7 @@ def write(trained: Trained, path: Path, name: str, format: Format) -> str:
         files = sorted([MARK, *(each.name for each in folder.iterdir())])
         kept = {"files": files, "readme": digests.of_file(folder / README)}
         storage.write_json(folder / MARK, _mark(trained, name) | kept)
-        return _tried(folder, format.runtime(trained))
+        return f"{_tried(folder, format.runtime(trained))}\n{trained.drift}"
 
 
 def _mark(trained: Trained, name: str) -> dict[str, Any]:

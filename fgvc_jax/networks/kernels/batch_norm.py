@@ -1,5 +1,7 @@
 """Batch normalisation with its own gradient: one pass over the activations where that pays."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -7,9 +9,9 @@ from jax import lax
 from fgvc_jax.networks.kernels.platforms import Dtype, on_accelerators
 
 
-@jax.custom_vjp
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def normalize(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array
+    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array, epsilon: float = 1e-5
 ) -> tuple[jax.Array, ...]:
     """Batch norm of each group: x (G,...,C); scale, bias, shift (C,) -> y like x, mean, variance.
 
@@ -23,7 +25,7 @@ def normalize(
     zero, a ratio of 30 costs 4e-4 of the variance, a tenth of what bfloat16 rounds off each value:
     that needs no form of its own. The CPU takes two passes, to which one is no gain there.
     """
-    return _normalize_forward(x, scale, bias, shift)[0]
+    return _normalize_forward(x, scale, bias, shift, epsilon)[0]
 
 
 def _over_batch(x: jax.Array) -> tuple[int, ...]:
@@ -44,14 +46,16 @@ def _two_passes(x: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.mean(jnp.square(wide - mean), _over_batch(x), keepdims=True)
 
 
-def _normalize_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array) -> tuple:
+def _normalize_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array, epsilon: float
+) -> tuple:
     mean, var = on_accelerators(_one_pass, x, shift, cpu=_two_passes)
-    inverse = lax.rsqrt(var + 1e-5)
+    inverse = lax.rsqrt(var + epsilon)
     y = ((x.astype(jnp.float32) - mean) * (inverse * scale) + bias).astype(x.dtype)
     return (y, mean, var), (x, scale, mean, inverse)
 
 
-def _normalize_backward(saved: tuple, cotangents: tuple) -> tuple:
+def _normalize_backward(epsilon: float, saved: tuple, cotangents: tuple) -> tuple:
     x, scale, mean, inverse = saved
     dy, axes = cotangents[0].astype(jnp.float32), _over_batch(x)
     centred = x.astype(jnp.float32) - mean

@@ -118,9 +118,11 @@ patchwise.defvjp(_patchwise_forward, _patchwise_backward)
 # -- depthwise convolution -----------------------------------------------------------------------
 
 
-@jax.custom_vjp
-def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Every channel convolved by itself: (B,H,W,C) and (k,k,C), k odd -> (B,H,W,C), zeros around.
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Every channel convolved by itself: (B,H,W,C) and (k,k,C), k odd and >= stride -> (B,h,w,C),
+    h the least integer >= H/stride, zeros around: TensorFlow's SAME, with one more at the end where
+    it is odd.
 
     An accelerator has it as a grouped convolution, which XLA's CPU computes without vectors, 15
     times slower than the shifted, weighted images summed up. The gradient of the kernel adds up
@@ -131,14 +133,15 @@ def depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     edges too, since XLA computes nothing across them: else it repeats what x is made of for every
     shift, or hands the sum to the reduction of the norm behind, which writes every term out.
     """
-    return on_accelerators(_grouped, x, kernel, cpu=_shifted)
+    grouped, shifted = (partial(form, stride=stride) for form in (_grouped, _shifted))
+    return on_accelerators(grouped, x, kernel, cpu=shifted)
 
 
-def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     return lax.conv_general_dilated(
         x,
         kernel[:, :, None],
-        window_strides=(1, 1),
+        window_strides=(stride, stride),
         padding="SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
@@ -146,48 +149,100 @@ def _grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def _around(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    edge = kernel.shape[0] // 2
-    return jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+def _edges(sides: tuple[int, int], size: int, stride: int) -> list[tuple[int, int]]:
+    """Zeros before and behind rows and columns: SAME."""
+    return lax.padtype_to_pads(sides, (size, size), (stride, stride), "SAME")
 
 
-def _shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    height, width, channels = x.shape[1:]
-    wide, size = _around(x, kernel), kernel.shape[0]
+def _around(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return jnp.pad(x, ((0, 0), *_edges(x.shape[1:3], len(kernel), stride), (0, 0)))
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    batch, *sides, channels = x.shape
+    height, width = (-(-side // stride) for side in sides)
+    wide, size = _around(x, kernel, stride), kernel.shape[0]
     shifts = [(i, j) for i in range(size) for j in range(size)]
     group = min(16, channels)
 
+    def seen(some, i, j):
+        rows, columns = i + (height - 1) * stride + 1, j + (width - 1) * stride + 1
+        return some[:, i:rows:stride, j:columns:stride]
+
     def add(number, total):
         first = jnp.minimum(number * group, channels - group)  # the last two groups may overlap
-        some, weights = (lax.dynamic_slice_in_dim(a, first, group, -1) for a in (wide, kernel))
-        y = sum(some[:, i : i + height, j : j + width] * weights[i, j] for i, j in shifts)
-        return lax.dynamic_update_slice_in_dim(total, y, first, -1)
+        some, weights = (
+            lax.dynamic_slice_in_dim(a, first, group, -1).astype(jnp.float32)
+            for a in (wide, kernel)
+        )
+        y = sum(seen(some, i, j) * weights[i, j] for i, j in shifts)
+        return lax.dynamic_update_slice_in_dim(total, y.astype(x.dtype), first, -1)
 
-    return lax.fori_loop(0, -(-channels // group), add, jnp.zeros_like(x))
+    total = jnp.zeros((batch, height, width, channels), x.dtype)
+    return lax.fori_loop(0, -(-channels // group), add, total)
 
 
-def _depthwise_forward(x: jax.Array, kernel: jax.Array) -> tuple:
-    return depthwise(x, kernel), (x, kernel)
+def _depthwise_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple:
+    return depthwise(x, kernel, stride), (x, kernel)
 
 
-def _shifted_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple:
+def _shifted_backward(x: jax.Array, kernel: jax.Array, dy: jax.Array, *, stride: int) -> tuple:
     batch, height, width, channels = dy.shape
-    wide, size = _around(x, kernel), kernel.shape[0]
+    wide, size = _around(x, kernel, stride), kernel.shape[0]
 
     def add(position, total):
-        row, column = position // width, position % width
+        row, column = stride * (position // width), stride * (position % width)
         around = lax.dynamic_slice(wide, (0, row, column, 0), (batch, size, size, channels))
-        change = lax.dynamic_slice(dy, (0, row, column, 0), (batch, 1, 1, channels))
+        there = position // width, position % width
+        change = lax.dynamic_slice(dy, (0, *there, 0), (batch, 1, 1, channels))
         return total + around.astype(jnp.float32) * change
 
     # One sum per image, so that the images may be divided over devices.
     total = jnp.zeros((batch, size, size, channels), jnp.float32)
     total = lax.fori_loop(0, height * width, add, total).sum(0)
-    return _shifted(dy, kernel[::-1, ::-1]), total.astype(kernel.dtype)
+    return _spread(dy, kernel, x.shape, stride), total.astype(kernel.dtype)
 
 
-def _depthwise_backward(saved: tuple, dy: jax.Array) -> tuple:
-    return on_accelerators(backward_of(_grouped), *saved, dy, cpu=_shifted_backward)
+def _spread(dy: jax.Array, kernel: jax.Array, shape: tuple, stride: int) -> jax.Array:
+    """The gradient of x: of every of the stride x stride places that a window steps over at once, a
+    convolution with every stride-th weight."""
+    if stride == 1:
+        return _shifted(dy, kernel[::-1, ::-1], stride=1)
+    size, sides = len(kernel), shape[1:3]
+    edges = [before for before, _ in _edges(sides, size, stride)]
+    low = (size - 1) // stride
+    wide = jnp.pad(dy, ((0, 0), *((low, (stride - 1 + edge) // stride) for edge in edges), (0, 0)))
+    height, width, channels = dy.shape[1:]
+    group = min(16, channels)
+
+    def add(number, total):
+        first = jnp.minimum(number * group, channels - group)
+        some, weights = (lax.dynamic_slice_in_dim(a, first, group, -1) for a in (wide, kernel))
+
+        def place(row, column):
+            (down, i), (right, j) = (
+                divmod(n + edge, stride) for n, edge in zip((row, column), edges, strict=True)
+            )
+            return sum(
+                some[:, low + down - n :, low + right - m :][:, :height, :width]
+                * weights[i + n * stride, j + m * stride]
+                for n in range((size - 1 - i) // stride + 1)
+                for m in range((size - 1 - j) // stride + 1)
+            )
+
+        steps = range(stride)
+        y = jnp.stack([jnp.stack([place(row, column) for column in steps], 3) for row in steps], 2)
+        return lax.dynamic_update_slice_in_dim(total, y, first, -1)
+
+    total = jnp.zeros((shape[0], height, stride, width, stride, channels), dy.dtype)
+    total = lax.fori_loop(0, -(-channels // group), add, total)
+    whole = total.reshape(shape[0], height * stride, width * stride, channels)
+    return whole[:, : sides[0], : sides[1]]
+
+
+def _depthwise_backward(stride: int, saved: tuple, dy: jax.Array) -> tuple:
+    cpu = partial(_shifted_backward, stride=stride)
+    return on_accelerators(backward_of(_grouped, stride=stride), *saved, dy, cpu=cpu)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)

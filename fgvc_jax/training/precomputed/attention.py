@@ -30,6 +30,7 @@ class Attention:
 
     Args:
         members: (digest, member) of them, in order; there may be none.
+        parts: of `digests.NUMERICS` that the network of each computes with.
         grid: (h, w) of the student's maps.
         grids: those of all students of the run; each has a sum of its own.
         view: what is shown of an image.
@@ -41,6 +42,7 @@ class Attention:
     """
 
     members: Sequence[tuple[str, Member]]
+    parts: Sequence[Sequence[str]]
     grid: tuple[int, int]
     grids: Sequence[tuple[int, int]]
     view: View
@@ -69,7 +71,8 @@ class Attention:
             name="attention" + "x".join(map(str, self.grid)),
             compute=self.sum,
             shapes={"sum": self.grid},
-            known=[digests, vars(self.view), self.seed, self.trunk, self.grid],
+            known=[digests, self.view.known, self.seed, self.trunk, self.grid],
+            parts=sorted({part for own in self.parts[:count] for part in own}),
             needs=("features",) if self.trunk else (),
             as_in_step=bool(self.trunk),
             earlier=[],

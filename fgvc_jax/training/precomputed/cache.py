@@ -113,8 +113,9 @@ class Stores:
     def open(self, frozen: Frozen, part: str, output: Output, count: int) -> Store:
         """The store of an output for a part of `count` images."""
         images = digests.best(self._known()[part])
+        numerics = digests.numerics(output.parts)
         content = digests.of_value(
-            [digests.NUMERICS, output.name, output.known, images, self.batch_size(output)]
+            [numerics, output.name, output.known, images, self.batch_size(output)]
         )
         if content not in self._open:
             # A newer sum takes the place of older ones, which another run might be at.

@@ -36,6 +36,7 @@ class Output(NamedTuple):
     compute: Compute
     shapes: Mapping[str, tuple[int, ...]]  # of one image's arrays, by name
     known: Any  # all that they depend on but the images and the view's number, as JSON has it
+    parts: Sequence[str]  # of `digests.NUMERICS` that the network computes with
     needs: tuple[str, ...] = ()  # names of the outputs that a batch must have before
     # Whether it is stored in batches of the training's size, rounded as in a step; else in those of
     # evaluation, which are larger.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fgvc_jax import ensemble
+from fgvc_jax import ensemble, networks
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
@@ -42,6 +42,7 @@ class Teacher:
         temperature: at which its answers are softened.
         view: what the student is shown of an image.
         seed: of the views.
+        parts: of `digests.NUMERICS` that its networks compute with.
     """
 
     model: Model
@@ -50,6 +51,7 @@ class Teacher:
     temperature: float
     view: View
     seed: int
+    parts: Sequence[str] = ()
 
     what = "answers of the teachers"
     broken = "the training of the ensemble that --kd.teacher names has diverged"
@@ -122,9 +124,10 @@ class Teacher:
         if part != "train":
             return {}
         # What else the view says is of the student alone, or of no training image.
-        shown = {**vars(self.view), "test_view": None, "normalize": None}
+        shown = {**self.view.known, "test_view": None, "normalize": None}
         known = [self.digest, self.temperature, self.columns.tolist(), shown, self.seed]
-        return {"taught": Output("taught", self.answers, {"logits": (len(self.columns),)}, known)}
+        shapes = {"logits": (len(self.columns),)}
+        return {"taught": Output("taught", self.answers, shapes, known, self.parts)}
 
 
 def check_apart(asked: TeacherQuery, workdir: Workdir) -> None:
@@ -171,23 +174,29 @@ def open_teacher(
             f"{name} has no validation part, so no epoch was selected: take --kd.which final"
         )
     columns = _columns(record.classes, classes, name)
-    networks = [
+    asked_networks = spec.networks[:members] or [spec.network]
+    described = [
         {
             field.name: getattr(network, field.name)
             for field in dataclasses.fields(network)
             if options.digested(field, getattr(network, field.name))
         }
         | {"weights": ""}
-        for network in spec.networks[:members] or [spec.network]
+        for network in asked_networks
     ]
     network = [
         record.digests.get("trunk"),
-        networks if spec.networks else networks[0],
+        described if spec.networks else described[0],
         [spec.objective, dataclasses.asdict(spec.method)],
         [spec.fusion, spec.data.crop, spec.data.normalize],
     ]
     model = open_model(asked.workdir, which=asked.which, members=members, mesh=mesh)
-    return Teacher(model, network, columns, asked.temperature, view, seed)
+    parts = {
+        part
+        for network in asked_networks
+        for part in networks.parts(network.name, dtype=network.dtype, kept=True)
+    }
+    return Teacher(model, network, columns, asked.temperature, view, seed, sorted(parts))
 
 
 def _columns(known: Sequence[str], classes: Sequence[str], name: str) -> np.ndarray:

@@ -26,6 +26,7 @@ class Trunk:
         view: what is shown of an image.
         seed: of the views in training.
         mesh: devices.
+        parts: of `digests.NUMERICS` that its network computes with.
     """
 
     architecture: Architecture
@@ -34,6 +35,7 @@ class Trunk:
     view: View
     seed: int
     mesh: Mesh
+    parts: Sequence[str] = ()
 
     what = "features"
     broken = "--network.weights do not fit this network"
@@ -56,7 +58,7 @@ class Trunk:
 
     @cached_property
     def _training(self) -> dict[str, Output]:
-        known = [{**vars(self.view), "test_view": None}, self.seed]
+        known = [{**self.view.known, "test_view": None}, self.seed]
         show = partial(passes.normalized_view, self.view, self.seed)
         found = {"features": self._output("features", show, known)._replace(as_in_step=True)}
         if second := self.architecture.objective.second:
@@ -67,7 +69,7 @@ class Trunk:
     @cached_property
     def _test(self) -> dict[str, Output]:
         view = self.view
-        known = ["test", view.test_side, view.crop, view.normalize, view.orientation]
+        known = ["test", *view.test]
 
         def show(batch, images):
             return augment.test_view(view, images)
@@ -77,6 +79,5 @@ class Trunk:
     def _output(self, name: str, show: Callable, known: Any) -> Output:
         shapes = {name: leaf.shape[1:] for name, leaf in self.architecture.features.items()}
         step = passes.trunk_step(network=self.architecture.network, show=show, mesh=self.mesh)
-        return Output(
-            name, partial(step, self.on_devices), shapes, [self.digest, *self.structure, known]
-        )
+        known = [self.digest, *self.structure, known]
+        return Output(name, partial(step, self.on_devices), shapes, known, self.parts)

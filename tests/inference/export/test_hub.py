@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -53,9 +55,32 @@ def test_it_answers_as_the_members(ensemble):
     assert len(fgvc_jax.load(str(path), members=1).members) == 1
 
 
+def test_a_model_is_loaded_by_its_name_on_the_hub(ensemble, monkeypatch):
+    of, path = ensemble
+    asked = []
+
+    def download(repository, allow_patterns):
+        asked.append((repository, allow_patterns))
+        return str(path)
+
+    client = types.SimpleNamespace(snapshot_download=download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", client)
+    loaded = fgvc_jax.load("hf:org/birds")
+    assert loaded.classes == CLASSES and len(loaded.members) == 2
+    assert asked == [("org/birds", ["config.json", "model.safetensors", "model-*.safetensors"])]
+    with pytest.raises(UserError, match="expected hf:ORG/NAME"):
+        fgvc_jax.load("hf:birds")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{"objective": "hsd"}, {"name": "vit_micro"}, {"name": "vgg_micro"}]
+    "options",
+    [
+        {"objective": "hsd"},
+        {"name": "vit_micro"},
+        {"name": "vgg_micro"},
+        {"name": "efficientnet_micro"},
+    ],
 )
 def test_every_family_comes_back(options, tmp_path):
     of = trained(**options, members=1)
@@ -187,6 +212,7 @@ def test_why_timm_would_answer_otherwise(options, words):
     "options",
     [
         {"name": "resnet18"},
+        {"name": "efficientnet_lite0", "pool": "avg"},
         {"name": "vit_micro", "pool": "avg"},
         *(
             {"name": f"{family}_micro"}

@@ -44,28 +44,54 @@ def test_patchwise_convolution_and_its_gradients(platform, size, side):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5)
 
 
-CASES = [(7, (5, 8), 3), (3, (4, 3), 16), (7, (2, 2), 32), (3, (3, 5), 37)]
+CASES = [  # size of the kernel, of the map, channels, stride
+    (7, (5, 8), 3, 1),
+    (3, (4, 3), 16, 1),
+    (7, (2, 2), 32, 1),
+    (3, (3, 5), 37, 1),
+    (3, (6, 5), 3, 2),
+    (5, (8, 7), 20, 2),
+    (5, (2, 1), 3, 2),
+    (3, (7, 4), 3, 3),
+]
 
 
-@pytest.mark.parametrize(("size", "side", "channels"), CASES)
-def test_depthwise_convolution_and_its_gradients(platform, size, side, channels):
-    """The kernel may be larger than the map; groups of channels may overlap."""
+@pytest.mark.parametrize(("size", "side", "channels", "stride"), CASES)
+def test_depthwise_convolution_and_its_gradients(platform, size, side, channels, stride):
+    """The kernel may be larger than the map; groups of channels may overlap. Zeros around are
+    TensorFlow's SAME: of an odd number one more is at the end."""
+    rows, columns = (-(-n // stride) for n in side)
     x, kernel = waves(2, *side, channels), waves(size, size, channels)
-    dy = waves(2, *side, channels) + 1
-    edge = size // 2
-    wide = np.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-    expected, dkernel, dwide = np.zeros_like(x), np.zeros_like(kernel), np.zeros_like(wide)
+    dy = waves(2, rows, columns, channels) + 1
+    edges = []
+    for n, out in zip(side, (rows, columns), strict=True):
+        whole = max((out - 1) * stride + size - n, 0)
+        edges.append((whole // 2, whole - whole // 2))
+    wide = np.pad(x, ((0, 0), *edges, (0, 0)))
+    expected, dkernel, dwide = np.zeros_like(dy), np.zeros_like(kernel), np.zeros_like(wide)
     for i in range(size):
         for j in range(size):
-            place = np.s_[:, i : i + side[0], j : j + side[1]]
-            expected += wide[place] * kernel[i, j]
-            dkernel[i, j] = (wide[place] * dy).sum((0, 1, 2))
-            dwide[place] += dy * kernel[i, j]
-    y, gradient = jax.vjp(jax.jit(lambda *xs: depthwise(*xs)), jnp.float32(x), jnp.float32(kernel))
+            place = (
+                np.s_[:, i:, j:],
+                np.s_[:, : rows * stride : stride, : columns * stride : stride],
+            )
+            seen = wide[place[0]][place[1]]
+            expected += seen * kernel[i, j]
+            dkernel[i, j] = (seen * dy).sum((0, 1, 2))
+            dwide[place[0]][place[1]] += dy * kernel[i, j]
+    form = jax.jit(lambda x, kernel: depthwise(x, kernel, stride))
+    y, gradient = jax.vjp(form, jnp.float32(x), jnp.float32(kernel))
     got = y, *gradient(jnp.float32(dy))
-    dx = dwide[:, edge : edge + side[0], edge : edge + side[1]]
+    (top, _), (left, _) = edges
+    dx = dwide[:, top : top + side[0], left : left + side[1]]
     for a, b in zip(got, (expected, dx, dkernel), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform_name", ["cpu", "cuda", "tpu"])
+def test_a_depthwise_convolution_is_a_grouped_one_on_accelerators_alone(platform_name):
+    text = lowered(lambda x, k: depthwise(x, k, 2), platform_name, (2, 5, 4, 3), (3, 3, 3))
+    assert ("stablehlo.convolution" in text) == (platform_name != "cpu")
 
 
 def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
@@ -73,6 +99,17 @@ def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
     x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
     _, gradient = jax.vjp(depthwise, x, jnp.ones((3, 3, 1), jnp.bfloat16))
     assert gradient(x)[1][1, 1, 0] == 64 * 64
+
+
+def test_depthwise_convolution_in_bfloat16_adds_up_in_float32():
+    """Its 49 terms were rounded one after the other: 7 times the grouped form's error."""
+    x, kernel = (jnp.bfloat16(waves(*shape)) for shape in ((2, 9, 9, 16), (7, 7, 16)))
+    exact, pull = jax.vjp(depthwise, x.astype(jnp.float32), kernel.astype(jnp.float32))
+    y, pulled = jax.vjp(depthwise, x, kernel)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+    dx = pull(exact.astype(jnp.bfloat16).astype(jnp.float32))[0]
+    np.testing.assert_array_equal(pulled(y)[0], dx.astype(jnp.bfloat16))
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Data(dict):
     judged = {}
 
 
-def make(folder, members, calls=None, *, grid=GRID, images="images", **data):
+def make(folder, members, calls=None, *, grid=GRID, images="images", parts=(), **data):
     """(cache with the attention of members on three views, what was told)."""
 
     def step(variables, batch, store):
@@ -63,7 +63,8 @@ def make(folder, members, calls=None, *, grid=GRID, images="images", **data):
         for number in members
     ]
     compiled = {(id(NETWORK), grid): step}
-    found = Attention(before, grid, [grid], VIEW, 0, None, BATCH, MESH, compiled)
+    own = [parts] * len(before)
+    found = Attention(before, own, grid, [grid], VIEW, 0, None, BATCH, MESH, compiled)
     said = []
     cache.prepare(1, found, said.append)
     return cache, said
@@ -117,6 +118,18 @@ def test_a_new_member_is_added_to_what_is_there(tmp_path):
     assert len(files(tmp_path)) == 3  # one file per view, whatever the members
 
 
+def test_what_is_computed_otherwise_now_is_made_again(tmp_path, monkeypatch):
+    """Where a member computes with the part that was raised, and nowhere else."""
+    part = "bfloat16 depthwise"
+    make(tmp_path / "plain", [1])
+    make(tmp_path / "part", [1], parts=(part,))
+    monkeypatch.setitem(digests.NUMERICS, part, digests.NUMERICS[part] + 1)
+    plain, raised = [], []
+    make(tmp_path / "plain", [1], plain)
+    make(tmp_path / "part", [1], raised, parts=(part,))
+    assert not plain and raised == [(1, 0), (1, 1), (1, 2)]
+
+
 def test_nothing_is_computed_twice(tmp_path):
     make(tmp_path, [1, 2])
     calls = []
@@ -155,7 +168,7 @@ def test_maps_of_other_images_or_numerics_are_not_served(tmp_path, monkeypatch):
     calls = []
     make(tmp_path, [1], calls, images="other images")
     assert calls == every
-    monkeypatch.setattr(digests, "NUMERICS", "raised")
+    monkeypatch.setitem(digests.NUMERICS, "step", digests.NUMERICS["step"] + 1)
     calls.clear()
     make(tmp_path, [1], calls, images="other images")
     assert calls == every

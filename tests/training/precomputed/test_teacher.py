@@ -14,7 +14,7 @@ import fgvc_jax
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.data import augment
 from fgvc_jax.objectives import HSD, KD
-from fgvc_jax.training import members
+from fgvc_jax.training import members, summary
 from fgvc_jax.training.members import attention_before
 from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run
@@ -30,7 +30,14 @@ STUDENTS = {
     "vgg_micro": Network(name="vgg_micro", head_width=16),
     **{
         name: Network(name=name, head="linear")
-        for name in ("vit_micro", "convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
+        for name in (
+            "vit_micro",
+            "convnext_micro",
+            "swin_micro",
+            "dinov2_micro",
+            "dinov3_micro",
+            "efficientnet_micro",
+        )
     },
 }
 WHOLE = {"resize": 32, "crop": 32, "pad": 0, "flip": False}  # every view is the image itself
@@ -248,6 +255,24 @@ def test_teachers_that_changed_are_not_served(tmp_path, teachers):
     (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(UserError, match="begun with other teachers"):
         members.train(experiment)
+
+
+def test_images_that_the_teachers_were_trained_on_are_counted(tmp_path, teachers, capsys):
+    """A student that splits off a validation part took it from the teachers' training images."""
+    apart = student(tmp_path / "apart", teachers, data={"validation": 0.25})
+    run = Run(apart)
+    assert run.seen_by_teachers == {"test": 0, "validation": len(run.splits.validation)}
+    (said,) = summary.of_teachers(run)
+    total = len(run.splits.validation)
+    assert said.startswith(f"{total} of {total} validation images were training images of the")
+    assert Run(student(tmp_path / "same", teachers)).seen_by_teachers == {"test": 0}
+
+    older = tmp_path / "older"
+    shutil.copytree(teachers, older)
+    (older / "training_images.npy").unlink()
+    assert summary.of_teachers(Run(student(tmp_path / "same", older))) == []
+    said = summary.of_teachers(Run(dataclasses.replace(apart, kd=KD(teacher=str(older)))))
+    assert len(said) == 2 and all("does not tell which images" in line for line in said)
 
 
 @pytest.mark.slow

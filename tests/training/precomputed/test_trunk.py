@@ -35,6 +35,7 @@ NETWORKS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16, frozen="stage3"),
     "vgg_micro": Network(name="vgg_micro", head_width=16, frozen="stage3"),
     "vit_micro": Network(name="vit_micro", head="linear", frozen="stage3"),
+    "efficientnet_micro": Network(name="efficientnet_micro", head="linear", frozen="stage3"),
     **{
         name: Network(name=name, head="linear", frozen="stage3", stochastic_depth=0.3)
         for name in ("convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")

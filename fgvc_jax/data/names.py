@@ -1,0 +1,56 @@
+"""Names that people write in several ways: parts of a dataset, and accents."""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_WRITTEN = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test",),
+}
+_PARTS = {name: part for part, names in _WRITTEN.items() for name in names}
+# What means a part, but is none of its names: it is asked, never taken.
+_MEANT = {
+    **_PARTS,
+    "training": "train",
+    "testing": "test",
+    "tests": "test",
+    "eval": "validation",
+    "evaluation": "validation",
+    "dev": "validation",
+}
+
+
+def part(name: str) -> str:
+    """The part (train, validation, test) of a folder or split of that name, in whatever case; ""
+    for none."""
+    return _PARTS.get(name.casefold(), "")
+
+
+def near_part(name: str) -> str:
+    """The part that a name which is none of its own seems to mean, as "testing" or "train_2" do; ""
+    for none."""
+    letters = re.sub(r"[^a-z]", "", name.casefold())
+    (found,) = difflib.get_close_matches(letters, _MEANT, n=1, cutoff=0.75) or [""]
+    return _MEANT.get(found, "")
+
+
+def composed(name: str) -> str:
+    """A name with its accents in the one form (NFC) in which equal ones are equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+class Spellings:
+    """Names that are found in whatever form their accents are written."""
+
+    def __init__(self, names: Iterable[str]):
+        self._names = set(names)
+        self._forms: dict[str, list[str]] = {}
+        for name in self._names:
+            self._forms.setdefault(composed(name), []).append(name)
+
+    def find(self, name: str) -> list[str]:
+        """The very name, or those that read the same; none where there is none."""
+        return [name] if name in self._names else sorted(self._forms.get(composed(name), []))

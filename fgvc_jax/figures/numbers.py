@@ -1,0 +1,223 @@
+"""What report.json holds, of which the page of a report is made: a type for each of its parts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NotRequired, TypedDict
+
+
+class Metric(TypedDict):
+    """A metric, and its 95% interval over images, if it has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+Metrics = Mapping[str, Metric]  # by their names, see `metrics.NAMES`
+
+
+class Judged(TypedDict):
+    """Metrics of each member alone, and of the first 1, 2, ... members together."""
+
+    members: Sequence[Metrics]
+    ensemble: Sequence[Metrics]
+
+
+class Calibration(TypedDict):
+    """What calibrates the ensemble, see `text.calibrated`, and its metrics then."""
+
+    temperature: float
+    coverage: float
+    images: int
+    metrics: Metrics
+    low: NotRequired[float]
+    high: NotRequired[float]
+    threshold: NotRequired[float | None]
+    about: NotRequired[Sequence[str]]
+
+
+class Single(TypedDict):
+    """Accuracies of one member."""
+
+    final: float
+    selected: float | None
+    best_on_test: float
+
+
+class Published(TypedDict):
+    """Accuracies under the published protocol."""
+
+    selected_by: str
+    members: Sequence[float]
+    ensemble: Sequence[float]
+
+
+class CardRow(TypedDict):
+    """A line of the card; "-" where a source is silent."""
+
+    what: str
+    paper: str
+    code: str
+    run: str
+    deviates: bool
+
+
+class Card(TypedDict):
+    """What the run was meant to be, and what it is; see `card.Card`."""
+
+    method: str
+    recipe: str
+    rows: Sequence[CardRow]
+    deviations: Sequence[str]
+    published: str
+    paper: str
+
+
+class Epoch(TypedDict):
+    """What was recorded of one epoch of a member's training."""
+
+    epoch: int
+    loss: NotRequired[float]
+    orthogonal: NotRequired[float]
+    test_accuracy: NotRequired[float]
+    validation_accuracy: NotRequired[float]
+
+
+class Bin(TypedDict):
+    """Images of like confidence."""
+
+    confidence: float
+    accuracy: float
+    images: int
+
+
+class Image(TypedDict):
+    """A test image: its index, its name, and the index of its class."""
+
+    image: int
+    name: str
+    label: int
+
+
+class Look(Image):
+    """An image, and what each member says of it."""
+
+    predicted: Sequence[int]
+
+
+class Error(Image):
+    """An image, and what is said of it, wrongly."""
+
+    predicted: int
+    confidence: float
+
+
+class Doubt(Image):
+    """An image whose label is doubted."""
+
+    suggested: int
+    probability: float
+
+
+class Pair(TypedDict):
+    """Two classes that are taken for each other; of each: how often, of how many images, some."""
+
+    classes: Sequence[int]
+    counts: Sequence[int]
+    images: Sequence[int]
+    examples: Sequence[Sequence[int]]
+
+
+Class = TypedDict(
+    "Class",
+    {
+        "class": str,
+        "label": int,
+        "images": int,
+        "right": int,
+        "accuracy": float | None,
+        "example": int | None,
+    },
+)
+Class.__doc__ = """A class and how many of its images are right; an image of it."""
+
+Change = TypedDict("Change", {"class": int, "gained": int, "difference": float})
+Change.__doc__ = """A class, and how many of its images only one of two runs has right."""
+
+
+class Paired(TypedDict):
+    """A difference over n seeds, see `statistics.paired`."""
+
+    n: int
+    mean: float
+    sd: float | None
+    interval: Sequence[float] | None
+    p: float | None
+
+
+class Seeds(TypedDict):
+    """Accuracies of two rows of a study by seed, and their difference: for new trainings on these
+    images, and on new ones."""
+
+    seeds: Sequence[int]
+    ours: Sequence[float]
+    theirs: Sequence[float]
+    paired: Paired
+    on_new_images: Sequence[float] | None
+
+
+class Against(TypedDict):
+    """Another run on the same images, see `analysis.compare`; images that only one has right."""
+
+    workdir: str
+    members: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    gained: int
+    lost: int
+    classes: Sequence[Change]
+    fixed: Sequence[Error]
+    broken: Sequence[Error]
+    seeds: Seeds | None
+
+
+class Environment(TypedDict, total=False):
+    """The machine that the run was trained on, as far as it is known."""
+
+    python: str
+    jax: str
+    flax: str
+    devices: Sequence[str]
+    commit: str | None
+
+
+class Numbers(TypedDict):
+    """The whole."""
+
+    workdir: str
+    source: str
+    images: Mapping[str, int]
+    class_names: Sequence[str]
+    members: int
+    numbers: Sequence[int]  # of the members in their run, from 1
+    which: Literal["final", "selected"]
+    fusion: str
+    card: Card
+    single: Sequence[Single]
+    metrics: Judged
+    attention_overlap: Sequence[Sequence[float]]
+    calibration: Calibration | None
+    published_protocol: Published | None
+    learning: Sequence[Sequence[Epoch]]
+    reliability: Sequence[Bin]
+    risk_coverage: Sequence[Sequence[float]]
+    looks: Sequence[Look]
+    confused_pairs: Sequence[Pair]
+    errors: Sequence[Error]
+    doubted_labels: Sequence[Doubt]
+    classes: Sequence[Class]
+    environment: Environment
+    seconds: Sequence[float | None]
+    digests: Mapping[str, str | None]
+    against: Sequence[Against]

@@ -1,0 +1,21 @@
+const search = document.querySelector(".search"), box = search.querySelector("input");
+const told = search.querySelector("output");
+const items = [...document.querySelectorAll("[data-item]")]
+  .map(element => [element, element.textContent.toLowerCase()]);
+const folded = [...document.querySelectorAll("details")];
+search.hidden = false;
+function filter() {
+  const wanted = box.value.trim().toLowerCase();
+  let shown = 0;
+  for (const [element, text] of items) {
+    element.hidden = !text.includes(wanted);
+    shown += !element.hidden;
+  }
+  for (const element of folded) element.open = wanted !== "";
+  told.value = wanted && `${shown.toLocaleString("en")} of ${items.length.toLocaleString("en")}`;
+}
+let waiting;
+box.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(filter, 80); });
+box.addEventListener("keydown", event => {
+  if (event.key === "Escape") { box.value = ""; filter(); }
+});

@@ -1,0 +1,38 @@
+"""What tests of pages share: a page of each kind."""
+
+import numpy as np
+from PIL import Image
+from report_numbers import example
+
+from fgvc_jax.data.soundness import Finding, Picture
+from fgvc_jax.figures import page
+from fgvc_jax.figures.demo import demo_page
+from fgvc_jax.figures.inspection import inspection_page
+from fgvc_jax.figures.report import report_page
+
+
+class Pictures:
+    """Stands for all pictures: one, or none."""
+
+    def show(self, index, alternative, side=page.THUMBNAIL):
+        return page.image(Image.new("RGB", (4, 4)), alternative, side)
+
+    def spotlight(self, index, member, alternative):
+        return page.no_image(alternative)
+
+
+def pages(text):
+    """A page of every kind, each with everything that it can have, whose texts are this one."""
+    group = [Picture("train", i, text, 0, remarks=(text,)) for i in range(9)]
+    return {
+        "report": report_page(example(text), Pictures()),
+        "inspection": inspection_page(
+            text,
+            classes=[text, text],
+            counts={part: np.array([2, 1]) for part in ("train", "validation", "test")},
+            findings=[Finding("look", text, text, groups=[group] * 25, lines=[text] * 41)],
+            examples={0: group[0]},
+            show=lambda _, alternative: page.no_image(alternative),
+        ),
+        "demo": demo_page(text, 2, members=2, most_bytes=2**20),
+    }

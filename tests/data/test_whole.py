@@ -1,0 +1,82 @@
+"""A look at every file before training: cheap, complete, and wrong about no healthy one."""
+
+import pytest
+from datasets import write
+from PIL import Image
+from test_images import encoded, noise
+
+from fgvc_jax.data import images, whole
+from fgvc_jax.data.records import Subset
+from fgvc_jax.data.sources import open_source
+from fgvc_jax.utils.errors import UserError
+
+PICTURE = Image.fromarray(noise(40, 30))
+FORMATS = sorted({"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"} & set(images.FORMATS))
+
+
+def look(spec, share=slice(None)):
+    parts = list(open_source(spec).parts.values())
+    whole.check(parts, share=share, threads=2, progress=lambda found, count: found)
+
+
+def dataset(root, files):
+    good = encoded(PICTURE)
+    return f"folder:{write(root, {'train/a/0.png': good, 'test/a/0.png': good + b'.'} | files)}"
+
+
+def test_healthy_files_of_every_format(tmp_path, monkeypatch):
+    files = {f"train/a/{format}.png": encoded(PICTURE, format) for format in FORMATS}
+    behind = {f"train/a/{f}-more.png": encoded(PICTURE, f) + b"x" * 9999 for f in ("JPEG", "PNG")}
+    spec = dataset(tmp_path, files)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "read", None)  # none of them is decoded
+        look(spec)
+    look(dataset(tmp_path, behind))  # a film behind a photograph, say: these are
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_files_that_break_off(tmp_path, format):
+    data = encoded(PICTURE, format)
+    spec = dataset(tmp_path, {f"test/a/{format}.png": data[: 2 * len(data) // 3]})
+    with pytest.raises(UserError, match=f"test/a/{format}.png' .*: repair it or remove it"):
+        look(spec)
+
+
+def test_all_that_is_broken_is_listed_at_once(tmp_path):
+    broken = {
+        "train/a/1.png": b"",
+        "train/a/2.png": b"<html>404</html>",
+        "test/a/3.png": b"version https://git-lfs.github.com/spec/v1\n",
+        "test/a/4.png": encoded(Image.new("L", (70_000, 1))),
+        "test/a/5.png": encoded(Image.new("F", (4, 4)), "TIFF"),
+    }
+    spec = dataset(tmp_path, broken)
+    with pytest.raises(UserError) as error:
+        look(spec)
+    message = str(error.value)
+    assert message.startswith("5 of 7 images cannot be used: image ") and "\n" not in message
+    for words in (
+        "1.png' is empty",
+        "2.png' is a web page",
+        "3.png' is a Git LFS",
+        "70000 x 1",
+        "'F'",
+    ):
+        assert words in message
+    with pytest.raises(UserError, match="^3 of 7"):  # of two processes the first
+        look(spec, share=slice(0, None, 2))
+
+
+def test_long_lists_end(tmp_path):
+    errors = [UserError(f"image {i} is broken") for i in range(40)]
+    with pytest.raises(UserError, match="^40 of 99 .*image 29 is broken; and 10 more$"):
+        images.refuse(errors, 99)
+    images.refuse([], 99)
+
+
+def test_parts_of_parts_and_images_in_no_files(tmp_path):
+    splits = open_source(dataset(tmp_path, {"train/a/1.png": b"", "train/a/2.png": b""}))
+    part = Subset(Subset(splits.train, [2, 0]), [0])
+    birds = open_source("sketchbirds").test
+    with pytest.raises(UserError, match="train/a/2.png' is empty"):
+        whole.check([part, birds], share=slice(None), threads=1, progress=lambda found, _: found)
