@@ -54,7 +54,8 @@ class Data(View):
     """Where a frozen trunk's features and a teacher's answers are kept, a folder or gs://BUCKET/NAME;
     runs may share it. Empty: in the workdir."""
     cache_gib: float = option(16.0, at_least=0, free=True)
-    """Most GiB of them that a run may keep; beyond, trunk and teacher run in every step instead."""
+    """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
+    every step, with the same numbers up to rounding."""
 
     @property
     def cut(self) -> int:

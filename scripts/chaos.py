@@ -42,7 +42,7 @@ from orbax.checkpoint import CheckpointManager
 from fgvc_jax.commands import train
 from fgvc_jax.study.pages import markdown_table
 from fgvc_jax.training import evaluator
-from fgvc_jax.training.precomputed.lookups import Lookups
+from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.errors import UserError
@@ -59,7 +59,7 @@ MOMENTS = {SAVE: 0.02, ANY: 10.0, RESTORE: 0.1, MAPS: 0.2, EVALUATION: 0.3}
 MARKS = "CHAOS_MARKS"  # in a process of the run: names the file where it tells what it is at
 MARKED = {
     RESTORE: [(CheckpointManager, "restore")],
-    MAPS: [(Lookups, "attention")],
+    MAPS: [(Store, "make")],
     EVALUATION: [(evaluator, "evaluate"), (evaluator, "keep_answers")],
 }
 OVER = "-"  # instead of one of them

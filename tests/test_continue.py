@@ -240,7 +240,7 @@ def test_what_is_selected_is_no_teacher(root, monkeypatch):
     )
     assert not set(final) & set(selected)
     shutil.rmtree(workdir.member(2))
-    shutil.rmtree(workdir.attention)
+    shutil.rmtree(workdir.precomputed)
     again = members.train(chosen)
     assert again["digests"]["members"] == results["digests"]["members"] == list(final)
 
@@ -372,7 +372,7 @@ def test_a_workdir_inside_the_dataset_is_refused(root):
 
 def views_of(chosen, member):
     run = Run(chosen)
-    batches = run.train_batches(member, 0, None)
+    batches = run.train_batches(member, 0)
     steps = run.total_steps
     return sorted({int(view) for _ in range(steps) for view in next(batches)["view"]})
 

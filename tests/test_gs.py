@@ -303,7 +303,7 @@ def test_a_student_of_teachers(elsewhere):
     kd = dataclasses.replace(tiny().kd, teacher="gs://birds/trained")
     student = tiny("gs://birds/student", members=1, epochs=1, objective="kd", kd=kd)
     assert members.train(student)["digests"]["teacher"]
-    assert len(list((elsewhere / "student/features").glob("*.npy"))) == 1
+    assert len(list((elsewhere / "student/precomputed").glob("*.npy"))) == 1
 
 
 def test_a_frozen_trunk_and_a_cache_of_its_features(elsewhere, capsys):

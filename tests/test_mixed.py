@@ -14,13 +14,14 @@ import fgvc_jax
 from fgvc_jax import config
 from fgvc_jax.commands import evaluate, explain, export, predict, report
 from fgvc_jax.config import Experiment, Network, Transfer
+from fgvc_jax.data import feed
 from fgvc_jax.inference import gradcam
 from fgvc_jax.objectives.base import TeacherQuery
 from fgvc_jax.study import Study, ledger
 from fgvc_jax.study.definition import experiments
 from fgvc_jax.training import evaluator
-from fgvc_jax.training.members import train
-from fgvc_jax.training.precomputed.teacher import open_teacher
+from fgvc_jax.training.members import attention_before, train
+from fgvc_jax.training.precomputed import open_teacher
 from fgvc_jax.training.run import Run
 from fgvc_jax.transfer import on_grid
 from fgvc_jax.utils import devices, digests
@@ -63,36 +64,47 @@ def test_attention_on_another_grid_is_resized_as_by_hand():
     np.testing.assert_allclose(on_grid(constant, (3, 11)), 0.75, rtol=1e-6)
 
 
-def taught(run, folder, student):
-    """The accumulated maps of the members before a student, as they start, and their |Z|."""
+def prepared(run, student):
+    """The members before a student, as they start, with their attention in the run's cache."""
     before = [run.member(n, run.start.variables(n)) for n in range(1, student)]
     frozen = [(digests.of_arrays(member.variables), member) for member in before]
-    grid = run.plan(student).architecture.grid
-    maps = run.lookups.attention_maps(folder, run.record, frozen, grid, lambda line: None)
-    own = [run.lookups.attention(member, 0, GRIDS[n]) for n, member in enumerate(before)]
-    return maps.mean(0, np.arange(len(run.splits.train))), own
+    run.cache.prepare(student, attention_before(run, student, frozen), print)
+    return frozen
+
+
+def taught(run, student):
+    """The mean attention of the members before a student, as they start, and each one's |Z|."""
+    count = len(run.splits.train)
+    frozen = prepared(run, student)
+    total = run.cache.train.lookups["attention"](0, np.arange(count))["sum"].astype(np.float32)
+    batch = next(feed.batches(run.images["train"], count, run.mesh))
+    own = []
+    for number, one in enumerate(frozen):
+        alone = dataclasses.replace(
+            attention_before(run, student, [one]), grid=GRIDS[number], batch_size=count
+        )
+        own.append(np.asarray(alone.sum(batch, None)["sum"], np.float32))
+    return total / len(frozen), own
 
 
 @pytest.mark.slow
 def test_every_grid_has_its_sum_of_the_members_before(tmp_path):
-    run = Run(mixed())
+    run = Run(mixed(tmp_path))
     assert tuple(plan.architecture.grid for plan in run.plans) == GRIDS
-    mean, (first,) = taught(run, tmp_path, 2)
-    np.testing.assert_allclose(mean, DOWN @ first @ DOWN.T, rtol=2e-3, atol=1e-3)
-    mean, (first, second) = taught(run, tmp_path, 3)
-    np.testing.assert_allclose(mean, (first + UP @ second @ UP.T) / 2, rtol=2e-3, atol=1e-3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2x2", "4x4"]
+    mean, (first,) = taught(run, 2)
+    np.testing.assert_allclose(mean, DOWN @ first @ DOWN.T, rtol=2e-3, atol=2e-3)
+    mean, (first, second) = taught(run, 3)
+    np.testing.assert_allclose(mean, (first + UP @ second @ UP.T) / 2, rtol=2e-3, atol=2e-3)
+    names = sorted(path.name.split(".")[0] for path in (tmp_path / "precomputed").iterdir())
+    assert names == ["attention2x2", "attention4x4"]
 
 
 @pytest.mark.slow
 def test_a_step_against_a_teacher_on_another_grid(tmp_path):
     """Jit equals eager, and the loss logged is that of the resized map."""
-    run = Run(mixed(networks=(NETWORKS[1], NETWORKS[0])))
-    teacher = run.member(1, run.start.variables(1))
-    maps = run.lookups.attention_maps(
-        tmp_path, run.record, [("one", teacher)], (4, 4), lambda line: None
-    )
-    batch = devices.shard_batch(run.mesh, next(run.train_batches(2, 0, maps)))
+    run = Run(mixed(tmp_path, networks=(NETWORKS[1], NETWORKS[0])))
+    prepared(run, 2)
+    batch = run.cache.complete(devices.shard_batch(run.mesh, next(run.train_batches(2, 0))))
     assert batch["attention"].shape[1:] == (4, 4)
     found = []
     for eager in (False, True):

@@ -226,4 +226,4 @@ class _Feeding:
             threads=machine.cores(processes.processes_here()),
             mesh=self.asked.mesh,
         )
-        return feed.evaluation_batches(images, most=self.batch_size, mesh=self.asked.mesh)
+        return feed.evaluation_batches(images, self.batch_size, self.asked.mesh)

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -163,40 +162,30 @@ def contents(source: Source) -> list[bytes]:
 
 
 def evaluation_batches(
-    images: Images, *, most: int, mesh: Mesh, view: int = 0
+    images: Images, most: int, mesh: Mesh, *, view: int = 0
 ) -> Iterator[devices.Packed]:
     """Every image of a set once, on the devices: in no more batches than `most` images a batch
-    needs, each as small as that allows, so that little of the last one is padding.
+    needs, each as small as that allows, so that little of the last one is padding."""
+    count = -(-len(images.source) // most)
+    share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
+    return batches(images, share * mesh.size, mesh, view=view)
+
+
+def batches(images: Images, size: int, mesh: Mesh, *, view: int = 0) -> Iterator[devices.Packed]:
+    """Every image of a set once, on the devices, in batches of `size`, the last one padded.
 
     `view` is the number of the view in training that is meant, where one is.
     """
-    count = -(-len(images.source) // most)
-    share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
-    batches = pipeline.evaluation_batches(
+    loaded = pipeline.evaluation_batches(
         images.source,
         images.fetch,
-        batch_size=share * mesh.size,
+        batch_size=size,
         process=jax.process_index(),
         processes=jax.process_count(),
         view=view,
         lookups=images.lookups,
     )
-    return ahead(batches, partial(devices.shard_batch, mesh))
-
-
-def by_row(parts: Iterator[dict[str, jax.Array]], name: str, total: int) -> np.ndarray:
-    """What a sharded pass answers, put where each answer's `row` says: (total, ...).
-
-    Devices may stand in any order in a mesh, so the order of a batch that comes back says nothing.
-    Padding, where `mask` is False, is left out.
-    """
-    placed = None
-    for part in parts:
-        part = jax.device_get(part)
-        if placed is None:
-            placed = np.zeros((total, *part[name].shape[1:]), part[name].dtype)
-        placed[part["row"][part["mask"]]] = part[name][part["mask"]]
-    return placed
+    return ahead(loaded, partial(devices.shard_batch, mesh))
 
 
 def ahead(batches: Iterator, put: Callable, depth: int = 2) -> Iterator:

@@ -107,7 +107,7 @@ class Model:
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
             if self.trunk and "features" not in batch:
-                batch = self._trunk_step(self.trunk, batch, store)
+                batch = batch | {"features": self._trunk_step(self.trunk, batch, store)}
             yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
 
     def step(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -124,7 +124,10 @@ class Model:
     @property
     def _trunk_step(self) -> Any:
         network, _, view = self.members[0]
-        show = {"features": lambda arrays, images: augment.test_view(view, images)}
+
+        def show(arrays, images):
+            return augment.test_view(view, images)
+
         return self.step(
             "trunk", partial(passes.trunk_step, network=network, show=show, mesh=self.mesh)
         )

@@ -32,42 +32,31 @@ def normalized_view(
 def trunk_step(
     *,
     network: Any,
-    show: Mapping[str, Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]],
+    show: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array],
     mesh: Mesh,
-    everywhere: bool = False,
 ) -> Callable:
-    """The compiled frozen trunk: (its variables, batch, store) -> the batch with what the trunk
-    makes of the images in their place.
+    """The compiled frozen trunk: (its variables, batch, store) -> what it makes of the images.
 
     Args:
         network: with a trunk, see `networks.Network.features`.
-        show: by the name in the new batch, (batch, images uint8) -> normalised images.
+        show: (batch, images uint8) -> normalised images.
         mesh: devices.
-        everywhere: whether every device gets all rows, or only its own.
     """
 
     def step(variables, arrays, store):
-        images = images_of(arrays, store)
-        made = {
-            name: network.apply(variables, look(arrays, images), method="features")
-            for name, look in show.items()
-        }
-        return {name: array for name, array in arrays.items() if name != "image"} | made
+        shown = show(arrays, images_of(arrays, store))
+        return network.apply(variables, shown, method="features")
 
     rows = split(mesh)
-    all_rows = replicated(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(all_rows, rows, all_rows),
-        out_shardings=all_rows if everywhere else rows,
-    )
+    everywhere = replicated(mesh)
+    return jax.jit(step, in_shardings=(everywhere, rows, everywhere), out_shardings=rows)
 
 
 def attention_step(
     *, network: Any, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
 ) -> Callable:
     """The compiled |Z| of one frozen member on a grid (h, w): (variables, batch, store) ->
-    {"attention": (B, h, w) float32, "row": (B,) int32, "mask": (B,) bool}.
+    (B, h, w) float32.
 
     It sees exactly what `train_step` shows in the batch's view, in inference mode.
     """
@@ -78,19 +67,11 @@ def attention_step(
         else:
             inputs = normalized_view(view, seed, arrays, images_of(arrays, store))
         features = network.apply(variables, inputs, False, method="taps")["stage5"]
-        attention = transfer.teacher_attention(features)
-        return {
-            "attention": transfer.on_grid(attention, grid),
-            "row": arrays["row"],
-            "mask": arrays["mask"],
-        }
+        return transfer.on_grid(transfer.teacher_attention(features), grid)
 
+    rows = split(mesh)
     everywhere = replicated(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(everywhere, split(mesh), everywhere),
-        out_shardings=everywhere,
-    )
+    return jax.jit(step, in_shardings=(everywhere, rows, everywhere), out_shardings=rows)
 
 
 def logits_step(*, network: Any, predict: Callable[[dict], jax.Array], mesh: Mesh) -> Callable:

@@ -85,7 +85,7 @@ def evaluate_member(
     """
     scores: dict[str, Any] = {}
     model = run.model([member], ["in training"])
-    for name, images in run.lookups.judged.items():
+    for name, images in run.cache.judged.items():
         total = len(images.source)
         answers = model.answers(batches_of(run, images), images.store)
         arrays = [(keep[name],)] if keep and name in keep else []
@@ -106,7 +106,7 @@ def is_tested(run: Run, names: Sequence[str]) -> bool:
 def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
     """Every image of a set once, on the devices of a run."""
     most = run.experiment.evaluation_batch_size
-    return feed.evaluation_batches(images, most=most, mesh=run.mesh)
+    return feed.evaluation_batches(images, most, run.mesh)
 
 
 def judge_run(
@@ -116,7 +116,7 @@ def judge_run(
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
     parts = {}
-    for name, images in run.lookups.judged.items():
+    for name, images in run.cache.judged.items():
         parts[name] = predictions.part_of(
             workdir.path,
             name,

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax import config
+from fgvc_jax import config, networks
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
 from fgvc_jax.data.images import Broken
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, summary
-from fgvc_jax.training.precomputed.attention import AttentionMaps
-from fgvc_jax.training.precomputed.teacher import check_apart
+from fgvc_jax.training.precomputed import Attention, check_apart
 from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
@@ -168,10 +167,9 @@ def member(
             begun.forget_epochs(workdir, number)
         if not (goes_on and known):
             known = begun.write(workdir, run.record, number, teachers)
-    run.lookups.prepare(number, report)
-    maps = run.lookups.attention_maps(workdir.attention, run.record, frozen, plan.grid, report)
+    run.cache.prepare(number, attention_before(run, number, frozen), report)
     with Deferred() as asked:
-        variables, scores = train_member(run, workdir, number, frozen, maps, report, asked)
+        variables, scores = train_member(run, workdir, number, frozen, report, asked)
         identity = digests.of_arrays(variables)
         if jax.process_index() == 0:
             storage.write_json(
@@ -189,12 +187,34 @@ def member(
     return identity, plan.member(variables)
 
 
+def attention_before(
+    run: Run, number: int, frozen: Sequence[tuple[str, Member]]
+) -> Attention | None:
+    """Attention of the frozen members, (digest, member) in order, before member `number`; None
+    where it is not precomputed."""
+    spec = run.experiment
+    if spec.transfer.name == "none" or spec.transfer.maps == "online":
+        return None
+    before = [spec.of(n).network for n in range(1, number)]
+    return Attention(
+        members=tuple(frozen),
+        parts=[networks.parts(n.name, dtype=n.dtype, kept=bool(n.frozen)) for n in before],
+        grid=run.plan(number).architecture.grid,
+        grids=sorted({plan.architecture.grid for plan in run.plans}),
+        view=spec.data.view,
+        seed=spec.data.view_seed,
+        trunk=run.record.digests["trunk"],
+        batch_size=spec.batch_size,
+        mesh=run.mesh,
+        compiled=run.compiled,
+    )
+
+
 def train_member(
     run: Run,
     workdir: Workdir,
     number: int,
     frozen: list[tuple[str, Member]],
-    maps: AttentionMaps | None,
     report: Callable[[str], None],
     asked: Deferred,
 ) -> tuple[Any, dict[str, Any]]:
@@ -207,8 +227,8 @@ def train_member(
         run.state(number, [member.variables for _, member in frozen]),
         folder=folder,
         title=f"member {number}/{spec.members}",
-        train_step=lambda state, batch: train_step(state, run.lookups.inputs(batch), store),
-        train_batches=lambda start: run.train_batches(number, start, maps),
+        train_step=lambda state, batch: train_step(state, run.cache.complete(batch), store),
+        train_batches=lambda start: run.train_batches(number, start),
         evaluate=judged,
         mesh=run.mesh,
         pace=loop.Pace(

@@ -24,10 +24,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.training import step as steps
 from fgvc_jax.training.initial import Start, found
 from fgvc_jax.training.optimizer import Layers, optimizer, schedule
-from fgvc_jax.training.precomputed.attention import AttentionMaps
-from fgvc_jax.training.precomputed.lookups import Lookups
-from fgvc_jax.training.precomputed.teacher import Teacher, open_teacher
-from fgvc_jax.training.precomputed.trunk import Trunk
+from fgvc_jax.training.precomputed import OutputCache, Teacher, Trunk, open_teacher
 from fgvc_jax.training.state import State, stack_teachers
 from fgvc_jax.transfer import weigh
 from fgvc_jax.utils import devices
@@ -70,7 +67,7 @@ class Run:
             [pretrained.get(network.weights) for network in spec.each],
             spec.seed,
         )
-        self._compiled: dict[Any, Any] = {}  # what the run's models have compiled
+        self.compiled: dict[Any, Any] = {}  # what the run's models have compiled
 
     def place(self, mesh: Mesh) -> None:
         """Have the programs of the members made for a mesh.
@@ -161,11 +158,12 @@ class Run:
         )
 
     @cached_property
-    def lookups(self) -> Lookups:
-        """What frozen networks say, computed once."""
-        return Lookups(
+    def cache(self) -> OutputCache:
+        """Outputs of frozen networks, computed once."""
+        return OutputCache(
             self.experiment,
             self.images,
+            lambda: self.record.digests,
             trunk=self.trunk,
             teacher=self.teacher,
             mesh=self.mesh,
@@ -201,14 +199,12 @@ class Run:
             fusion=self.experiment.fusion,
             mesh=self.mesh,
             trunk=self.trunk and self.trunk.on_devices,
-            compiled=self._compiled,
+            compiled=self.compiled,
         )
 
-    def train_batches(
-        self, member: int, start: int, maps: AttentionMaps | None
-    ) -> Iterator[dict[str, np.ndarray]]:
+    def train_batches(self, member: int, start: int) -> Iterator[dict[str, np.ndarray]]:
         """This process's rows of a member's batches from step `start` on."""
-        images = self.lookups.train
+        images = self.cache.train
         return pipeline.train_batches(
             images.source,
             images.fetch,
@@ -218,8 +214,8 @@ class Run:
             start=start,
             process=jax.process_index(),
             processes=jax.process_count(),
-            views=self.lookups.views(member),
-            lookups={**images.lookups, **({"attention": maps.mean} if maps else {})},
+            views=self.cache.views(member),
+            lookups=images.lookups,
         )
 
 

@@ -40,9 +40,8 @@ class Workdir:
         self.config = self.path / "config.json"
         self.results = self.path / "results.json"
         self.training_images = self.path / "training_images.npy"  # see the module of its name
-        self.attention = self.path / "attention"
         self.predictions = self.path / "predictions"
-        self.features = self.path / "features"
+        self.precomputed = self.path / "precomputed"
         self.trunk = self.path / "trunk"
         self.broken = self.path / "broken.json"  # a test image that could not be read, later on
 

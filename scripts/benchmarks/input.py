@@ -78,6 +78,4 @@ class Ours:
             while True:
                 yield self._resident
         start = self._epoch * self._run.steps_per_epoch
-        yield from ahead(
-            self._run.train_batches(1, start, None), partial(shard_batch, self._run.mesh)
-        )
+        yield from ahead(self._run.train_batches(1, start), partial(shard_batch, self._run.mesh))

@@ -65,7 +65,7 @@ class Ours:
         def train_step(state, batch):
             if next(numbers) in (first, first + steps):
                 marks.append((time.perf_counter(), time.thread_time(), others()))
-            return compiled(state, run.lookups.inputs(batch), store)
+            return compiled(state, run.cache.complete(batch), store)
 
         epochs = -(-(first + steps + 1) // run.steps_per_epoch)
         with tempfile.TemporaryDirectory() as folder, Deferred() as asked:
@@ -74,7 +74,7 @@ class Ours:
                 folder=Path(folder),
                 title="python",
                 train_step=train_step,
-                train_batches=lambda start: run.train_batches(1, start, None),
+                train_batches=lambda start: run.train_batches(1, start),
                 evaluate=lambda variables, position: {},
                 mesh=run.mesh,
                 pace=loop.Pace(

@@ -53,7 +53,7 @@ def train(run, number, frozen, steps=2):
     """(state before, state after, metrics of each step)."""
     before = run.state(number, frozen)
     kept = jax.tree.map(np.array, before)
-    batches = run.train_batches(number, 0, None)
+    batches = run.train_batches(number, 0)
     state, metrics = before, []
     for _ in range(steps):
         state, logged = run.plan(number).train_step(
@@ -200,7 +200,7 @@ def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
             csdnet=options or CSDNet(),
         )
     )
-    state, batch = run.state(1, []), next(run.train_batches(1, 0, None))
+    state, batch = run.state(1, []), next(run.train_batches(1, 0))
     asked.clear()
     jax.eval_shape(run.plan(1).train_step, state, devices.shard_batch(run.mesh, batch), None)
     images = 2 * len(batch["row"]) if options else len(batch["row"])
@@ -264,7 +264,7 @@ def test_members_start_differently_and_see_another_order():
     different = jax.tree.map(lambda a, b: not np.array_equal(a, b), one, two)
     assert any(jax.tree.leaves(different["params"]["backbone"]))
     assert any(jax.tree.leaves(different["params"]["heads"]))
-    rows = [next(run.train_batches(number, 0, None))["row"] for number in (1, 2)]
+    rows = [next(run.train_batches(number, 0))["row"] for number in (1, 2)]
     assert not np.array_equal(*rows)
 
 
@@ -284,7 +284,7 @@ def test_epochs_and_the_end_are_judged_by_one_program(tmp_path):
     run = Run(tiny(network=NETWORKS["resnet_micro"]))
     variables, images = run.start.variables(1), run.images["test"]
     evaluator.evaluate_member(run, run.member(1, variables))
-    (program,) = run._compiled.values()
+    (program,) = run.compiled.values()
     part = predictions.part_of(
         tmp_path, "validation", images.source,
         classes=run.splits.classes, view=run.experiment.data.view, images="digest",
@@ -293,7 +293,7 @@ def test_epochs_and_the_end_are_judged_by_one_program(tmp_path):
     answers.keep_answers(
         run.model([run.member(1, variables)], ["m" * 64]), part, batches, images.store
     )
-    assert list(run._compiled.values()) == [program] and program._cache_size() == 1
+    assert list(run.compiled.values()) == [program] and program._cache_size() == 1
 
 
 def test_evaluation_batches_are_as_equal_as_they_can_be():
@@ -312,7 +312,7 @@ def test_images_on_the_device_train_and_evaluate_alike():
         run = Run(tiny(network=NETWORKS["resnet_micro"], data=data))
         scores.append(evaluator.evaluate_member(run, run.member(1, run.start.variables(1))))
         store = run.images["train"].store
-        batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0, None)))
+        batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0)))
         state, metrics = run.plan(1).train_step(run.state(1, []), batch, store)
         scores[-1]["loss"] = float(metrics["loss"])
     assert scores[0] == scores[1]

@@ -1,17 +1,12 @@
 """What members answered: put in place by row, known by what it is of, whole or not there."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny
 
-from fgvc_jax.data import feed
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.passes import kept_answers
-from fgvc_jax.training.run import Run
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.folder import Workdir
@@ -121,29 +116,6 @@ def test_what_is_kept_has_the_same_highest_class():
     plain = jax.nn.log_softmax(logits).astype(jnp.float16)
     assert np.any(plain.argmax(-1) != logits.argmax(-1))
     np.testing.assert_allclose(kept[:-1], jax.nn.log_softmax(logits)[:-1], rtol=3e-3)
-
-
-def test_a_sharded_pass_is_put_in_place_by_row():
-    """The attention of every training image, whatever the order of the batches' rows."""
-    run = Run(tiny(data=dataclasses.replace(tiny().data, view_sharing="shared")))
-    images, member = run.images["train"], run.member(1, run.start.variables(1))
-    grid = run.plan(1).architecture.grid
-    rows = np.random.default_rng(0).permutation(len(images.source)).astype(np.int32)
-    straight = run.lookups.attention(member, 0, grid)
-
-    step = run.lookups._attention_step(member, grid)
-
-    def turned():
-        for chosen in np.split(rows, 4):
-            batch = {
-                "row": chosen, "label": images.source.labels[chosen],
-                "id": images.source.ids[chosen], "image": images.fetch(chosen),
-                "mask": np.ones(len(chosen), bool), "view": np.zeros(len(chosen), np.int32),
-            }  # fmt: skip
-            yield step(member.variables, batch, None)
-
-    placed = feed.by_row(turned(), "attention", len(rows))
-    np.testing.assert_allclose(placed, straight, atol=1e-4)
 
 
 def test_what_cannot_be_kept_there_is_advised_of_a_copy(tmp_path, monkeypatch):

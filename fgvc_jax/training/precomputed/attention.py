@@ -1,137 +1,133 @@
-"""Precomputed teacher attention: one map per training image and view, for any number of members.
+"""The attention of the members before, which the orthogonal loss compares a student with.
 
-The orthogonal loss is linear in |Z_teacher|, and a view of an image is a pure function of (seed,
-view, id). So the sum over the frozen members of |Z| is all that the next member needs, and its
-training step costs what a step without teachers costs.
+The loss is linear in |Z_teacher|. So the sum of |Z| over the frozen members is all that the next
+member needs, and its step costs what a step without teachers costs. The sum is rounded to float16
+after each member: so it has the same bits wherever it was begun.
 """
 
-import re
-import threading
-import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from fgvc_jax.utils import digests
-from fgvc_jax.utils.processes import of_first
-from fgvc_jax.workdir import storage
+from fgvc_jax.data.view import View
+from fgvc_jax.inference import passes
+from fgvc_jax.inference.architecture import Member
+from fgvc_jax.training.precomputed.store import Output
+from fgvc_jax.training.state import backbone_only
+from fgvc_jax.utils.devices import split
 
-_NAME = re.compile(r"view(\d+)\.([0-9a-f]{16})\.crc([0-9a-f]{8})\.npy")
-MAPPED = 8  # views that are open at a time: each takes a descriptor
 
-
-class AttentionMaps:
-    """Sum over members of |Z| of every training image, one memory-mapped file per view.
-
-    A file's name tells the view, the digest of all that made it (images, view, seed and the members
-    summed in it, in order) and its checksum, so that it serves nobody else. It is replaced by a
-    rename, the old one removed after; so there is one copy (and, for a moment, two of a single
-    view), a kill leaves every view readable, and adding a member goes on where it stopped. A file
-    that is missing or damaged is made again from the members, with the same bits: the sum is
-    rounded to float16 after each member, wherever it began.
+@dataclass(frozen=True)
+class Attention:
+    """Sum over frozen members of |Z| on the grid of a student's maps.
 
     Args:
-        folder: where the files are.
-        views: number of views, counted from 0.
-        shape: (images, h, w) of one view.
-        content: digest of the images, the view and its seed.
+        members: (digest, member) of them, in order; there may be none.
+        parts: of `digests.NUMERICS` that the network of each computes with.
+        grid: (h, w) of the student's maps.
+        grids: those of all students of the run; each has a sum of its own.
+        view: what is shown of an image.
+        seed: of the views.
+        trunk: digest of the frozen trunk that all members share; None where there is none.
+        batch_size: of training.
+        mesh: devices.
+        compiled: where compiled steps are kept, by network and grid.
     """
 
-    def __init__(self, folder: Path, *, views: int, shape: tuple[int, int, int], content: str):
-        self._folder = folder
-        self._views = views
-        self._shape = shape
-        self._content = content
-        self._members: list[str] = []
-        self._open: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
+    members: Sequence[tuple[str, Member]]
+    parts: Sequence[Sequence[str]]
+    grid: tuple[int, int]
+    grids: Sequence[tuple[int, int]]
+    view: View
+    seed: int
+    trunk: str | None
+    batch_size: int
+    mesh: Mesh
+    compiled: dict[Any, Callable]
 
-    def add(
-        self,
-        members: Sequence[tuple[str, Any]],
-        attention: Callable[[Any, int], np.ndarray],
-        *,
-        write: bool,
-        progress: Callable[[str], None],
-    ) -> None:
-        """Bring every view to the sum over `members`.
+    what = "attention maps"
+    broken = "the training of a member before has diverged"
+    instead = "the members before are asked in every step"
 
-        Args:
-            members: (digest, what `attention` takes) of the frozen members, in order.
-            attention: (member, view) -> (images, h, w) float32 |Z| of all training images.
-            write: whether this process writes; the others compute along and read.
-            progress: told in words what is being done.
-        """
-        self._members = [digest for digest, _ in members]
-        self._open.clear()
-        told = False
-        for view in range(self._views):
-            total, found = self._load(view)
-            # The first process looks for all: a file system may show others an older listing.
-            summed = int(of_first(np.int32(found)))
-            if summed == len(members):
-                continue
-            if not told:
-                progress(f"attention of member {len(members)} in {self._views} views")
-                told = True
-            total = np.zeros(self._shape, np.float16) if found != summed or not found else total
-            for _, member in members[summed:]:
-                total = (total.astype(np.float32) + attention(member, view)).astype(np.float16)
-            if write:
-                self._store(view, total)
+    def outputs(self, part: str) -> Mapping[str, Output]:
+        """The sum for a training image, if there are members."""
+        if part != "train" or not self.members:
+            return {}
+        count = len(self.members)
+        earlier = [(self._sum(n), partial(self.sum, begun=n)) for n in range(count - 1, 0, -1)]
+        return {"attention": self._sum(count)._replace(earlier=earlier)}
 
-    def mean(self, view: int, rows: np.ndarray) -> np.ndarray:
-        """Mean over the members of |Z| in a view: rows (b,) -> (b, h, w) float32.
+    def _sum(self, count: int) -> Output:
+        """The sum over the first `count` members."""
+        digests = [digest for digest, _ in self.members[:count]]
+        return Output(
+            name="attention" + "x".join(map(str, self.grid)),
+            compute=self.sum,
+            shapes={"sum": self.grid},
+            known=[digests, self.view.known, self.seed, self.trunk, self.grid],
+            parts=sorted({part for own in self.parts[:count] for part in own}),
+            needs=("features",) if self.trunk else (),
+            as_in_step=bool(self.trunk),
+            earlier=[],
+            room=sum(h * w for h, w in self.grids) / math.prod(self.grid),
+        )
 
-        Zero while there is no member.
-        """
-        if not self._members:
-            return np.zeros((len(rows), *self._shape[1:]), np.float32)
-        return self._map(view)[rows].astype(np.float32) / len(self._members)
+    def sum(
+        self, batch: Mapping[str, Any], store: jax.Array | None, begun: int = 0
+    ) -> dict[str, jax.Array]:
+        """{"sum": (B, h, w) float16}; of the first `begun` members the batch has the sum."""
+        total = batch["attention"]["sum"] if begun else np.float16(0)
+        for _, member in self.members[begun:]:
+            variables = backbone_only(member.variables)
+            total = self._add(total, self._step(member)(variables, batch, store))
+        return {"sum": total}
 
-    def _map(self, view: int) -> np.ndarray:
-        """A view, mapped into memory while it is among the last few asked for."""
-        with self._lock:
-            if view not in self._open:
-                maps, summed = self._load(view)
-                if summed != len(self._members):
-                    raise FileNotFoundError(f"the attention maps of view {view} are gone")
-                self._open[view] = maps
-                if len(self._open) > MAPPED:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(view)
-            return self._open[view]
+    def mean(self, batch: Mapping[str, Any]) -> jax.Array:
+        """Mean over the members of |Z| for a batch that has their sum: (B, h, w) float32. Zero
+        while there is no member."""
+        if not self.members:
+            return self._counts
+        return self._mean(batch["attention"]["sum"], self._counts)
 
-    def _key(self, count: int) -> str:
-        """What the sum over the first `count` members is known by."""
-        return digests.of_value([self._content, self._members[:count]])[:16]
+    def _step(self, member: Member) -> Callable:
+        """The compiled |Z| of a member, one for all members of a network."""
+        key = id(member.network), self.grid
+        if key not in self.compiled:
+            self.compiled[key] = passes.attention_step(
+                network=member.network,
+                view=member.view,
+                seed=self.seed,
+                grid=self.grid,
+                mesh=self.mesh,
+            )
+        return self.compiled[key]
 
-    def _load(self, view: int) -> tuple[np.ndarray | None, int]:
-        """The intact file of a view with the most members: (map or None, members)."""
-        found = {}
-        for path in storage.matching(self._folder, f"view{view:05d}.*.npy"):
-            if name := _NAME.fullmatch(path.name):
-                found[name[2]] = int(name[3], 16), path
-        for count in range(len(self._members), 0, -1):
-            checksum, path = found.get(self._key(count), (0, None))
-            if path is None:
-                continue
-            try:
-                maps = storage.map_array(path)
-            except (OSError, ValueError):
-                continue
-            fits = maps.shape == self._shape and maps.dtype == np.float16
-            if fits and zlib.crc32(maps) == checksum:
-                return maps, count
-        return None, 0
+    # Programs of their own: fused into a member's, a sum might be rounded otherwise.
 
-    def _store(self, view: int, total: np.ndarray) -> None:
-        """Write a view's sum over all members and remove what it replaces."""
-        name = f"view{view:05d}.{self._key(len(self._members))}.crc{zlib.crc32(total):08x}.npy"
-        storage.write_array(self._folder / name, total)
-        for path in storage.matching(self._folder, f"view{view:05d}.*"):
-            if path.name != name:
-                storage.remove(path)
+    @cached_property
+    def _add(self) -> Callable:
+        def add(total, attention):
+            return (total.astype(jnp.float32) + attention).astype(jnp.float16)
+
+        return jax.jit(add, out_shardings=split(self.mesh))
+
+    @cached_property
+    def _mean(self) -> Callable:
+        return jax.jit(
+            lambda total, counts: total.astype(jnp.float32) / counts, out_shardings=split(self.mesh)
+        )
+
+    @cached_property
+    def _counts(self) -> jax.Array:
+        """(B, h, w) full of the number of members: by a scalar XLA divides with another rounding,
+        it multiplies by the reciprocal."""
+        shape, count = (self.batch_size, *self.grid), len(self.members)
+        full = jax.jit(lambda: jnp.full(shape, count, jnp.float32), out_shardings=split(self.mesh))
+        return full()

@@ -1,176 +1,296 @@
-"""What frozen networks say of the views of a run's images, as far as it is kept.
+"""Which outputs of frozen networks a run stores and looks up, and which it computes in each step.
 
-A frozen network is a trunk that all members share, or a trained ensemble that they learn from. Of a
-view it says the same whenever it is asked: so that is computed once for each view, and beyond the
-budget, or where the disk is full, before every step, with the same float16 numbers.
+Frozen networks are a trunk that all members share, a trained ensemble that they learn from, and the
+members before. Their outputs are computed once for each view and looked up after; those beyond the
+budget, or where the disk is full, before every step. Both ways run the same programs, and a trunk
+sees batches of one size, on which a transformer's rounding depends. So their numbers are the same,
+up to the rounding of convolutions, which may depend on an image's place in its batch, and of larger
+batches where there is no trunk.
 """
 
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from fgvc_jax.config import Experiment
 from fgvc_jax.data import feed
-from fgvc_jax.data.feed import Images
+from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
-from fgvc_jax.training.precomputed.features import Features
-from fgvc_jax.utils import digests, processes
+from fgvc_jax.training.precomputed.attention import Attention
+from fgvc_jax.training.precomputed.store import Frozen, Output, Store
+from fgvc_jax.training.precomputed.teacher import Teacher
+from fgvc_jax.training.precomputed.trunk import Trunk
+from fgvc_jax.utils import devices, digests, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
+from fgvc_jax.workdir.folder import Workdir
 
-RESERVE = 2 * 2**30  # bytes that a cache leaves free on the disk, for checkpoints among others
-
-
-class Output(NamedTuple):
-    """One of the things that a frozen network says of a view."""
-
-    # (batch, store) -> {"row", "mask", "features": arrays by name}, on every device.
-    ask: Callable[[dict[str, jax.Array], jax.Array | None], dict[str, Any]]
-    shapes: Mapping[str, tuple[int, ...]]  # of one image's arrays, by name
-    network: Any  # what the frozen network is known by, as JSON has it
-    known: Any  # all else that they depend on, but the images and the view's number
-    parts: Sequence[str] = ()  # of `digests.NUMERICS` that the network computes with
-
-
-class Frozen(Protocol):
-    """A frozen network, and how people are told of it."""
-
-    what: str  # it says
-    broken: str  # why what it says may not be finite
-    instead: str  # what happens where nothing is kept
-
-    def looks(self, part: str) -> Mapping[str, Output]:
-        """What it says of an image of a part, by its name in a batch."""
-        ...
+RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
+Report = Callable[[str], None]  # prints a line for people
 
 
 class Request(NamedTuple):
-    """What a run needs of a frozen network: of a part of the data, in some of the views that it
-    will need."""
+    """The outputs of a frozen network for a part of the data, in some of the views that the run
+    will need. A part that members are judged on has one view, number 0."""
 
     frozen: Frozen
-    part: str  # "train", or one that members are judged on, which has one view, number 0
-    images: Images
-    digest: str  # of the images, by what the files hold
+    part: str
     views: Sequence[int]
     views_in_all: int
+    outputs: Mapping[str, Output]  # by name in a batch
+    stores: Mapping[str, Store]
+
+    def __str__(self) -> str:
+        images = f"{self.count:,} {self.part} images"
+        views = f" in {self.views_in_all} views" if self.views_in_all > 1 else ""
+        return f"{self.frozen.what} of {images}{views}, {self.bytes / 2**30:.2f} GiB"
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return next(iter(self.stores.values())).count
+
+    @property
+    def bytes(self) -> int:
+        """What they take of the budget."""
+        sizes = (s.bytes_per_view * self.outputs[name].room for name, s in self.stores.items())
+        return int(sum(sizes)) * self.views_in_all
 
 
-class Cache:
-    """What frozen networks say, as far as it is kept.
+def affordable(requests: Sequence[Request], gib: float, report: Report) -> list[Request]:
+    """Those of the requests, the most important first, that fit the budget and the disk; of the
+    others people are told."""
+    left = int(gib * 2**30)
+    added: Counter[Path] = Counter()
+    chosen = []
+    for request in requests:
+        stores = list(request.stores.values())
+        new = sum(s.bytes_per_view * len(s.missing(request.views)) for s in stores)
+        folder = stores[0].folder
+        full = new and added[folder] + new + RESERVE > storage.free_space(folder)
+        full = bool(processes.of_first(np.bool_(full)))  # the first process decides
+        if request.bytes > left or full:
+            over = f"are more than is left of --data.cache-gib {gib:g}"
+            problem = over if request.bytes > left else "do not fit the disk"
+            report(f"{request}, {problem}: {request.frozen.instead} instead")
+            continue
+        left -= request.bytes
+        added[folder] += new
+        chosen.append(request)
+        if new:
+            report(f"{request}, in {folder}")
+    return chosen
+
+
+class Stores:
+    """The stores of a run, in its workdir or in a folder that runs share.
 
     Args:
-        folder: where; runs may share it.
-        budget: bytes of it that a run may take.
-        most: images in a batch, at the most.
+        experiment: settled.
+        known: gives the digests of the dataset, see `digests.of_data`.
+    """
+
+    def __init__(self, experiment: Experiment, known: Callable[[], Mapping[str, Any]]):
+        self._known = known
+        self._sizes = experiment.batch_size, experiment.evaluation_batch_size
+        self._own = self._shared = Workdir(experiment.workdir).precomputed
+        if experiment.data.cache:
+            self._shared = storage.location(experiment.data.cache, "--data.cache")
+        self._open: dict[str, Store] = {}  # by content; a file is checked once
+
+    def batch_size(self, output: Output) -> int:
+        """Images at a time when an output is stored, at the most."""
+        return self._sizes[not output.as_in_step]
+
+    def open(self, frozen: Frozen, part: str, output: Output, count: int) -> Store:
+        """The store of an output for a part of `count` images."""
+        images = digests.best(self._known()[part])
+        numerics = digests.numerics(output.parts)
+        content = digests.of_value(
+            [numerics, output.name, output.known, images, self.batch_size(output)]
+        )
+        if content not in self._open:
+            # A newer sum takes the place of older ones, which another run might be at.
+            folder = self._shared if output.earlier is None else self._own
+            store = Store(folder, output, count=count, content=content, of=frozen)
+            self._open[content] = store
+        return self._open[content]
+
+    def close_others(self, stores: Collection[Store]) -> None:
+        """Let go of all others: files that are gone take space as long as they are mapped."""
+        self._open = {key: store for key, store in self._open.items() if store in stores}
+
+
+class OutputCache:
+    """The outputs of a run's frozen networks, on their way into batches.
+
+    Args:
+        experiment: settled.
+        images: of the dataset.
+        known: gives the digests of the dataset, see `digests.of_data`.
+        trunk: the frozen trunk, or None.
+        teacher: the ensemble that the objective asks, or None.
         mesh: devices.
     """
 
-    def __init__(self, folder: Path, budget: int, *, most: int, mesh: Mesh):
-        self._folder = folder
-        self._budget = budget
-        self._most = most
+    def __init__(
+        self,
+        experiment: Experiment,
+        images: Dataset,
+        known: Callable[[], Mapping[str, Any]],
+        *,
+        trunk: Trunk | None,
+        teacher: Teacher | None,
+        mesh: Mesh,
+    ):
+        self._spec = experiment
+        self._data = images
+        self._trunk = trunk
+        self._teacher = teacher
+        self._attention: Attention | None = None
         self._mesh = mesh
-        # By their content; a file is checked once, whatever the number of members.
-        self._opened: dict[str, Features] = {}
+        self._stores = Stores(experiment, known)
+        self._gathered = jax.jit(_rows_of, out_shardings=devices.replicated(mesh))
+        self._lookups: dict[str, dict[str, Lookup]] = {}  # by part and by name in a batch
+        self._outputs: dict[str, Output] = {}  # of all networks for a training image
 
-    def prepare(
-        self, wanted: Sequence[Request], report: Callable[[str], None]
-    ) -> dict[str, dict[str, Lookup]]:
-        """Make what is missing, the earlier in the list the more important.
+    def prepare(self, member: int, attention: Attention | None, report: Report) -> None:
+        """Store the outputs that the training of a member needs, as far as they fit.
 
         Args:
-            wanted: of every network and part.
+            member: its number.
+            attention: of the members before, where it is precomputed.
             report: prints a line for people.
 
-        Returns:
-            By part, by its name in a batch, how it is looked up; what is not there does not fit the
-            budget or the disk.
-
         Raises:
-            UserError: when the cache cannot be written.
+            UserError: when nothing can be written.
         """
-        left, kept = self._budget, {}
-        for each in wanted:
-            looks = each.frozen.looks(each.part)
-            sets = {name: self._features(each, look) for name, look in looks.items()}
-            per_view = sum(features.bytes_per_view for features in sets.values())
-            missing = {name: features.missing(each.views) for name, features in sets.items()}
-            new = sum(sets[name].bytes_per_view * len(views) for name, views in missing.items())
-            size = per_view * each.views_in_all
-            what = f"{each.frozen.what} of {len(each.images.source):,} {each.part} images"
-            if each.views_in_all > 1:
-                what += f" in {each.views_in_all} views"
-            what += f", {size / 2**30:.2f} GiB"
-            problem = self._problem(size, left, new)
-            if problem:
-                report(f"{what}, {problem}: {each.frozen.instead} instead")
-                continue
-            left -= size
-            if new:
-                self._check_writable(each.frozen.what)
-                report(f"{what}, in {self._folder}")
-                self._make(each, looks, sets, missing, report)
-            kept.setdefault(each.part, {}).update(
-                {name: features.rows for name, features in sets.items()}
-            )
-        return kept
+        self._attention = attention
+        requests = self._requests(member)
+        if requests and not self._lookups:
+            _tell_of_older(Workdir(self._spec.workdir), report)
+        self._lookups = {part: {} for part in self._data.splits.parts}
+        chosen = affordable(requests, self._spec.data.cache_gib, report)
+        for request in reversed(chosen):  # members go on from the trunk's features
+            self._make(request, report)
+        self._stores.close_others([s for each in chosen for s in each.stores.values()])
 
-    def _features(self, wanted: Request, look: Output) -> Features:
-        source = wanted.images.source
-        ids = np.asarray(source.ids).tolist()
-        content = [digests.numerics(look.parts), look.network, wanted.digest, ids, look.known]
-        digest = digests.of_value(content)
-        if digest not in self._opened:
-            self._opened[digest] = Features(
-                self._folder,
-                shapes=look.shapes,
-                count=len(source),
-                content=digest,
-                what=wanted.frozen.what,
-                broken=wanted.frozen.broken,
-            )
-        return self._opened[digest]
+    def views(self, member: int) -> range:
+        """Numbers of the views that a member is shown in training."""
+        data = self._spec.data
+        first = (member - 1) * data.views if data.view_sharing == "own" else 0
+        return range(first, first + data.views)
 
-    def _problem(self, size: int, left: int, new: int) -> str:
-        """Why something is not to be kept; empty if it is. The first process decides."""
-        if size > left:
-            return f"are more than is left of --data.cache-gib {self._budget / 2**30:g}"
-        full = new and new + RESERVE > storage.free_space(self._folder)
-        if bool(processes.of_first(np.bool_(full))):
-            return "do not fit the disk"
-        return ""
+    @property
+    def train(self) -> Images:
+        """The training images, with what is looked up beside them or in their place."""
+        return self._seen("train", self._outputs)
 
-    def _check_writable(self, what: str) -> None:
-        if jax.process_index() == 0 and not storage.writable(self._folder):
-            raise UserError(
-                f"{what} cannot be kept in {str(self._folder)!r}, where nothing can be written: "
-                "name another folder by --data.cache"
-            )
+    @property
+    def judged(self) -> dict[str, Images]:
+        """Likewise the parts that members are judged on, by name."""
+        return {part: self._seen(part, self._lookups.get(part, {})) for part in self._data.judged}
 
-    def _make(
-        self,
-        wanted: Request,
-        looks: Mapping[str, Output],
-        sets: Mapping[str, Features],
-        missing: Mapping[str, list[int]],
-        report: Callable[[str], None],
-    ) -> None:
-        began = time.perf_counter()
-        for name, look in looks.items():
-            for view in missing[name]:
-                batches = feed.evaluation_batches(
-                    wanted.images, most=self._most, mesh=self._mesh, view=view
-                )
-                parts = feed.ahead(
-                    batches, lambda batch, ask=look.ask: ask(batch, wanted.images.store), depth=1
-                )
-                sets[name].make(view, parts, write=jax.process_index() == 0)
-        processes.wait_for_all(f"{wanted.frozen.what} are written")
-        count = sum(map(len, missing.values())) * len(wanted.images.source)
-        seconds = time.perf_counter() - began
-        report(f"{count:,} of them in {seconds:.1f} s ({count / seconds:.0f} images/s)")
+    def complete(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A batch of training views as `train_step` takes it: with the outputs that were not looked
+        up, and the mean attention of the members before."""
+        batch = self._with(batch, self._outputs)
+        return batch | {"attention": self._attention.mean(batch)} if self._attention else batch
+
+    def _with(self, batch: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+        for name in names:
+            if name not in batch:
+                made = self._outputs[name].compute(batch, self._data["train"].store)
+                batch = batch | {name: made}
+        return batch
+
+    def _seen(self, part: str, names: Collection[str]) -> Images:
+        """A part with the outputs `names` as far as they are stored, and without the images where
+        no network looks at them any more."""
+        stored = self._lookups.get(part, {})
+        found = {name: stored[name] for name in names if name in stored}
+        computed = [self._outputs[name] for name in names if name not in stored]
+        unseen = "features" in found and all("features" in output.needs for output in computed)
+        return dataclasses.replace(
+            self._data[part], lookups=found, **({"fetch": None, "store": None} if unseen else {})
+        )
+
+    def _requests(self, member: int) -> list[Request]:
+        """What a member needs, the most important first."""
+        data = self._spec.data
+        own = data.view_sharing == "own"
+        views, in_all = self.views(member), data.views * (self._spec.members if own else 1)
+        wanted: list[tuple] = [(self._attention, "train", views, in_all)]
+        wanted += [(self._teacher, "train", views, in_all)]
+        wanted += [(self._trunk, part, [0], 1) for part in self._data.judged] if self._trunk else []
+        wanted += [(self._trunk, "train", views, in_all)]
+        requests, self._outputs = [], {}
+        for frozen, part, *shown in wanted:
+            outputs = frozen.outputs(part) if frozen else {}
+            if outputs:
+                opened = partial(self._stores.open, count=len(self._data[part].source))
+                stores = {name: opened(frozen, part, each) for name, each in outputs.items()}
+                requests.append(Request(frozen, part, *shown, outputs, stores))
+            if part == "train":
+                self._outputs = {**outputs, **self._outputs}
+        return requests
+
+    def _make(self, request: Request, report: Report) -> None:
+        """Make what is missing, and look it up from now on."""
+        what, views, began = request.frozen.what, 0, time.perf_counter()
+        for name, store in request.stores.items():
+            for view in store.missing(request.views):
+                if jax.process_index() == 0 and not storage.writable(store.folder):
+                    raise UserError(
+                        f"{what} cannot be kept in {str(store.folder)!r}, where nothing can be "
+                        "written: name another folder by --data.cache"
+                    )
+                made = self._computed(request, name, view)
+                store.make(view, made, write=jax.process_index() == 0)
+                views += 1
+            self._lookups[request.part][name] = store.rows
+        if views:
+            processes.wait_for_all(f"{what} are written")
+            count, seconds = views * request.count, time.perf_counter() - began
+            report(f"{count:,} of them in {seconds:.1f} s ({count / seconds:.0f} images/s)")
+
+    def _computed(self, request: Request, name: str, view: int) -> Iterator[dict[str, jax.Array]]:
+        """An output for all images of a part, batch by batch, as `Store.make` takes it."""
+        part, output = request.part, request.outputs[name]
+        images, compute = self._seen(part, output.needs), output.compute
+        for earlier, go_on in output.earlier or ():
+            store = self._stores.open(request.frozen, part, earlier, request.count)
+            if not store.missing([view]):
+                compute, lookups = go_on, {**images.lookups, name: store.rows}
+                images = dataclasses.replace(images, lookups=lookups)
+                break
+
+        def computed(batch):
+            batch = self._with(batch, output.needs)
+            return self._gathered(batch, compute(batch, images.store))
+
+        shown = feed.batches if output.as_in_step else feed.evaluation_batches
+        size = self._stores.batch_size(output)
+        return feed.ahead(shown(images, size, self._mesh, view=view), computed, depth=1)
+
+
+def _rows_of(batch: Mapping[str, Any], output: Any) -> dict[str, Any]:
+    return {"row": batch["row"], "mask": batch["mask"], "output": output}
+
+
+def _tell_of_older(workdir: Workdir, report: Report) -> None:
+    """Say what an older version has left in a workdir."""
+    names = [name for name in ("attention", "features") if storage.exists(workdir.path / name)]
+    if names:
+        report(
+            f"{' and '.join(names)} in {workdir.path}: of an older version and not read; what was "
+            f"there is computed again, in {workdir.precomputed}, so that you may remove it"
+        )

@@ -1,8 +1,7 @@
 """A trained ensemble that students learn from, on the way from images to its softened answers.
 
 It sees what the student sees: the same crop of the same view, brought to the ensemble's own size
-and normalisation. What it says is looked up as far as it is kept (`cache.Cache`); else it is asked
-before every step. Either way the student is given the same float16 numbers.
+and normalisation.
 """
 
 import dataclasses
@@ -23,9 +22,9 @@ from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.model import Model, open_model
 from fgvc_jax.objectives.base import TeacherQuery
-from fgvc_jax.training.precomputed.cache import Output
+from fgvc_jax.training.precomputed.store import Output
 from fgvc_jax.utils import digests, options
-from fgvc_jax.utils.devices import replicated, split
+from fgvc_jax.utils.devices import split
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import some
 from fgvc_jax.workdir import storage
@@ -74,17 +73,18 @@ class Teacher:
         return augment.normalize(seen, normalize)
 
     @cached_property
-    def _shown(self) -> Callable:
+    def _shown(self) -> dict[str, Callable]:
         """The compiled way to the members: (trunk's variables, batch, store) -> what they go on
         from, by how a member normalises."""
-        words = dict.fromkeys(member.view.normalize for member in self.model.members)
-        return passes.trunk_step(
-            network=self.model.members[0].network,
-            show={word: partial(self._show, word) for word in words},
-            mesh=self.model.mesh,
-        )
+        network = self.model.members[0].network
+        return {
+            word: passes.trunk_step(
+                network=network, show=partial(self._show, word), mesh=self.model.mesh
+            )
+            for word in dict.fromkeys(member.view.normalize for member in self.model.members)
+        }
 
-    # -- what is said ------------------------------------------------------------------------------
+    # -- what is answered --------------------------------------------------------------------------
 
     @cached_property
     def _logits(self) -> list[Callable]:
@@ -97,50 +97,37 @@ class Teacher:
         }
         return [made[id(member.network)] for member in self.model.members]
 
-    def _softened(self, logits: list[jax.Array]) -> dict[str, jax.Array]:
-        stacked = jnp.stack(logits)[..., self.columns]
-        answers = ensemble.softened(stacked, self.model.fusion, temperature=self.temperature)
-        return {"logits": jnp.maximum(answers, jnp.finfo(jnp.float16).min).astype(jnp.float16)}
-
     @cached_property
-    def _near(self) -> Callable:
-        """The compiled fusion, where every device keeps its own rows."""
+    def _softened(self) -> Callable:
+        """The compiled fusion."""
+
+        def softened(logits: list[jax.Array]) -> dict[str, jax.Array]:
+            stacked = jnp.stack(logits)[..., self.columns]
+            answers = ensemble.softened(stacked, self.model.fusion, temperature=self.temperature)
+            return {"logits": jnp.maximum(answers, jnp.finfo(jnp.float16).min).astype(jnp.float16)}
+
         rows = split(self.model.mesh)
-        return jax.jit(self._softened, in_shardings=rows, out_shardings=rows)
+        return jax.jit(softened, in_shardings=rows, out_shardings=rows)
 
-    @cached_property
-    def _everywhere(self) -> Callable:
-        """The compiled fusion of (logits, "row", "mask"), where every device gets all rows."""
-
-        def together(logits, row, mask):
-            return {"features": self._softened(logits), "row": row, "mask": mask}
-
-        mesh = self.model.mesh
-        return jax.jit(together, in_shardings=split(mesh), out_shardings=replicated(mesh))
-
-    def _asked(self, batch: Mapping[str, jax.Array], store: jax.Array | None) -> list[jax.Array]:
-        """(B, K) logits of each member."""
-        shown = self._shown(self.model.trunk, batch, store)
+    def answers(
+        self, batch: Mapping[str, jax.Array], store: jax.Array | None
+    ) -> Mapping[str, jax.Array]:
+        """{"logits": (B, K) float16} of the ensemble for a batch, softened."""
+        shown = {word: step(self.model.trunk, batch, store) for word, step in self._shown.items()}
         named = zip(self._logits, self.model.members, strict=True)
-        return [logits(each.variables, shown[each.view.normalize]) for logits, each in named]
+        return self._softened(
+            [logits(each.variables, shown[each.view.normalize]) for logits, each in named]
+        )
 
-    def looks(self, part: str) -> Mapping[str, Output]:
-        """What the ensemble says of a training image, by its name in a batch."""
-
-        def ask(batch, store):
-            return self._everywhere(self._asked(batch, store), batch["row"], batch["mask"])
-
+    def outputs(self, part: str) -> Mapping[str, Output]:
+        """The answers for a training image."""
+        if part != "train":
+            return {}
         # What else the view says is of the student alone, or of no training image.
         shown = {**self.view.known, "test_view": None, "normalize": None}
+        known = [self.digest, self.temperature, self.columns.tolist(), shown, self.seed]
         shapes = {"logits": (len(self.columns),)}
-        known = [self.digest, self.temperature], [shown, self.seed]
-        return {"taught": Output(ask, shapes, *known, self.parts)}
-
-    def run(self, batch: Mapping[str, jax.Array], store: jax.Array | None) -> Mapping[str, Any]:
-        """A training batch with what the ensemble says of it, unless that was looked up."""
-        if "taught" in batch:
-            return batch
-        return batch | {"taught": self._near(self._asked(batch, store))}
+        return {"taught": Output("taught", self.answers, shapes, known, self.parts)}
 
 
 def check_apart(asked: TeacherQuery, workdir: Workdir) -> None:

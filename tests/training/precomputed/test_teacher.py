@@ -15,7 +15,8 @@ from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.data import augment
 from fgvc_jax.objectives import HSD, KD
 from fgvc_jax.training import members, summary
-from fgvc_jax.training.precomputed.features import Features
+from fgvc_jax.training.members import attention_before
+from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
@@ -85,13 +86,13 @@ def student(workdir, teacher, *, kd=None, data=None, **changes):
 def prepared(experiment, member=1):
     """(run with what the teachers say of a member's views, what was told)."""
     run, said = Run(experiment), []
-    run.lookups.prepare(member, said.append)
+    run.cache.prepare(member, None, said.append)
     return run, said
 
 
 def taught(run, count=16):
     """(B, K) what the teachers say of the first images in the first view, looked up."""
-    return run.lookups.train.lookups["taught"](0, np.arange(count))["logits"].astype(np.float32)
+    return run.cache.train.lookups["taught"](0, np.arange(count))["logits"].astype(np.float32)
 
 
 def softmax(z):
@@ -139,11 +140,11 @@ def edit(workdir, **changes):
 # -- training --------------------------------------------------------------------------------------
 
 
-def losses(run, steps, member=1, frozen=(), maps=None):
+def losses(run, steps, member=1, frozen=()):
     state = run.state(member, [each.variables for _, each in frozen])
     store = run.images["train"].store
-    for _, batch in zip(range(steps), run.train_batches(member, 0, maps), strict=False):
-        batch = run.lookups.inputs(devices.shard_batch(run.mesh, batch))
+    for _, batch in zip(range(steps), run.train_batches(member, 0), strict=False):
+        batch = run.cache.complete(devices.shard_batch(run.mesh, batch))
         state, metrics = run.plan(member).train_step(state, batch, store)
         yield jax.device_get(metrics)
 
@@ -160,11 +161,10 @@ def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
         network=STUDENTS[network],
         transfer=Transfer(maps=maps),
     )
-    run, _ = prepared(experiment, member=2)
+    run = Run(experiment)
     frozen = [("one", run.member(1, run.start.variables(1)))]
-    grid = run.plan(2).architecture.grid
-    found = run.lookups.attention_maps(tmp_path / "maps", run.record, frozen, grid, print)
-    *_, metrics = losses(run, 2, member=2, frozen=frozen, maps=found)
+    run.cache.prepare(2, attention_before(run, 2, frozen), print)
+    *_, metrics = losses(run, 2, member=2, frozen=frozen)
     assert all(np.isfinite(value) for value in metrics.values())
     assert metrics["orthogonal"] > 0 and metrics["kd"] > 0
 
@@ -186,7 +186,7 @@ def test_looked_up_or_asked_before_every_step(tmp_path, teachers, network, place
 
     kept, _, looked_up = run_with(1.0)
     asking, said, asked = run_with(0.0)
-    assert "taught" in kept.lookups.train.lookups and not asking.lookups.train.lookups
+    assert "taught" in kept.cache.train.lookups and not asking.cache.train.lookups
     assert "are more than is left" in said[0] and "asked before every step" in said[0]
     for one, other in zip(looked_up, asked, strict=True):
         for name in ("loss", "cross_entropy", "kd"):
@@ -199,11 +199,11 @@ def test_features_are_looked_up_while_teachers_are_asked(tmp_path, teachers, mon
     experiment = student(tmp_path, teachers, network=STUDENTS["frozen"])
     both, _ = prepared(experiment)
     wanted = list(losses(both, 2))
-    assert both.lookups.train.fetch is None
+    assert both.cache.train.fetch is None
     for gone in ("taught", "features"):
         run, _ = prepared(experiment)
-        del run.lookups._kept["train"][gone]
-        assert run.lookups.train.fetch and run.lookups.train.lookups.keys() != {gone}
+        del run.cache._lookups["train"][gone]
+        assert run.cache.train.fetch and run.cache.train.lookups.keys() != {gone}
         for one, other in zip(wanted, losses(run, 2), strict=True):
             assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
 
@@ -215,7 +215,7 @@ def test_features_are_looked_up_while_teachers_are_asked(tmp_path, teachers, mon
 def test_a_kill_in_the_pass_computes_nothing_twice(tmp_path, teachers, monkeypatch):
     experiment = student(tmp_path / "run", teachers, epochs=3)
     uninterrupted = members.train(dataclasses.replace(experiment, workdir=str(tmp_path / "other")))
-    make, made = Features.make, []
+    make, made = Store.make, []
 
     def killed(self, view, parts, *, write):
         if len(made) == 2:
@@ -223,15 +223,15 @@ def test_a_kill_in_the_pass_computes_nothing_twice(tmp_path, teachers, monkeypat
         make(self, view, parts, write=write)
         made.append(view)
 
-    monkeypatch.setattr(Features, "make", killed)
+    monkeypatch.setattr(Store, "make", killed)
     with pytest.raises(KeyboardInterrupt):
         members.train(experiment)
     made.clear()
-    monkeypatch.setattr(Features, "make", lambda *a, **k: (made.append(a[1]), make(*a, **k)))
+    monkeypatch.setattr(Store, "make", lambda *a, **k: (made.append(a[1]), make(*a, **k)))
     resumed = members.train(experiment)
     assert made == [2]
     assert resumed["digests"] == uninterrupted["digests"]  # of the members' variables too
-    files = [sorted((tmp_path / name / "features").iterdir()) for name in ("run", "other")]
+    files = [sorted((tmp_path / name / "precomputed").iterdir()) for name in ("run", "other")]
     assert len(files[0]) == 3 and [path.name for path in files[0]] == [p.name for p in files[1]]
 
 
