@@ -1,4 +1,4 @@
-"""Judging members: after every epoch, at the end, and again from what was kept."""
+"""Judging members while they train: after every epoch, and at the end."""
 
 import logging
 from collections.abc import Iterator, Sequence

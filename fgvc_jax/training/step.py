@@ -1,4 +1,4 @@
-"""The training step, the attention pass and the answers at test: pure, jitted here."""
+"""The training step: pure, jitted here."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
