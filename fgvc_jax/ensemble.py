@@ -1,4 +1,4 @@
-"""Members -> one fused prediction, exact accuracies and the overlap of their attention."""
+"""Members -> one fused prediction."""
 
 from collections.abc import Iterator, Sequence
 

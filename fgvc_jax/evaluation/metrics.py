@@ -1,6 +1,6 @@
-"""What predictions are judged by: exact tallies in a step, and metrics of a whole set.
+"""What predictions for a whole set are judged by.
 
-The latter are computed from a `Tally`, a few numbers an image, which is filled in chunk by chunk:
+Metrics are computed from a `Tally`, a few numbers an image, which is filled in chunk by chunk:
 100,000 images of 10,000 classes need a few megabytes. Each metric takes weights of the images, so
 that the value (all weights 1) and its bootstrap replicates are computed by the same lines.
 """
