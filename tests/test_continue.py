@@ -556,7 +556,7 @@ def handlers():
 
 def test_a_young_run_has_a_checkpoint_when_a_batch_system_warns(root, handlers, monkeypatch):
     """SIGUSR1, as Slurm sends it, ended it with nothing kept."""
-    chosen = experiment(root, "young")
+    chosen = experiment(root, "warned")
     agreed = loop._agreed
 
     def warned(asked, step):

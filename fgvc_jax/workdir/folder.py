@@ -186,7 +186,8 @@ class Workdir:
             return record
         saved = self.record()
         others = saved.others(record)
-        if others == "other test images" and storage.exists(self.broken):
+        only_test = others.startswith("other test images") and " and " not in others
+        if only_test and storage.exists(self.broken):
             log.warning(
                 "warning: the test images are no longer those that %s was begun with, one of which "
                 "could not be read: members are judged on those that are there now",

@@ -54,8 +54,8 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     from fgvc_jax.training.state import State, stack_teachers
 
     run.place(devices)
-    plan = run.plan(1)
-    plan, variables = plan.architecture, plan.architecture.variables
+    member = run.plan(1)
+    plan, variables = member.architecture, member.architecture.variables
     _, outputs = plan.answer
 
     def initial(variables):
@@ -64,7 +64,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
             step=jnp.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
-            opt_state=plan.optimizer.init(variables["params"]),
+            opt_state=member.optimizer.init(variables["params"]),
             memory=plan.objective.init_memory(variables, outputs),
             teachers=stack_teachers([], teachers, variables),
         )
@@ -74,7 +74,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     if transfer.name == "orthogonal" and transfer.maps == "precomputed":
         maps = (*batch["label"].shape, *plan.grid)
         batch["attention"] = jax.ShapeDtypeStruct(maps, jnp.float32)
-    return plan.train_step, (jax.eval_shape(initial, variables), batch, None)
+    return member.train_step, (jax.eval_shape(initial, variables), batch, None)
 
 
 def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:

@@ -169,7 +169,7 @@ def test_batches_ahead_are_bounded_in_bytes(monkeypatch, budget, most):
 def test_processes_on_a_host_share_its_memory_and_cores(monkeypatch, processes, place):
     """Decoded, the images take 300 kB: less than half of a megabyte, more than half of half."""
     asked = []
-    monkeypatch.setattr(feed.devices, "processes_here", lambda: processes)
+    monkeypatch.setattr(feed.processes, "processes_here", lambda: processes)
     monkeypatch.setattr(feed.machine, "free_memory", lambda count=1: 10**6 // count)
     monkeypatch.setattr(feed.machine, "cores", lambda count=1: 8 // count)
     monkeypatch.setattr(
