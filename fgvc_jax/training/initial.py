@@ -119,5 +119,6 @@ def found(name: str) -> Weights:
         UserError: where there are none.
     """
     folder = Path(os.path.expanduser(name))
-    own = (folder / "config.json").is_file() and (folder / "members").is_dir()
+    # os.path answers False where a name is too long or a folder is closed to us.
+    own = os.path.isfile(folder / "config.json") and os.path.isdir(folder / "members")
     return _Member(folder) if own else _File(name)

@@ -42,10 +42,9 @@ class Run:
     """
 
     def __init__(self, experiment: Experiment):
-        names = {network.weights for network in experiment.each} - {""}
-        pretrained = {
-            name: found(name) for name in names
-        }  # told, or fetched, before images are read
+        # Told, or fetched, before images are read; in one order in all processes.
+        names = dict.fromkeys(n.weights for n in experiment.each if n.weights)
+        pretrained = {name: found(name) for name in names}
         self.splits = opened(experiment)
         self.experiment = spec = settled(experiment, self.splits)
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)
