@@ -60,7 +60,7 @@ MARKS = "CHAOS_MARKS"  # in a process of the run: names the file where it tells 
 MARKED = {
     RESTORE: [(CheckpointManager, "restore")],
     MAPS: [(Store, "make")],
-    EVALUATION: [(evaluator, "evaluate"), (evaluator, "keep_answers")],
+    EVALUATION: [(evaluator, "evaluate_member"), (evaluator, "keep_answers")],
 }
 OVER = "-"  # instead of one of them
 

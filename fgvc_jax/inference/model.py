@@ -96,7 +96,7 @@ class Model:
         *,
         exact: bool = False,
     ) -> Iterator[list[dict[str, jax.Array]]]:
-        """What every member answers, batch by batch (`engine.step.answer_step`).
+        """What every member answers, batch by batch (`inference.passes.answer_step`).
 
         Args:
             batches: evaluation batches on the devices.

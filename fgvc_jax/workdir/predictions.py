@@ -185,7 +185,7 @@ def fill(
     """Put what members answer batch by batch where each answer's `row` says, and add up.
 
     Args:
-        answers: for each batch, one result of `engine.step.answer_step` a member.
+        answers: for each batch, one result of `inference.passes.answer_step` a member.
         arrays: (log-probabilities, attention) of each member, or nothing to fill in.
 
     Returns:
