@@ -6,6 +6,7 @@ import importlib.util
 import re
 import runpy
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -146,6 +147,30 @@ def test_every_package_is_in_the_wheel():
         for path in (ROOT / package.replace(".", "/")).glob(pattern)
     }
     assert beside and beside == matched
+
+
+# Modules that come with another package than one of their name.
+DISTRIBUTIONS = {
+    "PIL": "pillow", "anyio": "starlette", "google": "google-cloud-storage",
+    "orbax": "orbax-checkpoint", "requests": "google-cloud-storage",
+}  # fmt: skip
+
+
+def test_what_is_imported_is_declared():
+    """Also where it comes along with another package today."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.match(r"[\w-]+", word)[0].replace("_", "-") for words in lists for word in words}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            for top in {name.partition(".")[0] for name in names} - sys.stdlib_module_names:
+                name = DISTRIBUTIONS.get(top, top).replace("_", "-")
+                assert name in declared | {"fgvc-jax"}, f"{module(path)} imports {top}"
 
 
 def test_the_license_is_complete():
