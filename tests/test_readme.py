@@ -19,6 +19,14 @@ def test_members_that_were_not_judged(of):
     assert text.startswith("# resnet_micro of `sketchbirds`")
 
 
+def test_chosen_members_are_judged_by_a_command_of_their_own(of):
+    model = of.model
+    before, model.numbers = model.numbers, (2, 3)
+    text = readme.text(of, files=[], use="")
+    model.numbers = before
+    assert "`python -m fgvc_jax.evaluate --members 2,3`" in text and "Not judged yet" not in text
+
+
 def test_accuracy_with_intervals(of):
     ends = {"value": 0.5, "low": 0.25, "high": 0.75}
     metrics = {"accuracy": ends, "nll": ends}

@@ -280,6 +280,8 @@ def figure(options: Explanation) -> None:
     output = _folder(options.output)
     compilation.use_compilation_cache()
     asked, alone = _open(options), _open(options, options.independent)
+    if asked.numbers[:2] not in ((1,), (1, 2)):
+        raise UserError("--figure shows a teacher and its first student: leave --members out")
     if len(asked.members) < 2:
         raise UserError(f"workdir {options.workdir!r} has one member, and no student to show")
     if set(asked.classes) != set(alone.classes):

@@ -209,6 +209,7 @@ def looks(numbers: Numbers, show: Pictures) -> Markup:
     """Overlap of the members' attention, and a few images in the light of each member's map."""
     return render(
         "looks.html",
+        numbers=numbers["numbers"],
         overlap=numbers["attention_overlap"],
         looks=numbers["looks"],
         classes=numbers["class_names"],

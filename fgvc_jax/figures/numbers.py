@@ -62,7 +62,7 @@ class CardRow(TypedDict):
 
 
 class Card(TypedDict):
-    """What the run was meant to be, and what it is; see `card.Card`."""
+    """What the run was meant to be, and what it is; see `published.Card`."""
 
     method: str
     recipe: str
@@ -166,7 +166,7 @@ class Seeds(TypedDict):
 
 
 class Against(TypedDict):
-    """Another run on the same images, see `analysis.compare`; images that only one has right."""
+    """Another run on the same images, see `compare_runs`; images that only one has right."""
 
     workdir: str
     members: int

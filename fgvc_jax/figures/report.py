@@ -72,7 +72,7 @@ def report_page(numbers: Numbers, show: Pictures) -> Markup:
 def _against(found: Against, numbers: Numbers, show: Pictures) -> Markup:
     """This run compared with another one."""
     difference, low, high = (100 * found[key] for key in ("difference", "low", "high"))
-    clear = low > 0 or high < 0  # and so McNemar's p is below 0.05, see `statistics.compare`
+    clear = low > 0 or high < 0  # and so McNemar's p is below 0.05, see `statistics.compare_runs`
     words = "better" if difference > 0 else "worse"
     return render(
         "against.html",

@@ -116,7 +116,7 @@ def _scenes(
         attention = collect(random.ask(squares), len(some))[0]["attention"]
         for row, (i, e) in enumerate(zip(some, evidence, strict=True)):
             yield {
-                **_maps(e),
+                **_maps(e, model.numbers),
                 ("attention", RANDOM): _enlarged(attention[row], model.view.crop),
                 ("Grad-CAM", RANDOM): np.mean([m["cam"][row] for m in untrained], axis=0),
                 ("contrast", RANDOM): np.mean([m["contrast"][row] for m in untrained], axis=0),
@@ -127,8 +127,8 @@ def _scenes(
             }
 
 
-def _maps(e: Evidence) -> dict[Name, np.ndarray]:
-    side, members = len(e.shown), [f"member {n}" for n in range(1, len(e.cams) + 1)]
+def _maps(e: Evidence, numbers: Sequence[int]) -> dict[Name, np.ndarray]:
+    side, members = len(e.shown), [f"member {n}" for n in numbers]
     found = {
         ("attention", of): _enlarged(map_, side)
         for of, map_ in zip(members, e.attention, strict=True)

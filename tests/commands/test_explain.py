@@ -210,6 +210,9 @@ def test_a_figure_needs_a_student_and_the_same_classes(here, monkeypatch):
     monkeypatch.setattr(explain.model, "open_model", lambda *_, **__: one)
     with pytest.raises(UserError, match="has one member, and no student"):
         run(*words)
+    one.numbers = (2,)
+    with pytest.raises(UserError, match="its first student: leave --members out"):
+        run(*words)
     two = model_of(patchwork(), [linear(jnp.eye(3))] * 2, classes=("x", "y", "z"))
     models = iter([two, one])
     monkeypatch.setattr(explain.model, "open_model", lambda *_, **__: next(models))

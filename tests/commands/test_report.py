@@ -288,6 +288,11 @@ def test_started_as_a_command(runs, tmp_path):
     assert (code, err) == (0, "") and out.startswith("written: ") and "a.confusion.csv" in out
 
 
+def test_selected_members_are_never_taken_for_final_ones(runs):
+    with pytest.raises(ValueError, match="select must tell"):
+        FinishedRun.of(str(runs / "one"), which="selected")
+
+
 def test_chosen_members_are_reported_by_their_numbers(runs):
     output = runs / "second.html"
     report.main(["--workdir", str(runs / "one"), "--output", str(output), "--members", "2..2"])

@@ -34,11 +34,14 @@ def test_nothing_recorded_draws_no_curves():
 
 
 def test_a_single_member_has_no_overlap():
-    assert judged.looks({"attention_overlap": [[0.5]], "looks": [], "class_names": []}, None) == ""
-    text = judged.looks(
-        {"attention_overlap": [[0.5, 0.125], [0.25, 0.5]], "looks": [], "class_names": []}, None
-    )
+    nothing = {"looks": [], "class_names": []}
+    assert judged.looks({"numbers": [1], "attention_overlap": [[0.5]], **nothing}, None) == ""
+    overlap = [[0.5, 0.125], [0.25, 0.5]]
+    text = judged.looks({"numbers": [2, 3], "attention_overlap": overlap, **nothing}, None)
     assert "<td>0.125</td>" in text and "<td>0.250</td>" in text
+    for scope in ("col", "row"):  # members by their numbers in the run
+        assert all(f'<th scope="{scope}">{number}</th>' in text for number in (2, 3))
+        assert f'<th scope="{scope}">1</th>' not in text
 
 
 @pytest.mark.parametrize(

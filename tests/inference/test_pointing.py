@@ -48,6 +48,15 @@ def test_evidence_in_one_corner_is_found_there_and_nowhere_else(scored):
     assert scores["contrast", "ensemble"]["red"]["pointing"]["value"] == 1
 
 
+def test_members_are_named_by_their_numbers_in_the_run():
+    eye = np.eye(3)
+    model = model_of(patchwork(), [linear(4 * eye), linear(2 * eye)])
+    model.numbers = (2, 5)
+    found = pointing.score_maps(model, Pictures(), range(2), regions("red"))
+    named = {each["of"] for each in found["maps"] if each["of"].startswith("member")}
+    assert named == {"member 2", "member 5"}
+
+
 def test_maps_that_know_nothing_stand_beside(scored):
     found, scores = scored
     assert set(scores) == {

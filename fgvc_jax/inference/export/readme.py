@@ -105,8 +105,12 @@ def accuracy(trained: Trained) -> str:
     """How good it is, as Markdown."""
     results = trained.results
     if not results:
+        numbers = trained.model.numbers
+        first = tuple(numbers) == tuple(range(1, len(numbers) + 1))
+        said = "Not judged yet" if first else "These members are not judged by themselves"
+        words = "" if first else f" --members {','.join(map(str, numbers))}"
         return (
-            "## Accuracy\n\nNot judged yet: `python -m fgvc_jax.evaluate` does it, where the "
+            f"## Accuracy\n\n{said}: `python -m fgvc_jax.evaluate{words}` does it, where the "
             "test images are.\n"
         )
     images = results["images"]["test"]
