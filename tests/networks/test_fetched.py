@@ -73,6 +73,13 @@ def test_a_cache_that_cannot_be_written_is_told(package, tmp_path, monkeypatch):
         resolve("package:pretend")
 
 
+def test_a_user_without_a_home_is_told(package, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(UserError, match="cannot be kept .*no home folder.*XDG_CACHE_HOME"):
+        resolve("package:pretend")
+
+
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
 def test_the_published_packages_are_as_known(name, tmp_path, monkeypatch):
     known = fetched.PACKAGES[name]
