@@ -156,6 +156,3 @@ def risk_coverage(tally: Tally) -> list[tuple[float, float]]:
     chosen = np.unique(np.linspace(0, len(counts) - 1, POINTS).round().astype(int))
     coverage, risk = counts / counts[-1], wrong / counts
     return [(float(coverage[i]), float(risk[i])) for i in chosen]
-
-
-# -- two runs --------------------------------------------------------------------------------------

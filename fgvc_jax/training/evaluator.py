@@ -43,6 +43,8 @@ class Epochs:
         self._number = number
         self._folder = folder
         self._on_test = Best(folder / f"{BEST_ON_TEST}.json", "test_accuracy")
+        if (self._on_test.record or {}).get("test_images") != len(run.splits.test):
+            self._on_test.record = None  # of other images: one was broken, and is gone
         self._selected = None
         if run.splits.validation is not None:
             self._selected = Best(folder / "selected.json", "validation_accuracy")

@@ -143,8 +143,8 @@ def best(part: dict[str, str | None]) -> str:
 def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """The parts of a dataset that are not the same by two digests of it, in words.
 
-    Ids count on from part to part: one that differs by them alone is left out where an earlier one
-    explains it.
+    Ids count on from part to part: a later part that differs by them alone is left out where an
+    earlier one explains it. Nothing is earlier than the training images.
     """
     parts = [
         name
@@ -152,7 +152,11 @@ def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if (name in old) != (name in new) or (name in old and differ(old[name], new[name]))
     ]
     files = {name: [known.get(name, {}).get("files") for known in (old, new)] for name in parts}
-    others = [name for name in parts if None in files[name] or len(set(files[name])) > 1]
+    others = [
+        name
+        for name in parts
+        if name == "train" or None in files[name] or len(set(files[name])) > 1
+    ]
     counts = {name: [known.get(name, {}).get("count", 0) for known in (old, new)] for name in parts}
     return [
         f"{name} images" + (f" ({then:,}, now {now:,})" if then and then != now else "")

@@ -76,7 +76,9 @@ class FinishedRun:
         numbers = options.chosen(members, judged, f"workdir {folder!r} has results of {judged}")
         complete = numbers == tuple(range(1, judged + 1))
         identities = tuple(identities[number - 1] for number in numbers)
-        if which == "selected" and select:
+        if which == "selected":
+            if select is None:
+                raise ValueError("which is 'selected': select must tell the members' digests")
             identities = tuple(select(folder, numbers))
         if not all(part.has(identity) for identity in identities):
             again = "" if which == "final" else f" --which {which}"

@@ -64,7 +64,7 @@ class Collector:
 
     Args:
         count: number of images.
-        shrink: batch -> {"image": (B, s, s, 3) uint8, "row", "mask"} (`engine.step.shrink_step`).
+        shrink: batch -> {"image": (B, s, s, 3) uint8, "row", "mask"} (`passes.shrink_step`).
         threads: that encode.
     """
 

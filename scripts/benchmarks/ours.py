@@ -1,4 +1,4 @@
-"""Our side: all that benchmarks take from `run.Run` and from the engine."""
+"""Our side: all that benchmarks take from `run.Run` and from training and inference."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,12 @@
 """The best epoch stays the best, whatever is met again."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from fgvc_jax.training.best import Best
+from fgvc_jax.training.evaluator import BEST_ON_TEST, Epochs
+from fgvc_jax.workdir import storage
 
 
 @pytest.fixture
@@ -31,3 +35,13 @@ def test_a_step_that_is_repeated_with_less_luck_replaces_nothing(best):
     assert [meet(again, *each) for each in ((100, 0.76), (110, 0.78))] == [False, False]
     assert best().record["validation_accuracy"] == 0.82
     assert meet(again, 120, 0.83)
+
+
+@pytest.mark.parametrize(("images", "better"), [(4, False), (3, True)])
+def test_what_was_best_on_other_test_images_is_forgotten(tmp_path, images, better):
+    """One of four was broken and is gone: its answers have a row too many."""
+    scores = {"test_accuracy": 0.9, "test_images": 4}
+    storage.write_json(tmp_path / f"{BEST_ON_TEST}.json", scores)
+    splits = SimpleNamespace(test=range(images), validation=None)
+    judged = Epochs(SimpleNamespace(splits=splits), 1, tmp_path)
+    assert judged._on_test.improves({"test_accuracy": 0.5}) is better

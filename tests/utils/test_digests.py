@@ -84,6 +84,9 @@ def test_a_part_that_differs_by_its_ids_alone_is_not_told():
     bare = {name: {"names": each["names"], "contents": None} for name, each in old.items()}
     assert digests.changed(bare, new) == ["train images", "test images"]  # of an older program
     assert digests.changed(old, old) == []
+    read = {name: each | {"contents": each["names"]} for name, each in old.items()}
+    other = {"train": read["train"] | {"contents": "x"}, "test": part("d", "e", 6)}
+    assert digests.changed(read, other) == ["train images", "test images"]  # of equal sizes
 
 
 # -- what a member's numbers depend on -----------------------------------------------------------

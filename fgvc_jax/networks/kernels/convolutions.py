@@ -217,7 +217,10 @@ def _spread(dy: jax.Array, kernel: jax.Array, shape: tuple, stride: int) -> jax.
 
     def add(number, total):
         first = jnp.minimum(number * group, channels - group)
-        some, weights = (lax.dynamic_slice_in_dim(a, first, group, -1) for a in (wide, kernel))
+        some, weights = (
+            lax.dynamic_slice_in_dim(a, first, group, -1).astype(jnp.float32)
+            for a in (wide, kernel)
+        )
 
         def place(row, column):
             (down, i), (right, j) = (
@@ -232,7 +235,7 @@ def _spread(dy: jax.Array, kernel: jax.Array, shape: tuple, stride: int) -> jax.
 
         steps = range(stride)
         y = jnp.stack([jnp.stack([place(row, column) for column in steps], 3) for row in steps], 2)
-        return lax.dynamic_update_slice_in_dim(total, y, first, -1)
+        return lax.dynamic_update_slice_in_dim(total, y.astype(dy.dtype), first, -1)
 
     total = jnp.zeros((shape[0], height, stride, width, stride, channels), dy.dtype)
     total = lax.fori_loop(0, -(-channels // group), add, total)

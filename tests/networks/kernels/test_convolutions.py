@@ -1,5 +1,7 @@
 """Convolutions against NumPy in float64: every platform's, on the CPU."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,11 +103,13 @@ def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
     assert gradient(x)[1][1, 1, 0] == 64 * 64
 
 
-def test_depthwise_convolution_in_bfloat16_adds_up_in_float32():
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_convolution_in_bfloat16_adds_up_in_float32(stride):
     """Its 49 terms were rounded one after the other: 7 times the grouped form's error."""
+    form = partial(depthwise, stride=stride)
     x, kernel = (jnp.bfloat16(waves(*shape)) for shape in ((2, 9, 9, 16), (7, 7, 16)))
-    exact, pull = jax.vjp(depthwise, x.astype(jnp.float32), kernel.astype(jnp.float32))
-    y, pulled = jax.vjp(depthwise, x, kernel)
+    exact, pull = jax.vjp(form, x.astype(jnp.float32), kernel.astype(jnp.float32))
+    y, pulled = jax.vjp(form, x, kernel)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
     dx = pull(exact.astype(jnp.bfloat16).astype(jnp.float32))[0]
