@@ -20,7 +20,7 @@ from fgvc_jax.inference.rows import AnswerRows
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils import command_line, compilation, devices, digests
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import check, option
+from fgvc_jax.utils.options import option
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import predictions
 from fgvc_jax.workdir.folder import Workdir
@@ -57,10 +57,7 @@ class Demo(Photographs):
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line.command_line(
-        Demo, arguments, program="python -m fgvc_jax.demo", default=Demo()
-    )
-    check(options)
+    options = command_line.options_of(Demo, "demo", arguments)
     demo(options)
 
 

@@ -22,7 +22,7 @@ from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import command_line, compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import check, option
+from fgvc_jax.utils.options import option
 from fgvc_jax.workdir import calibration, predictions, storage
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -60,10 +60,7 @@ class Evaluation:
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line.command_line(
-        Evaluation, arguments, program="python -m fgvc_jax.evaluate", default=Evaluation()
-    )
-    check(options)
+    options = command_line.options_of(Evaluation, "evaluate", arguments)
     if options.distributed:
         processes.join_processes()
     results = evaluate(options)

@@ -17,7 +17,6 @@ import numpy as np
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
-from fgvc_jax import config
 from fgvc_jax.data import inputs, regions, sources
 from fgvc_jax.data.inputs import Found
 from fgvc_jax.data.view import Photographs
@@ -27,7 +26,7 @@ from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import command_line, compilation, devices, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import check, option
+from fgvc_jax.utils.options import option, positional_first
 from fgvc_jax.utils.text import csv_table, printable, table
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
@@ -83,13 +82,9 @@ class Explanation(Photographs):
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line.command_line(
-        Explanation,
-        config.options.positional_first(arguments, Explanation()),
-        program="python -m fgvc_jax.explain",
-        default=Explanation(),
+    options = command_line.options_of(
+        Explanation, "explain", positional_first(arguments, Explanation())
     )
-    check(options)
     _check(options)
     if options.score:
         print(_report(score(options)))

@@ -7,7 +7,7 @@ from fgvc_jax.inference.export import hub, onnx, stablehlo, writing
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.utils import command_line, compilation
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import check, option
+from fgvc_jax.utils.options import option
 from fgvc_jax.utils.text import printable
 
 FORMATS = {"onnx": onnx.FORMAT, "stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT}
@@ -32,10 +32,7 @@ class Export:
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line.command_line(
-        Export, arguments, program="python -m fgvc_jax.export", default=Export()
-    )
-    check(options)
+    options = command_line.options_of(Export, "export", arguments)
     print(export(options))
 
 

@@ -54,9 +54,7 @@ class Inspection:
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line.command_line(
-        Inspection, arguments, program="python -m fgvc_jax.inspect", default=Inspection()
-    )
+    options = command_line.options_of(Inspection, "inspect", arguments)
     output = paths.output(options.output) if options.output else None
     stops = inspect(options, output)
     if stops:

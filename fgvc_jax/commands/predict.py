@@ -17,7 +17,6 @@ from tqdm import tqdm
 from tyro.conf import Positional, arg
 
 import fgvc_jax
-from fgvc_jax import config
 from fgvc_jax.data import inputs
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference import stream
@@ -25,7 +24,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
 from fgvc_jax.utils import command_line, compilation, devices, machine, paths, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import check, option
+from fgvc_jax.utils.options import option, positional_first
 from fgvc_jax.utils.text import csv_table, printable
 from fgvc_jax.workdir import storage
 
@@ -73,13 +72,9 @@ class Prediction(Photographs):
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line.command_line(
-        Prediction,
-        config.options.positional_first(arguments, Prediction()),
-        program="python -m fgvc_jax.predict",
-        default=Prediction(),
+    options = command_line.options_of(
+        Prediction, "predict", positional_first(arguments, Prediction())
     )
-    check(options)
     predict(options)
 
 

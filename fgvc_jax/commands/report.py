@@ -19,7 +19,7 @@ from fgvc_jax.figures.report import report_page
 from fgvc_jax.published import card
 from fgvc_jax.utils import command_line, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import check, option
+from fgvc_jax.utils.options import option
 from fgvc_jax.utils.text import no_formula, printable
 from fgvc_jax.workdir import journal, mirror, storage
 from fgvc_jax.workdir.finished import FinishedRun
@@ -59,10 +59,7 @@ class Report:
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line.command_line(
-        Report, arguments, program="python -m fgvc_jax.report", default=Report()
-    )
-    check(options)
+    options = command_line.options_of(Report, "report", arguments)
     written = report(options)
     print("written: " + ", ".join(printable(str(path)) for path in written))
 

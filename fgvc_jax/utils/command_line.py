@@ -5,10 +5,20 @@ import difflib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
+
+T = TypeVar("T")
+
+
+def options_of(cls: type[T], command: str, arguments: list[str]) -> T:
+    """The options of `python -m fgvc_jax.<command>`, a dataclass with defaults, checked."""
+    program = f"python -m fgvc_jax.{command}"
+    found = command_line(cls, arguments, program=program, default=cls())
+    options.check(found)
+    return found
 
 
 def command_line(
