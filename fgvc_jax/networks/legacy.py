@@ -1,7 +1,7 @@
 """Tensors of a file as torch wrote it until 2020: pickles, and the values behind them.
 
 A pickle can run code, so what is read here was looked at before and is known by its SHA-256 (see
-`packaged`). All the same nothing is looked up by name: of what a pickle may call, three names are
+`fetched`). All the same nothing is looked up by name: of what a pickle may call, three names are
 known, and they make the tuples and arrays below. Torch is not needed.
 """
 

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fgvc_jax.utils.errors import UserError
 
@@ -93,10 +93,11 @@ def readable(path: Path) -> Path:
     return path
 
 
-def in_place(path: Path, mode: str) -> IO[str]:
-    """A text file that is written where it is, and not beside and renamed; OSError for a pipe, a
-    device, or a link, whose target would be written."""
-    return open(readable(path), mode, encoding="utf-8", opener=_no_link)
+def in_place(path: Path, mode: str) -> IO:
+    """A file that is written where it is, and not beside and renamed: of UTF-8, or of bytes, which
+    are not buffered. OSError for a pipe, a device, or a link, whose target would be written."""
+    how: dict[str, Any] = {"buffering": 0} if "b" in mode else {"encoding": "utf-8"}
+    return open(readable(path), mode, opener=_no_link, **how)
 
 
 def _no_link(name: str, flags: int) -> int:

@@ -138,7 +138,7 @@ def abandoned(path: Path) -> bool:
 def adding(path: Path) -> Iterator[IO[bytes]]:
     """A file to add to, opened as soon as nobody else adds to it or replaces it."""
     while True:
-        with path.open("a+b", buffering=0) as file:
+        with paths.in_place(path, "a+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
             except OSError as error:

@@ -189,8 +189,9 @@ def test_what_is_appended_goes_through_no_link(tmp_path):
     mine, link = tmp_path / "mine", tmp_path / "log"
     mine.write_text("precious")
     link.symlink_to(mine)
-    with pytest.raises(UserError, match="symbolic link"):
-        storage.append(link)
+    for add in (storage.append, lambda path: storage.add_line(path, "more\n")):
+        with pytest.raises(UserError, match="symbolic link"):
+            add(link)
     storage.write_text(link, "new")  # replaces the link
     assert (mine.read_text(), link.read_text()) == ("precious", "new")
 
