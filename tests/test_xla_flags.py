@@ -29,11 +29,11 @@ def gradients() -> dict[str, np.ndarray]:
                 transfer=Transfer(maps="precomputed"),
             )
         )
-        batch = next(run.train_batches(2, 0, None))
-        shape = len(batch["row"]), *run.plan(2).architecture.grid
+        batch = next(run.train_batches(2, 0))
+        shape = len(batch["id"]), *run.plan(2).architecture.grid
         batch["attention"] = np.sin(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape)
         batch = devices.shard_batch(run.mesh, batch)
-        state, logged = run.plan(2).train_step(run.state(2, []), batch, None)
+        state, logged = run.plan(2).train_step(run.state(2, []), batch, run.images["train"].store)
         # The first step leaves it in the momentum, with the decay, which is the same.
         leaves = jax.tree.leaves(jax.device_get(state.opt_state))
         rows = [np.ravel(leaf) for leaf in leaves if np.ndim(leaf)]

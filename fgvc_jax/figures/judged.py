@@ -50,8 +50,14 @@ def _provenance(numbers: Numbers) -> dict[str, str]:
             f"{key} {environment[key]}" for key in ("jax", "flax", "python") if key in environment
         ),
         "commit": environment.get("commit") or "-",
-        **{f"digest of {key}": value or "-" for key, value in numbers["digests"].items()},
+        **{f"digest of {key}": _digests(value) for key, value in numbers["digests"].items()},
     }
+
+
+def _digests(value: str | Sequence[str | None] | None) -> str:
+    """Of weights one, or that of each member's where their networks differ."""
+    each = [value] if value is None or isinstance(value, str) else value
+    return ", ".join(one or "-" for one in each)
 
 
 def _hours(seconds: Sequence[float | None]) -> str:

@@ -219,5 +219,5 @@ class Numbers(TypedDict):
     classes: Sequence[Class]
     environment: Environment
     seconds: Sequence[float | None]
-    digests: Mapping[str, str | None]
+    digests: Mapping[str, str | Sequence[str | None] | None]
     against: Sequence[Against]

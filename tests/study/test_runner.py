@@ -28,6 +28,7 @@ from fgvc_jax.workdir.storage import write_json
 
 pytestmark = pytest.mark.slow
 
+DIGESTS = {"data": "d", "weights": None}
 ROWS = {"none": {"transfer.name": "none"}, "orthogonal": {}}
 
 
@@ -38,6 +39,8 @@ def results_of(experiment, accuracy):
         "ensemble": [accuracy + n / 100 for n in range(count)],
         "attention_overlap": [[0.5, 0.25], [0.35, 0.5]],
         "environment": {"dtype": "float32", "devices": ["cpu: cpu"]},
+        "images": {"test": 1000},
+        "digests": DIGESTS,
     }
 
 
@@ -61,7 +64,7 @@ class Trainer:
 
 
 def claim(workdir, experiment):
-    workdir.claim(Record(experiment, ("a", "b"), {"data": "d", "weights": None}, False))
+    workdir.claim(Record(experiment, ("a", "b"), DIGESTS, False))
 
 
 @pytest.fixture

@@ -57,8 +57,8 @@ TOY = '''
 from dataclasses import dataclass
 
 from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy
-from fgvc_jax.metrics import accuracy
-from fgvc_jax.options import option
+from fgvc_jax.objectives.accuracy import accuracy
+from fgvc_jax.utils.options import option
 
 
 @dataclass(frozen=True)
