@@ -299,6 +299,11 @@ def check(experiment: Experiment) -> Experiment:
         experiment.method.check_frozen()
     if experiment.networks:
         _check_networks(experiment)
+    if experiment.transfer.alpha < 0 and experiment.transfer.weighting == "ratio":
+        raise UserError(
+            f"--transfer.alpha {experiment.transfer.alpha:g} rewards overlap, which a share of the "
+            "loss (--transfer.weighting ratio) cannot: take --transfer.weighting fixed"
+        )
     maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
     if maps and experiment.data.view_sharing == "own":
         raise UserError(

@@ -10,8 +10,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from fgvc_jax.utils.options import option
-
 
 @dataclass(frozen=True)
 class Transfer:
@@ -19,8 +17,8 @@ class Transfer:
 
     name: Literal["none", "orthogonal"] = "orthogonal"
     """none gives an ordinary, independent ensemble; orthogonal is KT."""
-    alpha: float = option(0.5, at_least=0)
-    """Weight of the orthogonal loss."""
+    alpha: float = 0.5
+    """Weight of the orthogonal loss; below 0 (fixed) rewards overlap."""
     weighting: Literal["fixed", "ratio"] = "fixed"
     """fixed: loss + alpha * OR (the paper); ratio: OR rescaled to alpha * loss (the code)."""
     maps: Literal["online", "precomputed"] = "precomputed"
@@ -127,7 +125,8 @@ def weigh(loss: jax.Array, orthogonal: jax.Array, *, alpha: float, weighting: st
     Args:
         loss: scalar, the objective's.
         orthogonal: scalar, mean over teachers.
-        alpha: weight.
+        alpha: weight; below 0, which is ours, it rewards responses where |Z| of the earlier members
+            is large: object and background alike.
         weighting: "fixed": loss + alpha * OR (the paper); "ratio": loss + sg(alpha*loss/OR) * OR
             (the authors' code), so that both terms keep the proportion alpha; OR = 0 adds nothing,
             nor does a loss below 0 (HSD's entropy term can bring it there), which would reward

@@ -163,13 +163,23 @@ def commits(lines: Iterable[Line]) -> list[str]:
 
 
 def _metrics(line: Line) -> dict[str, float]:
-    """`statistics.measure`, nll and nll_N: of the ensemble of all, or of the first N, members; and
-    CHANGED, shares of the images, where it is kept which are right."""
+    """`statistics.measure`; nll and nll_N: of the ensemble of all, or of the first N, members;
+    where a line has them `ledger.MORE` of all together and the ambiguity; CHANGED, shares of the
+    images, where it is kept which are right.
+
+    ambiguity: the mean Brier score of the members less that of the mean of their probabilities,
+    which is what their differences are worth (Krogh and Vedelsby, NeurIPS 1994, of that score).
+    """
     found = line["nll"].get("ensemble", [])
     numbered = {f"nll_{n}": value for n, value in enumerate(found, start=1)}
     values = statistics.measure(line["results"]) | numbered
     if line["right"] and line["right"]["members"] > 1:
         values |= {name: float(bits.mean()) for name, bits in _changed(line).items()}
+    if more := line.get("metrics"):
+        values |= more["ensemble"][-1]
+        if len(more["members"]) > 1 and line["config"]["fusion"] == "probabilities":
+            of_one = np.mean([each["brier"] for each in more["members"]])
+            values["ambiguity"] = float(of_one) - values["brier"]
     return values | ({"nll": found[-1]} if found else {})
 
 

@@ -53,8 +53,10 @@ seeds) and decides; the second for new images of the same kind as well (seeds an
 Both are of 95 %, not corrected for the number of comparisons; `scripts/coverage.py` simulates what
 they cover. "Rescued" are images that an ensemble has right and its first member wrong, "spoiled"
 the other way round: their difference is what the others add to the first. "Any" has one member
-right at least, which is what their diversity could give. "Would find" is the true difference that
-so many pairs of such spread find in four of five studies. Lines that did not keep to the plan
+right at least, which is what their diversity could give; "ambiguity" is the members' mean Brier
+score less that of their mean prediction; "overlap_high" is of high responses alone. "Would find" is
+the true difference that so many pairs of such spread find in four of five studies. Lines that did
+not keep to the plan
 (PLAN.md) are in rows of their own, "(not planned)", and have no verdict. A verdict is the plan's:
 *shown* where the deciding interval lies above 0, *absent* where it lies below the published gain,
 *smaller* for both, *undecided* for neither.
@@ -212,7 +214,8 @@ def numbers(one: Comparison, study: Study | None) -> str:
         *("on these images", "on new images", "would find", "verdict"),
     )
     rows = []
-    others = [name for name in (*CHANGED, "nll") if name in summary]
+    beside = *CHANGED, "nll", *ledger.MORE, "ambiguity", "overlap_high"
+    others = [name for name in beside if name in summary]
     for metric in [*pages.shown(summary, asked, one.members), *others]:
         for row, cell in summary[metric].items():
             mean, sd = (pages.written(cell[k], metric=metric) for k in ("mean", "sd"))

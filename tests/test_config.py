@@ -128,6 +128,7 @@ def test_overrides_win_over_the_config_file(tmp_path):
         (["--hsd.ramp", "inf"], ["--hsd.ramp is inf", "finite"]),
         (["--csdnet.ramp", "nan"], ["--csdnet.ramp is nan", "finite"]),
         (["--transfer.alpha", "1e400"], ["--transfer.alpha is inf", "finite"]),
+        (["--transfer.alpha", "-1", "--transfer.weighting", "ratio"], ["rewards overlap", "fixed"]),
         (["--csdnet.crop-area", "0", "0"], ["--csdnet.crop-area", "above 0"]),
         (["--csdnet.crop-area", "0", "1"], ["--csdnet.crop-area", "above 0"]),
         (["--config", "nowhere.py"], ["'nowhere.py'", "does not exist"]),

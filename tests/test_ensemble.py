@@ -98,6 +98,15 @@ def test_overlap_of_two_members_is_their_orthogonal_loss():
     np.testing.assert_allclose(means[1][0], back, rtol=1e-5)
 
 
+def test_high_responses_overlap_where_both_members_respond():
+    """A member that looks where the other sees background has |Z| in common with it, not Z > 0."""
+    looks = np.array([[[3.0, -1.0], [-1.0, -1.0]]])
+    assert tallies.attention_overlap([looks, -looks])[0][1] == pytest.approx(3 / 4)
+    answers = [np.zeros((1, 2), np.float32)] * 2
+    found = tallies.judge_ensembles(np.zeros(1, int), answers, [looks, -looks], how="probabilities")
+    assert found["response_overlap"] == [[9 / 4, 0.0], [0.0, 3 / 4]]
+
+
 def test_overlap_of_maps_on_different_grids_is_on_the_students():
     rng = np.random.default_rng(2)
     fine, coarse = rng.normal(size=(3, 4, 4)), rng.normal(size=(3, 2, 2))

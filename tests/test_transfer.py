@@ -135,6 +135,8 @@ def test_weighting_fixed_and_ratio():
         lambda o: transfer.weigh(loss, o, alpha=0.5, weighting="ratio")
     )(orthogonal)
     assert value == pytest.approx(3.0)
+    rewarded = transfer.weigh(loss, orthogonal, alpha=-0.5, weighting="fixed")
+    assert rewarded == pytest.approx(1.8)
     assert slope == pytest.approx(0.5 * 2.0 / 0.4)  # the factor is a constant for the gradient
 
 

@@ -105,7 +105,10 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         "members": [{"final": accuracy} for accuracy in found["single"]],
         **{
             name: found[name]
-            for name in ("ensemble", "attention_overlap", "metrics", "calibration")
+            for name in (
+                *("ensemble", "attention_overlap", "response_overlap"),
+                *("metrics", "calibration"),
+            )
         },
     }
 

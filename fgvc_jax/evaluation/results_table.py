@@ -1,6 +1,7 @@
 """Results as text: the table that a command ends with."""
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from fgvc_jax.evaluation import metrics
@@ -57,6 +58,10 @@ def _interval(found: dict[str, float | None] | None, percent: bool) -> str:
 
 def mean_overlap(results: dict[str, Any]) -> float | None:
     """Mean attention overlap of two different members, None where there is only one."""
-    matrix = results["attention_overlap"]
+    return mean_of_pairs(results["attention_overlap"])
+
+
+def mean_of_pairs(matrix: Sequence[Sequence[float]]) -> float | None:
+    """Mean of all that is not on the diagonal, None where nothing is."""
     pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]
     return statistics.fmean(pairs) if pairs else None

@@ -23,7 +23,8 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
 
     ensemble: accuracy of all members together; ensemble_N: of the first N; single: mean of the
     members alone; single_N: of member N; overlap: mean attention overlap of two members, if there
-    are two; overlap_N: of two of the first N; head_NAME: mean over members of one head's accuracy,
+    are two; overlap_N: of two of the first N; overlap_high: of their high responses alone, which
+    results of older versions do not have; head_NAME: mean over members of one head's accuracy,
     "logits" being the main head. All at the end of training ("final"), on the test set. But
     published, published_N: ensembles of members at the epoch that is best on the test set.
     """
@@ -36,9 +37,10 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
         values |= {f"{kind}_{n}": value for n, value in enumerate(accuracies, start=1)}
     matrix = results["attention_overlap"]
     for n in range(2, len(matrix) + 1):
-        block = [row[:n] for row in matrix[:n]]
-        overlap = results_table.mean_overlap({"attention_overlap": block})
+        overlap = results_table.mean_of_pairs([row[:n] for row in matrix[:n]])
         values |= {f"overlap_{n}": overlap, "overlap": overlap}
+    if (high := results_table.mean_of_pairs(results.get("response_overlap", ()))) is not None:
+        values["overlap_high"] = high
     values["head_logits"] = values["single"]  # what a network with one head predicts with
     prefix = "test_accuracy_"
     for name in results["members"][0]:

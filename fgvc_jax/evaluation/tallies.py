@@ -60,13 +60,15 @@ def judge_ensembles(
 
     Returns:
         {"images": int, "single": [accuracy], "ensemble": [accuracy with 1, 2, ... members],
-        "attention_overlap": [[mean over images]], "metrics": see `Tallies.metrics`}.
+        "attention_overlap", "response_overlap": [[mean over images]], of what the teacher's map
+        marks and of its high responses alone; "metrics": see `Tallies.metrics`}.
     """
     found = tallies(labels, log_probabilities, how=how)
     return {
         "images": len(labels),
         **found.accuracies(),
         "attention_overlap": attention_overlap(attention),
+        "response_overlap": attention_overlap(attention, of_teacher=_high),
         "metrics": found.metrics(),
     }
 
@@ -152,11 +154,20 @@ def _diversity(members: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.n
         yield pairs / max(n * (n + 1) / 2, 1), np.maximum(mixed - entropies / (n + 1), 0)
 
 
-def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float]]:
+def _high(maps: np.ndarray) -> np.ndarray:
+    """Where a standardised map responds more than on average, and by how much."""
+    return np.maximum(maps, 0)
+
+
+def attention_overlap(
+    maps: Sequence[np.ndarray], of_teacher: Callable[[np.ndarray], np.ndarray] = np.abs
+) -> list[list[float]]:
     """Mean over images and positions of |Z_i| * max(Z_j, 0), for all pairs of members.
 
     Args:
         maps: (B, h, w) standardised attention maps of each member, perhaps on grids of their own.
+        of_teacher: what is taken of Z_i. |Z| counts what a member responds to and what it takes
+            for background alike; max(Z, 0) only the former.
 
     Returns:
         Row i as teacher and column j as student: each pair's orthogonal loss, for which the
@@ -167,12 +178,12 @@ def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float]]:
     totals = np.zeros((len(maps), len(maps)))
     for rows in chunks(len(maps[0]), max(int(np.prod(member.shape[1:])) for member in maps)):
         parts = [np.asarray(member[rows], np.float32) for member in maps]
-        for i, teacher in enumerate(map(np.abs, parts)):
+        for i, teacher in enumerate(map(of_teacher, parts)):
             on_grid = {
                 grid: np.asarray(transfer.on_grid(teacher, grid))
                 for grid in {student.shape[1:] for student in parts} - {teacher.shape[1:]}
             }
             for j, student in enumerate(parts):
-                products = on_grid.get(student.shape[1:], teacher) * np.maximum(student, 0)
+                products = on_grid.get(student.shape[1:], teacher) * _high(student)
                 totals[i, j] += products.mean((1, 2), dtype=np.float64).sum()
     return (totals / len(maps[0])).tolist()

@@ -8,7 +8,8 @@ A line says
   of a path its last part only, of a teacher's workdir the last two, which in a study are ROW/SEED;
 - `results`: what results.json says of accuracies and attention;
 - `right`: which test images every member and every ensemble had right, see `bits`, as far as a line
-  has room; `nll`: their mean negative log-likelihoods;
+  has room; `nll`: their mean negative log-likelihoods; `metrics`: more of what judges them (MORE),
+  which older lines do not have;
 - `digests`: of config, and of data, weights and training as results.json has them;
 - `environment` and `seconds`, from there as well.
 
@@ -50,6 +51,8 @@ KEPT_ELSEWHERE = (
     *("calibration", "class_names", "digests", "environment", "metrics", "predictions"),
     *("seconds", "source"),
 )
+
+MORE = "brier", "ece", "aurc"  # of what results.json says of members and ensembles
 
 Judge = Callable[[str], Correctness | None]
 """The workdir of a finished run -> which images it had right; None where that is not kept."""
@@ -185,6 +188,10 @@ def line(
             kind: [each["nll"]["value"] for each in judged]
             for kind, judged in results.get("metrics", {}).items()
         },
+        "metrics": {
+            kind: [{name: each[name]["value"] for name in MORE} for each in judged]
+            for kind, judged in results.get("metrics", {}).items()
+        },
         "digests": {"config": digest_of(experiment), **results.get("digests", {})},
         "environment": results.get("environment", {"commit": summary.commit()}),
         "seconds": results.get("seconds"),
@@ -275,7 +282,9 @@ def _merged(older: Line, newer: Line) -> Line:
     others = [*newer.get("contradicted", ()), *older.get("contradicted", ())]
     said = bits.accuracies(older["results"])
     if bits.same(said, bits.accuracies(newer["results"])):
-        merged |= {name: newer[name] or older[name] for name in ("right", "nll")}
+        kept = "right", "nll", "metrics"
+        known = [name for name in kept if name in newer or name in older]
+        merged |= {name: newer.get(name) or older.get(name) for name in known}
     else:
         others.append({"ended": older["ended"], "accuracies": said})
     others = [one for n, one in enumerate(others) if one not in others[:n]]

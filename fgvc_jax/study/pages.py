@@ -8,7 +8,8 @@ from fgvc_jax.config import Experiment, Network
 from fgvc_jax.evaluation.statistics import CONFIDENCE, Key
 from fgvc_jax.study.definition import Study
 
-NO_PERCENTAGES = ("overlap", "nll")  # beginnings of the names of metrics that are no fractions
+# Beginnings of the names of metrics that are no fractions.
+NO_PERCENTAGES = "overlap", "nll", "brier", "ambiguity"
 LEVEL = f"{CONFIDENCE:.0%}".replace("%", " %")
 
 

@@ -162,6 +162,7 @@ def judge_run(
         ],
         "ensemble": found["ensemble"],
         "attention_overlap": found["attention_overlap"],
+        "response_overlap": found["response_overlap"],
         "metrics": found["metrics"],
         "calibration": found["calibration"],
         "published_protocol": published_protocol(run, workdir, len(frozen)),

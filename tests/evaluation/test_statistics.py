@@ -15,12 +15,14 @@ def test_metrics_of_results():
         ],
         "ensemble": [0.5, 0.75],
         "attention_overlap": [[0.9, 0.2], [0.4, 0.9]],
+        "response_overlap": [[0.5, 0.1], [0.1, 0.5]],
         "published_protocol": {"members": [0.9, 0.9], "ensemble": [0.9, 0.95]},
     }
     assert statistics.measure(results) == pytest.approx(
         {
             "ensemble": 0.75, "single": 0.6, "ensemble_1": 0.5, "ensemble_2": 0.75,
             "single_1": 0.5, "single_2": 0.7, "overlap": 0.3, "overlap_2": 0.3,
+            "overlap_high": 0.1,
             "published": 0.95, "published_1": 0.9, "published_2": 0.95,
             "head_logits": 0.6, "head_fusion": 0.7,
         }

@@ -45,6 +45,11 @@ def get_study(base=tiny(epochs=3)):
 '''
 
 
+def judged(nll, brier):
+    values = {"nll": nll, "brier": brier, "ece": 0.1, "aurc": 0.2}
+    return {name: {"value": value} for name, value in values.items()}
+
+
 def fill(path, *, seeds=4, gain=0.05, judge=True):
     """A ledger of two rows; the second has so much more right, the same on every image."""
     base = tiny(epochs=3)
@@ -59,7 +64,11 @@ def fill(path, *, seeds=4, gain=0.05, judge=True):
                 "images": {"train": 32, "validation": 0, "test": IMAGES},
                 "members": [{"final": bits.mean(), "best_on_test": 0.9} for bits in scores > 0],
                 "ensemble": [bits.mean() for bits in fused > 0],
-                "metrics": {"ensemble": [{"nll": {"value": v}} for v in (1.0, 0.9 - more)]},
+                "metrics": {
+                    "members": [judged(1.0, 0.5), judged(1.0, 0.6)],
+                    "ensemble": [judged(1.0, 0.5), judged(0.9 - more, 0.4 - more)],
+                },
+                "response_overlap": [[0.5, 0.2], [0.2, 0.5]],
                 "attention_overlap": [[0.5, 0.25 - more], [0.25 - more, 0.5]],
                 "environment": {"devices": ["cpu: cpu"], "dtype": "float32", "commit": "abc"},
                 "seconds": {"members": [1800.0 + seed, 1800.25 + seed + more]},
@@ -107,6 +116,12 @@ def test_rows_and_seeds_come_back_in_order(comparison):
     likelihoods = comparison.summary()["nll"]
     assert likelihoods["kt"]["difference"]["mean"] == pytest.approx(-0.2)
     assert comparison.summary()["nll_1"]["kt"]["mean"] == 1.0
+    # The members' mean Brier score, 0.55, less that of the ensemble.
+    ambiguity = comparison.summary()["ambiguity"]
+    assert ambiguity["independent"]["mean"] == pytest.approx(0.15)
+    assert ambiguity["kt"]["mean"] == pytest.approx(0.35)
+    assert comparison.summary()["ece"]["kt"]["mean"] == pytest.approx(0.1)
+    assert comparison.summary()["overlap_high"]["kt"]["mean"] == pytest.approx(0.2)
 
 
 def test_any_two_rows_can_be_set_side_by_side(comparison):

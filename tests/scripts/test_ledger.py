@@ -48,8 +48,8 @@ def results(found, **more):
         "digests": {name: 64 * value for name, value in DIGESTS.items()}
         | {name: [64 * "e"] * count for name in ("training", "members")},
         "metrics": {
-            kind: [{"nll": {"value": 0.9876543210987 + n, "low": 0.0, "high": 2.0}, "ece": {}}
-                   for n in range(count)]
+            kind: [{name: {"value": 0.9876543210987 + n, "low": 0.0, "high": 2.0}
+                    for name in ("nll", *ledger.MORE)} for n in range(count)]
             for kind in ("members", "ensemble")
         },
         "published_protocol": {
