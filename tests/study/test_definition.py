@@ -93,10 +93,14 @@ def test_a_row_learns_from_another_row_of_its_seed(tmp_path):
         assert runs["b", seed].data.cache == str(tmp_path / ".cache")
 
 
-def test_the_effect_is_asked_of_the_loss_alone(tmp_path):
+@pytest.mark.parametrize("name", ["effect", "dose"])
+def test_the_effect_is_asked_of_the_loss_alone(name, tmp_path):
     """Its rows differ in the transfer only, so that they share their first member."""
-    chosen = definition.load(str(ROOT / "scripts/studies/effect.py"))
-    runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
+    chosen = definition.load(str(ROOT / f"scripts/studies/{name}.py"))
+    rows = {
+        row: change for row, change in chosen.rows.items() if change.get("network.head") != "kt"
+    }
+    runs = definition.experiments(replace(chosen, rows=rows), folder=tmp_path, seeds=1)
     plain = {replace(run, transfer=Transfer(), workdir="") for run in runs.values()}
     assert len(plain) == 1
     assert {(e.transfer.name, e.transfer.alpha, e.transfer.weighting) for e in runs.values()} >= {
@@ -120,9 +124,12 @@ def test_the_hsd_study_has_the_rows_that_the_abstract_demands(tmp_path):
         "+hard_labels": ("hsd", False, False, False, True, True),
         "+self_distillation": ("hsd", True, False, False, True, False),
         "+sie": ("hsd", True, True, False, True, False),
+        "+sie_hinge": ("hsd", True, True, False, True, False),
         "+gdf": ("hsd", True, True, True, True, False),
         "gdf_without_detach": ("hsd", True, True, True, False, False),
     }
+    forms = {row: e.hsd.sie for (row, _), e in runs.items()}
+    assert forms.pop("+sie_hinge") == "hinge" and set(forms.values()) == {"entropy"}
 
 
 # -- the command line ----------------------------------------------------------------------------
