@@ -99,8 +99,8 @@ def test_every_file_has_its_test():
         "base", "batch_norm", "activations", "platforms", "pooling", "projections",  # test_kernels
         "accuracy", "answers", "architecture", "begin", "cache", "command_line", "compilation",
         "csdnet_views", "errors", "evaluator", "feed", "finished", "folder", "initial",
-        "loop", "members", "processes", "recipes", "record", "records", "results_table", "rows",
-        "run", "state", "evaluate", "train", "published", "summary", "tallies", "passes",
+        "loop", "members", "processes", "record", "records", "results_table", "rows",
+        "run", "state", "evaluate", "train", "summary", "tallies", "passes",
         "trained", "server",
     }  # fmt: skip
     for path in FILES:

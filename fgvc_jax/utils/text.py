@@ -57,6 +57,11 @@ def calibrated(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def distinct(words: Iterable[str]) -> str:
+    """Words behind commas, each once, in the order that they come first."""
+    return ", ".join(dict.fromkeys(words))
+
+
 def some(words: str, names: set[str]) -> list[str]:
     """Up to five names behind `words`, for a message; nothing where there are none."""
     if not names:

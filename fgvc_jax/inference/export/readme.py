@@ -7,7 +7,7 @@ from fgvc_jax.config import Network
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.published import card
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import distinct, printable
 
 
 def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -> str:
@@ -21,7 +21,7 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
     """
     names = [network.name for network in trained.networks]
     kinds = [f"{names.count(name)} `{name}`" for name in dict.fromkeys(names)]
-    network = ", ".join(dict.fromkeys(names))
+    network = distinct(names)
     what = f"an ensemble of {' and '.join(kinds)}" if len(names) > 1 else f"one `{network}`"
     side = trained.inference.side
     common = [
@@ -79,8 +79,7 @@ def _view(trained: Trained) -> str:
     view = trained.model.view
     whole = view.crop == view.test_side
     cut = "The whole of it" if whole else f"The middle {view.crop} x {view.crop} px"
-    words = dict.fromkeys(member.view.normalize for member in trained.model.members)
-    told = ", ".join(f"`{word}`" for word in words)
+    told = distinct(f"`{member.view.normalize}`" for member in trained.model.members)
     return f"{cut} and the normalisation ({told}) are inside the export."
 
 
@@ -137,7 +136,7 @@ def training(trained: Trained) -> str:
     counts = ", ".join(f"{n:,} {part}" for part, n in images.items() if n)
 
     def each(say: Callable[[Network], str]) -> str:
-        return ", ".join(dict.fromkeys(map(say, trained.networks)))
+        return distinct(map(say, trained.networks))
 
     def start(network: Network) -> str:
         return _code(shareable(network.weights)) if network.weights else "random weights"
