@@ -18,7 +18,7 @@ import fgvc_jax
 from fgvc_jax.commands import predict
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.evaluation import calibration
-from fgvc_jax.inference.model import collect
+from fgvc_jax.inference.predictor import collect
 from fgvc_jax.inference.rows import accept_from
 from fgvc_jax.training import members
 from fgvc_jax.utils import options

@@ -14,7 +14,8 @@ from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference import model
 from fgvc_jax.inference.export import function
 from fgvc_jax.inference.export.function import Inference
-from fgvc_jax.inference.model import Model, collect
+from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import distinct
 from fgvc_jax.workdir.folder import Workdir
