@@ -6,9 +6,9 @@ that the value (all weights 1) and its bootstrap replicates are computed by the 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -48,6 +48,33 @@ NAMES = {
 }
 
 Ends = tuple[float, float]  # of an interval
+
+
+class Metric(TypedDict):
+    """A metric's value, and its interval over images, if it has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def of_ensemble(results: Mapping[str, Any]) -> dict[str, Mapping[str, Metric]]:
+    """The metrics of all members together that results.json has: {"raw": by name, and with a
+    calibration "calibrated": by name}."""
+    raw, fitted = results["metrics"]["ensemble"][-1], results["calibration"]
+    return {"raw": raw} | ({"calibrated": fitted["metrics"]} if fitted else {})
+
+
+def named(
+    found: Collection[Mapping[str, Metric]],
+) -> Iterator[tuple[str, Name, list[Metric | None]]]:
+    """Every metric that any of several predictions has, in the order of `NAMES`: its name in
+    results.json, its name for people, and that of each prediction, None where it has none."""
+    for key, name in NAMES.items():
+        if any(key in each for each in found):
+            yield key, name, [each.get(key) for each in found]
+
+
 Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights of images (R, N) -> {name: (R,)}
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from fgvc_jax.evaluation import metrics, results_table
+from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation.tallies import mean_overlap
 
 Key = tuple[str, int]  # (row, seed)
 
@@ -37,7 +38,7 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
     matrix = results["attention_overlap"]
     for n in range(2, len(matrix) + 1):
         block = [row[:n] for row in matrix[:n]]
-        overlap = results_table.mean_overlap({"attention_overlap": block})
+        overlap = mean_overlap(block)
         values |= {f"overlap_{n}": overlap, "overlap": overlap}
     values["head_logits"] = values["single"]  # what a network with one head predicts with
     prefix = "test_accuracy_"

@@ -1,5 +1,6 @@
 """Members and their ensembles judged on a set of images: numbers only, no network."""
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -176,3 +177,9 @@ def attention_overlap(maps: Sequence[np.ndarray]) -> list[list[float]]:
                 products = on_grid.get(student.shape[1:], teacher) * np.maximum(student, 0)
                 totals[i, j] += products.mean((1, 2), dtype=np.float64).sum()
     return (totals / len(maps[0])).tolist()
+
+
+def mean_overlap(matrix: Sequence[Sequence[float]]) -> float | None:
+    """Mean attention overlap of two different members, None where there is only one."""
+    pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]
+    return statistics.fmean(pairs) if pairs else None

@@ -6,9 +6,10 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
-from fgvc_jax.figures.numbers import Metric, Numbers
+from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
@@ -127,17 +128,13 @@ def _growth(ensemble: Sequence[Metric], single: Sequence[Metric]) -> Markup:
 
 def _metrics(numbers: Numbers) -> Markup:
     """The ensemble's other metrics, raw and, where there is a calibration, calibrated."""
-    found = {"raw": numbers["metrics"]["ensemble"][-1]}
-    fitted = numbers["calibration"]
-    if fitted:
-        found["calibrated"] = fitted["metrics"]
+    found, fitted = metrics.of_ensemble(numbers), numbers["calibration"]
     rows = [
         {
             "words": f"{name.words}, nats" if name.unit == "nats" else name.words,
-            "cells": [interval(each.get(key), name.unit == "%") for each in found.values()],
+            "cells": [interval(each, name.unit == "%") for each in cells],
         }
-        for key, name in metrics.NAMES.items()
-        if any(key in each for each in found.values())
+        for _, name, cells in metrics.named(found.values())
     ]
     about = calibrated(fitted) if fitted else []
     return render("metrics.html", kinds=list(found), rows=rows, calibrated=about)

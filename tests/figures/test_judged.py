@@ -21,10 +21,13 @@ def test_an_interval_in_words(found, percent, words):
 
 
 def test_an_interval_on_a_terminal():
-    assert results_table._interval({"value": 0.5, "low": 0.25, "high": 0.75}, False) == (
+    assert results_table._interval({"value": 0.5, "low": 0.25, "high": 0.75}, percent=False) == (
         "0.500 (0.250-0.750)"
     )
-    assert results_table._interval({"value": 0.0312, "low": None, "high": None}, True) == "3.12"
+    assert (
+        results_table._interval({"value": 0.0312, "low": None, "high": None}, percent=True)
+        == "3.12"
+    )
 
 
 def test_nothing_recorded_draws_no_curves():
