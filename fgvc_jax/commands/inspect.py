@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from fgvc_jax.config import Images, ObjectiveName
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.utils import command_line, machine, paths
 from fgvc_jax.utils.errors import UserError
@@ -21,28 +21,12 @@ EXAMPLES = 3  # of a finding on the terminal
 
 
 @dataclass(frozen=True)
-class Data:
-    """The images, as python -m fgvc_jax.train is to have them."""
-
-    source: str = "sketchbirds"
-    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
-    allow_links: str = ""
-    """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
-    classes: int = option(0, at_least=0)
-    """Keep the first K classes only; 0 keeps all."""
-    images_per_class: int = option(0, at_least=0)
-    """Keep the first k training images of each class only; 0 keeps all."""
-    validation: float = option(0.0, at_least=0, below=1)
-    """Fraction split off the training images, by class, to select an epoch with."""
-
-
-@dataclass(frozen=True)
 class Inspection:
     """Look at every image before training: what cannot be read, what is in two parts or under two
     labels, what is odd. Exit code 2 only for what would stop training."""
 
-    data: Data = Data()
-    objective: Literal[tuple(OBJECTIVES)] = "ce"
+    data: Images = Images()
+    objective: ObjectiveName = "ce"
     """What is to be trained: it decides how many images a class needs."""
     batch_size: int = option(2, at_least=1)
     """Training batch: there must be as many training images. The config `folder` takes 16, and
