@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from fgvc_jax.data.view import BANNERS, View
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
+from fgvc_jax.objectives.kd import KD
 from fgvc_jax.transfer import Transfer
 from fgvc_jax.utils import options
 from fgvc_jax.utils.command_line import command_line
@@ -203,8 +204,12 @@ class _Experiment:
 
 if TYPE_CHECKING:
 
+    @dataclass(frozen=True)
     class Experiment(_Experiment):
-        """What the following makes: the methods' fields are reached by `method` alone."""
+        """What the following makes: the methods' fields are reached by `method`, and the teacher of
+        a student by name in studies."""
+
+        kd: KD = KD()
 
 else:
     # Every method that has options of its own is a field of its name.

@@ -113,7 +113,7 @@ class Answerer:
         self._shown(np.zeros((side, side, 3), np.uint8))  # compiles what the first answer needs
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> Sequence[str]:
         return self._model.classes
 
     @property
@@ -189,7 +189,7 @@ class Examples:
     """Photographs that a run keeps: labels (N,) int, and as many encoded files."""
 
     labels: np.ndarray
-    files: Sequence[bytes]
+    files: Sequence[bytes] | Thumbnails
 
     @classmethod
     def of(cls, workdir: str, view: View) -> "Examples":

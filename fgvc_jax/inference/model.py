@@ -88,9 +88,18 @@ class Model(Predictor):
     @cached_property
     def calibration(self) -> Calibration:
         """What was fitted to the validation part; a UserError says how to get it."""
+        return self._of_workdir.find()
+
+    def accept_from(self, risk: float) -> float:
+        """The calibrated probability from which on at most the share `risk` of answers is wrong,
+        see `calibration.accept_from`; a UserError without a calibration."""
+        return self._of_workdir.accept_from(self.calibration, risk)
+
+    @property
+    def _of_workdir(self) -> Ensemble:
         if self.kept is None:
             raise UserError("these members are of no workdir, so that nothing is fitted to them")
-        return self.kept.find()
+        return self.kept
 
     def attention(self, images: Any) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.

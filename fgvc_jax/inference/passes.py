@@ -10,8 +10,11 @@ from jax.sharding import Mesh
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
+from fgvc_jax.networks import Network
 from fgvc_jax.objectives import accuracy
 from fgvc_jax.utils.devices import replicated, split
+
+Predict = Callable[[dict[str, jax.Array]], jax.Array]  # outputs -> (B, K) logits
 
 
 def images_of(batch: Mapping[str, jax.Array], store: jax.Array | None) -> jax.Array:
@@ -31,7 +34,7 @@ def normalized_view(
 
 def trunk_step(
     *,
-    network: Any,
+    network: Network,
     show: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array],
     mesh: Mesh,
 ) -> Callable:
@@ -53,7 +56,7 @@ def trunk_step(
 
 
 def attention_step(
-    *, network: Any, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
+    *, network: Network, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
 ) -> Callable:
     """The compiled |Z| of one frozen member on a grid (h, w): (variables, batch, store) ->
     (B, h, w) float32.
@@ -74,7 +77,7 @@ def attention_step(
     return jax.jit(step, in_shardings=(everywhere, rows, everywhere), out_shardings=rows)
 
 
-def logits_step(*, network: Any, predict: Callable[[dict], jax.Array], mesh: Mesh) -> Callable:
+def logits_step(*, network: Network, predict: Predict, mesh: Mesh) -> Callable:
     """The compiled logits of one frozen network: (variables, its inputs) -> (B, K) float32."""
 
     def step(variables, inputs):
@@ -100,8 +103,8 @@ def kept_answers(logits: jax.Array) -> jax.Array:
 
 def answer_step(
     *,
-    network: Any,
-    predict: Callable[[dict], jax.Array],
+    network: Network,
+    predict: Predict,
     view: View,
     mesh: Mesh,
     exact: bool = False,

@@ -106,12 +106,16 @@ def _scenes(
     model: Model, random: Model, source: Source, chosen: Sequence[int]
 ) -> Iterator[dict[Name, np.ndarray]]:
     """All maps (S, S) of each image."""
-    numbers = iter(chosen)
+    numbers, how = iter(chosen), model.view
     while some := list(itertools.islice(numbers, AT_ONCE)):
         squares = model.squares(AT_ONCE)
         for row, i in enumerate(some):
-            side, how = model.view.test_side, model.view
-            squares[row] = decode(source[i], side, orientation=how.orientation, banner=how.banner)
+            squares[row] = decode(
+                source[i],
+                how.test_side,
+                orientation=how.orientation,  # type: ignore[arg-type]  # settled, so never "auto"
+                banner=how.banner,
+            )
         evidence = list(find_evidence(model, squares))[: len(some)]
         predicted, against = np.array([(e.predicted, e.against) for e in evidence]).T
         untrained = find_attention(random, squares, predicted, against)
@@ -148,7 +152,8 @@ def randomized(model: Model, seed: int = SEED) -> Model:
     """The same networks as at a random start: nothing that was learned is left."""
     side = model.view.crop
     places = set(flatten_dict(model.trunk))
-    members, trunk = [], {}
+    members: list[Member] = []
+    trunk: dict[tuple[str, ...], Any] = {}
     start = {}  # compiled, of each network
     for n, (network, variables, view) in enumerate(model.members):
         if id(network) not in start:

@@ -1,6 +1,6 @@
 """Trained members on their devices: what each of them answers, batch by batch."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member
+from fgvc_jax.inference.passes import Predict
 from fgvc_jax.utils import devices
 
 
@@ -32,7 +33,7 @@ class Predictor:
 
     view: View
     members: Sequence[Member]
-    logits_of: Callable[[dict[str, jax.Array]], jax.Array]
+    logits_of: Predict
     mesh: Mesh
     trunk: Any = None
     compiled: dict[Hashable, Any] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Predictor:
 
     def answers(
         self,
-        batches: Iterable[Mapping[str, jax.Array]],
+        batches: Iterable[devices.Packed | dict[str, jax.Array]],
         store: jax.Array | None,
         members: Iterable[int] | None = None,
         *,
@@ -60,7 +61,7 @@ class Predictor:
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
             if self.trunk and "features" not in batch:
-                batch = {**batch, "features": self._trunk_step(self.trunk, batch, store)}
+                batch = batch | {"features": self._trunk_step(self.trunk, batch, store)}
             yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
 
     def step(self, key: Hashable, make: Callable[[], Callable]) -> Callable:

@@ -94,7 +94,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
     a mistake that shows before it starts is raised. Whatever ends is saved at once. Several
     processes may do so at once on one folder, also on several hosts: each takes runs nobody is at.
     """
-    before, done = set(outcome.failures), set()
+    before = set(outcome.failures)
+    done: set[Key] = set()
     with _time_limit(60 * minutes):
         while key := _next(outcome, before, done):
             done.add(key)
