@@ -138,7 +138,7 @@ def _growth(ensemble: Sequence[Metric], single: Sequence[Metric]) -> Markup:
 
 def _metrics(numbers: Numbers) -> Markup:
     """The ensemble's other metrics, raw and, where there is a calibration, calibrated."""
-    found, fitted = metrics.of_ensemble(numbers), numbers["calibration"]
+    found = metrics.of_ensemble(numbers)
     rows = [
         {
             "words": f"{name.words}, nats" if name.unit == "nats" else name.words,
@@ -146,8 +146,19 @@ def _metrics(numbers: Numbers) -> Markup:
         }
         for _, name, cells in metrics.named(found.values())
     ]
-    about = calibrated(fitted) if fitted else []
-    return render("metrics.html", kinds=list(found), rows=rows, calibrated=about)
+    return render("metrics.html", kinds=list(found), rows=rows, calibrated=_calibrated(numbers))
+
+
+def _calibrated(numbers: Numbers) -> list[str]:
+    """What people should know of the calibration, or why there is none."""
+    if numbers["calibration"]:
+        return calibrated(numbers["calibration"])
+    if numbers["images"].get("validation"):
+        return [
+            "not calibrated: a calibration is told of all members of a run together (--members 0), "
+            "where their answers for its validation part are kept"
+        ]
+    return ["not calibrated, which needs a validation part: train with --data.validation 0.1"]
 
 
 def interval(found: Metric | None, is_share: bool) -> Interval:

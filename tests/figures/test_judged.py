@@ -61,4 +61,14 @@ def test_a_single_member_has_no_overlap():
 def test_the_calibration_is_told(told, words):
     found = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
     fitted = None if told is None else {"images": 2, "metrics": found} | told
-    assert words in judged._metrics({"metrics": {"ensemble": [found]}, "calibration": fitted})
+    numbers = {"metrics": {"ensemble": [found]}, "images": {"validation": 0}}
+    assert words in judged._metrics(numbers | {"calibration": fitted})
+
+
+def test_chosen_members_of_a_run_with_a_validation_part_are_told_why_they_are_not_calibrated():
+    found = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    text = judged._metrics(
+        {"metrics": {"ensemble": [found]}, "calibration": None, "images": {"validation": 8}}
+    )
+    assert "of all members of a run together (--members 0)" in text
+    assert "--data.validation" not in text
