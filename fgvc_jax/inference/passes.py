@@ -1,7 +1,6 @@
 """The passes without a gradient: trunk, attention, answers, thumbnails; pure, jitted here."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,11 @@ def images_of(batch: Mapping[str, jax.Array], store: jax.Array | None) -> jax.Ar
 
 
 def normalized_view(
-    view: View, seed: int, arrays: Mapping[str, jax.Array], images: jax.Array, second: Any = None
+    view: View,
+    seed: int,
+    arrays: Mapping[str, jax.Array],
+    images: jax.Array,
+    second: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """What a network is given in training: the batch's view of (B, R, R, 3) uint8, normalised; with
     `second` as `objectives.base.SecondView.show` the second view of it."""
