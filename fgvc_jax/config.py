@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from fgvc_jax.data.view import BANNERS, View
-from fgvc_jax.objectives import OBJECTIVES
+from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
-from fgvc_jax.objectives.kd import KD
 from fgvc_jax.transfer import Transfer
 from fgvc_jax.utils import options
 from fgvc_jax.utils.command_line import command_line
