@@ -31,7 +31,7 @@ MOST = 64  # images that are answered for at a time
 log = logging.getLogger(__name__)
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Model(Predictor):
     """Trained members that answer for images: what Python users have in hand.
 

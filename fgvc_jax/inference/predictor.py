@@ -18,7 +18,7 @@ from fgvc_jax.inference.passes import Predict
 from fgvc_jax.utils import devices
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Predictor:
     """Networks with what they learned.
 

@@ -64,3 +64,7 @@ def test_some_members_are_asked_and_steps_are_compiled_once(predictor):
     np.testing.assert_array_equal(both[1]["log_probabilities"], second["log_probabilities"])
     assert len(predictor.compiled) == 1  # of one network
     assert predictor.step("mine", list) is predictor.step("mine", dict)
+
+
+def test_a_model_in_a_notebook_does_not_print_its_variables(predictor):
+    assert len(repr(predictor)) < 100
