@@ -10,10 +10,10 @@ import os
 import runpy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from fgvc_jax.data.view import BANNERS, View
-from fgvc_jax.objectives import OBJECTIVES
+from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.transfer import Transfer
 from fgvc_jax.utils import options
@@ -24,12 +24,17 @@ from fgvc_jax.utils.options import option
 try:
     from tyro.conf import Suppress
 except ImportError:  # an image that has no tyro can build experiments, and has no command line
-    Suppress = "not on a command line"
+    Suppress = "not on a command line"  # type: ignore[misc]  # a mark of any kind
+
+if TYPE_CHECKING:
+    ObjectiveName = str  # as many as there are methods
+else:
+    ObjectiveName = Literal[tuple(OBJECTIVES)]
 
 
 @dataclass(frozen=True)
-class Data(View):
-    """The images: where they are and what a network sees of them."""
+class Images:
+    """The images, as python -m fgvc_jax.train is to have them."""
 
     source: str = "sketchbirds"
     """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
@@ -41,6 +46,12 @@ class Data(View):
     """Keep the first k training images of each class only; 0 keeps all."""
     validation: float = option(0.0, at_least=0, below=1)
     """Fraction split off the training images, by class, to select an epoch with."""
+
+
+@dataclass(frozen=True)
+class Data(Images, View):
+    """The images: where they are and what a network sees of them."""
+
     views: int = option(0, at_least=0, automatic=True)
     """Different views of an image; epochs beyond repeat them. 0: one per epoch, as usual."""
     view_sharing: Literal["auto", "own", "shared"] = option("auto", automatic=True)
@@ -141,7 +152,7 @@ class _Experiment:
     kept in the folder that FGVC_JAX_MIRRORS names (empty: in ~/.cache)."""
     members: int = option(3, at_least=1, at_most=99)
     """Number of networks. May be raised later on the same workdir."""
-    objective: Literal[tuple(OBJECTIVES)] = "ce"
+    objective: ObjectiveName = "ce"
     """What one network learns from a batch."""
     epochs: int = option(16, at_least=1, at_most=1_000_000)
     """Epochs per member."""
@@ -175,7 +186,7 @@ class _Experiment:
         """The options of the chosen objective."""
         return getattr(self, self.objective, None) or OBJECTIVES[self.objective]()
 
-    def of(self, member: int) -> "Experiment":
+    def of(self, member: int) -> Self:
         """The experiment as member `member` (from 1) sees it: with its network for all, and its
         normalisation as that of the data."""
         network = self.networks[member - 1] if self.networks else self.network
@@ -192,8 +203,12 @@ class _Experiment:
 
 if TYPE_CHECKING:
 
+    @dataclass(frozen=True)
     class Experiment(_Experiment):
-        """What the following makes: the methods' fields are reached by `method` alone."""
+        """What the following makes: the methods' fields are reached by `method`, and the teacher of
+        a student by name in studies."""
+
+        kd: KD = KD()
 
 else:
     # Every method that has options of its own is a field of its name.

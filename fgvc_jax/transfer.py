@@ -9,6 +9,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def teacher_attention(features: jax.Array) -> jax.Array:
     return jnp.abs(standardize(attention_map(features)))
 
 
-def on_grid(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
+def on_grid(maps: jax.Array | np.ndarray, grid: tuple[int, int]) -> jax.Array:
     """|Z| of a network on another one's grid: an antialiased resize that keeps constants (ours).
 
     It is standardised no further, so that the loss stays linear in it and one sum over the teachers

@@ -40,6 +40,8 @@ from benchmarks import (
 from benchmarks import input as waiting
 from benchmarks.common import Table
 
+from fgvc_jax.utils.text import markdown_table
+
 BENCHMARKS = {
     "step": step,
     "job": job,
@@ -91,7 +93,7 @@ def main(arguments: list[str]) -> None:
         described = "; ".join([described, *frameworks])
         if spec.write:
             keep(title, described, table)
-    print(markdown(table))
+    print(markdown_table(*table))
 
 
 def parse(arguments: list[str]) -> Any:
@@ -115,14 +117,8 @@ def parse(arguments: list[str]) -> Any:
     return spec
 
 
-def markdown(table: Table) -> str:
-    from fgvc_jax.study.pages import markdown_table
-
-    return markdown_table(*table)
-
-
 def keep(title: str, described: str, table: Table) -> None:
-    record.write(title, f"{described}.\n\n{markdown(table)}")
+    record.write(title, f"{described}.\n\n{markdown_table(*table)}")
 
 
 def serve(framework: str) -> None:

@@ -40,12 +40,12 @@ from benchmarks import record
 from orbax.checkpoint import CheckpointManager
 
 from fgvc_jax.commands import train
-from fgvc_jax.study.pages import markdown_table
 from fgvc_jax.training import evaluator
 from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import markdown_table
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.checkpoint import Checkpoints
 from fgvc_jax.workdir.folder import Workdir

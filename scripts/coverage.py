@@ -18,9 +18,9 @@ from scipy import stats
 
 from fgvc_jax.commands import start
 from fgvc_jax.evaluation.statistics import crossed, paired
-from fgvc_jax.study.pages import markdown_table
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import markdown_table
 
 
 @dataclass(frozen=True)

@@ -321,7 +321,7 @@ def main() -> None:
     import torch
     from benchmarks import record
 
-    from fgvc_jax.study.pages import markdown_table
+    from fgvc_jax.utils.text import markdown_table
 
     rows = []
     for name in arguments.names or FULL:

@@ -39,7 +39,7 @@ from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import Study, bits, ledger, pages
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import markdown_table, printable
 from fgvc_jax.workdir import storage
 
 STUDIES = Path(__file__).parent / "studies"
@@ -222,7 +222,7 @@ def numbers(one: Comparison, study: Study | None) -> str:
             rows.append(
                 [metric, row, str(cell["n"]), mean, sd, *compared(one, study, metric, row, cell)]
             )
-    return pages.markdown_table(header, rows, labels=2)
+    return markdown_table(header, rows, labels=2)
 
 
 def compared(

@@ -18,9 +18,9 @@ from comparison import Comparison, comparisons, held_to, plan_of
 from fgvc_jax.commands import start
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import ledger
-from fgvc_jax.study.pages import markdown_table
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import markdown_table
 
 LEDGER = Path(__file__).parent / "studies/results"
 

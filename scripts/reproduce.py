@@ -26,6 +26,7 @@ from typing import Any
 from fgvc_jax import published
 from fgvc_jax.config import Experiment, load_config
 from fgvc_jax.study import Study, definition, pages, runner
+from fgvc_jax.utils.text import markdown_table
 
 HERE = Path(__file__).parent
 STUDY = HERE / "studies/kt.py"
@@ -90,7 +91,7 @@ def table_2(summary: Mapping[str, Any], kind: str) -> str:
         plain, own, *compared = ours(summary, f"{kind}_{n}", "independent", "kt")
         means = [f"{independent:.1f}", plain, f"{kt:.1f}", own]
         rows.append([str(n), *means, f"{kt - independent:+.1f}", *compared])
-    return pages.markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def table_3(summary: Mapping[str, Any]) -> str:
@@ -100,7 +101,7 @@ def table_3(summary: Mapping[str, Any]) -> str:
     for row, (alpha, theirs) in ALPHA.items():
         own, *compared = ours(summary, "ensemble_2", row)
         rows.append([f"{alpha:g}", f"{theirs:.1f}", own, f"{theirs - plain:+.1f}", *compared])
-    return pages.markdown_table(header, rows)
+    return markdown_table(header, rows)
 
 
 def ours(summary: Mapping[str, Any], metric: str, *rows: str) -> list[str]:

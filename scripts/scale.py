@@ -21,7 +21,7 @@ from benchmarks import record
 
 from fgvc_jax.commands.start import run
 from fgvc_jax.config import Data, Experiment, Network
-from fgvc_jax.study.pages import markdown_table
+from fgvc_jax.utils.text import markdown_table
 
 
 @dataclass(frozen=True)

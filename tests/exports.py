@@ -41,7 +41,7 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
         view=spec.data.view,
         members=found,
         identities=[f"member {n}" for n in range(members)],
-        predict=plan.objective.predict,
+        logits_of=plan.objective.predict,
         fusion=fusion,
         mesh=mesh,
         trunk=trunk,

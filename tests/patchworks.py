@@ -32,7 +32,7 @@ def model_of(
 ):  # fmt: skip
     return Model(
         classes=classes, view=VIEW, members=[Member(network, v, VIEW) for v in members],
-        identities=[str(n) for n in range(len(members))], predict=predict, fusion="probabilities",
+        identities=[str(n) for n in range(len(members))], logits_of=predict, fusion="probabilities",
         mesh=devices.create(2), trunk=trunk,
     )  # fmt: skip
 

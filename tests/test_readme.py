@@ -37,6 +37,7 @@ def test_accuracy_with_intervals(of):
         "calibration": None,
     }
     text = readme.text(dataclasses.replace(of, results=results), files=[], use="")
+    text = " ".join(text.split())  # tables are aligned
     assert "| ensemble of 2 | 50.00 % | 25.00-75.00 % |" in text
     assert "| member 2 | 50.00 % | 25.00-75.00 % |" in text
     assert "0.500 (0.250-0.750)" in text and "(10 train, 4 test images)" in text

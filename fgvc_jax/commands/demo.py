@@ -10,7 +10,7 @@ from PIL import Image
 
 from fgvc_jax.data.images import Unreadable
 from fgvc_jax.data.view import Photographs, View
-from fgvc_jax.figures import demo as figures
+from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
 from fgvc_jax.figures.pictures import opened
@@ -78,7 +78,7 @@ def demo(options: Demo) -> None:
             "warning: whoever reaches %s port %d can use the page, without a password",
             *listening.getsockname()[:2],
         )
-    page = figures.demo_page(
+    page = demo_page(
         options.workdir, len(asked.classes), members=asked.members, most_bytes=server.MOST_BYTES
     )
     print(f"{server.url(listening)} answers for photographs; Ctrl-C ends it", flush=True)
@@ -113,7 +113,7 @@ class Answerer:
         self._shown(np.zeros((side, side, 3), np.uint8))  # compiles what the first answer needs
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> Sequence[str]:
         return self._model.classes
 
     @property
@@ -141,7 +141,7 @@ class Answerer:
             "image": address(Image.fromarray(found.shown), PICTURE),
             "classes": self._candidates(row),
             "agreement": row["agreement"],
-            "sure": figures.sureness(row["unsure"], self._risk),
+            "sure": sureness(row["unsure"], self._risk),
             "members": [self._member(found, n) for n in range(self.members)],
             "why": self._why(found),
         }
@@ -189,7 +189,7 @@ class Examples:
     """Photographs that a run keeps: labels (N,) int, and as many encoded files."""
 
     labels: np.ndarray
-    files: Sequence[bytes]
+    files: Sequence[bytes] | Thumbnails
 
     @classmethod
     def of(cls, workdir: str, view: View) -> "Examples":

@@ -1,10 +1,11 @@
 """Judge the trained members of a workdir again."""
 
+import contextlib
 import dataclasses
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from fgvc_jax.utils import command_line, compilation, devices, digests, machine,
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
 from fgvc_jax.workdir import calibration, predictions, storage
+from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
@@ -90,7 +92,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     source = options.source or record.experiment.data.source
     with _folder(workdir) as folder:
         parts = _parts(workdir, folder, asked, record, options)
-        kept = asked.kept
+        kept = Ensemble.of(workdir.path, record, asked.identities, asked.fusion)
         if "validation" in parts:
             kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
         if jax.process_index() > 0:
@@ -125,7 +127,12 @@ def _parts(
     names = ["test", "validation"] if own and record.selects else ["test"]
     kept = {name: _kept(workdir.path, asked, record, name) if own else None for name in names}
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
-    parts = {name: kept[name] for name, found in zip(names, there, strict=True) if found}
+    parts: dict[str, Part] = {}
+    for (name, part), found in zip(kept.items(), there, strict=True):
+        if found:
+            if part is None:
+                raise UserError(f"{str(workdir.path)!r} is not the same folder for all processes")
+            parts[name] = part
     if len(parts) < len(names):
         opened = _opened(folder, asked, record, options, names)
         for name in names:
@@ -136,22 +143,15 @@ def _parts(
     return parts
 
 
-class _folder:
+@contextlib.contextmanager
+def _folder(workdir: Workdir) -> Iterator[Path]:
     """Where answers are kept: the workdir, or for the moment elsewhere if it cannot be written."""
-
-    def __init__(self, workdir: Workdir):
-        self._path, self._elsewhere = workdir.path, None
-
-    def __enter__(self) -> Path:
-        if storage.writable(self._path):
-            return self._path
-        log.warning("%s cannot be written: nothing is kept of this evaluation", self._path)
-        self._elsewhere = tempfile.TemporaryDirectory()
-        return Path(self._elsewhere.name)
-
-    def __exit__(self, *_: object) -> None:
-        if self._elsewhere:
-            self._elsewhere.cleanup()
+    if storage.writable(workdir.path):
+        yield workdir.path
+        return
+    log.warning("%s cannot be written: nothing is kept of this evaluation", workdir.path)
+    with tempfile.TemporaryDirectory() as elsewhere:
+        yield Path(elsewhere)
 
 
 def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
@@ -182,8 +182,9 @@ def _opened(
         validation=data.validation if own else 0.0,
         seed=record.experiment.seed,
     )
-    own_way = {} if own else {"orientation": splits.orientation, "banner": OWN}
-    view = dataclasses.replace(asked.view, **own_way)
+    view = asked.view
+    if not own:
+        view = dataclasses.replace(view, orientation=splits.orientation, banner=OWN)
     opened = {}
     for name in names:
         source = with_classes(
@@ -216,7 +217,7 @@ class _Feeding:
     source: Source
     batch_size: int
 
-    def batches(self):
+    def batches(self) -> Iterator[devices.Packed]:
         images = feed.load(
             self.source,
             self.view.test_side,

@@ -20,7 +20,7 @@ class Export:
 
     workdir: str = "runs/sketchbirds"
     """A run of python -m fgvc_jax.train."""
-    format: Literal[tuple(FORMATS)] = "onnx"
+    format: Literal["onnx", "stablehlo", "hub"] = "onnx"
     """onnx: for onnxruntime; stablehlo: for JAX alone, on CPU, CUDA and TPU; hub: safetensors with
     torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network."""
     output: str = ""

@@ -1,18 +1,28 @@
 """Look for what is wrong with a dataset before training."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
+from fgvc_jax.config import Images, ObjectiveName
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.utils import command_line, machine, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
 from fgvc_jax.utils.text import printable, table
 from fgvc_jax.workdir import storage
+
+if TYPE_CHECKING:  # at a start only what --help needs
+    import numpy as np
+    from markupsafe import Markup
+
+    from fgvc_jax.data.records import Splits
+    from fgvc_jax.data.soundness import Finding, Picture
+
+    Counts = dict[str, np.ndarray]  # images of each class (K,), by part
 
 FEW = {"csdnet": 2}  # training images of a class, below which it is named; made for few of them
 FEW_OTHERWISE = 5
@@ -21,28 +31,12 @@ EXAMPLES = 3  # of a finding on the terminal
 
 
 @dataclass(frozen=True)
-class Data:
-    """The images, as python -m fgvc_jax.train is to have them."""
-
-    source: str = "sketchbirds"
-    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
-    allow_links: str = ""
-    """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
-    classes: int = option(0, at_least=0)
-    """Keep the first K classes only; 0 keeps all."""
-    images_per_class: int = option(0, at_least=0)
-    """Keep the first k training images of each class only; 0 keeps all."""
-    validation: float = option(0.0, at_least=0, below=1)
-    """Fraction split off the training images, by class, to select an epoch with."""
-
-
-@dataclass(frozen=True)
 class Inspection:
     """Look at every image before training: what cannot be read, what is in two parts or under two
     labels, what is odd. Exit code 2 only for what would stop training."""
 
-    data: Data = Data()
-    objective: Literal[tuple(OBJECTIVES)] = "ce"
+    data: Images = Images()
+    objective: ObjectiveName = "ce"
     """What is to be trained: it decides how many images a class needs."""
     batch_size: int = option(2, at_least=1)
     """Training batch: there must be as many training images. The config `folder` takes 16, and
@@ -99,13 +93,22 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
     return [*stops, *unread]
 
 
+class _Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextmanager
 def _heard() -> Iterator[list[str]]:
     """What reading the folders warns of meanwhile: findings, unless the dataset is refused."""
-    records: list[logging.LogRecord] = []
     ignored: list[str] = []
-    logger, handler = logging.getLogger("fgvc_jax.data"), logging.Handler()
-    handler.emit = records.append
+    logger, handler = logging.getLogger("fgvc_jax.data"), _Kept()
     logger.addHandler(handler)
     propagated, logger.propagate = logger.propagate, False
     try:
@@ -113,7 +116,7 @@ def _heard() -> Iterator[list[str]]:
     except UserError:
         logger.propagate = propagated
         logger.removeHandler(handler)
-        for record in records:
+        for record in handler.records:
             logger.handle(record)
         raise
     finally:
@@ -122,12 +125,12 @@ def _heard() -> Iterator[list[str]]:
     # Pictures in several parts are found again, with their pictures.
     ignored += [
         record.getMessage().removeprefix("warning: ")
-        for record in records
+        for record in handler.records
         if record.name.endswith((".folders", ".tfds"))
     ]
 
 
-def _restricted(splits, options: Inspection):
+def _restricted(splits: "Splits", options: Inspection) -> tuple["Splits", list[str]]:
     """The parts as training would have them, and what it would refuse."""
     from fgvc_jax.data import pipeline, sources
 
@@ -155,7 +158,7 @@ def _restricted(splits, options: Inspection):
     return splits, stops
 
 
-def _report(splits, counts, found) -> str:
+def _report(splits: "Splits", counts: "Counts", found: "Sequence[Finding]") -> str:
     """What the terminal shows."""
     parts = list(counts)
     order = sorted(range(len(splits.classes)), key=lambda label: counts["train"][label])
@@ -182,20 +185,26 @@ def _report(splits, counts, found) -> str:
     return "\n".join(lines)
 
 
-def _described(picture) -> str:
+def _described(picture: "Picture") -> str:
     return " ".join([picture.name, f"({'; '.join([picture.part, *picture.remarks])})"])
 
 
-def _page(options: Inspection, splits, counts, found, pictures) -> str:
+def _page(
+    options: Inspection,
+    splits: "Splits",
+    counts: "Counts",
+    found: "Sequence[Finding]",
+    pictures: "Sequence[Picture]",
+) -> str:
     from fgvc_jax.data import soundness
     from fgvc_jax.figures import page
     from fgvc_jax.figures.inspection import inspection_page
 
-    def show(picture, alternative: str) -> str:
+    def show(picture: "Picture", alternative: str) -> "Markup":
         record = splits.parts[picture.part][picture.index]
         return page.image(soundness.opened(record, orientation=splits.orientation), alternative)
 
-    examples: dict = {}
+    examples: dict[int, Picture] = {}
     for picture in pictures:
         if not picture.problem:
             examples.setdefault(picture.label, picture)

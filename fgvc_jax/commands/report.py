@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from tqdm import tqdm
 
 from fgvc_jax.evaluation import error_analysis, statistics
 from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.published import card
@@ -86,7 +87,7 @@ def report(options: Report) -> list[Path]:
             _against(run, answers, other, seen) | {"seeds": _over_seeds(paired, seen)}
             for other, paired in zip(others, pairs, strict=True)
         ]
-    storage.write_text(page, report_page(found, _pictures(run)))
+    storage.write_text(page, report_page(cast(Numbers, found), _pictures(run)))
     storage.write_text(numbers, json.dumps(found | {"report": 1}, indent=1) + "\n")
     _write_confusion(matrix, answers, run.part.classes, safe=options.csv_safe)
     return [page, numbers, matrix]
@@ -364,4 +365,5 @@ def _write_confusion(
             if whole:
                 table.writerow([name, *row.tolist()])
             else:
-                table.writerows([name, names[said], row[said]] for said in np.flatnonzero(row))
+                named = np.flatnonzero(row).tolist()
+                table.writerows([name, names[said], row[said]] for said in named)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import os
 import socket
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
@@ -210,7 +209,9 @@ class Connection(H11Protocol):
     """One that is closed where no request comes: of `CONNECTIONS`, those who say nothing, or a word
     now and then, would keep all."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(  # type: ignore[override]  # as uvicorn narrows it
+        self, transport: asyncio.Transport
+    ) -> None:
         super().connection_made(transport)
         self._expect_another(None)
 
@@ -265,7 +266,7 @@ def listen(host: str, port: int) -> socket.socket:
         listening.listen()
     except OSError as error:
         listening.close()
-        reason = os.strerror(error.errno).lower()
+        reason = (error.strerror or str(error)).lower()
         raise InUse(
             f"{host} port {port} cannot be taken ({reason}): name another --port, or --host"
         ) from None

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
@@ -45,7 +46,9 @@ def run(main: Callable[[list[str]], None]) -> None:
     """
     signals.interrupt()
     _silence_threads()
-    if sys.stdout:  # escapes like stderr, since file names need not be text
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # escapes like stderr, since file names need not be text
         sys.stdout.reconfigure(errors="backslashreplace")
     # By force: JAX, imported before, has given absl's handler to the root.
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)

@@ -120,7 +120,7 @@ def fit_temperature(fused: Fused, spread: float = SPREAD) -> tuple[float, float,
             expected = np.einsum("bk,bk->b", probabilities, values)
             true = np.take_along_axis(values, labels[rows, None], axis=-1)[:, 0]
             total += np.sum(expected - true, dtype=np.float64)
-        return total * inverse + log_inverse / spread**2
+        return float(total * inverse + log_inverse / spread**2)
 
     low, high = (-math.log(t) for t in reversed(TEMPERATURES))
     if slope(low) >= 0:

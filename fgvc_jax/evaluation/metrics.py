@@ -6,9 +6,9 @@ that the value (all weights 1) and its bootstrap replicates are computed by the 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -48,6 +48,33 @@ NAMES = {
 }
 
 Ends = tuple[float, float]  # of an interval
+
+
+class Metric(TypedDict):
+    """A metric's value, and its interval over images, if it has one."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+def of_ensemble(results: Mapping[str, Any]) -> dict[str, Mapping[str, Metric]]:
+    """The metrics of all members together that results.json has: {"raw": by name, and with a
+    calibration "calibrated": by name}."""
+    raw, fitted = results["metrics"]["ensemble"][-1], results["calibration"]
+    return {"raw": raw} | ({"calibrated": fitted["metrics"]} if fitted else {})
+
+
+def named(
+    found: Collection[Mapping[str, Metric]],
+) -> Iterator[tuple[str, Name, list[Metric | None]]]:
+    """Every metric that any of several predictions has, in the order of `NAMES`: its name in
+    results.json, its name for people, and that of each prediction, None where it has none."""
+    for key, name in NAMES.items():
+        if any(key in each for each in found):
+            yield key, name, [each.get(key) for each in found]
+
+
 Metrics = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights of images (R, N) -> {name: (R,)}
 
 
@@ -211,7 +238,7 @@ def entropy(log_probabilities: np.ndarray) -> np.ndarray:
 
 def intervals(
     metrics: Sequence[Metrics], count: int, exact: Sequence[Mapping[str, Ends | None]] = ()
-) -> list[dict[str, dict[str, float | None]]]:
+) -> list[dict[str, Metric]]:
     """Each metric's value, and its interval over images: the one of `exact` where it is there, else
     that of the percentile bootstrap.
 
@@ -230,7 +257,7 @@ def intervals(
         interval.
     """
     random = np.random.default_rng(SEED)
-    drawn = [[] for _ in metrics]
+    drawn: list[list[dict[str, np.ndarray]]] = [[] for _ in metrics]
     at_once = max(1, AT_ONCE // count)
     for start in range(0, REPLICATES, at_once):
         weights = _resampled(random, min(at_once, REPLICATES - start), count)
@@ -238,16 +265,17 @@ def intervals(
             replicates.append(each(weights))
     everything = np.ones((1, count))
     ends = (1 - LEVEL) / 2, (1 + LEVEL) / 2
-    found = []
+    found: list[dict[str, Metric]] = []
     known = exact or [{}] * len(metrics)
     for replicates, each, own in zip(drawn, metrics, known, strict=True):
         found.append({})
         for name, (value,) in each(everything).items():
-            if name in own and own[name] is None:
+            interval = own.get(name)
+            if name in own and interval is None:
                 found[-1][name] = {"value": float(value), "low": None, "high": None}
                 continue
-            if name in own:
-                low, high = own[name]
+            if interval is not None:
+                low, high = interval
             elif name in COUNTED and value in (0, 1):
                 low, high = (1 - unseen(count), 1.0) if value else (0.0, unseen(count))
             else:
@@ -266,12 +294,12 @@ def exact(tally: Tally) -> dict[str, Ends | None]:
     simulations.
     """
     classes, right = Runs(tally.labels, tally.right).sums(np.ones((1, len(tally.labels))))
-    answers = Runs(-tally.confidence, ~tally.right).sums(np.ones((1, len(tally.labels))))
+    counts, wrong = Runs(-tally.confidence, ~tally.right).sums(np.ones((1, len(tally.labels))))
     return {
         "accuracy": proportion(tally.right.sum(), len(tally.right)),
         "mean_class_accuracy": class_mean_interval(classes[0], right[0]),
         "ece": None,
-        "coverage_at_5_risk": coverage_interval(*(sums[0] for sums in answers), RISK),
+        "coverage_at_5_risk": coverage_interval(counts[0], wrong[0], RISK),
     }
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from fgvc_jax.evaluation import metrics, results_table
+from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation.tallies import mean_overlap
 
 Key = tuple[str, int]  # (row, seed)
 
@@ -37,9 +38,9 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
         values |= {f"{kind}_{n}": value for n, value in enumerate(accuracies, start=1)}
     matrix = results["attention_overlap"]
     for n in range(2, len(matrix) + 1):
-        overlap = results_table.mean_of_pairs([row[:n] for row in matrix[:n]])
+        overlap = mean_overlap([row[:n] for row in matrix[:n]])
         values |= {f"overlap_{n}": overlap, "overlap": overlap}
-    if (high := results_table.mean_of_pairs(results.get("response_overlap", ()))) is not None:
+    if (high := mean_overlap(results.get("response_overlap", ()))) is not None:
         values["overlap_high"] = high
     values["head_logits"] = values["single"]  # what a network with one head predicts with
     prefix = "test_accuracy_"

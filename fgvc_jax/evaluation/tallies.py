@@ -1,5 +1,6 @@
 """Members and their ensembles judged on a set of images: numbers only, no network."""
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ import numpy as np
 from fgvc_jax import transfer
 from fgvc_jax.ensemble import chunks, growing, log_softmax
 from fgvc_jax.evaluation import metrics
-from fgvc_jax.evaluation.metrics import Metrics, Tally
+from fgvc_jax.evaluation.metrics import Metric, Metrics, Tally
 
 
 class KeptAnswers(Protocol):
@@ -95,14 +96,14 @@ class Tallies:
             for name in ("single", "ensemble")
         }
 
-    def metrics(self) -> dict[str, list[dict[str, dict[str, float]]]]:
+    def metrics(self) -> dict[str, list[dict[str, Metric]]]:
         """{"members": [...], "ensemble": [with 1, 2, ... members]}: of each what
         `metrics.intervals` says; "disagreement" and "mutual_information" of two or more."""
         ensembles = [self._of_ensemble(n) for n in range(len(self.ensemble))]
         members = [metrics.of_tally(tally) for tally in self.single]
         exact = [metrics.exact(tally) for tally in self.single]
         exact += [
-            metrics.exact(tally) | metrics.of_count("disagreement", values)
+            {**metrics.exact(tally), **metrics.of_count("disagreement", values)}
             for tally, values in zip(self.ensemble, self.disagreement, strict=True)
         ]
         found = metrics.intervals([*members, *ensembles], len(self.single[0].labels), exact)
@@ -143,7 +144,8 @@ def _diversity(members: Sequence[np.ndarray]) -> Iterator[tuple[np.ndarray, np.n
     """Disagreement and mutual information (B,) of the first 1, 2, ... members (B, K)."""
     classes = [member.argmax(-1) for member in members]
     pairs = np.zeros(len(classes[0]))
-    total, entropies = 0, 0
+    total: np.ndarray | int = 0
+    entropies: np.ndarray | int = 0
     for n, member in enumerate(members):
         member = log_softmax(member)
         total, entropies = total + np.exp(member), entropies + metrics.entropy(member)
@@ -187,3 +189,9 @@ def attention_overlap(
                 products = on_grid.get(student.shape[1:], teacher) * _high(student)
                 totals[i, j] += products.mean((1, 2), dtype=np.float64).sum()
     return (totals / len(maps[0])).tolist()
+
+
+def mean_overlap(matrix: Sequence[Sequence[float]]) -> float | None:
+    """Mean attention overlap of two different members, None where there is only one."""
+    pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]
+    return statistics.fmean(pairs) if pairs else None

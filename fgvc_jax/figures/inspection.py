@@ -55,7 +55,7 @@ def inspection_page(
             }
             for label, title in enumerate(classes)
         ],
-        most=max(int(sum(counts.values()).max()), 1),
+        most=max(int(np.sum([*counts.values()], axis=0).max()), 1),
         limits={"groups": GROUPS, "group": GROUP, "lines": LINES},
         show=show,
     )

@@ -1,14 +1,15 @@
 """The parts of a report on what was trained and how well it is judged."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
 from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
-from fgvc_jax.figures.numbers import Metric, Numbers
+from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
@@ -18,6 +19,7 @@ def headline(numbers: Numbers) -> Markup:
     """The number that the run is known by, and tiles of what it is of."""
     count, images = numbers["members"], numbers["images"]["test"]
     found = numbers["metrics"]["ensemble"][-1]["accuracy"]
+    low, high = _ends(found)
     best = max(each["accuracy"]["value"] for each in numbers["metrics"]["members"])
     return render(
         "headline.html",
@@ -27,12 +29,18 @@ def headline(numbers: Numbers) -> Markup:
         which=numbers["which"],
         numbers={
             "of test images named rightly": percent(found["value"]),
-            "95% interval over images": f"{100 * found['low']:.1f} – {percent(found['high'])}",
+            "95% interval over images": f"{100 * low:.1f} – {percent(high)}",
             **({"the best member alone": percent(best)} if count > 1 else {}),
             "test images": thousands(images),
             "classes": thousands(len(numbers["class_names"])),
         },
     )
+
+
+def _ends(found: Metric) -> tuple[float, float]:
+    """Of an interval; of a metric without one its value."""
+    low, high, value = found["low"], found["high"], found["value"]
+    return (value if low is None else low), (value if high is None else high)
 
 
 def card(numbers: Numbers) -> Markup:
@@ -65,6 +73,9 @@ def _hours(seconds: Sequence[float | None]) -> str:
     return f"{sum(known) / 3600:.2f}" if known else "-"
 
 
+Curve = Literal["test_accuracy", "validation_accuracy", "loss", "orthogonal"]  # of an `Epoch`
+
+
 # -- how well --------------------------------------------------------------------------------------
 
 
@@ -79,10 +90,11 @@ def members(numbers: Numbers) -> Markup:
     """Accuracy by the number of members, and all metrics of the ensemble."""
     ensemble = [found["accuracy"] for found in numbers["metrics"]["ensemble"]]
     single = [found["accuracy"] for found in numbers["metrics"]["members"]]
-    other, words = {
-        "final": ("selected", "selected epoch"),
-        "selected": ("final", "last epoch"),
-    }[numbers["which"]]
+    other: Literal["final", "selected"]
+    if numbers["which"] == "final":
+        other, words = "selected", "selected epoch"
+    else:
+        other, words = "final", "last epoch"
     apart = [member[other] for member in numbers["single"]]
     accuracies = render(
         "members.html",
@@ -106,13 +118,12 @@ def members(numbers: Numbers) -> Markup:
 
 
 def _growth(ensemble: Sequence[Metric], single: Sequence[Metric]) -> Markup:
-    every = [found[end] for found in [*ensemble, *single] for end in ("low", "high")]
+    every = [end for found in [*ensemble, *single] for end in _ends(found)]
     count = len(ensemble)
 
     def line(title: str, found: Sequence[Metric], shift: float) -> Line:
         points = [(n + shift, each["value"]) for n, each in enumerate(found, start=1)]
-        ends = [(each["low"], each["high"]) for each in found]
-        return Line(title, points, ends, dots=True)
+        return Line(title, points, [_ends(each) for each in found], dots=True)
 
     x = Axis("number of members", 0.5, count + 0.5, "{:.0f}".format, at=range(1, count + 1))
     return charts.chart(
@@ -127,20 +138,27 @@ def _growth(ensemble: Sequence[Metric], single: Sequence[Metric]) -> Markup:
 
 def _metrics(numbers: Numbers) -> Markup:
     """The ensemble's other metrics, raw and, where there is a calibration, calibrated."""
-    found = {"raw": numbers["metrics"]["ensemble"][-1]}
-    fitted = numbers["calibration"]
-    if fitted:
-        found["calibrated"] = fitted["metrics"]
+    found = metrics.of_ensemble(numbers)
     rows = [
         {
             "words": f"{name.words}, nats" if name.unit == "nats" else name.words,
-            "cells": [interval(each.get(key), name.unit == "%") for each in found.values()],
+            "cells": [interval(each, name.unit == "%") for each in cells],
         }
-        for key, name in metrics.NAMES.items()
-        if any(key in each for each in found.values())
+        for _, name, cells in metrics.named(found.values())
     ]
-    about = calibrated(fitted) if fitted else []
-    return render("metrics.html", kinds=list(found), rows=rows, calibrated=about)
+    return render("metrics.html", kinds=list(found), rows=rows, calibrated=_calibrated(numbers))
+
+
+def _calibrated(numbers: Numbers) -> list[str]:
+    """What people should know of the calibration, or why there is none."""
+    if numbers["calibration"]:
+        return calibrated(numbers["calibration"])
+    if numbers["images"].get("validation"):
+        return [
+            "not calibrated: a calibration is told of all members of a run together (--members 0), "
+            "where their answers for its validation part are kept"
+        ]
+    return ["not calibrated, which needs a validation part: train with --data.validation 0.1"]
 
 
 def interval(found: Metric | None, is_share: bool) -> Interval:
@@ -156,7 +174,7 @@ def interval(found: Metric | None, is_share: bool) -> Interval:
 
 def curves(numbers: Numbers) -> Markup:
     """Charts of what was recorded in training, by epoch; empty where nothing was."""
-    recorded = {
+    recorded: dict[Curve, str] = {
         "test_accuracy": "Accuracy on the test images",
         "validation_accuracy": "Accuracy on the validation images",
         "loss": "Loss in training",
@@ -171,7 +189,7 @@ def curves(numbers: Numbers) -> Markup:
         values = [y for line in lines for _, y in line.points]
         if not values or not any(values):
             continue
-        last = max(x for line in lines for x, _ in line.points)
+        last = int(max(x for line in lines for x, _ in line.points))
         y = charts.shares if key.endswith("accuracy") else charts.amounts
         ends = ", ".join(
             f"{line.name} {y(title, values).written(line.points[-1][1])}"
@@ -186,7 +204,8 @@ def curves(numbers: Numbers) -> Markup:
 
 def sureness(numbers: Numbers) -> Markup:
     """Reliability, and risk by coverage."""
-    bins, curve = numbers["reliability"], numbers["risk_coverage"]
+    bins = numbers["reliability"]
+    curve = [(answered, risk) for answered, risk in numbers["risk_coverage"]]
     whole = Axis("confidence", 0, 1)
     found = numbers["metrics"]["ensemble"][-1]
     risk_axis = charts.shares("error rate", [0.0, *(risk for _, risk in curve)])

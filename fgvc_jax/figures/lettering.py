@@ -16,6 +16,7 @@ FAMILIES = (
 )  # (regular, bold), asked for in this order where they are installed
 LONGEST = 400  # characters that are looked at; no picture is wide enough for more
 CUT = "..."
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter where Pillow has no FreeType
 
 
 def write(
@@ -48,7 +49,7 @@ def length(text: str, *, size: int, bold: bool = False) -> float:
     return font.getlength(text)
 
 
-def _font(text: str, size: int, bold: bool) -> tuple[ImageFont.FreeTypeFont, str]:
+def _font(text: str, size: int, bold: bool) -> tuple[Font, str]:
     """The first font that has all letters; else the one that lacks the fewest, with these letters
     as escapes."""
     found = [(font, _missing(font, text)) for font in _fonts(size, bold)]
@@ -58,8 +59,8 @@ def _font(text: str, size: int, bold: bool) -> tuple[ImageFont.FreeTypeFont, str
 
 
 @lru_cache(maxsize=64)
-def _fonts(size: int, bold: bool) -> list[ImageFont.FreeTypeFont]:
-    fonts = []
+def _fonts(size: int, bold: bool) -> list[Font]:
+    fonts: list[Font] = []
     for names in FAMILIES:
         try:
             fonts.append(ImageFont.truetype(names[bold], size))
@@ -68,16 +69,16 @@ def _fonts(size: int, bold: bool) -> list[ImageFont.FreeTypeFont]:
     return [*fonts, ImageFont.load_default(size)]  # Pillow's own, of ASCII and a little more
 
 
-def _missing(font: ImageFont.FreeTypeFont, text: str) -> set[str]:
+def _missing(font: Font, text: str) -> set[str]:
     return {letter for letter in set(text) if not _has(font, letter)}
 
 
 @lru_cache(maxsize=65_536)
-def _has(font: ImageFont.FreeTypeFont, letter: str) -> bool:
+def _has(font: Font, letter: str) -> bool:
     """Whether the letter is not drawn as the box that stands for what a font lacks."""
     return letter.isspace() or _shape(font, letter) != _shape(font, "\uffff")
 
 
-def _shape(font: ImageFont.FreeTypeFont, letter: str) -> tuple[tuple[int, int], bytes]:
+def _shape(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
     mask = font.getmask(letter)
     return mask.size, bytes(mask)

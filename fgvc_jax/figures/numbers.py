@@ -3,14 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, NotRequired, TypedDict
 
-
-class Metric(TypedDict):
-    """A metric, and its 95% interval over images, if it has one."""
-
-    value: float
-    low: float | None
-    high: float | None
-
+from fgvc_jax.evaluation.metrics import Metric
 
 Metrics = Mapping[str, Metric]  # by their names, see `metrics.NAMES`
 

@@ -115,7 +115,8 @@ def _height(tiles: Sequence[Tile]) -> int:
 
 
 def _head(draw: ImageDraw.ImageDraw, title: Sequence[Piece], note: str, width: int) -> int:
-    room, base, left = width - 2 * MARGIN, MARGIN + 20, MARGIN
+    room, base = width - 2 * MARGIN, MARGIN + 20
+    left: float = MARGIN
     for (text, strong), most in zip(title, _rooms(title, room), strict=True):
         colour = INK if strong else SOFT
         place = (left, base)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import machine, processes
+from fgvc_jax.utils import devices, machine, processes
 from fgvc_jax.workdir import predictions, storage, thumbnails
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.thumbnails import Collector
@@ -17,9 +17,9 @@ from fgvc_jax.workdir.thumbnails import Collector
 def keep_answers(
     model: Model,
     part: Part,
-    batches: Callable[[], Iterator[dict[str, jax.Array]]],
+    batches: Callable[[], Iterator[devices.Packed]],
     store: jax.Array | None,
-    pictures: Callable[[], Iterator[dict[str, jax.Array]]] | None = None,
+    pictures: Callable[[], Iterator[devices.Packed]] | None = None,
 ) -> None:
     """Ask the members whose answers for a part are not kept yet, all in one pass, and keep them.
 
@@ -31,8 +31,7 @@ def keep_answers(
         pictures: starts a pass over the images themselves, where `batches` has a frozen trunk's
             features in their place.
     """
-    have = [part.has(identity) for identity in model.identities]
-    have = processes.of_first(np.array(have))
+    have = processes.of_first(np.array([part.has(identity) for identity in model.identities]))
     missing = [n for n, there in enumerate(have) if not there]
     if missing:
         collector, seen = _collector(model, part, store), batches()
@@ -52,10 +51,12 @@ def keep_answers(
     processes.wait_for_all("answers are kept")
 
 
-def _collector(model: Model, part: Part, store: jax.Array | None) -> Collector | None:
+def _collector(
+    model: Model, part: Part, store: jax.Array | None
+) -> Collector[devices.Packed] | None:
     """What makes thumbnails in a pass over test images that have none yet."""
     there = storage.exists(thumbnails.path(part.folder))
-    if part.part != "test" or processes.of_first(np.bool_(there)):
+    if part.part != "test" or processes.of_first(np.array(there)):
         return None
     side = thumbnails.side(len(part.labels), model.view.test_side)
     shrink = passes.shrink_step(side, model.mesh)

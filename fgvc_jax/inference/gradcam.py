@@ -14,7 +14,7 @@ zero, just where the member is sure.
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from fgvc_jax import networks
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.passes import Predict
 from fgvc_jax.inference.stream import collected
 from fgvc_jax.networks import heads
 from fgvc_jax.networks.vit import LAST
@@ -108,7 +109,7 @@ def _explained(
         fused = model.fused(answers, calibrated=calibrated)
         predicted, others = _classes(fused, against)
         maps = find_attention(model, squares, predicted, others)
-        crops = np.asarray(augment.center_crop(squares, crop=model.view.crop))
+        crops = np.asarray(augment.center_crop(jnp.asarray(squares), crop=model.view.crop))
         for row in range(len(some)):
             yield Evidence(
                 shown=np.round(255 * crops[row]).astype(np.uint8),
@@ -159,8 +160,8 @@ def find_attention(
     count, rows = len(predicted), np.arange(len(squares), dtype=np.int32)
     numbers = np.zeros((2, len(rows)), np.int32)
     numbers[:, :count] = predicted, against
-    batch = {"image": squares, "predicted": numbers[0], "against": numbers[1], "row": rows}
-    batch = devices.shard_batch(model.mesh, batch)
+    asked = {"image": squares, "predicted": numbers[0], "against": numbers[1], "row": rows}
+    batch = devices.shard_batch(model.mesh, asked)
     if model.trunk:
         network, _, view = model.members[0]
         begin = partial(_trunk_step, network, view, model.mesh)
@@ -180,7 +181,7 @@ def _in_order(maps: dict[str, Any], count: int) -> dict[str, Any]:
 # -- on the devices --------------------------------------------------------------------------------
 
 
-def _trunk_step(network: networks.Network, view: View, mesh: Mesh) -> Any:
+def _trunk_step(network: networks.Network, view: View, mesh: Mesh) -> Callable:
     """The compiled frozen trunk: (its variables, batch) -> its taps, with positions, and state."""
 
     def step(variables, arrays):
@@ -200,7 +201,7 @@ def _go_on(network: networks.Network, state: Any, after: str, until: str) -> tup
     return network.backbone(state, False, after=after, until=until)
 
 
-def _step(network: networks.Network, predict: Any, view: View, mesh: Mesh) -> Any:
+def _step(network: networks.Network, predict: Predict, view: View, mesh: Mesh) -> Callable:
     """The compiled maps of one member: (its variables, batch) -> what `find_attention` returns, and
     "row".
 

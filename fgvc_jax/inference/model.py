@@ -5,24 +5,22 @@ Neither the dataset nor anything of the training is opened here.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax import ensemble
-from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode, record_of
 from fgvc_jax.data.records import check_names
-from fgvc_jax.data.view import Photographs, View
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import Calibration
-from fgvc_jax.inference import passes
-from fgvc_jax.inference.architecture import Member, architectures
+from fgvc_jax.inference.architecture import architectures
+from fgvc_jax.inference.predictor import Predictor, collect
 from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import checkpoint
@@ -33,118 +31,35 @@ MOST = 64  # images that are answered for at a time
 log = logging.getLogger(__name__)
 
 
-class Model:
-    """Trained members that answer for images.
-
-    It is what Python users have in hand, so every question to it is here, which makes it long.
+@dataclass(kw_only=True, eq=False, repr=False)
+class Model(Predictor):
+    """Trained members that answer for images: what Python users have in hand.
 
     Args:
         classes: their names.
-        view: how an image is cut at test; how it is normalised, each member says.
+        identities: digest of each member's variables.
+        fusion: see `ensemble.fuse`.
         photographs: how images that are asked for are read.
         cut: rows that were cut off the images that the members were trained on.
-        members: at least one, in the order of training.
-        identities: digest of each member's variables.
-        predict: outputs of a network -> (B, K) logits; kept as `logits_of`.
-        fusion: see `ensemble.fuse`.
-        mesh: devices.
         kept: where their calibration is found; None without a workdir.
-        trunk: variables of the frozen trunk that the members share; empty without one.
-        compiled: steps that there are already, which this adds to.
         numbers: of the members in their run, from 1; empty for the first ones.
     """
 
-    def __init__(
-        self,
-        *,
-        classes: Sequence[str],
-        view: View,
-        members: Sequence[Member],
-        identities: Sequence[str],
-        predict: Any,
-        fusion: str,
-        mesh: Mesh,
-        kept: Ensemble | None = None,
-        trunk: Any = None,
-        compiled: dict[Any, Any] | None = None,
-        photographs: Photographs | None = None,
-        cut: int = 0,
-        numbers: Sequence[int] = (),
-    ):
-        check_names(classes, "the model")
-        self.classes = tuple(classes)
-        self.view = view
-        self.photographs = photographs or Photographs()
-        self._untold = 0 if self.photographs.banner else cut
-        self.members = tuple(members)
-        self.identities = tuple(identities)
-        self.fusion = fusion
-        self.mesh = mesh
-        self.kept = kept
-        self.trunk = trunk or {}
-        self.logits_of = predict
-        self.compiled = {} if compiled is None else compiled
-        self.numbers = tuple(numbers) or tuple(range(1, len(members) + 1))
+    classes: Sequence[str]
+    identities: Sequence[str]
+    fusion: str
+    photographs: Photographs = Photographs()
+    cut: int = 0
+    kept: Ensemble | None = None
+    numbers: Sequence[int] = ()
 
-    # -- answers for batches -----------------------------------------------------------------------
-
-    def answers(
-        self,
-        batches: Iterable[Mapping[str, jax.Array]],
-        store: jax.Array | None,
-        members: Any = None,
-        *,
-        exact: bool = False,
-    ) -> Iterator[list[dict[str, jax.Array]]]:
-        """What every member answers, batch by batch (`inference.passes.answer_step`).
-
-        Args:
-            batches: evaluation batches on the devices.
-            store: the images on the devices, where the batches have none.
-            members: numbers of the members to ask, from 0; None asks all.
-            exact: log-probabilities that nobody keeps, hence not rounded.
-        """
-        chosen = [self.members[n] for n in members] if members is not None else self.members
-        for batch in batches:
-            if self.trunk and "features" not in batch:
-                batch = batch | {"features": self._trunk_step(self.trunk, batch, store)}
-            yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
-
-    def step(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The compiled step that is known by `key`, made the first time."""
-        if key not in self.compiled:
-            self.compiled[key] = make()
-        return self.compiled[key]
-
-    def _step(self, member: Member, exact: bool) -> Any:
-        made = partial(passes.answer_step, predict=self.logits_of, view=member.view, mesh=self.mesh)
-        key = id(member.network), exact  # Linen's modules have no hash
-        return self.step(key, partial(made, network=member.network, exact=exact))
-
-    @property
-    def _trunk_step(self) -> Any:
-        network, _, view = self.members[0]
-
-        def show(arrays, images):
-            return augment.test_view(view, images)
-
-        return self.step(
-            "trunk", partial(passes.trunk_step, network=network, show=show, mesh=self.mesh)
-        )
-
-    def grid(self, number: int) -> tuple[int, int]:
-        """(h, w) of the attention map of a member, counted from 0."""
-        network, variables, _ = self.members[number]
-        side = self.view.crop
-
-        def stage5(trunk, variables, images):
-            inputs = network.apply(trunk, images, method="features")
-            return network.apply(variables, inputs, False, method="taps")["stage5"]
-
-        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-        return jax.eval_shape(stage5, self.trunk, variables, image).shape[1:3]
-
-    # -- what Python users ask ---------------------------------------------------------------------
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names(self.classes, "the model")
+        self.classes = tuple(self.classes)
+        self.identities = tuple(self.identities)
+        self.numbers = tuple(self.numbers) or tuple(range(1, len(self.members) + 1))
+        self._untold = 0 if self.photographs.banner else self.cut
 
     def predict(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
         """Probabilities of all classes, as the ensemble sees them.
@@ -173,9 +88,18 @@ class Model:
     @cached_property
     def calibration(self) -> Calibration:
         """What was fitted to the validation part; a UserError says how to get it."""
+        return self._of_workdir.find()
+
+    def accept_from(self, risk: float) -> float:
+        """The calibrated probability from which on at most the share `risk` of answers is wrong,
+        see `calibration.accept_from`; a UserError without a calibration."""
+        return self._of_workdir.accept_from(self.calibration, risk)
+
+    @property
+    def _of_workdir(self) -> Ensemble:
         if self.kept is None:
             raise UserError("these members are of no workdir, so that nothing is fitted to them")
-        return self.kept.find()
+        return self.kept
 
     def attention(self, images: Any) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.
@@ -212,13 +136,6 @@ class Model:
                 squares[i] = self.square(image)
             yield collect(self.ask(squares), len(some))
 
-    def squares(self, count: int) -> np.ndarray:
-        """(B, R, R, 3) uint8 for `count` images, B of few sizes, so that few programs are compiled:
-        a power of two, or the next multiple of the devices."""
-        size = max(self.mesh.size, 1 << (count - 1).bit_length())
-        size = -(-size // self.mesh.size) * self.mesh.size
-        return np.zeros((size, self.view.test_side, self.view.test_side, 3), np.uint8)
-
     def square(self, image: Any) -> np.ndarray:
         """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array."""
         return self.decoded(record_of(image))
@@ -235,22 +152,6 @@ class Model:
             )
         return decode(record, self.view.test_side, **self.photographs.reading)
 
-    def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
-        """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
-        rows = np.arange(len(squares), dtype=np.int32)
-        batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
-        (answers,) = self.answers([devices.shard_batch(self.mesh, batch)], None, exact=True)
-        return answers
-
-
-def collect(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
-    """What every member answers for the first `count` images that it was asked for, in order."""
-    found = []
-    for answer in jax.device_get(answers):
-        order = np.argsort(answer["row"])[:count]
-        found.append({name: answer[name][order] for name in ("log_probabilities", "attention")})
-    return found
-
 
 def open_model(
     path: str | os.PathLike,
@@ -259,7 +160,7 @@ def open_model(
     members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
-    orientation: str = "exif",
+    orientation: Literal["exif", "stored"] = "exif",
     banner: int = 0,
 ) -> Model:
     """The trained members of a workdir, which may still be in training.
@@ -309,7 +210,7 @@ def open_model(
         view=experiment.data.view,
         members=found,
         identities=identities,
-        predict=plans[0].objective.predict,
+        logits_of=plans[0].objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),

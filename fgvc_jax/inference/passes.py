@@ -1,7 +1,6 @@
 """The passes without a gradient: trunk, attention, answers, thumbnails; pure, jitted here."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,11 @@ from jax.sharding import Mesh
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
+from fgvc_jax.networks import Network
 from fgvc_jax.objectives import accuracy
 from fgvc_jax.utils.devices import replicated, split
+
+Predict = Callable[[dict[str, jax.Array]], jax.Array]  # outputs -> (B, K) logits
 
 
 def images_of(batch: Mapping[str, jax.Array], store: jax.Array | None) -> jax.Array:
@@ -20,7 +22,11 @@ def images_of(batch: Mapping[str, jax.Array], store: jax.Array | None) -> jax.Ar
 
 
 def normalized_view(
-    view: View, seed: int, arrays: Mapping[str, jax.Array], images: jax.Array, second: Any = None
+    view: View,
+    seed: int,
+    arrays: Mapping[str, jax.Array],
+    images: jax.Array,
+    second: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """What a network is given in training: the batch's view of (B, R, R, 3) uint8, normalised; with
     `second` as `objectives.base.SecondView.show` the second view of it."""
@@ -31,7 +37,7 @@ def normalized_view(
 
 def trunk_step(
     *,
-    network: Any,
+    network: Network,
     show: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array],
     mesh: Mesh,
 ) -> Callable:
@@ -53,7 +59,7 @@ def trunk_step(
 
 
 def attention_step(
-    *, network: Any, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
+    *, network: Network, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
 ) -> Callable:
     """The compiled |Z| of one frozen member on a grid (h, w): (variables, batch, store) ->
     (B, h, w) float32.
@@ -74,7 +80,7 @@ def attention_step(
     return jax.jit(step, in_shardings=(everywhere, rows, everywhere), out_shardings=rows)
 
 
-def logits_step(*, network: Any, predict: Callable[[dict], jax.Array], mesh: Mesh) -> Callable:
+def logits_step(*, network: Network, predict: Predict, mesh: Mesh) -> Callable:
     """The compiled logits of one frozen network: (variables, its inputs) -> (B, K) float32."""
 
     def step(variables, inputs):
@@ -100,8 +106,8 @@ def kept_answers(logits: jax.Array) -> jax.Array:
 
 def answer_step(
     *,
-    network: Any,
-    predict: Callable[[dict], jax.Array],
+    network: Network,
+    predict: Predict,
     view: View,
     mesh: Mesh,
     exact: bool = False,

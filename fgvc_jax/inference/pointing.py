@@ -7,6 +7,7 @@ is an edge detector (Adebayo et al., arXiv 1810.03292).
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -20,7 +21,8 @@ from fgvc_jax.data.regions import Regions
 from fgvc_jax.evaluation import localization, metrics
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence, find_attention, find_evidence
-from fgvc_jax.inference.model import Model, collect
+from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices
 
 SCORES = {"pointing": localization.pointing, "energy": localization.energy}
@@ -104,12 +106,16 @@ def _scenes(
     model: Model, random: Model, source: Source, chosen: Sequence[int]
 ) -> Iterator[dict[Name, np.ndarray]]:
     """All maps (S, S) of each image."""
-    numbers = iter(chosen)
+    numbers, how = iter(chosen), model.view
     while some := list(itertools.islice(numbers, AT_ONCE)):
         squares = model.squares(AT_ONCE)
         for row, i in enumerate(some):
-            side, how = model.view.test_side, model.view
-            squares[row] = decode(source[i], side, orientation=how.orientation, banner=how.banner)
+            squares[row] = decode(
+                source[i],
+                how.test_side,
+                orientation=how.orientation,  # type: ignore[arg-type]  # settled, so never "auto"
+                banner=how.banner,
+            )
         evidence = list(find_evidence(model, squares))[: len(some)]
         predicted, against = np.array([(e.predicted, e.against) for e in evidence]).T
         untrained = find_attention(random, squares, predicted, against)
@@ -146,7 +152,8 @@ def randomized(model: Model, seed: int = SEED) -> Model:
     """The same networks as at a random start: nothing that was learned is left."""
     side = model.view.crop
     places = set(flatten_dict(model.trunk))
-    members, trunk = [], {}
+    members: list[Member] = []
+    trunk: dict[tuple[str, ...], Any] = {}
     start = {}  # compiled, of each network
     for n, (network, variables, view) in enumerate(model.members):
         if id(network) not in start:
@@ -160,17 +167,9 @@ def randomized(model: Model, seed: int = SEED) -> Model:
         trunk = trunk or {place: leaves[place] for place in places}
         kept = {place: leaves[place] for place in flatten_dict(variables)}
         members.append(Member(network, {"batch_stats": {}} | _placed(model, kept), view))
-    return Model(
-        classes=model.classes,
-        view=model.view,
-        members=members,
-        identities=[f"random {n}" for n in range(len(members))],
-        predict=model.logits_of,
-        fusion=model.fusion,
-        mesh=model.mesh,
-        trunk=_placed(model, trunk),
-        compiled=model.compiled,
-    )
+    identities = [f"random {n}" for n in range(len(members))]
+    trunk = _placed(model, trunk)
+    return replace(model, members=members, identities=identities, trunk=trunk, kept=None)
 
 
 def _placed(model: Model, leaves: dict[tuple[str, ...], Any]) -> Any:

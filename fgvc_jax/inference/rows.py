@@ -67,7 +67,8 @@ class AnswerRows:
     def _calibrated(self, some: Answered) -> tuple[list[bool | None], list[list[str]]]:
         """Whether each answer is unsure, and its conformal set, the likeliest class first."""
         count = len(some.paths)
-        unsure, sets = [None] * count, [[]] * count
+        unsure: list[bool | None] = [None] * count
+        sets: list[list[str]] = [[]] * count
         if self._accept_from is None and not self._with_sets:
             return unsure, sets
         values = self._model.fused(some.answers, calibrated=True)
@@ -86,7 +87,7 @@ def accept_from(asked: Model, risk: float) -> float | None:
     calibration."""
     try:
         fitted = asked.calibration
-        threshold = asked.kept.accept_from(fitted, risk)
+        threshold = asked.accept_from(risk)
     except UserError as error:
         log.info("unsure is left empty: %s", error)
         return None

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from fgvc_jax.data.inputs import Found
-from fgvc_jax.inference.model import Model, collect
+from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils.errors import UserError
 
 AHEAD_BYTES = 2**28  # of decoded batches
@@ -26,7 +27,7 @@ class Answered:
     """What members say of some files.
 
     paths: of n files. problems: why there is no answer, or "". answers: of each member, what
-    `model.collect` returns; rows of files with a problem mean nothing.
+    `predictor.collect` returns; rows of files with a problem mean nothing.
     """
 
     paths: list[str]
@@ -108,7 +109,7 @@ def _answered(
 
 
 def collected(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
-    """As `model.collect`; a UserError when the members' answers are not finite."""
+    """As `predictor.collect`; a UserError when the members' answers are not finite."""
     if not all(each["finite"] for each in answers):
         raise UserError(
             "the members' answers are not finite numbers: their training has diverged; train again "

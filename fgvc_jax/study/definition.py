@@ -5,10 +5,12 @@ import difflib
 import math
 import re
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
@@ -211,3 +213,40 @@ def _put(group: Any, path: str, value: Any, name: str) -> Any:
     elif type(value) is not type(old) and (type(old), type(value)) != (float, int):
         raise UserError(f"{name} is {value!r}: it must be of type {type(old).__name__}")
     return replace(group, **{first: value})
+
+
+def check_metrics(
+    names: Sequence[str], runs: Iterable[Experiment], measured: Sequence[str]
+) -> None:
+    """Refuse the name of a metric that no run will have.
+
+    Raises:
+        UserError: naming what there is.
+    """
+    runs = list(runs)
+    most = max(run.members for run in runs)
+    plain = "ensemble", "single", "published"
+    several = "overlap", *(f"overlap_{n}" for n in range(2, most + 1))
+    known = [
+        *(*plain, "head_logits"),
+        *(f"{kind}_{n}" for kind in plain for n in range(1, most + 1)),
+        *(several if most > 1 else ()),
+        *measured,
+    ]
+    if any(name.startswith("head_") and name not in known for name in names):
+        known += _heads(runs)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise UserError(f"there is no metric {name!r}: {hint}")
+
+
+def _heads(runs: Iterable[Experiment]) -> list[str]:
+    """Metrics of the heads that objectives have beside the main one, whatever their classes."""
+    labels = np.repeat(np.arange(2), 1000)
+    made = (
+        run.method.settle(labels).make(classes=2, label_smoothing=0.0, view=run.data.view)
+        for run in runs
+    )
+    return sorted({f"head_{name}" for objective in made for name in objective.heads})

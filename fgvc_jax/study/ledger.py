@@ -80,7 +80,7 @@ def correctness(workdir: str | os.PathLike) -> Correctness | None:
 def portable(experiment: Any) -> dict[str, Any]:
     """The fields of an experiment that change a number, nested; of a path its last part only, of a
     teacher's workdir the last two."""
-    values = {}
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(experiment):
         value = getattr(experiment, field.name)
         if dataclasses.is_dataclass(value):

@@ -7,25 +7,11 @@ from fgvc_jax import config
 from fgvc_jax.config import Experiment, Network
 from fgvc_jax.evaluation.statistics import CONFIDENCE, Key
 from fgvc_jax.study.definition import Study
+from fgvc_jax.utils.text import markdown_table
 
 # Beginnings of the names of metrics that are no fractions.
 NO_PERCENTAGES = "overlap", "nll", "brier", "ambiguity"
 LEVEL = f"{CONFIDENCE:.0%}".replace("%", " %")
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, labels: int = 1) -> str:
-    """A Markdown table that is aligned as text, too: the first `labels` columns to the left."""
-    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        aligned = (
-            cell.ljust(width) if k < labels else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return f"| {' | '.join(aligned)} |"
-
-    rule = ["-" * w if k < labels else "-" * (w - 1) + ":" for k, w in enumerate(widths)]
-    return "\n".join(map(line, [header, rule, *rows]))
 
 
 def written(value: float | Sequence[float] | None, *, metric: str, sign: str = "") -> str:

@@ -1,34 +1,25 @@
-"""Trains the runs of a study that are missing, and keeps what is known of them up to date."""
+"""Trains the runs of a study that are missing, whose members are shared where they are the same."""
 
-import difflib
 import gc
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.evaluation import statistics
 from fgvc_jax.evaluation.statistics import Key
 from fgvc_jax.study import pages
-from fgvc_jax.study.definition import Options, Study, experiments
-from fgvc_jax.study.ledger import ABANDONED, FAILED, Judge, Ledger, correctness
-from fgvc_jax.training import members as train
-from fgvc_jax.training import summary
+from fgvc_jax.study.definition import Options, Study, check_metrics, experiments
+from fgvc_jax.study.ledger import Judge, Ledger, correctness
+from fgvc_jax.study.outcome import Measure, Outcome, Page, member_record, results_of, teacher_of
+from fgvc_jax.training import members, summary
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir import locks, mirror, storage
 from fgvc_jax.workdir.folder import Workdir
 
-Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
-Page = Callable[..., str]  # see `pages.report`
 SECONDS_BETWEEN_LOOKS = 1.0  # at what another process is at
 
 
@@ -92,157 +83,6 @@ def _ledger_file(text: str) -> Path:
     )
 
 
-@dataclass
-class Outcome:
-    """What is known of the runs of a study."""
-
-    study: Study
-    folder: Path
-    runs: Mapping[Key, Experiment]
-    measure: Measure | None
-    page: Page
-    metrics: Sequence[str]
-    ledger: Ledger
-    results: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    """results.json of every finished run."""
-    values: dict[Key, dict[str, float]] = field(default_factory=dict)
-    """Its metrics."""
-    failures: dict[Key, str] = field(default_factory=dict)
-    """What runs said that failed, now or when they were last tried."""
-
-    def look(self) -> None:
-        """Read what earlier starts, and other processes, have left."""
-        for key in self.missing():
-            self.add(key, _results(self.runs[key]))
-        try:
-            saved = storage.read_json(self.folder / "study.json")
-        except (FileNotFoundError, UserError):
-            return
-        for run in saved.get("failed", ()):
-            key = run["row"], run["seed"]
-            if key in self.runs and key not in self.values:
-                self.failures[key] = run["reason"]
-
-    def trust(self) -> None:
-        """Count runs whose workdirs are gone by their lines of the ledger, but for those that
-        another run learns from."""
-        teachers = set().union(*map(_teacher, self.runs.values()))
-        for key in self.missing():
-            run = self.runs[key]
-            line = None if run.workdir in teachers else self.ledger.kept(key[0], run)
-            if line:
-                self.failures.pop(key, None)
-                self.results[key] = {"environment": line["environment"]}
-                self.values[key] = statistics.measure(line["results"])
-
-    def add(self, key: Key, results: dict[str, Any] | None) -> None:
-        """Measure a finished run and enter it into the ledger."""
-        if results is not None:
-            self.failures.pop(key, None)
-            self.results[key] = results
-            more = self.measure(self.runs[key], results) if self.measure else {}
-            self.values[key] = statistics.measure(results) | more
-            try:
-                self.ledger.finished(key[0], _resolved(self.runs[key]), results)
-            except UserError as error:
-                self.failures[key] = f"it has no line in the ledger: {error}"
-
-    def fail(self, key: Key, reason: str) -> None:
-        """Remember why a run failed, in the ledger as well."""
-        self.failures[key] = reason
-        self._end(key, FAILED, reason)
-
-    def abandon(self, reason: str) -> None:
-        """Enter the runs that were begun and are not finished as given up."""
-        for key in self.missing():
-            if storage.exists(Workdir(self.runs[key].workdir).config):
-                self._end(key, ABANDONED, reason)
-
-    def _end(self, key: Key, status: str, reason: str) -> None:
-        known, run = Workdir(self.runs[key].workdir).record().digests, _resolved(self.runs[key])
-        self.ledger.unfinished(key[0], run, status=status, reason=reason, known=known)
-
-    def missing(self) -> list[Key]:
-        return [key for key in self.runs if key not in self.values]
-
-    def notes(self) -> list[str]:
-        """What a reader of the table must know of runs that are not in it, or are not alike."""
-        failed = [
-            f"failed: {row}, seed {seed}: {why}" for (row, seed), why in self.failures.items()
-        ]
-        rest = [key for key in self.missing() if key not in self.failures]
-        missing = [f"not finished: {pages.grouped(rest)}"] if rest else []
-        environments = {key: found["environment"] for key, found in self.results.items()}
-        return [*failed, *missing, *pages.mixed(environments)]
-
-    def save(self) -> str:
-        """Write study.json and study.md; the text of the latter. Of several processes each in its
-        turn, with a look at what the others have left: the last one leaves all runs."""
-        with locks.turn(self.folder):
-            self.look()
-            return self._save()
-
-    def _save(self) -> str:
-        values = {key: self.values[key] for key in self.runs if key in self.values}
-        compared = statistics.summarize(values, self.study.members)
-        name = mirror.by_url(str(self.folder)).rpartition("/")[2]
-        text = self.page(self.study, compared, name=name, metrics=self.metrics, notes=self.notes())
-        storage.write_json(
-            self.folder / "study.json",
-            {
-                "study": name,
-                "base": config.to_dict(self.study.base),
-                "rows": asdict(self.study)["rows"],
-                "runs": [{"row": row, "seed": seed, **run} for (row, seed), run in values.items()],
-                "failed": [
-                    {"row": row, "seed": seed, "reason": reason}
-                    for (row, seed), reason in self.failures.items()
-                ],
-                "missing": [{"row": row, "seed": seed} for row, seed in self.missing()],
-                "summary": compared,
-            },
-        )
-        storage.write_text(self.folder / "study.md", text)
-        return text
-
-
-def check_metrics(
-    names: Sequence[str], runs: Iterable[Experiment], measured: Sequence[str]
-) -> None:
-    """Refuse the name of a metric that no run will have.
-
-    Raises:
-        UserError: naming what there is.
-    """
-    runs = list(runs)
-    most = max(run.members for run in runs)
-    plain = "ensemble", "single", "published"
-    several = "overlap", *(f"overlap_{n}" for n in range(2, most + 1))
-    known = [
-        *(*plain, "head_logits"),
-        *(f"{kind}_{n}" for kind in plain for n in range(1, most + 1)),
-        *(several if most > 1 else ()),
-        *measured,
-    ]
-    if any(name.startswith("head_") and name not in known for name in names):
-        known += _heads(runs)
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise UserError(f"there is no metric {name!r}: {hint}")
-
-
-def _heads(runs: Iterable[Experiment]) -> list[str]:
-    """Metrics of the heads that objectives have beside the main one, whatever their classes."""
-    labels = np.repeat(np.arange(2), 1000)
-    made = (
-        run.method.settle(labels).make(classes=2, label_smoothing=0.0, view=run.data.view)
-        for run in runs
-    )
-    return sorted({f"head_{name}" for objective in made for name in objective.heads})
-
-
 # -- training ------------------------------------------------------------------------------------
 
 
@@ -254,7 +94,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
     a mistake that shows before it starts is raised. Whatever ends is saved at once. Several
     processes may do so at once on one folder, also on several hosts: each takes runs nobody is at.
     """
-    before, done = set(outcome.failures), set()
+    before = set(outcome.failures)
+    done: set[Key] = set()
     with _time_limit(60 * minutes):
         while key := _next(outcome, before, done):
             done.add(key)
@@ -262,7 +103,7 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             experiment = outcome.runs[key]
             workdir = Workdir(experiment.workdir)
             try:
-                train.train(experiment, lender(outcome.runs.values(), experiment))
+                members.train(experiment, lender(outcome.runs.values(), experiment))
             except InUse as error:  # taken by another process since the look
                 done.remove(key)
                 summary.tell(f"left to others: {error}")
@@ -272,7 +113,7 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
                     raise
                 outcome.fail(key, str(error))
             else:
-                outcome.add(key, _results(experiment))
+                outcome.add(key, results_of(experiment))
             outcome.save()
             with Deferred():  # what a signal raises in a callback of the collector would be lost
                 gc.collect()  # a run's arrays go before the next one's come
@@ -295,7 +136,7 @@ def _next(outcome: Outcome, before: set[Key], done: set[Key]) -> Key | None:
     free = [
         key
         for key in outcome.missing()
-        if key not in held | done | failed and not _teacher(outcome.runs[key]) & unfinished
+        if key not in held | done | failed and not teacher_of(outcome.runs[key]) & unfinished
     ]
     return min(free, key=lambda key: key[1] in busy, default=None)
 
@@ -305,12 +146,7 @@ def _is_held(run: Experiment) -> bool:
     return locks.held(Workdir(run.workdir).path)
 
 
-def _teacher(run: Experiment) -> set[str]:
-    """The workdir that a run learns from, unless that is its own, which training refuses."""
-    return ({run.method.asks.workdir} if run.method.asks else set()) - {run.workdir}
-
-
-def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.FindTrained:
+def lender(runs: Iterable[Experiment], borrower: Experiment) -> members.FindTrained:
     """Lends members that one of the runs has trained: those of the training digest asked for.
 
     One that is being trained just now is waited for, in runs before the borrower's, so that no two
@@ -322,14 +158,15 @@ def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.FindTraine
     def trained(training: str) -> Path | None:
         for workdir in folders:
             for number in range(1, workdir.trained() + 1):
-                if _record(workdir, number).get("training") == training:
+                if member_record(workdir, number).get("training") == training:
                     return workdir.member(number)
         return None
 
     def awaited(training: str) -> Path | None:
         for workdir in earlier:
             number = workdir.trained() + 1
-            if _record(workdir, number).get("training") == training and locks.held(workdir.path):
+            asked = member_record(workdir, number).get("training") == training
+            if asked and locks.held(workdir.path):
                 return workdir.member(number)
         return None
 
@@ -343,42 +180,6 @@ def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.FindTraine
         return found
 
     return lend
-
-
-def _record(workdir: Workdir, number: int) -> dict[str, Any]:
-    """What a member says of its training; nothing where that is lost."""
-    try:
-        return storage.read_json(workdir.member(number) / "member.json")
-    except (FileNotFoundError, UserError):
-        return {}
-
-
-def _resolved(experiment: Experiment) -> Experiment:
-    """The experiment as its run keeps it, with what it settled."""
-    return replace(Workdir(experiment.workdir).record().experiment, workdir=experiment.workdir)
-
-
-def _results(experiment: Experiment) -> dict[str, Any] | None:
-    """results.json of a finished run, else None; its environment is that of all members.
-
-    A file that cannot be read is told and the run taken for unfinished: its members are judged
-    again.
-
-    Raises:
-        UserError: when the folder is another run's.
-    """
-    workdir = Workdir(experiment.workdir)
-    workdir.continued(experiment)
-    if storage.exists(workdir.results) and workdir.read_results() is None:
-        summary.tell(f"{workdir.results} cannot be read: its run is judged again")
-    results = workdir.finished(experiment.members)
-    if results is None or workdir.moved(experiment):
-        return None  # where data or weights are said to be elsewhere, training has a look at them
-    members = [_record(workdir, n).get("environment") for n in range(1, experiment.members + 1)]
-    others = [one for one in members if one and one != results["environment"]]
-    if others:
-        results["environment"]["others"] = others
-    return results
 
 
 @contextmanager

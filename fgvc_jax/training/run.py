@@ -194,7 +194,7 @@ class Run:
             view=self.experiment.data.view,
             members=members,
             identities=identities,
-            predict=self.plan(1).architecture.objective.predict,
+            logits_of=self.plan(1).architecture.objective.predict,
             fusion=self.experiment.fusion,
             mesh=self.mesh,
             trunk=self.trunk and self.trunk.on_devices,

@@ -42,7 +42,8 @@ class Images(Protocol):
 class Dataset(Protocol):
     """The parts of a dataset by name, see `fgvc_jax.data.records.Splits`."""
 
-    classes: Sequence[str]
+    @property
+    def classes(self) -> Sequence[str]: ...
 
     @property
     def parts(self) -> Mapping[str, Images]: ...

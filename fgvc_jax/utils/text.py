@@ -1,7 +1,7 @@
 """Names and tables on a terminal and in CSV, where a name may come from anywhere."""
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 
@@ -13,17 +13,30 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns under a header; the first, names, is aligned left and cut to 48 characters (start and
-    end stay), the others, numbers, are aligned right."""
-    cells = [[printable(str(cell)) for cell in row] for row in (header, *rows)]
-    cells = [[_cut(first), *others] for first, *others in cells]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for first, *others in cells:
-        numbers = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        lines.append("  ".join([first.ljust(widths[0]), *numbers]).rstrip())
-    return "\n".join(lines)
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, labels: int = 1) -> str:
+    """Columns under a header, for a terminal: the first `labels`, names, are aligned left, and the
+    very first is cut to 48 characters (start and end stay); the others, numbers, right."""
+    cells = [[_cut(printable(str(row[0]))), *row[1:]] for row in (header, *rows)]
+    return "\n".join("  ".join(row).rstrip() for row in _aligned(cells, labels))
+
+
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, labels: int = 1
+) -> str:
+    """A Markdown table that is aligned as text, too: the first `labels` columns to the left."""
+    names, *cells = _aligned([header, *rows], labels, least=3)
+    widths = [len(name) for name in names]
+    rule = ["-" * w if k < labels else "-" * (w - 1) + ":" for k, w in enumerate(widths)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (names, rule, *cells))
+
+
+def _aligned(rows: Sequence[Sequence[object]], labels: int, least: int = 0) -> Iterator[list[str]]:
+    """The cells, printable and as wide as their columns, which have `least` characters or more."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max(least, *map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = enumerate(zip(row, widths, strict=True))
+        yield [cell.ljust(w) if k < labels else cell.rjust(w) for k, (cell, w) in padded]
 
 
 def _cut(name: str, most: int = 48) -> str:
@@ -55,6 +68,11 @@ def calibrated(found: Mapping[str, Any]) -> list[str]:
         f"calibrated on {found['images']:,} validation images: temperature "
         f"{found['temperature']:.3f}, sets to cover {found['coverage']:.0%}"
     ]
+
+
+def distinct(words: Iterable[str]) -> str:
+    """Words behind commas, each once, in the order that they come first."""
+    return ", ".join(dict.fromkeys(words))
 
 
 def some(words: str, names: set[str]) -> list[str]:

@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes | bytearray) -> None:
     """Replace a file by `content`; UserError when the folder cannot be written."""
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,10 @@ All pictures of a part together stay within `BUDGET`.
 
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +20,8 @@ from PIL import Image
 
 from fgvc_jax.data.images import FORMATS
 from fgvc_jax.workdir import storage
+
+Batch = TypeVar("Batch", bound=Mapping[str, Any])  # of images on the devices
 
 BUDGET = 64 * 2**20  # bytes of a file
 SIDES = 16, 160  # pixels, the smallest and the largest
@@ -59,7 +62,7 @@ def encode(image: np.ndarray, most: int) -> bytes:
     return b""
 
 
-class Collector:
+class Collector(Generic[Batch]):
     """Makes thumbnails of the images of a pass over a part, beside it.
 
     Args:
@@ -68,14 +71,14 @@ class Collector:
         threads: that encode.
     """
 
-    def __init__(self, count: int, shrink: Callable[[dict], dict], threads: int):
+    def __init__(self, count: int, shrink: Callable[[Batch], dict], threads: int):
         self._pictures = [b""] * count
         self._share = share(count)
         self._shrink = shrink
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="thumbnails")
         self._waiting: deque[list[Future]] = deque()
 
-    def watch(self, batches: Iterable[dict[str, jax.Array]]) -> Iterator[dict[str, jax.Array]]:
+    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches, as they are; every process must take them, the first one keeps."""
         small = None
         for batch in batches:

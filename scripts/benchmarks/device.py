@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common import Table
+from fgvc_jax.utils.text import markdown_table
 
 BENCH = Path(__file__).resolve().parents[1] / "bench.py"
 Rows = list[dict[str, Any]]
@@ -340,16 +341,10 @@ def section(part: Part, rows: Rows, kind: str) -> str:
     lines += [f"{row['described']}" for row in rows if "described" in row]
     good = [row for row in rows if "row" in row and "error" not in row]
     if good:
-        lines.append(markdown(*part.table(good, kind)))
+        lines.append(markdown_table(*part.table(good, kind)))
     trouble = (row for row in rows if "error" in row)
     lines += [f"{row.get('row', 'the part')}: {row['error']}" for row in trouble]
     return "\n\n".join(lines)
-
-
-def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    cells = [list(header), *map(list, lines)]
-    cells.insert(1, ["---"] * len(cells[0]))
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
 
 
 def write(folder: Path, found: dict[str, Any], text: list[str]) -> None:

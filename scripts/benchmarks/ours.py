@@ -25,7 +25,7 @@ def random_batch(run: Any, **more: Any) -> dict[str, Any]:
     """A batch on the devices, of noise, as the pipeline gives it where there is no store."""
     import numpy as np
 
-    from fgvc_jax.utils import devices as mesh
+    from fgvc_jax.utils.devices import shard_batch
 
     spec = run.experiment
     rng, count, size = np.random.default_rng(0), spec.batch_size, spec.data.resize
@@ -36,7 +36,7 @@ def random_batch(run: Any, **more: Any) -> dict[str, Any]:
         "label": rng.integers(len(run.splits.classes), size=count, dtype=np.int32),
         "image": rng.integers(256, size=(count, size, size, 3), dtype=np.uint8),
     }
-    return mesh.shard_batch(run.mesh, batch | more)
+    return shard_batch(run.mesh, batch | more)
 
 
 def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tuple]:
@@ -103,7 +103,7 @@ def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:
     import jax.numpy as jnp
 
     from fgvc_jax import transfer
-    from fgvc_jax.utils import devices as mesh
+    from fgvc_jax.utils.devices import replicated, split
 
     run.place(devices)
     plan, spec = run.plan(1).architecture, run.experiment
@@ -112,7 +112,7 @@ def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:
         features = plan.network.apply(variables, images, False, method="taps")["stage5"]
         return transfer.teacher_attention(features)
 
-    rows, everywhere = mesh.split(devices), mesh.replicated(devices)
+    rows, everywhere = split(devices), replicated(devices)
     shape = spec.batch_size * devices.size, spec.data.crop, spec.data.crop, 3
     images = jax.ShapeDtypeStruct(shape, jnp.dtype(spec.network.dtype))
     step = jax.jit(step, in_shardings=(everywhere, rows), out_shardings=rows)

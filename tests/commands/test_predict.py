@@ -18,12 +18,11 @@ import fgvc_jax
 from fgvc_jax.commands import predict
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.evaluation import calibration
-from fgvc_jax.inference.model import collect
+from fgvc_jax.inference.predictor import collect
 from fgvc_jax.inference.rows import accept_from
 from fgvc_jax.training import members
 from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import calibration as kept_calibration
 from fgvc_jax.workdir import predictions
 
 NAMES = ("b 'quoted', comma", "c <script>", "d\u202eright", "a plain")
@@ -150,7 +149,7 @@ def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
 ):
     sure = np.sort(model.predict([f"photos/{i:02d}.png" for i in range(12)], calibrated=True), -1)
     middle = float(np.median(sure[:, -1]))
-    monkeypatch.setattr(kept_calibration, "accept_from", lambda *_: middle)
+    monkeypatch.setattr("fgvc_jax.workdir.calibration.accept_from", lambda *_: middle)
     monkeypatch.setitem(
         model.__dict__, "calibration", dataclasses.replace(model.calibration, threshold=0.4)
     )

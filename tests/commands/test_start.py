@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fgvc_jax.commands import start as command
+from fgvc_jax.commands.start import _disk_is_full
 
 PROGRAM = """
 import os
@@ -72,7 +72,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(encoding, shown):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_recognised(code):
-    assert command._disk_is_full(OSError(code, os.strerror(code)))
+    assert _disk_is_full(OSError(code, os.strerror(code)))
 
 
 def test_a_full_disk_is_recognised_behind_other_errors():
@@ -83,7 +83,7 @@ def test_a_full_disk_is_recognised_behind_other_errors():
         except ValueError as error:
             raise RuntimeError("save failed") from error
     except RuntimeError as error:
-        assert command._disk_is_full(error)
+        assert _disk_is_full(error)
 
 
 def test_on_windows_the_first_line_says_where_it_runs():
@@ -103,7 +103,6 @@ def test_on_windows_the_first_line_says_where_it_runs():
 SAVES = """
 import resource, sys
 from pathlib import Path
-from fgvc_jax.commands import start
 
 def save(words):
     import jax, numpy as np
@@ -129,8 +128,8 @@ def test_a_disk_that_fills_up_while_saving_is_one_line(tmp_path):
 
 
 def test_other_errors_are_not_a_full_disk():
-    assert not command._disk_is_full(OSError(errno.ENOENT, "no such file"))
-    assert not command._disk_is_full(ValueError("shapes differ"))
+    assert not _disk_is_full(OSError(errno.ENOENT, "no such file"))
+    assert not _disk_is_full(ValueError("shapes differ"))
 
 
 @pytest.mark.parametrize("asked, extra", [("cuda", "fgvc_jax[cuda]"), ("nonsense", "unset it\n")])

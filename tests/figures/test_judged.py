@@ -21,10 +21,13 @@ def test_an_interval_in_words(found, percent, words):
 
 
 def test_an_interval_on_a_terminal():
-    assert results_table._interval({"value": 0.5, "low": 0.25, "high": 0.75}, False) == (
+    assert results_table._interval({"value": 0.5, "low": 0.25, "high": 0.75}, percent=False) == (
         "0.500 (0.250-0.750)"
     )
-    assert results_table._interval({"value": 0.0312, "low": None, "high": None}, True) == "3.12"
+    assert (
+        results_table._interval({"value": 0.0312, "low": None, "high": None}, percent=True)
+        == "3.12"
+    )
 
 
 def test_nothing_recorded_draws_no_curves():
@@ -58,4 +61,14 @@ def test_a_single_member_has_no_overlap():
 def test_the_calibration_is_told(told, words):
     found = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
     fitted = None if told is None else {"images": 2, "metrics": found} | told
-    assert words in judged._metrics({"metrics": {"ensemble": [found]}, "calibration": fitted})
+    numbers = {"metrics": {"ensemble": [found]}, "images": {"validation": 0}}
+    assert words in judged._metrics(numbers | {"calibration": fitted})
+
+
+def test_chosen_members_of_a_run_with_a_validation_part_are_told_why_they_are_not_calibrated():
+    found = {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    text = judged._metrics(
+        {"metrics": {"ensemble": [found]}, "calibration": None, "images": {"validation": 8}}
+    )
+    assert "of all members of a run together (--members 0)" in text
+    assert "--data.validation" not in text

@@ -80,16 +80,5 @@ def test_runs_on_other_devices_or_in_another_precision_are_told():
     assert "bfloat16 (b: seeds 0)" in pages.mixed(runs)[0]
 
 
-def test_markdown_is_aligned_as_text():
-    rows = [["a long name", "1"], ["b", "12.25"]]
-    assert pages.markdown_table(["row", "%"], rows).splitlines() == [
-        "| row         |     % |",
-        "| ----------- | ----: |",
-        "| a long name |     1 |",
-        "| b           | 12.25 |",
-    ]
-    assert pages.markdown_table(["row", "%"], []).count("\n") == 1
-
-
 def test_small_p_values_are_not_zero():
     assert [pages.written_p(p) for p in (None, 0.0004, 0.0125)] == ["-", "< 0.001", "0.013"]

@@ -18,8 +18,8 @@ from PIL import Image
 
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.utils import devices
-from fgvc_jax.utils import processes as joining
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.processes import join_processes, processes_here
 from fgvc_jax.workdir.journal import read
 
 EPOCHS = 5  # of four steps: twenty in all
@@ -249,7 +249,7 @@ def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     with pytest.raises(UserError, match="--distributed could not join"):
-        joining.join_processes()
+        join_processes()
 
 
 def test_sigterm_is_ours_after_processes_have_joined():
@@ -277,9 +277,10 @@ def test_sigterm_is_ours_after_processes_have_joined():
 
 
 def test_processes_on_this_host_are_counted_by_name(monkeypatch):
-    assert joining.processes_here() == 1
+    assert processes_here() == 1
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     monkeypatch.setattr(
-        joining.multihost_utils, "process_allgather", lambda host: np.array([host, host + 1, host])
+        "fgvc_jax.utils.processes.multihost_utils.process_allgather",
+        lambda host: np.array([host, host + 1, host]),
     )
-    assert joining.processes_here() == 2
+    assert processes_here() == 2

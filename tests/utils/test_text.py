@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from fgvc_jax.utils.text import csv_table, printable, table
+from fgvc_jax.utils.text import csv_table, distinct, markdown_table, printable, table
 
 
 def test_printable():
@@ -21,6 +21,22 @@ def test_table():
     assert text.split("\n") == ["class      train", "a\\nb           5", "long name  1,200"]
     long = table(("class", "train"), [(f"begins {'x' * 300} ends", 5)]).split("\n")[1]
     assert long.startswith("begins x") and long.endswith("x ends      5") and len(long) == 55
+
+
+def test_markdown_is_aligned_as_text():
+    rows = [["a long name", "1"], ["b", "12.25"]]
+    assert markdown_table(["row", "%"], rows).splitlines() == [
+        "| row         |     % |",
+        "| ----------- | ----: |",
+        "| a long name |     1 |",
+        "| b           | 12.25 |",
+    ]
+    assert markdown_table(["row", "%"], []).count("\n") == 1
+    assert markdown_table("ab", [["x\n", "y"]], labels=2).endswith("| x\\n | y   |")
+
+
+def test_words_are_said_once():
+    assert distinct(["b", "a", "b"]) == "b, a" and distinct([]) == ""
 
 
 @pytest.mark.parametrize("safe", [False, True])

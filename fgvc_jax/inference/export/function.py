@@ -50,12 +50,10 @@ def of(model: Model) -> Inference:
             )
             for view in dict.fromkeys(member.view for member in model.members)
         }
-        logits = [
-            model.logits_of(network.apply(own, inputs[member.view], False)[1])
-            for network, own, member in zip(
-                chosen, variables["members"], model.members, strict=True
-            )
-        ]
+        logits = []
+        for network, own, member in zip(chosen, variables["members"], model.members, strict=True):
+            answered: Any = network.apply(own, inputs[member.view], False)  # (taps, outputs)
+            logits.append(model.logits_of(answered[1]))
         return jax.nn.softmax(ensemble.fuse(jnp.stack(logits), model.fusion))
 
     variables = {"trunk": model.trunk, "members": [member.variables for member in model.members]}

@@ -111,7 +111,7 @@ class Graph:
 
         def read(atom: Any) -> Value:
             if isinstance(atom, core.Literal):
-                return np.asarray(atom.val, atom.aval.dtype)
+                return np.asarray(atom.val, atom.aval.dtype)  # type: ignore[attr-defined]  # a number's
             return values[atom]
 
         values.update(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
@@ -129,10 +129,12 @@ class Graph:
                 for index, platforms in enumerate(params["platforms"])
                 if platforms is None or PLATFORM in platforms
             )
-            return [np.int32(next(chosen))]
+            return [np.array(next(chosen), np.int32)]
         if kind == "cond":
-            branch = params["branches"][int(inputs[0])]  # of which platform, the only kind we have
-            return self.run(branch.jaxpr, branch.consts, inputs[1:])
+            (index, *inputs) = inputs
+            assert isinstance(index, np.ndarray)  # of which platform, the only kind we have
+            branch = params["branches"][int(index)]
+            return self.run(branch.jaxpr, branch.consts, inputs)
         inner = next((params[name] for name in _INNER if name in params), None)
         if inner is not None:
             jaxpr = getattr(inner, "jaxpr", inner)
@@ -140,12 +142,11 @@ class Graph:
         if kind in self._rules.lazy:
             return [self._rules.lazy[kind](self, equation, *inputs)]
         elementwise = self._rules.elementwise.get(kind)
-        if all(isinstance(value, np.ndarray) for value in inputs):
-            same = all(
-                v.shape == a.aval.shape for v, a in zip(inputs, equation.invars, strict=True)
-            )
+        known = [value for value in inputs if isinstance(value, np.ndarray)]
+        if len(known) == len(inputs):
+            same = all(v.shape == a.aval.shape for v, a in zip(known, equation.invars, strict=True))
             if elementwise or same:
-                return _computed(equation, inputs, spread=bool(elementwise))
+                return _computed(equation, known, spread=bool(elementwise))
         if elementwise:
             shape = np.broadcast_shapes(*(value.shape for value in inputs))
             return [elementwise(self, equation, shape, *inputs)]
@@ -156,7 +157,7 @@ class Graph:
         return results if isinstance(results, list) else [results]
 
 
-def _computed(equation: Any, inputs: list[np.ndarray], *, spread: bool) -> list[np.ndarray]:
+def _computed(equation: Any, inputs: Sequence[np.ndarray], *, spread: bool) -> list[Value]:
     """What JAX itself says, where nothing depends on the images; `spread`: of arrays that are
     brought to one shape first."""
     if spread:

@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
@@ -293,7 +293,7 @@ def open_hub(
     members: int | str | Sequence[int] = 0,
     fusion: str = "",
     mesh: Mesh | None = None,
-    orientation: str = "exif",
+    orientation: Literal["exif", "stored"] = "exif",
     banner: int = 0,
 ) -> Model:
     """The members of a hub's folder, or of hf:ORG/NAME, which is fetched: arguments as for
@@ -328,7 +328,7 @@ def open_hub(
         view=experiment.data.view,
         members=found,
         identities=[digests.of_arrays(member.variables) for member in found],
-        predict=plans[0].objective.predict,
+        logits_of=plans[0].objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         trunk=devices.replicate(mesh, trunk),

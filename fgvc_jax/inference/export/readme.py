@@ -7,7 +7,7 @@ from fgvc_jax.config import Network
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.published import card
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import distinct, markdown_table, printable
 
 
 def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -> str:
@@ -21,7 +21,7 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
     """
     names = [network.name for network in trained.networks]
     kinds = [f"{names.count(name)} `{name}`" for name in dict.fromkeys(names)]
-    network = ", ".join(dict.fromkeys(names))
+    network = distinct(names)
     what = f"an ensemble of {' and '.join(kinds)}" if len(names) > 1 else f"one `{network}`"
     side = trained.inference.side
     common = [
@@ -79,8 +79,7 @@ def _view(trained: Trained) -> str:
     view = trained.model.view
     whole = view.crop == view.test_side
     cut = "The whole of it" if whole else f"The middle {view.crop} x {view.crop} px"
-    words = dict.fromkeys(member.view.normalize for member in trained.model.members)
-    told = ", ".join(f"`{word}`" for word in words)
+    told = distinct(f"`{member.view.normalize}`" for member in trained.model.members)
     return f"{cut} and the normalisation ({told}) are inside the export."
 
 
@@ -114,20 +113,18 @@ def accuracy(trained: Trained) -> str:
             "test images are.\n"
         )
     images = results["images"]["test"]
-    rows = [f"| top-1 on {images:,} test images | accuracy | 95 % interval over images |"]
-    rows.append("|---|---|---|")
+    header = f"top-1 on {images:,} test images", "accuracy", "95 % interval over images"
     ensemble, members = results["metrics"]["ensemble"], results["metrics"]["members"]
-    if len(members) > 1:
-        rows.append(_row(f"ensemble of {len(members)}", ensemble[-1]))
-    for number, member in enumerate(members, start=1):
-        rows.append(_row(f"member {number}", member))
+    judged = {f"ensemble of {len(members)}": ensemble[-1]} if len(members) > 1 else {}
+    judged |= {f"member {number}": member for number, member in enumerate(members, start=1)}
+    rows = [(name, *_shares(found["accuracy"])) for name, found in judged.items()]
     others = "\n".join(results_table.metrics_table(results)).strip("\n")
-    return "## Accuracy\n\n" + "\n".join(rows) + f"\n\n```text\n{others}\n```\n"
+    return "## Accuracy\n\n" + markdown_table(header, rows) + f"\n\n```text\n{others}\n```\n"
 
 
-def _row(name: str, metrics: dict[str, dict[str, float]]) -> str:
-    value, low, high = (100 * metrics["accuracy"][end] for end in ("value", "low", "high"))
-    return f"| {name} | {value:.2f} % | {low:.2f}-{high:.2f} % |"
+def _shares(found: dict[str, float]) -> tuple[str, str]:
+    value, low, high = (100 * found[end] for end in ("value", "low", "high"))
+    return f"{value:.2f} %", f"{low:.2f}-{high:.2f} %"
 
 
 def training(trained: Trained) -> str:
@@ -137,7 +134,7 @@ def training(trained: Trained) -> str:
     counts = ", ".join(f"{n:,} {part}" for part, n in images.items() if n)
 
     def each(say: Callable[[Network], str]) -> str:
-        return ", ".join(dict.fromkeys(map(say, trained.networks)))
+        return distinct(map(say, trained.networks))
 
     def start(network: Network) -> str:
         return _code(shareable(network.weights)) if network.weights else "random weights"

@@ -26,11 +26,12 @@ def _simple(kind: str) -> Callable:
     return lambda graph, equation, shape, *inputs: graph.node(kind, *inputs, shape=shape)
 
 
-def _chain(*kinds: str) -> Callable:
+def _chain(first: str, *others: str) -> Callable:
     def rule(graph: Graph, equation: Any, shape: Shape, *inputs: Value) -> Tensor:
-        for kind in kinds:
-            inputs = [graph.node(kind, *inputs, shape=shape)]
-        return inputs[0]
+        result = graph.node(first, *inputs, shape=shape)
+        for kind in others:
+            result = graph.node(kind, result, shape=shape)
+        return result
 
     return rule
 
@@ -179,8 +180,8 @@ def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
     shape, axis = equation.outvars[0].aval.shape, equation.params["axis"]
     place = np.array([axis], np.int64)
     single = (*shape[:axis], 1, *shape[axis + 1 :])
-    parts = [graph.node("Unsqueeze", part, place, shape=single) for part in parts]
-    return graph.node("Concat", *parts, shape=shape, axis=axis)
+    layers = [graph.node("Unsqueeze", part, place, shape=single) for part in parts]
+    return graph.node("Concat", *layers, shape=shape, axis=axis)
 
 
 # -- primitives that compute -----------------------------------------------------------------------
@@ -211,7 +212,7 @@ def _convolve(graph: Graph, equation: Any, x: Value, kernel: Value) -> Value:
         dilations=params["rhs_dilation"],
         group=params["feature_group_count"],
     )
-    return graph.transposed(result, np.argsort(orders.out_spec))
+    return graph.transposed(result, np.argsort(orders.out_spec).tolist())
 
 
 def _max_pool(graph: Graph, equation: Any, x: Value) -> Value:

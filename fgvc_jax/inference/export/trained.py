@@ -14,8 +14,10 @@ from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference import model
 from fgvc_jax.inference.export import function
 from fgvc_jax.inference.export.function import Inference
-from fgvc_jax.inference.model import Model, collect
+from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import distinct
 from fgvc_jax.workdir.folder import Workdir
 
 DRAWN = 8  # images that the export's answers are compared on
@@ -121,7 +123,7 @@ class Trained:
         return Drift(
             float(np.abs(self._answered - own).max()),
             int((self._answered.argmax(-1) != own.argmax(-1)).sum()),
-            ", ".join(dict.fromkeys(network.dtype for network in self.networks)),
+            distinct(network.dtype for network in self.networks),
         )
 
     @property
@@ -133,6 +135,8 @@ class Trained:
 
 def _judged(results: dict[str, Any] | None, opened: Model) -> dict[str, Any]:
     """The results, as far as they are of these very members."""
+    if results is None:
+        return {}
     try:
         count = len(opened.identities)
         if tuple(results["digests"]["members"][:count]) != opened.identities:

@@ -1,0 +1,122 @@
+"""Trained members on their devices: what each of them answers, batch by batch."""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from fgvc_jax.data import augment
+from fgvc_jax.data.view import View
+from fgvc_jax.inference import passes
+from fgvc_jax.inference.architecture import Member
+from fgvc_jax.inference.passes import Predict
+from fgvc_jax.utils import devices
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Predictor:
+    """Networks with what they learned.
+
+    Args:
+        view: how an image is cut at test; how it is normalised, each member says.
+        members: at least one, in the order of training.
+        logits_of: outputs of a network -> (B, K) logits.
+        mesh: devices.
+        trunk: variables of the frozen trunk that the members share; empty or None without one.
+        compiled: steps that there are already, which this adds to.
+    """
+
+    view: View
+    members: Sequence[Member]
+    logits_of: Predict
+    mesh: Mesh
+    trunk: Any = None
+    compiled: dict[Hashable, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.members = tuple(self.members)
+        self.trunk = self.trunk or {}
+
+    def answers(
+        self,
+        batches: Iterable[devices.Packed | dict[str, jax.Array]],
+        store: jax.Array | None,
+        members: Iterable[int] | None = None,
+        *,
+        exact: bool = False,
+    ) -> Iterator[list[dict[str, jax.Array]]]:
+        """What every member answers, batch by batch (`inference.passes.answer_step`).
+
+        Args:
+            batches: evaluation batches on the devices.
+            store: the images on the devices, where the batches have none.
+            members: numbers of the members to ask, from 0; None asks all.
+            exact: log-probabilities that nobody keeps, hence not rounded.
+        """
+        chosen = [self.members[n] for n in members] if members is not None else self.members
+        for batch in batches:
+            if self.trunk and "features" not in batch:
+                batch = batch | {"features": self._trunk_step(self.trunk, batch, store)}
+            yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
+
+    def step(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
+        """The compiled step that is known by `key`, made the first time."""
+        if key not in self.compiled:
+            self.compiled[key] = make()
+        return self.compiled[key]
+
+    def _step(self, member: Member, exact: bool) -> Callable:
+        made = partial(passes.answer_step, predict=self.logits_of, view=member.view, mesh=self.mesh)
+        key = id(member.network), exact  # Linen's modules have no hash
+        return self.step(key, partial(made, network=member.network, exact=exact))
+
+    @property
+    def _trunk_step(self) -> Callable:
+        network, _, view = self.members[0]
+
+        def show(_arrays, images):
+            return augment.test_view(view, images)
+
+        return self.step(
+            "trunk", partial(passes.trunk_step, network=network, show=show, mesh=self.mesh)
+        )
+
+    def grid(self, number: int) -> tuple[int, int]:
+        """(h, w) of the attention map of a member, counted from 0."""
+        network, variables, _ = self.members[number]
+        side = self.view.crop
+
+        def stage5(trunk, variables, images):
+            inputs = network.apply(trunk, images, method="features")
+            return network.apply(variables, inputs, False, method="taps")["stage5"]
+
+        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+        return jax.eval_shape(stage5, self.trunk, variables, image).shape[1:3]
+
+    def squares(self, count: int) -> np.ndarray:
+        """(B, R, R, 3) uint8 for `count` images, B of few sizes, so that few programs are compiled:
+        a power of two, or the next multiple of the devices."""
+        size = max(self.mesh.size, 1 << (count - 1).bit_length())
+        size = -(-size // self.mesh.size) * self.mesh.size
+        return np.zeros((size, self.view.test_side, self.view.test_side, 3), np.uint8)
+
+    def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
+        """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
+        rows = np.arange(len(squares), dtype=np.int32)
+        batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
+        (answers,) = self.answers([devices.shard_batch(self.mesh, batch)], None, exact=True)
+        return answers
+
+
+def collect(answers: Sequence[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
+    """What every member answers for the first `count` images that it was asked for, in order."""
+    found = []
+    for answer in jax.device_get(answers):
+        order = np.argsort(answer["row"])[:count]
+        found.append({name: answer[name][order] for name in ("log_probabilities", "attention")})
+    return found

@@ -1,0 +1,97 @@
+"""What evaluate does around the members: where answers are kept, what several processes share."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fgvc_jax.commands import evaluate
+from fgvc_jax.commands.evaluate import Evaluation
+from fgvc_jax.utils.errors import UserError
+
+RESULTS = {
+    "images": {"test": 4}, "members": [{"final": 0.5}], "ensemble": [0.5],
+    "attention_overlap": [[1.0]], "numbers": [1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_the_table_or_one_json_object_is_printed(monkeypatch, capsys, words):
+    monkeypatch.setattr(evaluate, "evaluate", lambda options: RESULTS)
+    evaluate.main(words)
+    out = capsys.readouterr().out
+    if words:
+        assert json.loads(out) == RESULTS
+    else:
+        assert "test accuracy (%) on 4 images" in out and "50.00" in out
+
+
+def test_processes_after_the_first_print_nothing(monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "evaluate", lambda options: {})
+    evaluate.main([])
+    assert capsys.readouterr().out == ""
+
+
+def test_answers_go_elsewhere_for_the_moment_where_nothing_can_be_written(
+    tmp_path, monkeypatch, caplog
+):
+    workdir = SimpleNamespace(path=tmp_path)
+    with evaluate._folder(workdir) as folder:
+        assert folder == tmp_path
+    monkeypatch.setattr(evaluate.storage, "writable", lambda path: False)
+    with caplog.at_level(logging.WARNING), evaluate._folder(workdir) as folder:
+        assert folder != tmp_path and folder.is_dir()
+    assert not folder.exists() and "nothing is kept of this evaluation" in caplog.text
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Names of the parts that are kept here, and what the first process says."""
+    here, first = {}, {}
+    monkeypatch.setattr(evaluate, "_kept", lambda folder, asked, record, name: here.get(name))
+    monkeypatch.setattr(
+        evaluate.processes, "of_first", lambda there: np.array([*first.values()] or there)
+    )
+    return here, first
+
+
+def parts(tmp_path, options=Evaluation(), selects=True):  # noqa: B008  # it is frozen
+    workdir, record = SimpleNamespace(path=tmp_path), SimpleNamespace(selects=selects)
+    return evaluate._parts(workdir, tmp_path, None, record, options)
+
+
+def test_nothing_is_opened_where_all_answers_are_kept(tmp_path, kept):
+    here, _ = kept
+    here |= {"test": "the test part", "validation": "the validation part"}
+    assert parts(tmp_path) == here
+    assert parts(tmp_path, selects=False) == {"test": "the test part"}
+
+
+def test_a_folder_that_only_the_first_process_sees_is_one_line(tmp_path, kept):
+    here, first = kept
+    here["test"], first["test"], first["validation"] = "the test part", True, True
+    with pytest.raises(UserError, match="is not the same folder for all processes"):
+        parts(tmp_path)
+
+
+def test_what_is_missing_is_asked_for_and_the_rest_is_not(tmp_path, kept, monkeypatch):
+    here, _ = kept
+    here["validation"] = "the validation part"
+    asked = []
+    monkeypatch.setattr(
+        evaluate, "_opened",
+        lambda *_: {name: (None, None, f"a new {name}") for name in ("test", "validation")},
+    )  # fmt: skip
+    monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *words: asked.append(words[1]))
+    found = parts(tmp_path)
+    assert found == {"validation": "the validation part", "test": "a new test"}
+    assert asked == ["a new test"]
+
+
+def test_another_source_is_judged_on_its_test_part_alone(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(evaluate, "_opened", lambda *_: {"test": (None, None, "theirs")})
+    monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *_: None)
+    kept[0]["test"] = "the run's own, which is not meant"
+    assert parts(tmp_path, Evaluation(source="folder:mine")) == {"test": "theirs"}

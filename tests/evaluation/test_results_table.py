@@ -1,0 +1,70 @@
+"""The table that training and evaluation end with."""
+
+import pytest
+
+from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation.results_table import metrics_table, results_table
+
+ENDS = {"value": 0.5, "low": 0.25, "high": 0.75}
+RESULTS = {
+    "images": {"test": 100},
+    "members": [{"final": 0.5, "selected": None, "best_on_test": 0.6}, {"final": 0.55}],
+    "ensemble": [0.5, 0.625],
+    "attention_overlap": [[1, 0.5], [0.25, 1]],
+}
+
+
+def judged(**found):
+    return RESULTS | {"metrics": {"ensemble": [{}, found]}, "calibration": None}
+
+
+def test_members_and_ensembles_in_percent():
+    title, header, first, second, overlap = results_table(RESULTS).strip().splitlines()
+    assert title == "test accuracy (%) on 100 images"
+    assert header.split("  ")[0] == "member" and header.endswith("ensemble of 1..n")
+    assert first.split() == ["1", "50.00", "-", "60.00", "50.00"]
+    assert second.split() == ["2", "55.00", "-", "-", "62.50"]
+    assert overlap == "mean attention overlap between members: 0.375"
+    assert len(header) == len(first) == len(second)
+
+
+def test_chosen_members_keep_their_numbers():
+    _, _, header, first, second, *_ = results_table(RESULTS | {"numbers": [2, 4]}).splitlines()
+    assert header.endswith("ensemble up to it") and [first[5], second[5]] == ["2", "4"]
+
+
+def test_a_single_member_has_no_overlap():
+    alone = RESULTS | {"attention_overlap": [[1]]}
+    assert "overlap" not in results_table(alone)
+
+
+def test_other_metrics_are_told_once_with_their_units():
+    lines = metrics_table(judged(accuracy=ENDS, nll=ENDS, ece=ENDS | {"low": None, "high": None}))
+    assert lines[:2] == ["", "the ensemble of 2, with 95 % intervals over images"]
+    header, *rows = lines[2].splitlines()
+    assert header.split() == ["raw"]
+    assert [row.split("  ")[0] for row in rows] == [
+        "negative log-likelihood (nats)", "calibration error (%)",
+    ]  # fmt: skip
+    assert rows[0].endswith("0.500 (0.250-0.750)") and rows[1].endswith(" 50.00")
+
+
+def test_a_calibration_is_a_column_and_what_is_told_of_it():
+    fitted = {"metrics": {"set_size": ENDS}, "about": ["calibrated on 9 images"]}
+    lines = metrics_table(judged(nll=ENDS) | {"calibration": fitted})
+    assert lines[-1] == "calibrated on 9 images"
+    _, nll, sets = lines[2].splitlines()
+    assert nll.split()[-1] == "-" and sets.split()[-3:] == ["-", "0.500", "(0.250-0.750)"]
+
+
+def test_results_of_earlier_versions_have_no_other_metrics():
+    assert metrics_table(RESULTS) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_metrics_come_in_the_order_of_their_names(count):
+    found = [{name: ENDS for name in reversed(metrics.NAMES)}, {"nll": ENDS}][:count]
+    named = list(metrics.named(found))
+    assert [key for key, _, _ in named] == list(metrics.NAMES)
+    values = {key: cells for key, _, cells in named}
+    assert values["nll"] == [ENDS] * count and values["ece"] == [ENDS, None][:count]

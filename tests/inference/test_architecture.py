@@ -1,0 +1,68 @@
+"""What the networks of an experiment are, before they have variables."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+from conftest import tiny
+from flax.traverse_util import flatten_dict
+
+from fgvc_jax.config import Network
+from fgvc_jax.inference.architecture import architectures, settle
+from fgvc_jax.utils import devices
+
+
+def made(experiment, classes=5):
+    settled = tuple(map(settle, experiment.networks))
+    experiment = replace(experiment, network=settle(experiment.network), networks=settled)
+    return architectures(experiment, classes, devices.create())
+
+
+def test_members_of_one_network_share_its_architecture():
+    one, other, same = made(
+        tiny(
+            members=3,
+            networks=(
+                Network(name="resnet_micro", head="linear", weights="a"),
+                Network(name="vit_micro", head="linear"),
+                Network(name="resnet_micro", head="linear", weights="b"),
+            ),
+        )
+    )
+    assert one is same and one is not other
+
+
+def test_an_own_normalisation_is_an_architecture_of_its_own():
+    networks = tuple(
+        Network(name="resnet_micro", head="linear", normalize=word) for word in ("auto", "imagenet")
+    )
+    one, other = made(tiny(members=2, networks=networks))
+    assert (one.view.normalize, other.view.normalize) == ("half", "imagenet")
+
+
+def test_a_frozen_trunk_and_a_member_are_all_variables_once():
+    network = Network(name="resnet_micro", head="linear", frozen="stage4")
+    (plan,) = made(tiny(members=1, network=network))
+    whole, trunk, own = (
+        set(flatten_dict(part)) for part in (plan.whole, plan.trunk, plan.variables)
+    )
+    assert trunk and own and trunk | own == whole and not trunk & own
+    assert {place[1] for place in own if place[0] == "params"} >= {"heads"}
+    (plain,) = made(tiny(members=1, network=replace(network, frozen="")))
+    assert not flatten_dict(plain.trunk) and set(flatten_dict(plain.variables)) == whole
+
+
+def test_the_head_has_the_classes_and_the_map_the_size_of_stage5():
+    (plan,) = made(tiny(members=1, network=Network(name="resnet_micro", head="linear")), classes=7)
+    taps, outputs = plan.answer
+    assert outputs["logits"].shape == (1, 7)
+    assert plan.grid == taps["stage5"].shape[1:3]
+
+
+@pytest.mark.parametrize(("head", "pool"), [("kt", "max"), ("linear", "avg")])
+def test_what_is_automatic_is_settled_by_the_head_and_the_devices(head, pool):
+    found = settle(Network(name="resnet_micro", head=head))
+    on_cpu = jax.default_backend() == "cpu"
+    assert (found.pool, found.dtype) == (pool, "float32" if on_cpu else "bfloat16")
+    chosen = Network(name="resnet_micro", head=head, pool="norm", dtype="bfloat16")
+    assert settle(chosen) == chosen
