@@ -4,6 +4,7 @@ The experiment is composed of what each method declares beside itself (`fgvc_jax
 Rooms above read it; everything below takes plain arguments.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
+
+from fgvc_jax import networks
 from fgvc_jax.data.view import BANNERS, View
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.objectives.base import Method
@@ -293,12 +297,15 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 def check(experiment: Experiment) -> Experiment:
     """The experiment, once its values make sense; else a UserError that names the field."""
     options.check(experiment)
-    experiment.data.check()
-    experiment.method.check(experiment.data)
-    if experiment.network.frozen:
-        experiment.method.check_frozen()
     if experiment.networks:
         _check_networks(experiment)
+    with flagged(experiment):
+        experiment.data.check()
+        experiment.method.check(experiment.data)
+        if experiment.network.frozen:
+            experiment.method.check_frozen()
+        for spec in experiment.each:
+            networks.check(spec.name, spec.frozen, spec.last_stride, spec.stochastic_depth)
     maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
     if maps and experiment.data.view_sharing == "own":
         raise UserError(
@@ -314,6 +321,23 @@ def check(experiment: Experiment) -> Experiment:
     # There are no more views than epochs that show them.
     views = min(experiment.data.views, experiment.epochs)
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, views=views))
+
+
+# What fields are called where networks take them.
+_CALLED = {"images": "data.crop", "x": "batch-size", "groups": "network.batch-norm-groups"}
+
+
+def flagged(experiment: Experiment) -> contextlib.AbstractContextManager[None]:
+    """Makes the user's line of an ArgumentError from below, whose arguments are called as fields
+    are: of two groups as the chosen objective's, else as the first's."""
+    return options.flagged(experiment, nearest=experiment.objective, called=_CALLED)
+
+
+def settle(experiment: Experiment, labels: np.ndarray) -> Method:
+    """The options of its method, with what is automatic decided by the labels (N,) of its training
+    images; a UserError where it cannot learn from them."""
+    with flagged(experiment):
+        return experiment.method.settle(labels)
 
 
 def _check_networks(experiment: Experiment) -> None:

@@ -129,6 +129,7 @@ def _heard() -> Iterator[list[str]]:
 
 def _restricted(splits, options: Inspection):
     """The parts as training would have them, and what it would refuse."""
+    from fgvc_jax import config
     from fgvc_jax.data import pipeline, sources
 
     stops: list[str] = []
@@ -145,7 +146,7 @@ def _restricted(splits, options: Inspection):
     checks = (
         lambda: sources.check_can_learn(splits),
         lambda: pipeline.steps_per_epoch(splits.train, options.batch_size),
-        lambda: OBJECTIVES[options.objective]().settle(splits.train.labels),
+        lambda: config.settle(config.Experiment(objective=options.objective), splits.train.labels),
     )
     for check in checks:
         try:

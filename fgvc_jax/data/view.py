@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import digested, option
 
 # Rows at the bottom that all images of some sources have a copyright notice in.
@@ -54,16 +54,16 @@ class View:
     the source's images are known to have (Aircraft's 20)."""
 
     def check(self) -> None:
-        """Raise a UserError where the fields do not fit together."""
+        """Raise an ArgumentError where the fields do not fit together."""
         if self.crop > self.resize + 2 * self.pad:
-            raise UserError(
-                f"--data.crop {self.crop} is larger than the padded image "
-                f"({self.resize} + 2 * {self.pad}): raise --data.resize"
+            raise ArgumentError(
+                f"`crop` {self.crop} is larger than the padded image "
+                f"({self.resize} + 2 * {self.pad}): raise `resize`"
             )
         if self.test_view == "center" and self.crop > self.resize:
-            raise UserError(
-                f"--data.crop {self.crop} is larger than --data.resize {self.resize}: "
-                "lower it, or take --data.test-view whole"
+            raise ArgumentError(
+                f"`crop` {self.crop} is larger than `resize` {self.resize}: "
+                "lower it, or take `test_view` whole"
             )
 
     @property

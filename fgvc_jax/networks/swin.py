@@ -18,7 +18,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 WINDOWS = 8  # on a side of stage2's map: 7x7 at 224 px, 12x12 at 384 px, as published
 EPSILON = 1e-5  # of the layer norms
@@ -175,7 +175,7 @@ class SwinTransformer(nn.Module):
     an image, growing evenly from 0 at the first. It can be run up to a stage and on from it, see
     `fgvc_jax.networks`; the state between is the stage's map.
 
-    Raises UserError for images that are no square of whole windows, or of another size than at
+    Raises ArgumentError for images that are no square of whole windows, or of another size than at
     init.
     """
 
@@ -236,9 +236,9 @@ class SwinTransformer(nn.Module):
         height, width = size
         unit = WINDOWS * self.patch
         if height != width or height % unit:
-            raise UserError(
-                f"images of {height}x{width} px are no square of whole windows: "
-                f"choose a multiple of {unit} (data.crop)"
+            raise ArgumentError(
+                f"`images`: {height}x{width} px are no square of whole windows, "
+                f"choose a multiple of {unit}"
             )
         window = height // unit
         stage = self.get_variable("params", "layers_0")
@@ -246,8 +246,8 @@ class SwinTransformer(nn.Module):
             table = stage["blocks_0"]["attn"]["relative_position_bias_table"]
             built = (round(len(table) ** 0.5) + 1) // 2
             if built != window:
-                raise UserError(
-                    f"images of {height}x{width} px make windows of {window}x{window}, but this "
+                raise ArgumentError(
+                    f"`images`: {height}x{width} px make windows of {window}x{window}, but this "
                     f"Swin transformer was built for {built}x{built}: give it images of "
                     f"{built * unit}x{built * unit} px"
                 )

@@ -21,7 +21,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 LAST = "stage4_last"
 """Where the last block begins, behind stage4: no tap, but the network can be run up to it."""
@@ -161,7 +161,7 @@ class VisionTransformer(nn.Module):
     it, see `fgvc_jax.networks`; the state between is the patches' tokens as a map, the class token,
     and the registers where there are some.
 
-    Raises UserError for images that the patches do not tile, or of another size than at init.
+    Raises ArgumentError for images that the patches do not tile, or of another size than at init.
     """
 
     patch: int
@@ -254,14 +254,14 @@ class VisionTransformer(nn.Module):
     def _check(self, size: tuple[int, int]) -> None:
         height, width = size
         if height % self.patch or width % self.patch:
-            raise UserError(
-                f"images of {height}x{width} px do not divide into patches of {self.patch} px: "
-                f"choose a multiple of {self.patch} (data.crop)"
+            raise ArgumentError(
+                f"`images`: {height}x{width} px do not divide into patches of {self.patch} px, "
+                f"choose a multiple of {self.patch}"
             )
         position = self.get_variable("params", "pos_embed")
         count = 1 + (height // self.patch) * (width // self.patch)
         if position is not None and position.shape[1] != count:
-            raise UserError(
-                f"images of {height}x{width} px make {count} tokens, but this transformer was "
+            raise ArgumentError(
+                f"`images`: {height}x{width} px make {count} tokens, but this transformer was "
                 f"built for {position.shape[1]}: give it images of the size it was built with"
             )

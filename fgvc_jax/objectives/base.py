@@ -86,10 +86,10 @@ class Method:
     """
 
     def check(self, view: View) -> None:
-        """Raise a UserError where options do not fit each other or the images."""
+        """Raise an ArgumentError where options do not fit each other or the images."""
 
     def check_frozen(self) -> None:
-        """Raise a UserError where the method cannot learn from a frozen trunk's features."""
+        """Raise an ArgumentError where the method cannot learn from a frozen trunk's features."""
 
     @property
     def asks(self) -> TeacherQuery | None:
@@ -99,7 +99,7 @@ class Method:
     def settle(self, labels: np.ndarray) -> Self:
         """These options with what is automatic decided by the labels (N,) of the training images.
 
-        Raises UserError where the method cannot learn from such a set.
+        Raises ArgumentError where the method cannot learn from such a set.
         """
         return self
 

@@ -14,7 +14,7 @@ from fgvc_jax.objectives.base import (
     Batch,
     Forward,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 # Keeps the view's randomness apart from the raw crop's, whose keys are split off the same key:
 # the i-th of them is fold_in(key, i).
@@ -135,9 +135,9 @@ def see_adaptive(forward: Forward, variables: Any, batch: Batch) -> Views:
     of its own; the running statistics take in both."""
     taps, raw, batch_stats = forward(variables, batch.image, batch.key)
     if "stage5" not in taps:
-        raise UserError(
-            "--csdnet.view adaptive needs a network with feature maps (stage5): "
-            "take another network, or --csdnet.view viewpoint"
+        raise ArgumentError(
+            "`view` adaptive needs a network with feature maps (stage5): "
+            "take another network, or `view` viewpoint"
         )
     kept = attended_mask(transfer.attention_map(taps["stage5"]), batch.image.shape[1])
     images = jnp.where(kept[..., None], batch.image, augment.GRAY)

@@ -28,7 +28,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.networks.heads import FusionHead, StageHead
 from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy, distillation, ramped
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
 
 
@@ -59,7 +59,7 @@ def choose_teacher(deeper: Sequence[jax.Array], *, rule: str, temperature: float
         (B, K).
 
     Raises:
-        UserError: for another rule.
+        ArgumentError: for another rule.
     """
     match rule:
         case "next":
@@ -68,7 +68,7 @@ def choose_teacher(deeper: Sequence[jax.Array], *, rule: str, temperature: float
             return deeper[-1]
         case "mean_deeper":
             return mixture(deeper, temperature=temperature)
-    raise UserError(f"--hsd.teacher is {rule!r}: choose next, deepest or mean_deeper")
+    raise ArgumentError(f"`rule` is {rule!r}: choose next, deepest or mean_deeper")
 
 
 def entropy_of_logits(logits: jax.Array) -> jax.Array:
@@ -93,7 +93,7 @@ def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: st
         float32 scalar in nats.
 
     Raises:
-        UserError: for another form.
+        ArgumentError: for another form.
     """
     match form:
         case "entropy":
@@ -101,7 +101,7 @@ def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: st
         case "hinge":
             missing = entropy_of_logits(jax.lax.stop_gradient(teacher)) - entropy_of_logits(student)
             return jax.nn.relu(missing).mean()
-    raise UserError(f"--hsd.sie is {form!r}: choose entropy or hinge")
+    raise ArgumentError(f"`form` is {form!r}: choose entropy or hinge")
 
 
 @dataclass(frozen=True)
@@ -135,14 +135,14 @@ class HSD(Method):
         """Stages are some of 2 to 5 in order, end at 5, and serve every term."""
         stages = self.stages
         if tuple(stages) != tuple(sorted({2, 3, 4, 5}.intersection(stages))) or 5 not in stages:
-            raise UserError(
-                f"--hsd.stages is {tuple(stages)}: name stages from 2 to 5 in increasing order, "
+            raise ArgumentError(
+                f"`stages` is {tuple(stages)}: name stages from 2 to 5 in increasing order, "
                 "the last one 5, which the main head reads"
             )
         if len(stages) == 1 and (self.kd_weight or self.sie_weight or self.hard_labels):
-            raise UserError(
-                "--hsd.stages has no stage before 5: name one, or set --hsd.kd-weight 0, "
-                "--hsd.sie-weight 0 and --hsd.hard-labels False"
+            raise ArgumentError(
+                "`stages` has no stage before 5: name one, or set `kd_weight` 0, `sie_weight` 0 "
+                "and `hard_labels` False"
             )
 
     def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:

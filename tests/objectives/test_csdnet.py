@@ -17,7 +17,7 @@ from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.objectives import csdnet as m
 from fgvc_jax.objectives import csdnet_views as views
 from fgvc_jax.objectives.base import Batch
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError, UserError
 
 SIZE, BATCH, CLASSES = 32, 4, 3
 LABELS = np.array([0, 0, 1, 1, 2, 2], np.int32)
@@ -577,16 +577,16 @@ def test_queue_length():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"queue": 7}, "--csdnet.queue 7 .* 6 images"),
-        ({"labels": np.array([0, 1, 2])}, "--data.images-per-class.*--csdnet.contrast-weight 0"),
-        ({"view": "front"}, "--csdnet.view is 'front': choose viewpoint, adaptive, mirror"),
-        ({"contrast": "x"}, "--csdnet.contrast is 'x': choose margin, joint, supcon"),
-        ({"keys": "x"}, "--csdnet.keys is 'x': choose same, ema"),
-        ({"direction": "x"}, "--csdnet.direction is 'x': choose symmetric, "),
+        ({"queue": 7}, "`queue` 7 .* 6 images"),
+        ({"labels": np.array([0, 1, 2])}, "`images_per_class`.*`contrast_weight` 0"),
+        ({"view": "front"}, "`view` is 'front': choose viewpoint, adaptive, mirror"),
+        ({"contrast": "x"}, "`contrast` is 'x': choose margin, joint, supcon"),
+        ({"keys": "x"}, "`keys` is 'x': choose same, ema"),
+        ({"direction": "x"}, "`direction` is 'x': choose symmetric, "),
     ],
 )
 def test_mistakes_are_named(changes, words):
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(ArgumentError, match=words) as caught:
         target = objective(**changes)
         forward, variables, _ = linear_network()
         target.loss(forward, variables, batch_of(of=target), memory_for(target, variables))
@@ -636,5 +636,5 @@ def test_adaptive_needs_maps():
         _, outputs, batch_stats = forward(variables, images)
         return {}, outputs, batch_stats
 
-    with pytest.raises(UserError, match="--csdnet.view adaptive .*stage5"):
+    with pytest.raises(ArgumentError, match="`view` adaptive .*stage5"):
         target.loss(without_maps, variables, batch_of(of=target), memory_for(target, variables))
