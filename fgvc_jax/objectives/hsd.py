@@ -8,7 +8,7 @@ gradient-detached fusion (GDF) of the stages' features is an ensemble. The formu
 after the closest relative ("Be Your Own Teacher", Zhang et al., ICCV 2019, arXiv 1905.08094), and
 every choice that the abstract leaves open is an option:
 
-    L = CE(logits) + ramp * (kd_weight * sum_k KD_k + sie_weight * sum_k SIE_k) + CE(fusion)
+    L = CE(logits) + CE(fusion) + ramp * (kd_weight * sum_k KD_k + sie_weight * sum_k SIE_k)
 
 with k over the intermediate stages. The ramp is what makes it work from random weights: there the
 deepest stage has at first nothing to teach, and without a ramp the small network on drawn birds
@@ -183,38 +183,45 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
             return outputs["logits"]
         return mixture([outputs["fusion"], outputs["logits"]], temperature=1.0)
 
+    def teacher(outputs, name, temperature):
+        deeper = [outputs[other] for other in hierarchy[hierarchy.index(name) + 1 :]]
+        return choose_teacher(deeper, rule=options.teacher, temperature=temperature)
+
+    def supervision(outputs, name, labels):
+        return cross_entropy(outputs[name], labels, smoothing=label_smoothing)
+
+    def kd(outputs, name):
+        target = teacher(outputs, name, options.temperature)
+        return distillation(outputs[name], target, temperature=options.temperature)
+
+    def sie(outputs, name):
+        target = teacher(outputs, name, 1.0)
+        return self_information_entropy(outputs[name], target, form=options.sie)
+
     def loss(forward, variables, batch, memory):
         taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
-        supervision = {
-            name: cross_entropy(outputs[name], batch.label, smoothing=label_smoothing)
-            for name in labelled
-        }
-        kd_terms, sie_terms = {}, {}
-        for depth, name in enumerate(intermediate, start=1):
-            student, deeper = outputs[name], [outputs[other] for other in hierarchy[depth:]]
-            target = choose_teacher(deeper, rule=options.teacher, temperature=options.temperature)
-            kd_terms[name] = distillation(student, target, temperature=options.temperature)
-            target = choose_teacher(deeper, rule=options.teacher, temperature=1.0)
-            sie_terms[name] = self_information_entropy(student, target, form=options.sie)
+        ce = {name: supervision(outputs, name, batch.label) for name in labelled}
+        kds = {name: kd(outputs, name) for name in intermediate}
+        sies = {name: sie(outputs, name) for name in intermediate}
 
-        soft = options.kd_weight * sum(kd_terms.values()) + options.sie_weight * sum(
-            sie_terms.values()
-        )
-        value = sum(supervision.values()) + ramped(batch.progress, options.ramp) * soft
-        measured = {
-            "cross_entropy": supervision,
-            "kd": kd_terms,
-            "sie": sie_terms,
-            "accuracy": {name: accuracy(outputs[name], batch.label) for name in everything},
+        soft = options.kd_weight * sum(kds.values()) + options.sie_weight * sum(sies.values())
+        value = sum(ce.values()) + ramped(batch.progress, options.ramp) * soft
+
+        metrics = measured({"cross_entropy": ce, "kd": kds, "sie": sies}, outputs, batch.label)
+        return Step(value, metrics, taps, batch_stats, memory)
+
+    def measured(terms, outputs, labels):
+        """What is logged: the terms unweighted, and what each head says."""
+        heads = {
+            "accuracy": {name: accuracy(outputs[name], labels) for name in everything},
             "entropy": {name: entropy_of_logits(outputs[name]).mean() for name in everything},
         }
-        metrics = {
+        named = {
             f"{kind}_{head}": number
-            for kind, heads_of_kind in measured.items()
-            for head, number in heads_of_kind.items()
+            for kind, numbers in (terms | heads).items()
+            for head, number in numbers.items()
         }
-        metrics["accuracy"] = accuracy(predict(outputs), batch.label)
-        return Step(value, metrics, taps, batch_stats, memory)
+        return named | {"accuracy": accuracy(predict(outputs), labels)}
 
     return Objective(
         heads=heads,
