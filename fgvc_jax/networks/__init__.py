@@ -14,8 +14,8 @@ can have a frozen trunk, which ends with a stage, and members that go on from it
 is.
 """
 
-import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -80,7 +80,7 @@ class Network(nn.Module):
         """
         training_norms = train and not self.frozen_norm
         taps, _ = self.backbone(inputs, training_norms, after=self.frozen, keys=keys)
-        if self.frozen:
+        if isinstance(inputs, Mapping):
             taps |= {name: array for name, array in inputs.items() if name in STAGES}
         return taps
 
@@ -265,7 +265,7 @@ def pooling(name: str) -> str:
 def _backbone(name: str, **options) -> nn.Module:
     """The backbone called `name`, from those of the options that its class has."""
     make = _kind(name)
-    known = {field.name for field in dataclasses.fields(make.func)}
+    known = inspect.signature(make.func).parameters
     return make(**{key: value for key, value in options.items() if key in known})
 
 

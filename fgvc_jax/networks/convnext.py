@@ -106,7 +106,7 @@ class ConvNeXt(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del train  # no batch statistics; keys are there in training only
-        if after:
+        if isinstance(x, Mapping):
             x = x["map"].astype(self.dtype)
         else:
             self._check(x.shape[1:3])
@@ -125,7 +125,7 @@ class ConvNeXt(nn.Module):
             taps[tap] = x = make(x, keys)
         return taps, {"map": x}
 
-    def _check(self, size: tuple[int, int]) -> None:
+    def _check(self, size: Sequence[int]) -> None:
         height, width = size
         smallest = 8 * self.patch
         if min(height, width) < smallest:

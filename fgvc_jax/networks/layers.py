@@ -3,6 +3,8 @@
 Layout is NHWC. Parameters are float32 whatever the compute dtype `dtype` is.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -56,7 +58,7 @@ class Conv(nn.Module):
     features: int
     kernel_size: int
     stride: int
-    padding: int | str
+    padding: int | Literal["SAME"]
     use_bias: bool
     dtype: Dtype
     kernel_init: nn.initializers.Initializer = he_normal_fan_out
@@ -80,7 +82,7 @@ class Conv(nn.Module):
                 x,
                 kernel,
                 window_strides=(stride, stride),
-                padding=pad if pad == "SAME" else ((pad, pad), (pad, pad)),
+                padding="SAME" if isinstance(pad, str) else ((pad, pad), (pad, pad)),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 precision=precision(self.dtype),
             )
@@ -261,8 +263,10 @@ class BatchNorm(nn.Module):
 
     def affine(self) -> tuple[jax.Array, ...]:
         """(mean, share, bias), (C,) float32, of inference: (x - mean) * share + bias."""
-        mean, var = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
-        scale, bias = (self.get_variable("params", name) for name in ("scale", "bias"))
+        mean: jax.Array = self.get_variable("batch_stats", "mean")
+        var: jax.Array = self.get_variable("batch_stats", "var")
+        scale: jax.Array = self.get_variable("params", "scale")
+        bias: jax.Array = self.get_variable("params", "bias")
         return mean, lax.rsqrt(var + self.epsilon) * scale, bias
 
     def _group_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Swin transformer: Liu et al., arXiv 2103.14030. Module names are timm's, with `_` for `.`."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -83,10 +84,10 @@ class WindowAttention(nn.Module):
             bias = bias + jnp.where(strangers, -100.0, 0.0)  # (windows,heads,T,T)
 
         q, k, v = QKV(self.heads, self.dtype, name="qkv")(x)
-        exact = {"precision": precision(self.dtype)}
-        scores = jnp.einsum("bwqhd,bwkhd->bwhqk", q * q.shape[-1] ** -0.5, k, **exact)
+        exact = precision(self.dtype)
+        scores = jnp.einsum("bwqhd,bwkhd->bwhqk", q * q.shape[-1] ** -0.5, k, precision=exact)
         weights = nn.softmax(scores.astype(jnp.float32) + bias).astype(self.dtype)
-        y = jnp.einsum("bwhqk,bwkhd->bwqhd", weights, v, **exact)
+        y = jnp.einsum("bwhqk,bwkhd->bwqhd", weights, v, precision=exact)
         return dense(width, self.dtype, name="proj")(y.reshape(x.shape))
 
 
@@ -212,7 +213,7 @@ class SwinTransformer(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del train  # no batch statistics; keys are there in training only
-        if after:
+        if isinstance(x, Mapping):
             x = x["map"].astype(self.dtype)
             window = x.shape[1] * 2 ** (int(after[-1]) - 2) // WINDOWS
         else:
@@ -232,7 +233,7 @@ class SwinTransformer(nn.Module):
             taps["stage5"] = LayerNorm(self.dtype, EPSILON, name="norm")(x)
         return taps, {"map": x}
 
-    def _window(self, size: tuple[int, int]) -> int:
+    def _window(self, size: Sequence[int]) -> int:
         height, width = size
         unit = WINDOWS * self.patch
         if height != width or height % unit:
@@ -241,7 +242,7 @@ class SwinTransformer(nn.Module):
                 f"choose a multiple of {unit}"
             )
         window = height // unit
-        stage = self.get_variable("params", "layers_0")
+        stage: Mapping[str, Any] | None = self.get_variable("params", "layers_0")
         if stage is not None:
             table = stage["blocks_0"]["attn"]["relative_position_bias_table"]
             built = (round(len(table) ** 0.5) + 1) // 2

@@ -42,7 +42,7 @@ class VGG(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del keys  # no stochastic depth
-        if after:
+        if isinstance(x, Mapping):
             x = x["map"].astype(self.dtype)
         else:
             self._check(x.shape[1:3])
@@ -68,7 +68,7 @@ class VGG(nn.Module):
                 taps[tap] = x
         return taps, {"map": x}
 
-    def _check(self, size: tuple[int, int]) -> None:
+    def _check(self, size: Sequence[int]) -> None:
         height, width = size
         smallest = math.prod(self.pools)
         if min(height, width) < smallest:

@@ -35,6 +35,7 @@ from fgvc_jax.objectives.base import (
     Objective,
     SecondView,
     Step,
+    Tree,
     cross_entropy,
     distillation,
     ramped,
@@ -63,7 +64,7 @@ class Memory(NamedTuple):
     """What CSDNet remembers from step to step."""
 
     queue: Queue
-    encoder: Any  # variables of the keys' moving-average network; () where the network does it
+    encoder: Tree  # variables of the keys' moving-average network; () where the network does it
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
     Raises:
         ArgumentError: for an unknown choice.
     """
-    elsewhere = {
+    elsewhere: dict[str, Any] = {
         "crop_area": options.crop_area,
         "rotation": options.rotation,
         "jitter": options.jitter,

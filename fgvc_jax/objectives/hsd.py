@@ -23,6 +23,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from fgvc_jax.data.view import View
 from fgvc_jax.networks.heads import FusionHead, StageHead
@@ -168,7 +169,9 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
     read = tuple(f"stage{stage}" for stage in options.stages)
     intermediate = read[:-1]  # a head is called as the tap that it reads
     hierarchy = (*intermediate, "logits")
-    heads = {name: StageHead(classes=classes, tap=name) for name in intermediate}
+    heads: dict[str, nn.Module] = {
+        name: StageHead(classes=classes, tap=name) for name in intermediate
+    }
     if options.fusion:
         heads["fusion"] = FusionHead(
             classes=classes, width=options.fusion_width, taps=read, detach=options.detach
