@@ -112,9 +112,8 @@ def test_every_file_has_its_test():
     """In a folder of its room, or beside those who use it where only a whole run exercises it."""
     tested = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     thin = {
-        "base", "batch_norm", "activations", "platforms", "pooling", "projections",  # test_kernels
-        "accuracy", "answers", "begin", "cache", "command_line", "compilation",
-        "csdnet_views", "errors", "evaluator", "feed", "finished", "folder", "initial",
+        "answers", "begin", "cache", "command_line", "compilation",
+        "errors", "evaluator", "feed", "finished", "folder", "initial",
         "loop", "members", "processes", "recipes", "record", "records", "results_table", "rows",
         "run", "state", "evaluate", "train", "published", "summary", "tallies", "passes",
         "trained", "server",
