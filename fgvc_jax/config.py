@@ -4,6 +4,7 @@ The experiment is composed of what each method declares beside itself (`fgvc_jax
 Rooms above read it; everything below takes plain arguments.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from fgvc_jax.data.view import BANNERS, View
+import numpy as np
+
+from fgvc_jax import networks
+from fgvc_jax.data.view import BANNERS, Images, View
 from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.transfer import Transfer
@@ -30,22 +34,6 @@ if TYPE_CHECKING:
     ObjectiveName = str  # as many as there are methods
 else:
     ObjectiveName = Literal[tuple(OBJECTIVES)]
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images, as python -m fgvc_jax.train is to have them."""
-
-    source: str = "sketchbirds"
-    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
-    allow_links: str = option("", free=True)
-    """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
-    classes: int = option(0, at_least=0)
-    """Keep the first K classes only; 0 keeps all."""
-    images_per_class: int = option(0, at_least=0)
-    """Keep the first k training images of each class only; 0 keeps all."""
-    validation: float = option(0.0, at_least=0, below=1)
-    """Fraction split off the training images, by class, to select an epoch with."""
 
 
 @dataclass(frozen=True)
@@ -308,17 +296,16 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 def check(experiment: Experiment) -> Experiment:
     """The experiment, once its values make sense; else a UserError that names the field."""
     options.check(experiment)
-    experiment.data.check()
-    experiment.method.check(experiment.data)
-    if experiment.network.frozen:
-        experiment.method.check_frozen()
     if experiment.networks:
         _check_networks(experiment)
-    if experiment.transfer.alpha < 0 and experiment.transfer.weighting == "ratio":
-        raise UserError(
-            f"--transfer.alpha {experiment.transfer.alpha:g} rewards overlap, which a share of the "
-            "loss (--transfer.weighting ratio) cannot: take --transfer.weighting fixed"
-        )
+    with flagged(experiment):
+        experiment.data.check()
+        experiment.method.check(experiment.data)
+        experiment.transfer.check()
+        if experiment.network.frozen:
+            experiment.method.check_frozen()
+        for spec in experiment.each:
+            networks.check(spec.name, spec.frozen, spec.last_stride, spec.stochastic_depth)
     maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
     if maps and experiment.data.view_sharing == "own":
         raise UserError(
@@ -334,6 +321,23 @@ def check(experiment: Experiment) -> Experiment:
     # There are no more views than epochs that show them.
     views = min(experiment.data.views, experiment.epochs)
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, views=views))
+
+
+# What fields are called where networks take them.
+_CALLED = {"images": "data.crop", "x": "batch-size", "groups": "network.batch-norm-groups"}
+
+
+def flagged(experiment: Experiment) -> contextlib.AbstractContextManager[None]:
+    """Makes the user's line of an ArgumentError from below, whose arguments are called as fields
+    are: of two groups as the chosen objective's, else as the first's."""
+    return options.flagged(experiment, nearest=experiment.objective, called=_CALLED)
+
+
+def settle(experiment: Experiment, labels: np.ndarray) -> Method:
+    """The options of its method, with what is automatic decided by the labels (N,) of its training
+    images; a UserError where it cannot learn from them."""
+    with flagged(experiment):
+        return experiment.method.settle(labels)
 
 
 def _check_networks(experiment: Experiment) -> None:

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fgvc_jax.utils.errors import ArgumentError
+
 
 @dataclass(frozen=True)
 class Transfer:
@@ -24,6 +26,14 @@ class Transfer:
     """fixed: loss + alpha * OR (the paper); ratio: OR rescaled to alpha * loss (the code)."""
     maps: Literal["online", "precomputed"] = "precomputed"
     """Run the teachers in every step, or look their attention up, computed once per view."""
+
+    def check(self) -> None:
+        """Raise an ArgumentError for a dose that the weighting cannot have."""
+        if self.alpha < 0 and self.weighting == "ratio":
+            raise ArgumentError(
+                f"`alpha` {self.alpha:g} rewards overlap, which a share of the loss (`weighting` "
+                "ratio) cannot: take `weighting` fixed"
+            )
 
 
 def attention_map(features: jax.Array) -> jax.Array:

@@ -117,6 +117,24 @@ def test_overrides_win_over_the_config_file(tmp_path):
         (["--data.validation", "1.5"], ["--data.validation", "below 1"]),
         (["--optimizer.learning-rate", "nan"], ["--optimizer.learning-rate"]),
         (["--data.crop", "500"], ["--data.crop 500", "--data.resize"]),
+        (
+            ["--data.crop", "90", "--data.resize", "80"],
+            ["--data.resize 80", "--data.test-view whole"],
+        ),
+        (["--network.name", "resnet_50"], ["--network.name", "unknown", "did you mean resnet50?"]),
+        (
+            ["--network.frozen", "stage9"],
+            ["--network.frozen is 'stage9'", "stage2, stage3, stage4"],
+        ),
+        (["--network.frozen", "stage5"], ["--network.frozen stage5", "leaves nothing"]),
+        (["--network.last-stride", "1", "--network.name", "vgg16"], ["--network.last-stride 1"]),
+        (
+            ["--network.stochastic-depth", "0.1"],
+            ["--network.stochastic-depth 0.1", "leave it at 0"],
+        ),
+        (["--objective", "hsd", "--hsd.stages", "3"], ["--hsd.stages is (3,)", "2 to 5"]),
+        (["--objective", "hsd", "--hsd.stages", "5"], ["--hsd.kd-weight 0", "--hsd.hard-labels"]),
+        (["--objective", "kd", "--kd.teacher", ""], ["--kd.teacher is empty"]),
         (["--batch-size", "9", "--network.batch-norm-groups", "2"], ["not divisible"]),
         # Numbers that no run can have: each was a traceback, or trained for ever.
         (["--epochs", "1000000000"], ["--epochs is 1000000000", "at most"]),

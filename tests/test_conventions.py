@@ -92,6 +92,22 @@ def test_public_names_are_documented(path):
             assert ast.get_docstring(node) or short, f"{module(path)}.{node.name}"
 
 
+LEAVES = "networks", "objectives", "transfer.py", "data/augment.py", "data/view.py"
+FILES_OF_WEIGHTS = "weights.py", "fetched.py"  # what is wrong with them is the user's at once
+
+
+def test_leaves_raise_argument_errors_and_know_no_flag():
+    """Which flag an argument came by, only those above know (`config.flagged`)."""
+    folder = ROOT / "fgvc_jax"
+    for path in FILES:
+        if not any(path.is_relative_to(folder / leaf) for leaf in LEAVES):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and path.name not in FILES_OF_WEIGHTS:
+                text = ast.unparse(node)
+                assert "UserError" not in text and "--" not in text, f"{path}: {text}"
+
+
 def test_every_file_has_its_test():
     """In a folder of its room, or beside those who use it where only a whole run exercises it."""
     tested = {path.name for path in (ROOT / "tests").rglob("test_*.py")}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgvc_jax.config import Images, ObjectiveName
-from fgvc_jax.objectives import OBJECTIVES
+from fgvc_jax.config import ObjectiveName
+from fgvc_jax.data.view import Images
 from fgvc_jax.utils import command_line, machine, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
@@ -132,6 +132,7 @@ def _heard() -> Iterator[list[str]]:
 
 def _restricted(splits: "Splits", options: Inspection) -> tuple["Splits", list[str]]:
     """The parts as training would have them, and what it would refuse."""
+    from fgvc_jax import config
     from fgvc_jax.data import pipeline, sources
 
     stops: list[str] = []
@@ -148,7 +149,7 @@ def _restricted(splits: "Splits", options: Inspection) -> tuple["Splits", list[s
     checks = (
         lambda: sources.check_can_learn(splits),
         lambda: pipeline.steps_per_epoch(splits.train, options.batch_size),
-        lambda: OBJECTIVES[options.objective]().settle(splits.train.labels),
+        lambda: config.settle(config.Experiment(objective=options.objective), splits.train.labels),
     )
     for check in checks:
         try:

@@ -15,7 +15,7 @@ from jax import lax
 
 from fgvc_jax.data.sampling import bilinear, mix
 from fgvc_jax.data.view import View
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 MEAN_STD = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
@@ -196,13 +196,13 @@ def random_erase(
 def patch_shuffle(keys: jax.Array, images: jax.Array, *, grid: int) -> jax.Array:
     """Cut every image into grid x grid patches and put them together in a random order.
 
-    Raises UserError when the patches do not tile the image.
+    Raises ArgumentError when the patches do not tile the image.
     """
     size = images.shape[1]
     if size % grid:
-        raise UserError(
-            f"images of {size}x{size} px do not divide into {grid}x{grid} patches: "
-            f"choose a multiple of {grid} (--data.crop)"
+        raise ArgumentError(
+            f"`images`: {size}x{size} px do not divide into {grid}x{grid} patches, "
+            f"choose a multiple of `grid` {grid}"
         )
     side = size // grid
 

@@ -1,4 +1,4 @@
-"""What a network is shown of an image, as one value from the command line to the step.
+"""Which images there are, and what a network is shown of one, as values from the command line to the step.
 
 No JAX here: what the fields mean on the device is `fgvc_jax.data.augment`'s.
 """
@@ -7,7 +7,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import digested, option
 
 # Rows at the bottom that all images of some sources have a copyright notice in.
@@ -28,6 +28,22 @@ class Photographs:
     def reading(self) -> dict[str, Any]:
         """These fields by name, also of a class that adds others."""
         return {"orientation": self.orientation, "banner": self.banner}
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images, as python -m fgvc_jax.train is to have them."""
+
+    source: str = "sketchbirds"
+    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
+    allow_links: str = option("", free=True)
+    """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
+    classes: int = option(0, at_least=0)
+    """Keep the first K classes only; 0 keeps all."""
+    images_per_class: int = option(0, at_least=0)
+    """Keep the first k training images of each class only; 0 keeps all."""
+    validation: float = option(0.0, at_least=0, below=1)
+    """Fraction split off the training images, by class, to select an epoch with."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +70,16 @@ class View:
     the source's images are known to have (Aircraft's 20)."""
 
     def check(self) -> None:
-        """Raise a UserError where the fields do not fit together."""
+        """Raise an ArgumentError where the fields do not fit together."""
         if self.crop > self.resize + 2 * self.pad:
-            raise UserError(
-                f"--data.crop {self.crop} is larger than the padded image "
-                f"({self.resize} + 2 * {self.pad}): raise --data.resize"
+            raise ArgumentError(
+                f"`crop` {self.crop} is larger than the padded image "
+                f"({self.resize} + 2 * {self.pad}): raise `resize`"
             )
         if self.test_view == "center" and self.crop > self.resize:
-            raise UserError(
-                f"--data.crop {self.crop} is larger than --data.resize {self.resize}: "
-                "lower it, or take --data.test-view whole"
+            raise ArgumentError(
+                f"`crop` {self.crop} is larger than `resize` {self.resize}: "
+                "lower it, or take `test_view` whole"
             )
 
     @property

@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from fgvc_jax import networks
-from fgvc_jax.config import Experiment
+from fgvc_jax.config import Experiment, flagged
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.view import View
 from fgvc_jax.networks import heads
@@ -130,7 +130,9 @@ def architectures(experiment: Experiment, classes: int, mesh: Mesh) -> list[Arch
         seen = experiment.of(member)
         key = dataclasses.replace(seen.network, weights=""), seen.data.normalize
         if key not in made:
-            made[key] = _architecture(seen, classes, mesh)
+            with flagged(experiment):
+                made[key] = _architecture(seen, classes, mesh)
+                _ = made[key].whole  # images or heads that do not fit the network show here
         found.append(made[key])
     return found
 

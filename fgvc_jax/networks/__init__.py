@@ -14,8 +14,8 @@ can have a frozen trunk, which ends with a stage, and members that go on from it
 is.
 """
 
-import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -32,7 +32,7 @@ from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
 from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vgg import VGG
 from fgvc_jax.networks.vit import DINOV2, DINOV3, VisionTransformer
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 STAGES = ("stage2", "stage3", "stage4", "stage5")
 Inputs = jax.Array | Mapping[str, jax.Array]
@@ -80,7 +80,7 @@ class Network(nn.Module):
         """
         training_norms = train and not self.frozen_norm
         taps, _ = self.backbone(inputs, training_norms, after=self.frozen, keys=keys)
-        if self.frozen:
+        if isinstance(inputs, Mapping):
             taps |= {name: array for name, array in inputs.items() if name in STAGES}
         return taps
 
@@ -220,9 +220,9 @@ def create(
     `kernels.attention.attention_on` makes the one that is best on given devices.
     `stochastic_depth` is the last block's chance of being left out in training.
 
-    Raises UserError for an unknown name, for a stage that is none or leaves nothing to train, and
-    for `last_stride` or `stochastic_depth` of a family that has none.
+    Raises ArgumentError for what `check` refuses.
     """
+    check(name, frozen, last_stride, stochastic_depth)
     backbone = _backbone(
         name,
         dtype=dtype,
@@ -230,19 +230,6 @@ def create(
         attend=attention,
         stochastic_depth=stochastic_depth,
     )
-    stages = ", ".join(STAGES[:-1])
-    if frozen and frozen not in STAGES:
-        raise UserError(f"--network.frozen {frozen!r}: {name} has no such stage, but {stages}")
-    if frozen == STAGES[-1]:
-        raise UserError(
-            f"--network.frozen {frozen} leaves nothing of {name} to train: choose one of {stages}"
-        )
-    if stochastic_depth and not hasattr(backbone, "stochastic_depth"):
-        raise UserError(
-            f"--network.stochastic-depth {stochastic_depth:g}: {name} has none, leave it at 0"
-        )
-    if last_stride and not isinstance(backbone, ResNet):
-        raise UserError(f"--network.last-stride {last_stride}: {name} is no ResNet")
     if last_stride:
         backbone = backbone.clone(strides=(*backbone.strides[:-1], last_stride))
     constructors = {
@@ -250,6 +237,24 @@ def create(
         for key, head in heads.items()
     }
     return Network(backbone, Heads(constructors), frozen, frozen_norm)
+
+
+def check(name: str, frozen: str, last_stride: int, stochastic_depth: float) -> None:
+    """Raise an ArgumentError for what `create` cannot make: an unknown name, a stage that is none
+    or leaves nothing to train, `last_stride` or `stochastic_depth` of a family that has none."""
+    kind, stages = _kind(name).func, ", ".join(STAGES[:-1])
+    if frozen and frozen not in STAGES:
+        raise ArgumentError(f"`frozen` is {frozen!r}: {name} has no such stage, but {stages}")
+    if frozen == STAGES[-1]:
+        raise ArgumentError(
+            f"`frozen` {frozen} leaves nothing of {name} to train: choose one of {stages}"
+        )
+    if stochastic_depth and not hasattr(kind, "stochastic_depth"):
+        raise ArgumentError(
+            f"`stochastic_depth` {stochastic_depth:g}: {name} has none, leave it at 0"
+        )
+    if last_stride and kind is not ResNet:
+        raise ArgumentError(f"`last_stride` {last_stride}: {name} is no ResNet, leave it at 0")
 
 
 def pooling(name: str) -> str:
@@ -260,7 +265,7 @@ def pooling(name: str) -> str:
 def _backbone(name: str, **options) -> nn.Module:
     """The backbone called `name`, from those of the options that its class has."""
     make = _kind(name)
-    known = {field.name for field in dataclasses.fields(make.func)}
+    known = inspect.signature(make.func).parameters
     return make(**{key: value for key, value in options.items() if key in known})
 
 
@@ -269,7 +274,7 @@ def _kind(name: str) -> partial:
     if name not in _BACKBONES:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(NAMES)}"
-        raise UserError(f"unknown network {name!r}: {hint}")
+        raise ArgumentError(f"`name` is an unknown network {name!r}: {hint}")
     return _BACKBONES[name]
 
 

@@ -15,7 +15,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 class Block(nn.Module):
@@ -70,7 +70,7 @@ class ConvNeXt(nn.Module):
     from 0 at the first. It can be run up to a stage and on from it, see `fgvc_jax.networks`; the
     state between is the stage's map.
 
-    Raises UserError for images that would shrink to nothing.
+    Raises ArgumentError for images that would shrink to nothing.
     """
 
     depths: Sequence[int]
@@ -106,7 +106,7 @@ class ConvNeXt(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del train  # no batch statistics; keys are there in training only
-        if after:
+        if isinstance(x, Mapping):
             x = x["map"].astype(self.dtype)
         else:
             self._check(x.shape[1:3])
@@ -125,11 +125,11 @@ class ConvNeXt(nn.Module):
             taps[tap] = x = make(x, keys)
         return taps, {"map": x}
 
-    def _check(self, size: tuple[int, int]) -> None:
+    def _check(self, size: Sequence[int]) -> None:
         height, width = size
         smallest = 8 * self.patch
         if min(height, width) < smallest:
-            raise UserError(
-                f"images of {height}x{width} px are too small for this ConvNeXt: "
-                f"it needs at least {smallest} px (data.crop)"
+            raise ArgumentError(
+                f"`images`: {height}x{width} px are too small for this ConvNeXt, "
+                f"it needs at least {smallest} px"
             )

@@ -108,13 +108,17 @@ class EfficientNet(nn.Module):
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del keys  # no stochastic depth
 
-        def end(x, features, size, stride, names):
-            conv, norm = names
-            conv = Conv(features, size, stride, "SAME", False, self.dtype, name=conv)
-            norm = BatchNorm(self.batch_norm_groups, self.dtype, EPSILON, name=norm)
+        def end(
+            x: jax.Array, features: int, size: int, stride: int, names: tuple[str, str]
+        ) -> jax.Array:
+            conv = Conv(features, size, stride, "SAME", False, self.dtype, name=names[0])
+            norm = BatchNorm(self.batch_norm_groups, self.dtype, EPSILON, name=names[1])
             return relu6(conv_norm(conv, norm, x, train))
 
-        x = x["map"].astype(self.dtype) if after else end(x, self.stem, 3, 2, ("conv_stem", "bn1"))
+        if isinstance(x, Mapping):
+            x = x["map"].astype(self.dtype)
+        else:
+            x = end(x, self.stem, 3, 2, ("conv_stem", "bn1"))
 
         taps = {}
         for tap, groups in GROUPS.items():
@@ -174,10 +178,10 @@ def timm_names(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
     for name in shapes:
         path, _, leaf = name.rpartition(".")
         block, _, module = path.rpartition(".")
-        number = re.fullmatch(r"_blocks\.(\d+)", block)
-        if number and int(number[1]) in blocks:
+        counted = re.fullmatch(r"_blocks\.(\d+)", block)
+        if counted and int(counted[1]) in blocks:
             widens = f"{block}._expand_conv.weight" in shapes
-            known, start = _WIDENING if widens else _PLAIN, f"{blocks[int(number[1])]}."
+            known, start = _WIDENING if widens else _PLAIN, f"{blocks[int(counted[1])]}."
         else:
             known, start = ({} if block else _ENDS), ""
         if module in known:

@@ -13,18 +13,22 @@ import jax
 import jax.numpy as jnp
 
 from fgvc_jax.networks.layers import BatchNorm, LayerNorm, linear
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
     """One float32 vector (B,C) per image from the map `taps[tap]`, or the class token.
 
     Of equal maxima each gets its share of the gradient (torch: the first takes all); behind a ReLU
-    only zeros tie in practice, and those pass no gradient on.
+    only zeros tie in practice, and those pass no gradient on. Raises ArgumentError for a tap that
+    is not there and for another `pool`.
     """
-    name = "token" if pool == "token" else tap
+    argument, name = ("pool", "token") if pool == "token" else ("tap", tap)
     if name not in taps:
-        raise UserError(f"this backbone has no tap {name!r}, only {', '.join(sorted(taps))}")
+        raise ArgumentError(
+            f"`{argument}` is {name!r}: this backbone has no tap {name!r}, only "
+            f"{', '.join(sorted(taps))}"
+        )
     features = taps[name].astype(jnp.float32)
     match pool:
         case "token":
@@ -33,7 +37,7 @@ def pooled(taps: Mapping[str, jax.Array], tap: str, pool: str) -> jax.Array:
             return features.mean((1, 2))
         case "max":
             return features.max((1, 2))
-    raise UserError(f"unknown pooling {pool!r}: choose avg, norm, max or token")
+    raise ArgumentError(f"`pool` is {pool!r}: choose avg, norm, max or token")
 
 
 def reads(head: nn.Module) -> str:

@@ -3,6 +3,8 @@
 Layout is NHWC. Parameters are float32 whatever the compute dtype `dtype` is.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from fgvc_jax.networks.kernels.batch_norm import folded, normalize, normalized, 
 from fgvc_jax.networks.kernels.convolutions import depthwise, patchwise, pointwise
 from fgvc_jax.networks.kernels.platforms import Dtype, precision
 from fgvc_jax.networks.kernels.projections import qkv
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 # torchvision's start of convolutions in front of a ReLU: He et al., arXiv 1502.01852, by fan_out.
 he_normal_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -56,7 +58,7 @@ class Conv(nn.Module):
     features: int
     kernel_size: int
     stride: int
-    padding: int | str
+    padding: int | Literal["SAME"]
     use_bias: bool
     dtype: Dtype
     kernel_init: nn.initializers.Initializer = he_normal_fan_out
@@ -80,7 +82,7 @@ class Conv(nn.Module):
                 x,
                 kernel,
                 window_strides=(stride, stride),
-                padding=pad if pad == "SAME" else ((pad, pad), (pad, pad)),
+                padding="SAME" if isinstance(pad, str) else ((pad, pad), (pad, pad)),
                 dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 precision=precision(self.dtype),
             )
@@ -232,7 +234,7 @@ class BatchNorm(nn.Module):
     torch's DataParallel. There the running statistics are the first GPU's; here they are the mean
     over the groups, which has the same expectation and less noise.
 
-    Raises UserError when the batch does not divide into the groups, or a group has a single value.
+    Raises ArgumentError when the batch does not divide into the groups, or a group has one value.
     """
 
     groups: int
@@ -261,22 +263,24 @@ class BatchNorm(nn.Module):
 
     def affine(self) -> tuple[jax.Array, ...]:
         """(mean, share, bias), (C,) float32, of inference: (x - mean) * share + bias."""
-        mean, var = (self.get_variable("batch_stats", name) for name in ("mean", "var"))
-        scale, bias = (self.get_variable("params", name) for name in ("scale", "bias"))
+        mean: jax.Array = self.get_variable("batch_stats", "mean")
+        var: jax.Array = self.get_variable("batch_stats", "var")
+        scale: jax.Array = self.get_variable("params", "scale")
+        bias: jax.Array = self.get_variable("params", "bias")
         return mean, lax.rsqrt(var + self.epsilon) * scale, bias
 
     def _group_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         batch, groups = shape[0], self.groups
         if batch % groups:
-            raise UserError(
-                f"a batch of {batch} images does not divide into {groups} batch-norm groups: "
-                "choose a batch size that is a multiple of network.batch_norm_groups"
+            raise ArgumentError(
+                f"`x` of {batch} images does not divide into `groups` {groups}: "
+                f"choose a multiple of {groups}"
             )
         grouped = (groups, batch // groups, *shape[1:])
         if all(n == 1 for n in grouped[1:-1]):
-            raise UserError(
-                "batch norm needs more than one value per channel to train: "
-                f"raise the batch size above {batch} or lower network.batch_norm_groups ({groups})"
+            raise ArgumentError(
+                f"`x` of {batch} images is too small for `groups` {groups}: batch norm needs more "
+                "than one value per channel to train, raise the one or lower the other"
             )
         return grouped
 

@@ -35,7 +35,7 @@ class _Type(NamedTuple):
     kind: str
 
 
-def _rebuild(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> _Tensor:
+def _rebuild(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: object) -> _Tensor:
     return _Tensor(storage, offset, shape, strides)
 
 

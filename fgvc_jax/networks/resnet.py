@@ -1,6 +1,7 @@
 """ResNet: He et al., arXiv 1512.03385. Module names are torchvision's, with `_` for `.`."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -42,14 +43,14 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width, stride = self.width, self.stride
-        common = {"dtype": self.dtype, "batch_norm_groups": self.batch_norm_groups}
+        conv = partial(_conv_norm, dtype=self.dtype, batch_norm_groups=self.batch_norm_groups)
 
-        y = _conv_norm(x, train, ("conv1", "bn1"), features=width, size=3, stride=stride, **common)
+        y = conv(x, train, ("conv1", "bn1"), features=width, size=3, stride=stride)
         y = nn.relu(y)
-        y = _conv_norm(y, train, ("conv2", "bn2"), features=width, size=3, stride=1, **common)
+        y = conv(y, train, ("conv2", "bn2"), features=width, size=3, stride=1)
         if stride != 1 or x.shape[-1] != width:
             names = ("downsample_0", "downsample_1")
-            x = _conv_norm(x, train, names, features=width, size=1, stride=stride, **common)
+            x = conv(x, train, names, features=width, size=1, stride=stride)
         return add_relu(x, y)
 
 
@@ -70,16 +71,16 @@ class Bottleneck(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width, stride = self.width, self.stride
         first, second = (stride, 1) if self.stride_first else (1, stride)
-        common = {"dtype": self.dtype, "batch_norm_groups": self.batch_norm_groups}
+        conv = partial(_conv_norm, dtype=self.dtype, batch_norm_groups=self.batch_norm_groups)
 
-        y = _conv_norm(x, train, ("conv1", "bn1"), features=width, size=1, stride=first, **common)
+        y = conv(x, train, ("conv1", "bn1"), features=width, size=1, stride=first)
         y = nn.relu(y)
-        y = _conv_norm(y, train, ("conv2", "bn2"), features=width, size=3, stride=second, **common)
+        y = conv(y, train, ("conv2", "bn2"), features=width, size=3, stride=second)
         y = nn.relu(y)
-        y = _conv_norm(y, train, ("conv3", "bn3"), features=4 * width, size=1, stride=1, **common)
+        y = conv(y, train, ("conv3", "bn3"), features=4 * width, size=1, stride=1)
         if stride != 1 or x.shape[-1] != 4 * width:
             names = ("downsample_0", "downsample_1")
-            x = _conv_norm(x, train, names, features=4 * width, size=1, stride=stride, **common)
+            x = conv(x, train, names, features=4 * width, size=1, stride=stride)
         return add_relu(x, y)
 
 
@@ -95,7 +96,7 @@ class ResNet(nn.Module):
     stage's map.
     """
 
-    block: Callable[..., nn.Module]
+    block: Callable[..., Callable[[jax.Array, bool], jax.Array]]
     depths: Sequence[int]
     widths: Sequence[int]
     strides: Sequence[int]
@@ -115,14 +116,14 @@ class ResNet(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del keys  # no stochastic depth
-        common = {"dtype": self.dtype, "batch_norm_groups": self.batch_norm_groups}
-        if after:
+        conv = partial(_conv_norm, dtype=self.dtype, batch_norm_groups=self.batch_norm_groups)
+        block = partial(self.block, dtype=self.dtype, batch_norm_groups=self.batch_norm_groups)
+        if isinstance(x, Mapping):
             x = x["map"].astype(self.dtype)
         else:
-            stem = {"features": self.widths[0], "size": self.stem_size, "stride": 2}
-            x = nn.relu(_conv_norm(x, train, ("conv1", "bn1"), **stem, **common))
-            if self.stem_size == 7:
-                x = max_pool(x, 3, 2, 1)
+            stem = partial(conv, features=self.widths[0], size=self.stem_size, stride=2)
+            y: jax.Array = nn.relu(stem(x, train, ("conv1", "bn1")))
+            x = max_pool(y, 3, 2, 1) if self.stem_size == 7 else y
 
         taps = {}
         stages = zip(self.depths, self.widths, self.strides, strict=True)
@@ -131,7 +132,7 @@ class ResNet(nn.Module):
             if not after < tap <= until:
                 continue
             for i in range(depth):
-                block = {"width": width, "stride": stride if i == 0 else 1}
-                x = self.block(**block, **common, name=f"layer{stage}_{i}")(x, train)
+                step = stride if i == 0 else 1
+                x = block(width=width, stride=step, name=f"layer{stage}_{i}")(x, train)
             taps[tap] = x
         return taps, {"map": x}

@@ -1,6 +1,7 @@
 """Swin transformer: Liu et al., arXiv 2103.14030. Module names are timm's, with `_` for `.`."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 WINDOWS = 8  # on a side of stage2's map: 7x7 at 224 px, 12x12 at 384 px, as published
 EPSILON = 1e-5  # of the layer norms
@@ -83,10 +84,10 @@ class WindowAttention(nn.Module):
             bias = bias + jnp.where(strangers, -100.0, 0.0)  # (windows,heads,T,T)
 
         q, k, v = QKV(self.heads, self.dtype, name="qkv")(x)
-        exact = {"precision": precision(self.dtype)}
-        scores = jnp.einsum("bwqhd,bwkhd->bwhqk", q * q.shape[-1] ** -0.5, k, **exact)
+        exact = precision(self.dtype)
+        scores = jnp.einsum("bwqhd,bwkhd->bwhqk", q * q.shape[-1] ** -0.5, k, precision=exact)
         weights = nn.softmax(scores.astype(jnp.float32) + bias).astype(self.dtype)
-        y = jnp.einsum("bwhqk,bwkhd->bwqhd", weights, v, **exact)
+        y = jnp.einsum("bwhqk,bwkhd->bwqhd", weights, v, precision=exact)
         return dense(width, self.dtype, name="proj")(y.reshape(x.shape))
 
 
@@ -175,7 +176,7 @@ class SwinTransformer(nn.Module):
     an image, growing evenly from 0 at the first. It can be run up to a stage and on from it, see
     `fgvc_jax.networks`; the state between is the stage's map.
 
-    Raises UserError for images that are no square of whole windows, or of another size than at
+    Raises ArgumentError for images that are no square of whole windows, or of another size than at
     init.
     """
 
@@ -212,7 +213,7 @@ class SwinTransformer(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del train  # no batch statistics; keys are there in training only
-        if after:
+        if isinstance(x, Mapping):
             x = x["map"].astype(self.dtype)
             window = x.shape[1] * 2 ** (int(after[-1]) - 2) // WINDOWS
         else:
@@ -232,22 +233,22 @@ class SwinTransformer(nn.Module):
             taps["stage5"] = LayerNorm(self.dtype, EPSILON, name="norm")(x)
         return taps, {"map": x}
 
-    def _window(self, size: tuple[int, int]) -> int:
+    def _window(self, size: Sequence[int]) -> int:
         height, width = size
         unit = WINDOWS * self.patch
         if height != width or height % unit:
-            raise UserError(
-                f"images of {height}x{width} px are no square of whole windows: "
-                f"choose a multiple of {unit} (data.crop)"
+            raise ArgumentError(
+                f"`images`: {height}x{width} px are no square of whole windows, "
+                f"choose a multiple of {unit}"
             )
         window = height // unit
-        stage = self.get_variable("params", "layers_0")
+        stage: Mapping[str, Any] | None = self.get_variable("params", "layers_0")
         if stage is not None:
             table = stage["blocks_0"]["attn"]["relative_position_bias_table"]
             built = (round(len(table) ** 0.5) + 1) // 2
             if built != window:
-                raise UserError(
-                    f"images of {height}x{width} px make windows of {window}x{window}, but this "
+                raise ArgumentError(
+                    f"`images`: {height}x{width} px make windows of {window}x{window}, but this "
                     f"Swin transformer was built for {built}x{built}: give it images of "
                     f"{built * unit}x{built * unit} px"
                 )

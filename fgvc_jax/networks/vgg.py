@@ -8,7 +8,7 @@ import jax
 
 from fgvc_jax.networks.kernels.pooling import max_pool
 from fgvc_jax.networks.layers import BatchNorm, Conv, Dtype, conv_norm
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 class VGG(nn.Module):
@@ -21,7 +21,7 @@ class VGG(nn.Module):
     It can be run up to a stage and on from it, see `fgvc_jax.networks`; the state between is the
     stage's map.
 
-    Raises UserError for images that the pools would shrink to nothing.
+    Raises ArgumentError for images that the pools would shrink to nothing.
     """
 
     widths: Sequence[Sequence[int]]
@@ -42,7 +42,7 @@ class VGG(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del keys  # no stochastic depth
-        if after:
+        if isinstance(x, Mapping):
             x = x["map"].astype(self.dtype)
         else:
             self._check(x.shape[1:3])
@@ -68,11 +68,11 @@ class VGG(nn.Module):
                 taps[tap] = x
         return taps, {"map": x}
 
-    def _check(self, size: tuple[int, int]) -> None:
+    def _check(self, size: Sequence[int]) -> None:
         height, width = size
         smallest = math.prod(self.pools)
         if min(height, width) < smallest:
-            raise UserError(
-                f"images of {height}x{width} px are too small for this VGG: "
-                f"its pools need at least {smallest} px (data.crop)"
+            raise ArgumentError(
+                f"`images`: {height}x{width} px are too small for this VGG, "
+                f"its pools need at least {smallest} px"
             )

@@ -21,7 +21,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 LAST = "stage4_last"
 """Where the last block begins, behind stage4: no tap, but the network can be run up to it."""
@@ -161,7 +161,7 @@ class VisionTransformer(nn.Module):
     it, see `fgvc_jax.networks`; the state between is the patches' tokens as a map, the class token,
     and the registers where there are some.
 
-    Raises UserError for images that the patches do not tile, or of another size than at init.
+    Raises ArgumentError for images that the patches do not tile, or of another size than at init.
     """
 
     patch: int
@@ -197,7 +197,7 @@ class VisionTransformer(nn.Module):
         keys: jax.Array | None = None,
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         del train  # no batch statistics; keys are there in training only
-        if after:
+        if isinstance(x, Mapping):
             shape = x["map"].shape
             x = tokens(x["token"], *self._registers(x), x["map"]).astype(self.dtype)
         else:
@@ -209,7 +209,7 @@ class VisionTransformer(nn.Module):
         first = 1 + self.variant.registers  # of the patches
         rotary = None
         if self.variant.rotary:
-            rotary = turns(*shape[1:3], self.width // self.heads, first)
+            rotary = turns(shape[1], shape[2], self.width // self.heads, first)
 
         def state(x):
             registers = {"registers": x[:, 1:first]} if self.variant.registers else {}
@@ -244,24 +244,24 @@ class VisionTransformer(nn.Module):
         before = [self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))]
         if count := self.variant.registers:
             before.append(self.param("reg_token", normal, (1, count, width)))
-        before = jnp.concatenate(before, axis=1).astype(self.dtype)
-        x = tokens(jnp.broadcast_to(before, (batch, *before.shape[1:])), patches)
+        same = jnp.concatenate(before, axis=1).astype(self.dtype)
+        x = tokens(jnp.broadcast_to(same, (batch, *same.shape[1:])), patches)
         if self.variant.rotary:
             return x
         position = self.param("pos_embed", normal, (1, 1 + rows * columns, width))
         return x + position.astype(self.dtype)
 
-    def _check(self, size: tuple[int, int]) -> None:
+    def _check(self, size: Sequence[int]) -> None:
         height, width = size
         if height % self.patch or width % self.patch:
-            raise UserError(
-                f"images of {height}x{width} px do not divide into patches of {self.patch} px: "
-                f"choose a multiple of {self.patch} (data.crop)"
+            raise ArgumentError(
+                f"`images`: {height}x{width} px do not divide into patches of {self.patch} px, "
+                f"choose a multiple of {self.patch}"
             )
-        position = self.get_variable("params", "pos_embed")
+        position: jax.Array | None = self.get_variable("params", "pos_embed")
         count = 1 + (height // self.patch) * (width // self.patch)
         if position is not None and position.shape[1] != count:
-            raise UserError(
-                f"images of {height}x{width} px make {count} tokens, but this transformer was "
+            raise ArgumentError(
+                f"`images`: {height}x{width} px make {count} tokens, but this transformer was "
                 f"built for {position.shape[1]}: give it images of the size it was built with"
             )

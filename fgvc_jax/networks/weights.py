@@ -199,7 +199,7 @@ def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> 
     ours = ("heads.logits.fc.bias", "heads.logits.fc.weight")
     names = norm | (dict(zip(ours, plain, strict=True)) if len(plain) == len(ours) else {})
 
-    fitting = {}
+    fitting: dict[str, Place] = {}
     for head in {place[2] for place in leaves if place[1] == "heads"}:
         places = [place for place in leaves if place[1:3] == ("heads", head)]
         named = {_torch_name(place): place for place in places}

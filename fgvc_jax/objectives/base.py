@@ -11,8 +11,11 @@ import optax
 from flax import linen as nn
 
 from fgvc_jax.data.view import View
+from fgvc_jax.networks import Inputs
+from fgvc_jax.networks.weights import Variables
 
-Forward = Callable[[Any, jax.Array, jax.Array | None], tuple[dict, dict, Any]]
+Tree = Any  # a pytree of arrays
+Forward = Callable[[Variables, Inputs, jax.Array | None], tuple[dict, dict, Tree]]
 
 
 class Batch(NamedTuple):
@@ -21,14 +24,16 @@ class Batch(NamedTuple):
     Behind a frozen trunk there are its features in place of images (`networks.Network.features`).
     """
 
-    image: Any  # (B, H, W, 3)
+    image: Inputs  # (B, H, W, 3)
     label: jax.Array  # (B,) int32
     key: jax.Array  # (B,) random keys of (seed, view, id, member, step)
     progress: jax.Array  # () float32: step / steps of the whole run of this member
-    second: Any = None  # as `image`: what the objective's second view shows, where it has one
+    second: Inputs | None = (
+        None  # as `image`: what the objective's second view shows, where it has one
+    )
     # What the ensemble that the objective asks says of the view: {"logits": (B, K) float16}, see
     # `ensemble.softened`.
-    taught: Any = None
+    taught: Mapping[str, jax.Array] | None = None
 
 
 class Step(NamedTuple):
@@ -37,8 +42,8 @@ class Step(NamedTuple):
     loss: jax.Array  # () float32
     metrics: dict[str, jax.Array]  # scalars to log
     taps: dict[str, jax.Array]  # the raw view's feature maps, for the transfer
-    batch_stats: Any  # running statistics after this step
-    memory: Any  # what the objective remembers after this step
+    batch_stats: Tree  # running statistics after this step
+    memory: Tree  # what the objective remembers after this step
 
 
 class SecondView(NamedTuple):
@@ -71,8 +76,8 @@ class Objective(NamedTuple):
     """
 
     heads: Mapping[str, nn.Module]
-    init_memory: Callable[[Any, dict], Any]
-    loss: Callable[[Forward, Any, Batch, Any], Step]
+    init_memory: Callable[[Variables, dict], Tree]
+    loss: Callable[[Forward, Variables, Batch, Tree], Step]
     predict: Callable[[dict], jax.Array]
     second: SecondView | None = None
 
@@ -86,10 +91,10 @@ class Method:
     """
 
     def check(self, view: View) -> None:
-        """Raise a UserError where options do not fit each other or the images."""
+        """Raise an ArgumentError where options do not fit each other or the images."""
 
     def check_frozen(self) -> None:
-        """Raise a UserError where the method cannot learn from a frozen trunk's features."""
+        """Raise an ArgumentError where the method cannot learn from a frozen trunk's features."""
 
     @property
     def asks(self) -> TeacherQuery | None:
@@ -99,7 +104,7 @@ class Method:
     def settle(self, labels: np.ndarray) -> Self:
         """These options with what is automatic decided by the labels (N,) of the training images.
 
-        Raises UserError where the method cannot learn from such a set.
+        Raises ArgumentError where the method cannot learn from such a set.
         """
         return self
 

@@ -35,6 +35,7 @@ from fgvc_jax.objectives.base import (
     Objective,
     SecondView,
     Step,
+    Tree,
     cross_entropy,
     distillation,
     ramped,
@@ -45,7 +46,7 @@ from fgvc_jax.objectives.csdnet_views import (
     see_both,
     viewpoint,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
 
 DEFAULT_QUEUE = 512
@@ -63,7 +64,7 @@ class Memory(NamedTuple):
     """What CSDNet remembers from step to step."""
 
     queue: Queue
-    encoder: Any  # variables of the keys' moving-average network; () where the network does it
+    encoder: Tree  # variables of the keys' moving-average network; () where the network does it
 
 
 @dataclass(frozen=True)
@@ -108,36 +109,35 @@ class CSDNet(Method):
     """Fraction of the training over which the self-distillation is faded in."""
 
     def check(self, view: View) -> None:
-        for flag, area in (("crop-area", self.crop_area), ("erase-area", self.erase_area)):
+        for name, area in (("crop_area", self.crop_area), ("erase_area", self.erase_area)):
             if area[0] > area[1]:
-                raise UserError(
-                    f"--csdnet.{flag} is {area[0]} {area[1]}: name a smallest and a largest area"
+                raise ArgumentError(
+                    f"`{name}` is {area[0]} {area[1]}: name a smallest and a largest area"
                 )
         if self.view == "viewpoint" and view.crop % self.shuffle:
-            raise UserError(
-                f"--data.crop {view.crop} does not divide into --csdnet.shuffle {self.shuffle} "
-                f"patches a side: take a multiple of {self.shuffle}, or --csdnet.shuffle 1"
+            raise ArgumentError(
+                f"`crop` {view.crop} does not divide into `shuffle` {self.shuffle} patches a side: "
+                f"take a multiple of {self.shuffle}, or `shuffle` 1"
             )
 
     def check_frozen(self) -> None:
         if self.view == "adaptive":
-            raise UserError(
-                "--csdnet.view adaptive hides what the member being trained does not attend to, "
-                "which no frozen trunk has seen: take --csdnet.view viewpoint, or no "
-                "--network.frozen"
+            raise ArgumentError(
+                "`view` adaptive hides what the member being trained does not attend to, which no "
+                "frozen trunk has seen: take `view` viewpoint, or no `frozen`"
             )
 
     def settle(self, labels: np.ndarray) -> Self:
         """The queue fits the training set, and the contrastive loss finds two images of a class."""
         if self.queue > len(labels):
-            raise UserError(
-                f"--csdnet.queue {self.queue} is longer than the training set of {len(labels)} "
+            raise ArgumentError(
+                f"`queue` {self.queue} is longer than the training set of {len(labels)} "
                 "images: lower it, or take 0 for a queue that fits"
             )
         if self.contrast_weight > 0 and np.bincount(labels).max() < 2:
-            raise UserError(
+            raise ArgumentError(
                 "no class has two training images for the contrastive loss to compare: "
-                "give more of them (--data.images-per-class), or set --csdnet.contrast-weight 0"
+                "give more of them (`images_per_class`), or set `contrast_weight` 0"
             )
         return replace(self, queue=self.queue or min(DEFAULT_QUEUE, len(labels)))
 
@@ -164,9 +164,9 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
         flip: whether the raw view is mirrored at random; else no view is.
 
     Raises:
-        UserError: for an unknown choice.
+        ArgumentError: for an unknown choice.
     """
-    elsewhere = {
+    elsewhere: dict[str, Any] = {
         "crop_area": options.crop_area,
         "rotation": options.rotation,
         "jitter": options.jitter,
@@ -253,7 +253,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
 
 def _choose(field: str, name: str, options: Mapping[str, Any]) -> Any:
     if name not in options:
-        raise UserError(f"--csdnet.{field} is {name!r}: choose {', '.join(options)}")
+        raise ArgumentError(f"`{field}` is {name!r}: choose {', '.join(options)}")
     return options[name]
 
 

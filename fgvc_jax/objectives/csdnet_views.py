@@ -1,7 +1,8 @@
 """The two views of CSDNet (SSDP, subcategory-specific discrepancy parsing): how the second is made
 of the first, and how a network sees both. See `csdnet`."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,10 @@ from jax import lax
 
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
-from fgvc_jax.objectives.base import (
-    Batch,
-    Forward,
-)
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.networks import Inputs
+from fgvc_jax.networks.weights import Variables
+from fgvc_jax.objectives.base import Batch, Forward, Tree
+from fgvc_jax.utils.errors import ArgumentError
 
 # Keeps the view's randomness apart from the raw crop's, whose keys are split off the same key:
 # the i-th of them is fold_in(key, i).
@@ -27,8 +27,8 @@ class Views(NamedTuple):
     taps: dict[str, jax.Array]  # of the raw view
     raw: dict[str, jax.Array]  # outputs
     augmented: dict[str, jax.Array]  # outputs
-    shown: Any  # the augmented view, as the network is given it
-    batch_stats: Any
+    shown: Inputs | None  # the augmented view, as the network is given it
+    batch_stats: Tree
 
 
 def viewpoint(
@@ -109,7 +109,7 @@ def attended_mask(maps: jax.Array, size: int) -> jax.Array:
     return flat | (large > large.mean((1, 2), keepdims=True))
 
 
-def see_both(forward: Forward, variables: Any, batch: Batch) -> Views:
+def see_both(forward: Forward, variables: Variables, batch: Batch) -> Views:
     """Both views in one forward pass: batch statistics are those of both together.
 
     The views of an image lie side by side, so that every device keeps its own images and every
@@ -130,14 +130,14 @@ def see_both(forward: Forward, variables: Any, batch: Batch) -> Views:
     )
 
 
-def see_adaptive(forward: Forward, variables: Any, batch: Batch) -> Views:
+def see_adaptive(forward: Forward, variables: Variables, batch: Batch) -> Views:
     """The raw view, then what it attends to, the rest gray: two passes, each with batch statistics
     of its own; the running statistics take in both."""
     taps, raw, batch_stats = forward(variables, batch.image, batch.key)
-    if "stage5" not in taps:
-        raise UserError(
-            "--csdnet.view adaptive needs a network with feature maps (stage5): "
-            "take another network, or --csdnet.view viewpoint"
+    if isinstance(batch.image, Mapping) or "stage5" not in taps:
+        raise ArgumentError(
+            "`view` adaptive needs images and a network with feature maps (stage5): "
+            "take another network, or `view` viewpoint"
         )
     kept = attended_mask(transfer.attention_map(taps["stage5"]), batch.image.shape[1])
     images = jnp.where(kept[..., None], batch.image, augment.GRAY)

@@ -8,7 +8,7 @@ gradient-detached fusion (GDF) of the stages' features is an ensemble. The formu
 after the closest relative ("Be Your Own Teacher", Zhang et al., ICCV 2019, arXiv 1905.08094), and
 every choice that the abstract leaves open is an option:
 
-    L = CE(logits) + ramp * (kd_weight * sum_k KD_k + sie_weight * sum_k SIE_k) + CE(fusion)
+    L = CE(logits) + CE(fusion) + ramp * (kd_weight * sum_k KD_k + sie_weight * sum_k SIE_k)
 
 with k over the intermediate stages. The ramp is what makes it work from random weights: there the
 deepest stage has at first nothing to teach, and without a ramp the small network on drawn birds
@@ -23,12 +23,13 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from fgvc_jax.data.view import View
 from fgvc_jax.networks.heads import FusionHead, StageHead
 from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy, distillation, ramped
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
 
 
@@ -59,7 +60,7 @@ def choose_teacher(deeper: Sequence[jax.Array], *, rule: str, temperature: float
         (B, K).
 
     Raises:
-        UserError: for another rule.
+        ArgumentError: for another rule.
     """
     match rule:
         case "next":
@@ -68,7 +69,7 @@ def choose_teacher(deeper: Sequence[jax.Array], *, rule: str, temperature: float
             return deeper[-1]
         case "mean_deeper":
             return mixture(deeper, temperature=temperature)
-    raise UserError(f"--hsd.teacher is {rule!r}: choose next, deepest or mean_deeper")
+    raise ArgumentError(f"`rule` is {rule!r}: choose next, deepest or mean_deeper")
 
 
 def entropy_of_logits(logits: jax.Array) -> jax.Array:
@@ -93,7 +94,7 @@ def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: st
         float32 scalar in nats.
 
     Raises:
-        UserError: for another form.
+        ArgumentError: for another form.
     """
     match form:
         case "entropy":
@@ -101,7 +102,7 @@ def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: st
         case "hinge":
             missing = entropy_of_logits(jax.lax.stop_gradient(teacher)) - entropy_of_logits(student)
             return jax.nn.relu(missing).mean()
-    raise UserError(f"--hsd.sie is {form!r}: choose entropy or hinge")
+    raise ArgumentError(f"`form` is {form!r}: choose entropy or hinge")
 
 
 @dataclass(frozen=True)
@@ -135,14 +136,14 @@ class HSD(Method):
         """Stages are some of 2 to 5 in order, end at 5, and serve every term."""
         stages = self.stages
         if tuple(stages) != tuple(sorted({2, 3, 4, 5}.intersection(stages))) or 5 not in stages:
-            raise UserError(
-                f"--hsd.stages is {tuple(stages)}: name stages from 2 to 5 in increasing order, "
+            raise ArgumentError(
+                f"`stages` is {tuple(stages)}: name stages from 2 to 5 in increasing order, "
                 "the last one 5, which the main head reads"
             )
         if len(stages) == 1 and (self.kd_weight or self.sie_weight or self.hard_labels):
-            raise UserError(
-                "--hsd.stages has no stage before 5: name one, or set --hsd.kd-weight 0, "
-                "--hsd.sie-weight 0 and --hsd.hard-labels False"
+            raise ArgumentError(
+                "`stages` has no stage before 5: name one, or set `kd_weight` 0, `sie_weight` 0 "
+                "and `hard_labels` False"
             )
 
     def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
@@ -168,7 +169,9 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
     read = tuple(f"stage{stage}" for stage in options.stages)
     intermediate = read[:-1]  # a head is called as the tap that it reads
     hierarchy = (*intermediate, "logits")
-    heads = {name: StageHead(classes=classes, tap=name) for name in intermediate}
+    heads: dict[str, nn.Module] = {
+        name: StageHead(classes=classes, tap=name) for name in intermediate
+    }
     if options.fusion:
         heads["fusion"] = FusionHead(
             classes=classes, width=options.fusion_width, taps=read, detach=options.detach
@@ -183,38 +186,45 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
             return outputs["logits"]
         return mixture([outputs["fusion"], outputs["logits"]], temperature=1.0)
 
+    def teacher(outputs, name, temperature):
+        deeper = [outputs[other] for other in hierarchy[hierarchy.index(name) + 1 :]]
+        return choose_teacher(deeper, rule=options.teacher, temperature=temperature)
+
+    def supervision(outputs, name, labels):
+        return cross_entropy(outputs[name], labels, smoothing=label_smoothing)
+
+    def kd(outputs, name):
+        target = teacher(outputs, name, options.temperature)
+        return distillation(outputs[name], target, temperature=options.temperature)
+
+    def sie(outputs, name):
+        target = teacher(outputs, name, 1.0)
+        return self_information_entropy(outputs[name], target, form=options.sie)
+
     def loss(forward, variables, batch, memory):
         taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
-        supervision = {
-            name: cross_entropy(outputs[name], batch.label, smoothing=label_smoothing)
-            for name in labelled
-        }
-        kd_terms, sie_terms = {}, {}
-        for depth, name in enumerate(intermediate, start=1):
-            student, deeper = outputs[name], [outputs[other] for other in hierarchy[depth:]]
-            target = choose_teacher(deeper, rule=options.teacher, temperature=options.temperature)
-            kd_terms[name] = distillation(student, target, temperature=options.temperature)
-            target = choose_teacher(deeper, rule=options.teacher, temperature=1.0)
-            sie_terms[name] = self_information_entropy(student, target, form=options.sie)
+        ce = {name: supervision(outputs, name, batch.label) for name in labelled}
+        kds = {name: kd(outputs, name) for name in intermediate}
+        sies = {name: sie(outputs, name) for name in intermediate}
 
-        soft = options.kd_weight * sum(kd_terms.values()) + options.sie_weight * sum(
-            sie_terms.values()
-        )
-        value = sum(supervision.values()) + ramped(batch.progress, options.ramp) * soft
-        measured = {
-            "cross_entropy": supervision,
-            "kd": kd_terms,
-            "sie": sie_terms,
-            "accuracy": {name: accuracy(outputs[name], batch.label) for name in everything},
+        soft = options.kd_weight * sum(kds.values()) + options.sie_weight * sum(sies.values())
+        value = sum(ce.values()) + ramped(batch.progress, options.ramp) * soft
+
+        metrics = measured({"cross_entropy": ce, "kd": kds, "sie": sies}, outputs, batch.label)
+        return Step(value, metrics, taps, batch_stats, memory)
+
+    def measured(terms, outputs, labels):
+        """What is logged: the terms unweighted, and what each head says."""
+        heads = {
+            "accuracy": {name: accuracy(outputs[name], labels) for name in everything},
             "entropy": {name: entropy_of_logits(outputs[name]).mean() for name in everything},
         }
-        metrics = {
+        named = {
             f"{kind}_{head}": number
-            for kind, heads_of_kind in measured.items()
-            for head, number in heads_of_kind.items()
+            for kind, numbers in (terms | heads).items()
+            for head, number in numbers.items()
         }
-        metrics["accuracy"] = accuracy(predict(outputs), batch.label)
-        return Step(value, metrics, taps, batch_stats, memory)
+        return named | {"accuracy": accuracy(predict(outputs), labels)}
 
     return Objective(
         heads=heads,

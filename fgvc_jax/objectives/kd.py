@@ -21,7 +21,7 @@ from fgvc_jax.objectives.base import (
     cross_entropy,
     distillation,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
 
 
@@ -44,12 +44,12 @@ class KD(Method):
 
     def check(self, view: View) -> None:
         if not self.teacher:
-            raise UserError(
-                "--kd.teacher is empty: name the workdir of the trained ensemble that the student "
+            raise ArgumentError(
+                "`teacher` is empty: name the workdir of the trained ensemble that the student "
                 "learns from"
             )
         if not self.weight and not self.label_weight:
-            raise UserError("--kd.weight and --kd.label-weight are both 0: nothing is learned")
+            raise ArgumentError("`weight` and `label_weight` are both 0: nothing is learned")
 
     @property
     def asks(self) -> TeacherQuery:

@@ -246,7 +246,7 @@ def _heads(runs: Iterable[Experiment]) -> list[str]:
     """Metrics of the heads that objectives have beside the main one, whatever their classes."""
     labels = np.repeat(np.arange(2), 1000)
     made = (
-        run.method.settle(labels).make(classes=2, label_smoothing=0.0, view=run.data.view)
+        config.settle(run, labels).make(classes=2, label_smoothing=0.0, view=run.data.view)
         for run in runs
     )
     return sorted({f"head_{name}" for objective in made for name in objective.heads})

@@ -93,7 +93,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         if run.trunk and not processes.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Member]] = []
-        with remembering_broken(run, workdir):
+        with remembering_broken(run, workdir), config.flagged(run.experiment):
             for number in range(1, experiment.members + 1):
                 frozen.append(member(run, workdir, number, frozen, lend, report))
             results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from fgvc_jax import networks
+from fgvc_jax import config, networks
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
@@ -303,7 +303,7 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
         view_seed=experiment.seed if data.view_seed < 0 else data.view_seed,
         orientation=splits.orientation if orientation == "auto" else orientation,
     )
-    method = experiment.method.settle(splits.train.labels)
+    method = config.settle(experiment, splits.train.labels)
     own = {experiment.objective: method} if dataclasses.fields(method) else {}
     if experiment.networks:
         own["networks"] = tuple(map(architecture.settle, experiment.networks))

@@ -13,6 +13,14 @@ class UserError(Exception):
     """
 
 
+class ArgumentError(ValueError):
+    """A value that a function does not take: its text has the arguments in backquotes, as `crop`.
+
+    Whoever knows the flags that they came from makes the user's line of it, see `options.flagged`.
+    It is a class of its own so that no other ValueError is taken for the user's mistake.
+    """
+
+
 class InUse(UserError):
     """Somebody else works on it: nothing is wrong, it is not free yet."""
 

@@ -8,15 +8,16 @@
 The string under a field is its line of `--help`. Nothing here knows of an experiment.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError, UserError
 
 T = TypeVar("T")
 _RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
@@ -117,6 +118,27 @@ def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> N
             bound = spec.metadata.get(name)
             if bound is not None and not (isinstance(number, str) or holds(number, bound)):
                 raise UserError(f"{flag} is {number}: it must be {words} {bound}")
+
+
+@contextlib.contextmanager
+def flagged(config: Any, *, nearest: str, called: Mapping[str, str]) -> Iterator[None]:
+    """Make a UserError of an ArgumentError from below, with the flags of the arguments it names.
+
+    Args:
+        config: nested; an argument is a field of that name, of several in the `nearest` group's,
+            else the first. What is no field stays as it is.
+        nearest: group of fields.
+        called: {argument of another name: its flag without dashes}.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        leaves = [(spec.name, flag) for flag, spec, _ in fields(config)]
+        own = [(name, flag) for name, flag in leaves if flag.startswith(f"--{nearest}.")]
+        others = [(name, f"--{flag}") for name, flag in called.items()]
+        flags = dict([*others, *reversed(leaves), *own])
+        line = re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), str(error))
+        raise UserError(line) from error
 
 
 def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[int, ...]:

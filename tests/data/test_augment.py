@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from fgvc_jax.data import augment
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 BOX = {"area": (0.15, 0.45), "ratio": (0.3, 3.3)}
 CROP = {"area": (0.67, 1.0), "ratio": (3 / 4, 4 / 3)}
@@ -282,7 +282,7 @@ def test_patches_are_permuted():
 
 
 def test_patches_must_tile():
-    with pytest.raises(UserError, match="9x9 px do not divide into 2x2.*--data.crop"):
+    with pytest.raises(ArgumentError, match="9x9 px do not divide into 2x2.*`grid` 2"):
         augment.patch_shuffle(keys_of(1), unit_images(1, 9), grid=2)
 
 

@@ -12,18 +12,18 @@ from fgvc_jax.config import Data
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.view import View
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 @pytest.mark.parametrize(
     ("view", "words"),
     [
-        (View(resize=40, crop=50, pad=4), "--data.crop 50 .*padded image .40 \\+ 2 \\* 4"),
-        (View(resize=40, crop=46, pad=4), "--data.crop 46 .*--data.test-view whole"),
+        (View(resize=40, crop=50, pad=4), "`crop` 50 .*padded image .40 \\+ 2 \\* 4"),
+        (View(resize=40, crop=46, pad=4), "`crop` 46 .*`test_view` whole"),
     ],
 )
 def test_a_crop_that_does_not_fit_is_named(view, words):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(ArgumentError, match=words):
         view.check()
     replace(view, crop=40).check()
 

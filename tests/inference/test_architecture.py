@@ -9,7 +9,9 @@ from flax.traverse_util import flatten_dict
 
 from fgvc_jax.config import Network
 from fgvc_jax.inference.architecture import architectures, settle
+from fgvc_jax.training import members
 from fgvc_jax.utils import devices
+from fgvc_jax.utils.errors import UserError
 
 
 def made(experiment, classes=5):
@@ -66,3 +68,37 @@ def test_what_is_automatic_is_settled_by_the_head_and_the_devices(head, pool):
     assert (found.pool, found.dtype) == (pool, "float32" if on_cpu else "bfloat16")
     chosen = Network(name="resnet_micro", head=head, pool="norm", dtype="bfloat16")
     assert settle(chosen) == chosen
+
+
+# -- what a network does not take is the user's one line, with the flags that it came by -----------
+
+
+def plans(*, crop=32, experiment=None, **network):
+    spec = experiment or tiny()
+    spec = replace(
+        spec,
+        network=settle(replace(spec.network, **network)),
+        data=replace(spec.data, crop=crop),
+    )
+    return architectures(spec, 3, devices.create())
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"name": "vit_micro", "crop": 30}, "--data.crop: 30x30 px do not .* a multiple of 8"),
+        ({"name": "vgg_micro", "crop": 7}, "--data.crop: 7x7 px are too small .* at least 8 px"),
+        ({"name": "convnext_micro", "crop": 7}, "--data.crop: 7x7 px are too small .* 8 px"),
+        ({"name": "swin_micro", "crop": 24}, "--data.crop: 24x24 px .* a multiple of 16"),
+        ({"pool": "token"}, "--network.pool is 'token': .*no tap 'token', only stage2"),
+    ],
+)
+def test_what_a_network_does_not_take_is_named_by_its_flag(options, line):
+    with pytest.raises(UserError, match=line) as error:
+        plans(**options)
+    assert "\n" not in str(error.value) and "`" not in str(error.value)
+
+
+def test_a_batch_too_small_for_batch_norm_is_named_by_its_flag(tmp_path):
+    with pytest.raises(UserError, match="--batch-size of 1 images .*--network.batch-norm-groups 1"):
+        members.train(tiny(tmp_path / "run", members=1, epochs=1, batch_size=1))

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.networks.weights import export_torch, load_torch
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 def build(name, dtype=jnp.float32, **options):
@@ -44,7 +44,7 @@ def test_parameters_and_maps(name, parameters, widths):
 
 
 def test_images_that_would_shrink_to_nothing_are_refused():
-    with pytest.raises(UserError, match="31x31 px are too small .* 32 px"):
+    with pytest.raises(ArgumentError, match="31x31 px are too small .* 32 px"):
         init_shapes(build("convnext_tiny"), 31)
 
 
@@ -89,7 +89,7 @@ def test_a_frozen_trunk_is_whole(halves):
 
 
 def test_networks_without_it_refuse_stochastic_depth():
-    with pytest.raises(UserError, match="--network.stochastic-depth 0.1: resnet_micro has none"):
+    with pytest.raises(ArgumentError, match="`stochastic_depth` 0.1: resnet_micro has none"):
         build("resnet_micro", stochastic_depth=0.1)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.networks.heads import FusionHead, KTHead, LinearHead, StageHead
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +107,10 @@ def test_fusion_gradient_into_the_backbone(detach, taps):
 
 
 def test_unknown_taps_and_pooling_are_refused(taps):
-    with pytest.raises(UserError, match="no tap 'stage6', only stage3, "):
+    with pytest.raises(ArgumentError, match="no tap 'stage6', only stage3, "):
         StageHead(classes=2, tap="stage6").init(jax.random.key(0), taps, False)
     without = {name: tap for name, tap in taps.items() if name != "token"}
-    with pytest.raises(UserError, match="no tap 'token'"):
+    with pytest.raises(ArgumentError, match="`pool` is 'token'.* no tap 'token'"):
         LinearHead(classes=2, pool="token").init(jax.random.key(0), without, False)
-    with pytest.raises(UserError, match="unknown pooling 'median'"):
+    with pytest.raises(ArgumentError, match="`pool` is 'median': choose avg"):
         LinearHead(classes=2, pool="median").init(jax.random.key(0), taps, False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.networks.layers import BatchNorm, Conv, LayerNorm, linear, stochastic_depth
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 def waves(*shape):
@@ -173,11 +173,11 @@ def test_batch_norm_statistics_are_float32_and_exact_far_from_zero():
 
 @pytest.mark.parametrize(
     ("groups", "shape", "message"),
-    [(4, (6, 2, 2, 3), "does not divide into 4"), (2, (2, 3), "more than one value")],
+    [(4, (6, 2, 2, 3), "does not divide into `groups` 4"), (2, (2, 3), "more than one value")],
 )
 def test_batch_norm_refuses(groups, shape, message):
     module, variables = batch_norm(groups)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         module.apply(variables, jnp.ones(shape), True, mutable=["batch_stats"])
 
 

@@ -10,7 +10,7 @@ import pytest
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import KTHead, LinearHead
 from fgvc_jax.networks.weights import load_torch
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -73,7 +73,7 @@ def test_a_last_stride_of_one_doubles_the_grid_of_attention_and_no_variable():
         usual, (other, _) = shapes(networks.create(name, **common), 64)
         assert other["stage5"].shape[1] == 2
         assert jax.tree.map(lambda x: x.shape, variables) == jax.tree.map(lambda x: x.shape, usual)
-    with pytest.raises(UserError, match="--network.last-stride 1: vgg16 is no ResNet"):
+    with pytest.raises(ArgumentError, match="`last_stride` 1: vgg16 is no ResNet"):
         networks.create("vgg16", **common, last_stride=1)
 
 
@@ -122,9 +122,9 @@ def test_groups_train_as_separate_batches(micro):
 
 
 def test_unknown_name_suggests_one():
-    with pytest.raises(UserError, match="did you mean resnet50"):
+    with pytest.raises(ArgumentError, match="did you mean resnet50"):
         build("resnet_50")
-    with pytest.raises(UserError, match="choose one of resnet18, "):
+    with pytest.raises(ArgumentError, match="choose one of resnet18, "):
         build("inception")
 
 

@@ -8,7 +8,7 @@ import pytest
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.networks.swin import divide, join, neighbours, relative_places
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 def build(name, dtype=jnp.float32):
@@ -71,7 +71,7 @@ def test_what_a_shift_brings_together_stays_apart():
 
 @pytest.mark.parametrize("size", [(100, 100), (64, 96), (16, 16)])
 def test_images_that_windows_do_not_tile_are_refused(size):
-    with pytest.raises(UserError, match="choose a multiple of 32"):
+    with pytest.raises(ArgumentError, match="choose a multiple of 32"):
         init_shapes(build("swin_tiny"), *size)
 
 
@@ -79,5 +79,5 @@ def test_images_of_another_size_than_at_init_are_refused():
     network = build("swin_micro")
     variables, _ = init_shapes(network, 32, 32)
     images = jnp.ones((1, 48, 48, 3))
-    with pytest.raises(UserError, match="built for 2x2: give it images of 32x32 px"):
+    with pytest.raises(ArgumentError, match="built for 2x2: give it images of 32x32 px"):
         jax.eval_shape(lambda v: network.apply(v, images, False), variables)

@@ -6,7 +6,7 @@ import pytest
 
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import KTHead
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 def shapes(name, size):
@@ -47,5 +47,5 @@ def test_micro_keeps_a_map():
 
 
 def test_images_that_vanish_are_refused():
-    with pytest.raises(UserError, match="at least 32 px"):
+    with pytest.raises(ArgumentError, match="at least 32 px"):
         shapes("vgg16", 31)

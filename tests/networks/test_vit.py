@@ -8,7 +8,7 @@ import pytest
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.networks.vit import turn, turns
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 def build(name, pool="token", dtype=jnp.float32):
@@ -58,7 +58,7 @@ def test_features_are_the_class_token_and_every_head_may_choose(pool):
 
 
 def test_images_that_patches_do_not_tile_are_refused():
-    with pytest.raises(UserError, match="multiple of 16"):
+    with pytest.raises(ArgumentError, match="multiple of 16"):
         init_shapes(build("vit_s16"), 100)
 
 
@@ -66,7 +66,7 @@ def test_images_of_another_size_than_at_init_are_refused():
     network = build("vit_micro")
     variables, _ = init_shapes(network, 32)
     images = jnp.ones((1, 40, 40, 3))
-    with pytest.raises(UserError, match="built for 17"):
+    with pytest.raises(ArgumentError, match="built for 17"):
         jax.eval_shape(lambda v: network.apply(v, images, False), variables)
 
 

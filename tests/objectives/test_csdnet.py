@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
 from scipy.special import log_softmax
 
 from fgvc_jax import config, networks, transfer
@@ -17,7 +16,7 @@ from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.objectives import csdnet as m
 from fgvc_jax.objectives import csdnet_views as views
 from fgvc_jax.objectives.base import Batch
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError, UserError
 
 SIZE, BATCH, CLASSES = 32, 4, 3
 LABELS = np.array([0, 0, 1, 1, 2, 2], np.int32)
@@ -211,47 +210,6 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
 # -- the views -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_viewpoint_is_a_pure_function_of_seed_view_and_id():
-    """Whatever the batch, jitted or not."""
-    images = batch_of().image
-    view = partial(views.viewpoint, **VIEWPOINT, flip=True)
-    whole = view(augment.image_keys(0, 0, jnp.arange(4)), images)
-    order = jnp.array([3, 1])
-    part = jax.jit(view)(augment.image_keys(0, 0, order), images[order])
-    np.testing.assert_allclose(part, whole[order], atol=1e-5)
-    assert whole.dtype == jnp.float32 and whole.min() >= 0 and whole.max() <= 1
-    hidden = (whole == augment.GRAY).all(-1).mean((1, 2))
-    assert (hidden > 0.15 - 2 / SIZE).all() and (hidden < 0.7).all()  # erased, and corners
-    for seed, view_number in ((1, 0), (0, 1)):
-        other = view(augment.image_keys(seed, view_number, jnp.arange(4)), images)
-        assert np.abs(other - whole).max((1, 2, 3)).min() > 0.1
-
-
-def test_viewpoint_can_do_without_each_of_its_parts():
-    """All off leaves the mirror of every second image; each part alone changes every image."""
-    keys, images = augment.image_keys(0, 0, jnp.arange(4)), batch_of().image
-    off = dict(
-        crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1, flip=True
-    )
-    plain = views.viewpoint(keys, images, **off)
-    mirrored = np.array([
-        np.allclose(view, image[:, ::-1], atol=1e-5)
-        for view, image in zip(plain, images, strict=True)
-    ])  # fmt: skip
-    assert mirrored.any() and not mirrored.all()
-    np.testing.assert_allclose(plain[~mirrored], images[~mirrored], atol=1e-5)
-    for part, value in VIEWPOINT.items():
-        changed = views.viewpoint(keys, images, **{**off, part: value})
-        assert np.abs(changed - plain).max((1, 2, 3)).min() > 0.05, part
-
-
-def test_mirror():
-    images = batch_of().image
-    view = views.mirror(augment.image_keys(0, 0, jnp.arange(4)), images, flip=True)
-    np.testing.assert_array_equal(view, np.flip(images, axis=2))
-
-
 STILL = dict(crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1)
 
 
@@ -267,48 +225,6 @@ def test_no_view_is_mirrored_where_the_raw_one_is_not(options):
     same = np.isclose(mirroring.show(keys, images), images, atol=1e-5).all((1, 2, 3))
     assert same.mean() < 0.7
     assert mirroring.options != still.options and "flip" not in mirroring.options
-
-
-def test_viewpoint_shares_no_randomness_with_the_raw_crop():
-    """A split key's children are fold_in(key, 0), fold_in(key, 1), ...: SSDP is none of them."""
-    key = jax.random.key(0)
-    taken = jax.random.key_data(jax.random.split(key, 64))
-    own = jax.random.key_data(jax.random.fold_in(key, views.SSDP))
-    assert not (taken == own).all(-1).any()
-
-
-def mask_reference(attention, size):
-    """Float64: 3x3 mean over what exists, bilinear enlargement, min-max, distance to the mean."""
-    height, width = attention.shape
-    smooth = np.array(
-        [
-            [attention[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].mean() for x in range(width)]
-            for y in range(height)
-        ]
-    )
-    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
-    y, x = np.meshgrid(
-        *((np.arange(size) + 0.5) * n / size - 0.5 for n in (height, width)), indexing="ij"
-    )
-    large = map_coordinates(smooth, [y, x], order=1, mode="nearest")
-    return large - large.mean()
-
-
-def test_attended_mask():
-    maps = normal(3, 5, 4)
-    kept = jax.jit(partial(views.attended_mask, size=18))(jnp.float32(maps))
-    for one, attention in zip(np.asarray(kept), maps, strict=True):
-        excess = mask_reference(attention, 18)
-        clear = np.abs(excess) > 1e-5
-        np.testing.assert_array_equal(one[clear], excess[clear] > 0)
-        assert clear.mean() > 0.99 and 0.2 < one.mean() < 0.8
-    scaled = views.attended_mask(jnp.float32(3 * maps + 7), 18)
-    assert (scaled == kept).mean() > 0.999
-
-
-@pytest.mark.parametrize("level", [0.0, 0.1, -3.3])
-def test_attended_mask_of_a_constant_map_keeps_everything(level):
-    assert views.attended_mask(jnp.full((2, 7, 7), level), 14).all()
 
 
 # -- the objective on a network that float64 can follow -------------------------------------------
@@ -577,16 +493,16 @@ def test_queue_length():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"queue": 7}, "--csdnet.queue 7 .* 6 images"),
-        ({"labels": np.array([0, 1, 2])}, "--data.images-per-class.*--csdnet.contrast-weight 0"),
-        ({"view": "front"}, "--csdnet.view is 'front': choose viewpoint, adaptive, mirror"),
-        ({"contrast": "x"}, "--csdnet.contrast is 'x': choose margin, joint, supcon"),
-        ({"keys": "x"}, "--csdnet.keys is 'x': choose same, ema"),
-        ({"direction": "x"}, "--csdnet.direction is 'x': choose symmetric, "),
+        ({"queue": 7}, "`queue` 7 .* 6 images"),
+        ({"labels": np.array([0, 1, 2])}, "`images_per_class`.*`contrast_weight` 0"),
+        ({"view": "front"}, "`view` is 'front': choose viewpoint, adaptive, mirror"),
+        ({"contrast": "x"}, "`contrast` is 'x': choose margin, joint, supcon"),
+        ({"keys": "x"}, "`keys` is 'x': choose same, ema"),
+        ({"direction": "x"}, "`direction` is 'x': choose symmetric, "),
     ],
 )
 def test_mistakes_are_named(changes, words):
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(ArgumentError, match=words) as caught:
         target = objective(**changes)
         forward, variables, _ = linear_network()
         target.loss(forward, variables, batch_of(of=target), memory_for(target, variables))
@@ -636,5 +552,5 @@ def test_adaptive_needs_maps():
         _, outputs, batch_stats = forward(variables, images)
         return {}, outputs, batch_stats
 
-    with pytest.raises(UserError, match="--csdnet.view adaptive .*stage5"):
+    with pytest.raises(ArgumentError, match="`view` adaptive .*stage5"):
         target.loss(without_maps, variables, batch_of(of=target), memory_for(target, variables))

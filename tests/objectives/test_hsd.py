@@ -18,7 +18,7 @@ from fgvc_jax.objectives.hsd import (
     mixture,
     self_information_entropy,
 )
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 CLASSES = 5
 LABELS = np.array([1, 0, 4, 1])
@@ -466,7 +466,7 @@ def test_parameters_added_to_resnet50():
     "stages", [(), (1, 5), (3, 4), (5, 4, 3), (3, 3, 5), (3, 6), (3, 4, 5, 6), ("3\n", 5)]
 )
 def test_stages_that_make_no_sense_are_named_in_one_line(stages):
-    with pytest.raises(UserError, match=r"--hsd\.stages is \(.*2 to 5") as error:
+    with pytest.raises(ArgumentError, match=r"`stages` is \(.*2 to 5") as error:
         make(stages=stages)
     assert "\n" not in str(error.value)
 
@@ -475,11 +475,11 @@ def test_stages_that_make_no_sense_are_named_in_one_line(stages):
 def test_a_single_stage_has_nothing_to_distil(option):
     off = {"kd_weight": 0.0, "sie_weight": 0.0, "hard_labels": False}
     make(stages=(5,), **off)
-    with pytest.raises(UserError, match=r"--hsd\.stages .*--hsd\.kd-weight 0"):
+    with pytest.raises(ArgumentError, match=r"`stages` .*`kd_weight` 0"):
         make(stages=(5,), **{**off, **option})
 
 
-@pytest.mark.parametrize("field", ["teacher", "sie"])
-def test_an_unknown_rule_is_named(field):
-    with pytest.raises(UserError, match=rf"--hsd\.{field} is 'none': choose"):
+@pytest.mark.parametrize(("field", "argument"), [("teacher", "rule"), ("sie", "form")])
+def test_an_unknown_rule_is_named(field, argument):
+    with pytest.raises(ArgumentError, match=f"`{argument}` is 'none': choose"):
         step_of(make(**{field: "none"}), outputs_of(*HEADS))

