@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -159,6 +160,24 @@ def load(
 def contents(source: Source) -> list[bytes]:
     """SHA-256 of each image's bytes, as `load` finds them."""
     return [content_digest(source[i]["image"]) for i in range(len(source))]
+
+
+def train_batches(
+    images: Images, *, seed: int, member: int, batch_size: int, start: int, views: range
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of a member's batches, see `pipeline.train_batches`; on the host."""
+    return pipeline.train_batches(
+        images.source,
+        images.fetch,
+        seed=seed,
+        member=member,
+        batch_size=batch_size,
+        start=start,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+        views=views,
+        lookups=images.lookups,
+    )
 
 
 def evaluation_batches(

@@ -1,10 +1,13 @@
 """The training state of one member: a dataclass of arrays, nothing else survives a step."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+Variables: TypeAlias = Mapping[str, Any]  # of a network: trees of arrays, by collection
 
 
 @struct.dataclass
@@ -21,7 +24,7 @@ class State:
     teachers: "Teachers"
 
     @property
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> Variables:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     def saved(self) -> dict[str, Any]:
@@ -45,10 +48,10 @@ class Teachers:
     """
 
     count: jax.Array
-    variables: Any
+    variables: Any  # as `backbone_only` gives them; () where there is no room for any
 
 
-def backbone_only(variables: Any) -> Any:
+def backbone_only(variables: Variables) -> Variables:
     """The part of a network's variables that its taps need."""
     return {
         collection: {"backbone": tree["backbone"]}
@@ -57,7 +60,7 @@ def backbone_only(variables: Any) -> Any:
     }
 
 
-def stack_teachers(members: list[Any], room: int, like: Any) -> Teachers:
+def stack_teachers(members: Sequence[Variables], room: int, like: Variables) -> Teachers:
     """Stack the frozen members' backbones, filling up with zeros to `room` teachers.
 
     Args:

@@ -16,12 +16,10 @@ from fgvc_jax.inference import answers
 from fgvc_jax.networks import convnext
 from fgvc_jax.objectives import CSDNet
 from fgvc_jax.objectives.base import Objective, Step
-from fgvc_jax.training import evaluator
-from fgvc_jax.training import run as build
-from fgvc_jax.training import step as steps
+from fgvc_jax.training import evaluator, plan
 from fgvc_jax.training.run import Run
 from fgvc_jax.training.state import State, Teachers
-from fgvc_jax.training.step import norm
+from fgvc_jax.training.step import norm, train_step
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
@@ -217,7 +215,7 @@ def test_what_is_left_out_is_new_in_every_step_and_member():
         return Step(variables["params"].sum(), {}, taps, {}, jax.random.key_data(batch.key))
 
     mesh = devices.create(4, 4)
-    step = steps.train_step(
+    step = train_step(
         network=SimpleNamespace(frozen="stage3"),
         objective=Objective({}, None, loss, None),
         optimizer=optax.identity(),
@@ -253,7 +251,7 @@ def test_options_that_a_network_does_not_have_are_refused():
 
 
 def test_more_steps_than_can_be_counted_are_refused(monkeypatch):
-    monkeypatch.setattr(build, "LARGEST", 15)
+    monkeypatch.setattr(plan, "LARGEST", 15)
     with pytest.raises(UserError, match="--epochs 4 are 16 steps, more than 15: lower it"):
         Run(tiny(epochs=4))
 
