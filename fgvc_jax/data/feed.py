@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import numpy as np
@@ -13,11 +13,12 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from fgvc_jax.data import pipeline, whole
-from fgvc_jax.data.images import OWN, content_digest
+from fgvc_jax.data.images import OWN, Orientation, content_digest
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes
 
+T = TypeVar("T")
 DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
 PLACES = "device", "host", "stream"  # the later, the less room it takes
 HOST_SHARE = 0.5  # likewise of the memory that this process may still take
@@ -59,7 +60,7 @@ class Dataset:
             self._decoded[part] = load(
                 self.splits.parts[part],
                 self._side(part),
-                orientation=self._view.orientation,
+                orientation=cast(Orientation, self._view.orientation),  # it is settled
                 banner=self._view.banner,
                 place=self.place,
                 threads=machine.cores(self._processes_here),
@@ -141,17 +142,20 @@ def load(
     source: Source,
     side: int,
     *,
-    orientation: str,
+    orientation: Orientation,
     place: str,
     threads: int,
     mesh: Mesh,
     banner: int = OWN,
 ) -> Images:
     """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed."""
-    how = {"orientation": orientation, "banner": banner, "threads": threads}
+
+    def read(how: Callable[..., T]) -> T:
+        return how(source, side, orientation=orientation, banner=banner, threads=threads)
+
     if place == "stream":
-        return Images(source, pipeline.streamed(source, side, **how), None, None)
-    images, contents = pipeline.decoded(source, side, **how)
+        return Images(source, read(pipeline.streamed), None, None)
+    images, contents = read(pipeline.decoded)
     if place == "host":
         return Images(source, images.__getitem__, None, contents)
     return Images(source, None, devices.replicate(mesh, images), contents)

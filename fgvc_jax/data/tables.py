@@ -74,13 +74,12 @@ def read_table(file: Path, *, integer_keys: bool = True) -> Table:
     rows: dict[Any, IndexRow] = {}
     for number, line in read_lines(file):
         where = line_of(file, number)
-        key, *rest = line.split(maxsplit=1)
+        first, *rest = line.split(maxsplit=1)
         if not rest:
             raise UserError(f"{where}: {line!r} lacks its second column")
-        if integer_keys:
-            key = whole_number(key, where)
-            if key > MAX_ID:
-                raise UserError(f"{where}: id {key} is above {MAX_ID}")
+        key: int | str = whole_number(first, where) if integer_keys else first
+        if isinstance(key, int) and key > MAX_ID:
+            raise UserError(f"{where}: id {key} is above {MAX_ID}")
         if key in rows:
             raise UserError(f"{where}: {key!r} is already on line {rows[key].line}")
         rows[key] = IndexRow(rest[0], number)

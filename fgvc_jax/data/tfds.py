@@ -74,7 +74,12 @@ def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
         sources[role] = _source(builder, split, image, label, classes, name=name, first=first)
     if "train" not in sources:
         sources["train"] = Subset(sources["test"], [])
-    return Splits(**sources, classes=classes)
+    return Splits(
+        train=sources["train"],
+        test=sources["test"],
+        classes=classes,
+        validation=sources.get("validation"),
+    )
 
 
 def _roles(builder: Any, name: str, how: Opening) -> dict[str, str]:

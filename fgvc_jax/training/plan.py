@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
 
-import numpy as np
+import jax.numpy as jnp
 import optax
+from flax import linen as nn
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment
@@ -15,7 +16,7 @@ from fgvc_jax.config import Optimizer as OptimizerOptions
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.training import step
 from fgvc_jax.training.optimizer import Layers, optimizer, schedule
-from fgvc_jax.training.state import State, Variables, stack_teachers
+from fgvc_jax.training.state import State, stack_teachers
 from fgvc_jax.transfer import weigh
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
@@ -62,7 +63,7 @@ class MemberPlan:
         spec = self.experiment
         return optimizer_of(spec.optimizer, self.steps_per_epoch, spec.epochs, self.layers)
 
-    def state(self, member: int, variables: Variables, frozen: Sequence[Variables]) -> State:
+    def state(self, member: int, variables: VariableDict, frozen: Sequence[VariableDict]) -> State:
         """The state at step 0 of member `member` (from 1), with the frozen members before it as
         teachers where their maps are computed in the step: then with room for all that the last
         member has."""
@@ -71,8 +72,8 @@ class MemberPlan:
         room = self.experiment.members - 1 if online else 0
         _, outputs = self.architecture.answer
         state = State(
-            member=np.int32(member),
-            step=np.int32(0),
+            member=jnp.int32(member),
+            step=jnp.int32(0),
             params=variables["params"],
             batch_stats=variables["batch_stats"],
             opt_state=self.optimizer.init(variables["params"]),
@@ -107,7 +108,7 @@ def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> Non
         )
 
 
-def layers_of(experiment: Experiment, backbone: Any) -> Layers | None:
+def layers_of(experiment: Experiment, backbone: nn.Module) -> Layers | None:
     """How the layers of a backbone share its learning rate; None for all alike.
 
     Raises UserError for a backbone whose layers have no order of their own.
@@ -123,7 +124,9 @@ def layers_of(experiment: Experiment, backbone: Any) -> Layers | None:
     return Layers(decay, backbone.layers, backbone.layer)
 
 
-def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict[str, Any]:
+def schedules(
+    spec: OptimizerOptions, steps_per_epoch: int, epochs: int
+) -> dict[str, optax.Schedule]:
     """Learning rates by step of the "backbone" and the "heads"."""
     peaks = {"backbone": spec.learning_rate, "heads": spec.head_learning_rate}
     return {

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment
@@ -18,7 +19,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.training.initial import Start, found
 from fgvc_jax.training.plan import MemberPlan
 from fgvc_jax.training.precomputed import OutputCache, Teacher, Trunk, open_teacher
-from fgvc_jax.training.state import State, Variables
+from fgvc_jax.training.state import State
 from fgvc_jax.utils import devices
 from fgvc_jax.workdir import training_images
 from fgvc_jax.workdir.folder import Workdir
@@ -69,7 +70,7 @@ class Run:
         """How member `member` (from 1) is trained."""
         return self.plans[member - 1]
 
-    def member(self, member: int, variables: Variables) -> Member:
+    def member(self, member: int, variables: VariableDict) -> Member:
         """Member `member` (from 1) with its variables."""
         return self.plan(member).architecture.member(variables)
 
@@ -146,7 +147,7 @@ class Run:
             mesh=self.mesh,
         )
 
-    def state(self, member: int, frozen: Sequence[Variables]) -> State:
+    def state(self, member: int, frozen: Sequence[VariableDict]) -> State:
         """The state of member `member` (from 1) at step 0, with the frozen members as teachers."""
         return self.plan(member).state(member, self.start.variables(member), frozen)
 
@@ -206,7 +207,7 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
         orientation=splits.orientation if orientation == "auto" else orientation,
     )
     method = experiment.method.settle(splits.train.labels)
-    own = {experiment.objective: method} if dataclasses.fields(method) else {}
+    own: dict[str, Any] = {experiment.objective: method} if dataclasses.fields(method) else {}
     if experiment.networks:
         own["networks"] = tuple(map(architecture.settle, experiment.networks))
     else:

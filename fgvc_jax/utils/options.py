@@ -133,8 +133,9 @@ def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[i
     """
     shown = members if isinstance(members, (int, str)) else ",".join(map(str, members))
     if isinstance(members, str):
-        ranges = [_RANGE.fullmatch(part.strip()) for part in members.split(",")]
-        if not all(ranges):
+        parts = members.split(",")
+        ranges = [found for part in parts if (found := _RANGE.fullmatch(part.strip()))]
+        if len(ranges) < len(parts):
             raise UserError(
                 f"--members is {members!r}: give how many from the first, or which (2..3, or 1,3)"
             )
@@ -177,7 +178,7 @@ def fitted(value: Any, kind: Any, name: str = "") -> Any:
 
     Raises UserError for a value that is nothing of that type."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if dataclasses.is_dataclass(kind) and isinstance(value, kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
         fields = {
             field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
             for field, hint in get_type_hints(kind).items()
@@ -207,7 +208,7 @@ def from_dict(values: dict[str, Any], cls: type) -> Any:
         raise UserError(f"unknown field {unknown[0]!r} in the saved {cls.__name__.lower()}")
 
     def read(value: Any, kind: Any) -> Any:
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return from_dict(value, kind)
         if isinstance(value, (list, tuple)):
             inner, *_ = get_args(kind) or (None,)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError, reason, told
@@ -104,7 +105,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replace a .npz file by `arrays`."""
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     write_bytes(path, content.getvalue())
 
 
@@ -167,8 +168,10 @@ def new_text(path: Path) -> Iterator[IO[str]]:
 
     Line ends stay as they are given, and so do bytes of file names that are not UTF-8.
     """
-    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with _beside(path) as partial, partial.open("w", **text) as file:
+    with (
+        _beside(path) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         yield file
 
 
@@ -180,7 +183,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def new_array(
-    path: Path, shape: tuple[int, ...], dtype: Any, *, keep: Callable[[], bool] = lambda: True
+    path: Path, shape: tuple[int, ...], dtype: DTypeLike, *, keep: Callable[[], bool] = lambda: True
 ) -> Iterator[np.ndarray]:
     """A .npy file to fill in, memory-mapped; it appears at the end of the block, unless that raises
     or `keep` then says no. What kills have left of others in the folder makes room for it.

@@ -26,6 +26,7 @@ from fgvc_jax.training.precomputed.store import Frozen, Output
 from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
 from fgvc_jax.utils import devices, processes
+from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
@@ -101,13 +102,13 @@ class OutputCache:
         """Likewise the parts that members are judged on, by name."""
         return {part: self._seen(part, self._lookups.get(part, {})) for part in self._data.judged}
 
-    def complete(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    def complete(self, batch: Packed) -> Packed:
         """A batch of training views as `train_step` takes it: with the outputs that were not looked
         up, and the mean attention of the members before."""
         batch = self._with(batch, self._outputs)
         return batch | {"attention": self._attention.mean(batch)} if self._attention else batch
 
-    def _with(self, batch: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    def _with(self, batch: Packed, names: Collection[str]) -> Packed:
         for name in names:
             if name not in batch:
                 made = self._outputs[name].compute(batch, self._data["train"].store)
@@ -121,9 +122,8 @@ class OutputCache:
         found = {name: stored[name] for name in names if name in stored}
         computed = [self._outputs[name] for name in names if name not in stored]
         unseen = "features" in found and all("features" in output.needs for output in computed)
-        return dataclasses.replace(
-            self._data[part], lookups=found, **({"fetch": None, "store": None} if unseen else {})
-        )
+        images = dataclasses.replace(self._data[part], lookups=found)
+        return dataclasses.replace(images, fetch=None, store=None) if unseen else images
 
     def _requests(self, member: int) -> list[Request]:
         """What a member needs, the most important first."""
@@ -136,9 +136,8 @@ class OutputCache:
         for frozen, part in asked:
             if not frozen or not (outputs := frozen.outputs(part)):
                 continue
-            views, number = [0], 1
+            views, number = (self.views(member), in_all) if part == "train" else (range(1), 1)
             if part == "train":
-                views, number = self.views(member), in_all
                 self._outputs = {**outputs, **self._outputs}
             count = len(self._data[part].source)
             requests.append(self._stores.request(frozen, part, outputs, count, views, number))
@@ -183,7 +182,9 @@ class OutputCache:
         return feed.ahead(shown(images, size, self._mesh, view=view), computed, depth=1)
 
 
-def _rows_of(batch: Mapping[str, Any], output: Any) -> dict[str, Any]:
+def _rows_of(
+    batch: Packed, output: Mapping[str, jax.Array]
+) -> dict[str, jax.Array | Mapping[str, jax.Array]]:
     return {"row": batch["row"], "mask": batch["mask"], "output": output}
 
 

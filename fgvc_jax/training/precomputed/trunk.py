@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Self
 
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax import networks
@@ -14,7 +15,6 @@ from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.training.precomputed.store import Output
-from fgvc_jax.training.state import Variables
 from fgvc_jax.utils import devices, digests
 
 
@@ -33,7 +33,7 @@ class Trunk:
     """
 
     architecture: Architecture
-    variables: Variables
+    variables: VariableDict
     structure: Sequence[Any]
     view: View
     seed: int
@@ -49,7 +49,7 @@ class Trunk:
         cls,
         options: NetworkOptions,
         architecture: Architecture,
-        variables: Variables,
+        variables: VariableDict,
         seed: int,
         mesh: Mesh,
     ) -> Self:
@@ -70,7 +70,7 @@ class Trunk:
         return digests.of_arrays(self.variables)
 
     @cached_property
-    def on_devices(self) -> Variables:
+    def on_devices(self) -> VariableDict:
         """The variables, on every device."""
         return devices.replicate(self.mesh, self.variables)
 
