@@ -18,7 +18,7 @@ import fgvc_jax
 from fgvc_jax.commands import demo
 from fgvc_jax.commands.demo import Answerer, Demo
 from fgvc_jax.figures.demo import demo_page, sureness
-from fgvc_jax.training import members as train
+from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 
@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
     data = dataclasses.replace(
         tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.2
     )
-    train.train(tiny(root / "run", data=data))
+    members.train(tiny(root / "run", data=data))
     photograph = np.asarray(Image.open(next((source / "test").rglob("*.png"))))
     source.rename(root / "gone")
     return root / "run", photograph

@@ -25,7 +25,7 @@ from fgvc_jax.commands.report import Report
 from fgvc_jax.figures.numbers import Calibration, Numbers, Seeds
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
-from fgvc_jax.training import members as train
+from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
 from fgvc_jax.workdir.finished import FinishedRun
@@ -53,7 +53,7 @@ def runs(tmp_path_factory):
             images_per_class=0,
             validation=changes.pop("validation", 0.0),
         )
-        train.train(tiny(root / name, data=data, **changes))
+        members.train(tiny(root / name, data=data, **changes))
     evaluate.evaluate(Evaluation(str(root / "two"), which="selected"))
     for source in sources.values():
         shutil.rmtree(source)

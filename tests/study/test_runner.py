@@ -19,7 +19,7 @@ from fgvc_jax.config import Network
 from fgvc_jax.study import Study, bits, definition, ledger, runner
 from fgvc_jax.study.definition import Options
 from fgvc_jax.study.ledger import Correctness
-from fgvc_jax.training import members as train
+from fgvc_jax.training import members
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
 from fgvc_jax.workdir import journal, locks
 from fgvc_jax.workdir.folder import Workdir
@@ -70,7 +70,7 @@ def claim(workdir, experiment):
 @pytest.fixture
 def trainer(monkeypatch):
     trainer = Trainer()
-    monkeypatch.setattr(train, "train", trainer)
+    monkeypatch.setattr(members, "train", trainer)
     return trainer
 
 
