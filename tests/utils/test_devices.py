@@ -70,7 +70,7 @@ def test_four_devices_train_as_one(single, four):
     assert_equal(single, four)
 
 
-def both(module, *words, **options):
+def pair_of(module, *words, **options):
     """(exit code, stdout, stderr) of two processes of two devices each that work together."""
     return [finish(worker) for worker in started(module, *words, **options)]
 
@@ -92,7 +92,7 @@ def started(module, *words, **options):
 
 def two_processes(workdir, *more, **options):
     """Two that train together."""
-    return both("train", *arguments(workdir, *more), **options)
+    return pair_of("train", *arguments(workdir, *more), **options)
 
 
 @pytest.mark.slow
@@ -151,7 +151,7 @@ def test_two_processes_judge_as_one(single, tmp_path):
         shutil.copytree(single, tmp_path / name, ignore=shutil.ignore_patterns("predictions"))
     code, out, err = finish(command("evaluate", "--workdir", tmp_path / "one", "--json"))
     assert code == 0, err
-    together = both("evaluate", "--workdir", tmp_path / "two", "--json")
+    together = pair_of("evaluate", "--workdir", tmp_path / "two", "--json")
     assert [code for code, _, _ in together] == [0, 0], together
     assert "{" not in together[1][1]
     one, two = (json.loads(text[text.index("{") :]) for text in (out, together[0][1]))
@@ -174,7 +174,7 @@ def test_two_processes_answer_for_their_share_of_files(single, tmp_path, count):
     words = tmp_path, "--workdir", single
     code, _, err = finish(command("predict", *words, "--output", tmp_path / "two/one.csv"))
     assert code == 0, err
-    for code, _, err in both("predict", *words, "--output", tmp_path / "two/both.csv"):
+    for code, _, err in pair_of("predict", *words, "--output", tmp_path / "two/both.csv"):
         assert code == 0, err
 
     def rows(*names):
