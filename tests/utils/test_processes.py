@@ -55,9 +55,9 @@ def test_a_lock_is_taken_by_the_first_alone_and_refused_to_all(second_of_two, mo
     with processes.held_by_first(lock):  # which is not asked here
         pass
     second_of_two["value"] = np.bool_(True)
-    with pytest.raises(UserError, match="the first process could not have the workdir"):
-        with processes.held_by_first(lock):
-            pytest.fail("nobody has the lock")
+    refused = "the first process could not have the workdir"
+    with pytest.raises(UserError, match=refused), processes.held_by_first(lock):
+        pytest.fail("nobody has the lock")
     monkeypatch.setattr(jax, "process_index", lambda: 0)
     with pytest.raises(UserError, match="in use by process 7"), processes.held_by_first(lock):
         pytest.fail("nobody has the lock")
