@@ -1,4 +1,4 @@
-"""What is recorded of members; whole runs are judged in tests/test_train.py and test_continue.py."""
+"""What is recorded of members; tests/test_train.py and test_continue.py judge whole runs."""
 
 import json
 from types import SimpleNamespace

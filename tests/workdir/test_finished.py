@@ -1,4 +1,4 @@
-"""What of a finished run is read and refused; tests/commands/test_report.py has runs of two members."""
+"""What of a finished run is read and refused; tests/commands/test_report.py trains some."""
 
 import dataclasses
 
