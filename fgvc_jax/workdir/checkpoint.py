@@ -16,7 +16,7 @@ from fgvc_jax.utils import watchdog
 from fgvc_jax.utils.devices import replicated
 from fgvc_jax.utils.errors import UserError, first_line
 from fgvc_jax.utils.processes import of_first, wait_for_all
-from fgvc_jax.workdir import locks, mirror, storage
+from fgvc_jax.workdir import locks, mirror, space, storage
 
 # What a service or a collective says that fails, rather than a checkpoint that is damaged.
 _NOT_DAMAGE = (
@@ -105,7 +105,7 @@ class Checkpoints:
         """
         if step not in self._manager.all_steps():
             if not mirror.of(self._directory):
-                storage.check_space(self._directory, _bytes(tree))
+                space.check_space(self._directory, _bytes(tree))
             locks.check_lease(self._directory)
             with _told(self._directory):
                 self._manager.save(step, args=ocp.args.StandardSave(tree))
@@ -144,7 +144,7 @@ def save_final(directory: Path, variables: VariableDict) -> None:
     Raises:
         UserError: when there is no space for it.
     """
-    storage.check_space(directory.parent, _bytes(variables))
+    space.check_space(directory.parent, _bytes(variables))
     locks.check_lease(directory)
     beside = directory.with_name(f"{directory.name}.new")
     if not mirror.of(directory):

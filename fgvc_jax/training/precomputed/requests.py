@@ -11,7 +11,7 @@ import numpy as np
 from fgvc_jax.config import Experiment
 from fgvc_jax.training.precomputed.store import Frozen, Output, Store
 from fgvc_jax.utils import digests, processes
-from fgvc_jax.workdir import storage
+from fgvc_jax.workdir import space, storage
 from fgvc_jax.workdir.folder import Workdir
 
 RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
@@ -57,7 +57,7 @@ def affordable(requests: Sequence[Request], gib: float, report: Report) -> list[
         stores = list(request.stores.values())
         new = sum(s.bytes_per_view * len(s.missing(request.views)) for s in stores)
         folder = stores[0].folder
-        full = new and added[folder] + new + RESERVE > storage.free_space(folder)
+        full = new and added[folder] + new + RESERVE > space.free_space(folder)
         full = bool(processes.of_first(np.bool_(full)))  # the first process decides
         if request.bytes > left or full:
             over = f"are more than is left of --data.cache-gib {gib:g}"

@@ -8,7 +8,7 @@ from conftest import tiny
 
 from fgvc_jax.training.precomputed.requests import RESERVE, Stores, affordable
 from fgvc_jax.training.precomputed.store import Output
-from fgvc_jax.workdir import storage
+from fgvc_jax.workdir import space
 
 COUNT = 2**18  # images, of 2 KiB each: half a GiB
 KNOWN = {"train": {"names": "n", "contents": "c"}, "test": {"names": "t", "contents": None}}
@@ -21,7 +21,7 @@ def output(**changes):
 
 @pytest.fixture
 def stores(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "free_space", lambda folder: RESERVE + 2**30)
+    monkeypatch.setattr(space, "free_space", lambda folder: RESERVE + 2**30)
     return Stores(tiny(tmp_path / "run"), lambda: KNOWN)
 
 
