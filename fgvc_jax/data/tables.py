@@ -58,10 +58,10 @@ class Table:
     file: Path
     rows: dict[Any, IndexRow]
 
-    def at(self, key: Any) -> str:
+    def at(self, key: int | str) -> str:
         return line_of(self.file, self.rows[key].line)
 
-    def number(self, key: Any, low: int, high: int, what: str) -> int:
+    def number(self, key: int | str, low: int, high: int, what: str) -> int:
         """The value at `key` as a number of low..high."""
         value = whole_number(self.rows[key].value, self.at(key))
         if not low <= value <= high:

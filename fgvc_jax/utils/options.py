@@ -14,9 +14,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from numbers import Real
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from fgvc_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 _RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
@@ -75,7 +78,9 @@ def inside(value: Any, name: str) -> list[tuple[str, Any]]:
     return [(f"{name}.{n}", each) for n, each in numbered if dataclasses.is_dataclass(each)]
 
 
-def fields(config: Any, prefix: str = "--") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+def fields(
+    config: "DataclassInstance", prefix: str = "--"
+) -> Iterator[tuple[str, dataclasses.Field, Any]]:
     """(flag, dataclass field, value) of every leaf of a nested config."""
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
@@ -86,7 +91,7 @@ def fields(config: Any, prefix: str = "--") -> Iterator[tuple[str, dataclasses.F
             yield prefix + spec.name.replace("_", "-"), spec, value
 
 
-def groups(config: Any, prefix: str = "--") -> Iterator[tuple[str, Any]]:
+def groups(config: "DataclassInstance", prefix: str = "--") -> Iterator[tuple[str, Any]]:
     """(what its flags begin with, config) of a nested config and all configs inside it."""
     yield prefix, config
     for spec in dataclasses.fields(config):
@@ -94,7 +99,7 @@ def groups(config: Any, prefix: str = "--") -> Iterator[tuple[str, Any]]:
             yield from groups(group, f"{name}.")
 
 
-def check(config: Any) -> None:
+def check(config: "DataclassInstance") -> None:
     """Raise a UserError that names the first field whose value is no choice or out of bounds."""
     for group_flag, group in groups(config):
         hints = get_type_hints(type(group))
@@ -153,7 +158,7 @@ def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[i
     return tuple(numbers)
 
 
-def positional_first(arguments: Sequence[str], config: Any) -> list[str]:
+def positional_first(arguments: Sequence[str], config: "DataclassInstance") -> list[str]:
     """The arguments with what is neither an option of `config` nor the value of one at first."""
     switches = {flag for flag, _, value in fields(config) if isinstance(value, bool)}
     first, rest, words = [], [], list(arguments)
