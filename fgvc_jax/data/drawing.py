@@ -7,11 +7,11 @@ into any scene.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 VARIANTS: Mapping[str, tuple[str, ...]] = {
@@ -44,13 +44,13 @@ class _Frame:
     matrix: np.ndarray
     origin: np.ndarray
 
-    def points(self, local: Any) -> np.ndarray:
+    def points(self, local: ArrayLike) -> np.ndarray:
         return np.asarray(local, float) @ self.matrix.T + self.origin
 
     def local(self, points: np.ndarray) -> np.ndarray:
         return np.linalg.solve(self.matrix, points - self.origin)
 
-    def inner(self, origin: Any, angle: float = 0.0, flip: bool = False) -> _Frame:
+    def inner(self, origin: ArrayLike, angle: float = 0.0, flip: bool = False) -> _Frame:
         """The frame of a limb at `origin`, turned by `angle` (radians) and perhaps mirrored."""
         c, s, m = math.cos(angle), math.sin(angle), -1.0 if flip else 1.0
         return _Frame(self.matrix @ np.array([[c * m, -s], [s * m, c]]), self.points(origin))
@@ -60,7 +60,7 @@ def _ellipse(x: float, y: float, rx: float, ry: float) -> np.ndarray:
     return _CIRCLE * (rx, ry) + (x, y)
 
 
-def _stroke(points: Any, width: float, taper: float = 1.0) -> np.ndarray:
+def _stroke(points: ArrayLike, width: float, taper: float = 1.0) -> np.ndarray:
     """The outline of a line through `points`, `width` wide at first, `taper * width` at last."""
     line = np.asarray(points, float)
     direction = np.gradient(line, axis=0)
@@ -76,14 +76,14 @@ class _Canvas:
         self.image = background
         self._draw = ImageDraw.Draw(background)
         self.parts = Image.new("L", background.size) if with_parts else None
-        self._draw_parts = ImageDraw.Draw(self.parts) if with_parts else None
+        self._draw_parts = self.parts and ImageDraw.Draw(self.parts)
 
-    def fill(self, frame: _Frame, outline: Any, colour: np.ndarray, part: str = "") -> None:
+    def fill(self, frame: _Frame, outline: ArrayLike, colour: np.ndarray, part: str = "") -> None:
         """Paints the polygon `outline` (n,2), given in `frame`; without a part it hides parts."""
-        outline = frame.points(outline).ravel().tolist()
-        self._draw.polygon(outline, fill=tuple(int(c) for c in colour))
+        corners = frame.points(outline).ravel().tolist()
+        self._draw.polygon(corners, fill=tuple(int(c) for c in colour))
         if self._draw_parts:
-            self._draw_parts.polygon(outline, fill=PARTS.index(part) + 1 if part else 0)
+            self._draw_parts.polygon(corners, fill=PARTS.index(part) + 1 if part else 0)
 
 
 # --------------------------------------------------------------------------------------- scenes
@@ -213,13 +213,13 @@ _TAILS = (
     [(0.1, -0.1), (-0.36, -0.3), (-0.5, -0.15), (-0.53, 0), (-0.5, 0.15), (-0.36, 0.3), (0.1, 0.1)],
 )
 _WING = [(0.2, -0.05), (0.1, -0.15), (-0.2, -0.16), (-0.68, 0.03), (-0.3, 0.17), (0.05, 0.16)]
-_WING_MARKS = (
+_WING_MARKS: tuple[Sequence[ArrayLike], ...] = (
     [],
     [_stroke([(-0.1, -0.15), (-0.02, 0), (-0.08, 0.16)], 0.08)],
     [_stroke([(x - 0.06, -0.15), (x, 0), (x - 0.06, 0.16)], 0.075) for x in (0.06, -0.16)],
     [_ellipse(-0.25, 0.02, 0.15, 0.10)],
 )
-_BREAST_MARKS = (
+_BREAST_MARKS: tuple[Sequence[ArrayLike], ...] = (
     [],
     [_stroke([(x, -0.13), (x, 0.14)], 0.05) for x in (-0.19, -0.095, 0, 0.095, 0.19)],
     [_ellipse(x, y, 0.042, 0.042) for x in (-0.17, 0, 0.17) for y in (-0.12, 0.12)]
@@ -227,7 +227,7 @@ _BREAST_MARKS = (
     [_stroke([(0.11, -0.2), (0.03, 0), (0.11, 0.2)], 0.14)],
 )
 _CAP = [(0.24 * math.cos(a), 0.24 * math.sin(a)) for a in np.linspace(-0.5, -2.75, 9)]
-_CRESTS = (
+_CRESTS: tuple[Sequence[ArrayLike], ...] = (
     [],
     [[(0.05, -0.2), (-0.16, -0.3), (-0.46, -0.34), (-0.2, -0.08)]],
     [_stroke([(-0.02, -0.2), (0, -0.36), (0.1, -0.46), (0.22, -0.44)], 0.06, taper=2.0)],
@@ -243,7 +243,7 @@ _BILLS = (
     _stroke([(0.18, 0), (0.36, -0.01), (0.54, 0.08), (0.64, 0.26)], 0.15, taper=0.3),
 )
 _EYE = (0.08, -0.04)
-_EYE_MARKS = (
+_EYE_MARKS: tuple[list[tuple[np.ndarray, np.ndarray]], ...] = (
     [],
     [(_ellipse(*_EYE, 0.12, 0.12), _WHITE)],
     [(_stroke([(0.21, -0.12), (0.03, -0.16), (-0.2, -0.06)], 0.075), _WHITE)],
@@ -293,7 +293,7 @@ def _draw_bird(canvas: _Canvas, pose: _Pose, code: Mapping[str, int]) -> None:
     canvas.fill(breast, _ellipse(0, 0, 0.31, 0.66 * pose.plumpness), pale, "breast")
     for mark in _BREAST_MARKS[code["breast"]]:
         canvas.fill(breast, mark, _DARK + pose.tints[0], "breast")
-    canvas.fill(body, _stroke([(0.15, -0.12), pose.head], 0.42), plumage)
+    canvas.fill(body, _stroke([np.array((0.15, -0.12)), pose.head], 0.42), plumage)
     canvas.fill(wing, _WING, dark, "wing")
     for mark in _WING_MARKS[code["wing"]]:
         canvas.fill(wing, mark, _WHITE + pose.tints[0], "wing")

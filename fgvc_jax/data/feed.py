@@ -5,18 +5,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from fgvc_jax.data import pipeline, whole
-from fgvc_jax.data.images import OWN, content_digest
+from fgvc_jax.data.images import OWN, Orientation, content_digest
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes
 
+T = TypeVar("T")
 DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
 PLACES = "device", "host", "stream"  # the later, the less room it takes
 HOST_SHARE = 0.5  # likewise of the memory that this process may still take
@@ -58,7 +60,7 @@ class Dataset:
             self._decoded[part] = load(
                 self.splits.parts[part],
                 self._side(part),
-                orientation=self._view.orientation,
+                orientation=cast(Orientation, self._view.orientation),  # it is settled
                 banner=self._view.banner,
                 place=self.place,
                 threads=machine.cores(self._processes_here),
@@ -140,17 +142,20 @@ def load(
     source: Source,
     side: int,
     *,
-    orientation: str,
+    orientation: Orientation,
     place: str,
     threads: int,
     mesh: Mesh,
     banner: int = OWN,
 ) -> Images:
     """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed."""
-    how = {"orientation": orientation, "banner": banner, "threads": threads}
+
+    def read(how: Callable[..., T]) -> T:
+        return how(source, side, orientation=orientation, banner=banner, threads=threads)
+
     if place == "stream":
-        return Images(source, pipeline.streamed(source, side, **how), None, None)
-    images, contents = pipeline.decoded(source, side, **how)
+        return Images(source, read(pipeline.streamed), None, None)
+    images, contents = read(pipeline.decoded)
     if place == "host":
         return Images(source, images.__getitem__, None, contents)
     return Images(source, None, devices.replicate(mesh, images), contents)
@@ -159,6 +164,24 @@ def load(
 def contents(source: Source) -> list[bytes]:
     """SHA-256 of each image's bytes, as `load` finds them."""
     return [content_digest(source[i]["image"]) for i in range(len(source))]
+
+
+def train_batches(
+    images: Images, *, seed: int, member: int, batch_size: int, start: int, views: range
+) -> Iterator[dict[str, np.ndarray]]:
+    """This process's rows of a member's batches, see `pipeline.train_batches`; on the host."""
+    return pipeline.train_batches(
+        images.source,
+        images.fetch,
+        seed=seed,
+        member=member,
+        batch_size=batch_size,
+        start=start,
+        process=jax.process_index(),
+        processes=jax.process_count(),
+        views=views,
+        lookups=images.lookups,
+    )
 
 
 def evaluation_batches(

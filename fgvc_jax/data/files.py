@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fgvc_jax.data.images import Orientation
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
@@ -103,7 +104,7 @@ def assemble(
     classes: Sequence[str],
     *,
     crop_bottom: int = 0,
-    orientation: str = "stored",
+    orientation: Orientation = "stored",
     how: Opening = TO_TRAIN,
 ) -> Splits:
     """From entries to Splits, with every check on the files themselves.
@@ -119,14 +120,17 @@ def assemble(
         if not entries and (how.to_train or part == "test"):
             raise UserError(f"{shown(root)} has no image in its {part} part")
     places = locate(root, [entry for entries in parts.values() for entry in entries], how.links)
-    sources, first = {}, 0
+    sources: dict[str, Files] = {}
+    first = 0
     for part, entries in parts.items():
         own = places[first : first + len(entries)]
         sources[part] = Files(root, entries, first, crop_bottom=crop_bottom, places=own)
         first += len(entries)
-    splits = Splits(classes=tuple(classes), orientation=orientation, **sources)
+    splits = Splits(
+        sources["train"], sources["test"], tuple(classes), sources.get("validation"), orientation
+    )
     if first <= LOOKED_THROUGH:  # every file is asked for its size, and many are opened
-        _warn_of_shared_files(splits)
+        _warn_of_shared_files(root, {part: sources[part] for part in splits.parts})
     else:
         log.info(
             "%s images are not searched for copies of each other here: "
@@ -136,14 +140,14 @@ def assemble(
     return splits
 
 
-def _warn_of_shared_files(splits: Splits) -> None:
+def _warn_of_shared_files(root: Path, parts: Mapping[str, Files]) -> None:
     """Log a warning when parts share a file's content: such an image is judged after training.
 
     Only files of equal size are read, and of these at first a page: what differs, differs there.
     """
     files = [
         (part, name, source.path(index), source.stat(index)[0])
-        for part, source in splits.parts.items()
+        for part, source in parts.items()
         for index, name in enumerate(source.names)
     ]
     shared = _in_several_parts([files], lambda file: file[3])
@@ -155,7 +159,7 @@ def _warn_of_shared_files(splits: Splits) -> None:
         log.warning(
             "warning: %s in more than one part of %s, so that accuracies mean less: %s%s",
             f"{len(shared):,} pictures are" if len(shared) > 1 else "one picture is",
-            shown(splits.train.root),
+            shown(root),
             "; ".join(islice(examples, SHOWN)),
             more,
         )

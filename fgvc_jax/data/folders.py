@@ -101,7 +101,7 @@ def _roles(
         )
     if name is None:
         use = "split" if how.to_train else "judged"
-        instead = f": add one, or give folder:{os.path.join(path, train)} to have it {use}"
+        instead = f": add one, or give folder:{os.path.join(path, train or '')} to have it {use}"
         raise UserError(
             f"{shown(root)} has {train}/ but none of test, val, valid, validation"
             f"{_rename(root, meant, 'test') or instead}"

@@ -124,7 +124,7 @@ def decode(
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def record_of(image: Any) -> dict[str, Any]:
+def record_of(image: str | os.PathLike | Image.Image | np.ndarray) -> dict[str, Any]:
     """The record of a path, a PIL image or an (H, W, 3) uint8 array, to `decode`.
 
     Raises UserError for a path that no regular file of at most `MAX_BYTES` can be read from.

@@ -43,7 +43,8 @@ def open_cub(path: str, how: Opening = TO_TRAIN) -> Splits:
     classes = read_class_table(root / "classes.txt")
     for table in (labels, split):
         check_same_ids(images, table)
-    train, test = [], []
+    train: list[Entry] = []
+    test: list[Entry] = []
     for image_id in sorted(images.rows):
         label = labels.number(image_id, 1, len(classes), "class") - 1
         part = train if split.number(image_id, 0, 1, "split") else test

@@ -7,13 +7,16 @@ its own rows of it, and resuming is indexing.
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fgvc_jax.data.images import OWN, Orientation, content_digest, decode, refuse
 from fgvc_jax.data.sources import Source
 from fgvc_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import grain
 
 Fetch = Callable[[np.ndarray], np.ndarray]
 Lookup = Callable[[int, np.ndarray], Any]  # (view, rows) -> an array, or several by name
@@ -62,7 +65,7 @@ def decoded(
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         found = list(pool.map(fill, range(len(source))))
     refuse([each for each in found if isinstance(each, UserError)], len(source))
-    return images, found
+    return images, [each for each in found if isinstance(each, bytes)]
 
 
 def steps_per_epoch(source: Source, batch_size: int) -> int:
@@ -173,7 +176,7 @@ def _load(source: Source, fetch: Fetch | None, rows: np.ndarray) -> dict[str, np
     return batch if fetch is None else {**batch, "image": fetch(rows)}
 
 
-def _threaded(batches: Any) -> Iterator[dict[str, np.ndarray]]:
+def _threaded(batches: "grain.MapDataset") -> Iterator[dict[str, np.ndarray]]:
     """The batches of a grain.MapDataset in order, loaded ahead by threads within `AHEAD_BYTES`.
 
     The first one, loaded before the others, tells their size.

@@ -29,10 +29,17 @@ class Source(Protocol):
     `stat(i)` is (bytes, time of the last change in ns) of an image's file, None for what is none.
     """
 
-    labels: np.ndarray
-    ids: np.ndarray
-    names: Sequence[str]
-    groups: np.ndarray | None
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    @property
+    def ids(self) -> np.ndarray: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def groups(self) -> np.ndarray | None: ...
 
     def __len__(self) -> int: ...
 
@@ -142,7 +149,7 @@ def stratified(
     counts = [Counter(labels[group].tolist()) for group in ranked]
     total = Counter(np.asarray(labels).tolist())
     wanted = {label: max(round(fraction * n), at_least) for label, n in total.items()}
-    marked, taken = np.zeros(len(labels), bool), Counter()
+    marked, taken = np.zeros(len(labels), bool), Counter[Any]()
 
     def take(number: int) -> None:
         marked[ranked[number]] = True

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fgvc_jax.data import augment, tables
-from fgvc_jax.data.files import Files, dataset_root, shown
+from fgvc_jax.data.files import dataset_root, shown
 from fgvc_jax.data.images import FORMATS, decode
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
@@ -65,7 +65,8 @@ def find(spec: str, source: Source, classes: int, view: View) -> Regions:
 def origin(source: Source, i: int) -> tuple[Source, int]:
     """The source that image i of a part of it comes from, and its number there."""
     while isinstance(source, Subset):
-        source, i = source.source, int(source.indices[i])
+        i = int(source.indices[i])
+        source = source.source
     return source, i
 
 
@@ -78,7 +79,8 @@ def seen(mask: np.ndarray, view: View) -> np.ndarray:
     image = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
     record = {"image": image, "name": "mask"}
     square = decode(record, view.test_side, orientation="stored", banner=view.banner)
-    return np.asarray(augment.center_crop(square[None], crop=view.crop))[0, ..., 0]
+    cropped = augment.center_crop(square[None], crop=view.crop)  # type: ignore[arg-type]  # in numpy
+    return np.asarray(cropped)[0, ..., 0]
 
 
 # -- drawn birds -----------------------------------------------------------------------------------
@@ -125,8 +127,7 @@ def _of_cub(root: Path, source: Source, view: View) -> Regions:
 
     def of(i: int) -> Masks:
         key = int(source.ids[i])
-        files, number = origin(source, i)
-        across, down = _size(files, number)
+        across, down = _size(*origin(source, i))
         y, x = np.arange(down)[:, None] + 0.5, np.arange(across) + 0.5  # of pixels' centres
         left, top, width, height = boxes[key]
         inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
@@ -160,6 +161,6 @@ def _rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]]]:
         yield row
 
 
-def _size(files: Files, i: int) -> tuple[int, int]:
+def _size(files: Source, i: int) -> tuple[int, int]:
     with Image.open(io.BytesIO(files[i]["image"]), formats=FORMATS) as image:
         return image.size

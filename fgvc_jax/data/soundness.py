@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -87,28 +87,24 @@ def opened(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
 
 def examine(source: Source, index: int, *, part: str, orientation: Orientation) -> Picture:
     """Read one image to its last pixel."""
-    who = {
-        "part": part,
-        "index": index,
-        "name": source.names[index],
-        "label": int(source.labels[index]),
-    }
+    who = Picture(part, index, source.names[index], int(source.labels[index]))
     try:
         record = source[index]
         content = content_digest(record["image"])
         picture = opened(record, orientation=orientation)
-        remarks, turned = (), False
+        remarks: tuple[str, ...] = ()
+        turned = False
         if isinstance(record["image"], bytes):
             with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
                 remarks = ("16 bits a pixel, of which 8 are kept",) if is_deep(image) else ()
                 turned = exif_orientation(image) in TURNS
     except UserError as error:
-        return Picture(**who, problem=str(error))
+        return replace(who, problem=str(error))
     gray = picture.convert("L").resize((128, 128), Image.Resampling.BILINEAR)
     brightness = np.asarray(gray)
     flat = brightness.std() < FLAT
-    return Picture(
-        **who,
+    return replace(
+        who,
         content=content,
         size=picture.size,
         remarks=(*_remarks(picture.size, brightness), *remarks),
@@ -219,10 +215,10 @@ def _same(pictures: Sequence[Picture]) -> list[list[Picture]]:
 
 def _near(pictures: Sequence[Picture]) -> list[list[Picture]]:
     """Images that look alike though their bytes differ: connected within `NEAR` bits."""
-    known = [picture for picture in pictures if picture.bits is not None]
+    known = [(picture, picture.bits) for picture in pictures if picture.bits is not None]
     if not known:
         return []
-    signs = np.where(np.stack([picture.bits for picture in known]), 1, -1).astype(np.float32)
+    signs = np.where(np.stack([bits for _, bits in known]), 1, -1).astype(np.float32)
     count, width = signs.shape
     rows, columns = [], []
     block = max(BLOCK_BYTES // (4 * count), 1)
@@ -237,7 +233,7 @@ def _near(pictures: Sequence[Picture]) -> list[list[Picture]]:
     graph = coo_array((np.ones(len(row), bool), (row, column)), shape=(count, count))
     _, component = connected_components(graph, directed=False)
     groups: dict[int, list[Picture]] = {}
-    for picture, number in zip(known, component, strict=True):
+    for (picture, _), number in zip(known, component, strict=True):
         groups.setdefault(int(number), []).append(picture)
     return [group for group in groups.values() if len({one.content for one in group}) > 1]
 

@@ -58,10 +58,10 @@ class Table:
     file: Path
     rows: dict[Any, IndexRow]
 
-    def at(self, key: Any) -> str:
+    def at(self, key: int | str) -> str:
         return line_of(self.file, self.rows[key].line)
 
-    def number(self, key: Any, low: int, high: int, what: str) -> int:
+    def number(self, key: int | str, low: int, high: int, what: str) -> int:
         """The value at `key` as a number of low..high."""
         value = whole_number(self.rows[key].value, self.at(key))
         if not low <= value <= high:
@@ -74,13 +74,12 @@ def read_table(file: Path, *, integer_keys: bool = True) -> Table:
     rows: dict[Any, IndexRow] = {}
     for number, line in read_lines(file):
         where = line_of(file, number)
-        key, *rest = line.split(maxsplit=1)
+        first, *rest = line.split(maxsplit=1)
         if not rest:
             raise UserError(f"{where}: {line!r} lacks its second column")
-        if integer_keys:
-            key = whole_number(key, where)
-            if key > MAX_ID:
-                raise UserError(f"{where}: id {key} is above {MAX_ID}")
+        key: int | str = whole_number(first, where) if integer_keys else first
+        if isinstance(key, int) and key > MAX_ID:
+            raise UserError(f"{where}: id {key} is above {MAX_ID}")
         if key in rows:
             raise UserError(f"{where}: {key!r} is already on line {rows[key].line}")
         rows[key] = IndexRow(rest[0], number)

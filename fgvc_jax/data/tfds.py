@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from fgvc_jax.data.names import part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Source, Splits, Subset
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
 NAME = re.compile(r"(?P<folder>\w+(/\w[\w.-]*)?)(:(?P<version>\d+\.\d+\.\d+))?", re.ASCII)
 READ_AT_ONCE = 512  # records, when only their labels are wanted
@@ -23,7 +26,14 @@ class Prepared:
     """A Source of one split of a prepared dataset: serialized `records`, images left encoded."""
 
     def __init__(
-        self, records: Any, labels: np.ndarray, *, features: Any, name: str, part: str, first: int
+        self,
+        records: Any,
+        labels: np.ndarray,
+        *,
+        features: "tfds.features.FeaturesDict",
+        name: str,
+        part: str,
+        first: int,
     ):
         self.records = records
         self.labels = labels
@@ -74,10 +84,15 @@ def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
         sources[role] = _source(builder, split, image, label, classes, name=name, first=first)
     if "train" not in sources:
         sources["train"] = Subset(sources["test"], [])
-    return Splits(**sources, classes=classes)
+    return Splits(
+        train=sources["train"],
+        test=sources["test"],
+        classes=classes,
+        validation=sources.get("validation"),
+    )
 
 
-def _roles(builder: Any, name: str, how: Opening) -> dict[str, str]:
+def _roles(builder: "tfds.core.DatasetBuilder", name: str, how: Opening) -> dict[str, str]:
     """The splits that are used, by what for; what is not used is told."""
     splits = builder.info.splits
     known = {part(split): split for split in reversed(splits) if part(split)}
@@ -133,7 +148,7 @@ def _recipe(name: str) -> str:
     )
 
 
-def _builder(name: str, folder: Path) -> Any:
+def _builder(name: str, folder: Path) -> "tfds.core.DatasetBuilder":
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
@@ -155,7 +170,7 @@ def _builder(name: str, folder: Path) -> Any:
     return builder
 
 
-def _pair(builder: Any, name: str) -> tuple[str, str]:
+def _pair(builder: "tfds.core.DatasetBuilder", name: str) -> tuple[str, str]:
     """The names of the features that are the image and its class."""
     import tensorflow_datasets as tfds
 
@@ -172,12 +187,12 @@ def _pair(builder: Any, name: str) -> tuple[str, str]:
     return pair
 
 
-def _class_names(label: Any) -> tuple[str, ...]:
+def _class_names(label: "tfds.features.ClassLabel") -> tuple[str, ...]:
     return tuple(label.names or map(str, range(label.num_classes or 0)))
 
 
 def _source(
-    builder: Any,
+    builder: "tfds.core.DatasetBuilder",
     part: str,
     image: str,
     label: str,
@@ -215,7 +230,7 @@ def _source(
     )
 
 
-def _labels(records: Any, features: Any) -> np.ndarray:
+def _labels(records: Any, features: "tfds.features.FeaturesDict") -> np.ndarray:
     labels: list[int] = []
     for start in range(0, len(records), READ_AT_ONCE):
         stop = min(start + READ_AT_ONCE, len(records))
@@ -225,7 +240,7 @@ def _labels(records: Any, features: Any) -> np.ndarray:
     return np.array(labels, np.int64)
 
 
-def _decoded(features: Any, record: bytes) -> dict[str, Any]:
+def _decoded(features: "tfds.features.FeaturesDict", record: bytes) -> dict[str, Any]:
     """The example's values for `features` only, images as they are encoded."""
     from tensorflow_datasets import decode
 

@@ -1,4 +1,4 @@
-"""Which images there are, and what a network is shown of one, as values from the command line to the step.
+"""Which images there are, and what a network is shown of one, from command line to step.
 
 No JAX here: what the fields mean on the device is `fgvc_jax.data.augment`'s.
 """

@@ -48,7 +48,8 @@ def check(
 
 def _problem(source: Source, index: int) -> UserError | None:
     while isinstance(source, Subset):
-        source, index = source.source, int(source.indices[index])
+        index = int(source.indices[index])
+        source = source.source
     if not isinstance(source, Files):
         return None
     try:
@@ -75,7 +76,7 @@ def _seems_whole(path: str) -> bool:
                 return int.from_bytes(file.read(4), "little") + 8 <= size
             if format in _BY_HEADER:
                 return True
-            mark, within = _MARKS[format]
+            mark, within = _MARKS[str(format)]
             file.seek(max(size - within, 0))
             return mark in file.read(within)
     except Exception:  # Pillow raises nearly anything on broken data; decoding says what it is

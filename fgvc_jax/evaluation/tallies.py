@@ -16,8 +16,13 @@ from fgvc_jax.evaluation.metrics import Metric, Metrics, Tally
 class KeptAnswers(Protocol):
     """What is kept of members' answers for N images of K classes, see `predictions.Part`."""
 
-    labels: np.ndarray  # (N,) int
-    classes: Sequence[str]
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Their names."""
 
     def log_probabilities(self, member: str) -> np.ndarray:
         """(N, K) of a member, by its digest."""

@@ -171,6 +171,7 @@ def line(
         UserError: when `right` and `results` are not of the same run.
     """
     results = dict(results or {})
+    judged = results.get("metrics", {})
     if right is not None and (said := bits.contradiction(right, results)):
         raise UserError(
             f"the kept predictions are not those of results.json ({said}): judge the members again "
@@ -184,13 +185,10 @@ def line(
         "config": portable(experiment),
         "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
         "right": pack(right) if right else None,
-        "nll": {
-            kind: [each["nll"]["value"] for each in judged]
-            for kind, judged in results.get("metrics", {}).items()
-        },
+        "nll": {kind: [each["nll"]["value"] for each in found] for kind, found in judged.items()},
         "metrics": {
-            kind: [{name: each[name]["value"] for name in MORE} for each in judged]
-            for kind, judged in results.get("metrics", {}).items()
+            kind: [{name: each[name]["value"] for name in MORE} for each in found]
+            for kind, found in judged.items()
         },
         "digests": {"config": digest_of(experiment), **results.get("digests", {})},
         "environment": results.get("environment", {"commit": summary.commit()}),

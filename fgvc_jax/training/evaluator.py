@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.typing import VariableDict
 
 from fgvc_jax.data import feed
 from fgvc_jax.data.feed import Images
@@ -17,6 +18,7 @@ from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
+from fgvc_jax.utils.devices import Packed
 from fgvc_jax.workdir import begun, checkpoint, journal, predictions, storage
 from fgvc_jax.workdir.calibration import Ensemble, verdict
 from fgvc_jax.workdir.folder import Workdir
@@ -50,7 +52,7 @@ class Epochs:
             self._selected = Best(folder / "selected.json", "validation_accuracy")
         self.last: dict[str, Any] | None = None  # scores of the last epoch that was judged
 
-    def __call__(self, variables: Any, position: dict[str, int]) -> dict[str, Any]:
+    def __call__(self, variables: VariableDict, position: dict[str, int]) -> dict[str, Any]:
         """Counts and accuracies of `variables` at {"step", "epoch"}."""
         member = self._run.member(self._number, variables)
         if jax.process_index() == 0:
@@ -105,7 +107,7 @@ def is_tested(run: Run, names: Sequence[str]) -> bool:
     return any(name.endswith(ends) for name in names)
 
 
-def batches_of(run: Run, images: Images) -> Iterator[dict[str, jax.Array]]:
+def batches_of(run: Run, images: Images) -> Iterator[Packed]:
     """Every image of a set once, on the devices of a run."""
     most = run.experiment.evaluation_batch_size
     return feed.evaluation_batches(images, most, run.mesh)
@@ -178,10 +180,10 @@ def history(folder: Path) -> dict[str, Any]:
         record = storage.read_json(folder / begun.FILE)
     except FileNotFoundError:
         record = {}
-    scores = {"selected": None, "best_on_test": None}
-    for name in scores:
+    scores: dict[str, float | None] = {}
+    for name in ("selected", "best_on_test"):
         best = Best(folder / f"{name}.json", "").record
-        scores[name] = best and best["test_accuracy"]
+        scores[name] = best["test_accuracy"] if best else None
     heads = {k: v for k, v in record.get("scores", {}).items() if k.startswith("test_accuracy_")}
     return {
         "training": record.get("training"),

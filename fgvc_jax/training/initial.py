@@ -3,11 +3,12 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 
 from fgvc_jax.inference import model
 from fgvc_jax.inference.architecture import Architecture
@@ -33,17 +34,17 @@ class Start:
         self._architectures = architectures
         self._pretrained = pretrained
         self._seed = seed
-        self._read: dict[Any, Any] = {}
+        self._read: dict[tuple[int, Weights], VariableDict] = {}
 
-    def variables(self, member: int) -> Any:
+    def variables(self, member: int) -> VariableDict:
         """Of what member `member` (from 1) trains."""
         return self._architectures[member - 1].split(self._whole(member))[1]
 
-    def trunk(self) -> Any:
+    def trunk(self) -> VariableDict:
         """Of the frozen trunk that all share: where there are no weights, the first member's."""
         return self._architectures[0].split(self._whole(1))[0]
 
-    def _whole(self, member: int) -> Any:
+    def _whole(self, member: int) -> VariableDict:
         key = jax.random.fold_in(jax.random.key(self._seed), member)
         initial = jax.device_get(self._architectures[member - 1].initialize(key))
 
@@ -54,15 +55,15 @@ class Start:
 
     def digests(self) -> list[str | None]:
         """Digests of the weights of each member; None where it has none."""
-        known = {weights: weights.digest() for weights in set(self._pretrained) - {None}}
-        return [known.get(weights) for weights in self._pretrained]
+        known = {weights: weights.digest() for weights in set(self._pretrained) if weights}
+        return [known[weights] if weights else None for weights in self._pretrained]
 
     def check(self) -> None:
         """Read the weights of all members; a UserError tells what is wrong with them."""
         for member in range(1, len(self._pretrained) + 1):
             self._start_of(member)
 
-    def _start_of(self, member: int) -> Any:
+    def _start_of(self, member: int) -> VariableDict:
         """Variables of pretrained weights, read once; a ShapeDtypeStruct where there are none."""
         architecture, pretrained = self._architectures[member - 1], self._pretrained[member - 1]
         if not pretrained:
@@ -78,8 +79,9 @@ class Weights(Protocol):
 
     def digest(self) -> str: ...
 
-    def load(self, variables: Any) -> Any:
+    def load(self, variables: VariableDict) -> VariableDict:
         """Variables like `variables` with the weights put in, see `weights.load_torch`."""
+        ...
 
 
 class _File:
@@ -89,7 +91,7 @@ class _File:
     def digest(self) -> str:
         return digests.of_file(self._path)
 
-    def load(self, variables: Any) -> Any:
+    def load(self, variables: VariableDict) -> VariableDict:
         return weights.load_torch(self._name, variables)
 
 
@@ -107,7 +109,7 @@ class _Member:
     def digest(self) -> str:
         return digests.of_arrays(self._variables)
 
-    def load(self, variables: Any) -> Any:
+    def load(self, variables: VariableDict) -> VariableDict:
         return weights.load_variables(self._workdir, jax.device_get(self._variables), variables)
 
 

@@ -1,18 +1,22 @@
 """optax transforms for the published recipes, and their options."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import optax
+from flax.typing import Collection
+
+# A label of each parameter, or of whole groups of them; or what gives it.
+Labels = Mapping[str, Any] | Callable[[Collection], Any]
 
 
 class Layers(NamedTuple):
-    """Layer-wise learning rates: the backbone's layer i, from 0, learns at decay ** (count - i) of
+    """Layer-wise learning rates: the backbone's layer i, from 0, learns at decay ** (number - i) of
     its rate (BEiT, arXiv 2106.08254), what is behind the last at the whole."""
 
     decay: float
-    count: int
+    number: int
     of: Callable[[Sequence[str]], int]  # path of a parameter in the backbone -> its layer
 
 
@@ -94,10 +98,11 @@ def optimizer(
     else:
         direction = optax.chain(optax.scale_by_adam(b1=momentum), decay)
     clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    rates, labels = {"backbone": backbone, "heads": heads}, {k: k for k in ("backbone", "heads")}
+    rates = {"backbone": backbone, "heads": heads}
+    labels: Labels = {"backbone": "backbone", "heads": "heads"}
     if layers:
-        for i in range(layers.count + 1):
-            rates[f"layer{i}"] = _shared(backbone, layers.decay ** (layers.count - i))
+        for i in range(layers.number + 1):
+            rates[f"layer{i}"] = _shared(backbone, layers.decay ** (layers.number - i))
         labels = _by_layer(layers)
     scaled = {label: optax.scale_by_learning_rate(rate) for label, rate in rates.items()}
     return optax.chain(clip, direction, optax.partition(scaled, labels))
@@ -107,7 +112,7 @@ def _shared(rate: optax.Schedule, share: float) -> optax.Schedule:
     return lambda step: share * rate(step)
 
 
-def _by_layer(layers: Layers) -> Callable[[Any], Any]:
+def _by_layer(layers: Layers) -> Callable[[Collection], Collection]:
     """params -> the same tree of labels: "layer0", "layer1", ... in the backbone, and "heads"."""
 
     def label(path, leaf):
@@ -117,5 +122,5 @@ def _by_layer(layers: Layers) -> Callable[[Any], Any]:
     return lambda params: jax.tree.map_with_path(label, params)
 
 
-def _kernels(params: Any) -> Any:
+def _kernels(params: Collection) -> Collection:
     return jax.tree.map_with_path(lambda path, leaf: path[-1].key == "kernel", params)

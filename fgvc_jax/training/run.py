@@ -1,35 +1,27 @@
 """What training needs beside networks: data, optimizer, steps; from an Experiment."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
-import optax
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
-from fgvc_jax import config, networks
+from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.config import Network as NetworkOptions
-from fgvc_jax.config import Optimizer as OptimizerOptions
-from fgvc_jax.data import pipeline, sources
+from fgvc_jax.data import feed, pipeline, sources
 from fgvc_jax.data.feed import Dataset
 from fgvc_jax.data.records import Splits
 from fgvc_jax.inference import architecture
-from fgvc_jax.inference.architecture import Architecture, Member
+from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.model import Model
-from fgvc_jax.training import step as steps
 from fgvc_jax.training.initial import Start, found
-from fgvc_jax.training.optimizer import Layers, optimizer, schedule
+from fgvc_jax.training.plan import MemberPlan
 from fgvc_jax.training.precomputed import OutputCache, Teacher, Trunk, open_teacher
-from fgvc_jax.training.state import State, stack_teachers
-from fgvc_jax.transfer import weigh
+from fgvc_jax.training.state import State
 from fgvc_jax.utils import devices
-from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import LARGEST
 from fgvc_jax.workdir import training_images
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.record import Record
@@ -51,12 +43,6 @@ class Run:
         devices.check_batch(self.mesh, spec.batch_size, "--batch-size")
         devices.check_batch(self.mesh, spec.evaluation_batch_size, "--evaluation-batch-size")
         self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, spec.batch_size)
-        self.total_steps = self.steps_per_epoch * spec.epochs
-        if self.total_steps > LARGEST:
-            raise UserError(
-                f"--epochs {spec.epochs} are {self.total_steps:,} steps, more than {LARGEST:,}: "
-                "lower it"
-            )
         self.place(self.mesh)
         self.images = Dataset(
             self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
@@ -81,11 +67,11 @@ class Run:
         }
         self.plans = [made[id(plan)] for plan in plans]  # of one network it is the same
 
-    def plan(self, member: int) -> "MemberPlan":
+    def plan(self, member: int) -> MemberPlan:
         """How member `member` (from 1) is trained."""
         return self.plans[member - 1]
 
-    def member(self, member: int, variables: Any) -> Member:
+    def member(self, member: int, variables: VariableDict) -> Member:
         """Member `member` (from 1) with its variables."""
         return self.plan(member).architecture.member(variables)
 
@@ -135,17 +121,11 @@ class Run:
     @cached_property
     def trunk(self) -> Trunk | None:
         """What all members share, where a part of the network is frozen."""
-        spec, network = self.experiment, self.experiment.network
-        if not network.frozen:
+        spec, architecture = self.experiment, self.plan(1).architecture
+        if not spec.network.frozen:
             return None
-        return Trunk(
-            architecture=self.plan(1).architecture,
-            variables=self.start.trunk(),
-            structure=(network.name, network.frozen, network.dtype),
-            parts=networks.parts(network.name, dtype=network.dtype, kept=True),
-            view=self.plan(1).architecture.view,
-            seed=spec.data.view_seed,
-            mesh=self.mesh,
+        return Trunk.of(
+            spec.network, architecture, self.start.trunk(), spec.data.view_seed, self.mesh
         )
 
     @cached_property
@@ -168,24 +148,9 @@ class Run:
             mesh=self.mesh,
         )
 
-    def state(self, member: int, frozen: list[Any]) -> State:
+    def state(self, member: int, frozen: Sequence[VariableDict]) -> State:
         """The state of member `member` (from 1) at step 0, with the frozen members as teachers."""
-        variables = self.start.variables(member)
-        transfer = self.experiment.transfer
-        online = transfer.name == "orthogonal" and transfer.maps == "online"
-        room = self.experiment.members - 1 if online else 0
-        plan = self.plan(member)
-        _, outputs = plan.architecture.answer
-        state = State(
-            member=np.int32(member),
-            step=np.int32(0),
-            params=variables["params"],
-            batch_stats=variables["batch_stats"],
-            opt_state=plan.optimizer.init(variables["params"]),
-            memory=plan.architecture.objective.init_memory(variables, outputs),
-            teachers=stack_teachers(frozen if room else [], room, variables),
-        )
-        return devices.replicate(self.mesh, state)
+        return self.plan(member).state(member, self.start.variables(member), frozen)
 
     def model(self, members: Sequence[Member], identities: Sequence[str]) -> Model:
         """Members of this run as a model, with their digests."""
@@ -203,74 +168,13 @@ class Run:
 
     def train_batches(self, member: int, start: int) -> Iterator[dict[str, np.ndarray]]:
         """This process's rows of a member's batches from step `start` on."""
-        images = self.cache.train
-        return pipeline.train_batches(
-            images.source,
-            images.fetch,
+        return feed.train_batches(
+            self.cache.train,
             seed=self.experiment.seed,
             member=member,
             batch_size=self.experiment.batch_size,
             start=start,
-            process=jax.process_index(),
-            processes=jax.process_count(),
             views=self.cache.views(member),
-            lookups=images.lookups,
-        )
-
-
-@dataclass(frozen=True)
-class MemberPlan:
-    """How members of one network are trained.
-
-    Args:
-        experiment: as they see it.
-        architecture: of them.
-        steps_per_epoch: of their training.
-        mesh: devices.
-    """
-
-    experiment: Experiment
-    architecture: Architecture
-    steps_per_epoch: int
-    mesh: Mesh
-
-    def __post_init__(self) -> None:
-        _ = self.layers
-        check_batch_norm(self.experiment.network, self.architecture)
-
-    @cached_property
-    def layers(self) -> Layers | None:
-        """How the layers share the backbone's learning rate."""
-        return layers_of(self.experiment, self.architecture.network.backbone)
-
-    @cached_property
-    def optimizer(self) -> optax.GradientTransformation:
-        spec = self.experiment
-        return optimizer_of(spec.optimizer, self.steps_per_epoch, spec.epochs, self.layers)
-
-    @cached_property
-    def train_step(self) -> Callable:
-        spec = self.experiment
-        rates = schedules(spec.optimizer, self.steps_per_epoch, spec.epochs)
-        return steps.train_step(
-            network=self.architecture.network,
-            objective=self.architecture.objective,
-            optimizer=self.optimizer,
-            learning_rate=rates["backbone"],
-            weigh=partial(weigh, alpha=spec.transfer.alpha, weighting=spec.transfer.weighting),
-            view=self.architecture.view,
-            seed=spec.data.view_seed,
-            total_steps=self.steps_per_epoch * spec.epochs,
-            mesh=self.mesh,
-        )
-
-
-def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> None:
-    """Raise a UserError where statistics are asked for in groups that nothing computes."""
-    if network.batch_norm_groups > 1 and not architecture.whole["batch_stats"]:
-        raise UserError(
-            f"--network.batch-norm-groups {network.batch_norm_groups}: there is no batch norm in "
-            f"{network.name} and its heads, leave it at 1"
         )
 
 
@@ -304,57 +208,9 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
         orientation=splits.orientation if orientation == "auto" else orientation,
     )
     method = config.settle(experiment, splits.train.labels)
-    own = {experiment.objective: method} if dataclasses.fields(method) else {}
+    own: dict[str, Any] = {experiment.objective: method} if dataclasses.fields(method) else {}
     if experiment.networks:
         own["networks"] = tuple(map(architecture.settle, experiment.networks))
     else:
         own["network"] = architecture.settle(experiment.network)
     return dataclasses.replace(experiment, data=data, **own)
-
-
-def layers_of(experiment: Experiment, backbone: Any) -> Layers | None:
-    """How the layers of a backbone share its learning rate; None for all alike.
-
-    Raises UserError for a backbone whose layers have no order of their own.
-    """
-    decay = experiment.optimizer.layer_decay
-    if decay == 1:
-        return None
-    if not hasattr(backbone, "layer"):
-        raise UserError(
-            f"--optimizer.layer-decay {decay:g}: {experiment.network.name} has no layer-wise "
-            "learning rates, leave it at 1"
-        )
-    return Layers(decay, backbone.layers, backbone.layer)
-
-
-def schedules(spec: OptimizerOptions, steps_per_epoch: int, epochs: int) -> dict[str, Any]:
-    """Learning rates by step of the "backbone" and the "heads"."""
-    peaks = {"backbone": spec.learning_rate, "heads": spec.head_learning_rate}
-    return {
-        part: schedule(
-            peak,
-            kind=spec.schedule,
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            warmup_steps=spec.warmup_steps,
-            step_epochs=spec.step_epochs,
-            step_factor=spec.step_factor,
-        )
-        for part, peak in peaks.items()
-    }
-
-
-def optimizer_of(
-    spec: OptimizerOptions, steps_per_epoch: int, epochs: int, layers: Layers | None
-) -> optax.GradientTransformation:
-    """The optax transformation that the options describe."""
-    return optimizer(
-        spec.name,
-        **schedules(spec, steps_per_epoch, epochs),
-        momentum=spec.momentum,
-        weight_decay=spec.weight_decay,
-        decayed=spec.decayed,
-        clip_norm=spec.clip_norm,
-        layers=layers,
-    )

@@ -1,27 +1,29 @@
 """The training state of one member: a dataclass of arrays, nothing else survives a step."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import struct
+from flax.typing import Collection, VariableDict
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """member, step: int32 scalars, the former's number from 1. memory: the objective's. teachers:
     frozen members, stacked."""
 
     member: jax.Array
     step: jax.Array
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    memory: Any
+    params: Collection
+    batch_stats: Collection
+    opt_state: optax.OptState
+    memory: Any  # whatever pytree the objective keeps
     teachers: "Teachers"
 
     @property
-    def variables(self) -> dict[str, Any]:
+    def variables(self) -> VariableDict:
         return {"params": self.params, "batch_stats": self.batch_stats}
 
     def saved(self) -> dict[str, Any]:
@@ -36,8 +38,7 @@ class State:
         }
 
 
-@struct.dataclass
-class Teachers:
+class Teachers(struct.PyTreeNode):
     """The frozen members' backbones, stacked along a leading axis; the first `count` are there.
 
     The axis has room for all teachers of the last member, so that one compiled step serves every
@@ -45,10 +46,10 @@ class Teachers:
     """
 
     count: jax.Array
-    variables: Any
+    variables: Any  # as `backbone_only` gives them; () where there is no room for any
 
 
-def backbone_only(variables: Any) -> Any:
+def backbone_only(variables: VariableDict) -> VariableDict:
     """The part of a network's variables that its taps need."""
     return {
         collection: {"backbone": tree["backbone"]}
@@ -57,7 +58,7 @@ def backbone_only(variables: Any) -> Any:
     }
 
 
-def stack_teachers(members: list[Any], room: int, like: Any) -> Teachers:
+def stack_teachers(members: Sequence[VariableDict], room: int, like: VariableDict) -> Teachers:
     """Stack the frozen members' backbones, filling up with zeros to `room` teachers.
 
     Args:

@@ -13,6 +13,7 @@ from fgvc_jax import transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.passes import images_of
+from fgvc_jax.networks import Network
 from fgvc_jax.objectives.base import Batch, Objective
 from fgvc_jax.training.state import State
 from fgvc_jax.utils.devices import Packed, replicated, split
@@ -20,7 +21,7 @@ from fgvc_jax.utils.devices import Packed, replicated, split
 
 def train_step(
     *,
-    network: Any,
+    network: Network,
     objective: Objective,
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
@@ -73,7 +74,8 @@ def train_step(
             return None
 
         def features_of(variables):
-            return network.apply(variables, inputs, False, method="taps")["stage5"]
+            taps: Any = network.apply(variables, inputs, False, method="taps")
+            return taps["stage5"]
 
         inputs = inputs_of(shown)
         teachers = state.teachers
@@ -81,7 +83,7 @@ def train_step(
             features_of, teachers.variables, teachers.count, shape
         )
 
-    def step(state: State, arrays: Mapping[str, jax.Array], store: jax.Array | None):
+    def step(state: State, arrays: Mapping[str, Any], store: jax.Array | None):
         keys = augment.image_keys(seed, arrays["view"], arrays["id"])
         shown, second = views(arrays, store, keys)
         progress = state.step / total_steps
@@ -127,7 +129,7 @@ def train_step(
     )
 
 
-def norm(tree: Any) -> jax.Array:
+def norm(tree: optax.Params) -> jax.Array:
     """Euclidean norm of all leaves together: a pytree of float32 arrays (..., C) -> () float32.
 
     As sums over all axes but the last, joined, then summed once: to a GPU the sum of a large array

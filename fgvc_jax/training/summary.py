@@ -11,10 +11,12 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from fgvc_jax.inference.architecture import Architecture
+from fgvc_jax.training.run import Run
 from fgvc_jax.workdir import mirror
 
 
-def environment(run: Any) -> dict[str, Any]:
+def environment(run: Run) -> dict[str, Any]:
     """What a number's reader needs to know of the machine."""
     devices = run.mesh.devices.flat
     packages = "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy"
@@ -47,7 +49,7 @@ def commit() -> str | None:
     return told.stdout.strip() + ("-dirty" if changed.stdout else "")
 
 
-def describe(run: Any) -> str:
+def describe(run: Run) -> str:
     """One line: what is trained on what."""
     spec, splits = run.experiment, run.splits
     where = {
@@ -69,11 +71,12 @@ def describe(run: Any) -> str:
     )
 
 
-def of_teachers(run: Any) -> list[str]:
+def of_teachers(run: Run) -> list[str]:
     """Lines on the validation and test images that are not new to the teachers that a run asks."""
-    said = []
+    asked, said = run.experiment.method.asks, []
+    teacher = asked.workdir if asked else ""
     for part, seen in run.seen_by_teachers.items():
-        total, teacher = len(run.splits.parts[part]), run.experiment.method.asks.workdir
+        total = len(run.splits.parts[part])
         if seen is None:
             said.append(
                 f"{teacher} does not tell which images its members were trained on: the {total:,} "
@@ -88,11 +91,11 @@ def of_teachers(run: Any) -> list[str]:
     return said
 
 
-def parameters(architecture: Any) -> str:
+def parameters(architecture: Architecture) -> str:
     """Millions of parameters: a member's, what each head of the objective adds to them in percent,
     and a frozen trunk's."""
 
-    def size(tree: Any) -> int:
+    def size(tree: object) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
     tree = architecture.variables["params"]

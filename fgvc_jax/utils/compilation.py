@@ -9,6 +9,7 @@ from typing import Any
 from fgvc_jax.utils import paths
 
 CACHE_BYTES = 2 * 2**30  # of compiled programs; those used longest ago go first
+_FOLDER = "jax_compilation_cache_dir"
 _PROGRAM, _USED = "-cache", "-atime"  # JAX's files of an entry: itself, and when it was last used
 _LOCK_SECONDS = 10  # as long as JAX itself waits for another process that reads or writes
 
@@ -34,7 +35,7 @@ def use_compilation_cache() -> None:
         _remove_halves(folder)
     except OSError:
         return
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update(_FOLDER, str(folder))
     # JAX leaves out what compiles within a second: of this project's programs, the most.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
@@ -85,8 +86,8 @@ def _replace_what_cannot_be_read() -> None:
             import jax
 
             with contextlib.suppress(OSError):
-                _remove(Path(jax.config.jax_compilation_cache_dir), key)
+                _remove(Path(getattr(jax.config, _FOLDER)), key)
             return None, None
 
-    read_or_remove.heals = True
-    compilation_cache.get_executable_and_time = read_or_remove
+    read_or_remove.heals = True  # type: ignore[attr-defined]
+    compilation_cache.get_executable_and_time = read_or_remove  # type: ignore[assignment]

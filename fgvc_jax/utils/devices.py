@@ -60,7 +60,9 @@ class Packed(Mapping[str, Any]):
         others: the other arrays by name; pytrees of them, too.
     """
 
-    def __init__(self, columns: tuple[str, ...], numbers: Any, others: Mapping[str, Any]):
+    def __init__(
+        self, columns: tuple[str, ...], numbers: jax.Array | np.ndarray, others: Mapping[str, Any]
+    ):
         self._columns, self._numbers, self._others = columns, numbers, others
 
     def __getitem__(self, name: str) -> Any:
@@ -101,8 +103,8 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, Any]) -> Packed:
     return jax.make_array_from_process_local_data(split(mesh), packed)
 
 
-def _is_column(array: Any) -> bool:
-    return getattr(array, "dtype", None) == np.int32 and array.ndim == 1
+def _is_column(array: object) -> bool:
+    return getattr(array, "dtype", None) == np.int32 and getattr(array, "ndim", 0) == 1
 
 
 def check_batch(mesh: Mesh, size: int, flag: str) -> None:

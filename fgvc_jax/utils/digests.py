@@ -31,9 +31,12 @@ NUMERICS = {
 class Images(Protocol):
     """The images of one part of a dataset, see `fgvc_jax.data.records.Source`."""
 
-    names: Sequence[str]
-    labels: np.ndarray
-    ids: np.ndarray
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def ids(self) -> np.ndarray: ...
 
     def stat(self, index: int) -> tuple[int, int] | None:
         """Bytes and time of change of an image's file, where it has one of its own."""
@@ -44,7 +47,6 @@ class Dataset(Protocol):
 
     @property
     def classes(self) -> Sequence[str]: ...
-
     @property
     def parts(self) -> Mapping[str, Images]: ...
 
@@ -136,7 +138,7 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
     return parts | {"data": of_value([best(part) for part in parts.values()])}
 
 
-def best(part: dict[str, str | None]) -> str:
+def best(part: Mapping[str, Any]) -> str:
     """The digest of a part by its contents, or by names and sizes where they are not known."""
     return part["contents"] or part["names"]
 
@@ -181,7 +183,7 @@ def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     return known | {"data": of_value([best(part) for part in parts])}
 
 
-def differ(old: dict[str, str | None], new: dict[str, str | None]) -> bool:
+def differ(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Whether two digests of a part say that it is not the same."""
     if old["contents"] and new["contents"]:
         return old["contents"] != new["contents"]

@@ -46,9 +46,9 @@ def _available() -> int:
 def _core_quotas() -> Iterator[float]:
     """Cores that each control group grants, where it limits them."""
     for group in _groups(""):
-        quota, *period = _text(group / "cpu.max").split() or ["max"]
-        if quota != "max":
-            yield int(quota) / int(period[0])
+        granted, *period = _text(group / "cpu.max").split() or ["max"]
+        if granted != "max":
+            yield int(granted) / int(period[0])
     for group in _groups("cpu"):
         quota = _number(group / "cpu.cfs_quota_us", -1)
         if quota > 0:

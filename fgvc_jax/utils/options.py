@@ -15,9 +15,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from fgvc_jax.utils.errors import ArgumentError, UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T")
 _RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
@@ -76,7 +79,9 @@ def inside(value: Any, name: str) -> list[tuple[str, Any]]:
     return [(f"{name}.{n}", each) for n, each in numbered if dataclasses.is_dataclass(each)]
 
 
-def fields(config: Any, prefix: str = "--") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+def fields(
+    config: "DataclassInstance", prefix: str = "--"
+) -> Iterator[tuple[str, dataclasses.Field, Any]]:
     """(flag, dataclass field, value) of every leaf of a nested config."""
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
@@ -87,7 +92,7 @@ def fields(config: Any, prefix: str = "--") -> Iterator[tuple[str, dataclasses.F
             yield prefix + spec.name.replace("_", "-"), spec, value
 
 
-def groups(config: Any, prefix: str = "--") -> Iterator[tuple[str, Any]]:
+def groups(config: "DataclassInstance", prefix: str = "--") -> Iterator[tuple[str, Any]]:
     """(what its flags begin with, config) of a nested config and all configs inside it."""
     yield prefix, config
     for spec in dataclasses.fields(config):
@@ -95,7 +100,7 @@ def groups(config: Any, prefix: str = "--") -> Iterator[tuple[str, Any]]:
             yield from groups(group, f"{name}.")
 
 
-def check(config: Any) -> None:
+def check(config: "DataclassInstance") -> None:
     """Raise a UserError that names the first field whose value is no choice or out of bounds."""
     for group_flag, group in groups(config):
         hints = get_type_hints(type(group))
@@ -155,8 +160,9 @@ def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[i
     """
     shown = members if isinstance(members, (int, str)) else ",".join(map(str, members))
     if isinstance(members, str):
-        ranges = [_RANGE.fullmatch(part.strip()) for part in members.split(",")]
-        if not all(ranges):
+        parts = members.split(",")
+        ranges = [found for part in parts if (found := _RANGE.fullmatch(part.strip()))]
+        if len(ranges) < len(parts):
             raise UserError(
                 f"--members is {members!r}: give how many from the first, or which (2..3, or 1,3)"
             )
@@ -174,7 +180,7 @@ def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[i
     return tuple(numbers)
 
 
-def positional_first(arguments: Sequence[str], config: Any) -> list[str]:
+def positional_first(arguments: Sequence[str], config: "DataclassInstance") -> list[str]:
     """The arguments with what is neither an option of `config` nor the value of one at first."""
     switches = {flag for flag, _, value in fields(config) if isinstance(value, bool)}
     first, rest, words = [], [], list(arguments)
@@ -199,7 +205,7 @@ def fitted(value: Any, kind: Any, name: str = "") -> Any:
 
     Raises UserError for a value that is nothing of that type."""
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if dataclasses.is_dataclass(kind) and isinstance(value, kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
         fields = {
             field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
             for field, hint in get_type_hints(kind).items()
@@ -229,7 +235,7 @@ def from_dict(values: dict[str, Any], cls: type) -> Any:
         raise UserError(f"unknown field {unknown[0]!r} in the saved {cls.__name__.lower()}")
 
     def read(value: Any, kind: Any) -> Any:
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return from_dict(value, kind)
         if isinstance(value, (list, tuple)):
             inner, *_ = get_args(kind) or (None,)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from jax.experimental import multihost_utils
 from fgvc_jax.utils import watchdog
 from fgvc_jax.utils.errors import UserError
 
+T = TypeVar("T", bound=np.ndarray | np.generic)
 SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
 
 
@@ -31,8 +33,12 @@ def join_processes() -> None:
     names = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
     address, count, index = (os.environ.get(name) for name in names)
     try:
-        given = (address, int(count), int(index)) if address and count and index else ()
-        jax.distributed.initialize(*given, heartbeat_timeout_seconds=watchdog.SILENT)
+        given: dict[str, Any] = {}
+        if address and count and index:
+            given = dict(
+                coordinator_address=address, num_processes=int(count), process_id=int(index)
+            )
+        jax.distributed.initialize(**given, heartbeat_timeout_seconds=watchdog.SILENT)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -63,7 +69,7 @@ def wait_for_all(what: str) -> None:
     multihost_utils.sync_global_devices(what)
 
 
-def of_first(value: np.ndarray) -> np.ndarray:
+def of_first(value: T) -> T:
     """The value that the first process has: one decides and tells the others."""
     return value if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(value)
 

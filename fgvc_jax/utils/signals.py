@@ -10,11 +10,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 
 from fgvc_jax.utils.errors import Interrupted
 
 _NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"
 # Windows, where commands end with their first line, has not all of them.
+Handler = Callable[[int, FrameType | None], object] | int | None  # as `signal` gives and takes it
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
@@ -37,7 +39,7 @@ def interrupt() -> None:
     _handle(end)
 
 
-def _handle(handler: Callable[[int, object], None]) -> dict[int, object]:
+def _handle(handler: Callable[[int, object], None]) -> dict[int, Handler]:
     """Have a handler called for each of the signals; what was there before it.
 
     A hangup that is ignored stays so, as nohup wants it.
@@ -75,7 +77,7 @@ class Deferred:
     number = 0
 
     def __enter__(self) -> "Deferred":
-        self._before = {}
+        self._before: dict[int, Handler] = {}
         if threading.current_thread() is threading.main_thread():
             self._before = _handle(self._note)
         return self

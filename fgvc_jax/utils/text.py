@@ -44,7 +44,7 @@ def _cut(name: str, most: int = 48) -> str:
     return name if len(name) <= most else f"{name[: most - 3 - half]}...{name[-half:]}"
 
 
-def no_formula(cell: Any) -> Any:
+def no_formula(cell: object) -> object:
     """A cell of a table that no spreadsheet computes: text that begins as a formula does, which may
     send what stands beside it elsewhere, gets an apostrophe before it."""
     begins = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))

@@ -58,24 +58,24 @@ class Ensemble:
         Raises:
             UserError: when there is neither, saying how to get it.
         """
-        self._check()
+        ours = self._named
         path = self.workdir / "calibration.json"
         kept = self._kept(path)
         for named, found in kept:
-            if named == self._named:
+            if named == ours:
                 return found
         found = fit(Fused(self.validation, self.identities, self.fusion))
         if write:
-            entries = [*kept, (self._named, found)]
+            entries = [*kept, (ours, found)]
             storage.write_json(path, [{"of": named, "found": asdict(c)} for named, c in entries])
         return found
 
     @property
     def validation(self) -> Part:
         """The validation part with all members' answers; UserError where it is not kept."""
-        self._check()
+        folder = self._folder
         try:
-            part = predictions.read(self._folder)
+            part = predictions.read(folder)
         except UserError:
             part = None
         if part is None or not all(part.has(identity) for identity in self.identities):
@@ -90,15 +90,13 @@ class Ensemble:
         tally = calibrated_tally(calibration, Fused(self.validation, self.identities, self.fusion))
         return accept_from(tally.confidence, tally.right, risk)
 
-    def _check(self) -> None:
+    @property
+    def _folder(self) -> Path:
         if self.images is None:
             raise UserError(
                 f"workdir {str(self.workdir)!r} has no validation part, which calibration needs: "
                 "train with --data.validation 0.1, in a new --workdir"
             )
-
-    @property
-    def _folder(self) -> Path:
         return predictions.folder_of(self.workdir, "validation", self.view, self.images)
 
     @property

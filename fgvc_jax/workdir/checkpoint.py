@@ -2,20 +2,21 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.utils import watchdog
 from fgvc_jax.utils.devices import replicated
 from fgvc_jax.utils.errors import UserError, first_line
 from fgvc_jax.utils.processes import of_first, wait_for_all
-from fgvc_jax.workdir import locks, mirror, storage
+from fgvc_jax.workdir import locks, mirror, space, storage
 
 # What a service or a collective says that fails, rather than a checkpoint that is damaged.
 _NOT_DAMAGE = (
@@ -23,6 +24,7 @@ _NOT_DAMAGE = (
     *("Gloo", "NCCL"),
 )
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 SLACK = 2**20  # bytes that a checkpoint takes beside its arrays, at the most
 
@@ -42,7 +44,7 @@ class Checkpoints:
         self._directory = directory
         self._earlier: list[ocp.CheckpointManager] = []  # of a bucket's earlier starts
         self._saves = 0
-        place: Any = directory.absolute()
+        place: Path | str = directory.absolute()
         if there := mirror.of(directory):
             number = int(of_first(np.int32(locks.number(there.folder))))
             names = sorted(map(int, filter(str.isdecimal, there.children(directory))))
@@ -55,7 +57,7 @@ class Checkpoints:
             ]
         self._manager = _manager(place, max_to_keep=keep, cleanup_tmp_directories=True, create=True)
 
-    def restore(self, like: Any) -> Any | None:
+    def restore(self, like: Mapping[str, Any]) -> dict[str, Any] | None:
         """The newest readable checkpoint as a tree like `like`, on this mesh, or None.
 
         A damaged one is set aside, by the first process.
@@ -93,7 +95,7 @@ class Checkpoints:
         steps = (manager.latest_step() for manager in (self._manager, *self._earlier))
         return next((step for step in steps if step is not None), 0)
 
-    def save(self, step: int, tree: Any) -> None:
+    def save(self, step: int, tree: Mapping[str, Any]) -> None:
         """Start to save; returns once the arrays are copied.
 
         Raises:
@@ -103,7 +105,7 @@ class Checkpoints:
         """
         if step not in self._manager.all_steps():
             if not mirror.of(self._directory):
-                storage.check_space(self._directory, _bytes(tree))
+                space.check_space(self._directory, _bytes(tree))
             locks.check_lease(self._directory)
             with _told(self._directory):
                 self._manager.save(step, args=ocp.args.StandardSave(tree))
@@ -136,13 +138,13 @@ def begun(directory: Path) -> bool:
     return any(each.isdecimal() for name in names for each in name.split("/")[place : place + 1])
 
 
-def save_final(directory: Path, variables: Any) -> None:
+def save_final(directory: Path, variables: VariableDict) -> None:
     """Write a frozen member; `directory` appears, or is replaced, only when it is complete.
 
     Raises:
         UserError: when there is no space for it.
     """
-    storage.check_space(directory.parent, _bytes(variables))
+    space.check_space(directory.parent, _bytes(variables))
     locks.check_lease(directory)
     beside = directory.with_name(f"{directory.name}.new")
     if not mirror.of(directory):
@@ -160,7 +162,9 @@ def save_final(directory: Path, variables: Any) -> None:
     wait_for_all("a member has its name")
 
 
-def load_final(directory: Path, like: Any, mesh: Mesh, *, what: str = "trained member") -> Any:
+def load_final(
+    directory: Path, like: VariableDict, mesh: Mesh, *, what: str = "trained member"
+) -> VariableDict:
     """Read a frozen member, or `what` else was frozen, as variables like `like`, replicated over
     the mesh.
 
@@ -212,11 +216,11 @@ def _told(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _manager(directory: Any, **options: Any) -> ocp.CheckpointManager:
+def _manager(directory: Path | str, **options: Any) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(**options))
 
 
-def _compare(directory: Path, like: Any) -> None:
+def _compare(directory: Path, like: VariableDict) -> None:
     """Raise a UserError that names the first array in which a sound checkpoint is not like `like`.
 
     Whatever else it raises says that the checkpoint is damaged.
@@ -235,16 +239,16 @@ def _compare(directory: Path, like: Any) -> None:
             )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
     """Shape of every array by its place, whatever containers the places are in."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): x.shape for path, x in leaves}
 
 
-def _bytes(tree: Any) -> int:
+def _bytes(tree: object) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SLACK
 
 
-def _abstract(like: Any, mesh: Mesh) -> Any:
+def _abstract(like: T, mesh: Mesh) -> T:
     sharding = replicated(mesh)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)

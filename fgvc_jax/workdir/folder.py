@@ -2,26 +2,19 @@
 
 import logging
 import os
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fgvc_jax
-from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.utils import digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, mirror, storage
-from fgvc_jax.workdir.record import FORMAT, Record
+from fgvc_jax.workdir.record import Record, another, moved
 
 log = logging.getLogger(__name__)
-
-
-# Where data, weights and teachers lie may change: their digests decide whether they are the same.
-_MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher) ")
 
 
 class Workdir:
@@ -98,56 +91,13 @@ class Workdir:
         return locks.lock(self.path)
 
     def record(self) -> Record:
-        """What this folder was made by.
-
-        Raises:
-            UserError: when there is no run, or it is of another format.
-        """
-        try:
-            saved = storage.read_json(self.config)
-        except FileNotFoundError:
-            raise UserError(
-                f"{str(self.path)!r} is no workdir of a run (it has no config.json): "
-                "train first, or name another --workdir"
-            ) from None
-        found = saved.pop("format", 1) if isinstance(saved, dict) else None
-        program = str(saved.pop("program", "")) if isinstance(saved, dict) else ""
-        if found != FORMAT:
-            of_hub = isinstance(saved, dict) and "fgvc_jax" in saved
-            if of_hub or storage.exists(self.path / "export.json"):
-                raise UserError(
-                    f"{str(self.path)!r} is an export, which predict and fgvc_jax.load read; for "
-                    "anything else name a workdir, such as the one that it was made of"
-                )
-            if isinstance(found, int) and found > FORMAT:
-                raise self._newer(program or f"a newer version (format {found})")
-            raise UserError(
-                f"workdir {str(self.path)!r} has format {found}, and this program reads format "
-                f"{FORMAT}: name another --workdir"
-            )
-        try:
-            extra = {name: saved.pop(name) for name in ("class_names", "digests", "selects")}
-            experiment = config.check(config.from_dict(saved))
-        except (KeyError, TypeError, UserError) as error:
-            if program not in ("", fgvc_jax.__version__):  # whose fields need not be ours
-                raise self._newer(program) from error
-            raise UserError(f"{str(self.config)!r} cannot be read: {error}") from error
-        return Record(
-            experiment, tuple(extra["class_names"]), extra["digests"], bool(extra["selects"])
-        )
-
-    def _newer(self, program: str) -> UserError:
-        return UserError(
-            f"workdir {str(self.path)!r} was written by {program} of fgvc_jax, which this one "
-            f"({fgvc_jax.__version__}) does not understand: use that version, or name another "
-            "--workdir"
-        )
+        """What this folder was made by; a UserError as of `Record.read`."""
+        return Record.read(self.config)
 
     def continued(self, experiment: Experiment) -> Experiment:
         """The experiment, with what is automatic as it was settled when the folder was begun.
 
-        More members than before continue an experiment: the first ones do not depend on the later.
-        Changes nothing.
+        Changes nothing. More members than before continue an experiment, see `another`.
 
         Raises:
             UserError: when the folder belongs to another experiment, naming the fields that differ,
@@ -158,15 +108,7 @@ class Workdir:
             return experiment
         saved = self.record().experiment
         experiment = options.adopt(saved, experiment)
-        changed = config.differences(saved, experiment)
-        added = range(saved.members + 1, experiment.members + 1)
-        allowed = ("--members ", *(f"--networks.{n}." for n in added if saved.networks))
-        changed = [
-            change
-            for change in changed
-            if not (_MOVABLE.match(change) or (added and change.startswith(allowed)))
-        ]
-        if changed:
+        if changed := another(saved, experiment):
             raise UserError(
                 f"workdir {str(self.path)!r} belongs to another experiment ({', '.join(changed)}): "
                 "name another --workdir"
@@ -203,26 +145,11 @@ class Workdir:
     def moved(self, experiment: Experiment) -> bool:
         """Whether data, weights or teachers are said to be elsewhere than when the folder was
         begun, so that only their digests can tell that they are the same."""
-        changed = config.differences(self.record().experiment, experiment)
-        return any(map(_MOVABLE.match, changed))
+        return moved(self.record().experiment, experiment)
 
     def claim(self, record: Record) -> None:
-        """Write config.json.
-
-        Raises:
-            UserError: when the folder cannot be written.
-        """
-        storage.write_json(
-            self.config,
-            config.to_dict(record.experiment)
-            | {
-                "format": FORMAT,
-                "program": fgvc_jax.__version__,
-                "class_names": list(record.classes),
-                "digests": record.digests,
-                "selects": record.selects,
-            },
-        )
+        """Write config.json; UserError when the folder cannot be written."""
+        record.write(self.config)
         storage.remove(self.broken)  # what is there now is what the run goes on with
 
     def read_results(self) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 from tqdm import tqdm
@@ -25,7 +25,7 @@ class Journal:
         self, folder: Path, *, title: str, start: int, total: int, images_per_step: int, write: bool
     ):
         self.path = folder / "metrics.jsonl"
-        self._write = write
+        self._boards = folder / "tensorboard"
         self._images = images_per_step
         self._window: list[Mapping[str, jax.Array]] = []
         self._full: tuple[dict[str, int], list[Mapping[str, jax.Array]], int] | None = None
@@ -36,15 +36,14 @@ class Journal:
             total=total, initial=start, desc=title, unit="step", disable=None if write else True,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
-        self._file = self._board = None
+        self._written: tuple[IO[str], Any] | None = None  # metrics.jsonl, and TensorBoard's writer
         if write:
             from tensorboardX import SummaryWriter
 
             keep = [line for line in read(self.path) if line["step"] <= start]
             storage.write_text(self.path, "".join(json.dumps(line) + "\n" for line in keep))
-            self._file = storage.append(self.path)
-            self._boards = folder / "tensorboard"
-            self._board = SummaryWriter(str(self._boards), purge_step=start + 1)
+            file = storage.append(self.path)
+            self._written = file, SummaryWriter(str(self._boards), purge_step=start + 1)
 
     def step(self, metrics: Mapping[str, jax.Array]) -> None:
         """Remember one step's metrics without waiting for them."""
@@ -101,27 +100,28 @@ class Journal:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one JSON object, and its scalars to TensorBoard."""
-        if self._write:
+        if self._written:
+            file, board = self._written
             locks.check_lease(self.path)
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            file.write(json.dumps(line) + "\n")
+            file.flush()
             for name, value in line.items():
                 if name not in ("step", "epoch"):
-                    self._board.add_scalar(name, value, line["step"])
+                    board.add_scalar(name, value, line["step"])
 
     def publish(self) -> None:
         """Have others see what was written so far, see `storage.publish`."""
-        if self._write:
-            self._board.flush()
+        if self._written:
+            _, board = self._written
+            board.flush()
             for path in (self.path, *sorted(self._boards.iterdir())):
                 storage.publish(path)
 
     def close(self) -> None:
         self._bar.close()
         self.publish()
-        if self._write:
-            self._file.close()
-            self._board.close()
+        for each in self._written or ():
+            each.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:

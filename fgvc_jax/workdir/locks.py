@@ -168,7 +168,7 @@ def add(path: Path, line: bytes) -> None:
             raise
 
 
-def _flock(file: IO[str], kind: int) -> None:
+def _flock(file: IO, kind: int) -> None:
     """Take the system's lock; a second time where somebody may just have looked, see `held`.
 
     Raises:

@@ -2,9 +2,8 @@
 the two alike.
 
 What is read is fetched unless the mirror has it: a file is an object's whose modification time, in
-microseconds, is the object's generation. What is written is uploaded beside, then renamed under a
-generation precondition, as on a disk; only then it is in the mirror. A folder that appears whole is
-one object, NAME.tar. Checkpoints are written to the bucket by Orbax itself.
+microseconds, is the object's generation. What is written is in the mirror once it is an object. A
+folder that appears whole is one object, NAME.tar. Checkpoints are written by Orbax itself.
 
 A mirror belongs to one process at a time; of several on one host each has its own.
 """
@@ -12,7 +11,6 @@ A mirror belongs to one process at a time; of several on one host each has its o
 import contextlib
 import fcntl
 import hashlib
-import io
 import os
 import re
 import shutil
@@ -21,21 +19,16 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO
 
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import bucket
-from fgvc_jax.workdir.bucket import Changed, Found, SharedText, Unavailable, patient
+from fgvc_jax.workdir.bucket import Changed, SharedText
+from fgvc_jax.workdir.objects import PARTIAL, SCHEME, TRIES, Objects
 
 PLACE = "FGVC_JAX_MIRRORS"  # names the folder of all mirrors; default: ~/.cache/fgvc_jax/mirrors
-SCHEME = "gs://"
-PARTIAL = ".partial-"
-_NAMELESS = re.compile(r"\.partial-[0-9a-f]{8}$")
-_TRIES = 5  # of a write that others get in the way of
 _URL = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(?:/(.*))?", re.DOTALL)
 _STRANGE = re.compile(r"[\x00-\x1f\x7f#*?\[\]\ud800-\udfff]")
-T = TypeVar("T")
 
 
 class Mirror:
@@ -50,10 +43,8 @@ class Mirror:
     def __init__(self, url: str, name: str, prefix: str, folder: Path):
         self.url = url
         self.folder = folder
-        self._bucket = name
         self._prefix = prefix
-        self._client = bucket.connect(name)
-        self._generations: dict[str, int] = {}  # as they were last seen
+        self._objects = Objects(name, url)
         self._ahead: set[Path] = set()  # what is written here as one goes, and copied at times
 
     def name(self, path: Path) -> str:
@@ -62,11 +53,12 @@ class Mirror:
 
     def address(self, path: Path) -> str:
         """The URL of a path of the mirror."""
-        return f"{SCHEME}{self._bucket}/{self.name(path)}"
+        return self._objects.address(self.name(path))
 
     def exists(self, path: Path) -> bool:
         """Whether there is such a file, or such a folder that appeared whole."""
-        return bool(self._stat(self.name(path)) or self._stat(f"{self.name(path)}.tar"))
+        name = self.name(path)
+        return bool(self._objects.generation(name) or self._objects.generation(f"{name}.tar"))
 
     def children(self, folder: Path) -> list[str]:
         """Names of files and folders that are directly in a folder."""
@@ -75,7 +67,7 @@ class Mirror:
     def below(self, folder: Path) -> list[str]:
         """Names, from a folder on, of all objects in it and in its folders."""
         prefix = self._prefix if folder == self.folder else f"{self.name(folder)}/"
-        return [name.removeprefix(prefix) for name in self._ask(lambda: self._client.list(prefix))]
+        return [name.removeprefix(prefix) for name in self._objects.below(prefix)]
 
     def fetch(self, path: Path) -> None:
         """Make a file of the mirror what it is in the bucket, or absent where it is there."""
@@ -86,6 +78,26 @@ class Mirror:
         """As `fetch`, for a folder that appeared whole."""
         if not self._fetch(f"{self.name(path)}.tar", path, _unpack):
             shutil.rmtree(path, ignore_errors=True)
+
+    def _fetch(self, name: str, path: Path, place: Callable[[Path, Path], None]) -> bool:
+        """Make a path what an object is, which `place` makes of a file; whether there is one."""
+        for _ in range(TRIES):
+            found = self._objects.found(name)
+            if found is None or _generation_of(path) == found.generation:
+                return found is not None
+            beside = path.with_name(f"{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with beside.open("wb") as file:
+                    self._objects.load(name, file, found.generation)
+                place(beside, path)
+            except Changed:
+                continue
+            finally:
+                beside.unlink(missing_ok=True)
+            _stamp(path, found.generation)
+            return True
+        raise UserError(f"{self._objects.address(name)} is written all the time: try again")
 
     def put(self, path: Path, made: Path, check: Callable[[], None]) -> None:
         """Upload a file or folder that is to have the name `path`; it appears whole.
@@ -101,57 +113,20 @@ class Mirror:
             source = made
             if made.is_dir():
                 name, source = f"{name}.tar", stack.enter_context(_packed(made))
-            generation = self._put(name, source, check)
+            generation = self._objects.store(name, source, check)
         _stamp(made, generation)
-
-    def _put(self, name: str, source: Path, check: Callable[[], None]) -> int:
-        expected = self._generation(name)
-        for _ in range(_TRIES):
-            beside = f"{name}{PARTIAL}{uuid.uuid4().hex[:8]}"
-            try:
-                with source.open("rb") as file:
-                    self._ask(lambda: self._client.store(beside, file, 0))  # noqa: B023
-                check()
-                found = self._ask(
-                    lambda: self._client.rename(beside, name, expected)  # noqa: B023
-                )
-            except Changed:  # by a command without the lease, or by a try that was not heard of
-                expected = self._stat(name)
-                self._discard(beside)
-                continue
-            except BaseException:
-                self._discard(beside)
-                raise
-            self._generations[name] = found
-            return found
-        raise UserError(f"{SCHEME}{self._bucket}/{name} is written by others all the time")
 
     def rename(self, path: Path, to: Path, check: Callable[[], None]) -> None:
         """Give a file another name; the caller does the same in the mirror."""
-        name, new = self.name(path), self.name(to)
-        for _ in range(_TRIES):
-            expected = self._stat(new)
-            check()
-            try:
-                found = self._ask(lambda: self._client.rename(name, new, expected))  # noqa: B023
-            except Changed:
-                found = 0 if self._stat(name) else self._stat(new)  # of a try not heard of
-            if found:
-                self._generations[new] = found
-                _stamp(path, found)
-                return
-        raise UserError(f"{self.address(to)} is written by others all the time: try again")
+        _stamp(path, self._objects.rename(self.name(path), self.name(to), check))
 
     def remove(self, path: Path, check: Callable[[], None]) -> None:
         """Remove a file, a folder that appeared whole, or all that is below a name."""
         name = self.name(path)
-        below = self._ask(lambda: self._client.list(f"{name}/"))
+        below = self._objects.below(f"{name}/")
         check()
         for each in (name, f"{name}.tar", *below):
-            if found := self._stat(each):
-                with contextlib.suppress(Changed):
-                    self._ask(lambda: self._client.remove(each, found))  # noqa: B023
-            self._generations.pop(each, None)
+            self._objects.remove(each)
 
     def clear(self) -> None:
         """Remove what is uploaded and has no name yet.
@@ -160,10 +135,7 @@ class Mirror:
         if it had looked at the lease before, what it was about to name is gone; if it looks
         afterwards, it sees that the lease is another's.
         """
-        for name in self._ask(lambda: self._client.list(self._prefix)):
-            if _NAMELESS.search(name):
-                with contextlib.suppress(Changed):
-                    self._ask(lambda: self._client.remove(name, self._stat(name)))  # noqa: B023
+        self._objects.clear(self._prefix)
 
     def append(self, path: Path) -> None:
         """From here on a file of the mirror is written as one goes; `publish` copies it."""
@@ -172,14 +144,12 @@ class Mirror:
     def publish(self, path: Path, check: Callable[[], None]) -> None:
         """Copy a file of the mirror as it is now, unless it is the object's already."""
         generation = _generation_of(path)
-        if generation is None or generation != self._generations.get(self.name(path)):
+        if generation is None or generation != self._objects.seen(self.name(path)):
             self.put(path, path, check)
 
     def check_writable(self) -> None:
         """Raise a UserError when nothing can be written to the bucket."""
-        beside = f"{self._prefix}writable{PARTIAL}{uuid.uuid4().hex[:8]}"
-        self._ask(lambda: self._client.store(beside, io.BytesIO(), 0))
-        self._discard(beside)
+        self._objects.check_writable(self._prefix)
 
     def is_writable(self) -> bool:
         """Whether something can be written to the bucket."""
@@ -191,57 +161,7 @@ class Mirror:
 
     def cell(self, path: Path) -> SharedText:
         """The small text of a path, to compare and swap, over a connection of its own."""
-        return SharedText(self.url, self.name(path), bucket.connect(self._bucket))
-
-    def _fetch(self, name: str, path: Path, place: Callable[[Path, Path], Any]) -> bool:
-        """Make a path what an object is, which `place` makes of a file; whether there is one."""
-        for _ in range(_TRIES):
-            found = self._found(name)
-            if found is None or _generation_of(path) == found.generation:
-                return found is not None
-            beside = path.with_name(f"{path.name}{PARTIAL}{uuid.uuid4().hex[:8]}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with beside.open("wb") as file:
-                    self._load(name, file, found.generation)
-                place(beside, path)
-            except Changed:
-                continue
-            finally:
-                beside.unlink(missing_ok=True)
-            _stamp(path, found.generation)
-            return True
-        raise UserError(f"{SCHEME}{self._bucket}/{name} is written all the time: try again")
-
-    def _load(self, name: str, file: IO[bytes], generation: int) -> None:
-        def load() -> None:
-            file.seek(0)
-            file.truncate()
-            self._client.load(name, file, generation)
-
-        self._ask(load)
-
-    def _found(self, name: str) -> Found | None:
-        return self._ask(lambda: self._client.stat(name))
-
-    def _stat(self, name: str) -> int:
-        """An object's generation now; 0 where there is none."""
-        found = self._found(name)
-        self._generations[name] = found.generation if found else 0
-        return self._generations[name]
-
-    def _generation(self, name: str) -> int:
-        """An object's generation as it was last seen; 0 where there was none."""
-        return self._generations[name] if name in self._generations else self._stat(name)
-
-    def _discard(self, name: str) -> None:
-        """Remove what has no name yet, if it can be: whoever takes the lease next does."""
-        with contextlib.suppress(Changed, Unavailable, UserError):
-            if found := self._client.stat(name):
-                self._client.remove(name, found.generation)
-
-    def _ask(self, request: Callable[[], T]) -> T:
-        return patient(request, self.url)
+        return self._objects.cell(self.name(path))
 
 
 # -- which folders are mirrors ---------------------------------------------------------------------

@@ -1,16 +1,24 @@
-"""What identifies a run: its experiment, classes, and digests of data and weights."""
+"""What identifies a run: its experiment, classes, and digests of data and weights; and config.json,
+which says so."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
-from fgvc_jax import networks
+import fgvc_jax
+from fgvc_jax import config, networks
 from fgvc_jax.config import Experiment
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.utils import digests, options
+from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import some
+from fgvc_jax.workdir import storage
 
 FORMAT = 2  # of what is in a workdir; raised when an older program would misread a newer one
+# Where data, weights and teachers lie may change: their digests decide whether they are the same.
+_MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher) ")
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,61 @@ class Record:
     # objective asks, and as "teacher_parts" what of `digests.NUMERICS` that computes with.
     digests: dict[str, Any]
     selects: bool  # whether there is a validation part
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """What a workdir's config.json says.
+
+        Raises:
+            UserError: where there is none, or it is of an export, another format or version.
+        """
+        folder = str(file.parent)
+        try:
+            saved = storage.read_json(file)
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder!r} is no workdir of a run (it has no config.json): "
+                "train first, or name another --workdir"
+            ) from None
+        saved = saved if isinstance(saved, dict) else {"format": None}
+        found, program = saved.pop("format", 1), str(saved.pop("program", ""))
+        if found != FORMAT:
+            if "fgvc_jax" in saved or storage.exists(file.parent / "export.json"):
+                raise UserError(
+                    f"{folder!r} is an export, which predict and fgvc_jax.load read; for "
+                    "anything else name a workdir, such as the one that it was made of"
+                )
+            if isinstance(found, int) and found > FORMAT:
+                raise _newer(folder, program or f"a newer version (format {found})")
+            raise UserError(
+                f"workdir {folder!r} has format {found}, and this program reads format "
+                f"{FORMAT}: name another --workdir"
+            )
+        try:
+            extra = {name: saved.pop(name) for name in ("class_names", "digests", "selects")}
+            experiment = config.check(config.from_dict(saved))
+        except (KeyError, TypeError, UserError) as error:
+            if program not in ("", fgvc_jax.__version__):  # whose fields need not be ours
+                raise _newer(folder, program) from error
+            raise UserError(f"{str(file)!r} cannot be read: {error}") from error
+        return cls(
+            experiment, tuple(extra["class_names"]), extra["digests"], bool(extra["selects"])
+        )
+
+    def write(self, file: Path) -> None:
+        """Write config.json.
+
+        Raises:
+            UserError: when it cannot be written.
+        """
+        more = {
+            "format": FORMAT,
+            "program": fgvc_jax.__version__,
+            "class_names": list(self.classes),
+            "digests": self.digests,
+            "selects": self.selects,
+        }
+        storage.write_json(file, config.to_dict(self.experiment) | more)
 
     def training(self, member: int, teachers: Sequence[str]) -> str:
         """Digest of all that the variables of member `member` (from 1) depend on.
@@ -96,6 +159,32 @@ class Record:
         others += ["variables of the frozen trunk"] if known["trunk"] != now["trunk"] else []
         others += ["teachers"] if known.get("teacher") != now.get("teacher") else []
         return f"other {' and '.join(others)}" if others else ""
+
+
+def another(saved: Experiment, given: Experiment) -> list[str]:
+    """The fields that make a given experiment another one than the saved, with their values.
+
+    More members than before continue an experiment: the first ones do not depend on the later.
+    """
+    added = range(saved.members + 1, given.members + 1)
+    allowed = ("--members ", *(f"--networks.{n}." for n in added if saved.networks))
+    return [
+        change
+        for change in config.differences(saved, given)
+        if not (_MOVABLE.match(change) or (added and change.startswith(allowed)))
+    ]
+
+
+def moved(saved: Experiment, given: Experiment) -> bool:
+    """Whether data, weights or teachers are said to be elsewhere."""
+    return any(map(_MOVABLE.match, config.differences(saved, given)))
+
+
+def _newer(folder: str, program: str) -> UserError:
+    return UserError(
+        f"workdir {folder!r} was written by {program} of fgvc_jax, which this one "
+        f"({fgvc_jax.__version__}) does not understand: use that version, or name another --workdir"
+    )
 
 
 # Fields that change no number of a single member: data, weights and teachers have digests of their

@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError, reason, told
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.bucket import Changed
 from fgvc_jax.workdir.locks import abandoned, add, being_made, check_lease
+from fgvc_jax.workdir.space import check_space, existing
 
 _PARTIAL = ".partial-"
 
@@ -104,7 +106,7 @@ def write_bytes(path: Path, content: bytes | bytearray) -> None:
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replace a .npz file by `arrays`."""
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     write_bytes(path, content.getvalue())
 
 
@@ -167,8 +169,10 @@ def new_text(path: Path) -> Iterator[IO[str]]:
 
     Line ends stay as they are given, and so do bytes of file names that are not UTF-8.
     """
-    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with _beside(path) as partial, partial.open("w", **text) as file:
+    with (
+        _beside(path) as partial,
+        partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
         yield file
 
 
@@ -180,7 +184,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 @contextlib.contextmanager
 def new_array(
-    path: Path, shape: tuple[int, ...], dtype: Any, *, keep: Callable[[], bool] = lambda: True
+    path: Path, shape: tuple[int, ...], dtype: DTypeLike, *, keep: Callable[[], bool] = lambda: True
 ) -> Iterator[np.ndarray]:
     """A .npy file to fill in, memory-mapped; it appears at the end of the block, unless that raises
     or `keep` then says no. What kills have left of others in the folder makes room for it.
@@ -325,26 +329,11 @@ def _copy(path: Path, to: Path) -> None:
             each.unlink()
 
 
-def free_space(folder: Path) -> int:
-    """Free bytes of the disk that a folder, which may not exist yet, is on."""
-    return shutil.disk_usage(_existing(folder)).free
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Raise a UserError where fewer than `needed` bytes are free: asked for before a write, since
-    one that runs out of space ends in tracebacks of threads."""
-    if (free := free_space(folder)) < needed:
-        raise UserError(
-            f"no space left on the disk: {str(folder)!r} needs {needed / 2**20:.1f} MiB, "
-            f"{free / 2**20:.1f} are free; free some, then the same command continues"
-        )
-
-
 def check_writable(folder: Path) -> None:
     """Raise a UserError when nothing can be written to a folder that may not exist yet."""
     if bucket := mirror.of(folder):
         bucket.check_writable()
-    there = _existing(folder)
+    there = existing(folder)
     if not there.is_dir():
         raise UserError(f"--workdir {str(folder)!r} is not a folder: name another")
     if not os.access(there, os.W_OK | os.X_OK):
@@ -355,17 +344,8 @@ def writable(folder: Path) -> bool:
     """Whether files can be made in a folder, or in the nearest of its parents that exists."""
     if bucket := mirror.of(folder):
         return bucket.is_writable()
-    there = _existing(folder)
+    there = existing(folder)
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-
-
-def _existing(folder: Path) -> Path:
-    try:
-        while not folder.exists() and folder != folder.parent:
-            folder = folder.parent
-    except OSError as error:
-        raise UserError(f"{str(folder)!r} cannot be used ({reason(error)})") from error
-    return folder
 
 
 @contextlib.contextmanager

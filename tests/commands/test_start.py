@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fgvc_jax.commands.start import _disk_is_full
+from fgvc_jax.commands import start
 
 PROGRAM = """
 import os
@@ -18,7 +18,7 @@ run(lambda words: print(*words, *(os.environ.get(name) for name in shown)))
 """
 
 
-def start(**given):
+def printed(**given):
     """Lines that PROGRAM prints with so much of the environment given."""
     ours = {"JAX_NUM_CPU_DEVICES", "LD_PRELOAD", "GLIBC_TUNABLES", "XLA_FLAGS"}
     inherited = {k: v for k, v in os.environ.items() if k not in ours}
@@ -36,7 +36,7 @@ def test_a_command_begins_again_under_tcmalloc_where_it_is():
         expected = ["started", "started", "a b --c 2 libtcmalloc_minimal.so.4 None"]
     except OSError:
         expected = ["started", "a b --c 2 None None"]
-    assert start() == expected
+    assert printed() == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_command_begins_again_under_tcmalloc_where_it_is():
     ],
 )
 def test_what_the_environment_sets_is_left_alone(given, used):
-    assert start(**given) == ["started", f"a b --c {used}"]
+    assert printed(**given) == ["started", f"a b --c {used}"]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(encoding, shown):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_recognised(code):
-    assert _disk_is_full(OSError(code, os.strerror(code)))
+    assert start._disk_is_full(OSError(code, os.strerror(code)))
 
 
 def test_a_full_disk_is_recognised_behind_other_errors():
@@ -83,7 +83,7 @@ def test_a_full_disk_is_recognised_behind_other_errors():
         except ValueError as error:
             raise RuntimeError("save failed") from error
     except RuntimeError as error:
-        assert _disk_is_full(error)
+        assert start._disk_is_full(error)
 
 
 def test_on_windows_the_first_line_says_where_it_runs():
@@ -128,8 +128,8 @@ def test_a_disk_that_fills_up_while_saving_is_one_line(tmp_path):
 
 
 def test_other_errors_are_not_a_full_disk():
-    assert not _disk_is_full(OSError(errno.ENOENT, "no such file"))
-    assert not _disk_is_full(ValueError("shapes differ"))
+    assert not start._disk_is_full(OSError(errno.ENOENT, "no such file"))
+    assert not start._disk_is_full(ValueError("shapes differ"))
 
 
 @pytest.mark.parametrize("asked, extra", [("cuda", "fgvc_jax[cuda]"), ("nonsense", "unset it\n")])

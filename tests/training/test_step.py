@@ -16,7 +16,7 @@ from fgvc_jax.inference import answers
 from fgvc_jax.networks import convnext
 from fgvc_jax.objectives import CSDNet
 from fgvc_jax.objectives.base import Objective, Step
-from fgvc_jax.training import evaluator
+from fgvc_jax.training import evaluator, plan
 from fgvc_jax.training.run import Run
 from fgvc_jax.training.state import State, Teachers
 from fgvc_jax.training.step import norm, train_step
@@ -251,7 +251,7 @@ def test_options_that_a_network_does_not_have_are_refused():
 
 
 def test_more_steps_than_can_be_counted_are_refused(monkeypatch):
-    monkeypatch.setattr("fgvc_jax.training.run.LARGEST", 15)
+    monkeypatch.setattr(plan, "LARGEST", 15)
     with pytest.raises(UserError, match="--epochs 4 are 16 steps, more than 15: lower it"):
         Run(tiny(epochs=4))
 

@@ -17,9 +17,8 @@ from conftest import ROOT, command, finish
 from PIL import Image
 
 from fgvc_jax.data.sources import open_source
-from fgvc_jax.utils import devices
+from fgvc_jax.utils import devices, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.processes import join_processes, processes_here
 from fgvc_jax.workdir.journal import read
 
 EPOCHS = 5  # of four steps: twenty in all
@@ -71,7 +70,7 @@ def test_four_devices_train_as_one(single, four):
     assert_equal(single, four)
 
 
-def processes(module, *words, **options):
+def pair_of(module, *words, **options):
     """(exit code, stdout, stderr) of two processes of two devices each that work together."""
     return [finish(worker) for worker in started(module, *words, **options)]
 
@@ -93,7 +92,7 @@ def started(module, *words, **options):
 
 def two_processes(workdir, *more, **options):
     """Two that train together."""
-    return processes("train", *arguments(workdir, *more), **options)
+    return pair_of("train", *arguments(workdir, *more), **options)
 
 
 @pytest.mark.slow
@@ -152,7 +151,7 @@ def test_two_processes_judge_as_one(single, tmp_path):
         shutil.copytree(single, tmp_path / name, ignore=shutil.ignore_patterns("predictions"))
     code, out, err = finish(command("evaluate", "--workdir", tmp_path / "one", "--json"))
     assert code == 0, err
-    together = processes("evaluate", "--workdir", tmp_path / "two", "--json")
+    together = pair_of("evaluate", "--workdir", tmp_path / "two", "--json")
     assert [code for code, _, _ in together] == [0, 0], together
     assert "{" not in together[1][1]
     one, two = (json.loads(text[text.index("{") :]) for text in (out, together[0][1]))
@@ -175,7 +174,7 @@ def test_two_processes_answer_for_their_share_of_files(single, tmp_path, count):
     words = tmp_path, "--workdir", single
     code, _, err = finish(command("predict", *words, "--output", tmp_path / "two/one.csv"))
     assert code == 0, err
-    for code, _, err in processes("predict", *words, "--output", tmp_path / "two/both.csv"):
+    for code, _, err in pair_of("predict", *words, "--output", tmp_path / "two/both.csv"):
         assert code == 0, err
 
     def rows(*names):
@@ -249,7 +248,7 @@ def test_a_coordinator_that_is_not_there_is_told(monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     monkeypatch.setenv("JAX_PROCESS_ID", "0")
     with pytest.raises(UserError, match="--distributed could not join"):
-        join_processes()
+        processes.join_processes()
 
 
 def test_sigterm_is_ours_after_processes_have_joined():
@@ -277,10 +276,11 @@ def test_sigterm_is_ours_after_processes_have_joined():
 
 
 def test_processes_on_this_host_are_counted_by_name(monkeypatch):
-    assert processes_here() == 1
+    assert processes.processes_here() == 1
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     monkeypatch.setattr(
-        "fgvc_jax.utils.processes.multihost_utils.process_allgather",
+        processes.multihost_utils,
+        "process_allgather",
         lambda host: np.array([host, host + 1, host]),
     )
-    assert processes_here() == 2
+    assert processes.processes_here() == 2

@@ -83,7 +83,7 @@ class Attention:
         self, batch: Mapping[str, Any], store: jax.Array | None, begun: int = 0
     ) -> dict[str, jax.Array]:
         """{"sum": (B, h, w) float16}; of the first `begun` members the batch has the sum."""
-        total = batch["attention"]["sum"] if begun else np.float16(0)
+        total: Any = batch["attention"]["sum"] if begun else np.float16(0)
         for _, member in self.members[begun:]:
             variables = backbone_only(member.variables)
             total = self._add(total, self._step(member)(variables, batch, store))

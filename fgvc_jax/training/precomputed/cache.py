@@ -1,4 +1,4 @@
-"""Which outputs of frozen networks a run stores and looks up, and which it computes in each step.
+"""Outputs of frozen networks on their way into batches: looked up, or computed before each step.
 
 Frozen networks are a trunk that all members share, a trained ensemble that they learn from, and the
 members before. Their outputs are computed once for each view and looked up after; those beyond the
@@ -10,14 +10,10 @@ batches where there is no trunk.
 
 import dataclasses
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment
@@ -25,108 +21,15 @@ from fgvc_jax.data import feed
 from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.training.precomputed.attention import Attention
-from fgvc_jax.training.precomputed.store import Frozen, Output, Store
+from fgvc_jax.training.precomputed.requests import Report, Request, Stores, affordable
+from fgvc_jax.training.precomputed.store import Frozen, Output
 from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
-from fgvc_jax.utils import devices, digests, processes
+from fgvc_jax.utils import devices, processes
+from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
-
-RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
-Report = Callable[[str], None]  # prints a line for people
-
-
-class Request(NamedTuple):
-    """The outputs of a frozen network for a part of the data, in some of the views that the run
-    will need. A part that members are judged on has one view, number 0."""
-
-    frozen: Frozen
-    part: str
-    views: Sequence[int]
-    views_in_all: int
-    outputs: Mapping[str, Output]  # by name in a batch
-    stores: Mapping[str, Store]
-
-    def __str__(self) -> str:
-        images = f"{self.count:,} {self.part} images"
-        views = f" in {self.views_in_all} views" if self.views_in_all > 1 else ""
-        return f"{self.frozen.what} of {images}{views}, {self.bytes / 2**30:.2f} GiB"
-
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return next(iter(self.stores.values())).count
-
-    @property
-    def bytes(self) -> int:
-        """What they take of the budget."""
-        sizes = (s.bytes_per_view * self.outputs[name].room for name, s in self.stores.items())
-        return int(sum(sizes)) * self.views_in_all
-
-
-def affordable(requests: Sequence[Request], gib: float, report: Report) -> list[Request]:
-    """Those of the requests, the most important first, that fit the budget and the disk; of the
-    others people are told."""
-    left = int(gib * 2**30)
-    added: Counter[Path] = Counter()
-    chosen = []
-    for request in requests:
-        stores = list(request.stores.values())
-        new = sum(s.bytes_per_view * len(s.missing(request.views)) for s in stores)
-        folder = stores[0].folder
-        full = new and added[folder] + new + RESERVE > storage.free_space(folder)
-        full = bool(processes.of_first(np.bool_(full)))  # the first process decides
-        if request.bytes > left or full:
-            over = f"are more than is left of --data.cache-gib {gib:g}"
-            problem = over if request.bytes > left else "do not fit the disk"
-            report(f"{request}, {problem}: {request.frozen.instead} instead")
-            continue
-        left -= request.bytes
-        added[folder] += new
-        chosen.append(request)
-        if new:
-            report(f"{request}, in {folder}")
-    return chosen
-
-
-class Stores:
-    """The stores of a run, in its workdir or in a folder that runs share.
-
-    Args:
-        experiment: settled.
-        known: gives the digests of the dataset, see `digests.of_data`.
-    """
-
-    def __init__(self, experiment: Experiment, known: Callable[[], Mapping[str, Any]]):
-        self._known = known
-        self._sizes = experiment.batch_size, experiment.evaluation_batch_size
-        self._own = self._shared = Workdir(experiment.workdir).precomputed
-        if experiment.data.cache:
-            self._shared = storage.location(experiment.data.cache, "--data.cache")
-        self._open: dict[str, Store] = {}  # by content; a file is checked once
-
-    def batch_size(self, output: Output) -> int:
-        """Images at a time when an output is stored, at the most."""
-        return self._sizes[not output.as_in_step]
-
-    def open(self, frozen: Frozen, part: str, output: Output, count: int) -> Store:
-        """The store of an output for a part of `count` images."""
-        images = digests.best(self._known()[part])
-        numerics = digests.numerics(output.parts)
-        content = digests.of_value(
-            [numerics, output.name, output.known, images, self.batch_size(output)]
-        )
-        if content not in self._open:
-            # A newer sum takes the place of older ones, which another run might be at.
-            folder = self._shared if output.earlier is None else self._own
-            store = Store(folder, output, count=count, content=content, of=frozen)
-            self._open[content] = store
-        return self._open[content]
-
-    def close_others(self, stores: Collection[Store]) -> None:
-        """Let go of all others: files that are gone take space as long as they are mapped."""
-        self._open = {key: store for key, store in self._open.items() if store in stores}
 
 
 class OutputCache:
@@ -199,13 +102,13 @@ class OutputCache:
         """Likewise the parts that members are judged on, by name."""
         return {part: self._seen(part, self._lookups.get(part, {})) for part in self._data.judged}
 
-    def complete(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+    def complete(self, batch: Packed) -> Packed:
         """A batch of training views as `train_step` takes it: with the outputs that were not looked
         up, and the mean attention of the members before."""
         batch = self._with(batch, self._outputs)
         return batch | {"attention": self._attention.mean(batch)} if self._attention else batch
 
-    def _with(self, batch: Mapping[str, Any], names: Collection[str]) -> Mapping[str, Any]:
+    def _with(self, batch: Packed, names: Collection[str]) -> Packed:
         for name in names:
             if name not in batch:
                 made = self._outputs[name].compute(batch, self._data["train"].store)
@@ -219,28 +122,25 @@ class OutputCache:
         found = {name: stored[name] for name in names if name in stored}
         computed = [self._outputs[name] for name in names if name not in stored]
         unseen = "features" in found and all("features" in output.needs for output in computed)
-        return dataclasses.replace(
-            self._data[part], lookups=found, **({"fetch": None, "store": None} if unseen else {})
-        )
+        images = dataclasses.replace(self._data[part], lookups=found)
+        return dataclasses.replace(images, fetch=None, store=None) if unseen else images
 
     def _requests(self, member: int) -> list[Request]:
         """What a member needs, the most important first."""
         data = self._spec.data
-        own = data.view_sharing == "own"
-        views, in_all = self.views(member), data.views * (self._spec.members if own else 1)
-        wanted: list[tuple] = [(self._attention, "train", views, in_all)]
-        wanted += [(self._teacher, "train", views, in_all)]
-        wanted += [(self._trunk, part, [0], 1) for part in self._data.judged] if self._trunk else []
-        wanted += [(self._trunk, "train", views, in_all)]
+        in_all = data.views * (self._spec.members if data.view_sharing == "own" else 1)
+        asked: list[tuple[Frozen | None, str]] = [(self._attention, "train")]
+        asked += [(self._teacher, "train")]
+        asked += [(self._trunk, part) for part in (*self._data.judged, "train")]
         requests, self._outputs = [], {}
-        for frozen, part, *shown in wanted:
-            outputs = frozen.outputs(part) if frozen else {}
-            if outputs:
-                opened = partial(self._stores.open, count=len(self._data[part].source))
-                stores = {name: opened(frozen, part, each) for name, each in outputs.items()}
-                requests.append(Request(frozen, part, *shown, outputs, stores))
+        for frozen, part in asked:
+            if not frozen or not (outputs := frozen.outputs(part)):
+                continue
+            views, number = (self.views(member), in_all) if part == "train" else (range(1), 1)
             if part == "train":
                 self._outputs = {**outputs, **self._outputs}
+            count = len(self._data[part].source)
+            requests.append(self._stores.request(frozen, part, outputs, count, views, number))
         return requests
 
     def _make(self, request: Request, report: Report) -> None:
@@ -282,7 +182,9 @@ class OutputCache:
         return feed.ahead(shown(images, size, self._mesh, view=view), computed, depth=1)
 
 
-def _rows_of(batch: Mapping[str, Any], output: Any) -> dict[str, Any]:
+def _rows_of(
+    batch: Packed, output: Mapping[str, jax.Array]
+) -> dict[str, jax.Array | Mapping[str, jax.Array]]:
     return {"row": batch["row"], "mask": batch["mask"], "output": output}
 
 

@@ -79,9 +79,8 @@ class Store:
         self.folder = folder
         self._name = output.name
         self._grows = output.earlier is not None
-        self._dtype = np.dtype(
-            [(name, np.float16, shape) for name, shape in sorted(output.shapes.items())]
-        )
+        self._names = sorted(output.shapes)
+        self._dtype = np.dtype([(name, np.float16, output.shapes[name]) for name in self._names])
         self.count = count
         self._content = content[:32]
         self._of = of
@@ -141,7 +140,7 @@ class Store:
     def rows(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The output for images in a view: rows (b,) -> arrays (b, ...) float16 by name."""
         records = self._map(view)[rows]
-        return {name: np.ascontiguousarray(records[name]) for name in self._dtype.names}
+        return {name: np.ascontiguousarray(records[name]) for name in self._names}
 
     def _map(self, view: int) -> np.ndarray:
         """A view, mapped into memory while it is among the last few asked for."""
@@ -190,5 +189,5 @@ def _checksum(records: np.ndarray) -> int:
     flat = records.view(np.uint8).reshape(-1)
     value = 0
     for start in range(0, len(flat), 2**24):
-        value = zlib.crc32(flat[start : start + 2**24], value)
+        value = zlib.crc32(flat[start : start + 2**24].data, value)
     return value

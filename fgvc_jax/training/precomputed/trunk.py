@@ -3,10 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Self
 
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
+from fgvc_jax import networks
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
@@ -30,7 +33,7 @@ class Trunk:
     """
 
     architecture: Architecture
-    variables: Any
+    variables: VariableDict
     structure: Sequence[Any]
     view: View
     seed: int
@@ -41,13 +44,33 @@ class Trunk:
     broken = "--network.weights do not fit this network"
     instead = "the frozen trunk runs in every step"
 
+    @classmethod
+    def of(
+        cls,
+        options: NetworkOptions,
+        architecture: Architecture,
+        variables: VariableDict,
+        seed: int,
+        mesh: Mesh,
+    ) -> Self:
+        """The trunk of a network of these options."""
+        return cls(
+            architecture=architecture,
+            variables=variables,
+            structure=(options.name, options.frozen, options.dtype),
+            parts=networks.parts(options.name, dtype=options.dtype, kept=True),
+            view=architecture.view,
+            seed=seed,
+            mesh=mesh,
+        )
+
     @cached_property
     def digest(self) -> str:
         """Digest of the variables."""
         return digests.of_arrays(self.variables)
 
     @cached_property
-    def on_devices(self) -> Any:
+    def on_devices(self) -> VariableDict:
         """The variables, on every device."""
         return devices.replicate(self.mesh, self.variables)
 

@@ -26,7 +26,7 @@ from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import storage
+from fgvc_jax.workdir import space, storage
 from fgvc_jax.workdir.folder import Workdir
 
 pytestmark = pytest.mark.slow
@@ -316,7 +316,7 @@ def test_the_size_is_said_before_it_is_written(tmp_path):
 
 
 def test_a_full_disk_is_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "free_space", lambda folder: 2**20)
+    monkeypatch.setattr(space, "free_space", lambda folder: 2**20)
     run, said = prepared(frozen(tmp_path))
     assert run.cache.train.lookups == {} and not (tmp_path / "precomputed").exists()
     assert len(said) == 2 and all("do not fit the disk" in line for line in said)

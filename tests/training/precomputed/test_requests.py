@@ -1,0 +1,73 @@
+"""Which outputs are stored: by a budget, by the disk's free space, the most important first."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+from conftest import tiny
+
+from fgvc_jax.training.precomputed.requests import RESERVE, Stores, affordable
+from fgvc_jax.training.precomputed.store import Output
+from fgvc_jax.workdir import space
+
+COUNT = 2**18  # images, of 2 KiB each: half a GiB
+KNOWN = {"train": {"names": "n", "contents": "c"}, "test": {"names": "t", "contents": None}}
+FROZEN = SimpleNamespace(what="features", broken="", instead="the trunk runs in every step")
+
+
+def output(**changes):
+    return Output("features", None, {"map": (1024,)}, known=[1], parts=())._replace(**changes)
+
+
+@pytest.fixture
+def stores(tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "free_space", lambda folder: RESERVE + 2**30)
+    return Stores(tiny(tmp_path / "run"), lambda: KNOWN)
+
+
+def request(stores, views=range(1), in_all=1, part="train", **changes):
+    return stores.request(FROZEN, part, {"features": output(**changes)}, COUNT, views, in_all)
+
+
+def test_what_fits_is_stored_and_the_rest_is_told(stores):
+    told = []
+    first, second = request(stores), request(stores, views=range(2), in_all=2, known=[2])
+    assert affordable([first, second], 1.2, told.append) == [first]
+    assert told[0].startswith(f"features of {COUNT:,} train images, 0.50 GiB, in ")
+    assert told[1].endswith(
+        "in 2 views, 1.00 GiB, are more than is left of --data.cache-gib 1.2: the trunk runs in "
+        "every step instead"
+    )
+    assert affordable([second, first], 1.2, told.append) == [second]
+
+
+def test_views_that_come_later_count_in_the_budget_and_not_on_the_disk(stores):
+    told = []
+    later = request(stores, views=range(1), in_all=4)
+    assert affordable([later], 2.0, told.append) == [later] and later.bytes == 2 * 2**30
+    now = request(stores, views=range(4), in_all=4)
+    assert affordable([now], 2.0, told.append) == []
+    assert "do not fit the disk" in told[-1]
+
+
+def test_one_content_is_one_store_and_any_other_is_another(stores, monkeypatch):
+    one = stores.open(FROZEN, "train", output(), COUNT)
+    assert stores.open(FROZEN, "train", output(), COUNT) is one
+    others = [
+        stores.open(FROZEN, "test", output(), COUNT),
+        stores.open(FROZEN, "train", output(known=[2]), COUNT),
+        stores.open(FROZEN, "train", output(name="second"), COUNT),
+    ]
+    monkeypatch.setitem(KNOWN, "train", {"names": "n", "contents": "other"})
+    others.append(stores.open(FROZEN, "train", output(), COUNT))
+    assert len({id(each) for each in (one, *others)}) == 5
+    stores.close_others([one])
+    assert stores.open(FROZEN, "test", output(), COUNT) not in others
+
+
+def test_sums_that_grow_stay_in_the_workdir_where_others_share_a_folder(tmp_path):
+    shared = dataclasses.replace(tiny().data, cache=str(tmp_path / "shared"))
+    stores = Stores(tiny(tmp_path / "run", data=shared), lambda: KNOWN)
+    assert stores.open(FROZEN, "train", output(), 1).folder == tmp_path / "shared"
+    own = stores.open(FROZEN, "train", output(name="attention", earlier=[]), 1).folder
+    assert own == tmp_path / "run/precomputed"

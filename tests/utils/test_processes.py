@@ -1,0 +1,76 @@
+"""What processes agree on, of one that is alone or told of others; tests/utils/test_devices.py has
+two that run together."""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+from fgvc_jax.utils import processes
+from fgvc_jax.utils.errors import UserError
+
+
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process is the second; `first` is what the first one says."""
+    first = {}
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    of_both = processes.multihost_utils
+    monkeypatch.setattr(of_both, "process_allgather", lambda own: np.array([first["value"], own]))
+    monkeypatch.setattr(of_both, "broadcast_one_to_all", lambda own: first["value"])
+    monkeypatch.setattr(of_both, "sync_global_devices", lambda what: None)
+    return first
+
+
+def test_who_is_alone_decides_and_waits_for_nobody():
+    value = np.arange(3)
+    assert processes.of_first(value) is value
+    assert processes.largest(3) == processes.total(3) == 3
+    assert processes.processes_here() == 1
+    processes.wait_for_all("nobody else")
+    processes.check_shared(lambda: pytest.fail("nobody else need see it"), "--workdir run")
+
+
+def test_the_first_decides_and_all_are_counted(second_of_two):
+    second_of_two["value"] = np.int32(5)
+    assert processes.of_first(np.int32(3)) == 5
+    assert processes.largest(3) == 5 and processes.total(3) == 8
+
+
+def test_a_folder_that_the_first_does_not_see_is_not_shared(second_of_two):
+    second_of_two["value"] = np.int32(1)
+    with pytest.raises(UserError, match="--workdir 'run' is not the same folder for all"):
+        processes.check_shared(lambda: True, "--workdir 'run'")
+
+
+def test_a_lock_is_taken_by_the_first_alone_and_refused_to_all(second_of_two, monkeypatch):
+    @contextlib.contextmanager
+    def lock():
+        raise UserError("in use by process 7")
+        yield
+
+    second_of_two["value"] = np.bool_(False)
+    with processes.held_by_first(lock):  # which is not asked here
+        pass
+    second_of_two["value"] = np.bool_(True)
+    refused = "the first process could not have the workdir"
+    with pytest.raises(UserError, match=refused), processes.held_by_first(lock):
+        pytest.fail("nobody has the lock")
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    with pytest.raises(UserError, match="in use by process 7"), processes.held_by_first(lock):
+        pytest.fail("nobody has the lock")
+
+
+def test_the_variables_that_join_processes_are_named(monkeypatch):
+    def refuse(**given):
+        assert given["process_id"] == 1 and given["num_processes"] == 2
+        raise RuntimeError("nobody is there\nand a long story")
+
+    for name, value in (("COORDINATOR_ADDRESS", "a:1"), ("NUM_PROCESSES", 2), ("PROCESS_ID", 1)):
+        monkeypatch.setenv(f"JAX_{name}", str(value))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    with pytest.raises(UserError, match=r"\(nobody is there\).*set JAX_COORDINATOR_ADDRESS, JAX_"):
+        processes.join_processes()
