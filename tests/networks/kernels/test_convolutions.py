@@ -51,9 +51,11 @@ CASES = [  # size of the kernel, of the map, channels, stride
     (3, (4, 3), 16, 1),
     (7, (2, 2), 32, 1),
     (3, (3, 5), 37, 1),
+    (7, (3, 5), 37, 1),
     (3, (6, 5), 3, 2),
     (5, (8, 7), 20, 2),
     (5, (2, 1), 3, 2),
+    (7, (6, 5), 20, 2),
     (3, (7, 4), 3, 3),
 ]
 
@@ -96,6 +98,23 @@ def test_a_depthwise_convolution_is_a_grouped_one_on_accelerators_alone(platform
     assert ("stablehlo.convolution" in text) == (platform_name != "cpu")
 
 
+@pytest.mark.parametrize(("size", "loops", "barriers"), [(3, 1, 4), (5, 1, 4), (7, 3, 0)])
+def test_depthwise_sums_are_apart_from_what_is_around_them(size, loops, barriers):
+    """Of windows of 7 they are loops over groups of channels, as the kernel's gradient is one over
+    positions; of smaller ones such loops are not vectorised."""
+    text = lowered(depthwise, "cpu", (2, 5, 4, 3), (size, size, 3))
+    assert text.count("stablehlo.while") == loops
+    assert text.count("stablehlo.optimization_barrier") == barriers
+
+
+@pytest.mark.parametrize("size", [3, 7])
+def test_depthwise_convolutions_of_stacked_networks(size):
+    x, kernels = waves(3, 2, 5, 4, 3), waves(3, size, size, 3)
+    stacked = jax.vmap(depthwise)(x, kernels)
+    for each in zip(stacked, map(depthwise, x, kernels), strict=True):
+        np.testing.assert_allclose(*each, rtol=1e-5, atol=1e-6)
+
+
 def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
     """On the CPU, where sums of bfloat16 would stop growing at 256."""
     x = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
@@ -103,11 +122,12 @@ def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
     assert gradient(x)[1][1, 1, 0] == 64 * 64
 
 
+@pytest.mark.parametrize("size", [3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_convolution_in_bfloat16_adds_up_in_float32(stride):
-    """Its 49 terms were rounded one after the other: 7 times the grouped form's error."""
+def test_depthwise_convolution_in_bfloat16_adds_up_in_float32(stride, size):
+    """49 terms were rounded one after the other: 7 times the grouped form's error."""
     form = partial(depthwise, stride=stride)
-    x, kernel = (jnp.bfloat16(waves(*shape)) for shape in ((2, 9, 9, 16), (7, 7, 16)))
+    x, kernel = (jnp.bfloat16(waves(*shape)) for shape in ((2, 9, 9, 16), (size, size, 16)))
     exact, pull = jax.vjp(form, x.astype(jnp.float32), kernel.astype(jnp.float32))
     y, pulled = jax.vjp(form, x, kernel)
     assert y.dtype == jnp.bfloat16
