@@ -43,7 +43,7 @@ def test_a_leftover_devkit_of_cars_shadows_no_single_folder(tmp_path):
             ["cars_annos.mat", "cars_train/cars_train/00001.jpg", "cars_test/cars_test/00001.jpg"],
             [
                 "is Kaggle's copy of Stanford Cars",
-                "move cars_train/cars_train/",
+                "move the images of cars_train/cars_train/",
             ],
         ),
         (["car_data/car_data/train/BMW/1.jpg", "names.csv"], ["folder:", "/car_data/car_data"]),
@@ -52,6 +52,25 @@ def test_a_leftover_devkit_of_cars_shadows_no_single_folder(tmp_path):
 )
 def test_copies_of_cars_are_named(tmp_path, files, words):
     refused(f"cars:{write(tmp_path, placeholders(*files))}", *words)
+
+
+@pytest.mark.parametrize("nested", [("train", "test"), ("test",)])
+def test_kaggles_cars_opens_when_what_is_said_of_it_is_done(tmp_path, nested):
+    """An empty cars_train/cars_train/, as moving its images leaves, brought the same message again;
+    where only cars_test/ was deeper, and where devkit/ was, another place was named."""
+    root = cars_devkit(tmp_path)
+    for part in nested:
+        (root / f"cars_{part}").rename(root / "images")
+        (root / f"cars_{part}").mkdir()
+        (root / "images").rename(root / f"cars_{part}" / f"cars_{part}")
+    (root / "car_devkit").mkdir()
+    (root / "devkit").rename(root / "car_devkit" / "devkit")
+    refused(f"cars:{root}", "is Kaggle's copy of Stanford Cars", "move the images of cars_train/")
+    for image in root.glob("cars_*/cars_*/*"):
+        image.rename(image.parents[1] / image.name)
+    refused(f"cars:{root}", f"has its devkit/ in '{root}/car_devkit/devkit': move it up")
+    (root / "car_devkit" / "devkit").rename(root / "devkit")
+    assert len(open_source(f"cars:{root}").train) == 2
 
 
 def test_the_separate_labels_of_cars(tmp_path):
