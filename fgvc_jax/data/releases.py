@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from fgvc_jax.data.files import dataset_root, is_folder, listing, shown
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 LOOKED_AT = 500  # folders below one that has no index, at the most
@@ -62,7 +63,7 @@ def check_cub(root: Path) -> None:
 
 def _has_uuids(index: Path) -> bool:
     try:
-        with index.open("rb") as file:
+        with paths.readable(index).open("rb") as file:
             return bool(re.match(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]+\s", file.read(64)))
     except OSError:
         return False

@@ -1,5 +1,7 @@
 """Datasets as people find them: the index whose images exist, and where the dataset begins."""
 
+import os
+
 import pytest
 from datasets import contents, placeholders, refused, write
 from scipy.io import savemat
@@ -20,6 +22,23 @@ def test_one_folder_too_high(tmp_path, kind, files, deeper):
     write(tmp_path / deeper, files)
     refused(f"{kind}:{tmp_path}", f"give {kind}:{tmp_path}/{deeper}")
     open_source(f"{kind}:{tmp_path}/{deeper}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "index"),
+    [
+        *(("cub", name) for name in ("images.txt", "classes.txt")),
+        ("aircraft", "images_variant_trainval.txt"),
+        ("ultra", "anno/train.txt"),
+        ("cars", "devkit/cars_meta.mat"),
+        ("csv", "list.csv"),
+    ],
+)
+def test_an_index_that_is_a_pipe_does_not_hang(tmp_path, kind, index):
+    cars_devkit(write(tmp_path, CUB | AIRCRAFT | ULTRA))
+    (tmp_path / index).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / index)
+    refused(f"{kind}:{tmp_path}{'/list.csv' if kind == 'csv' else ''}", "it is no regular file")
 
 
 def test_a_leftover_index_of_cars_shadows_no_complete_devkit(tmp_path):
