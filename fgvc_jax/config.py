@@ -6,12 +6,8 @@ Rooms above read it; everything below takes plain arguments.
 
 import contextlib
 import dataclasses
-import inspect
-import os
-import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -21,7 +17,7 @@ from fgvc_jax.data.view import BANNERS, Images, View
 from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.transfer import Transfer
-from fgvc_jax.utils import options
+from fgvc_jax.utils import config_files, options
 from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
@@ -223,55 +219,7 @@ def load_config(word: str, *, network: str = "", weights: str = "") -> Experimen
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.
     """
-    file, arguments = _find_config(word)
-    try:
-        get_config = runpy.run_path(file).get("get_config")
-        if not callable(get_config):
-            raise UserError("it has no function get_config()")
-        signature = inspect.signature(get_config)
-        known = {"network": network, "weights": weights}
-        beside = {name: said for name, said in known.items() if said and _has(signature, name)}
-        if not _takes(signature, arguments):
-            raise UserError(f"{','.join(arguments)!r} does not fit get_config{signature}")
-        experiment = get_config(*arguments, **beside)
-        if not isinstance(experiment, Experiment):
-            raise UserError("its get_config() returned no fgvc_jax.config.Experiment")
-        return options.fitted(experiment, Experiment)
-    except UserError as error:
-        raise UserError(f"config {word!r}: {error}") from error
-    except Exception as error:
-        raise UserError(f"config {word!r} failed: {type(error).__name__}: {error}") from error
-
-
-def _find_config(word: str) -> tuple[str, list[str]]:
-    """The file and the arguments of `FILE[:ARGUMENTS]` or `NAME[:ARGUMENTS]`."""
-    package = Path(__file__).parent
-    installed, checkout = package / "configs", package.parent / "configs"
-    folder = installed if installed.is_dir() else checkout
-    own = {file.stem: str(file) for file in sorted(folder.glob("*.py"))}
-    colons = [place for place, letter in enumerate(word) if letter == ":"]
-    for end in (len(word), *reversed(colons)):  # a path may have colons too
-        file, arguments = own.get(word[:end]) or os.path.expanduser(word[:end]), word[end + 1 :]
-        if os.path.isfile(file):
-            return file, arguments.split(",") if arguments else []
-    raise UserError(
-        f"config {word!r} does not exist: name a file, or one of the project's own, "
-        f"{', '.join(own)}, with arguments after a colon"
-    )
-
-
-def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        return False
-    return True
-
-
-def _has(signature: inspect.Signature, name: str) -> bool:
-    """Whether it is taken by keyword alone."""
-    found = signature.parameters.get(name)
-    return found is not None and found.kind is inspect.Parameter.KEYWORD_ONLY
+    return config_files.made(word, Experiment, beside={"network": network, "weights": weights})
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:

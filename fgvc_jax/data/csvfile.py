@@ -63,7 +63,7 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, {column: value}) of every row that is not blank; known columns only."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = paths.readable(file).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"list {shown(file)} is not UTF-8 text: save it as CSV in UTF-8") from error
     except OSError as error:

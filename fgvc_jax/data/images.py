@@ -54,6 +54,8 @@ PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 
 # Pillow warns above its own limit, which is higher: such an image is refused here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What of a damaged header matters is raised, and told with the image's name.
+warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 
 Orientation = Literal["exif", "stored"]
 TURNS = {

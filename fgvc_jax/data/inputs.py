@@ -4,11 +4,13 @@ import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from fgvc_jax.data.files import is_folder, listing
 from fgvc_jax.data.images import EXTENSIONS, unread
+from fgvc_jax.data.names import Spellings
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -55,7 +57,7 @@ def expand(words: Iterable[str]) -> Iterator[Found]:
     """
     ignored: list[str] = []
     for word in words:
-        for path in _listed(word[1:]) if word.startswith("@") else (word,):
+        for path in map(_spelt, _listed(word[1:])) if word.startswith("@") else (word,):
             folder = os.path.expanduser(path)
             if os.path.isdir(folder):
                 yield from _in_folder(folder, ignored)
@@ -75,7 +77,9 @@ def _listed(name: str) -> Iterator[str]:
     """The lines of a list that are not empty."""
     path = paths.local(name, "list")
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+        with paths.readable(path).open(
+            encoding="utf-8-sig", errors="surrogateescape", newline="\n"
+        ) as file:
             for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), start=1):
                 if len(line) == LONGEST_LINE or "\0" in line:
                     raise UserError(f"line {number} of {name!r} is no path: is it a list?")
@@ -83,6 +87,23 @@ def _listed(name: str) -> Iterator[str]:
                     yield line
     except OSError as error:
         raise UserError(f"list {name!r} cannot be read ({error.strerror})") from error
+
+
+def _spelt(path: str) -> str:
+    """A path as the disk has it, where its names are there with accents in another form only: a
+    list may come from another system."""
+    whole = os.path.expanduser(path)
+    if path.isascii() or os.path.lexists(whole):
+        return path
+    folder, name = os.path.split(whole.rstrip("/"))
+    folder = _spelt(folder)
+    found = _spellings(folder or ".").find(name) if os.path.isdir(folder or ".") else []
+    return os.path.join(folder, found[0]) if len(found) == 1 else path
+
+
+@lru_cache(maxsize=16)
+def _spellings(folder: str) -> Spellings:
+    return Spellings([item.name for item in listing(Path(folder))])
 
 
 def _in_folder(top: str, ignored: list[str]) -> Iterator[Found]:

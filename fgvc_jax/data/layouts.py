@@ -59,7 +59,7 @@ def open_cars(path: str, how: Opening = TO_TRAIN) -> Splits:
     First: `cars_train/`, `cars_test/`, `devkit/` with `cars_meta.mat`, `cars_train_annos.mat` and
     `cars_test_annos_withlabels.mat` (or this one beside it). Second: `car_ims/`, `cars_annos.mat`.
     """
-    root = home("cars", path, "cars_annos.mat", "devkit")
+    root = home("cars", path, "cars_annos.mat", "devkit", "cars_train")
     if cars_is_single(root):
         return _cars_single(root, root / "cars_annos.mat", how)
     meta = root / "devkit" / "cars_meta.mat"

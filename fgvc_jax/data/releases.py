@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from fgvc_jax.data.files import dataset_root, is_folder, listing, shown
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 LOOKED_AT = 500  # folders below one that has no index, at the most
@@ -62,7 +63,7 @@ def check_cub(root: Path) -> None:
 
 def _has_uuids(index: Path) -> bool:
     try:
-        with index.open("rb") as file:
+        with paths.readable(index).open("rb") as file:
             return bool(re.match(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]+\s", file.read(64)))
     except OSError:
         return False
@@ -78,13 +79,15 @@ def cars_is_single(root: Path) -> bool:
     single, first = (root / "cars_annos.mat").is_file(), (root / "devkit").is_dir()
     if single and (root / "car_ims").is_dir():
         return True
-    nested = root / "cars_train" / "cars_train"
-    if nested.is_dir():
-        raise UserError(
-            f"{shown(root)} is Kaggle's copy of Stanford Cars, which has its images one folder "
-            "deeper and another index: move cars_train/cars_train/ and cars_test/cars_test/ up to "
-            f"cars_train/ and cars_test/, and add the makers' devkit/ and {WITH_LABELS}"
-        )
+    for nested in ("cars_train/cars_train", "cars_test/cars_test"):
+        # An empty one is what is left of it when somebody has moved the images.
+        if (root / nested).is_dir() and listing(root / nested):
+            raise UserError(
+                f"{shown(root)} is Kaggle's copy of Stanford Cars, which has its images one folder "
+                "deeper and another index: move the images of cars_train/cars_train/ and "
+                "cars_test/cars_test/ up to cars_train/ and cars_test/, and put the makers' "
+                f"devkit/ and {WITH_LABELS} beside these"
+            )
     for place in (root / "car_data" / "car_data", root / "car_data"):
         if (place / "train").is_dir():
             raise UserError(
@@ -97,6 +100,9 @@ def cars_is_single(root: Path) -> bool:
             "beside it, or give the release with devkit/, cars_train/ and cars_test/"
         )
     if not first:
+        deeper = next((f / "devkit" for f in _below(root, 1) if (f / "devkit").is_dir()), None)
+        if deeper and (root / "cars_train").is_dir():
+            raise UserError(f"{shown(root)} has its devkit/ in {shown(deeper)}: move it up")
         raise UserError(
             f"{shown(root)} holds neither cars_annos.mat (with car_ims/) nor devkit/ (with "
             "cars_train/ and cars_test/): give the folder of one of the two releases"

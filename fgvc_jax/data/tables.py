@@ -9,6 +9,7 @@ import numpy as np
 
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.matlab import read_variables
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 MAX_ID = np.iinfo(np.int32).max
@@ -22,7 +23,7 @@ def line_of(file: Path, line: int) -> str:
 def read_lines(file: Path) -> list[tuple[int, str]]:
     """The lines of an index file that are not blank, stripped, with their numbers from 1."""
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = paths.readable(file).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(
             f"index file {shown(file)} does not exist: give the folder that holds the dataset"
@@ -116,7 +117,7 @@ def check_same_ids(images: Table, table: Table) -> None:
 def read_matlab(file: Path, *names: str) -> list[list[Any]]:
     """The cell or struct arrays of a .mat file that are called `names`."""
     try:
-        variables = read_variables(file, names)
+        variables = read_variables(paths.readable(file), names)
     except FileNotFoundError as error:
         raise UserError(
             f"annotation file {shown(file)} does not exist: it is part of the dataset"

@@ -1,28 +1,35 @@
-"""Are the image files of a dataset whole? Before training, a look at header and end of each.
+"""Are the images of a dataset whole? Before training, a look at header and end of each.
 
-Whole files of some formats end in a mark. Where it is not, as in a healthy file with something
-behind the image, the image is decoded; of other formats the header alone is looked at.
+Whole files of some formats end in a mark, others say how long they are. Where it is not so, as in a
+healthy file with something behind the image, or where a file does not say, it is decoded.
 """
 
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any
 
 from PIL import Image
 
 from fgvc_jax.data import images
 from fgvc_jax.data.files import Files
 from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.data.tfds import Prepared
 from fgvc_jax.utils.errors import UserError
 
 # The mark, and how many bytes at the end of a file it is looked for in.
 _MARKS = {
     "GIF": (b"\0;", 2),
     "JPEG": (b"\xff\xd9", 4096),
+    "JPEG2000": (b"\xff\xd9", 4096),
     "MPO": (b"\xff\xd9", 4096),
     "PNG": (b"IEND", 4096),
 }
-_BY_HEADER = "AVIF", "BMP", "HEIF", "JPEG2000", "PPM", "TIFF"  # which end in no mark
+_BITS = {"1": 1, "L": 8, "RGB": 24}  # of a pixel
+_OFFSETS = (273, 279), (324, 325)  # TIFF's tags of where its strips or tiles begin, of their bytes
+_COMPRESSION, _JPEG, _JPEG_TABLES = 259, 7, 347  # a tag, its value, and another tag of TIFF
+_BOXES = 1000  # of a file that is made of them, at the most
 
 
 def check(
@@ -50,34 +57,75 @@ def _problem(source: Source, index: int) -> UserError | None:
     while isinstance(source, Subset):
         index = int(source.indices[index])
         source = source.source
-    if not isinstance(source, Files):
-        return None
     try:
-        if not _seems_whole(source.path(index)):
-            images.read(source[index], orientation="stored")
+        if isinstance(source, Files):
+            record = None if _file_seems_whole(source.path(index)) else source[index]
+        elif isinstance(source, Prepared):
+            record = source[index]
+            record = None if _seems_whole(io.BytesIO(record["image"])) else record
+        else:
+            return None
+        if record:
+            images.read(record, orientation="stored")
     except UserError as error:
         return error
     return None
 
 
-def _seems_whole(path: str) -> bool:
-    """Whether header and end of a file are as they should be; what is not sure is no."""
+def _file_seems_whole(path: str) -> bool:
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            with Image.open(file, formats=images.FORMATS) as image:
-                format, (width, height), mode = image.format, image.size, image.mode
+            return _seems_whole(file)
+    except OSError:  # reading it says what it is
+        return False
+
+
+def _seems_whole(file: IO[bytes]) -> bool:
+    """Whether header and end of a file are as they should be; what is not sure is no."""
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        with Image.open(file, formats=images.FORMATS) as image:
+            format, (width, height), mode = image.format, image.size, image.mode
             if width * height > images.MAX_PIXELS or max(width, height) > images.MAX_SIDE:
                 return False
             if mode in ("I", "F"):
                 return False
-            if format == "WEBP":
-                file.seek(4)
-                return int.from_bytes(file.read(4), "little") + 8 <= size
-            if format in _BY_HEADER:
-                return True
-            mark, within = _MARKS[str(format)]
-            file.seek(max(size - within, 0))
-            return mark in file.read(within)
+            if format not in _MARKS:
+                return _length(image, file, size) <= size
+        mark, within = _MARKS[format]
+        file.seek(max(size - within, 0))
+        return mark in file.read(within)
     except Exception:  # Pillow raises nearly anything on broken data; decoding says what it is
         return False
+
+
+def _length(image: Any, file: IO[bytes], size: int) -> int:
+    """How many bytes an opened file of `size` bytes has at least when it is whole. Raises nearly
+    anything where it does not say."""
+    if image.format == "WEBP":
+        file.seek(4)
+        return 8 + int.from_bytes(file.read(4), "little")
+    if image.format == "TIFF":
+        tags = image.tag_v2
+        if tags[_COMPRESSION] == _JPEG and _JPEG_TABLES not in tags:
+            raise ValueError("its tables may be cut off")
+        offsets, counts = next(names for names in _OFFSETS if names[0] in tags)
+        return max(map(sum, zip(tags[offsets], tags[counts], strict=True)))
+    if image.format in ("BMP", "PPM"):
+        ((decoder, (_, _, width, height), offset, args),) = image.tile
+        if decoder != "raw":
+            raise ValueError("it is compressed")
+        row = args[1] if image.format == "BMP" else (width * _BITS[image.mode] + 7) // 8
+        return offset + row * height
+    end = 0
+    for _ in range(_BOXES):  # AVIF and HEIF: 4 bytes of length, 4 of a name, content
+        if end >= size:
+            return end
+        file.seek(end)
+        head = file.read(16)
+        length = int.from_bytes(head[8:] if head[:4] == b"\0\0\0\1" else head[:4], "big")
+        if not length:  # to the end of the file
+            return size
+        end += length
+    raise ValueError("it has no end")

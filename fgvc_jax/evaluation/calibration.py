@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax import ensemble
-from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation import intervals, metrics
 from fgvc_jax.evaluation.metrics import Tally
 from fgvc_jax.evaluation.tallies import Fused
 
@@ -239,6 +239,6 @@ def judge_calibration(calibration: Calibration, fused: Fused) -> dict[str, Any]:
         covered, size = metrics.mean(sets, weights).T
         return own(weights) | {"set_coverage": covered, "set_size": size}
 
-    exact = metrics.exact(tally) | metrics.of_count("set_coverage", sets[:, 0])
+    exact = metrics.exact(tally) | intervals.of_count("set_coverage", sets[:, 0])
     (found,) = metrics.intervals([everything], len(labels), [exact])
     return asdict(calibration) | {"about": calibration.about, "metrics": found}

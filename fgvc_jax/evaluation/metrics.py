@@ -5,7 +5,6 @@ Metrics are computed from a `Tally`, a few numbers an image, which is filled in 
 that the value (all weights 1) and its bootstrap replicates are computed by the same lines.
 """
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypedDict
@@ -13,15 +12,23 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from fgvc_jax.ensemble import log_softmax
+from fgvc_jax.evaluation.intervals import (
+    LEVEL,
+    Ends,
+    area_interval,
+    class_mean_interval,
+    coverage_interval,
+    mean_interval,
+    proportion,
+    unseen,
+)
 
 BINS = 15  # of the calibration error
 RISK = 0.05  # at which coverage is told
-LEVEL = 0.95  # of intervals
 REPLICATES = 1000  # of the bootstrap
 SEED = 0  # likewise: the same images are drawn for whatever has as many
 # Shares of images that are counted, whose intervals do not vanish where all images are alike.
 COUNTED = "accuracy", "mean_class_accuracy", "disagreement", "set_coverage", "pointing"
-NORMAL = 1.959964  # its quantile of (1 + LEVEL) / 2
 AT_ONCE = 2**18  # weights that are drawn at a time, so few that a core's cache holds them
 
 
@@ -46,8 +53,6 @@ NAMES = {
     "set_coverage": Name("truth in the set", "%"),
     "set_size": Name("classes in a set"),
 }
-
-Ends = tuple[float, float]  # of an interval
 
 
 class Metric(TypedDict):
@@ -293,91 +298,18 @@ def exact(tally: Tally) -> dict[str, Ends | None]:
     the truth: that of calibrated models, 0, was in the bootstrap's interval in 0 to 2 of 100
     simulations.
     """
-    classes, right = Runs(tally.labels, tally.right).sums(np.ones((1, len(tally.labels))))
-    counts, wrong = Runs(-tally.confidence, ~tally.right).sums(np.ones((1, len(tally.labels))))
+    once = np.ones((1, len(tally.labels)))
+    classes, right = Runs(tally.labels, tally.right).sums(once)
+    counts, wrong = (sums[0] for sums in Runs(-tally.confidence, ~tally.right).sums(once))
     return {
         "accuracy": proportion(tally.right.sum(), len(tally.right)),
         "mean_class_accuracy": class_mean_interval(classes[0], right[0]),
+        "nll": mean_interval(tally.nll),
+        "brier": mean_interval(tally.brier),
         "ece": None,
-        "coverage_at_5_risk": coverage_interval(counts[0], wrong[0], RISK),
+        "aurc": area_interval(counts, wrong),
+        "coverage_at_5_risk": coverage_interval(counts, wrong, RISK),
     }
-
-
-def proportion(right: float, count: float) -> Ends:
-    """Clopper and Pearson's interval of a share (Biometrika 1934), `right` of `count`; neither need
-    be whole."""
-    from scipy.stats import beta  # here, since every command would wait for it at its start
-
-    tail = (1 - LEVEL) / 2
-    low = beta.ppf(tail, right, count - right + 1) if right > 0 else 0.0
-    high = beta.ppf(1 - tail, right + 1, count - right) if right < count else 1.0
-    return float(low), float(high)
-
-
-def of_count(name: str, values: np.ndarray) -> dict[str, Ends]:
-    """{name: `proportion`} of a mean of values (N,) that are all 0 or 1; {} of others."""
-    counted = bool(np.isin(values, (0, 1)).all())
-    return {name: proportion(values.sum(), len(values))} if counted else {}
-
-
-def class_mean_interval(counts: np.ndarray, right: np.ndarray) -> Ends:
-    """Of the mean of the classes' accuracies, for new images of the same classes.
-
-    Its variance is that of drawing within each class, which keeps every class; one of one image,
-    which cannot say how it varies, varies as much as a share of all does. As a share it has the
-    interval of `proportion`, of as many images as a plain share of this variance would have (Korn
-    and Graubard, Survey Methodology 1998). Where every class is all right or all wrong, and there
-    are both, nothing varies within a class, and both ends are the value. In simulations it holds
-    the truth in 95 to 99 of 100, but in 90 where a class of six images is one of two.
-
-    Args:
-        counts: (G,) images of each class, at least one.
-        right: (G,) how many of them are right.
-    """
-    shares, classes = right / counts, len(counts)
-    if classes == 1:
-        return proportion(right[0], counts[0])
-    value = float(shares.mean())
-    within = shares * (1 - shares) * counts / np.maximum(counts - 1, 1)
-    within = np.where(counts > 1, within, value * (1 - value))
-    variance = float((within / counts).sum()) / classes**2
-    if 0 < value < 1:
-        if not variance:
-            return value, value
-        images = value * (1 - value) / variance
-    else:
-        images = classes**2 / float((1 / counts).sum())
-    return proportion(value * images, images)
-
-
-def coverage_interval(counts: np.ndarray, wrong: np.ndarray, risk: float) -> Ends:
-    """Of `coverage_at_risk`: the shares at which the error rate may be the risk.
-
-    The binomial test (mid-p) of the errors among those answered says up to where it is below the
-    risk for certain, and from where on above it; to these distances from the value that of the
-    share itself is added, as of independent errors. In simulations (tests/test_metrics.py) it holds
-    the truth in 94.6 to 96.0 of 100 with 600 images; with 100 in 94.8 to 99.2, too often where few
-    can be answered, since so few errors cannot be told apart any finer. Arguments as for
-    `coverage_at_risk`, of one drawing (G,).
-    """
-    from scipy.stats import binom
-
-    answered, errors = np.cumsum(counts), np.cumsum(wrong)
-    value = float(coverage_at_risk(counts[None], wrong[None], risk)[0])
-    equal = binom.pmf(errors, answered, risk) / 2
-    fewer = binom.cdf(errors, answered, risk) - equal
-    tail, shares = (1 - LEVEL) / 2, answered / answered[-1]
-    low = min(float(shares[fewer <= tail].max(initial=0.0)), value)
-    high = max(float(shares[1 - fewer > tail].max(initial=0.0)), value)
-    own = NORMAL * math.sqrt(value * (1 - value) / answered[-1])
-    low, high = value - math.hypot(value - low, own), value + math.hypot(high - value, own)
-    return max(low, 0.0), min(high, 1.0)
-
-
-def unseen(count: int) -> float:
-    """The largest share of all images that may be otherwise where none of so many is: the upper end
-    of `proportion`."""
-    return 1 - ((1 - LEVEL) / 2) ** (1 / count)
 
 
 def _resampled(random: np.random.Generator, replicates: int, count: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation import intervals
 from fgvc_jax.evaluation.tallies import mean_overlap
 
 Key = tuple[str, int]  # (row, seed)
@@ -276,8 +276,8 @@ def compare_runs(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     """
     gained, lost = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
     count, changed = len(ours), gained + lost
-    least, most = metrics.proportion(changed, count)
-    split = metrics.proportion(gained, changed) if changed else (0.0, 1.0)
+    least, most = intervals.proportion(changed, count)
+    split = intervals.proportion(gained, changed) if changed else (0.0, 1.0)
     low, high = (2 * end - 1 for end in split)
     return {
         "difference": (gained - lost) / count,

@@ -9,7 +9,7 @@ import numpy as np
 
 from fgvc_jax import transfer
 from fgvc_jax.ensemble import chunks, growing, log_softmax
-from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation import intervals, metrics
 from fgvc_jax.evaluation.metrics import Metric, Metrics, Tally
 
 
@@ -108,8 +108,14 @@ class Tallies:
         members = [metrics.of_tally(tally) for tally in self.single]
         exact = [metrics.exact(tally) for tally in self.single]
         exact += [
-            {**metrics.exact(tally), **metrics.of_count("disagreement", values)}
-            for tally, values in zip(self.ensemble, self.disagreement, strict=True)
+            {
+                **metrics.exact(tally),
+                **intervals.of_count("disagreement", disagreement),
+                "mutual_information": intervals.mean_interval(information),
+            }
+            for tally, disagreement, information in zip(
+                self.ensemble, self.disagreement, self.mutual_information, strict=True
+            )
         ]
         found = metrics.intervals([*members, *ensembles], len(self.single[0].labels), exact)
         return {"members": found[: len(members)], "ensemble": found[len(members) :]}

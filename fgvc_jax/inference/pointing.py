@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.regions import Regions
-from fgvc_jax.evaluation import localization, metrics
+from fgvc_jax.evaluation import intervals, localization, metrics
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence, find_attention, find_evidence
 from fgvc_jax.inference.model import Model
@@ -89,7 +89,7 @@ def _means(found: dict[Name, dict[str, list[dict[str, float]]]], shown: dict[str
         each, exact = [], []
         for scores in found.values():
             columns = {key: np.array([one[key] for one in scores[region]])[here] for key in SCORES}
-            exact.append(metrics.of_count("pointing", columns["pointing"]))
+            exact.append(intervals.of_count("pointing", columns["pointing"]))
             each.append(
                 lambda weights, columns=columns: {
                     key: metrics.mean(values, weights) for key, values in columns.items()

@@ -187,7 +187,7 @@ def parts(name: str, *, dtype: str, kept: bool, stochastic_depth: float = 0.0) -
     Args:
         name: one of NAMES.
         dtype: of its computation.
-        kept: whether what it says, or its trunk, is computed once and looked up.
+        kept: whether it has a frozen trunk, whose features are computed once and looked up.
         stochastic_depth: see `create`.
     """
     kind = _kind(name).func

@@ -24,7 +24,7 @@ NUMERICS = {
     "stochastic depth": 2,
     "second view": 2,  # of csdnet, where --data.flip is off
     "bfloat16 depthwise": 2,  # on the CPU
-    "cached transformers": 1,  # what a frozen trunk or a teacher says, kept or asked anew
+    "cached transformers": 2,  # behind a frozen trunk: features in batches of training's size
 }
 
 

@@ -4,6 +4,7 @@ import itertools
 import os
 import resource
 import subprocess
+import unicodedata
 
 import pytest
 
@@ -46,6 +47,20 @@ def test_lists_name_files_and_folders(tree):
     ]  # fmt: skip
 
 
+def test_lists_of_another_system_name_accents_in_another_form(tree):
+    """They were files that do not exist."""
+    names = [unicodedata.normalize(form, "été/pré.jpg") for form in ("NFC", "NFD")]
+    (tree / "photos" / names[1]).parent.mkdir()
+    (tree / "photos" / names[1]).write_bytes(b"")
+    lines = [f"photos/{names[0]}", f"{tree}/photos/{names[0]}", "photos/père.jpg", "nulle/part/é"]
+    (tree / "list").write_text("\n".join(lines))
+    there = f"photos/{names[1]}"
+    assert named("@list") == [there, f"{tree}/{there}", *lines[2:]]
+    (tree / "photos" / names[0]).parent.mkdir(exist_ok=True)
+    (tree / "photos" / names[0]).write_bytes(b"")
+    assert named("@list")[0] == f"photos/{names[0]}"
+
+
 def test_names_that_are_no_text_stay_as_they_are(tree):
     name = os.fsdecode(b"\xff\n.jpg")
     (tree / "photos" / name).write_bytes(b"")
@@ -57,12 +72,14 @@ def test_names_that_are_no_text_stay_as_they_are(tree):
 @pytest.mark.parametrize(
     ("word", "words"),
     [("@none", "cannot be read .No such file"), ("@photos", "cannot be read .Is a directory"),
+     ("@pipe", "cannot be read .it is no regular file"),
      ("@", "list is empty"), ("@binary", "line 2 of 'binary' is no path"),
      ("@endless", "line 1 of 'endless' is no path")],
 )  # fmt: skip
 def test_what_is_no_list_is_told_in_one_line(tree, word, words):
     (tree / "binary").write_bytes(b"a\n\0\1\2")
     (tree / "endless").write_bytes(b"a" * 100_000)
+    os.mkfifo(tree / "pipe")
     with pytest.raises(UserError, match=words):
         named(word)
 

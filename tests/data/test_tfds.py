@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_images import encoded, noise
 
+from fgvc_jax.data import whole
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.sources import Source, open_source
 from fgvc_jax.utils.errors import UserError
@@ -179,6 +181,20 @@ def test_record_that_breaks_later_is_named(tmp_path):
     test.records = [b"not an example"] * 2
     with pytest.raises(UserError, match=r"tfds:tiny test\[1\] cannot be read"):
         test[1]
+
+
+def test_broken_images_are_told_before_training(tmp_path, monkeypatch):
+    """What is kept in no files of its own was not looked at."""
+    monkeypatch.setattr(sys.modules[__name__], "png", lambda red: PNG[:50] if red > 20 else PNG)
+    PNG = encoded(Image.fromarray(noise(8, 6)))
+    prepare(tmp_path, PARTS)
+    parts = list(open_source(f"tfds:tiny@{tmp_path}").parts.values())
+    with pytest.raises(
+        UserError, match=r"^3 of 5 images cannot be used: image 'tfds:tiny t"
+    ) as told:
+        whole.check(parts, share=slice(None), threads=2, progress=lambda found, count: found)
+    assert "\n" not in str(told.value)
+    whole.check(parts, share=slice(0), threads=2, progress=lambda found, count: found)
 
 
 def test_broken_files(tmp_path):

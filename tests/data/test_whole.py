@@ -1,9 +1,12 @@
 """A look at every file before training: cheap, complete, and wrong about no healthy one."""
 
+import base64
+import io
+
 import pytest
 from datasets import write
 from PIL import Image
-from test_images import encoded, noise
+from test_images import HEIC, encoded, noise
 
 from fgvc_jax.data import images, whole
 from fgvc_jax.data.records import Subset
@@ -11,7 +14,15 @@ from fgvc_jax.data.sources import open_source
 from fgvc_jax.utils.errors import UserError
 
 PICTURE = Image.fromarray(noise(40, 30))
-FORMATS = sorted({"JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"} & set(images.FORMATS))
+FORMATS = sorted(set(images.FORMATS) - {"HEIF"})  # which is only read
+ENCODED = {format: encoded(PICTURE, format) for format in FORMATS}
+ENCODED |= {
+    "TIFF, JPEG inside": encoded(PICTURE, "TIFF", compression="jpeg"),
+    "BMP of 1 bit": encoded(PICTURE.convert("1"), "BMP"),
+    "PPM of 1 bit": encoded(PICTURE.convert("1"), "PPM"),
+    "PPM of 16 bits": b"P6 2 2 65535 " + bytes(24),
+    "PPM in words": b"P3 2 1 255 1 2 3 4 5 6\n",
+}
 
 
 def look(spec, share=slice(None)):
@@ -34,12 +45,29 @@ def test_healthy_files_of_every_format(tmp_path, monkeypatch):
     look(dataset(tmp_path, behind))  # a film behind a photograph, say: these are
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "WEBP"])
-def test_files_that_break_off(tmp_path, format):
-    data = encoded(PICTURE, format)
-    spec = dataset(tmp_path, {f"test/a/{format}.png": data[: 2 * len(data) // 3]})
-    with pytest.raises(UserError, match=f"test/a/{format}.png' .*: repair it or remove it"):
+@pytest.mark.parametrize("kind", ENCODED)
+@pytest.mark.parametrize("left", [0.66, 0.98])
+def test_files_that_break_off(tmp_path, kind, left):
+    """Of BMP, TIFF, PPM, JPEG 2000 and AVIF only the header was looked at."""
+    data = ENCODED[kind]
+    look(dataset(tmp_path, {"test/a/x.png": data}))
+    spec = dataset(tmp_path, {"test/a/x.png": data[: int(len(data) * left) - 3]})
+    with pytest.raises(UserError, match="test/a/x.png' .*: repair it or remove it"):
         look(spec)
+
+
+def test_a_heic_that_breaks_off(tmp_path):
+    pytest.importorskip("pi_heif")
+    data = base64.b64decode(HEIC)
+    look(dataset(tmp_path, {"test/a/x.png": data}))
+    with pytest.raises(UserError, match="test/a/x.png' "):
+        look(dataset(tmp_path, {"test/a/x.png": data[:-3]}))
+
+
+def test_a_file_of_too_many_boxes_is_decoded():
+    file = io.BytesIO(b"\0\0\0\x08free" * 2000)
+    with pytest.raises(ValueError, match="no end"):
+        whole._length(Image.new("L", (1, 1)), file, 16_000)
 
 
 def test_all_that_is_broken_is_listed_at_once(tmp_path):

@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 from patchworks import VIEW, linear, model_of, patchwork, picture
 
 from fgvc_jax.data.regions import Regions
-from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation import intervals
 from fgvc_jax.inference import pointing
 
 
@@ -42,7 +42,7 @@ def test_evidence_in_one_corner_is_found_there_and_nowhere_else(scored):
     for of in ("member 1", "member 2", "ensemble"):
         found = scores["Grad-CAM", of]
         shown = found["red"]["pointing"]
-        assert shown == {"value": 1, "low": 1 - metrics.unseen(10), "high": 1}
+        assert shown == {"value": 1, "low": 1 - intervals.unseen(10), "high": 1}
         assert found["red"]["energy"]["value"] > 0.9 > 0.1 > found["green"]["energy"]["value"]
         assert found["green"]["pointing"]["value"] == 0
     assert scores["contrast", "ensemble"]["red"]["pointing"]["value"] == 1

@@ -153,7 +153,7 @@ def _grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     )
 
 
-def _edges(sides: tuple[int, int], size: int, stride: int) -> list[tuple[int, int]]:
+def _edges(sides: tuple[int, ...], size: int, stride: int) -> list[tuple[int, int]]:
     """Zeros before and behind rows and columns: SAME."""
     return lax.padtype_to_pads(sides, (size, size), (stride, stride), "SAME")
 

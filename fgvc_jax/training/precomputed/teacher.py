@@ -194,7 +194,7 @@ def open_teacher(
     parts = {
         part
         for network in asked_networks
-        for part in networks.parts(network.name, dtype=network.dtype, kept=True)
+        for part in networks.parts(network.name, dtype=network.dtype, kept=False)
     }
     return Teacher(model, network, columns, asked.temperature, view, seed, sorted(parts))
 

@@ -1,0 +1,76 @@
+"""Config files: Python whose `get_config` makes a value, found by path or by name."""
+
+import inspect
+import os
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from fgvc_jax.utils import options
+from fgvc_jax.utils.errors import UserError
+
+Made = TypeVar("Made")
+PACKAGE = Path(__file__).parents[1]
+
+
+def made(word: str, kind: type[Made], *, beside: Mapping[str, str]) -> Made:
+    """What `get_config` gives of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the
+    project's own files. The file is run.
+
+    Args:
+        word: see there; the arguments, which commas separate, are passed as strings.
+        kind: the dataclass that it must be; lists where that has tuples become tuples.
+        beside: keywords, of which it gets those that it takes by keyword alone and that are not
+            empty.
+
+    Raises:
+        UserError: for a file that is missing or fails, arguments or values that do not fit.
+    """
+    file, arguments = _find(word)
+    try:
+        get_config = runpy.run_path(file).get("get_config")
+        if not callable(get_config):
+            raise UserError("it has no function get_config()")
+        signature = inspect.signature(get_config)
+        if not _takes(signature, arguments):
+            raise UserError(f"{','.join(arguments)!r} does not fit get_config{signature}")
+        known = {name: said for name, said in beside.items() if said and _has(signature, name)}
+        value = get_config(*arguments, **known)
+        if not isinstance(value, kind):
+            raise UserError(f"its get_config() returned no {kind.__module__}.{kind.__name__}")
+        return options.fitted(value, kind)
+    except UserError as error:
+        raise UserError(f"config {word!r}: {error}") from error
+    except Exception as error:
+        raise UserError(f"config {word!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _find(word: str) -> tuple[str, list[str]]:
+    """The file and the arguments of `FILE[:ARGUMENTS]` or `NAME[:ARGUMENTS]`."""
+    installed, checkout = PACKAGE / "configs", PACKAGE.parent / "configs"
+    folder = installed if installed.is_dir() else checkout
+    own = {file.stem: str(file) for file in sorted(folder.glob("*.py"))}
+    colons = [place for place, letter in enumerate(word) if letter == ":"]
+    for end in (len(word), *reversed(colons)):  # a path may have colons too
+        file, arguments = own.get(word[:end]) or os.path.expanduser(word[:end]), word[end + 1 :]
+        if os.path.isfile(file):
+            return file, arguments.split(",") if arguments else []
+    raise UserError(
+        f"config {word!r} does not exist: name a file, or one of the project's own, "
+        f"{', '.join(own)}, with arguments after a colon"
+    )
+
+
+def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _has(signature: inspect.Signature, name: str) -> bool:
+    """Whether it is taken by keyword alone."""
+    found = signature.parameters.get(name)
+    return found is not None and found.kind is inspect.Parameter.KEYWORD_ONLY
