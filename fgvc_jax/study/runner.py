@@ -2,7 +2,6 @@
 
 import difflib
 import gc
-import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,11 +23,12 @@ from fgvc_jax.training import members as train
 from fgvc_jax.training import summary
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
 from fgvc_jax.utils.signals import Deferred
-from fgvc_jax.workdir import locks, mirror, storage
+from fgvc_jax.workdir import begun, locks, mirror, storage
 from fgvc_jax.workdir.folder import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
 Page = Callable[..., str]  # see `pages.report`
+ENDLESS = 1e8  # seconds, three years: a system's timer takes no more than some hundred
 SECONDS_BETWEEN_LOOKS = 1.0  # at what another process is at
 
 
@@ -348,8 +348,8 @@ def lender(runs: Iterable[Experiment], borrower: Experiment) -> train.FindTraine
 def _record(workdir: Workdir, number: int) -> dict[str, Any]:
     """What a member says of its training; nothing where that is lost."""
     try:
-        return storage.read_json(workdir.member(number) / "member.json")
-    except (FileNotFoundError, UserError):
+        return begun.read(workdir, number)
+    except UserError:
         return {}
 
 
@@ -392,7 +392,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds if math.isfinite(seconds) else 0)
+    signal.setitimer(signal.ITIMER_REAL, seconds if seconds < ENDLESS else 0)
     try:
         yield
     except Interrupted as stop:

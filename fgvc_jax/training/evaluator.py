@@ -177,9 +177,10 @@ def history(folder: Path) -> dict[str, Any]:
         record = storage.read_json(folder / begun.FILE)
     except FileNotFoundError:
         record = {}
+    record = record if isinstance(record, dict) else {}
     scores = {"selected": None, "best_on_test": None}
     for name in scores:
-        best = Best(folder / f"{name}.json", "").record
+        best = Best(folder / f"{name}.json", "test_accuracy").record
         scores[name] = best and best["test_accuracy"]
     heads = {k: v for k, v in record.get("scores", {}).items() if k.startswith("test_accuracy_")}
     return {
