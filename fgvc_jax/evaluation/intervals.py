@@ -86,7 +86,7 @@ def class_mean_interval(counts: np.ndarray, right: np.ndarray) -> Ends:
     their mean squares, as for independent errors (Zou and Donner, Statistics in Medicine 2008), but
     none is shorter than the variance within the classes asks for, where one of one image, which
     cannot say how it varies, varies as much as a share of all does. In simulations
-    (tests/evaluation/test_metrics.py, as all here) it holds the truth in 93 to 99 of 100, in 91
+    (tests/evaluation/test_intervals.py, as all here) it holds the truth in 93 to 99 of 100, in 91
     where classes of one image are among few. Where every class of more than one image is all right
     or all wrong, and there are both, nothing varies within a class: both ends are the value.
 

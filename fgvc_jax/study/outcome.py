@@ -14,7 +14,7 @@ from fgvc_jax.study.definition import Study
 from fgvc_jax.study.ledger import ABANDONED, FAILED, Ledger
 from fgvc_jax.training import summary
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import locks, mirror, storage
+from fgvc_jax.workdir import begun, locks, mirror, storage
 from fgvc_jax.workdir.folder import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
@@ -146,8 +146,8 @@ def teacher_of(run: Experiment) -> set[str]:
 def member_record(workdir: Workdir, number: int) -> dict[str, Any]:
     """What a member says of its training; nothing where that is lost."""
     try:
-        return storage.read_json(workdir.member(number) / "member.json")
-    except (FileNotFoundError, UserError):
+        return begun.read(workdir, number)
+    except UserError:
         return {}
 
 

@@ -1,7 +1,6 @@
 """Trains the runs of a study that are missing, whose members are shared where they are the same."""
 
 import gc
-import math
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir import locks, mirror, storage
 from fgvc_jax.workdir.folder import Workdir
 
+ENDLESS = 1e8  # seconds, three years: a system's timer takes no more than some hundred
 SECONDS_BETWEEN_LOOKS = 1.0  # at what another process is at
 
 
@@ -193,7 +193,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.raise_signal(signal.SIGTERM)
 
     before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds if math.isfinite(seconds) else 0)
+    signal.setitimer(signal.ITIMER_REAL, seconds if seconds < ENDLESS else 0)
     try:
         yield
     except Interrupted as stop:

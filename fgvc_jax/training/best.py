@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
 
 
@@ -15,6 +16,9 @@ class Best:
     Args:
         path: of the record, a JSON file.
         metric: the accuracy that decides, by its name in an evaluation's scores.
+
+    Raises:
+        UserError: for a record that does not have it.
     """
 
     def __init__(self, path: Path, metric: str):
@@ -24,6 +28,13 @@ class Best:
             self.record: dict[str, Any] | None = storage.read_json(path)
         except FileNotFoundError:
             self.record = None
+            return
+        known = self.record.get(metric) if isinstance(self.record, dict) else None
+        if not isinstance(known, int | float):
+            raise UserError(
+                f"{str(path)!r} is damaged (it has no {metric}): remove it, then the command that "
+                "wrote it makes it again"
+            )
 
     def improves(self, scores: dict[str, Any]) -> bool:
         """Whether an epoch is better than all before."""

@@ -180,9 +180,10 @@ def history(folder: Path) -> dict[str, Any]:
         record = storage.read_json(folder / begun.FILE)
     except FileNotFoundError:
         record = {}
+    record = record if isinstance(record, dict) else {}
     scores: dict[str, float | None] = {}
     for name in ("selected", "best_on_test"):
-        best = Best(folder / f"{name}.json", "").record
+        best = Best(folder / f"{name}.json", "test_accuracy").record
         scores[name] = best["test_accuracy"] if best else None
     heads = {k: v for k, v in record.get("scores", {}).items() if k.startswith("test_accuracy_")}
     return {

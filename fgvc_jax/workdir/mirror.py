@@ -217,12 +217,14 @@ def by_url(text: str) -> str:
 
 
 def _mirrors_by_default() -> Path:
-    """Below the user's caches, or for the moment, for a user without a home."""
-    try:
-        return paths.cache() / "mirrors"
-    except FileNotFoundError:
-        _temporary.append(tempfile.TemporaryDirectory(prefix="fgvc_jax-"))
-        return Path(_temporary[-1].name)
+    """Below the user's caches, or for the moment, for a user without a home that can be written."""
+    with contextlib.suppress(OSError):
+        place = paths.cache() / "mirrors"
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(place, os.W_OK | os.X_OK):
+            return place
+    _temporary.append(tempfile.TemporaryDirectory(prefix="fgvc_jax-"))
+    return Path(_temporary[-1].name)
 
 
 def _own_folder(url: str) -> Path:
@@ -235,7 +237,7 @@ def _own_folder(url: str) -> Path:
         number = 0
         while True:
             folder = place / f"{label}-{key}.{number}"
-            lock = folder.with_name(f"{folder.name}.lock").open("ab")
+            lock = paths.in_place(folder.with_name(f"{folder.name}.lock"), "ab")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -241,6 +241,12 @@ def test_without_time_it_reports_and_trains_nothing(tmp_path, trainer, capsys):
     assert "left: 4 of 6 runs (none: seeds 1 2; orthogonal: seeds 1 2)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("minutes", [1e12, 1e300, float("inf")])
+def test_a_time_limit_that_no_timer_takes_is_none(tmp_path, trainer, minutes):
+    """Finite ones above some hundred years were a traceback."""
+    assert carry_out(tmp_path / "s", seeds=1, minutes=minutes)["runs"]
+
+
 def test_the_time_limit_stops_as_sigterm_does(tmp_path, trainer, capsys, monkeypatch):
     def stop(number, _frame):
         raise Interrupted(number, "member 1/2 is saved at step 3 of 8")

@@ -6,6 +6,7 @@ import pytest
 
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.evaluator import BEST_ON_TEST, Epochs
+from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
 
 
@@ -26,6 +27,14 @@ def test_only_better_replaces(best):
     first = best()
     assert [meet(first, *each) for each in ((10, 0.5), (20, 0.5), (30, 0.7))] == [True, False, True]
     assert best().record == {"step": 30, "epoch": 3, "validation_accuracy": 0.7}
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"validation_accuracy": "0.5"}'])
+def test_a_record_of_something_else_is_told(best, tmp_path, content):
+    """It was a traceback where it was compared or printed."""
+    (tmp_path / "selected.json").write_text(content)
+    with pytest.raises(UserError, match="selected.json' is damaged .*: remove it"):
+        best()
 
 
 def test_a_step_that_is_repeated_with_less_luck_replaces_nothing(best):

@@ -69,6 +69,35 @@ def test_without_a_home_the_mirror_is_for_the_moment(client, monkeypatch):
     assert list(client.objects) == ["a/run/a.json"] and storage.read_json(run / "a.json") == 1
 
 
+@pytest.mark.parametrize("how", ["a file", "not writable"])
+def test_with_a_home_that_cannot_be_written_the_mirror_is_for_the_moment(
+    client, monkeypatch, tmp_path, how
+):
+    """It ended the command, where a user without a home was served."""
+    home = tmp_path / "home"
+    if how == "a file":
+        home.write_text("")
+    else:  # as root, who may write everywhere, sees none
+        monkeypatch.setattr(mirror.os, "access", lambda *_: False)
+    monkeypatch.delenv(mirror.PLACE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home))
+    run = Workdir("gs://birds/a/run").path
+    storage.write_json(run / "a.json", 1)
+    assert storage.read_json(run / "a.json") == 1 and home not in run.parents
+
+
+def test_no_link_is_followed_where_a_mirror_is_locked(client, tmp_path):
+    first = Workdir("gs://birds/a/run").path
+    (tmp_path / "precious").write_text("all")
+    lock = next(path for above in first.parents for path in above.glob("*.0.lock"))
+    lock.unlink()
+    lock.symlink_to(tmp_path / "precious")
+    mirror._mirrors.clear()
+    with pytest.raises(UserError, match="cannot be kept in .*symbolic link"):
+        Workdir("gs://birds/a/run")
+    assert (tmp_path / "precious").read_text() == "all"
+
+
 def test_what_the_mirror_has_is_not_fetched_again(client, run):
     storage.write_json(run / "a.json", 1)
     client.before["load"] = lambda *_: pytest.fail("it was fetched")
