@@ -191,7 +191,7 @@ if TYPE_CHECKING:
     @dataclass(frozen=True)
     class Experiment(_Experiment):
         """What the following makes: the methods' fields are reached by `method`, and the teacher of
-        a student by name in studies."""
+        a student by name in studies. A new method needs no line here."""
 
         kd: KD = KD()
 

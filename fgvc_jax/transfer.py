@@ -118,7 +118,8 @@ def orthogonal_loss(student_features: jax.Array, teacher_features: jax.Array) ->
     """OR_n = mean of |Z_n| * max(Z_s, 0) of one teacher n (KT, eq. 3-5; the mean is the code's).
 
     The teacher's absolute value marks what it attends to and what it takes for background alike;
-    only the student's high responses there cost. No gradient reaches the teacher.
+    only the student's high responses there cost. No gradient reaches the teacher. A training step
+    has several teachers and calls `overlap` with the mean of their maps.
 
     Args:
         student_features: (B, H, W, C).

@@ -1,1 +1,1 @@
-"""Numbers on answers that are there: numpy alone, no network and no file."""
+"""Numbers on answers that are there: no network and no file."""

@@ -104,7 +104,7 @@ class Run:
         asked = self.experiment.method.asks
         if not asked:
             return {}
-        teachers = Workdir(asked.workdir, "--kd.teacher")
+        teachers = Workdir(asked.workdir, f"--{self.experiment.objective}.teacher")
         return {
             part: training_images.trained_on(teachers, self.record, self.marks(part))
             for part in self.images.judged

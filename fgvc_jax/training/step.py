@@ -39,7 +39,8 @@ def train_step(
     Args:
         network: with methods `taps` and `outputs`; behind a frozen trunk the batch has its
             "features", and those of the objective's "second" view. For an objective that asks an
-            ensemble it has what that says, as "taught".
+            ensemble it has what that says, as "taught"; with maps that were computed before, the
+            mean |Z| of the earlier members, as "attention" (see `OutputCache.complete`).
         objective: what the network learns from the batch.
         optimizer: of all parameters.
         learning_rate: the backbone's, to log.

@@ -1,4 +1,4 @@
-"""What a member was begun as: written once, as its training begins, and compared at every start.
+"""What a member was begun as: written as its training begins, and compared at every start.
 
 So a member is known by what computed its first step, whatever goes on with it or looks at it later.
 """

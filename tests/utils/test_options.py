@@ -68,7 +68,7 @@ class Toy(Method):
     scale: float = option(2.0, above=0)
     """What the cross entropy is multiplied by."""
 
-    def make(self, *, classes, label_smoothing):
+    def make(self, *, classes, label_smoothing, view):
         def loss(forward, variables, batch, memory):
             taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
             logits = outputs["logits"]
