@@ -16,7 +16,7 @@ others as --network.weights says. Weights without a name are a ResNet-50's: of t
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
@@ -24,6 +24,7 @@ from fgvc_jax.data import sources
 from fgvc_jax.data.records import Splits
 from fgvc_jax.networks import NAMES
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import Workdir
 
 VALIDATION = 0.1
 IMAGES_SEEN = 3000  # by a member of a small set; a larger one is seen LEAST times
@@ -39,7 +40,9 @@ ALONE = 20_000  # training images from which on one member takes long enough
 log = logging.getLogger("fgvc_jax.configs.folder")
 
 
-def get_config(*arguments: str, network: str = "", weights: str = "") -> Experiment:
+def get_config(
+    *arguments: str, network: str | None = None, weights: str | None = None
+) -> Experiment:
     place = ",".join(arguments)  # which may have commas
     if not place:
         raise UserError("name the folder of your images: folder:PATH, or folder:csv:FILE")
@@ -98,16 +101,26 @@ def get_config(*arguments: str, network: str = "", weights: str = "") -> Experim
     )
 
 
-def _network(name: str, weights: str) -> tuple[str, str]:
-    """Its name and weights, of which the command line gives either, both or none."""
-    if not name:
-        packaged = weights.removeprefix("package:")
-        name = packaged if packaged in WEIGHTS else "resnet50" if weights else next(iter(WEIGHTS))
-    if not weights and name not in WEIGHTS and name in NAMES:
+def _network(name: str | None, weights: str | None) -> tuple[str, str]:
+    """Its name and weights, of which the command line gives either, both or none; empty weights
+    ask for a random start."""
+    name = name or _named_by(weights or "")
+    if weights is None and name not in WEIGHTS and name in NAMES:
         raise UserError(
             f"--network.name {name} needs pretrained weights: --network.weights FILE or hf:ORG/NAME"
         )
-    return name, weights or WEIGHTS.get(name, "")
+    return name, WEIGHTS.get(name, "") if weights is None else weights
+
+
+def _named_by(weights: str) -> str:
+    """The network that weights are of; the first where there are none."""
+    packaged = weights.removeprefix("package:")
+    if not weights or packaged in WEIGHTS:
+        return packaged or next(iter(WEIGHTS))
+    if (Path(weights).expanduser() / "config.json").is_file():
+        with suppress(UserError):  # a hub's folder has such a file, too
+            return Workdir(weights).record().experiment.each[0].name
+    return "resnet50"
 
 
 @contextmanager

@@ -209,7 +209,7 @@ else:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def load_config(word: str, *, network: str = "", weights: str = "") -> Experiment:
+def load_config(word: str, *, network: str | None = None, weights: str | None = None) -> Experiment:
     """The Experiment of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the project's own.
 
     The file is Python and is run; its `get_config` gets the arguments, which commas separate, as

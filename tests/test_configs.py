@@ -8,13 +8,15 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tiny
 from PIL import Image
 
 from fgvc_jax import config, networks, recipes
+from fgvc_jax.config import Network
 from fgvc_jax.data import sources
 from fgvc_jax.training.members import train
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import Record, Workdir
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
 TABLES = {file.stem: runpy.run_path(str(file)).get("TABLE", {}) for file in FILES}
@@ -337,6 +339,7 @@ RESNET50 = "hf:timm/resnet50.tv_in1k"
             "efficientnet_lite0", "mine.npz", "tensorflow", "stage4",
         ),
         ("--network.name vit_b16 --network.weights a", "vit_b16", "a", "half", "stage4"),
+        ("--network.name vit_s16 --network.weights=", "vit_s16", "", "half", "stage4"),
         ("--network.name dinov2_s14 --network.weights a", "dinov2_s14", "a", "imagenet", "stage4"),
     ],
 )  # fmt: skip
@@ -347,6 +350,14 @@ def test_a_folder_is_shown_to_the_network_that_is_named(
     found = config.parse(["--config", f"folder:{folder}", *words.split()])
     assert (found.network.name, found.network.weights) == (name, weights)
     assert (found.data.normalize, found.network.frozen) == (normalize, frozen)
+
+
+def test_a_workdir_as_weights_names_its_network(tmp_path):
+    folder, workdir = photographs(tmp_path / "own", each=2), Workdir(tmp_path / "run")
+    spec = tiny(workdir.path, network=Network(name="vit_micro", head="linear"))
+    workdir.claim(Record(spec, ("a", "b"), {"data": "d", "weights": None}, False))
+    found = config.parse(["--config", f"folder:{folder}", f"--network.weights={workdir.path}"])
+    assert (found.network.name, found.data.normalize) == ("vit_micro", "half")
 
 
 def test_a_folder_asks_for_the_weights_of_a_network_that_has_none_of_its_own(tmp_path):

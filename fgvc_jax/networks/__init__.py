@@ -274,7 +274,7 @@ def _kind(name: str) -> partial:
     if name not in _BACKBONES:
         close = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(NAMES)}"
-        raise ArgumentError(f"`name` is an unknown network {name!r}: {hint}")
+        raise ArgumentError(f"`name`: unknown network {name!r}: {hint}")
     return _BACKBONES[name]
 
 

@@ -280,7 +280,7 @@ class BatchNorm(nn.Module):
         if all(n == 1 for n in grouped[1:-1]):
             raise ArgumentError(
                 f"`x` of {batch} images is too small for `groups` {groups}: batch norm needs more "
-                "than one value per channel to train, raise the one or lower the other"
+                "than one value per channel to train, take more images a group"
             )
         return grouped
 

@@ -226,7 +226,7 @@ def check_metrics(
     runs = list(runs)
     most = max(run.members for run in runs)
     plain = "ensemble", "single", "published"
-    several = "overlap", *(f"overlap_{n}" for n in range(2, most + 1))
+    several = "overlap", "overlap_high", *(f"overlap_{n}" for n in range(2, most + 1))
     known = [
         *(*plain, "head_logits"),
         *(f"{kind}_{n}" for kind in plain for n in range(1, most + 1)),

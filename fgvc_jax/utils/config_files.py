@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 PACKAGE = Path(__file__).parents[1]
 
 
-def made(word: str, kind: type[Made], *, beside: Mapping[str, str]) -> Made:
+def made(word: str, kind: type[Made], *, beside: Mapping[str, str | None]) -> Made:
     """What `get_config` gives of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the
     project's own files. The file is run.
 
@@ -22,7 +22,7 @@ def made(word: str, kind: type[Made], *, beside: Mapping[str, str]) -> Made:
         word: see there; the arguments, which commas separate, are passed as strings.
         kind: the dataclass that it must be; lists where that has tuples become tuples.
         beside: keywords, of which it gets those that it takes by keyword alone and that are not
-            empty.
+            None.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.
@@ -35,7 +35,8 @@ def made(word: str, kind: type[Made], *, beside: Mapping[str, str]) -> Made:
         signature = inspect.signature(get_config)
         if not _takes(signature, arguments):
             raise UserError(f"{','.join(arguments)!r} does not fit get_config{signature}")
-        known = {name: said for name, said in beside.items() if said and _has(signature, name)}
+        said = {name: value for name, value in beside.items() if value is not None}
+        known = {name: value for name, value in said.items() if _has(signature, name)}
         value = get_config(*arguments, **known)
         if not isinstance(value, kind):
             raise UserError(f"its get_config() returned no {kind.__module__}.{kind.__name__}")

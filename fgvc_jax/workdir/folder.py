@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -111,7 +112,7 @@ class Workdir:
         if changed := another(saved, experiment):
             raise UserError(
                 f"workdir {str(self.path)!r} belongs to another experiment ({', '.join(changed)}): "
-                "name another --workdir"
+                f"name another --workdir, or go on with what it has{_as_given(changed)}"
             )
         return experiment
 
@@ -165,3 +166,11 @@ class Workdir:
         judged = results.get("members") if isinstance(results, dict) else None
         complete = isinstance(judged, list) and len(judged) == members
         return results if complete and self.trained() >= members else None
+
+
+def _as_given(changed: Sequence[str]) -> str:
+    """The saved values of some `--field saved -> given`, as a command line has them, where that is
+    plain."""
+    words = [change.partition(" -> ")[0] for change in changed]
+    plain = all(re.fullmatch(r"--[\w.-]+ ('[^']*'|[\w.+-]+)", word) for word in words)
+    return f": {' '.join(words)}" if plain and len(words) <= 3 else ""

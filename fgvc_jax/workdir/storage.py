@@ -106,7 +106,7 @@ def write_bytes(path: Path, content: bytes | bytearray) -> None:
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Replace a .npz file by `arrays`."""
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # none is `allow_pickle`
     write_bytes(path, content.getvalue())
 
 

@@ -31,7 +31,8 @@ def test_arguments_and_the_keywords_that_it_takes(file):
     path = file("def get_config(to='', *, by='bus'): return Trip(to, by, [to])")
     assert made(f"{path}:Ulm", Trip, beside={}) == Trip("Ulm", "bus", ("Ulm",))
     assert made(str(path), Trip, beside={"by": "foot", "to": "Bonn"}) == Trip("", "foot", ("",))
-    assert made(str(path), Trip, beside={"by": ""}).by == "bus"
+    assert made(str(path), Trip, beside={"by": None}).by == "bus"
+    assert made(str(path), Trip, beside={"by": ""}).by == ""
 
 
 @pytest.mark.parametrize(

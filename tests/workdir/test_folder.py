@@ -1,6 +1,10 @@
-import pytest
-from conftest import tiny
+import shlex
+from dataclasses import replace
 
+import pytest
+from conftest import ROOT, tiny
+
+from fgvc_jax import config
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import Record, Workdir, storage
 
@@ -47,8 +51,12 @@ def test_results_that_are_torn_or_of_fewer_members_are_not_finished(workdir):
 def test_more_members_continue_an_experiment_and_another_rate_is_another(workdir):
     more = tiny(members=tiny().members + 1)
     assert workdir.continued(more).members == more.members
-    with pytest.raises(UserError, match="belongs to another experiment .*--seed .*name another"):
+    with pytest.raises(UserError, match="another experiment .*--seed .*name another") as error:
         workdir.continued(tiny(seed=7))
+    *_, advice = str(error.value).partition("what it has: ")
+    words = shlex.split(advice)  # which holds when it is followed
+    saved = config.parse(["--config", str(ROOT / "configs/tiny.py"), "--seed=7", *words])
+    assert workdir.continued(replace(saved, workdir=str(workdir.path)))
 
 
 def test_other_images_or_classes_are_refused_by_name(workdir):

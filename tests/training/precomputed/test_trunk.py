@@ -111,10 +111,11 @@ def test_trunk_and_member_are_the_network(name):
     run = Run(dataclasses.replace(experiment, network=unfrozen))
     network = run.plan(1).architecture.network
     images = jax.random.normal(jax.random.key(1), (4, 32, 32, 3))
-    taps, outputs = network.apply(whole, images, False)
-    features = plan.network.apply(trunk, images, method="features")
+    taps, outputs = jax.jit(lambda v, x: network.apply(v, x, False))(whole, images)
+    features_of = jax.jit(lambda v, x: plan.network.apply(v, x, method="features"))
+    features = features_of(trunk, images)
     assert all(array.dtype == jnp.float16 for array in features.values())
-    ours, our_outputs = plan.network.apply(member, features, False)
+    ours, our_outputs = jax.jit(lambda v, x: plan.network.apply(v, x, False))(member, features)
     assert ours.keys() == taps.keys()
     for tap in ("stage2", "stage3"):
         averaged = taps[tap].mean((1, 2), keepdims=True)
@@ -125,7 +126,7 @@ def test_trunk_and_member_are_the_network(name):
 def test_features_stay_within_float16():
     network, variables, images, _ = plain("resnet_micro")
     network = network.clone(frozen="stage3")
-    features = network.apply(variables, 1e9 * images, method="features")
+    features = jax.jit(lambda v, x: network.apply(v, x, method="features"))(variables, 1e9 * images)
     assert features["map"].max() == np.finfo(np.float16).max
 
 
