@@ -373,7 +373,7 @@ def test_a_workdir_inside_the_dataset_is_refused(root):
 def views_of(chosen, member):
     run = Run(chosen)
     batches = run.train_batches(member, 0)
-    steps = run.plan(member).total_steps
+    steps = run.plan(1).total_steps
     return sorted({int(view) for _ in range(steps) for view in next(batches)["view"]})
 
 

@@ -103,6 +103,7 @@ def test_on_windows_the_first_line_says_where_it_runs():
 SAVES = """
 import resource, sys
 from pathlib import Path
+from fgvc_jax.commands import start
 
 def save(words):
     import jax, numpy as np
