@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 
-from fgvc_jax import networks
 from fgvc_jax.data.view import BANNERS, Images, View
 from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
@@ -253,6 +252,8 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
 def check(experiment: Experiment) -> Experiment:
     """The experiment, once its values make sense; else a UserError that names the field."""
+    from fgvc_jax import networks  # flax, which --help does without
+
     options.check(experiment)
     if experiment.networks:
         _check_networks(experiment)

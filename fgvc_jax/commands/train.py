@@ -4,13 +4,15 @@ import jax
 
 from fgvc_jax import config
 from fgvc_jax.evaluation import results_table
-from fgvc_jax.training.members import train
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.folder import Workdir
 
 
 def main(arguments: list[str]) -> None:
     experiment = config.parse(arguments)
+    # After it: neither --help nor a mistake needs what trains, which takes a while to load.
+    from fgvc_jax.training.members import train
+
     results = train(experiment)
     if jax.process_index() == 0:
         print(results_table.results_table(results))
