@@ -18,7 +18,8 @@ from fgvc_jax.utils.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _FULL = "no space left on device", "disk quota exceeded", "file too large"
-_TCMALLOC = "libtcmalloc_minimal.so.4"
+# Of glibc's malloc.h: what `mallopt` sets.
+_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 
 
 def prepare() -> None:
@@ -28,7 +29,7 @@ def prepare() -> None:
         _leave(2, "error: this runs on Linux and macOS: on Windows start it in WSL")
     signals.leave_at_once()
     _use_two_cpu_devices()
-    _use_faster_malloc()
+    _keep_freed_memory()
 
 
 def begin(name: str) -> None:
@@ -101,22 +102,20 @@ def _use_two_cpu_devices() -> None:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 
 
-def _use_faster_malloc() -> None:
-    """Start this program again under tcmalloc, where it is installed.
+def _keep_freed_memory() -> None:
+    """Have glibc keep memory that is freed.
 
-    XLA allocates the temporaries of a step anew each time on the CPU, a gigabyte for ResNet-50.
-    tcmalloc keeps them; glibc returns them to the system, and a step spends a fifth of its time on
-    getting them again. It is chosen before Python starts, hence the new beginning, of a few
-    milliseconds. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead.
+    XLA allocates the temporaries of a step anew each time on the CPU, 1.4 GB for EfficientNet-Lite0
+    at 160 px. glibc maps them and returns them to the system, and getting the pages again is 5 to
+    45 % of a step (scripts/BENCHMARKS.md). With one arena, which alone grows without mapping, and
+    no trimming, they are there. LD_PRELOAD or GLIBC_TUNABLES, where set, decides instead.
     """
-    if sys.platform != "linux" or {"LD_PRELOAD", "GLIBC_TUNABLES"} & os.environ.keys():
+    if {"LD_PRELOAD", "GLIBC_TUNABLES"} & os.environ.keys():
         return
-    try:
-        ctypes.CDLL(_TCMALLOC)
-    except OSError:
-        return
-    again = [sys.executable, *sys.orig_argv[1:]]
-    os.execve(sys.executable, again, os.environ | {"LD_PRELOAD": _TCMALLOC})
+    with contextlib.suppress(AttributeError):  # not glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)):
+            mallopt(option, value)
 
 
 def _silence_threads() -> None:
