@@ -13,8 +13,8 @@ from fgvc_jax.study import Study
 
 BASE = Experiment(
     members=2,
-    epochs=8,
-    evaluate_every=8,
+    epochs=6,
+    evaluate_every=6,
     batch_size=32,
     data=Data(
         source="cub:data/cub200_2010",
