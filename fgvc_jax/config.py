@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -230,9 +230,20 @@ def from_dict(values: dict[str, Any]) -> Experiment:
     return options.from_dict(values, Experiment)
 
 
-def differences(old: Experiment, new: Experiment) -> list[str]:
-    """`--field-name old -> new` for every field that changes results and is not the same; of a
-    network that only one has, its name alone. Beside `networks`, `network` is nobody's."""
+class Change(NamedTuple):
+    """A field of two experiments that is not the same in both; as text `--field old -> new`."""
+
+    flag: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.flag} {self.old!r} -> {self.new!r}"
+
+
+def differences(old: Experiment, new: Experiment) -> list[Change]:
+    """Every field that changes results and is not the same; of a network that only one has, its
+    name alone. Beside `networks`, `network` is nobody's."""
     specs = {flag: spec for each in (old, new) for flag, spec, _ in options.fields(each)}
     befores, afters = (
         {
@@ -243,7 +254,7 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
         for each in (old, new)
     )
     return [
-        f"{flag} {befores.get(flag)!r} -> {afters.get(flag)!r}"
+        Change(flag, befores.get(flag), afters.get(flag))
         for flag, spec in specs.items()
         if befores.get(flag) != afters.get(flag) and not spec.metadata.get("free")
         if (flag in befores and flag in afters) or flag.endswith(".name")

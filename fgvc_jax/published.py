@@ -114,9 +114,9 @@ def kt_deviations(run: Experiment, recipe: Experiment, which: str = "final") -> 
 def _differences(recipe: Experiment, run: Experiment) -> list[str]:
     """Fields that are not the recipe's, of members of different networks those of the first."""
     if not run.networks:
-        return config.differences(recipe, run)
+        return list(map(str, config.differences(recipe, run)))
     others = f"members of different networks ({_each(run, lambda network: network.name)})"
-    return [*config.differences(recipe, run.of(1)), others]
+    return [*map(str, config.differences(recipe, run.of(1))), others]
 
 
 def _each(run: Experiment, say: Callable[[Network], str]) -> str:

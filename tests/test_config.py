@@ -319,7 +319,10 @@ def test_differences_name_fields_that_change_results():
     new = dataclasses.replace(
         old, seed=1, workdir="elsewhere", log_every=3, transfer=Transfer(alpha=0.1)
     )
-    assert config.differences(old, new) == ["--seed 0 -> 1", "--transfer.alpha 0.5 -> 0.1"]
+    assert list(map(str, config.differences(old, new))) == [
+        "--seed 0 -> 1",
+        "--transfer.alpha 0.5 -> 0.1",
+    ]
 
 
 def test_help_is_complete():

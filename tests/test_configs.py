@@ -121,8 +121,8 @@ def test_the_command_in_the_header_runs_this_file(file, monkeypatch, tmp_path):
     loaded, commanded = config.load_config(words[4]), config.parse(words[3:])
     kind = loaded.data.source.partition(":")[0]
     assert commanded.data.source.partition(":")[0] == kind
-    assert all("--data.source" in d or "--network.weights" in d
-               for d in config.differences(loaded, commanded))  # fmt: skip
+    assert all(change.flag in ("--data.source", "--network.weights")
+               for change in config.differences(loaded, commanded))  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "key"), ROWS)
@@ -192,7 +192,7 @@ def test_methods_on_one_set_and_network_differ_in_the_method_alone(word):
     if arguments.endswith("vgg16"):
         return
     changed = config.differences(config.load_config(f"ce:{arguments}"), config.load_config(word))
-    assert {line.split()[0] for line in changed} <= {
+    assert {change.flag for change in changed} <= {
         "--objective", "--members", "--transfer.name"
     }  # fmt: skip
 

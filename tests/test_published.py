@@ -23,8 +23,8 @@ def test_the_published_recipe_deviates_in_its_habits_alone():
 def test_every_field_that_differs_is_told():
     run = tiny(members=3)
     found = card(run)
-    differing = config.differences(load_config(KT), run)
-    assert differing and set(differing) <= set(found.deviations)
+    differing = set(map(str, config.differences(load_config(KT), run)))
+    assert differing and differing <= set(found.deviations)
     rows = {row.what: row for row in found.rows}
     assert rows["epochs"].run == "2" and rows["epochs"].deviates
     assert not rows["alpha"].deviates  # as the paper and the code

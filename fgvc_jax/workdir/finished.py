@@ -20,7 +20,7 @@ from fgvc_jax.workdir.record import Record
 
 # (workdir, numbers of members) -> digests of its selected members, whose variables must be read.
 Select = Callable[[str, Sequence[int]], Sequence[str]]
-OF_A_SEED = "--seed ", "--data.view-seed "  # the latter is settled as the former
+OF_A_SEED = "--seed", "--data.view-seed"  # the latter is settled as the former
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class FinishedRun:
                 continue
             theirs = other.record.experiment
             changed = config.differences(spec, theirs)
-            alike = all(each.startswith(OF_A_SEED) for each in changed)
+            alike = all(each.flag in OF_A_SEED for each in changed)
             if alike and beside.name == str(theirs.seed) and self.is_comparable(other):
                 found[theirs.seed] = other
         return dict(sorted(found.items()))

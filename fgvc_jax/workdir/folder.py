@@ -2,14 +2,14 @@
 
 import logging
 import os
-import re
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fgvc_jax.config import Experiment
+from fgvc_jax.config import Change, Experiment
 from fgvc_jax.utils import digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, mirror, storage
@@ -110,8 +110,9 @@ class Workdir:
         saved = self.record().experiment
         experiment = options.adopt(saved, experiment)
         if changed := another(saved, experiment):
+            fields = ", ".join(map(str, changed))
             raise UserError(
-                f"workdir {str(self.path)!r} belongs to another experiment ({', '.join(changed)}): "
+                f"workdir {str(self.path)!r} belongs to another experiment ({fields}): "
                 f"name another --workdir, or go on with what it has{_as_given(changed)}"
             )
         return experiment
@@ -168,9 +169,8 @@ class Workdir:
         return results if complete and self.trained() >= members else None
 
 
-def _as_given(changed: Sequence[str]) -> str:
-    """The saved values of some `--field saved -> given`, as a command line has them, where that is
-    plain."""
-    words = [change.partition(" -> ")[0] for change in changed]
-    plain = all(re.fullmatch(r"--[\w.-]+ ('[^']*'|[\w.+-]+)", word) for word in words)
-    return f": {' '.join(words)}" if plain and len(words) <= 3 else ""
+def _as_given(changed: Sequence[Change]) -> str:
+    """The saved values as a command line has them, where they are few and plain."""
+    if len(changed) > 3 or not all(isinstance(each.old, str | int | float) for each in changed):
+        return ""
+    return f": {' '.join(f'{each.flag} {shlex.quote(str(each.old))}' for each in changed)}"

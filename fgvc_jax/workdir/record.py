@@ -18,7 +18,7 @@ from fgvc_jax.workdir import storage
 
 FORMAT = 2  # of what is in a workdir; raised when an older program would misread a newer one
 # Where data, weights and teachers lie may change: their digests decide whether they are the same.
-_MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher) ")
+_MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher)")
 
 
 @dataclass(frozen=True)
@@ -161,23 +161,24 @@ class Record:
         return f"other {' and '.join(others)}" if others else ""
 
 
-def another(saved: Experiment, given: Experiment) -> list[str]:
-    """The fields that make a given experiment another one than the saved, with their values.
+def another(saved: Experiment, given: Experiment) -> list[config.Change]:
+    """The fields that make a given experiment another one than the saved.
 
     More members than before continue an experiment: the first ones do not depend on the later.
     """
     added = range(saved.members + 1, given.members + 1)
-    allowed = ("--members ", *(f"--networks.{n}." for n in added if saved.networks))
+    theirs = tuple(f"--networks.{n}." for n in added if saved.networks)
     return [
         change
         for change in config.differences(saved, given)
-        if not (_MOVABLE.match(change) or (added and change.startswith(allowed)))
+        if not _MOVABLE.fullmatch(change.flag)
+        if not (added and (change.flag == "--members" or change.flag.startswith(theirs)))
     ]
 
 
 def moved(saved: Experiment, given: Experiment) -> bool:
     """Whether data, weights or teachers are said to be elsewhere."""
-    return any(map(_MOVABLE.match, config.differences(saved, given)))
+    return any(_MOVABLE.fullmatch(each.flag) for each in config.differences(saved, given))
 
 
 def _newer(folder: str, program: str) -> UserError:

@@ -22,7 +22,7 @@ def test_changes_reach_every_level():
     changed = definition.change(
         Experiment(), {"members": 5, "transfer.alpha": 1, "hsd.stages": (4, 5), "data.flip": False}
     )
-    assert set(config.differences(Experiment(), changed)) == {
+    assert set(map(str, config.differences(Experiment(), changed))) == {
         "--members 3 -> 5",
         "--data.flip True -> False",
         "--hsd.stages (3, 4, 5) -> (4, 5)",
