@@ -20,10 +20,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fgvc_jax import networks
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
 from fgvc_jax.data import sources
 from fgvc_jax.data.records import Splits
-from fgvc_jax.networks import NAMES
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import Workdir
 
@@ -35,7 +35,6 @@ WEIGHTS = {
     "efficientnet_lite2": "package:efficientnet_lite2",
     "resnet50": "hf:timm/resnet50.tv_in1k",
 }
-NORMALIZED = {"efficientnet": "tensorflow", "vit": "half"}  # others: imagenet
 ALONE = 20_000  # training images from which on one member takes long enough
 
 log = logging.getLogger("fgvc_jax.configs.folder")
@@ -77,7 +76,7 @@ def get_config(
             resize=256,
             crop=224,
             pad=0,
-            normalize=NORMALIZED.get(network.partition("_")[0], "imagenet"),
+            normalize=networks.normalization(network),
             validation=validation,
             views=2,
         ),
@@ -106,7 +105,7 @@ def _network(name: str | None, weights: str | None) -> tuple[str, str]:
     """Its name and weights, of which the command line gives either, both or none; empty weights
     ask for a random start."""
     name = name or _named_by(weights or "")
-    if weights is None and name not in WEIGHTS and name in NAMES:
+    if weights is None and name not in WEIGHTS and name in networks.NAMES:
         raise UserError(
             f"--network.name {name} needs pretrained weights: --network.weights FILE or hf:ORG/NAME"
         )

@@ -28,7 +28,7 @@ FLOORS = (
 DOORS = (
     "__init__",
     "__main__",
-    *("demo", "evaluate", "explain", "export", "inspect", "predict", "report", "train"),
+    *("demo", "embed", "evaluate", "explain", "export", "inspect", "predict", "report", "train"),
 )
 
 

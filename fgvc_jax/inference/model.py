@@ -3,9 +3,8 @@
 Neither the dataset nor anything of the training is opened here.
 """
 
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -14,52 +13,41 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax import ensemble
-from fgvc_jax.data.images import decode, record_of
 from fgvc_jax.data.records import check_names
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.inference.architecture import architectures
-from fgvc_jax.inference.predictor import Predictor, collect
+from fgvc_jax.inference.embeddings import Embedder
+from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import checkpoint
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 
-MOST = 64  # images that are answered for at a time
-log = logging.getLogger(__name__)
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Model(Predictor):
+class Model(Embedder):
     """Trained members that answer for images: what Python users have in hand.
 
     Args:
         classes: their names.
         identities: digest of each member's variables.
         fusion: see `ensemble.fuse`.
-        photographs: how images that are asked for are read.
-        cut: rows that were cut off the images that the members were trained on.
         kept: where their calibration is found; None without a workdir.
-        numbers: of the members in their run, from 1; empty for the first ones.
     """
 
     classes: Sequence[str]
     identities: Sequence[str]
     fusion: str
-    photographs: Photographs = Photographs()
-    cut: int = 0
     kept: Ensemble | None = None
-    numbers: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_names(self.classes, "the model")
         self.classes = tuple(self.classes)
         self.identities = tuple(self.identities)
-        self.numbers = tuple(self.numbers) or tuple(range(1, len(self.members) + 1))
-        self._untold = 0 if self.photographs.banner else self.cut
 
     def predict(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
         """Probabilities of all classes, as the ensemble sees them.
@@ -74,7 +62,10 @@ class Model(Predictor):
         Raises:
             UserError: for an image that cannot be read, or without a calibration.
         """
-        parts = [self.fused(answers, calibrated=calibrated) for answers in self._asked(images)]
+        parts = [
+            self.fused(collect(self.ask(squares), count), calibrated=calibrated)
+            for squares, count in self.read(images)
+        ]
         return np.exp(np.concatenate(parts))
 
     def fused(
@@ -109,7 +100,10 @@ class Model(Predictor):
         """
         if len({self.grid(n) for n in range(len(self.members))}) > 1:
             raise UserError("the members' attention maps differ in size: ask them one by one")
-        parts = [[answer["attention"] for answer in answers] for answers in self._asked(images)]
+        parts = [
+            [answer["attention"] for answer in collect(self.ask(squares), count)]
+            for squares, count in self.read(images)
+        ]
         return np.concatenate([np.stack(part) for part in parts], axis=1).astype(np.float32)
 
     def top(self, images: Any, k: int = 5) -> list[list[tuple[str, float]]]:
@@ -120,37 +114,6 @@ class Model(Predictor):
             [(self.classes[c], float(row[c])) for c in order]
             for row, order in zip(probabilities, best, strict=True)
         ]
-
-    def _asked(self, images: Any) -> Iterator[list[dict[str, np.ndarray]]]:
-        """Answers for images of any kind, at most MOST at a time, without padding."""
-        several = isinstance(images, (list, tuple)) or (
-            isinstance(images, np.ndarray) and images.ndim == 4
-        )
-        images = list(images) if several else [images]
-        if not images:
-            raise UserError("no image was given")
-        for start in range(0, len(images), MOST):
-            some = images[start : start + MOST]
-            squares = self.squares(len(some))
-            for i, image in enumerate(some):
-                squares[i] = self.square(image)
-            yield collect(self.ask(squares), len(some))
-
-    def square(self, image: Any) -> np.ndarray:
-        """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array."""
-        return self.decoded(record_of(image))
-
-    def decoded(self, record: dict[str, Any]) -> np.ndarray:
-        """(R, R, 3) uint8 of the record of a new photograph."""
-        rows, self._untold = self._untold, 0
-        if rows:
-            log.warning(
-                "warning: %d rows were cut off the bottom of the images that the members were "
-                "trained on; photographs are taken whole, unless --banner (in Python banner=) says "
-                "how many rows they have of such a strip",
-                rows,
-            )
-        return decode(record, self.view.test_side, **self.photographs.reading)
 
 
 def open_model(

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
-from fgvc_jax.networks import Network
+from fgvc_jax.networks import Inputs, Network
 from fgvc_jax.objectives import accuracy
 from fgvc_jax.utils.devices import replicated, split
 
@@ -19,6 +19,15 @@ Predict = Callable[[dict[str, jax.Array]], jax.Array]  # outputs -> (B, K) logit
 def images_of(batch: Mapping[str, jax.Array], store: jax.Array | None) -> jax.Array:
     """The batch's own images, or the rows of the set that lives on the device."""
     return batch["image"] if store is None else store[batch["row"]]
+
+
+def inputs_of(
+    network: Network, view: View, batch: Mapping[str, jax.Array], store: jax.Array | None
+) -> Inputs:
+    """What a network is given at test: the features of its frozen trunk, or normalised images."""
+    if network.frozen:
+        return batch["features"]
+    return augment.test_view(view, images_of(batch, store))
 
 
 def normalized_view(
@@ -124,10 +133,7 @@ def answer_step(
     """
 
     def step(variables, arrays, store):
-        if network.frozen:
-            inputs = arrays["features"]
-        else:
-            inputs = augment.test_view(view, images_of(arrays, store))
+        inputs = inputs_of(network, view, arrays, store)
         taps, outputs = network.apply(variables, inputs, False)
         logits = predict(outputs).astype(jnp.float32)
         answers = jax.nn.log_softmax(logits) if exact else kept_answers(logits)
@@ -145,6 +151,24 @@ def answer_step(
             "row": arrays["row"],
             "mask": arrays["mask"],
         }
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def embed_step(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callable:
+    """The compiled vectors of one member at test: (variables, batch, store) -> a dict of
+    "embedding", (B, C) float32 (`networks.Network.embedded`), and "row" of the batch."""
+
+    def step(variables, arrays, store):
+        inputs = inputs_of(network, view, arrays, store)
+        taps = network.apply(variables, inputs, False, method="taps")
+        vectors = network.apply({}, taps, tap, method="embedded")
+        return {"embedding": vectors, "row": arrays["row"]}
 
     everywhere = replicated(mesh)
     return jax.jit(

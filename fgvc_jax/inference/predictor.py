@@ -60,9 +60,16 @@ class Predictor:
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
-            if self.trunk and "features" not in batch:
-                batch = batch | {"features": self._trunk_step(self.trunk, batch, store)}
+            batch = self.seen(batch, store)
             yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
+
+    def seen(
+        self, batch: devices.Packed | dict[str, jax.Array], store: jax.Array | None
+    ) -> devices.Packed | dict[str, jax.Array]:
+        """A batch with what the frozen trunk makes of it, where there is one."""
+        if self.trunk and "features" not in batch:
+            return batch | {"features": self._trunk_step(self.trunk, batch, store)}
+        return batch
 
     def step(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
         """The compiled step that is known by `key`, made the first time."""
@@ -88,15 +95,19 @@ class Predictor:
 
     def grid(self, number: int) -> tuple[int, int]:
         """(h, w) of the attention map of a member, counted from 0."""
+        return self.taps(number)["stage5"].shape[1:3]
+
+    def taps(self, number: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of the taps of one image in a member, counted from 0."""
         network, variables, _ = self.members[number]
         side = self.view.crop
 
-        def stage5(trunk, variables, images):
+        def taps(trunk, variables, images):
             inputs = network.apply(trunk, images, method="features")
-            return network.apply(variables, inputs, False, method="taps")["stage5"]
+            return network.apply(variables, inputs, False, method="taps")
 
         image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-        return jax.eval_shape(stage5, self.trunk, variables, image).shape[1:3]
+        return jax.eval_shape(taps, self.trunk, variables, image)
 
     def squares(self, count: int) -> np.ndarray:
         """(B, R, R, 3) uint8 for `count` images, B of few sizes, so that few programs are compiled:
@@ -107,16 +118,25 @@ class Predictor:
 
     def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
         """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
-        rows = np.arange(len(squares), dtype=np.int32)
-        batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
-        (answers,) = self.answers([devices.shard_batch(self.mesh, batch)], None, exact=True)
+        (answers,) = self.answers([self.batch(squares)], None, exact=True)
         return answers
 
+    def batch(self, squares: np.ndarray) -> devices.Packed:
+        """(B, R, R, 3) uint8 without labels as an evaluation batch on the devices."""
+        rows = np.arange(len(squares), dtype=np.int32)
+        batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
+        return devices.shard_batch(self.mesh, batch)
 
-def collect(answers: Sequence[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
-    """What every member answers for the first `count` images that it was asked for, in order."""
+
+def collect(
+    answers: Sequence[dict[str, jax.Array]],
+    count: int,
+    names: Sequence[str] = ("log_probabilities", "attention"),
+) -> list[dict[str, np.ndarray]]:
+    """What every member answers for the first `count` images that it was asked for, in order: the
+    arrays called `names`."""
     found = []
     for answer in jax.device_get(answers):
         order = np.argsort(answer["row"])[:count]
-        found.append({name: answer[name][order] for name in ("log_probabilities", "attention")})
+        found.append({name: answer[name][order] for name in names})
     return found

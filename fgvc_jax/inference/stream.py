@@ -1,4 +1,4 @@
-"""Answers for any number of image files, in their order, as a stream.
+"""Answers for any number of image files, or their embeddings, in their order, as a stream.
 
 Threads read and decode ahead of the devices, and what is answered is handed on while the next batch
 is under way, so that the devices wait for neither and memory holds a few batches.
@@ -6,18 +6,22 @@ is under way, so that the devices wait for neither and memory holds a few batche
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
 
 from fgvc_jax.data.inputs import Found
+from fgvc_jax.inference.embeddings import Embedder
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils.errors import UserError
 
+# Files, why each could not be read, and what the devices were asked of every member.
+_Begun = tuple[Sequence[Found], list[str], list[dict[str, jax.Array]]]
 AHEAD_BYTES = 2**28  # of decoded batches
 AHEAD_BATCHES = 2, 4  # at the least, whatever their size, and at the most
 
@@ -33,6 +37,19 @@ class Answered:
     paths: list[str]
     problems: list[str]
     answers: list[dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What members see of some files.
+
+    paths: of n files. problems: why there is no vector, or "". vectors: (n, D) float32, see
+    `Embedder.embed`; rows of files with a problem are NaN.
+    """
+
+    paths: list[str]
+    problems: list[str]
+    vectors: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -56,19 +73,54 @@ def answer(
     Raises:
         UserError: when the members' answers are not finite.
     """
+    for begun in _begun(model, files, model.ask, batch_size, threads):
+        yield _answered(*begun)
+
+
+def embed(
+    model: Embedder,
+    files: Iterable[Found],
+    *,
+    tap: str = "",
+    normalize: bool = False,
+    batch_size: int,
+    threads: int,
+) -> Iterator[Embedded]:
+    """Have a model embed files, batch by batch: arguments as for `answer` and `Embedder.embed`.
+
+    Raises:
+        UserError: for a tap that is not there, and for vectors that are not finite.
+    """
+    model.widths(tap)
+    ask = partial(model.begin, tap=tap)
+    for found, problems, vectors in _begun(model, files, ask, batch_size, threads):
+        paths = [file.path for file in found]
+        rows = model.vectors(vectors, paths, normalize=normalize)
+        rows[[bool(problem) for problem in problems]] = np.nan
+        yield Embedded(paths, problems, rows)
+
+
+def _begun(
+    model: Embedder,
+    files: Iterable[Found],
+    ask: Callable[[np.ndarray], list[dict[str, jax.Array]]],
+    batch_size: int,
+    threads: int,
+) -> Iterator[_Begun]:
+    """What devices were asked, batch by batch, each handed on once the next one is under way."""
     earlier = None
     for batch in _decoded(model, iter(files), batch_size, threads):
         problems = [future.result() for future in batch.problems]
-        this = batch.files, problems, model.ask(batch.squares)
+        this = batch.files, problems, ask(batch.squares)
         if earlier is not None:
-            yield _answered(*earlier)
+            yield earlier
         earlier = this
     if earlier is not None:
-        yield _answered(*earlier)
+        yield earlier
 
 
 def _decoded(
-    model: Model, files: Iterator[Found], batch_size: int, threads: int
+    model: Embedder, files: Iterator[Found], batch_size: int, threads: int
 ) -> Iterator[_Batch]:
     """Batches on their way to being decoded, the first of them next to be waited for."""
     size = None
@@ -91,7 +143,7 @@ def _decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(model: Model, file: Found, squares: np.ndarray, row: int) -> str:
+def _decode(model: Embedder, file: Found, squares: np.ndarray, row: int) -> str:
     """Put an image in its place; why it could not be, or ""."""
     if file.problem:
         return file.problem

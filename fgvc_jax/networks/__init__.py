@@ -18,6 +18,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -25,7 +26,7 @@ import jax.numpy as jnp
 
 from fgvc_jax.networks.convnext import ConvNeXt
 from fgvc_jax.networks.efficientnet import EfficientNet
-from fgvc_jax.networks.heads import Heads, pooled
+from fgvc_jax.networks.heads import Heads, embedding, pooled
 from fgvc_jax.networks.kernels.attention import Attend, attend
 from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
@@ -94,6 +95,11 @@ class Network(nn.Module):
         """Inputs -> (taps, outputs); `keys` as for `taps`."""
         taps = self.taps(inputs, train, keys)
         return taps, self.outputs(taps, train)
+
+    def embedded(self, taps: Mapping[str, jax.Array], tap: str = "") -> jax.Array:
+        """Taps -> the float32 vectors (B,C) that the main head sees, or of another tap, see
+        `heads.embedding`."""
+        return embedding(self.heads.constructors["logits"](parent=None), taps, tap)
 
     def whole(
         self, images: jax.Array, train: bool
@@ -180,6 +186,11 @@ _BACKBONES: dict[str, partial] = {
 
 NAMES = tuple(_BACKBONES)
 
+_NORMALIZED: dict[str, Literal["half", "tensorflow"]] = {
+    "efficientnet": "tensorflow",
+    "vit": "half",
+}
+
 
 def parts(name: str, *, dtype: str, kept: bool, stochastic_depth: float = 0.0) -> list[str]:
     """Parts of `digests.NUMERICS` that the network called `name` computes with, beside the step.
@@ -260,6 +271,11 @@ def check(name: str, frozen: str, last_stride: int, stochastic_depth: float) -> 
 def pooling(name: str) -> str:
     """How a linear head pools on the network called `name`, see `heads`."""
     return _backbone(name, dtype=jnp.float32, batch_norm_groups=1).pooling
+
+
+def normalization(name: str) -> Literal["half", "imagenet", "tensorflow"]:
+    """How images were normalised for the usual pretrained weights of the network called `name`."""
+    return _NORMALIZED.get(name.partition("_")[0], "imagenet")
 
 
 def _backbone(name: str, **options) -> nn.Module:

@@ -47,6 +47,18 @@ def reads(head: nn.Module) -> str:
     return head.taps[-1] if isinstance(head, FusionHead) else head.tap
 
 
+def embedding(head: nn.Module, taps: Mapping[str, jax.Array], tap: str = "") -> jax.Array:
+    """The float32 vector (B,C) of each image that a head sees; with a `tap` that it does not read,
+    the average of that one (`token`: the class token).
+
+    What a head does behind its pooling, a layer norm among it, is not in it. Raises ArgumentError
+    for a tap that is not there.
+    """
+    if tap in ("", reads(head)):
+        return pooled(taps, reads(head), getattr(head, "pool", "avg"))
+    return pooled(taps, tap, "token" if tap == "token" else "avg")
+
+
 def attached(head: nn.Module) -> nn.Module:
     """The same head, whose gradient reaches the taps that it reads even if it was detached."""
     return head.clone(detach=False) if isinstance(head, FusionHead) else head

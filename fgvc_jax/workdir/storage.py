@@ -176,6 +176,14 @@ def new_text(path: Path) -> Iterator[IO[str]]:
         yield file
 
 
+@contextlib.contextmanager
+def new_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write and read as one goes; it appears at the end of the block, unless that
+    raises."""
+    with _beside(path) as partial, partial.open("w+b") as file:
+        yield file
+
+
 def write_array(path: Path, array: np.ndarray) -> None:
     """Keep an array as a .npy file."""
     with new_array(path, array.shape, array.dtype) as kept:

@@ -1,0 +1,215 @@
+"""Embeddings: what networks see of an image as one vector, before a head makes classes of it."""
+
+import dataclasses
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fgvc_jax import config
+from fgvc_jax.config import Data, Experiment, Network
+from fgvc_jax.data.images import decode, record_of
+from fgvc_jax.data.view import Photographs
+from fgvc_jax.inference import passes
+from fgvc_jax.inference.architecture import Member, architectures, settle
+from fgvc_jax.inference.predictor import Predictor, collect
+from fgvc_jax.networks import weights
+from fgvc_jax.transfer import Transfer
+from fgvc_jax.utils import devices, options
+from fgvc_jax.utils.errors import UserError
+
+MOST = 64  # images that are asked about at a time
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Embedder(Predictor):
+    """Networks that say what they see of images, whether or not they name classes.
+
+    Args:
+        photographs: how images that are asked for are read.
+        cut: rows that were cut off the images that the members were trained on.
+        numbers: of the members in their run, from 1; empty for the first ones.
+    """
+
+    photographs: Photographs = Photographs()
+    cut: int = 0
+    numbers: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.numbers = tuple(self.numbers) or tuple(range(1, len(self.members) + 1))
+        self._untold = 0 if self.photographs.banner else self.cut
+
+    def embed(self, images: Any, *, tap: str = "", normalize: bool = False) -> np.ndarray:
+        """What the members see of images: a vector each, one behind the other.
+
+        Args:
+            images: paths, PIL images or (H, W, 3) uint8 arrays; one or several.
+            tap: "stage2" to "stage5", averaged over the image, or "token", a transformer's class
+                token. Empty: what the main head sees, pooled as it pools, before anything that it
+                learned.
+            normalize: to rows of length 1, in which every member has the same share. So the dot
+                product of two rows is the mean of the members' cosines.
+
+        Returns:
+            (B, D) float32. Member i has the next `widths(tap)[i]` columns.
+
+        Raises:
+            UserError: for an image that cannot be read, a tap that is not there, and vectors that
+                are not finite.
+        """
+        self.widths(tap)
+        parts: list[np.ndarray] = []
+        for squares, count in self.read(images):
+            done = sum(map(len, parts))
+            names = [f"image {done + n}" for n in range(1, count + 1)]
+            parts.append(self.vectors(self.begin(squares, tap), names, normalize=normalize))
+        return np.concatenate(parts)
+
+    def widths(self, tap: str = "") -> tuple[int, ...]:
+        """Numbers in the vector of each member; a UserError for a tap that one does not have."""
+        each = [self.taps(n) for n in range(len(self.members))]
+        common = sorted(set.intersection(*(set(taps) for taps in each)))
+        if tap and tap not in common:
+            raise UserError(
+                f"--tap is {tap!r}: choose one of {', '.join(common)}, or none for what the head "
+                "sees"
+            )
+        found = []
+        for member, taps in zip(self.members, each, strict=True):
+            of = partial(member.network.apply, {}, tap=tap, method="embedded")
+            found.append(jax.eval_shape(of, taps).shape[-1])
+        return tuple(found)
+
+    def begin(self, squares: np.ndarray, tap: str = "") -> list[dict[str, jax.Array]]:
+        """Begin to embed (B, R, R, 3) uint8; `vectors` waits for it."""
+        batch = self.seen(self.batch(squares), None)
+        return [self._embed_step(m, tap)(m.variables, batch, None) for m in self.members]
+
+    def vectors(
+        self, begun: Sequence[dict[str, jax.Array]], names: Sequence[str], *, normalize: bool
+    ) -> np.ndarray:
+        """(B, D) float32 of the first B images that were begun; `names` of these are for messages.
+
+        Raises:
+            UserError: for a vector that is not finite.
+        """
+        parts = [each["embedding"] for each in collect(begun, len(names), ["embedding"])]
+        for number, part in zip(self.numbers, parts, strict=True):
+            broken = np.flatnonzero(~np.isfinite(part).all(-1))
+            if broken.size:
+                raise UserError(
+                    f"what member {number} sees of {names[broken[0]]!r} is not finite numbers: its "
+                    "training has diverged; take others (--members), or train again with a lower "
+                    "--optimizer.learning-rate"
+                )
+        return joined(parts, normalize=normalize)
+
+    def _embed_step(self, member: Member, tap: str) -> Any:
+        make = partial(
+            passes.embed_step, network=member.network, tap=tap, view=member.view, mesh=self.mesh
+        )
+        return self.step(("embed", id(member.network), tap), make)
+
+    def read(self, images: Any) -> Iterator[tuple[np.ndarray, int]]:
+        """Images of any kind, at most MOST at a time: ((B, R, R, 3) uint8, how many they are), see
+        `squares`."""
+        several = isinstance(images, (list, tuple)) or (
+            isinstance(images, np.ndarray) and images.ndim == 4
+        )
+        images = list(images) if several else [images]
+        if not images:
+            raise UserError("no image was given")
+        for start in range(0, len(images), MOST):
+            some = images[start : start + MOST]
+            squares = self.squares(len(some))
+            for i, image in enumerate(some):
+                squares[i] = self.square(image)
+            yield squares, len(some)
+
+    def square(self, image: Any) -> np.ndarray:
+        """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array."""
+        return self.decoded(record_of(image))
+
+    def decoded(self, record: dict[str, Any]) -> np.ndarray:
+        """(R, R, 3) uint8 of the record of a new photograph."""
+        rows, self._untold = self._untold, 0
+        if rows:
+            log.warning(
+                "warning: %d rows were cut off the bottom of the images that the members were "
+                "trained on; photographs are taken whole, unless --banner (in Python banner=) says "
+                "how many rows they have of such a strip",
+                rows,
+            )
+        return decode(record, self.view.test_side, **self.photographs.reading)
+
+
+def joined(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:
+    """The members' vectors (B, C) side by side: (B, D) float32.
+
+    With `normalize` each part has the length 1 / sqrt(members), so that the row has length 1; one
+    of zeros stays as it is.
+    """
+    if normalize:
+        wide = [part.astype(np.float64) for part in parts]
+        lengths = [np.linalg.norm(part, axis=-1, keepdims=True) for part in wide]
+        parts = [
+            part / np.where(length > 0, length, 1) / math.sqrt(len(parts))
+            for part, length in zip(wide, lengths, strict=True)
+        ]
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def open_network(
+    name: str,
+    file: str | os.PathLike,
+    *,
+    data: Data,
+    mesh: Mesh | None = None,
+    orientation: Literal["exif", "stored"] = "exif",
+    banner: int = 0,
+) -> Embedder:
+    """A pretrained network that was not trained here, as the only member.
+
+    Args:
+        name: one of `networks.NAMES`.
+        file: its weights: a path, hf:ORG/NAME or package:NAME, see `weights.load_torch`.
+        data: with the view that images are shown in.
+        mesh: devices; None takes all.
+        orientation: see `view.Photographs`.
+        banner: likewise.
+
+    Raises:
+        UserError: for an unknown network, weights that are not its own, and a view that does not
+            fit it.
+    """
+    photographs = Photographs(orientation=orientation, banner=banner)
+    options.check(photographs)
+    experiment = config.check(
+        Experiment(
+            members=1,
+            data=data,
+            network=Network(name=name, weights=os.fspath(file), head="linear"),
+            transfer=Transfer(name="none"),
+        )
+    )
+    experiment = dataclasses.replace(experiment, network=settle(experiment.network))
+    mesh = mesh or devices.create()
+    (plan,) = architectures(experiment, 1, mesh)
+    loaded = weights.load_torch(file, plan.whole)
+    seeing = {kind: {"backbone": tree["backbone"]} for kind, tree in loaded.items() if tree}
+    return Embedder(
+        view=experiment.data.view,
+        members=[plan.member(devices.replicate(mesh, seeing))],
+        logits_of=plan.objective.predict,
+        mesh=mesh,
+        photographs=photographs,
+    )
