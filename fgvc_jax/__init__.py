@@ -19,8 +19,8 @@ def load(path: str | os.PathLike, **options) -> "Model":
             `banner`, see `fgvc_jax.inference.model.open_model`.
 
     Returns:
-        A model with `.classes`, `.predict(images)`, `.attention(images)` and `.top(images, k)`;
-        images are paths, PIL images or arrays.
+        A model with `.classes`, `.predict(images)`, `.attention(images)`, `.top(images, k)` and
+        `.embed(images)`; images are paths, PIL images or arrays.
 
     Raises:
         fgvc_jax.utils.errors.UserError: when there is no such workdir, or it has no trained member

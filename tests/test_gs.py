@@ -346,7 +346,7 @@ def test_a_study_lends_members_and_adds_to_its_ledger(elsewhere, tmp_path, capsy
 
 MODULES = {
     "evaluate": [], "predict": ["a.png"], "explain": ["a.png"], "report": [], "export": [],
-    "demo": ["--port", "0"], "train": [],
+    "demo": ["--port", "0"], "train": [], "embed": ["a.png", "--output", "out.npz"],
 }  # fmt: skip
 
 

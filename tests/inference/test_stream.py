@@ -97,6 +97,29 @@ def test_members_that_diverged_are_told():
         list(answer(Stand(finite=False), [Found("1")]))
 
 
+def test_vectors_come_in_order_and_those_of_broken_files_are_no_numbers():
+    class Seeing(Stand):
+        widths = begin = None
+
+        def __init__(self):
+            super().__init__()
+            self.widths = lambda tap: (1,)
+            self.begin = lambda squares, tap: (tap, squares[:, 0, 0, :1])
+
+        def vectors(self, begun, names, *, normalize):
+            assert begun[0] == "stage3" and normalize
+            return begun[1][: len(names)].astype(np.float32)
+
+    files = [Found("7"), Found("broken"), *(Found(str(i)) for i in range(5)), Found("x", "gone")]
+    found = list(
+        stream.embed(Seeing(), files, tap="stage3", normalize=True, batch_size=4, threads=2)
+    )
+    assert [len(some.paths) for some in found] == [4, 4]
+    rows = np.concatenate([some.vectors[:, 0] for some in found])
+    np.testing.assert_array_equal(rows, [7, np.nan, 0, 1, 2, 3, 4, np.nan])
+    assert [bool(p) for some in found for p in some.problems] == [False, True, *[False] * 5, True]
+
+
 def test_an_error_of_ours_is_not_hidden():
     model = Stand()
     model.square = lambda path: SimpleNamespace().missing

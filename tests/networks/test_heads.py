@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgvc_jax.networks.heads import FusionHead, KTHead, LinearHead, StageHead
+from fgvc_jax.networks.heads import FusionHead, KTHead, LinearHead, StageHead, embedding
 from fgvc_jax.utils.errors import ArgumentError
 
 
@@ -104,6 +104,24 @@ def test_fusion_gradient_into_the_backbone(detach, taps):
     for tap in ("stage3", "stage4"):
         assert (np.abs(gradients[tap]).max() == 0) == detach
     assert np.abs(gradients["stage5"]).max() == 0  # not among its taps
+
+
+def test_the_embedding_is_what_the_head_pools_and_of_other_taps_the_average(taps):
+    for head, tap, pool in (
+        (KTHead(classes=2, width=3), "stage5", "max"),
+        (LinearHead(classes=2, pool="norm"), "stage5", "mean"),
+        (LinearHead(classes=2, pool="token"), "token", "token"),
+        (LinearHead(classes=2, tap="stage3", pool="max"), "stage3", "max"),
+    ):
+        for asked in ("", tap):
+            np.testing.assert_allclose(
+                embedding(head, taps, asked), vector(taps, tap, pool), rtol=1e-5, atol=1e-6
+            )
+        for other in {"stage4", "stage5", "token"} - {tap}:
+            kind = "token" if other == "token" else "mean"
+            np.testing.assert_allclose(
+                embedding(head, taps, other), vector(taps, other, kind), rtol=1e-5, atol=1e-6
+            )
 
 
 def test_unknown_taps_and_pooling_are_refused(taps):

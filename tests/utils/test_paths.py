@@ -61,10 +61,11 @@ def test_the_commands_refuse_them_and_make_no_folder(module, name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-COMMANDS = "train", "evaluate", "predict", "explain", "report", "export", "demo"
+COMMANDS = "train", "evaluate", "predict", "explain", "report", "export", "demo", "embed"
 OTHERS = {
     "evaluate": [], "predict": ["a.png"], "explain": ["a.png", "--output", "out"], "report": [],
     "export": ["--output", "out"], "demo": ["--port", "0"], "train": ["--config", "tiny"],
+    "embed": ["a.png", "--output", "out.npz"],
 }  # fmt: skip
 
 
