@@ -108,7 +108,8 @@ def test_other_taps_are_averages(frozen):
     image = np.random.default_rng(0).integers(0, 256, (36, 36, 3), np.uint8)
     for tap, width in {"stage2": 4, "stage3": 8, "stage4": 8}.items():
         assert model.embed(image, tap=tap).shape == (1, width) and model.widths(tap) == (width,)
-    np.testing.assert_array_equal(model.embed(image, tap="stage5"), model.embed(image))
+    at_stage5 = model.embed(image, tap="stage5")
+    np.testing.assert_allclose(at_stage5, model.embed(image), rtol=1e-4, atol=1e-5)
     squares = np.stack([image, image])
     batch = model.seen(model.batch(squares), None)
     inputs = embeddings.passes.inputs_of(member.network, member.view, batch, None)
@@ -116,7 +117,8 @@ def test_other_taps_are_averages(frozen):
     for tap in ("stage3", "stage4"):
         expected = np.asarray(taps[tap], np.float32).mean((1, 2))[:1]
         np.testing.assert_allclose(model.embed(image, tap=tap), expected, rtol=1e-3, atol=1e-5)
-    assert (model.embed(image) == np.asarray(taps["stage5"]).max((1, 2))[:1]).all()
+    largest = np.asarray(taps["stage5"]).max((1, 2))[:1]
+    np.testing.assert_allclose(model.embed(image), largest, rtol=1e-3, atol=1e-5)
 
 
 def test_a_transformer_has_a_token_and_an_average():
