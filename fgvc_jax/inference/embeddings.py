@@ -76,15 +76,14 @@ class Embedder(Predictor):
 
     def widths(self, tap: str = "") -> tuple[int, ...]:
         """Numbers in the vector of each member; a UserError for a tap that one does not have."""
-        each = [self.taps(n) for n in range(len(self.members))]
-        common = sorted(set.intersection(*(set(taps) for taps in each)))
+        common = sorted(set.intersection(*map(set, self.taps)))
         if tap and tap not in common:
             raise UserError(
                 f"--tap is {tap!r}: choose one of {', '.join(common)}, or none for what the head "
                 "sees"
             )
         found = []
-        for member, taps in zip(self.members, each, strict=True):
+        for member, taps in zip(self.members, self.taps, strict=True):
             of = partial(member.network.apply, {}, tap=tap, method="embedded")
             found.append(jax.eval_shape(of, taps).shape[-1])
         return tuple(found)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -95,19 +95,24 @@ class Predictor:
 
     def grid(self, number: int) -> tuple[int, int]:
         """(h, w) of the attention map of a member, counted from 0."""
-        return self.taps(number)["stage5"].shape[1:3]
+        return self.taps[number]["stage5"].shape[1:3]
 
-    def taps(self, number: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of the taps of one image in a member, counted from 0."""
-        network, variables, _ = self.members[number]
-        side = self.view.crop
+    @cached_property
+    def taps(self) -> list[dict[str, jax.ShapeDtypeStruct]]:
+        """Shapes and dtypes of the taps of one image in each member."""
+        image = jax.ShapeDtypeStruct((1, self.view.crop, self.view.crop, 3), jnp.float32)
 
-        def taps(trunk, variables, images):
-            inputs = network.apply(trunk, images, method="features")
-            return network.apply(variables, inputs, False, method="taps")
+        def shapes(member):
+            def taps(trunk, variables, images):
+                inputs = member.network.apply(trunk, images, method="features")
+                return member.network.apply(variables, inputs, False, method="taps")
 
-        image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-        return jax.eval_shape(taps, self.trunk, variables, image)
+            return jax.eval_shape(taps, self.trunk, member.variables, image)
+
+        # Tracing a network takes as long as asking it about an image.
+        of_network = {id(member.network): member for member in self.members}
+        known = {key: shapes(member) for key, member in of_network.items()}
+        return [known[id(member.network)] for member in self.members]
 
     def squares(self, count: int) -> np.ndarray:
         """(B, R, R, 3) uint8 for `count` images, B of few sizes, so that few programs are compiled:

@@ -134,6 +134,12 @@ def test_a_tap_that_is_not_there_is_told(colours, tap):
         colours.embed(RED, tap=tap)
 
 
+def test_asking_again_traces_no_network_again(colours, monkeypatch):
+    rows = colours.embed([RED, BLUE])
+    monkeypatch.delattr(networks.Network, "taps")
+    np.testing.assert_array_equal(colours.embed([RED, BLUE]), rows)
+
+
 def test_vectors_that_are_no_numbers_are_told(colours, monkeypatch):
     def nan(begun, *_):
         return [{"embedding": np.array([[1.0], [np.nan]], np.float32)} for _ in begun]
