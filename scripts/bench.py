@@ -122,7 +122,10 @@ def keep(title: str, described: str, table: Table) -> None:
 
 
 def serve(framework: str) -> None:
-    """Be the process that a `Worker` starts."""
+    """Be the process that a `Worker` starts, with the malloc of our commands."""
+    from fgvc_jax.commands.start import keep_freed_memory
+
+    keep_freed_memory()
     if framework == "torch":
         try:
             import torch_kt

@@ -29,7 +29,7 @@ def prepare() -> None:
         _leave(2, "error: this runs on Linux and macOS: on Windows start it in WSL")
     signals.leave_at_once()
     _use_two_cpu_devices()
-    _keep_freed_memory()
+    keep_freed_memory()
 
 
 def begin(name: str) -> None:
@@ -102,7 +102,7 @@ def _use_two_cpu_devices() -> None:
         os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc keep memory that is freed.
 
     XLA allocates the temporaries of a step anew each time on the CPU, 1.4 GB for EfficientNet-Lite0

@@ -14,11 +14,6 @@ from golden_networks import FULL
 from benchmarks.common import Common, Versus
 
 BENCH = Path(__file__).resolve().parents[1] / "bench.py"
-# Both frameworks have the malloc of our commands, see `fgvc_jax.commands.start`.
-KEEP_FREED_MEMORY = ":".join(
-    f"glibc.malloc.{option}"
-    for option in ("arena_max=1", "mmap_max=0", f"trim_threshold={1 << 40}")
-)
 TORCH_NETWORKS = "resnet18", "resnet50", "resnet50_v1", *FULL
 
 
@@ -55,8 +50,6 @@ def processes(spec: Common) -> Iterator[dict[str, Worker]]:
     from fgvc_jax.utils.errors import UserError
 
     pythons, environment = {"jax": sys.executable}, dict(os.environ)
-    if not {"LD_PRELOAD", "GLIBC_TUNABLES"} & environment.keys():
-        environment["GLIBC_TUNABLES"] = KEEP_FREED_MEMORY
     if isinstance(spec, Versus) and spec.versus == "torch":
         if spec.network not in TORCH_NETWORKS:
             raise UserError(f"torch_kt.py has {', '.join(TORCH_NETWORKS)}, not {spec.network!r}")
