@@ -29,6 +29,8 @@ from fgvc_jax.config import Experiment, load_config  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
+ODD = 'it\'s "q",\n\u202e.png'  # a file's name that nobody expects
+
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the shared real data are not here")
 
 
@@ -67,6 +69,21 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, s
     """(exit code, stdout, stderr) of a started command."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
+
+
+@pytest.fixture
+def here(trained, monkeypatch):
+    """In the folder of a module's fixture `trained`, which holds a run."""
+    monkeypatch.chdir(trained)
+    return trained
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    """What Python users have of that run."""
+    import fgvc_jax
+
+    return fgvc_jax.load(trained / "run")
 
 
 @pytest.fixture(params=["cpu", "cuda", "tpu"])

@@ -8,7 +8,7 @@ import sys
 import datasets
 import numpy as np
 import pytest
-from conftest import command, finish, tiny
+from conftest import ODD, command, finish, tiny
 from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from pyarrow import parquet
@@ -21,7 +21,6 @@ from fgvc_jax.networks.weights import export_torch
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 
-ODD = 'it\'s "q",\n\u202e.png'
 PATHS = [f"photos/{i:02d}.png" for i in range(12)] + [f"photos/sub/{ODD}"]
 BARE = ("--network.name", "resnet_micro", "--data.resize", "36", "--data.crop", "32")
 
@@ -40,17 +39,6 @@ def trained(tmp_path_factory):
     first = fgvc_jax.load(root / "run").members[0].variables
     export_torch(root / "first.safetensors", unflatten_dict(flatten_dict(first)))
     return root
-
-
-@pytest.fixture
-def here(trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    return trained
-
-
-@pytest.fixture(scope="module")
-def model(trained):
-    return fgvc_jax.load(trained / "run")
 
 
 def run(*words):

@@ -11,7 +11,7 @@ import socket
 import datasets
 import numpy as np
 import pytest
-from conftest import command, finish, tiny
+from conftest import ODD, command, finish, tiny
 from PIL import Image
 
 import fgvc_jax
@@ -26,7 +26,6 @@ from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
 
 NAMES = ("b 'quoted', comma", "c <script>", "d\u202eright", "a plain")
-ODD = 'it\'s "q",\n\u202e.png'
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +51,6 @@ def trained(tmp_path_factory):
     shutil.copy(root / "photos/03.png", root / "photos/sub" / ODD)
     shutil.rmtree(root / "birds")
     return root
-
-
-@pytest.fixture
-def here(trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    return trained
-
-
-@pytest.fixture(scope="module")
-def model(trained):
-    return fgvc_jax.load(trained / "run")
 
 
 def run(*words):
