@@ -93,8 +93,8 @@ def test_after_a_hangup_nothing_fails_for_being_printed():
         stdout=theirs, stderr=theirs, cwd=ROOT, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
-    assert os.read(ours, 5) == b"ready"
-    os.close(ours)
+    with open(ours, "rb") as terminal:
+        assert terminal.readline() == b"ready\r\n"  # else it goes while that is being printed
     started.send_signal(signal.SIGHUP)
     assert started.wait(30) == 100 + signal.SIGHUP
 
