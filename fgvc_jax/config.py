@@ -266,6 +266,8 @@ def check(experiment: Experiment) -> Experiment:
     from fgvc_jax import networks  # flax, which --help does without
 
     options.check(experiment)
+    if experiment.method.solves:
+        _check_solved(experiment)
     if experiment.networks:
         _check_networks(experiment)
     with flagged(experiment):
@@ -291,6 +293,35 @@ def check(experiment: Experiment) -> Experiment:
     # There are no more views than epochs that show them.
     views = min(experiment.data.views, experiment.epochs)
     return dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, views=views))
+
+
+def solved(experiment: Experiment, objective: str) -> Experiment:
+    """The experiment with an objective that is solved, not trained by steps, and all that this
+    leaves no room for at its default: one member, no transfer, a whole network that is frozen."""
+    network = experiment.network
+    kept = {name: getattr(network, name) for name in _OF_A_FROZEN_NETWORK}
+    return dataclasses.replace(
+        experiment,
+        objective=objective,
+        members=1,
+        transfer=Transfer(name="none"),
+        network=Network(**kept, head="linear"),
+        epochs=1,
+        label_smoothing=0.0,
+        optimizer=Optimizer(),
+    )
+
+
+_OF_A_FROZEN_NETWORK = "name", "weights", "pool", "dtype", "last_stride", "normalize"
+
+
+def _check_solved(experiment: Experiment) -> None:
+    """Raise a UserError for what an objective that is solved has no room for."""
+    for flag, value, must in differences(experiment, solved(experiment, experiment.objective)):
+        raise UserError(
+            f"{flag} {value}: --objective {experiment.objective} is solved on the embeddings of "
+            f"one frozen network, not trained by steps; leave it at {must!r}"
+        )
 
 
 # What fields are called where networks take them.
@@ -350,6 +381,9 @@ def parse(arguments: list[str]) -> Experiment:
             "--networks is no option: a config file gives each member its own, as `networks`"
         )
     default = load_config(name, **network_said(overrides)) if name else Experiment()
+    objective = last_said(overrides, "--objective") or default.objective
+    if OBJECTIVES.get(objective, Method).solves and default.objective != objective:
+        default = solved(default, objective)
     program = "python -m fgvc_jax.train [--config FILE|NAME[:ARGUMENTS]]"
     return check(
         command_line(Experiment, overrides, program=program, default=default, also=["--config"])
@@ -358,12 +392,18 @@ def parse(arguments: list[str]) -> Experiment:
 
 def network_said(arguments: Sequence[str], prefix: str = "--") -> dict[str, str]:
     """The keywords `network` and `weights` of `load_config`, as arguments say at last."""
-    flags = {f"{prefix}network.name": "network", f"{prefix}network.weights": "weights"}
-    found = {}
+    flags = {"network": f"{prefix}network.name", "weights": f"{prefix}network.weights"}
+    found = {name: last_said(arguments, flag) for name, flag in flags.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def last_said(arguments: Sequence[str], flag: str) -> str | None:
+    """The last value that arguments give a flag; None where they do not."""
+    found = None
     for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        flag, equals, value = word.partition("=")
-        if flag in flags:
-            found[flags[flag]] = value if equals else following
+        name, equals, value = word.partition("=")
+        if name == flag:
+            found = value if equals else following
     return found
 
 

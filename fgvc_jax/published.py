@@ -23,6 +23,8 @@ PAPERS = {
     "hsd": "HSD, Hu et al., TNNLS 2021 (reconstructed from its abstract)",
     "csdnet": "CSDNet (reconstructed from its abstract)",
     "kd": "a student of an ensemble, after Hinton et al., arXiv 1503.02531",
+    "linear": "logistic regression on the embeddings of a frozen network",
+    "knn": "weighted nearest neighbours as in DINO, arXiv 2104.14294",
     "independent": "an ordinary ensemble",
     "ce": "an ordinary network",
 }

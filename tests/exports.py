@@ -12,6 +12,7 @@ from conftest import tiny
 from fgvc_jax.inference import architecture
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.model import Model
+from fgvc_jax.objectives import KNN
 from fgvc_jax.utils import devices
 
 CLASSES = ("plain", "a\nline", "back\\slash", "d\u202eright", "<script>", "lone \udc80")
@@ -19,7 +20,7 @@ CLASSES = ("plain", "a\nline", "back\\slash", "d\u202eright", "<script>", "lone 
 
 def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **network) -> Trained:
     """Members of the tiny experiment with changes, their variables drawn at random."""
-    spec = tiny(members=members, fusion=fusion, objective=objective)
+    spec = tiny(members=members, fusion=fusion, objective=objective, knn=KNN(5, images=9))
     spec = dataclasses.replace(
         spec,
         network=architecture.settle(dataclasses.replace(spec.network, **network)),
@@ -82,4 +83,5 @@ VARIANTS = {
     "efficientnet": {"name": "efficientnet_micro", "head": "linear"},
     "trunk": {"frozen": "stage3"},
     "hsd": {"objective": "hsd"},
+    "knn": {"objective": "knn", "members": 1},
 }

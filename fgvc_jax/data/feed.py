@@ -46,9 +46,13 @@ class Dataset:
         view: what they are decoded for, with its orientation settled.
         place: "auto", "stream", "host" or "device".
         mesh: devices.
+        as_tested: whether training images, too, are shown as at test.
     """
 
-    def __init__(self, splits: Splits, view: View, *, place: str, mesh: Mesh):
+    def __init__(
+        self, splits: Splits, view: View, *, place: str, mesh: Mesh, as_tested: bool = False
+    ):
+        self._as_tested = as_tested
         self.splits = splits
         self._view = view
         self._place = place
@@ -123,7 +127,8 @@ class Dataset:
         return processes.processes_here()
 
     def _side(self, part: str) -> int:
-        return self._view.resize if part == "train" else self._view.test_side
+        varied = part == "train" and not self._as_tested
+        return self._view.resize if varied else self._view.test_side
 
 
 def placement(chosen: str, total_bytes: int, processes_here: int) -> str:

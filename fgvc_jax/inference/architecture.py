@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
@@ -144,15 +145,17 @@ def architectures(experiment: Experiment, classes: int, mesh: Mesh) -> list[Arch
 def _architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architecture:
     """What a member is, of the experiment as it sees it."""
     spec = experiment.network
-    main = (
-        heads.KTHead(classes=classes, width=spec.head_width, pool=spec.pool)
-        if spec.head == "kt"
-        else heads.LinearHead(classes=classes, pool=spec.pool)
-    )
     view = experiment.data.view
     objective = experiment.method.make(
         classes=classes, label_smoothing=experiment.label_smoothing, view=view
     )
+    main: nn.Module
+    if objective.head:
+        main = objective.head(spec.pool)
+    elif spec.head == "kt":
+        main = heads.KTHead(classes=classes, width=spec.head_width, pool=spec.pool)
+    else:
+        main = heads.LinearHead(classes=classes, pool=spec.pool)
     network = networks.create(
         spec.name,
         heads={"logits": main, **objective.heads},

@@ -146,10 +146,10 @@ def open_model(
     record = workdir.record()
     experiment = record.experiment
     numbers = workdir.chosen(members, experiment.members)
-    if which == "selected" and not record.selects:
+    if which == "selected" and record.unselected:
         raise UserError(
-            f"workdir {str(workdir.path)!r} has no validation part, so no epoch was selected: "
-            "take --which final, or train with --data.validation"
+            f"workdir {str(workdir.path)!r} {record.unselected}: take --which final, or train "
+            "with --data.validation"
         )
     if mesh is None:
         mesh = devices.create()

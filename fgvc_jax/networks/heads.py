@@ -7,6 +7,7 @@ gives beside its maps; "norm" is the average, which a linear head puts behind a 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -59,6 +60,21 @@ def embedding(head: nn.Module, taps: Mapping[str, jax.Array], tap: str = "") -> 
     return pooled(taps, tap, "token" if tap == "token" else "avg")
 
 
+def classified(
+    head: nn.Module, params: Mapping[str, Any], taps: Mapping[str, jax.Array]
+) -> jax.Array:
+    """The float32 vector (B,C) of each image that the layer of classes of a linear head takes, or
+    a head of neighbours compares: the embedding, behind the layer norm where there is one.
+
+    `params` are the head's.
+    """
+    vector = embedding(head, taps)
+    if getattr(head, "pool", "") == "norm" and isinstance(head, LinearHead):
+        normed: Any = LayerNorm(jnp.float32).apply({"params": params["norm"]}, vector)
+        return normed
+    return vector
+
+
 def attached(head: nn.Module) -> nn.Module:
     """The same head, whose gradient reaches the taps that it reads even if it was detached."""
     return head.clone(detach=False) if isinstance(head, FusionHead) else head
@@ -81,6 +97,46 @@ class LinearHead(nn.Module):
         if self.pool == "norm":
             x = LayerNorm(jnp.float32, name="norm")(x)
         return linear(self.classes, x.shape[-1], name="fc")(x)
+
+
+class NeighbourHead(nn.Module):
+    """The votes of the training images that are nearest to an image, by the cosine of their
+    embeddings: the weighted k-NN classifier of DINO (arXiv 2104.14294, section 4.1).
+
+    A neighbour's vote weighs exp(cosine / temperature). One more vote, of the mean weight, goes to
+    all classes alike, so that no class has probability 0. The logits are the log of the shares.
+    """
+
+    classes: int
+    images: int
+    neighbours: int
+    temperature: float
+    tap: str = "stage5"
+    pool: str = "avg"
+    batch_norm_groups: int = 1
+
+    @nn.compact
+    def __call__(self, taps: Mapping[str, jax.Array], train: bool) -> jax.Array:
+        x = pooled(taps, self.tap, self.pool)
+        zeros, shape = nn.initializers.zeros, (self.images, x.shape[-1])
+        directions = self.param("directions", zeros, shape, jnp.float16)  # of length 1
+        # Floating as all variables are, which readers of weights rely on.
+        labels = self.param("labels", zeros, (self.images,), jnp.float32)
+        cosines = unit(x) @ directions.astype(jnp.float32).T
+        nearest, _ = jax.lax.top_k(cosines, min(self.neighbours, self.images))
+        weights = jnp.where(
+            cosines >= nearest[:, -1:], jnp.exp((cosines - nearest[:, :1]) / self.temperature), 0
+        )
+        votes = weights @ jax.nn.one_hot(labels.astype(jnp.int32), self.classes)
+        share = votes / votes.sum(-1, keepdims=True)
+        extra = 1 / (nearest.shape[-1] + 1)
+        return jnp.log((1 - extra) * share + extra / self.classes)
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """Rows (B, D) of length 1; a row of zeros stays one."""
+    square = jnp.sum(x * x, axis=-1, keepdims=True)
+    return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 class KTHead(nn.Module):

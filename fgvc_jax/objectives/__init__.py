@@ -5,6 +5,8 @@ from fgvc_jax.objectives.ce import CE
 from fgvc_jax.objectives.csdnet import CSDNet
 from fgvc_jax.objectives.hsd import HSD
 from fgvc_jax.objectives.kd import KD
+from fgvc_jax.objectives.knn import KNN
+from fgvc_jax.objectives.linear import Linear
 
 # By the name that --objective takes. The options of a method are `--NAME.field`.
 OBJECTIVES: dict[str, type[Method]] = {
@@ -12,4 +14,6 @@ OBJECTIVES: dict[str, type[Method]] = {
     "hsd": HSD,
     "csdnet": CSDNet,
     "kd": KD,
+    "linear": Linear,
+    "knn": KNN,
 }

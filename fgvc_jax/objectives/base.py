@@ -62,6 +62,13 @@ class TeacherQuery(NamedTuple):
     temperature: float  # at which its answers are softened
 
 
+class Solved(NamedTuple):
+    """The head that a solver found for the training images' embeddings."""
+
+    params: Tree  # of the head "logits", numpy: what `Method.solve` determines of it
+    metrics: dict[str, float]  # to log
+
+
 class Objective(NamedTuple):
     """A method, as a tuple of pure parts.
 
@@ -73,6 +80,8 @@ class Objective(NamedTuple):
         for a teacher) none.
     predict: outputs -> (B, K) logits whose softmax is the prediction.
     second: what `Batch.second` shows; None for nothing.
+    head: pooling (`networks.heads`) -> the main head, in place of the one that the network's
+        options name.
     """
 
     heads: Mapping[str, nn.Module]
@@ -80,6 +89,7 @@ class Objective(NamedTuple):
     loss: Callable[[Forward, Variables, Batch, Tree], Step]
     predict: Callable[[dict], jax.Array]
     second: SecondView | None = None
+    head: Callable[[str], nn.Module] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,12 @@ class Method:
 
     A subclass declares its fields with `fgvc_jax.utils.options.option` and makes the objective of
     them. One entry in `objectives.OBJECTIVES` puts it on the command line.
+
+    A method that `solves` is not trained by steps: its member is the pretrained network with the
+    head that `solve` finds for the embeddings of the training images.
     """
+
+    solves = False
 
     def check(self, view: View) -> None:
         """Raise an ArgumentError where options do not fit each other or the images."""
@@ -116,6 +131,26 @@ class Method:
         """The objective of `classes` classes; its options are settled.
 
         What it makes of the views of an image keeps to `view` as they do.
+        """
+        raise NotImplementedError(type(self))
+
+    def solve(
+        self,
+        embeddings: np.ndarray,
+        labels: np.ndarray,
+        *,
+        classes: int,
+        seed: int,
+        watch: Callable[[str], None],
+    ) -> Solved:
+        """The main head of a method that `solves`; its options are settled.
+
+        Args:
+            embeddings: (N, D), one of each training image.
+            labels: (N,) int.
+            classes: number of them, K.
+            seed: of what is random.
+            watch: told often what is being done; what it raises ends the solving.
         """
         raise NotImplementedError(type(self))
 

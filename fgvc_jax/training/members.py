@@ -17,7 +17,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.data import sources
 from fgvc_jax.data.images import Broken
 from fgvc_jax.inference.architecture import Member
-from fgvc_jax.training import evaluator, loop, summary
+from fgvc_jax.training import evaluator, loop, solving, summary
 from fgvc_jax.training.precomputed import Attention, check_apart
 from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils import compilation, digests, processes
@@ -70,8 +70,9 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
 
     run = Run(experiment)
     report(summary.describe(run))
-    if run.trunk and not experiment.network.weights:
-        report("the frozen trunk has random weights: name pretrained ones by --network.weights")
+    if (run.trunk or run.embeddings) and not experiment.network.weights:
+        what = "trunk" if run.trunk else "network"
+        report(f"the frozen {what} has random weights: name pretrained ones by --network.weights")
     with remembering_broken(run, workdir):
         run.check_input()
     for line in summary.of_teachers(run):
@@ -169,7 +170,11 @@ def member(
             known = begun.write(workdir, run.record, number, teachers)
     run.cache.prepare(number, attention_before(run, number, frozen), report)
     with Deferred() as asked:
-        variables, scores = train_member(run, workdir, number, frozen, report, asked)
+        scores: dict[str, Any] = {}
+        if run.experiment.method.solves:
+            variables = solving.solve_member(run, folder, report, asked)
+        else:
+            variables, scores = train_member(run, workdir, number, frozen, report, asked)
         identity = digests.of_arrays(variables)
         if jax.process_index() == 0:
             storage.write_json(

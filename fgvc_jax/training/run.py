@@ -19,7 +19,7 @@ from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.model import Model
 from fgvc_jax.training.initial import Start, found
 from fgvc_jax.training.plan import MemberPlan
-from fgvc_jax.training.precomputed import OutputCache, Teacher, Trunk, open_teacher
+from fgvc_jax.training.precomputed import Embeddings, OutputCache, Teacher, Trunk, open_teacher
 from fgvc_jax.training.state import State
 from fgvc_jax.utils import devices
 from fgvc_jax.workdir import training_images
@@ -42,10 +42,16 @@ class Run:
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)
         devices.check_batch(self.mesh, spec.batch_size, "--batch-size")
         devices.check_batch(self.mesh, spec.evaluation_batch_size, "--evaluation-batch-size")
-        self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, spec.batch_size)
+        self.steps_per_epoch = 1
+        if not spec.method.solves:
+            self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, spec.batch_size)
         self.place(self.mesh)
         self.images = Dataset(
-            self.splits, spec.data.view, place=spec.data.placement, mesh=self.mesh
+            self.splits,
+            spec.data.view,
+            place=spec.data.placement,
+            mesh=self.mesh,
+            as_tested=spec.method.solves,
         )
         self.start = Start(
             [plan.architecture for plan in self.plans],
@@ -137,13 +143,21 @@ class Run:
         )
 
     @cached_property
+    def embeddings(self) -> Embeddings | None:
+        """What the frozen network sees of the training images, where the objective is solved."""
+        spec, architecture = self.experiment, self.plan(1).architecture
+        if not spec.method.solves:
+            return None
+        return Embeddings(spec.network, architecture, self.start.variables(1), self.mesh)
+
+    @cached_property
     def cache(self) -> OutputCache:
         """Outputs of frozen networks, computed once."""
         return OutputCache(
             self.experiment,
             self.images,
             lambda: self.record.digests,
-            trunk=self.trunk,
+            trunk=self.trunk or self.embeddings,
             teacher=self.teacher,
             mesh=self.mesh,
         )

@@ -33,6 +33,13 @@ class Record:
     digests: dict[str, Any]
     selects: bool  # whether there is a validation part
 
+    @property
+    def unselected(self) -> str:
+        """Why no epoch was selected, in words; empty where one was."""
+        if self.experiment.method.solves:
+            return "was solved, not trained by epochs"
+        return "" if self.selects else "has no validation part, so no epoch was selected"
+
     @classmethod
     def read(cls, file: Path) -> Self:
         """What a workdir's config.json says.

@@ -195,6 +195,16 @@ def _reduce(kind: str) -> Callable:
     return rule
 
 
+def _top_k(graph: Graph, equation: Any, x: Value) -> list[Value]:
+    shape, k = equation.outvars[0].aval.shape, equation.params["k"]
+    if equation.params["axis"] != len(shape) - 1:
+        raise NotImplementedError("no rule for the largest but of the last axis")
+    values = graph.node("TopK", x, np.array([k], np.int64), shape=shape)
+    places = Tensor(f"{values.name}_places", shape)
+    graph.nodes[-1].output.append(places.name)
+    return [values, graph.node("Cast", places, shape=shape, to=onnx.TensorProto.INT32)]
+
+
 def _convolve(graph: Graph, equation: Any, x: Value, kernel: Value) -> Value:
     params, shape = equation.params, equation.outvars[0].aval.shape
     if any(n != 1 for n in (*params["lhs_dilation"], params["batch_group_count"])):
@@ -265,6 +275,7 @@ WHOLE: dict[str, Callable] = {
     "slice": _slice,
     "split": _split,
     "stack": _stack,
+    "top_k": _top_k,
 }
 
 

@@ -14,13 +14,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import feed
 from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.training.precomputed.attention import Attention
+from fgvc_jax.training.precomputed.embeddings import Embeddings
 from fgvc_jax.training.precomputed.requests import Report, Request, Stores, affordable
 from fgvc_jax.training.precomputed.store import Frozen, Output
 from fgvc_jax.training.precomputed.teacher import Teacher
@@ -39,7 +42,7 @@ class OutputCache:
         experiment: settled.
         images: of the dataset.
         known: gives the digests of the dataset, see `digests.of_data`.
-        trunk: the frozen trunk, or None.
+        trunk: the frozen trunk, or the embeddings of a network that is frozen whole, or None.
         teacher: the ensemble that the objective asks, or None.
         mesh: devices.
     """
@@ -50,7 +53,7 @@ class OutputCache:
         images: Dataset,
         known: Callable[[], Mapping[str, Any]],
         *,
-        trunk: Trunk | None,
+        trunk: Trunk | Embeddings | None,
         teacher: Teacher | None,
         mesh: Mesh,
     ):
@@ -101,6 +104,20 @@ class OutputCache:
     def judged(self) -> dict[str, Images]:
         """Likewise the parts that members are judged on, by name."""
         return {part: self._seen(part, self._lookups.get(part, {})) for part in self._data.judged}
+
+    def embeddings(self) -> np.ndarray:
+        """(N, D) float16 of the training images, see `Embeddings`.
+
+        Raises:
+            UserError: where they were not stored.
+        """
+        if "embedding" not in self._lookups["train"]:
+            raise UserError(
+                "an objective that is solved needs the embeddings of all training images: raise "
+                "--data.cache-gib, or free some disk"
+            )
+        rows = np.arange(len(self._data["train"].source))
+        return self._lookups["train"]["embedding"](0, rows)["embedding"]
 
     def complete(self, batch: Packed) -> Packed:
         """A batch of training views as `train_step` takes it: with the outputs that were not looked
@@ -154,7 +171,7 @@ class OutputCache:
                         "written: name another folder by --data.cache"
                     )
                 made = self._computed(request, name, view)
-                store.make(view, made, write=jax.process_index() == 0)
+                store.make(view, _told(made, request), write=jax.process_index() == 0)
                 views += 1
             self._lookups[request.part][name] = store.rows
         if views:
@@ -186,6 +203,18 @@ def _rows_of(
     batch: Packed, output: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array | Mapping[str, jax.Array]]:
     return {"row": batch["row"], "mask": batch["mask"], "output": output}
+
+
+def _told(made: Iterator[dict[str, Any]], request: Request) -> Iterator[dict[str, Any]]:
+    """The batches of a view, with a bar where that takes longer than a moment."""
+    first = jax.process_index() == 0
+    with tqdm(
+        total=request.count, desc=request.frozen.what, unit=" images", leave=False, delay=2,
+        dynamic_ncols=True, disable=None if first else True,
+    ) as bar:  # fmt: skip
+        for batch in made:
+            yield batch
+            bar.update(min(len(batch["mask"]), bar.total - bar.n))
 
 
 def _tell_of_older(workdir: Workdir, report: Report) -> None:

@@ -169,10 +169,8 @@ def open_teacher(
         raise UserError(
             f"{name} has {trained} of {members} members trained: train the others{some_trained}"
         )
-    if asked.which == "selected" and not record.selects:
-        raise UserError(
-            f"{name} has no validation part, so no epoch was selected: take --kd.which final"
-        )
+    if asked.which == "selected" and record.unselected:
+        raise UserError(f"{name} {record.unselected}: take --kd.which final")
     columns = _columns(record.classes, classes, name)
     asked_networks = spec.networks[:members] or [spec.network]
     described = [

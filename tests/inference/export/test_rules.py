@@ -60,6 +60,7 @@ COMPUTED = {
     "softmax": lambda c, x: jax.nn.softmax(x @ c.T) + jax.nn.logsumexp(x),
     "product": lambda c, x: jnp.einsum("btd,bsd->bts", x, x),
     "contraction": lambda c, x: jnp.einsum("btd,kd->bkt", x, c),
+    "largest": lambda c, x: lax.top_k(x, 2)[0] + lax.top_k(x @ c.T, 2)[1],
 }
 
 

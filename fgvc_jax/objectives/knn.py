@@ -1,0 +1,51 @@
+"""Weighted nearest neighbours on the embeddings of a frozen network: nothing is learned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Self
+
+import numpy as np
+
+from fgvc_jax.data.view import View
+from fgvc_jax.networks.heads import NeighbourHead
+from fgvc_jax.objectives.base import Method, Objective, Solved
+from fgvc_jax.objectives.ce import ce
+from fgvc_jax.utils.options import option
+
+
+@dataclass(frozen=True)
+class KNN(Method):
+    """--objective knn: the nearest training images vote, see `heads.NeighbourHead`."""
+
+    solves = True
+
+    neighbours: int = option(20, at_least=1)
+    """Training images that vote on an image."""
+    temperature: float = option(0.07, above=0)
+    """A vote weighs exp(cosine / temperature)."""
+    images: int = option(0, at_least=0, automatic=True)
+    """Training images of which the nearest vote; 0: all, and nothing else fits."""
+
+    def settle(self, labels: np.ndarray) -> Self:
+        return replace(self, images=len(labels))
+
+    def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
+        head = partial(
+            NeighbourHead, classes, self.images, self.neighbours, self.temperature, "stage5"
+        )
+        return ce(label_smoothing=label_smoothing)._replace(head=head)
+
+    def solve(
+        self,
+        embeddings: np.ndarray,
+        labels: np.ndarray,
+        *,
+        classes: int,
+        seed: int,
+        watch: Callable[[str], None],
+    ) -> Solved:
+        lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+        directions = embeddings / np.where(lengths > 0, lengths, 1)
+        params = {"directions": directions.astype(np.float16), "labels": labels.astype(np.float32)}
+        return Solved(params, {})

@@ -1,0 +1,112 @@
+"""Logistic regression: the minimum itself, whatever the shape of the embeddings."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fgvc_jax.objectives import linear
+from fgvc_jax.objectives.linear import Linear
+
+
+def drawn(count=60, numbers=7, classes=4, seed=0):
+    """(embeddings, labels) of scales and means of their own; the first number tells classes."""
+    x = np.random.default_rng(seed).normal(size=(count, numbers))
+    x = x * np.arange(1, numbers + 1) + np.arange(numbers)
+    labels = np.arange(count) % classes
+    x[:, 0] += labels * 1.5
+    return x.astype(np.float32), labels
+
+
+def solve(x, labels, decay=0.0, watch=lambda said: None, seed=0):
+    options = Linear(weight_decay=decay)
+    return options.solve(x, labels, classes=labels.max() + 1, seed=seed, watch=watch)
+
+
+# scikit-learn 1.9.1: LogisticRegression(C=1 / (decay * 60), tol=1e-12) on the standardised drawing.
+@pytest.mark.parametrize(
+    ("decay", "loss", "cross_entropy"),
+    [(0.1, 1.042311383877466, 0.9154741985368375), (0.003, 0.7208692237835231, 0.6768120995502684)],
+)
+def test_the_loss_is_that_of_scikit_learn(decay, loss, cross_entropy):
+    found = solve(*drawn(), decay).metrics
+    assert found["loss"] == pytest.approx(loss, abs=1e-6)
+    assert found["cross_entropy"] == pytest.approx(cross_entropy, abs=1e-4)
+
+
+@pytest.mark.parametrize("numbers", [5, 40])  # fewer and more than images
+def test_it_is_a_minimum_of_the_loss_in_the_embeddings_themselves(numbers):
+    x, labels = drawn(24, numbers)
+    x[:, 1] = 3.0  # says nothing, and has no deviation to divide by
+    found, decay = solve(x, labels, 0.02), 0.02
+    wide = x.astype(np.float64)
+    scale = np.where(wide.std(0) > 0, wide.std(0), 1)
+    kernel, bias = (found.params["fc"][name].astype(np.float64) for name in ("kernel", "bias"))
+
+    def loss(kernel, bias):
+        logits = wide @ kernel + bias
+        logits -= logits.max(-1, keepdims=True)
+        each = np.log(np.exp(logits).sum(-1)) - logits[np.arange(24), labels]
+        return each.mean() + decay / 2 * ((kernel * scale[:, None]) ** 2).sum()
+
+    least, random = loss(kernel, bias), np.random.default_rng(0)
+    assert least == pytest.approx(found.metrics["loss"], abs=1e-6)
+    for _ in range(20):
+        step = 1e-2 * random.normal(size=kernel.shape) / scale[:, None]
+        assert loss(kernel + step, bias + 1e-2 * random.normal(size=bias.shape)) > least
+
+
+def test_the_gradient_is_that_of_the_loss():
+    x, labels = drawn()
+    of = linear._Regression(x, labels, 4, np.float64)
+    random = np.random.default_rng(0)
+    weights, step = random.normal(size=(2, *of.start.shape))
+    ahead, behind = (of.loss(weights + sign * 1e-6 * step, 0.3)[0] for sign in (1, -1))
+    assert (of.loss(weights, 0.3)[1] * step).sum() == pytest.approx((ahead - behind) / 2e-6)
+
+
+def test_the_decay_is_the_one_that_images_left_out_ask_for():
+    """Labels that nothing tells ask for the strongest, those that are sure for a weak one."""
+    x, labels = drawn(200)
+    noise = np.random.default_rng(1).permutation(labels)
+    sure = x.copy()
+    sure[:, 0] += 20 * labels
+    assert solve(x, noise).metrics["weight_decay"] == 1.0
+    assert solve(sure, labels).metrics["weight_decay"] < 0.01
+
+
+def test_images_are_left_out_evenly():
+    labels = np.repeat(np.arange(7), [1, 2, 3, 5, 8, 13, 21])
+    fold = linear.folds(labels, seed=3)
+    assert max(np.bincount(fold)) - min(np.bincount(fold, minlength=linear.FOLDS)) <= 1
+    for label in range(7):
+        own = np.bincount(fold[labels == label], minlength=linear.FOLDS)
+        assert max(own) - min(own) <= 1
+    assert np.array_equal(fold, linear.folds(labels, seed=3))
+    assert not np.array_equal(fold, linear.folds(labels, seed=4))
+
+
+def test_of_many_images_a_fifth_is_left_out_once(monkeypatch):
+    told = []
+    held_out = linear._held_out
+    monkeypatch.setattr(linear, "_held_out", lambda *a: told.append(a[2].sum()) or held_out(*a))
+    x, labels = drawn()
+    solve(x, labels)
+    assert told == [12] * 5
+    monkeypatch.setattr(linear, "LARGE", len(x))
+    told.clear()
+    solve(x, labels)
+    assert told == [12]
+
+
+def test_it_is_stopped_by_what_watches():
+    calls = SimpleNamespace(left=30)
+
+    def watch(said):
+        calls.left -= 1
+        if not calls.left:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        solve(*drawn(), watch=watch)
+    assert calls.left == 0

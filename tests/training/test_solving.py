@@ -1,0 +1,123 @@
+"""Members that are solved: from a run's images to its answers, as for every run."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import tiny
+
+import fgvc_jax
+from fgvc_jax import config
+from fgvc_jax.config import Network, Transfer
+from fgvc_jax.objectives import Linear
+from fgvc_jax.training import members
+from fgvc_jax.training.precomputed.store import Store
+from fgvc_jax.training.run import opened
+from fgvc_jax.utils.errors import Interrupted, UserError
+from fgvc_jax.workdir import journal
+
+
+def solved(workdir, objective="linear", network="resnet_micro", **changes):
+    data = dataclasses.replace(tiny().data, **changes.pop("data", {}))
+    start = dataclasses.replace(tiny(workdir, **changes), network=Network(name=network), data=data)
+    return config.solved(start, objective)
+
+
+# The pooling, and what is between it and the classes, differ.
+@pytest.mark.parametrize(
+    ("objective", "network", "view"),
+    [
+        ("linear", "resnet_micro", {}),
+        pytest.param(
+            "linear", "vit_micro", {"test_view": "whole", "resize": 40}, marks=pytest.mark.slow
+        ),
+        pytest.param("linear", "convnext_micro", {}, marks=pytest.mark.slow),
+        ("knn", "resnet_micro", {"test_view": "whole", "resize": 40}),
+    ],
+)
+def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path):
+    experiment = solved(tmp_path / "run", objective, network, data=view)
+    results = members.train(experiment)
+    train = opened(experiment).train
+    given = [train[i]["image"] for i in range(len(train))]
+    model = fgvc_jax.load(tmp_path / "run")
+    answers = model.predict(given)
+    right = answers[np.arange(len(given)), train.labels]
+    (line,) = journal.read(tmp_path / "run/members/01/metrics.jsonl")
+    if objective == "linear":
+        assert (answers.argmax(-1) == train.labels).mean() == line["accuracy"]
+        assert -np.log(right).mean() == pytest.approx(line["cross_entropy"], abs=2e-3)
+    else:  # an image votes for itself, with the weight of the nearest
+        assert (right > 1 / 21 / len(model.classes)).all()
+        assert (answers.argmax(-1) == train.labels).mean() > 1 / len(model.classes)
+    (scores,) = results["members"]
+    assert results["ensemble"] == [scores["final"]]
+    assert scores["selected"] is None and scores["best_on_test"] is None
+
+
+def test_interrupted_and_started_again_it_ends_as_uninterrupted(tmp_path, monkeypatch, capsys):
+    whole = members.train(solved(tmp_path / "whole"))
+
+    class Impatient(Linear):
+        def solve(self, *args, watch, **options):
+            return super().solve(*args, watch=lambda said: stop(said, watch), **options)
+
+    def stop(said, watch):
+        if said.endswith("0.1"):
+            raise Interrupted(2, "asked for")
+
+    experiment = solved(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        members.train(dataclasses.replace(experiment, linear=Impatient()))
+    monkeypatch.setattr(Store, "make", lambda *_, **__: pytest.fail("the embeddings were kept"))
+    again = members.train(experiment)
+    assert again["digests"]["members"] == whole["digests"]["members"]
+    capsys.readouterr()
+    members.train(experiment)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_with_a_validation_part_it_is_calibrated_and_nothing_was_selected(tmp_path):
+    results = members.train(solved(tmp_path / "run", data={"validation": 0.25}))
+    assert results["calibration"]["temperature"] > 0
+    with pytest.raises(UserError, match="was solved, not trained by epochs: take --which final"):
+        fgvc_jax.load(tmp_path / "run", which="selected")
+
+
+def test_runs_share_embeddings(tmp_path, monkeypatch):
+    data = {"cache": str(tmp_path / "cache")}
+    members.train(solved(tmp_path / "linear", data=data))
+    monkeypatch.setattr(Store, "make", lambda *_, **__: pytest.fail("these embeddings are there"))
+    members.train(solved(tmp_path / "knn", "knn", data=data))
+
+
+def test_without_room_for_the_embeddings_a_line_says_so(tmp_path):
+    with pytest.raises(UserError, match="raise --data.cache-gib"):
+        members.train(solved(tmp_path / "run", data={"cache_gib": 0.0}))
+
+
+def test_fewer_images_than_a_batch_are_enough(tmp_path):
+    members.train(solved(tmp_path / "run", batch_size=512, data={"images_per_class": 2}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flag"),
+    [
+        (["--members", "2"], "--members 2"),
+        (["--epochs", "3"], "--epochs 3"),
+        (["--transfer.name", "orthogonal"], "--transfer.name orthogonal"),
+        (["--optimizer.name", "adamw"], "--optimizer.name adamw"),
+        (["--label-smoothing", "0.1"], "--label-smoothing 0.1"),
+        (["--network.head", "kt"], "--network.head kt"),
+        (["--network.frozen", "stage4"], "--network.frozen stage4"),
+    ],
+)
+def test_what_steps_have_is_refused(arguments, flag):
+    with pytest.raises(UserError, match=f"{flag}: --objective linear is solved"):
+        config.parse(["--config", "kt_quick", "--objective", "linear", *arguments])
+
+
+def test_any_config_can_be_solved():
+    found = config.parse(["--config", "kt_quick", "--objective=knn", "--knn.neighbours", "3"])
+    assert found == config.solved(found, "knn")
+    assert (found.members, found.epochs, found.transfer) == (1, 1, Transfer(name="none"))
