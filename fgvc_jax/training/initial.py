@@ -44,6 +44,12 @@ class Start:
         """Of the frozen trunk that all share: where there are no weights, the first member's."""
         return self._architectures[0].split(self._whole(1))[0]
 
+    def pretrained(self, member: int) -> VariableDict:
+        """Of all of member `member` (from 1) that has pretrained weights."""
+        leaves = flatten_dict(self._start_of(member))
+        known = {k: v for k, v in leaves.items() if not isinstance(v, jax.ShapeDtypeStruct)}
+        return unflatten_dict(known)
+
     def _whole(self, member: int) -> VariableDict:
         key = jax.random.fold_in(jax.random.key(self._seed), member)
         initial = jax.device_get(self._architectures[member - 1].initialize(key))

@@ -77,6 +77,9 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         run.check_input()
     for line in summary.of_teachers(run):
         report(line)
+    if first and not workdir.trained():
+        for line in run.doubts():
+            log.warning("warning: %s", line)
     with processes.held_by_first(workdir.lock):
         workdir.continued(run.experiment)
         if not storage.exists(workdir.config):
