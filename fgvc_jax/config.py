@@ -208,17 +208,17 @@ else:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def load_config(word: str, *, network: str | None = None, weights: str | None = None) -> Experiment:
+def load_config(word: str, **beside: str) -> Experiment:
     """The Experiment of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the project's own.
 
     The file is Python and is run; its `get_config` gets the arguments, which commas separate, as
-    strings, and of the keywords here, which the command line gives beside it, those that it has.
-    Lists where an Experiment has tuples become tuples.
+    strings, and of the keywords `beside`, which the command line gives (see `said`), those that it
+    takes by keyword alone. Lists where an Experiment has tuples become tuples.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.
     """
-    return config_files.made(word, Experiment, beside={"network": network, "weights": weights})
+    return config_files.made(word, Experiment, beside=beside)
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -337,37 +337,45 @@ def _check_networks(experiment: Experiment) -> None:
 # -- the command line ----------------------------------------------------------------------------
 
 
-def parse(arguments: list[str]) -> Experiment:
-    """The checked Experiment of a command line: defaults, then `--config`, then overrides.
+def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
+    """The checked Experiment of a command line: `base`, or `--config`, then overrides.
+
+    Args:
+        arguments: of the command line.
+        base: what is overridden without `--config`; None for the defaults.
 
     Raises:
         UserError: for an unknown field (with a suggestion), a value of the wrong type or range.
         SystemExit: 0 after printing `--help`.
     """
-    name, overrides = _take_config(arguments)
+    name, overrides = take_config(arguments)
     if any(word.startswith("--networks") for word in overrides):
         raise UserError(
             "--networks is no option: a config file gives each member its own, as `networks`"
         )
-    default = load_config(name, **network_said(overrides)) if name else Experiment()
-    program = "python -m fgvc_jax.train [--config FILE|NAME[:ARGUMENTS]]"
+    default = load_config(name, **said(overrides)) if name else base or Experiment()
+    program = "python -m fgvc_jax.train [CONFIG|SOURCE|WORKDIR]"
     return check(
         command_line(Experiment, overrides, program=program, default=default, also=["--config"])
     )
 
 
-def network_said(arguments: Sequence[str], prefix: str = "--") -> dict[str, str]:
-    """The keywords `network` and `weights` of `load_config`, as arguments say at last."""
-    flags = {f"{prefix}network.name": "network", f"{prefix}network.weights": "weights"}
-    found = {}
-    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        flag, equals, value = word.partition("=")
-        if flag in flags:
-            found[flags[flag]] = value if equals else following
-    return found
+# Keywords of `load_config`, which a config may want to know of the fields given beside it.
+_BESIDE = {
+    "network": "network.name",
+    "weights": "network.weights",
+    "members": "members",
+    "epochs": "epochs",
+}
 
 
-def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
+def said(arguments: Sequence[str], prefix: str = "--") -> dict[str, str]:
+    """The keywords of `load_config`, as arguments say at last."""
+    found = {name: options.said(arguments, prefix + flag) for name, flag in _BESIDE.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def take_config(arguments: list[str]) -> tuple[str, list[str]]:
     """Split `--config WORD` (or `--config=WORD`) off the other arguments."""
     config, rest, words = "", [], iter(arguments)
     for word in words:
