@@ -5,7 +5,6 @@ import difflib
 import sys
 from pathlib import Path
 
-import fgvc_jax
 from fgvc_jax.commands import start
 from fgvc_jax.utils.errors import UserError
 
@@ -15,14 +14,15 @@ def command() -> None:
     name, *arguments = sys.argv[1:] or [""]
     if name in commands():
         start.begin(name, arguments)
-    start.run(main)
+    else:
+        start.run(main)
 
 
 def main(arguments: list[str]) -> None:
     """Without the name of a command: list them, or say the version."""
     word = arguments[0] if arguments else "--help"
     if word == "--version":
-        print(f"fgvc_jax {fgvc_jax.__version__}")
+        start.version(arguments)
     elif word in ("-h", "--help", "--help-all"):
         print("The commands, also typed fgvc-jax NAME; each with --help tells its options:")
         for name, summary in commands().items():

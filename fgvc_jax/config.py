@@ -126,9 +126,10 @@ class _Experiment:
     """Train networks one after the other, each against the attention of the earlier ones, and judge
     them one by one and as an ensemble. Without arguments: three small networks on drawn birds.
 
-    --config FILE[:ARGUMENTS] starts from a Python file with get_config() instead of these defaults,
-    --config NAME[:ARGUMENTS] from one of the project's own, such as kt:cub,resnet50. The same
-    command on the same workdir continues where it stopped.
+    What to train may come first: a config, which is a Python file with get_config() or one of the
+    project's own (kt:cub,resnet50), as --config takes it; a folder of images or a source
+    (folder:birds); or a workdir, to go on with it. The same command on the same workdir continues
+    where it stopped.
     """
 
     workdir: str = option("runs/sketchbirds", free=True)
@@ -340,9 +341,7 @@ def _check_networks(experiment: Experiment) -> None:
 def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
     """The checked Experiment of a command line: `base`, or `--config`, then overrides.
 
-    Args:
-        arguments: of the command line.
-        base: what is overridden without `--config`; None for the defaults.
+    `base` is None for the defaults.
 
     Raises:
         UserError: for an unknown field (with a suggestion), a value of the wrong type or range.
@@ -356,8 +355,20 @@ def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
     default = load_config(name, **said(overrides)) if name else base or Experiment()
     program = "python -m fgvc_jax.train [CONFIG|SOURCE|WORKDIR]"
     return check(
-        command_line(Experiment, overrides, program=program, default=default, also=["--config"])
-    )
+        command_line(
+            Experiment, overrides,
+            program=program, default=default, also=["--config"], common=_COMMON,
+        )
+    )  # fmt: skip
+
+
+# What people change: of all fields, those that --help tells of.
+_COMMON = (
+    "--workdir", "--members", "--objective", "--epochs", "--batch-size", "--seed", "--data.source",
+    "--data.resize", "--data.crop", "--data.validation", "--data.cache", "--network.name",
+    "--network.weights", "--network.head", "--network.frozen", "--transfer.name", "--kd.teacher",
+    "--optimizer.name", "--optimizer.learning-rate", "--optimizer.head-learning-rate",
+)  # fmt: skip
 
 
 # Keywords of `load_config`, which a config may want to know of the fields given beside it.

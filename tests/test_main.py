@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 from conftest import ROOT, command, finish
+from PIL import Image
 
 import fgvc_jax
 from fgvc_jax import __main__ as main
@@ -38,9 +39,18 @@ def test_started_as_a_command(arguments):
     assert (code, err) == (0, "") and "python -m fgvc_jax.evaluate" in out
 
 
-def test_a_command_may_follow_a_space():
-    code, out, err = finish(command("__main__", "predict", "--help"))
-    assert (code, err) == (0, "") and "python -m fgvc_jax.predict" in out
+@pytest.mark.parametrize("name", [["__main__", "predict"], ["predict"], ["train"]])
+def test_a_command_tells_the_version_and_no_more(name):
+    assert finish(command(*name, "--version")) == (0, f"fgvc_jax {fgvc_jax.__version__}\n", "")
+
+
+def test_a_command_may_follow_a_space(tmp_path):
+    for number in range(6):
+        file = tmp_path / f"my birds/{'ab'[number % 2]}/{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number * 40,) * 3).save(file)
+    code, out, err = finish(command("__main__", "inspect", "my birds", cwd=tmp_path))
+    assert (code, err) == (0, "") and "a: 2 to train on" in out
     code, out, err = finish(command("__main__", "train", "--mebers", "3"))
     assert (code, out) == (2, "") and "did you mean --members?" in err
 

@@ -12,7 +12,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fgvc_jax.utils import command_line, config_files
+from fgvc_jax.commands import asked
+from fgvc_jax.utils import config_files
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import positional, said
 
@@ -46,7 +47,7 @@ def read(cls: type[T], command: str, arguments: list[str]) -> T:
     elif words and not takes_images:
         words, workdir = [], _only(words, workdir, command)
     given = [] if workdir is None else ["--workdir", workdir]
-    return command_line.options_of(cls, command, [*words, *rest, *given])
+    return asked.read(command, [*words, *rest, *given])
 
 
 def _before_images(words: list[str], command: str) -> tuple[list[str], str | None]:
@@ -89,18 +90,18 @@ def _only(words: list[str], workdir: str | None, command: str) -> str:
     return first
 
 
-def of_a_run(asked: T) -> T:
+def of_a_run(found: T) -> T:
     """The options with the newest finished run below `runs/`, which is told, where they name no
     workdir.
 
     Raises:
         UserError: where there is none.
     """
-    if asked.workdir:  # type: ignore[attr-defined]
-        return asked
+    if found.workdir:  # type: ignore[attr-defined]
+        return found
     run = newest()
     log.info("%s: the newest finished run, since no workdir is named", run)
-    return replace(asked, workdir=run)  # type: ignore[type-var]
+    return replace(found, workdir=run)  # type: ignore[type-var]
 
 
 def newest() -> str:

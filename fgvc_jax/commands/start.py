@@ -13,7 +13,8 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 
-from fgvc_jax.utils import signals, watchdog
+import fgvc_jax
+from fgvc_jax.utils import help, signals, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -40,8 +41,20 @@ def begin(name: str, arguments: Sequence[str] | None = None) -> None:
         arguments: None for the process's.
     """
     prepare()
-    # Imported here, which takes seconds: a signal meanwhile ends the command in one line.
-    run(importlib.import_module(f"fgvc_jax.commands.{name}").main, arguments)
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+
+    def main(words: list[str]) -> None:
+        if name != "train" and {*help.FLAGS} & {*words}:  # which needs nothing of the body
+            importlib.import_module("fgvc_jax.commands.asked").read(name, words)
+        # Imported here, which takes seconds: a signal meanwhile ends the command in one line.
+        importlib.import_module(f"fgvc_jax.commands.{name}").main(words)
+
+    run(version if words == ["--version"] else main, words)
+
+
+def version(arguments: Sequence[str]) -> None:
+    """What --version prints."""
+    print(f"fgvc_jax {fgvc_jax.__version__}")
 
 
 def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> None:

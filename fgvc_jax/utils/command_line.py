@@ -7,28 +7,43 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from fgvc_jax.utils import options
+from fgvc_jax.utils import help, options
 from fgvc_jax.utils.errors import UserError
 
 T = TypeVar("T")
 
 
-def options_of(cls: type[T], command: str, arguments: list[str]) -> T:
-    """The options of `python -m fgvc_jax.<command>`, a dataclass with defaults, checked."""
-    program = f"python -m fgvc_jax.{command}"
+def options_of(cls: type[T], command: str, arguments: list[str], *, takes: str = "") -> T:
+    """The options of `python -m fgvc_jax.<command>`, a dataclass with defaults, checked; of what it
+    `takes` beside them --help tells."""
+    program = f"python -m fgvc_jax.{command} {takes}".rstrip()
     found = command_line(cls, arguments, program=program, default=cls())
     options.check(found)
     return found
 
 
 def command_line(
-    cls: type, arguments: list[str], *, program: str, default: Any, also: Sequence[str] = ()
+    cls: type,
+    arguments: list[str],
+    *,
+    program: str,
+    default: Any,
+    also: Sequence[str] = (),
+    common: Sequence[str] = (),
 ) -> Any:
     """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line.
 
     A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that
-    the caller has taken out of the arguments, to be suggested with the others.
+    the caller has taken out of the arguments, to be suggested with the others. `common` are those
+    that --help tells of, where that is not all.
+
+    Raises:
+        UserError: for arguments that do not fit.
+        SystemExit: without a code, after printing what --help or --help-all asks for.
     """
+    if asked := {*help.FLAGS} & {*arguments}:
+        print(help.text(default, program, () if "--help-all" in asked else common))
+        raise SystemExit
     import tyro
 
     switches = {flag for flag, _, value in options.fields(default) if isinstance(value, bool)}
