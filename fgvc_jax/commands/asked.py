@@ -22,8 +22,8 @@ class Prediction(Photographs):
     images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
     """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; the first word can name it, too.
-    Empty: the newest finished one below runs/."""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
     output: str = ""
     """A table to write, .csv or .jsonl; empty: print one."""
     top: int = option(5, at_least=1)
@@ -59,8 +59,8 @@ class Evaluation:
     """
 
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; the first word can name it, too.
-    Empty: the newest finished one below runs/."""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
     members: int | str = option(0, at_least=0)
     """Judge the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
@@ -93,8 +93,8 @@ class Explanation(Photographs):
     images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
     """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; the first word can name it, too.
-    Empty: the newest finished one below runs/."""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
     output: str = ""
     """Folder for the pictures, made where there is none. Those of an earlier run in it make way;
     other files stay. With --score it is for score.json."""
@@ -129,8 +129,8 @@ class Report:
     gone. Beside the page go its numbers (.json) and the confusion matrix (.confusion.csv)."""
 
     workdir: str = ""
-    """A finished run of python -m fgvc_jax.train; the first word can name it, too. Empty: the newest
-    one below runs/."""
+    """A finished run of python -m fgvc_jax.train, also as the first word. Empty: the newest one
+    below runs/."""
     output: str = "report.html"
     """The page to write."""
     against: tuple[str, ...] = ()
@@ -187,8 +187,8 @@ class Embedding(Photographs):
     images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
     """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; the first word can name it, too.
-    Empty: the newest finished one below runs/."""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
     output: str = ""
     """The file to write: .npz, .npy, or .parquet (needs pyarrow)."""
     tap: str = ""
@@ -216,8 +216,8 @@ class Demo(Photographs):
     """
 
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; the first word can name it, too.
-    Empty: the newest finished one below runs/."""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
     host: str = "127.0.0.1"
     """Where the page is served: this machine alone, or an address that others reach, too."""
     port: int = option(8000, at_least=0, at_most=65535)
@@ -238,8 +238,8 @@ class Export:
     README that tells how to load it, and a self-test. An earlier export there is replaced."""
 
     workdir: str = ""
-    """A run of python -m fgvc_jax.train; the first word can name it, too. Empty: the newest finished one
-    below runs/."""
+    """A run of python -m fgvc_jax.train, also as the first word. Empty: the newest finished
+    one below runs/."""
     format: Literal["onnx", "stablehlo", "hub"] = "onnx"
     """onnx: for onnxruntime; stablehlo: for JAX alone, on CPU, CUDA and TPU; hub: safetensors with
     torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network."""

@@ -9,7 +9,6 @@ import re
 import shutil
 import textwrap
 from collections.abc import Collection, Iterator
-from functools import cache
 from itertools import pairwise
 from operator import itemgetter
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -34,11 +33,16 @@ def text(config: Any, program: str, common: Collection[str] = ()) -> str:
     told, hidden = [], 0
     for prefix, group in options.groups(config):
         lines: list[str] = []
+        strings = _strings(type(group))
         for flag, field in _fields(prefix, group):
             if common and flag not in common:
                 hidden += 1
                 continue
-            lines.append(_option(flag, field, group, width, brief=bool(common)))
+            about = strings.get(field.name, "")
+            if common:
+                about = re.split(r"(?<=[^.])\.(?: |$)|; ", about)[0]
+            kind, value = get_type_hints(type(group))[field.name], getattr(group, field.name)
+            lines.append(_option(flag, kind, value, about, width))
         if lines and prefix != "--" and not common:
             told.append("\n" + _paragraphs(f"{prefix}*: {_about(type(group))}", width))
         told += lines
@@ -65,12 +69,8 @@ def _fields(prefix: str, group: Any) -> Iterator[tuple[str, dataclasses.Field]]:
             yield field.name.upper(), field
 
 
-def _option(flag: str, field: dataclasses.Field, group: Any, width: int, *, brief: bool) -> str:
-    """An option, what it takes, what it is, and its default."""
-    about = _strings(type(group)).get(field.name, "")
-    if brief:
-        about = re.split(r"(?<=[^.])\.(?: |$)|; ", about)[0]
-    kind, value = get_type_hints(type(group))[field.name], getattr(group, field.name)
+def _option(flag: str, kind: Any, value: Any, about: str, width: int) -> str:
+    """An option, what it takes, what it is about, and its default."""
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     default = f" (default {shown})" if shown else ""
     start = f"  {flag} {_kind(kind)}".rstrip() if flag.startswith("-") else f"  {flag}"
@@ -104,7 +104,6 @@ def _paragraphs(about: str, width: int) -> str:
     return "\n\n".join(textwrap.fill(part, width, break_on_hyphens=False) for part in parts)
 
 
-@cache
 def _strings(cls: type) -> dict[str, str]:
     """{field: the string under it} of a dataclass and what it inherits from."""
     found: dict[str, str] = {}
