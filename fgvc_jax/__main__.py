@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fgvc_jax.commands import start
+from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
 
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> None:
     word = arguments[0] if arguments else "--help"
     if word == "--version":
         start.version(arguments)
-    elif word in ("-h", "--help", "--help-all"):
+    elif word in options.HELP:
         print("The commands, also typed fgvc-jax NAME; each with --help tells its options:")
         for name, summary in commands().items():
             print(f"  {f'python -m fgvc_jax.{name}':<28} {summary}")

@@ -44,6 +44,8 @@ def read(cls: type[T], command: str, arguments: list[str]) -> T:
         raise UserError("--workdir is empty: name a run, or leave it out to ask the newest one")
     if takes_images and workdir is None:
         words, workdir = _before_images(words, command)
+        if len(words) == 1 and _is_missing(words[0]):  # of several, the others are answered
+            raise UserError(_nothing(words[0]))
     elif words and not takes_images:
         words, workdir = [], _only(words, workdir, command)
     given = [] if workdir is None else ["--workdir", workdir]
@@ -62,8 +64,7 @@ def _before_images(words: list[str], command: str) -> tuple[list[str], str | Non
         return words, None
     first, *images = words
     if not is_workdir(first):
-        misspelt = not first.startswith("@") and not os.path.lexists(os.path.expanduser(first))
-        if misspelt and not _like_an_image(first):
+        if _is_missing(first) and not _like_an_image(first):
             raise UserError(f"{_nothing(first)}: {command} takes a workdir first, then images")
         return words, None
     if not images and _has_images(os.path.expanduser(first)):
@@ -151,6 +152,8 @@ def source_of(word: str) -> str:
     Raises:
         UserError: where it names none.
     """
+    if is_workdir(word) and not _has_classes(os.path.expanduser(word)):
+        raise UserError(f"{word!r} is a workdir, and a source is a folder of images, or NAME:PATH")
     readings = {"--data.source": word} if _is_source(word) else {}
     if os.path.lexists(os.path.expanduser(word)):
         readings["path"] = _source_at(word)
@@ -269,11 +272,16 @@ def hint(word: str, names: Iterable[str] = ()) -> str:
     close = {each + colon + after: _alike(start, each) for each in names}
     close |= {os.path.join(folder, each): _alike(name, each) for each in beside}
     best = max(close, key=close.__getitem__, default="")
-    return f" (did you mean {best!r}?)" if best and close[best] >= 0.5 else ""
+    return f" (did you mean {best!r}?)" if best and close[best] >= 0.6 else ""
 
 
 def _alike(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
+
+
+def _is_missing(word: str) -> bool:
+    """Whether a word names neither a list nor anything that is there."""
+    return not word.startswith("@") and not os.path.lexists(os.path.expanduser(word))
 
 
 def _like_an_image(word: str) -> bool:

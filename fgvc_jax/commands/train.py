@@ -44,7 +44,7 @@ def experiment_of(arguments: list[str]) -> Experiment:
     words, rest = options.positional(arguments, Experiment())
     arguments = [*named.of_training(words, rest), *rest]
     base = None
-    if not said(arguments, "--config") and not {"-h", "--help", "--help-all"} & {*arguments}:
+    if not said(arguments, "--config") and not {*options.HELP} & {*arguments}:
         workdir, teacher = said(arguments, "--workdir"), said(arguments, "--kd.teacher")
         base = workdir and _continued(workdir, new=workdir not in words)
         if not base and teacher and said(arguments, "--objective") == "kd":

@@ -41,7 +41,7 @@ def command_line(
         UserError: for arguments that do not fit.
         SystemExit: without a code, after printing what --help or --help-all asks for.
     """
-    if asked := {*help.FLAGS} & {*arguments}:
+    if asked := {*options.HELP} & {*arguments}:
         print(help.text(default, program, () if "--help-all" in asked else common))
         raise SystemExit
     import tyro

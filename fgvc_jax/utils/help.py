@@ -10,12 +10,10 @@ import shutil
 import textwrap
 from collections.abc import Collection, Iterator
 from itertools import pairwise
-from operator import itemgetter
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from fgvc_jax.utils import options
 
-FLAGS = "-h", "--help", "--help-all"
 PIPED = 100  # columns, where there is no terminal
 INDENT = 26  # columns of an option and its value, beside the text
 
@@ -56,16 +54,13 @@ def _fields(prefix: str, group: Any) -> Iterator[tuple[str, dataclasses.Field]]:
     """(flag, field) of what a command line can say of a group itself; what has no flag comes first,
     in capitals."""
     hints = get_type_hints(type(group), include_extras=True)
-    bare = [get_origin(hints[field.name]) is not Annotated for field in dataclasses.fields(group)]
-    for _, field in sorted(zip(bare, dataclasses.fields(group), strict=True), key=itemgetter(0)):
+    marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+    for field in sorted(dataclasses.fields(group), key=lambda field: not marks[field.name]):
         if options.inside(getattr(group, field.name), field.name):
             continue
-        marks = (
-            get_args(hints[field.name])[1:] if get_origin(hints[field.name]) is Annotated else ()
-        )
-        if not marks:
+        if not marks[field.name]:
             yield prefix + field.name.replace("_", "-"), field
-        elif len(marks) > 1:  # a positional, and what it is called
+        elif len(marks[field.name]) > 1:  # a positional, and what it is called
             yield field.name.upper(), field
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
-VALUELESS = "-h", "--help", "--help-all", "--version"  # flags of every command
+HELP = "-h", "--help", "--help-all"  # of every command
 LARGEST = 2**31 - 1  # what an int32 holds: steps and counts live in such
 
 _BOUNDS = {
@@ -196,7 +196,7 @@ def positional(
         flag, equals, _ = word.replace("_", "-").replace("--no-", "--", 1).partition("=")
         default = values.get(flag)
         boolean = bool(words) and words[0].lower() in ("true", "false")
-        if equals or flag in VALUELESS or (isinstance(default, bool) and not boolean):
+        if equals or flag in (*HELP, "--version") or (isinstance(default, bool) and not boolean):
             continue
         rest += [words.pop(0)] if words else []
         while isinstance(default, tuple) and words and not words[0].startswith("-"):

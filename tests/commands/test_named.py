@@ -242,10 +242,11 @@ def test_a_word_of_train_is_an_option(elsewhere, words, given):
     ("words", "told_"),
     [
         (["tinny"], "there is no 'tinny' (did you mean 'tiny'?)"),
-        (["kl:cub,resnet50"], "did you mean 'kt:cub,resnet50'?"),
+        (["ktt:cub,resnet50"], "did you mean 'kt:cub,resnet50'?"),
         (["birdz"], "did you mean 'birds'?"),
         (["runs/now"], "did you mean 'runs/new'?"),
         (["a.jpg"], "neither a config (.py) nor a list (.csv)"),
+        (["my bees"], "there is no 'my bees': train takes"),
         (["nothing like it"], "a new one is named by --workdir"),
         (["cub:/x y"], "name a config, too, as in train kt:cub,resnet50 'cub:/x y'"),
         (["kt:cub,resnet50", "tiny"], "'tiny' is a second config beside 'kt:cub,resnet50'"),
@@ -316,7 +317,10 @@ def test_no_line_says_two_members_where_one_is_asked_for(elsewhere, caplog):
 
 def test_a_workdir_comes_first(elsewhere):
     begun("a run")
-    (elsewhere / "b.jpg").touch()
+    for name in ("b.jpg", "@b"):
+        (elsewhere / name).touch()
+    found = named.read(Prediction, "predict", ["a run", "@b"])
+    assert (found.workdir, found.images) == ("a run", ("@b",))
     for words in (["a run", "b.jpg", "c"], ["--top", "3", "a run", "b.jpg", "c"]):
         found = named.options_of(Prediction, "predict", words)
         assert (found.workdir, found.images) == ("a run", ("b.jpg", "c"))
@@ -378,6 +382,8 @@ def test_no_finished_run_says_the_way_out(elsewhere, some):
     ("cls", "words", "told_"),
     [
         (Prediction, ["rum", "a.jpg"], "there is no 'rum' (did you mean 'run'?)"),
+        (Prediction, ["run", "aa.jpg"], "there is no 'aa.jpg' (did you mean 'a.jpg'?)"),
+        (Prediction, ["aa.jpg"], "there is no 'aa.jpg' (did you mean 'a.jpg'?)"),
         (Prediction, ["a.jpg", "run"], "'run' is a workdir, of which a command takes one"),
         (Prediction, ["run", "run"], "'run' is a workdir, of which a command takes one"),
         (Prediction, ["a.jpg", "hf:org/x"], "predict hf:org/x IMAGES"),
@@ -416,13 +422,15 @@ def test_a_word_that_is_no_workdir_or_two(elsewhere, cls, words, told_):
         ("/nowhere", "there is no '/nowhere'"),
         ("my bird", "there is no 'my bird' (did you mean 'my birds'?)"),
         ("cab:/x", "did you mean 'cub:/x'?"),
+        ("run", "'run' is a workdir, and a source is"),
         ("two:", "there is no 'two:'"),
     ],
 )
 def test_a_word_names_a_source(elsewhere, word, source):
     photographs(elsewhere / "my birds")
     (elsewhere / "list.CSV").touch()
-    if "there" in source or "mean" in source:
+    begun("run")
+    if " is " in source or "mean" in source:
         assert source in told(named.source_of, word)
     else:
         assert named.source_of(word) == source
