@@ -16,6 +16,7 @@ from fgvc_jax.commands import asked
 from fgvc_jax.utils import config_files
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import positional, said
+from fgvc_jax.utils.text import printable
 
 T = TypeVar("T")
 RUNS = "runs"  # where runs are, unless a workdir says otherwise
@@ -101,7 +102,7 @@ def of_a_run(found: T) -> T:
     if found.workdir:  # type: ignore[attr-defined]
         return found
     run = newest()
-    log.info("%s: the newest finished run, since no workdir is named", run)
+    log.info("%s: the newest finished run, since no workdir is named", printable(run))
     return replace(found, workdir=run)  # type: ignore[type-var]
 
 

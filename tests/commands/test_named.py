@@ -365,6 +365,7 @@ def test_without_a_workdir_it_is_the_newest_finished_run(elsewhere, caplog):
 
 
 def test_a_pretrained_network_asks_no_run(elsewhere):
+    (elsewhere / "a.jpg").touch()
     words = ["a.jpg", "--network.name", "resnet50"]
     assert named.read(Embedding, "embed", words).workdir == ""
 
