@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
-    options = named.options_of(Demo, "demo", arguments)
+    options = named.read(Demo, "demo", arguments)
     demo(options)
 
 
@@ -48,6 +48,7 @@ def demo(options: Demo) -> None:
         from fgvc_jax.commands import server
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'fgvc_jax[demo]'") from error
+    options = named.of_a_run(options)
     listening = server.listen(options.host, options.port)
     asked = Answerer(options)
     if not server.is_loopback(listening):

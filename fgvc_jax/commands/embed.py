@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 def main(arguments: list[str]) -> None:
     options = named.read(Embedding, "embed", arguments)
     _check_given(options, arguments)
-    embed(options if options.network.name else named.of_a_run(options))
+    embed(options)
 
 
 def embed(options: Embedding) -> None:
@@ -49,6 +49,7 @@ def embed(options: Embedding) -> None:
     """
     output, write_to = _output(options.output)
     files = inputs.some(options.images)
+    options = options if options.network.name else named.of_a_run(options)
     compilation.use_compilation_cache()
     asked = _open(options)
     content = Content(asked.numbers, asked.widths(options.tap), options.tap, options.normalize)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
-    options = named.options_of(Evaluation, "evaluate", arguments)
+    options = named.read(Evaluation, "evaluate", arguments)
     if options.distributed:
         processes.join_processes()
     results = evaluate(options)
@@ -51,6 +51,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     Raises:
         UserError: when there is no such run, or its images are not what they were.
     """
+    options = named.of_a_run(options)
     compilation.use_compilation_cache()
     workdir = Workdir(options.workdir)
     record = workdir.record()

@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
-    options = named.options_of(Explanation, "explain", arguments)
+    options = named.read(Explanation, "explain", arguments)
     _check(options)
+    options = named.of_a_run(options)
     if options.score:
         print(_report(score(options)))
     elif options.figure:

@@ -12,7 +12,7 @@ FORMATS = {"onnx": onnx.FORMAT, "stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT
 
 
 def main(arguments: list[str]) -> None:
-    options = named.options_of(Export, "export", arguments)
+    options = named.read(Export, "export", arguments)
     print(export(options))
 
 
@@ -25,6 +25,7 @@ def export(options: Export) -> str:
     if not options.output:
         raise UserError("--output is missing: name the folder to write")
     path = writing.target(options.output)
+    options = named.of_a_run(options)
     compilation.use_compilation_cache()
     trained = Trained.of(options.workdir, which=options.which, members=options.members)
     tried = writing.write(trained, path, options.format, FORMATS[options.format])

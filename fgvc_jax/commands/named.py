@@ -29,14 +29,9 @@ log = logging.getLogger(__name__)
 # -- commands that ask a run -----------------------------------------------------------------------
 
 
-def options_of(cls: type[T], command: str, arguments: list[str]) -> T:
-    """The options of a command that asks a run: the one that comes first, or that --workdir names,
-    else the newest that is finished, which is told."""
-    return of_a_run(read(cls, command, arguments))
-
-
 def read(cls: type[T], command: str, arguments: list[str]) -> T:
-    """As `options_of`; the workdir is empty where none is named."""
+    """The options of a command that asks a run: the one that comes first, or that --workdir names;
+    its workdir is empty where none is (`of_a_run`)."""
     default: Any = cls()
     words, rest = positional(arguments, default)
     takes_images = "images" in {field.name for field in fields(default)}

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
-    options = named.options_of(Prediction, "predict", arguments)
+    options = named.read(Prediction, "predict", arguments)
     predict(options)
 
 
@@ -43,6 +43,7 @@ def predict(options: Prediction) -> None:
     """
     output = _output(options)
     files = inputs.some(options.images)
+    options = named.of_a_run(options)
     compilation.use_compilation_cache()
     if options.distributed:
         processes.join_processes()

@@ -38,7 +38,7 @@ EXAMPLES = 2  # photographs of each class of a pair
 
 
 def main(arguments: list[str]) -> None:
-    options = named.options_of(Report, "report", arguments)
+    options = named.read(Report, "report", arguments)
     written = report(options)
     print("written: " + ", ".join(printable(str(path)) for path in written))
 
@@ -51,6 +51,7 @@ def report(options: Report) -> list[Path]:
             the output cannot be written.
     """
     page, numbers, matrix = _outputs(options.output)
+    options = named.of_a_run(options)
     read = partial(FinishedRun.of, members=options.members, which=options.which, select=_selected)
     run = read(options.workdir)
     others = [read(other, what="--against") for other in options.against]

@@ -315,6 +315,10 @@ def test_no_line_says_two_members_where_one_is_asked_for(elsewhere, caplog):
 # -- commands that ask a run -----------------------------------------------------------------------
 
 
+def answered_by(cls, command, words):
+    return named.of_a_run(named.read(cls, command, words))
+
+
 def test_a_workdir_comes_first(elsewhere):
     begun("a run")
     for name in ("b.jpg", "@b"):
@@ -322,28 +326,28 @@ def test_a_workdir_comes_first(elsewhere):
     found = named.read(Prediction, "predict", ["a run", "@b"])
     assert (found.workdir, found.images) == ("a run", ("@b",))
     for words in (["a run", "b.jpg", "c"], ["--top", "3", "a run", "b.jpg", "c"]):
-        found = named.options_of(Prediction, "predict", words)
+        found = answered_by(Prediction, "predict", words)
         assert (found.workdir, found.images) == ("a run", ("b.jpg", "c"))
     for first in ("hf:org/birds", "gs://bucket/run"):
-        found = named.options_of(Prediction, "predict", [first, "b.jpg"])
+        found = answered_by(Prediction, "predict", [first, "b.jpg"])
         assert (found.workdir, found.images) == (first, ("b.jpg",))
-    assert named.options_of(Evaluation, "evaluate", ["a run"]).workdir == "a run"
-    same = named.options_of(Evaluation, "evaluate", ["a run", "--workdir", "a run"])
+    assert answered_by(Evaluation, "evaluate", ["a run"]).workdir == "a run"
+    same = answered_by(Evaluation, "evaluate", ["a run", "--workdir", "a run"])
     assert same.workdir == "a run"
 
 
 def test_with_workdir_all_words_are_images(elsewhere):
     begun("run")
-    found = named.options_of(Prediction, "predict", ["run", "x.jpg", "--workdir=run"])
+    found = answered_by(Prediction, "predict", ["run", "x.jpg", "--workdir=run"])
     assert (found.workdir, found.images) == ("run", ("run", "x.jpg"))
 
 
 def test_an_option_of_several_words_keeps_them(elsewhere):
     begun("run")
     words = ["run", "--against", "one", "two", "--members", "1"]
-    found = named.options_of(Report, "report", words)
+    found = answered_by(Report, "report", words)
     assert (found.workdir, found.against, found.members) == ("run", ("one", "two"), 1)
-    assert named.options_of(Report, "report", [*words[1:4], "--workdir", "run"]).against == (
+    assert answered_by(Report, "report", [*words[1:4], "--workdir", "run"]).against == (
         "one",
         "two",
     )
@@ -359,7 +363,7 @@ def test_without_a_workdir_it_is_the_newest_finished_run(elsewhere, caplog):
     (elsewhere / "runs/broken/config.json").write_text("{")
     (elsewhere / "a.jpg").touch()
     with caplog.at_level("INFO"):
-        found = named.options_of(Prediction, "predict", ["a.jpg"])
+        found = answered_by(Prediction, "predict", ["a.jpg"])
     assert (found.workdir, found.images) == ("runs/study/row/1", ("a.jpg",))
     assert "runs/study/row/1: the newest finished run" in caplog.text
 
@@ -374,7 +378,7 @@ def test_a_pretrained_network_asks_no_run(elsewhere):
 def test_no_finished_run_says_the_way_out(elsewhere, some):
     if some:
         begun("runs/x")
-    refused = told(named.options_of, Evaluation, "evaluate", [])
+    refused = told(answered_by, Evaluation, "evaluate", [])
     assert ("none of the 1 below runs/ is finished" if some else "none is in runs/") in refused
     assert "name one first, or train one" in refused
 
@@ -406,7 +410,7 @@ def test_a_word_that_is_no_workdir_or_two(elsewhere, cls, words, told_):
     for name in ("a.jpg", "both of/b.png"):
         (elsewhere / name).touch()
     command = {Prediction: "predict", Evaluation: "evaluate", Report: "report"}[cls]
-    assert told_ in told(named.options_of, cls, command, words)
+    assert told_ in told(answered_by, cls, command, words)
 
 
 # -- a source --------------------------------------------------------------------------------------
