@@ -21,6 +21,7 @@ from fgvc_jax.utils.text import printable
 T = TypeVar("T")
 RUNS = "runs"  # where runs are, unless a workdir says otherwise
 OWN_IMAGES = "folder:", "csv:"  # the sources that the config `folder` is for
+MOST = 1000  # names that a misspelt one is compared with
 DEEPEST = 3  # folders below it: those of a study are FOLDER/ROW/SEED
 
 log = logging.getLogger(__name__)
@@ -178,9 +179,9 @@ def of_training(words: Sequence[str], rest: Sequence[str]) -> list[str]:
     """
     given = {flag: value for flag in _FLAGS if (value := said(rest, flag)) is not None}
     added: dict[str, str] = {}
-    # A config and a source may be spelt alike (folder:birds): what is no source is read first.
-    for word in sorted(words, key=_is_source):
-        flag, value = _reading(word, "--config" in given)
+    # A config and a source may be spelt alike (folder:birds): what can be no source is read first.
+    for word in sorted(words, key=lambda word: (not is_workdir(word), _is_source(word))):
+        flag, value = _reading(word, "--config" in given or "--workdir" in added)
         if given.get(flag, value) != value:
             raise UserError(
                 f"{word!r} is a second {_FLAGS[flag]} beside {given[flag]!r}: give one of them"
@@ -261,7 +262,7 @@ def hint(word: str, names: Iterable[str] = ()) -> str:
     follows its colon, or what is where the word says; empty for nothing like it."""
     folder, name = os.path.split(word.rstrip("/"))
     try:
-        beside = os.listdir(os.path.expanduser(folder) or ".")
+        beside = os.listdir(os.path.expanduser(folder) or ".")[:MOST]
     except (OSError, ValueError):
         beside = []
     start, colon, after = word.partition(":")

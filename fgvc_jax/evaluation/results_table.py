@@ -58,10 +58,8 @@ def records(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     for number, member in enumerate(results["members"], start=1):
         for which in ("selected", "best_on_test"):
             if (value := member.get(which)) is not None:
-                only: Mapping[str, Metric] = {
-                    "accuracy": {"value": value, "low": None, "high": None}
-                }
-                add("member", number, which, False, only)
+                alone: Metric = {"value": value, "low": None, "high": None}
+                add("member", number, which, False, {"accuracy": alone})
     return found
 
 
