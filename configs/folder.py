@@ -41,7 +41,11 @@ log = logging.getLogger("fgvc_jax.configs.folder")
 
 
 def get_config(
-    *arguments: str, network: str | None = None, weights: str | None = None
+    *arguments: str,
+    network: str | None = None,
+    weights: str | None = None,
+    members: str | None = None,
+    epochs: str | None = None,
 ) -> Experiment:
     place = ",".join(arguments)  # which may have commas
     if not place:
@@ -53,14 +57,14 @@ def get_config(
         # Training asks again whether links may lead there.
         splits = sources.open_source(source, allow_links="/")
     validation, images = _validation(splits)
-    epochs = min(max(round(IMAGES_SEEN / images), LEAST), MOST)
-    members = 2 if images < ALONE else 1
+    length = _number(epochs, min(max(round(IMAGES_SEEN / images), LEAST), MOST))
+    count = _number(members, 2 if images < ALONE else 1)
     log.info(
         "%d training images: %d %s of %d epochs; %s",
         images,
-        members,
-        "members" if members > 1 else "member",
-        epochs,
+        count,
+        "member" if count == 1 else "members",
+        length,
         "none is set aside for calibration, since a class has too few"
         if splits.validation is None and not validation
         else "others are set aside for calibration",
@@ -68,8 +72,8 @@ def get_config(
     network, weights = _network(network, weights)
     return Experiment(
         workdir=f"runs/{(path.stem if listed else path.name) or 'own'}",
-        members=members,
-        epochs=epochs,
+        members=count,
+        epochs=length,
         batch_size=_batch_size(images),
         data=Data(
             source=source,
@@ -99,6 +103,11 @@ def get_config(
         ),
         evaluate_every=4,
     )
+
+
+def _number(said: str | None, default: int) -> int:
+    """What the command line says, unless it is no number, which is told once it is read."""
+    return int(said) if said and said.isdecimal() else default
 
 
 def _network(name: str | None, weights: str | None) -> tuple[str, str]:

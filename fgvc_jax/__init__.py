@@ -1,7 +1,7 @@
 """Fine-grained image classification in JAX: KT, HSD and CSDNet, comparable and reproducible."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgvc_jax.inference.model import Model
@@ -30,3 +30,36 @@ def load(path: str | os.PathLike, **options) -> "Model":
     from fgvc_jax.inference.model import open_model
 
     return open_hub(path, **options) if is_export(path) else open_model(path, **options)
+
+
+def results(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """What a finished run measured on its test images, one number a record, as a data frame has it:
+    `pandas.DataFrame(fgvc_jax.results("runs/kt"))`.
+
+    Args:
+        path: of the workdir.
+
+    Returns:
+        "workdir" and "seed" of the run, and what `fgvc_jax.evaluation.results_table.records` says.
+
+    Raises:
+        fgvc_jax.utils.errors.UserError: when there is no such workdir, or it is not finished.
+    """
+    from fgvc_jax.evaluation.results_table import records
+    from fgvc_jax.utils.errors import UserError
+    from fgvc_jax.workdir.folder import Workdir
+
+    workdir = Workdir(path)
+    run, found = workdir.record().experiment, workdir.read_results()
+    if found is None:
+        folder = os.fspath(path)
+        raise UserError(
+            f"workdir {folder!r} has no results yet: the command that trains it finishes it"
+        )
+    try:
+        return [{"workdir": workdir.address, "seed": run.seed} | each for each in records(found)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{str(workdir.results)!r} is of an older version, or damaged ({error}): the "
+            "command that trained it writes it anew, once the file is removed"
+        ) from error

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from fgvc_jax.data.view import BANNERS, Images, View
+from fgvc_jax.data.view import Data
 from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.transfer import Transfer
 from fgvc_jax.utils import config_files, options
-from fgvc_jax.utils.command_line import command_line
+from fgvc_jax.utils.command_line import command_line, take_config
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
 
@@ -30,33 +30,6 @@ if TYPE_CHECKING:
     ObjectiveName = str  # as many as there are methods
 else:
     ObjectiveName = Literal[tuple(OBJECTIVES)]
-
-
-@dataclass(frozen=True)
-class Data(Images, View):
-    """The images: where they are and what a network sees of them."""
-
-    views: int = option(0, at_least=0, automatic=True)
-    """Different views of an image; epochs beyond repeat them. 0: one per epoch, as usual."""
-    view_sharing: Literal["auto", "own", "shared"] = option("auto", automatic=True)
-    """Every member draws its own views, or all see the same; auto: shared if maps are precomputed,
-    a trunk is frozen, or a teacher is asked."""
-    view_seed: int = option(-1, at_least=-1, automatic=True)
-    """Seed of the views; -1: that of the run. Runs of one view seed see the same views."""
-    placement: Literal["auto", "stream", "host", "device"] = option("auto", free=True)
-    """Decode every time, keep the decoded images in memory, or keep them on the accelerator."""
-    cache: str = option("", free=True)
-    """Where a frozen trunk's features and a teacher's answers are kept, a folder or gs://BUCKET/NAME;
-    runs may share it. Empty: in the workdir."""
-    cache_gib: float = option(16.0, at_least=0, free=True)
-    """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
-    every step, with the same numbers up to rounding."""
-
-    @property
-    def cut(self) -> int:
-        """Rows that are cut off the bottom of the dataset's images."""
-        kind, _, _ = self.source.partition(":")
-        return BANNERS.get(kind, 0) if self.banner < 0 else self.banner
 
 
 @dataclass(frozen=True)
@@ -126,9 +99,10 @@ class _Experiment:
     """Train networks one after the other, each against the attention of the earlier ones, and judge
     them one by one and as an ensemble. Without arguments: three small networks on drawn birds.
 
-    --config FILE[:ARGUMENTS] starts from a Python file with get_config() instead of these defaults,
-    --config NAME[:ARGUMENTS] from one of the project's own, such as kt:cub,resnet50. The same
-    command on the same workdir continues where it stopped.
+    What to train may come first: a config, which is a Python file with get_config() or one of the
+    project's own (kt:cub,resnet50), as --config takes it; a folder of images or a source
+    (folder:birds); or a workdir, to go on with it. The same command on the same workdir continues
+    where it stopped.
     """
 
     workdir: str = option("runs/sketchbirds", free=True)
@@ -208,17 +182,17 @@ else:
 # -- files ---------------------------------------------------------------------------------------
 
 
-def load_config(word: str, *, network: str | None = None, weights: str | None = None) -> Experiment:
+def load_config(word: str, **beside: str) -> Experiment:
     """The Experiment of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the project's own.
 
     The file is Python and is run; its `get_config` gets the arguments, which commas separate, as
-    strings, and of the keywords here, which the command line gives beside it, those that it has.
-    Lists where an Experiment has tuples become tuples.
+    strings, and of the keywords `beside`, which the command line gives (see `said`), those that it
+    takes by keyword alone. Lists where an Experiment has tuples become tuples.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.
     """
-    return config_files.made(word, Experiment, beside={"network": network, "weights": weights})
+    return config_files.made(word, Experiment, beside=beside)
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
@@ -368,54 +342,52 @@ def _check_networks(experiment: Experiment) -> None:
 # -- the command line ----------------------------------------------------------------------------
 
 
-def parse(arguments: list[str]) -> Experiment:
-    """The checked Experiment of a command line: defaults, then `--config`, then overrides.
+def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
+    """The checked Experiment of a command line: `base`, or `--config`, then overrides.
+
+    `base` is None for the defaults.
 
     Raises:
         UserError: for an unknown field (with a suggestion), a value of the wrong type or range.
         SystemExit: 0 after printing `--help`.
     """
-    name, overrides = _take_config(arguments)
+    name, overrides = take_config(arguments)
     if any(word.startswith("--networks") for word in overrides):
         raise UserError(
             "--networks is no option: a config file gives each member its own, as `networks`"
         )
-    default = load_config(name, **network_said(overrides)) if name else Experiment()
-    objective = last_said(overrides, "--objective") or default.objective
+    default = load_config(name, **said(overrides)) if name else base or Experiment()
+    objective = options.said(overrides, "--objective") or default.objective
     if OBJECTIVES.get(objective, Method).solves and default.objective != objective:
         default = solved(default, objective)
-    program = "python -m fgvc_jax.train [--config FILE|NAME[:ARGUMENTS]]"
+    program = "python -m fgvc_jax.train [CONFIG|SOURCE|WORKDIR]"
     return check(
-        command_line(Experiment, overrides, program=program, default=default, also=["--config"])
-    )
+        command_line(
+            Experiment, overrides,
+            program=program, default=default, also=["--config"], common=_COMMON,
+        )
+    )  # fmt: skip
 
 
-def network_said(arguments: Sequence[str], prefix: str = "--") -> dict[str, str]:
-    """The keywords `network` and `weights` of `load_config`, as arguments say at last."""
-    flags = {"network": f"{prefix}network.name", "weights": f"{prefix}network.weights"}
-    found = {name: last_said(arguments, flag) for name, flag in flags.items()}
+# What people change: of all fields, those that --help tells of.
+_COMMON = (
+    "--workdir", "--members", "--objective", "--epochs", "--batch-size", "--seed", "--data.source",
+    "--data.resize", "--data.crop", "--data.validation", "--data.cache", "--network.name",
+    "--network.weights", "--network.head", "--network.frozen", "--transfer.name", "--kd.teacher",
+    "--optimizer.name", "--optimizer.learning-rate", "--optimizer.head-learning-rate",
+)  # fmt: skip
+
+
+# Keywords of `load_config`, which a config may want to know of the fields given beside it.
+_BESIDE = {
+    "network": "network.name",
+    "weights": "network.weights",
+    "members": "members",
+    "epochs": "epochs",
+}
+
+
+def said(arguments: Sequence[str], prefix: str = "--") -> dict[str, str]:
+    """The keywords of `load_config`, as arguments say at last."""
+    found = {name: options.said(arguments, prefix + flag) for name, flag in _BESIDE.items()}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def last_said(arguments: Sequence[str], flag: str) -> str | None:
-    """The last value that arguments give a flag; None where they do not."""
-    found = None
-    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, equals, value = word.partition("=")
-        if name == flag:
-            found = value if equals else following
-    return found
-
-
-def _take_config(arguments: list[str]) -> tuple[str, list[str]]:
-    """Split `--config WORD` (or `--config=WORD`) off the other arguments."""
-    config, rest, words = "", [], iter(arguments)
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag != "--config":
-            rest.append(word)
-            continue
-        config = value if equals else next(words, "")
-        if not config:
-            raise UserError("--config needs a file or a name, such as tiny or kt:cub,resnet50")
-    return config, rest

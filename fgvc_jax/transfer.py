@@ -4,14 +4,21 @@
 arXiv 2012.11389.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
 import numpy as np
 
 from fgvc_jax.utils.errors import ArgumentError
+from fgvc_jax.utils.lazy import lazily
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+else:
+    jax, jnp = map(lazily, ("jax", "jax.numpy"))
 
 
 @dataclass(frozen=True)

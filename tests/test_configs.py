@@ -370,7 +370,7 @@ def test_a_folder_asks_for_the_weights_of_a_network_that_has_none_of_its_own(tmp
 
 def test_a_study_of_a_folder_says_the_network_alike(tmp_path):
     words = ["--base.network.weights", "a", "--base.network.name=vgg16", "--network.name", "b"]
-    assert config.network_said(words, "--base.") == {"network": "vgg16", "weights": "a"}
+    assert config.said(words, "--base.") == {"network": "vgg16", "weights": "a"}
     config_of_mine = tmp_path / "mine.py"  # whose arguments have these names by chance
     config_of_mine.write_text(
         "from fgvc_jax.config import Experiment\n"

@@ -61,6 +61,19 @@ def test_the_files_that_a_run_leaves(finished):
         assert all((line["orthogonal"] > 0) == (member == "02") for line in steps)
 
 
+def test_a_student_without_a_config_is_trained_as_its_teachers_were(finished, tmp_path):
+    """And goes on by its workdir alone."""
+    teacher, _ = finished
+    words = ["--objective", "kd", "--kd.teacher", str(teacher), "--epochs", "1"]
+    results = run(train.experiment_of([*words, "--workdir", str(tmp_path / "student")]))
+    saved, theirs = (Workdir(path).record() for path in (tmp_path / "student", teacher))
+    assert len(results["members"]) == 1 and saved.digests["data"] == theirs.digests["data"]
+    assert {change.flag for change in differences(theirs.experiment, saved.experiment)} == {
+        "--members", "--objective", "--epochs", "--data.views", "--transfer.name", "--kd.teacher"
+    }  # fmt: skip
+    assert run(train.experiment_of([str(tmp_path / "student")])) == results
+
+
 def test_results_have_the_promised_keys(finished):
     workdir, results = finished
     record = Workdir(workdir).record()

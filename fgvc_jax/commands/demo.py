@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fgvc_jax.commands import named
+from fgvc_jax.commands.asked import Demo
 from fgvc_jax.data.images import Unreadable
-from fgvc_jax.data.view import Photographs, View
+from fgvc_jax.data.view import View
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
@@ -18,9 +20,8 @@ from fgvc_jax.inference import gradcam, model
 from fgvc_jax.inference.gradcam import Evidence
 from fgvc_jax.inference.rows import AnswerRows
 from fgvc_jax.inference.stream import Answered
-from fgvc_jax.utils import command_line, compilation, devices, digests
+from fgvc_jax.utils import compilation, devices, digests
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import predictions
 from fgvc_jax.workdir.folder import Workdir
@@ -32,32 +33,8 @@ PICTURE = 320  # pixels of a picture's side
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Demo(Photographs):
-    """Show what trained members make of a photograph that is dropped on a page in the browser.
-
-    Nothing that is uploaded is stored. What is said holds for photographs of the classes that were
-    trained: an unknown species is named like the known one that it resembles, and may look sure.
-    """
-
-    workdir: str = "runs/sketchbirds"
-    """A run of python -m fgvc_jax.train; it may still be running."""
-    host: str = "127.0.0.1"
-    """Where the page is served: this machine alone, or an address that others reach, too."""
-    port: int = option(8000, at_least=0, at_most=65535)
-    """Of the page; 0 takes one that is free."""
-    risk: float = option(0.05, above=0, below=1)
-    """Unsure is what must be left out to err on at most this share of the rest, as in predict."""
-    calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
-    which: Literal["final", "selected"] = "final"
-    """Members as they ended, or at the epoch that did best on the validation part."""
-
-
 def main(arguments: list[str]) -> None:
-    options = command_line.options_of(Demo, "demo", arguments)
+    options = named.read(Demo, "demo", arguments)
     demo(options)
 
 
@@ -71,6 +48,7 @@ def demo(options: Demo) -> None:
         from fgvc_jax.commands import server
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'fgvc_jax[demo]'") from error
+    options = named.of_a_run(options)
     listening = server.listen(options.host, options.port)
     asked = Answerer(options)
     if not server.is_loopback(listening):

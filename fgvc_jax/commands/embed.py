@@ -8,25 +8,24 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from tqdm import tqdm
-from tyro.conf import Positional, arg
 
 import fgvc_jax
 from fgvc_jax import networks
+from fgvc_jax.commands import named
+from fgvc_jax.commands.asked import Embedding
 from fgvc_jax.config import Data
 from fgvc_jax.data import inputs
-from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.embeddings import Embedder, open_network
 from fgvc_jax.inference.stream import Embedded
-from fgvc_jax.utils import command_line, compilation, devices, machine, paths
+from fgvc_jax.utils import compilation, devices, machine, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option, positional_first
 from fgvc_jax.workdir import storage
 
 ROW_GROUP = 2**25  # bytes of vectors in a row group of a .parquet
@@ -35,67 +34,8 @@ TEXTS = 4096  # that are turned into an array at a time
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Pretrained:
-    """A pretrained network, instead of a run."""
-
-    name: str = ""
-    """dinov2_s14, efficientnet_lite0, resnet50, ...; a wrong one lists all."""
-    weights: str = ""
-    """Its weights: a .safetensors file, a hub's folder, hf:ORG/NAME, or package:NAME
-    (efficientnet_lite0, efficientnet_lite2)."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What --network.name is shown of an image; a run knows this by itself."""
-
-    resize: int = option(256, at_least=1, at_most=16_384)
-    """Every image is first resized to a square of this many pixels."""
-    crop: int = option(224, at_least=1, at_most=16_384)
-    """Side of the square that the network sees."""
-    test_view: Literal["center", "whole"] = "center"
-    """The centre crop, or the whole image resized to the crop's size."""
-    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = "auto"
-    """As in train; auto: what the network's usual weights were trained with."""
-
-
-@dataclass(frozen=True)
-class Embedding(Photographs):
-    """Write photographs as vectors, one row an image, in order: what a head sees before it makes
-    classes of it.
-
-    Several members' vectors stand side by side, the first member's first. The row of an image that
-    cannot be read is NaN. A .npz has the arrays path, embedding (images, D), error, and member: the
-    number of the member whose each column is. A .parquet has the columns path, embedding and error,
-    and under fgvc_jax in its metadata whose the numbers are. Beside a .npy, which is the vectors
-    alone, FILE.npy.jsonl has path and error, one line a row.
-    """
-
-    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
-    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
-    workdir: str = "runs/sketchbirds"
-    """A run of python -m fgvc_jax.train; it may still be running."""
-    output: str = ""
-    """The file to write: .npz, .npy, or .parquet (needs pyarrow)."""
-    tap: str = ""
-    """stage2 to stage5, averaged over the image, or token, a transformer's class token; empty: what
-    the head sees, pooled as it pools."""
-    normalize: bool = False
-    """Rows of length 1, in which every member has the same share: the dot product of two rows is
-    the mean of the members' cosines."""
-    members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
-    which: Literal["final", "selected"] = "final"
-    """Members as they ended, or at the epoch that did best on the validation part."""
-    network: Pretrained = field(default_factory=Pretrained)
-    data: Shown = field(default_factory=Shown)
-    batch_size: int = option(64, at_least=1)
-    """Images per batch."""
-
-
 def main(arguments: list[str]) -> None:
-    options = command_line.options_of(Embedding, "embed", positional_first(arguments, Embedding()))
+    options = named.read(Embedding, "embed", arguments)
     _check_given(options, arguments)
     embed(options)
 
@@ -109,6 +49,7 @@ def embed(options: Embedding) -> None:
     """
     output, write_to = _output(options.output)
     files = inputs.some(options.images)
+    options = options if options.network.name else named.of_a_run(options)
     compilation.use_compilation_cache()
     asked = _open(options)
     content = Content(asked.numbers, asked.widths(options.tap), options.tap, options.normalize)
@@ -139,7 +80,8 @@ def embed(options: Embedding) -> None:
 def _check_given(options: Embedding, arguments: Sequence[str]) -> None:
     """Raise a UserError for options of a run and of a network without one beside each other."""
     flags = [word.partition("=")[0].replace("_", "-") for word in arguments]
-    of_run = [flag for flag in flags if flag in ("--workdir", "--members", "--which")]
+    of_run = ["--workdir"] if options.workdir else []
+    of_run += [flag for flag in flags if flag in ("--members", "--which")]
     of_network = [flag for flag in flags if flag.startswith(("--network.", "--data."))]
     if of_run and of_network:
         raise UserError(

@@ -6,13 +6,14 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
 
+from fgvc_jax.commands import named
+from fgvc_jax.commands.asked import Evaluation
 from fgvc_jax.data import feed, sources
 from fgvc_jax.data.images import OWN, Orientation
 from fgvc_jax.data.records import Source
@@ -21,9 +22,8 @@ from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import command_line, compilation, devices, digests, machine, processes
+from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
 from fgvc_jax.workdir import calibration, predictions, storage
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
@@ -33,36 +33,8 @@ from fgvc_jax.workdir.record import Record
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Judge the trained members of a workdir, one by one and as an ensemble. What they answer is
-    kept in the workdir, so that it is inferred once; where nothing can be written it is not kept.
-    """
-
-    workdir: str = "runs/sketchbirds"
-    """A run of python -m fgvc_jax.train; it may still be running."""
-    members: int | str = option(0, at_least=0)
-    """Judge the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
-    which: Literal["final", "selected"] = "final"
-    """Members as they ended, or at the epoch that did best on the validation part."""
-    source: str = ""
-    """Judge on this source, of the same classes: on its test part, or on all of its images where it
-    has no parts; empty: on the run's own test images."""
-    allow_links: str = ""
-    """Links of the images may lead into this folder, too; empty: as the run was configured, of a
-    --source nowhere but into it."""
-    fusion: Literal["", "probabilities", "logits"] = ""
-    """probabilities or logits; empty: as the run was configured."""
-    batch_size: int = option(64, at_least=1)
-    """Images per batch."""
-    json: bool = False
-    """Print one JSON object instead of a table."""
-    distributed: bool = False
-    """Join the other processes of a pod or cluster (jax.distributed) before starting."""
-
-
 def main(arguments: list[str]) -> None:
-    options = command_line.options_of(Evaluation, "evaluate", arguments)
+    options = named.read(Evaluation, "evaluate", arguments)
     if options.distributed:
         processes.join_processes()
     results = evaluate(options)
@@ -79,6 +51,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     Raises:
         UserError: when there is no such run, or its images are not what they were.
     """
+    options = named.of_a_run(options)
     compilation.use_compilation_cache()
     workdir = Workdir(options.workdir)
     record = workdir.record()

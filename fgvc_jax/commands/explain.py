@@ -8,25 +8,23 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
-from tyro.conf import Positional, arg
 
+from fgvc_jax.commands import named
+from fgvc_jax.commands.asked import Explanation
 from fgvc_jax.data import inputs, regions, sources
 from fgvc_jax.data.inputs import Found
-from fgvc_jax.data.view import Photographs
 from fgvc_jax.figures import explanation
 from fgvc_jax.inference import gradcam, model, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import command_line, compilation, devices, paths
+from fgvc_jax.utils import compilation, devices, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option, positional_first
 from fgvc_jax.utils.text import csv_table, printable, table
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
@@ -40,52 +38,10 @@ COLUMNS = "path", "picture", "class", "probability", "against", "probability_aga
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Explanation(Photographs):
-    """Draw what the members look at in photographs, and which regions speak for the class that they
-    name rather than for another: one picture a photograph, and pictures.csv to find them by.
-
-    A map shows where the evidence is, not that it is good: --score counts how often it is on the
-    object.
-    """
-
-    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
-    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
-    workdir: str = "runs/sketchbirds"
-    """A run of python -m fgvc_jax.train; it may still be running."""
-    output: str = ""
-    """Folder for the pictures, made where there is none. Those of an earlier run in it make way;
-    other files stay. With --score it is for score.json."""
-    against: str = ""
-    """Name of the class to weigh the likeliest one against; empty: the second likeliest."""
-    figure: bool = False
-    """One figure.png of all images, as the publication of KT has it: the image, an independent
-    network, the teacher (member 1) and the first student (member 2) below each other."""
-    independent: str = ""
-    """For --figure: a run whose members were trained independently; its second is shown, if it has
-    one, since its first may be the same as this run's."""
-    map: Literal["attention", "grad-cam"] = "attention"
-    """For --figure: KT's attention maps, or Grad-CAM of the likeliest class."""
-    score: int = option(0, at_least=0)
-    """Instead of drawing: score the maps on so many test images of the run's dataset, if it says
-    where things are (sketchbirds; CUB-200-2011)."""
-    source: str = ""
-    """For --score: take the test images of this source; empty: of the run's own."""
-    calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
-    which: Literal["final", "selected"] = "final"
-    """Members as they ended, or at the epoch that did best on the validation part."""
-    csv_safe: bool = False
-    """As in predict, for pictures.csv."""
-
-
 def main(arguments: list[str]) -> None:
-    options = command_line.options_of(
-        Explanation, "explain", positional_first(arguments, Explanation())
-    )
+    options = named.read(Explanation, "explain", arguments)
     _check(options)
+    options = named.of_a_run(options)
     if options.score:
         print(_report(score(options)))
     elif options.figure:

@@ -3,15 +3,14 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgvc_jax.config import ObjectiveName
-from fgvc_jax.data.view import Images
-from fgvc_jax.utils import command_line, machine, paths
+from fgvc_jax.commands import asked, named
+from fgvc_jax.commands.asked import Inspection
+from fgvc_jax.utils import machine, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import positional, said
 from fgvc_jax.utils.text import printable, table
 from fgvc_jax.workdir import storage
 
@@ -30,25 +29,12 @@ ROWS = 25  # classes in the table on the terminal
 EXAMPLES = 3  # of a finding on the terminal
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """Look at every image before training: what cannot be read, what is in two parts or under two
-    labels, what is odd. Exit code 2 only for what would stop training."""
-
-    data: Images = Images()
-    objective: ObjectiveName = "ce"
-    """What is to be trained: it decides how many images a class needs."""
-    batch_size: int = option(2, at_least=1)
-    """Training batch: there must be as many training images. The config `folder` takes 16, and
-    down to 2 where there are few."""
-    seed: int = option(0, at_least=0)
-    """Of the validation split."""
-    output: str = ""
-    """A web page to write, with pictures, such as inspect.html."""
-
-
 def main(arguments: list[str]) -> None:
-    options = command_line.options_of(Inspection, "inspect", arguments)
+    words, rest = positional(arguments, Inspection())
+    if len(words) > 1 or (words and said(rest, "--data.source") not in (None, words[0])):
+        raise UserError(f"{words[0]!r} is one of two sources: inspect takes one")
+    source = ["--data.source", named.source_of(words[0])] if words else []
+    options = asked.read("inspect", [*rest, *source])
     output = paths.output(options.output) if options.output else None
     stops = inspect(options, output)
     if stops:

@@ -8,73 +8,29 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Any
 
 import jax
 from tqdm import tqdm
-from tyro.conf import Positional, arg
 
 import fgvc_jax
+from fgvc_jax.commands import named
+from fgvc_jax.commands.asked import Prediction
 from fgvc_jax.data import inputs
-from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
-from fgvc_jax.utils import command_line, compilation, devices, machine, paths, processes
+from fgvc_jax.utils import compilation, devices, machine, paths, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option, positional_first
 from fgvc_jax.utils.text import csv_table, printable
 from fgvc_jax.workdir import storage
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Prediction(Photographs):
-    """Name the classes of photographs.
-
-    What is said holds for photographs of the classes that were trained: an unknown species is
-    named like the known one that it resembles, and may look sure.
-    """
-
-    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
-    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
-    workdir: str = "runs/sketchbirds"
-    """A run of python -m fgvc_jax.train; it may still be running."""
-    output: str = ""
-    """A table to write, .csv or .jsonl; empty: print one."""
-    top: int = option(5, at_least=1)
-    """The so many likeliest classes."""
-    sets: bool = False
-    """Also the conformal set of classes, which holds the truth for 90 % of photographs. Needs a
-    validation part."""
-    risk: float = option(0.05, above=0, below=1)
-    """Unsure is what must be left out to err on at most this share of the rest, by the largest
-    calibrated probability. It is so with 95 % confidence: by the exact binomial upper bound
-    (Clopper-Pearson) of errors on the validation part, Geifman and El-Yaniv (2017). Empty without
-    a validation part."""
-    calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw."""
-    members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
-    which: Literal["final", "selected"] = "final"
-    """Members as they ended, or at the epoch that did best on the validation part."""
-    csv_safe: bool = False
-    """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an apostrophe
-    before it. Names of files and classes are whoever's who gave them."""
-    batch_size: int = option(64, at_least=1)
-    """Images per batch."""
-    distributed: bool = False
-    """Join the other processes of a pod or cluster (jax.distributed): each answers for its share of
-    the files and writes a table of its own."""
-
-
 def main(arguments: list[str]) -> None:
-    options = command_line.options_of(
-        Prediction, "predict", positional_first(arguments, Prediction())
-    )
+    options = named.read(Prediction, "predict", arguments)
     predict(options)
 
 
@@ -87,6 +43,7 @@ def predict(options: Prediction) -> None:
     """
     output = _output(options)
     files = inputs.some(options.images)
+    options = named.of_a_run(options)
     compilation.use_compilation_cache()
     if options.distributed:
         processes.join_processes()

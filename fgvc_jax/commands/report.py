@@ -4,23 +4,24 @@ import contextlib
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
 
+from fgvc_jax.commands import named
+from fgvc_jax.commands.asked import Report
 from fgvc_jax.evaluation import error_analysis, statistics
 from fgvc_jax.evaluation.error_analysis import Answers
 from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.published import card
-from fgvc_jax.utils import command_line, paths
+from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
 from fgvc_jax.utils.text import no_formula, printable
 from fgvc_jax.workdir import journal, mirror, storage
 from fgvc_jax.workdir.finished import FinishedRun
@@ -36,31 +37,8 @@ MATRIX = 1000  # classes up to which the confusion matrix is written whole; 10,0
 EXAMPLES = 2  # photographs of each class of a pair
 
 
-@dataclass(frozen=True)
-class Report:
-    """Make a page of a run, from what was kept of it: nothing is inferred, and the dataset may be
-    gone. Beside the page go its numbers (.json) and the confusion matrix (.confusion.csv)."""
-
-    workdir: str = "runs/sketchbirds"
-    """A finished run of python -m fgvc_jax.train."""
-    output: str = "report.html"
-    """The page to write."""
-    against: tuple[str, ...] = ()
-    """Workdirs of other runs on the same test images, to compare with image by image; and seed by
-    seed, where both are runs of a study (FOLDER/ROW/SEED)."""
-    members: int | str = option(0, at_least=0)
-    """Report on the first so many members, of this run and the others, 0: on all; or on those of a
-    list (2..3, 1,3)."""
-    which: Literal["final", "selected"] = "final"
-    """Members as they ended, or at the epoch that did best on the validation part, once
-    python -m fgvc_jax.evaluate --which selected has asked them."""
-    csv_safe: bool = False
-    """For spreadsheets: in the .csv, a class name that begins like a formula (=, +, -, @) gets an
-    apostrophe before it."""
-
-
 def main(arguments: list[str]) -> None:
-    options = command_line.options_of(Report, "report", arguments)
+    options = named.read(Report, "report", arguments)
     written = report(options)
     print("written: " + ", ".join(printable(str(path)) for path in written))
 
@@ -73,6 +51,7 @@ def report(options: Report) -> list[Path]:
             the output cannot be written.
     """
     page, numbers, matrix = _outputs(options.output)
+    options = named.of_a_run(options)
     read = partial(FinishedRun.of, members=options.members, which=options.which, select=_selected)
     run = read(options.workdir)
     others = [read(other, what="--against") for other in options.against]

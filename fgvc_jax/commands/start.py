@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from fgvc_jax.utils import signals, watchdog
+import fgvc_jax
+from fgvc_jax.utils import options, signals, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -32,15 +33,32 @@ def prepare() -> None:
     keep_freed_memory()
 
 
-def begin(name: str) -> None:
-    """Run `fgvc_jax.commands.<name>`: the whole of what `python -m fgvc_jax.<name>` does."""
+def begin(name: str, arguments: Sequence[str] | None = None) -> None:
+    """Run `fgvc_jax.commands.<name>`: the whole of what `python -m fgvc_jax.<name>` does.
+
+    Args:
+        name: of the command.
+        arguments: None for the process's.
+    """
     prepare()
-    # Imported here, which takes seconds: a signal meanwhile ends the command in one line.
-    run(importlib.import_module(f"fgvc_jax.commands.{name}").main)
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+
+    def main(words: list[str]) -> None:
+        if name != "train" and {*options.HELP} & {*words}:  # which needs nothing of the body
+            importlib.import_module("fgvc_jax.commands.asked").read(name, words)
+        # Imported here, which takes seconds: a signal meanwhile ends the command in one line.
+        importlib.import_module(f"fgvc_jax.commands.{name}").main(words)
+
+    run(version if words == ["--version"] else main, words)
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Run a command with the process's arguments and exit.
+def version(arguments: Sequence[str]) -> None:
+    """What --version prints."""
+    print(f"fgvc_jax {fgvc_jax.__version__}")
+
+
+def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = None) -> None:
+    """Run a command with arguments, of the process where none are given, and exit.
 
     0: done; 1: a mistake of ours, with its traceback; 2: a mistake of the user, told in one line on
     stderr; 128 and its number: a signal, as 143 for SIGTERM; 141: whoever read the output has gone.
@@ -58,7 +76,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     logging.getLogger("fgvc_jax").setLevel(logging.INFO)
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every slow save
     try:
-        main(sys.argv[1:])
+        main([*(sys.argv[1:] if arguments is None else arguments)])
         watchdog.done()
     except UserError as error:
         _leave(2, f"error: {error}")

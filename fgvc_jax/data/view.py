@@ -106,3 +106,30 @@ class View:
         """What of it decides on what a test image becomes, as digests have it."""
         shown = [self.test_side, self.crop, self.normalize, self.orientation]
         return shown + ([self.banner] if "banner" in self.known else [])
+
+
+@dataclass(frozen=True)
+class Data(Images, View):
+    """The images: where they are and what a network sees of them."""
+
+    views: int = option(0, at_least=0, automatic=True)
+    """Different views of an image; epochs beyond repeat them. 0: one per epoch, as usual."""
+    view_sharing: Literal["auto", "own", "shared"] = option("auto", automatic=True)
+    """Every member draws its own views, or all see the same; auto: shared if maps are precomputed,
+    a trunk is frozen, or a teacher is asked."""
+    view_seed: int = option(-1, at_least=-1, automatic=True)
+    """Seed of the views; -1: that of the run. Runs of one view seed see the same views."""
+    placement: Literal["auto", "stream", "host", "device"] = option("auto", free=True)
+    """Decode every time, keep the decoded images in memory, or keep them on the accelerator."""
+    cache: str = option("", free=True)
+    """Where a frozen trunk's features and a teacher's answers are kept, a folder or gs://BUCKET/NAME;
+    runs may share it. Empty: in the workdir."""
+    cache_gib: float = option(16.0, at_least=0, free=True)
+    """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
+    every step, with the same numbers up to rounding."""
+
+    @property
+    def cut(self) -> int:
+        """Rows that are cut off the bottom of the dataset's images."""
+        kind, _, _ = self.source.partition(":")
+        return BANNERS.get(kind, 0) if self.banner < 0 else self.banner

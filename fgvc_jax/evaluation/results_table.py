@@ -1,5 +1,6 @@
-"""Results as text: the table that a command ends with."""
+"""Results as text, the table that a command ends with, and as records for a table of one's own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fgvc_jax.evaluation import metrics
@@ -31,6 +32,35 @@ def results_table(results: dict[str, Any]) -> str:
     if overlap is not None:
         lines.append(f"mean attention overlap between members: {overlap:.3f}")
     return "\n".join(lines + metrics_table(results))
+
+
+def records(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What results.json measures on the test images, one number a record.
+
+    Returns:
+        "of": "member" or "ensemble"; "number": of the member, or how many the ensemble has, from 1;
+        "which": "final", "selected" or "best_on_test"; "calibrated": whether probabilities are;
+        "metric": as results.json calls it; "value", "low", "high": with the ends of its 95 %
+        interval over images, None where there is none.
+    """
+    found: list[dict[str, Any]] = []
+
+    def add(of: str, number: int, which: str, calibrated: bool, each: Mapping[str, Metric]) -> None:
+        start = {"of": of, "number": number, "which": which, "calibrated": calibrated}
+        found.extend(start | {"metric": name, **metric} for name, metric in each.items())
+
+    kinds = {"member": "members", "ensemble": "ensemble"}
+    for of, key in kinds.items():
+        for number, each in enumerate(results["metrics"][key], start=1):
+            add(of, number, "final", False, each)
+    if fitted := results["calibration"]:
+        add("ensemble", len(results["ensemble"]), "final", True, fitted["metrics"])
+    for number, member in enumerate(results["members"], start=1):
+        for which in ("selected", "best_on_test"):
+            if (value := member.get(which)) is not None:
+                alone: Metric = {"value": value, "low": None, "high": None}
+                add("member", number, which, False, {"accuracy": alone})
+    return found
 
 
 def metrics_table(results: dict[str, Any]) -> list[str]:

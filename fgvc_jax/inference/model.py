@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax import ensemble
+from fgvc_jax.config import Experiment
 from fgvc_jax.data.records import check_names
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.ensemble import log_softmax
@@ -22,6 +23,7 @@ from fgvc_jax.inference.embeddings import Embedder
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import checkpoint
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
@@ -36,18 +38,27 @@ class Model(Embedder):
         identities: digest of each member's variables.
         fusion: see `ensemble.fuse`.
         kept: where their calibration is found; None without a workdir.
+        about: of what they are and what their networks are called, see `told_of`.
     """
 
     classes: Sequence[str]
     identities: Sequence[str]
     fusion: str
     kept: Ensemble | None = None
+    about: str = "images"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_names(self.classes, "the model")
         self.classes = tuple(self.classes)
         self.identities = tuple(self.identities)
+
+    def __repr__(self) -> str:
+        count, side = len(self.classes), self.view.crop
+        members = "1 member" if len(self.members) == 1 else f"{len(self.members)} members"
+        named = ", ".join(self.classes[:3]) + (", ..." if count > 3 else "")
+        shown = f"{count:,} classes ({named}), seen at {side} x {side} px"
+        return printable(f"<{members} of {self.about}: {shown}>")
 
     def predict(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
         """Probabilities of all classes, as the ensemble sees them.
@@ -116,6 +127,12 @@ class Model(Embedder):
         ]
 
 
+def told_of(path: str | os.PathLike, experiment: Experiment, numbers: Sequence[int]) -> str:
+    """Where chosen members are from, what they were trained on, and their networks, in words."""
+    names = dict.fromkeys(experiment.each[number - 1].name for number in numbers)
+    return f"{os.fspath(path)}, {' and '.join(names)} trained on {experiment.data.source}"
+
+
 def open_model(
     path: str | os.PathLike,
     *,
@@ -181,4 +198,5 @@ def open_model(
         photographs=photographs,
         cut=experiment.data.cut,
         numbers=numbers,
+        about=told_of(path, experiment, numbers),
     )

@@ -1,7 +1,16 @@
 """Exact counts and accuracies of a batch, as they run in a step."""
 
-import jax
-import jax.numpy as jnp
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fgvc_jax.utils.lazy import lazily
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+else:
+    jnp = lazily("jax.numpy")
 
 
 def correct(logits: jax.Array, labels: jax.Array, mask: jax.Array) -> jax.Array:

@@ -1,21 +1,29 @@
 """The pure parts of an objective, what they hand each other, and the losses that they share."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import linen as nn
 
 from fgvc_jax.data.view import View
-from fgvc_jax.networks import Inputs
-from fgvc_jax.networks.weights import Variables
+from fgvc_jax.utils.lazy import lazily
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import linen as nn
+
+    from fgvc_jax.networks import Inputs
+    from fgvc_jax.networks.weights import Variables
+else:
+    jax, jnp, optax = map(lazily, ("jax", "jax.numpy", "optax"))
 
 Tree = Any  # a pytree of arrays
-Forward = Callable[[Variables, Inputs, jax.Array | None], tuple[dict, dict, Tree]]
+Forward = Callable[["Variables", "Inputs", "jax.Array | None"], tuple[dict, dict, Tree]]
 
 
 class Batch(NamedTuple):

@@ -17,16 +17,14 @@ take it below cross entropy where steps are few: a pretrained ResNet-50 reached 
 seeds; the first difference has a 95 % interval of 0.1 to 14.4 points). So both are off by default.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
@@ -47,7 +45,16 @@ from fgvc_jax.objectives.csdnet_views import (
     viewpoint,
 )
 from fgvc_jax.utils.errors import ArgumentError
+from fgvc_jax.utils.lazy import lazily
 from fgvc_jax.utils.options import option
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from jax import lax
+else:
+    jax, jnp, optax, lax = map(lazily, ("jax", "jax.numpy", "optax", "jax.lax"))
 
 DEFAULT_QUEUE = 512
 

@@ -1,20 +1,28 @@
 """The two views of CSDNet (SSDP, subcategory-specific discrepancy parsing): how the second is made
 of the first, and how a network sees both. See `csdnet`."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
-from flax import linen as nn
-from jax import lax
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from fgvc_jax import transfer
-from fgvc_jax.data import augment
-from fgvc_jax.networks import Inputs
-from fgvc_jax.networks.weights import Variables
 from fgvc_jax.objectives.base import Batch, Forward, Tree
 from fgvc_jax.utils.errors import ArgumentError
+from fgvc_jax.utils.lazy import lazily
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+    from flax import linen as nn
+    from jax import lax
+
+    from fgvc_jax.data import augment
+    from fgvc_jax.networks import Inputs
+    from fgvc_jax.networks.weights import Variables
+else:
+    jax, jnp, nn, lax = map(lazily, ("jax", "jax.numpy", "flax.linen", "jax.lax"))
+    augment = lazily("fgvc_jax.data.augment")
 
 # Keeps the view's randomness apart from the raw crop's, whose keys are split off the same key:
 # the i-th of them is fold_in(key, i).

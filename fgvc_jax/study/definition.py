@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
     base = load(file).base
     options = read(rest, base)
     if options.config:
-        base = config.load_config(options.config, **config.network_said(rest, "--base."))
+        base = config.load_config(options.config, **config.said(rest, "--base."))
         options = read(rest, base)
     for name, instead in OWN.items():
         if getattr(options.base, name) != getattr(base, name):

@@ -7,28 +7,43 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-from fgvc_jax.utils import options
+from fgvc_jax.utils import help, options
 from fgvc_jax.utils.errors import UserError
 
 T = TypeVar("T")
 
 
-def options_of(cls: type[T], command: str, arguments: list[str]) -> T:
-    """The options of `python -m fgvc_jax.<command>`, a dataclass with defaults, checked."""
-    program = f"python -m fgvc_jax.{command}"
+def options_of(cls: type[T], command: str, arguments: list[str], *, takes: str = "") -> T:
+    """The options of `python -m fgvc_jax.<command>`, a dataclass with defaults, checked; of what it
+    `takes` beside them --help tells."""
+    program = f"python -m fgvc_jax.{command} {takes}".rstrip()
     found = command_line(cls, arguments, program=program, default=cls())
     options.check(found)
     return found
 
 
 def command_line(
-    cls: type, arguments: list[str], *, program: str, default: Any, also: Sequence[str] = ()
+    cls: type,
+    arguments: list[str],
+    *,
+    program: str,
+    default: Any,
+    also: Sequence[str] = (),
+    common: Sequence[str] = (),
 ) -> Any:
     """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line.
 
     A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that
-    the caller has taken out of the arguments, to be suggested with the others.
+    the caller has taken out of the arguments, to be suggested with the others. `common` are those
+    that --help tells of, where that is not all.
+
+    Raises:
+        UserError: for arguments that do not fit.
+        SystemExit: without a code, after printing what --help or --help-all asks for.
     """
+    if asked := {*options.HELP} & {*arguments}:
+        print(help.text(default, program, () if "--help-all" in asked else common))
+        raise SystemExit
     import tyro
 
     switches = {flag for flag, _, value in options.fields(default) if isinstance(value, bool)}
@@ -42,6 +57,20 @@ def command_line(
         flags = [flag for flag in found if "networks" not in flag]  # which are a config's alone
         raise UserError(_unknown(unknown[0], [*flags, *also]))
     return value
+
+
+def take_config(arguments: list[str]) -> tuple[str, list[str]]:
+    """Split `--config WORD` (or `--config=WORD`) off the other arguments."""
+    config, rest, words = "", [], iter(arguments)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if flag != "--config":
+            rest.append(word)
+            continue
+        config = value if equals else next(words, "")
+        if not config:
+            raise UserError("--config needs a file or a name, such as tiny or kt:cub,resnet50")
+    return config, rest
 
 
 def _switched(arguments: list[str], switches: set[str]) -> list[str]:

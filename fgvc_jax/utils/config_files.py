@@ -1,5 +1,6 @@
 """Config files: Python whose `get_config` makes a value, found by path or by name."""
 
+import difflib
 import inspect
 import os
 import runpy
@@ -49,18 +50,26 @@ def made(word: str, kind: type[Made], *, beside: Mapping[str, str | None]) -> Ma
 
 def _find(word: str) -> tuple[str, list[str]]:
     """The file and the arguments of `FILE[:ARGUMENTS]` or `NAME[:ARGUMENTS]`."""
-    installed, checkout = PACKAGE / "configs", PACKAGE.parent / "configs"
-    folder = installed if installed.is_dir() else checkout
-    own = {file.stem: str(file) for file in sorted(folder.glob("*.py"))}
+    own = projects()
     colons = [place for place, letter in enumerate(word) if letter == ":"]
     for end in (len(word), *reversed(colons)):  # a path may have colons too
         file, arguments = own.get(word[:end]) or os.path.expanduser(word[:end]), word[end + 1 :]
         if os.path.isfile(file):
             return file, arguments.split(",") if arguments else []
+    name, colon, after = word.partition(":")
+    close = difflib.get_close_matches(name, own, n=1)
+    hint = f"did you mean {close[0] + colon + after}? Else " if close else ""
     raise UserError(
-        f"config {word!r} does not exist: name a file, or one of the project's own, "
+        f"config {word!r} does not exist: {hint}name a file, or one of the project's own, "
         f"{', '.join(own)}, with arguments after a colon"
     )
+
+
+def projects() -> dict[str, str]:
+    """{name: file} of the project's own."""
+    installed, checkout = PACKAGE / "configs", PACKAGE.parent / "configs"
+    folder = installed if installed.is_dir() else checkout
+    return {file.stem: str(file) for file in sorted(folder.glob("*.py"))}
 
 
 def _takes(signature: inspect.Signature, arguments: list[str]) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
+HELP = "-h", "--help", "--help-all"  # of every command
 LARGEST = 2**31 - 1  # what an int32 holds: steps and counts live in such
 
 _BOUNDS = {
@@ -180,9 +181,11 @@ def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[i
     return tuple(numbers)
 
 
-def positional_first(arguments: Sequence[str], config: "DataclassInstance") -> list[str]:
-    """The arguments with what is neither an option of `config` nor the value of one at first."""
-    switches = {flag for flag, _, value in fields(config) if isinstance(value, bool)}
+def positional(
+    arguments: Sequence[str], config: "DataclassInstance"
+) -> tuple[list[str], list[str]]:
+    """(what is neither an option of `config` nor a value of one, the other arguments), in order."""
+    values = {flag: value for flag, _, value in fields(config)}
     first, rest, words = [], [], list(arguments)
     while words:
         word = words.pop(0)
@@ -190,11 +193,25 @@ def positional_first(arguments: Sequence[str], config: "DataclassInstance") -> l
             first.append(word)
             continue
         rest.append(word)
-        flag = word.replace("_", "-").replace("--no-", "--", 1)
+        flag, equals, _ = word.replace("_", "-").replace("--no-", "--", 1).partition("=")
+        default = values.get(flag)
         boolean = bool(words) and words[0].lower() in ("true", "false")
-        valued = "=" not in word and flag != "--help" and (flag not in switches or boolean)
-        rest += [words.pop(0)] if valued and words else []
-    return first + rest
+        if equals or flag in (*HELP, "--version") or (isinstance(default, bool) and not boolean):
+            continue
+        rest += [words.pop(0)] if words else []
+        while isinstance(default, tuple) and words and not words[0].startswith("-"):
+            rest.append(words.pop(0))
+    return first, rest
+
+
+def said(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of an option as arguments say it at last; None where they do not."""
+    found = None
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag:
+            found = value if equals else following
+    return found
 
 
 # -- values ----------------------------------------------------------------------------------------
@@ -243,6 +260,20 @@ def from_dict(values: dict[str, Any], cls: type) -> Any:
         return value
 
     return cls(**{name: read(value, hints[name]) for name, value in values.items()})
+
+
+def unsettled(config: T) -> T:
+    """Options with every automatic value as it is before it is settled: what `adopt` fills."""
+    values: dict[str, Any] = {}
+    for spec in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, spec.name)
+        if dataclasses.is_dataclass(value):
+            values[spec.name] = unsettled(value)
+        elif inside(value, spec.name):
+            values[spec.name] = tuple(map(unsettled, value))
+        elif spec.metadata.get("automatic"):
+            values[spec.name] = spec.default
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
 def adopt(saved: T, new: T) -> T:

@@ -38,7 +38,7 @@ def here(tmp_path, monkeypatch):
 
 
 def run(*words):
-    explain.main([*words])
+    explain.main([*words, "--workdir", "run"])
 
 
 def table(folder):

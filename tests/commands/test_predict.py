@@ -221,9 +221,9 @@ def test_columns_that_do_not_fit_are_left_out(here, capsys, monkeypatch):
 def test_images_may_stand_between_options():
     words = ["--workdir", "run", "a.jpg", "--sets", "b.jpg", "--calibrated", "False", "c.jpg",
              "--no-sets", "d.jpg", "--top=3", "e.jpg", "--which", "final"]  # fmt: skip
-    ordered = options.positional_first(words, predict.Prediction())
-    assert ordered[:5] == [f"{letter}.jpg" for letter in "abcde"]
-    assert ordered[5:] == [word for word in words if not word.endswith(".jpg")]
+    images, others = options.positional(words, predict.Prediction())
+    assert images == [f"{letter}.jpg" for letter in "abcde"]
+    assert others == [word for word in words if not word.endswith(".jpg")]
 
 
 @pytest.mark.parametrize(

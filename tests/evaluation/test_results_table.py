@@ -3,7 +3,7 @@
 import pytest
 
 from fgvc_jax.evaluation import metrics
-from fgvc_jax.evaluation.results_table import metrics_table, results_table
+from fgvc_jax.evaluation.results_table import metrics_table, records, results_table
 
 ENDS = {"value": 0.5, "low": 0.25, "high": 0.75}
 RESULTS = {
@@ -68,3 +68,23 @@ def test_metrics_come_in_the_order_of_their_names(count):
     assert [key for key, _, _ in named] == list(metrics.NAMES)
     values = {key: cells for key, _, cells in named}
     assert values["nll"] == [ENDS] * count and values["ece"] == [ENDS, None][:count]
+
+
+def test_records_have_one_number_each():
+    best = {"value": 0.9, "low": None, "high": None}
+    results = RESULTS | {
+        "metrics": {"members": [{"nll": ENDS}, {"nll": ENDS}], "ensemble": [{"nll": ENDS}] * 2},
+        "calibration": {"metrics": {"ece": best}},
+    }
+    found = [tuple(each.values()) for each in records(results)]
+    assert found == [
+        ("member", 1, "final", False, "nll", 0.5, 0.25, 0.75),
+        ("member", 2, "final", False, "nll", 0.5, 0.25, 0.75),
+        ("ensemble", 1, "final", False, "nll", 0.5, 0.25, 0.75),
+        ("ensemble", 2, "final", False, "nll", 0.5, 0.25, 0.75),
+        ("ensemble", 2, "final", True, "ece", 0.9, None, None),
+        ("member", 1, "best_on_test", False, "accuracy", 0.6, None, None),
+    ]
+    assert list(records(results)[0]) == [
+        "of", "number", "which", "calibrated", "metric", "value", "low", "high"
+    ]  # fmt: skip

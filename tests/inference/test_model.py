@@ -268,3 +268,41 @@ def test_without_a_validation_part_nothing_is_calibrated_and_a_line_says_so(trai
     assert results["calibration"] is None
     with pytest.raises(UserError, match="no validation part.*--data.validation 0.1"):
         loaded.predict(pictures[:1], calibrated=True)
+
+
+def test_a_model_says_what_it_is(trained):
+    run = trained[0]
+    told = repr(fgvc_jax.load(run, members=1))
+    assert told.startswith(f"<1 member of {run}, resnet_micro trained on folder:")
+    assert told.isprintable() and "4 classes (a plain, b 'quoted', comma, " in told
+    assert told.endswith("<script>, ...), seen at 32 x 32 px>")
+    assert "2 members" in repr(fgvc_jax.load(run))
+
+
+def test_results_are_records(trained):
+    run = trained[0]
+    found = fgvc_jax.results(run)
+    saved = json.loads((run / "results.json").read_text())
+    (accuracy,) = [
+        each for each in found
+        if (each["of"], each["number"], each["metric"]) == ("ensemble", 2, "accuracy")
+        and not each["calibrated"]
+    ]  # fmt: skip
+    assert accuracy["value"] == pytest.approx(saved["ensemble"][1])
+    assert {(each["workdir"], each["seed"]) for each in found} == {(str(run), 0)}
+    with pytest.raises(UserError, match="no workdir of a run"):
+        fgvc_jax.results(run.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [(None, "has no results yet"), ('{"metrics": 3}', "once the file is removed"),
+     ("[]", "once the file is removed")],
+)  # fmt: skip
+def test_results_that_are_not_there(trained, tmp_path, text, told):
+    run = trained[0]
+    shutil.copy(run / "config.json", tmp_path)
+    if text:
+        (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UserError, match=told):
+        fgvc_jax.results(tmp_path)

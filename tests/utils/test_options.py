@@ -98,7 +98,7 @@ def test_a_new_objective_is_its_file_and_one_line(tmp_path):
             capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
 
-    assert "What the cross entropy is multiplied by." in start("--help").stdout
+    assert "What the cross entropy is multiplied by." in start("--help-all").stdout
     refused = start("--toy.scale", 0)
     assert (refused.returncode, refused.stderr) == (
         2,

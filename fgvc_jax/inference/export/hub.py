@@ -25,7 +25,7 @@ from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.export import readme, writing
 from fgvc_jax.inference.export.trained import Trained
-from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.model import Model, told_of
 from fgvc_jax.networks import fetched, weights
 from fgvc_jax.networks.weights import FIRST
 from fgvc_jax.utils import devices, digests, options, paths
@@ -335,6 +335,7 @@ def open_hub(
         photographs=photographs,
         cut=experiment.data.cut,
         numbers=numbers,
+        about=told_of(path, experiment, numbers),
     )
 
 

@@ -1,0 +1,289 @@
+"""What each command can be asked: its options, apart from its body, so that --help loads no JAX."""
+
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from fgvc_jax.config import ObjectiveName
+from fgvc_jax.data.view import Images, Photographs
+from fgvc_jax.utils import command_line
+from fgvc_jax.utils.options import option
+
+
+@dataclass(frozen=True)
+class Prediction(Photographs):
+    """Name the classes of photographs.
+
+    What is said holds for photographs of the classes that were trained: an unknown species is
+    named like the known one that it resembles, and may look sure.
+    """
+
+    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
+    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    workdir: str = ""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
+    output: str = ""
+    """A table to write, .csv or .jsonl; empty: print one."""
+    top: int = option(5, at_least=1)
+    """The so many likeliest classes."""
+    sets: bool = False
+    """Also the conformal set of classes, which holds the truth for 90 % of photographs. Needs a
+    validation part."""
+    risk: float = option(0.05, above=0, below=1)
+    """Unsure is what must be left out to err on at most this share of the rest, by the largest
+    calibrated probability. It is so with 95 % confidence: by the exact binomial upper bound
+    (Clopper-Pearson) of errors on the validation part, Geifman and El-Yaniv (2017). Empty without
+    a validation part."""
+    calibrated: bool = False
+    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+    csv_safe: bool = False
+    """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an apostrophe
+    before it. Names of files and classes are whoever's who gave them."""
+    batch_size: int = option(64, at_least=1)
+    """Images per batch."""
+    distributed: bool = False
+    """Join the other processes of a pod or cluster (jax.distributed): each answers for its share of
+    the files and writes a table of its own."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Judge the trained members of a workdir, one by one and as an ensemble. What they answer is
+    kept in the workdir, so that it is inferred once; where nothing can be written it is not kept.
+    """
+
+    workdir: str = ""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
+    members: int | str = option(0, at_least=0)
+    """Judge the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+    source: str = ""
+    """Judge on this source, of the same classes: on its test part, or on all of its images where it
+    has no parts; empty: on the run's own test images."""
+    allow_links: str = ""
+    """Links of the images may lead into this folder, too; empty: as the run was configured, of a
+    --source nowhere but into it."""
+    fusion: Literal["", "probabilities", "logits"] = ""
+    """probabilities or logits; empty: as the run was configured."""
+    batch_size: int = option(64, at_least=1)
+    """Images per batch."""
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    distributed: bool = False
+    """Join the other processes of a pod or cluster (jax.distributed) before starting."""
+
+
+@dataclass(frozen=True)
+class Explanation(Photographs):
+    """Draw what the members look at in photographs, and which regions speak for the class that they
+    name rather than for another: one picture a photograph, and pictures.csv to find them by.
+
+    A map shows where the evidence is, not that it is good: --score counts how often it is on the
+    object.
+    """
+
+    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
+    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    workdir: str = ""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
+    output: str = ""
+    """Folder for the pictures, made where there is none. Those of an earlier run in it make way;
+    other files stay. With --score it is for score.json."""
+    against: str = ""
+    """Name of the class to weigh the likeliest one against; empty: the second likeliest."""
+    figure: bool = False
+    """One figure.png of all images, as the publication of KT has it: the image, an independent
+    network, the teacher (member 1) and the first student (member 2) below each other."""
+    independent: str = ""
+    """For --figure: a run whose members were trained independently; its second is shown, if it has
+    one, since its first may be the same as this run's."""
+    map: Literal["attention", "grad-cam"] = "attention"
+    """For --figure: KT's attention maps, or Grad-CAM of the likeliest class."""
+    score: int = option(0, at_least=0)
+    """Instead of drawing: score the maps on so many test images of the run's dataset, if it says
+    where things are (sketchbirds; CUB-200-2011)."""
+    source: str = ""
+    """For --score: take the test images of this source; empty: of the run's own."""
+    calibrated: bool = False
+    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+    csv_safe: bool = False
+    """As in predict, for pictures.csv."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Make a page of a run, from what was kept of it: nothing is inferred, and the dataset may be
+    gone. Beside the page go its numbers (.json) and the confusion matrix (.confusion.csv)."""
+
+    workdir: str = ""
+    """A finished run of python -m fgvc_jax.train, also as the first word. Empty: the newest one
+    below runs/."""
+    output: str = "report.html"
+    """The page to write."""
+    against: tuple[str, ...] = ()
+    """Workdirs of other runs on the same test images, to compare with image by image; and seed by
+    seed, where both are runs of a study (FOLDER/ROW/SEED)."""
+    members: int | str = option(0, at_least=0)
+    """Report on the first so many members, of this run and the others, 0: on all; or on those of a
+    list (2..3, 1,3)."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part, once
+    python -m fgvc_jax.evaluate --which selected has asked them."""
+    csv_safe: bool = False
+    """For spreadsheets: in the .csv, a class name that begins like a formula (=, +, -, @) gets an
+    apostrophe before it."""
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A pretrained network, instead of a run."""
+
+    name: str = ""
+    """dinov2_s14, efficientnet_lite0, resnet50, ...; a wrong one lists all."""
+    weights: str = ""
+    """Its weights: a .safetensors file, a hub's folder, hf:ORG/NAME, or package:NAME
+    (efficientnet_lite0, efficientnet_lite2)."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What --network.name is shown of an image; a run knows this by itself."""
+
+    resize: int = option(256, at_least=1, at_most=16_384)
+    """Every image is first resized to a square of this many pixels."""
+    crop: int = option(224, at_least=1, at_most=16_384)
+    """Side of the square that the network sees."""
+    test_view: Literal["center", "whole"] = "center"
+    """The centre crop, or the whole image resized to the crop's size."""
+    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = "auto"
+    """As in train; auto: what the network's usual weights were trained with."""
+
+
+@dataclass(frozen=True)
+class Embedding(Photographs):
+    """Write photographs as vectors, one row an image, in order: what a head sees before it makes
+    classes of it.
+
+    Several members' vectors stand side by side, the first member's first. The row of an image that
+    cannot be read is NaN. A .npz has the arrays path, embedding (images, D), error, and member: the
+    number of the member whose each column is. A .parquet has the columns path, embedding and error,
+    and under fgvc_jax in its metadata whose the numbers are. Beside a .npy, which is the vectors
+    alone, FILE.npy.jsonl has path and error, one line a row.
+    """
+
+    images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
+    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    workdir: str = ""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
+    output: str = ""
+    """The file to write: .npz, .npy, or .parquet (needs pyarrow)."""
+    tap: str = ""
+    """stage2 to stage5, averaged over the image, or token, a transformer's class token; empty: what
+    the head sees, pooled as it pools."""
+    normalize: bool = False
+    """Rows of length 1, in which every member has the same share: the dot product of two rows is
+    the mean of the members' cosines."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+    network: Pretrained = field(default_factory=Pretrained)
+    data: Shown = field(default_factory=Shown)
+    batch_size: int = option(64, at_least=1)
+    """Images per batch."""
+
+
+@dataclass(frozen=True)
+class Demo(Photographs):
+    """Show what trained members make of a photograph that is dropped on a page in the browser.
+
+    Nothing that is uploaded is stored. What is said holds for photographs of the classes that were
+    trained: an unknown species is named like the known one that it resembles, and may look sure.
+    """
+
+    workdir: str = ""
+    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    the newest finished one below runs/."""
+    host: str = "127.0.0.1"
+    """Where the page is served: this machine alone, or an address that others reach, too."""
+    port: int = option(8000, at_least=0, at_most=65535)
+    """Of the page; 0 takes one that is free."""
+    risk: float = option(0.05, above=0, below=1)
+    """Unsure is what must be left out to err on at most this share of the rest, as in predict."""
+    calibrated: bool = False
+    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    members: int | str = option(0, at_least=0)
+    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Hand trained members on: a folder that answers for images elsewhere, with its classes, a
+    README that tells how to load it, and a self-test. An earlier export there is replaced."""
+
+    workdir: str = ""
+    """A run of python -m fgvc_jax.train, also as the first word. Empty: the newest finished
+    one below runs/."""
+    format: Literal["onnx", "stablehlo", "hub"] = "onnx"
+    """onnx: for onnxruntime; stablehlo: for JAX alone, on CPU, CUDA and TPU; hub: safetensors with
+    torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network."""
+    output: str = ""
+    """The folder to write."""
+    members: int | str = option(0, at_least=0)
+    """Export the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    which: Literal["final", "selected"] = "final"
+    """Members as they ended, or at the epoch that did best on the validation part."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Look at every image before training: what cannot be read, what is in two parts or under two
+    labels, what is odd. Exit code 2 only for what would stop training."""
+
+    data: Images = Images()
+    objective: ObjectiveName = "ce"
+    """What is to be trained: it decides how many images a class needs."""
+    batch_size: int = option(2, at_least=1)
+    """Training batch: there must be as many training images. The config `folder` takes 16, and
+    down to 2 where there are few."""
+    seed: int = option(0, at_least=0)
+    """Of the validation split."""
+    output: str = ""
+    """A web page to write, with pictures, such as inspect.html."""
+
+
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "embed": Embedding,
+    "evaluate": Evaluation,
+    "explain": Explanation,
+    "export": Export,
+    "inspect": Inspection,
+    "predict": Prediction,
+    "report": Report,
+}
+
+
+def read(command: str, arguments: list[str]) -> Any:
+    """The checked options of a command; it ends after --help."""
+    asked = COMMANDS[command]
+    named = {field.name for field in fields(asked)}
+    takes = "[WORKDIR] IMAGES" if "images" in named else "[WORKDIR]"
+    takes = takes if "workdir" in named else "[SOURCE]"
+    return command_line.options_of(asked, command, arguments, takes=takes)
