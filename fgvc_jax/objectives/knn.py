@@ -3,15 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from fgvc_jax.data.view import View
-from fgvc_jax.networks.heads import NeighbourHead
 from fgvc_jax.objectives.base import Method, Objective, Solved
 from fgvc_jax.objectives.ce import ce
+from fgvc_jax.utils.lazy import lazily
 from fgvc_jax.utils.options import option
+
+if TYPE_CHECKING:
+    from fgvc_jax.networks import heads
+else:
+    heads = lazily("fgvc_jax.networks.heads")
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class KNN(Method):
 
     def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         head = partial(
-            NeighbourHead, classes, self.images, self.neighbours, self.temperature, "stage5"
+            heads.NeighbourHead, classes, self.images, self.neighbours, self.temperature, "stage5"
         )
         return ce(label_smoothing=label_smoothing)._replace(head=head)
 
