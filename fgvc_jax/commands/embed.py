@@ -58,6 +58,8 @@ class Shown:
     """The centre crop, or the whole image resized to the crop's size."""
     normalize: Literal["auto", "half", "imagenet", "tensorflow"] = "auto"
     """As in train; auto: what the network's usual weights were trained with."""
+    decode: Literal["exact", "scaled"] = "scaled"
+    """As in train."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def _open(options: Embedding) -> Embedder:
         pad=0,
         test_view=shown.test_view,
         normalize=networks.normalization(name) if shown.normalize == "auto" else shown.normalize,
+        decode=shown.decode,
     )
     return open_network(name, options.network.weights, data=data, mesh=mesh, **options.reading)
 

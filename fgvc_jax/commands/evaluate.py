@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
 from fgvc_jax.data import feed, sources
-from fgvc_jax.data.images import OWN, Orientation
+from fgvc_jax.data.images import OWN
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
@@ -221,10 +221,9 @@ class _Feeding:
         images = feed.load(
             self.source,
             self.view.test_side,
-            orientation=cast(Orientation, self.view.orientation),  # it is settled
-            banner=self.view.banner,
             place="stream",
             threads=machine.cores(processes.processes_here()),
             mesh=self.asked.mesh,
+            **self.view.reading,
         )
         return feed.evaluation_batches(images, self.batch_size, self.asked.mesh)

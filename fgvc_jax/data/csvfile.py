@@ -57,7 +57,7 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     else:
         _check_can_be_split(file, entries, classes)
         parts = hold_out(entries, seed=seed)
-    return assemble(file.parent, parts, classes, orientation="exif", how=how)
+    return assemble(file.parent, parts, classes, published=False, how=how)
 
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:

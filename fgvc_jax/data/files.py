@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.images import Orientation
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
@@ -104,7 +103,7 @@ def assemble(
     classes: Sequence[str],
     *,
     crop_bottom: int = 0,
-    orientation: Orientation = "stored",
+    published: bool = True,
     how: Opening = TO_TRAIN,
 ) -> Splits:
     """From entries to Splits, with every check on the files themselves.
@@ -113,7 +112,8 @@ def assemble(
     parts: "train", "test" and perhaps "validation" -> their entries.
     classes: names.
     crop_bottom: rows of pixels to cut off each image.
-    orientation: see Splits.
+    published: results on them are; other photographs are turned as people see them, and decoded at
+      the size that is needed.
     how: it is opened.
     """
     for part, entries in parts.items():
@@ -127,7 +127,12 @@ def assemble(
         sources[part] = Files(root, entries, first, crop_bottom=crop_bottom, places=own)
         first += len(entries)
     splits = Splits(
-        sources["train"], sources["test"], tuple(classes), sources.get("validation"), orientation
+        sources["train"],
+        sources["test"],
+        tuple(classes),
+        sources.get("validation"),
+        orientation="stored" if published else "exif",
+        decode="exact" if published else "scaled",
     )
     if first <= LOOKED_THROUGH:  # every file is asked for its size, and many are opened
         _warn_of_shared_files(root, {part: sources[part] for part in splits.parts})

@@ -2,14 +2,15 @@
 
 import hashlib
 import io
+import math
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, features
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, features
 
 from fgvc_jax.utils.errors import UserError
 
@@ -58,6 +59,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 
 Orientation = Literal["exif", "stored"]
+Decoding = Literal["exact", "scaled"]
+SCALES = 8, 4, 2  # so many times smaller a JPEG can be decoded
+SPARE = 2  # pixels that are left of a scaled one for each that is asked for
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,6 +71,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # what undoes each value of the EXIF tag
+_RIGHT_TO_LEFT, _BOTTOM_TO_TOP = (2, 3, 6, 7), (3, 4, 7, 8)  # edges of what these put where
 
 
 class Broken(UserError):
@@ -91,8 +96,24 @@ class Unreadable(Broken):
         self.problem = problem
 
 
+class Picture(NamedTuple):
+    """An image upright and in RGB, perhaps at a fraction of its size: of the whole, of (width,
+    height) `size`, column x is at `left + x / scale`, and row y at `top + y / scale`."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    scale: int = 1
+    left: float = 0.0
+    top: float = 0.0
+
+
 def decode(
-    record: dict[str, Any], size: int, *, orientation: Orientation, banner: int = OWN
+    record: dict[str, Any],
+    size: int,
+    *,
+    orientation: Orientation,
+    banner: int = OWN,
+    decoding: Decoding = "exact",
 ) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
@@ -106,6 +127,12 @@ def decode(
     without keeping its aspect, bilinear with antialiasing (Pillow's BILINEAR). An array that is
     already (size, size, 3) uint8 is returned as it is.
 
+    With decoding "scaled" a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 that leaves `SPARE`
+    times the size in both directions, by fewer frequencies of its cosine transform, which takes a
+    fraction of the time; of a smaller one every bit is as before. An opened image is read anew for
+    that, so that it stays the caller's; once its pixels were loaded, or its `draft` was called, it
+    is taken as it is.
+
     Raises UserError that names the record if the image is broken, of another format, or has more
     than `MAX_PIXELS` pixels or `MAX_SIDE` rows or columns; the size is checked before decoding.
     """
@@ -115,15 +142,26 @@ def decode(
             raise Unreadable(record, f"is an array {image.dtype}{image.shape}, not uint8 (H, W, 3)")
         if image.shape[:2] == (size, size) and not cut:
             return image
-        picture = Image.fromarray(image)
+        picture = Picture(Image.fromarray(image), (image.shape[1], image.shape[0]))
     else:
-        picture = read(record, orientation=orientation)
+
+        def spare(width: int, height: int) -> float:
+            return min(width, height - cut) / (SPARE * size)
+
+        picture = _read(record, orientation, spare if decoding == "scaled" else None)
     width, height = picture.size
     if cut >= height:
         raise Unreadable(record, f"is {height} rows high, and {cut} are to be cut off")
-    # A crop of its own: resize(box=...) would let the filter reach into what is cut off.
-    picture = picture.crop((0, 0, width, height - cut)) if cut else picture
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    shown, (_, scale, left, top) = picture.image, picture[1:]
+    right, bottom = left + width / scale, top + (height - cut) / scale
+    if cut:
+        # A crop of its own: resize(box=...) would let the filter reach into what is cut off. In a
+        # scaled image the strip may begin within a row, which the one above it stands in for.
+        last = shown.crop((0, int(bottom) - 1, shown.width, int(bottom)))
+        shown = shown.crop((0, 0, shown.width, math.ceil(bottom)))
+        shown.paste(last, (0, int(bottom)))
+    box = left, top, right, bottom
+    return np.asarray(shown.resize((size, size), Image.Resampling.BILINEAR, box))
 
 
 def record_of(image: str | os.PathLike | Image.Image | np.ndarray) -> dict[str, Any]:
@@ -164,12 +202,23 @@ def content_digest(image: bytes | np.ndarray) -> bytes:
 def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
     """The record's image, encoded or opened, in its own size, in RGB; see `decode` for what is
     refused."""
+    return _read(record, orientation, None).image
+
+
+# Of a photograph of this width and height, how many times smaller is still large enough.
+_Spare = Callable[[int, int], float]
+
+
+def _read(record: dict[str, Any], orientation: Orientation, spare: _Spare | None) -> Picture:
+    """As `read`, but a JPEG at a fraction of its size, where there is something to spare."""
     image = record["image"]
     try:
+        if spare and isinstance(image, Image.Image):
+            image = _encoded(image) or image
         if isinstance(image, Image.Image):
-            return _upright(record, image, orientation)
+            return _upright(record, image, orientation, None)
         with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
-            return _upright(record, opened, orientation)
+            return _upright(record, opened, orientation, spare)
     except Image.DecompressionBombError as error:
         raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels", _SMALLER) from error
     except Image.UnidentifiedImageError as error:
@@ -181,11 +230,47 @@ def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
         raise Unreadable(record, f"cannot be decoded ({reason})") from error
 
 
-def _upright(record: dict[str, Any], image: Image.Image, orientation: Orientation) -> Image.Image:
+def _encoded(image: Image.Image) -> bytes | None:
+    """The file of a JPEG that was opened and of which nothing was loaded or changed yet."""
+    if not (isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp):
+        return None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(place)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as again:
+        same = (again.size, again.mode, again.tell()) == (image.size, image.mode, image.tell())
+    return data if same else None
+
+
+def _upright(
+    record: dict[str, Any], image: Image.Image, orientation: Orientation, spare: _Spare | None
+) -> Picture:
     _check_size(record, *image.size)
+    (width, height), scale = image.size, 1
+    if spare and isinstance(image, JpegImagePlugin.JpegImageFile):
+        width, height = _turned(width, height, _turn(image, orientation))
+        scale = next((scale for scale in SCALES if scale <= spare(width, height)), 1)
+        image.draft(None, (image.width // scale, image.height // scale))
     picture = _rgb(record, image)  # first, since Pillow turns TIFF while it loads it
-    turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
-    return picture if turn is None else picture.transpose(turn)
+    turn = _turn(image, orientation)
+    picture = picture.transpose(TURNS[turn]) if turn else picture
+    if scale == 1:
+        return Picture(picture, picture.size)
+    # Where its size is no multiple, the last column and row of what was decoded are partly empty.
+    left = picture.width - width / scale if turn in _RIGHT_TO_LEFT else 0.0
+    top = picture.height - height / scale if turn in _BOTTOM_TO_TOP else 0.0
+    return Picture(picture, (width, height), scale, left, top)
+
+
+def _turn(image: Image.Image, orientation: Orientation) -> int:
+    """The EXIF tag's value where it is one of `TURNS` that is to be undone, else 0."""
+    value = exif_orientation(image) if orientation == "exif" else None
+    return value if value in TURNS else 0
+
+
+def _turned(width: int, height: int, turn: int) -> tuple[int, int]:
+    return (width, height) if turn < 5 else (height, width)
 
 
 def _check_size(record: dict[str, Any], width: int, height: int) -> None:

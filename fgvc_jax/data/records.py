@@ -54,6 +54,7 @@ class Splits:
 
     orientation: "exif" where photographs are to be turned as their EXIF tag says, as people see
     them; "stored" where they are taken as they are stored, as in published results.
+    decode: likewise "scaled" where large JPEGs are decoded at a fraction of their size, or "exact".
     """
 
     train: Source
@@ -61,6 +62,7 @@ class Splits:
     classes: tuple[str, ...]
     validation: Source | None = None
     orientation: Literal["exif", "stored"] = "stored"
+    decode: Literal["exact", "scaled"] = "exact"
 
     @property
     def parts(self) -> dict[str, Source]:

@@ -180,13 +180,7 @@ def _first_classes(splits: Splits, count: int) -> Splits:
                 f"data.classes={count} leaves no {name} image: raise it, or add images of the "
                 f"first {count} classes to that part"
             )
-    return Splits(
-        train=parts["train"],
-        test=parts["test"],
-        classes=splits.classes[:count],
-        validation=parts.get("validation"),
-        orientation=splits.orientation,
-    )
+    return replace(splits, **parts, classes=splits.classes[:count])
 
 
 def _occurrence(labels: np.ndarray) -> np.ndarray:

@@ -68,6 +68,11 @@ class View:
     banner: int = option(-1, at_least=-1, at_most=16_384, automatic=True, later=True)
     """Rows at the bottom of every image that are cut off first, as a strip of text; -1: those that
     the source's images are known to have (Aircraft's 20)."""
+    decode: Literal["auto", "exact", "scaled"] = option(
+        "auto", automatic=True, later=True, before="exact"
+    )
+    """scaled: decode a large JPEG at 1/2, 1/4 or 1/8, the smallest that keeps twice the side asked
+    for, in a fraction of the time; auto: scaled for one's own images, exact for published sets."""
 
     def check(self) -> None:
         """Raise an ArgumentError where the fields do not fit together."""
@@ -93,6 +98,11 @@ class View:
         return View(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(View)})
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """How images are read for it, once it is settled: arguments of `images.decode`."""
+        return {"orientation": self.orientation, "banner": self.banner, "decoding": self.decode}
+
+    @property
     def known(self) -> dict[str, Any]:
         """Its fields by name, as digests have them."""
         return {
@@ -105,4 +115,5 @@ class View:
     def test(self) -> list[Any]:
         """What of it decides on what a test image becomes, as digests have it."""
         shown = [self.test_side, self.crop, self.normalize, self.orientation]
-        return shown + ([self.banner] if "banner" in self.known else [])
+        later = ("banner", "decode")
+        return shown + [self.known[name] for name in later if name in self.known]

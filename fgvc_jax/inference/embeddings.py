@@ -148,7 +148,7 @@ class Embedder(Predictor):
                 "how many rows they have of such a strip",
                 rows,
             )
-        return decode(record, self.view.test_side, **self.photographs.reading)
+        return decode(record, self.view.test_side, **self.view.reading | self.photographs.reading)
 
 
 def joined(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:

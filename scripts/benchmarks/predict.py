@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.common import Sliced, Table, measure, ratios, slices, spread
 from benchmarks.experiments import experiment
@@ -29,11 +29,13 @@ class Predict(Sliced):
     """Side of the JPEG files that are read."""
     files: int = 64
     """So many files, read again and again."""
+    decode: Literal["exact", "scaled"] = "exact"
+    """As --data.decode of the training."""
 
 
 def table(spec: Predict, workers: dict[str, Worker]) -> Table:
     """Images per second, and milliseconds for one image in memory on a warm model."""
-    chosen = experiment(spec, transfer="none", members=spec.members)
+    chosen = experiment(spec, transfer="none", members=spec.members, decode=spec.decode)
     names = BARE, DECODING, "predict", "one image"
     for name in names:
         workers["jax"].ask(

@@ -25,7 +25,10 @@ def test_parts_and_groups(tmp_path):
     )
     spec = listed(tmp_path, text, "a/1.jpg", "2.jpg", 'a, "b".jpg', "a/3.jpg")
     splits = open_source(spec)
-    assert splits.classes == ("Auk", "Wren") and splits.orientation == "exif"
+    assert splits.classes == ("Auk", "Wren") and (splits.orientation, splits.decode) == (
+        "exif",
+        "scaled",
+    )
     assert contents(splits.train) == [("a/1.jpg", 1, 0), ("2.jpg", 0, 1)]
     assert [name for name, _, _ in contents(splits.validation)] == ['a, "b".jpg']
     assert [name for name, _, _ in contents(splits.test)] == ["a/3.jpg"]

@@ -229,7 +229,7 @@ def _use(trained: Trained) -> str:
             "from PIL import Image, ImageOps\n\n"
             'model = timm.create_model("local-dir:.", pretrained=True).eval()  # this folder\n'
             "transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))\n"
-            'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+            f"{readme.opening(trained)}"
             "logits = model(transform(image)[None])\n"
             f"```\n\nWith fgvc_jax:\n\n{ours}{_LICENSE}"
         )

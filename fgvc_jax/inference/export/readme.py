@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgvc_jax.config import Network
+from fgvc_jax.data.images import SPARE
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.published import card
@@ -39,7 +40,7 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         "## Images\n\n"
         f"Photographs are turned as their EXIF tag says, 16 bits scaled to 8.{_banner(trained)} "
         f"RGB, uint8, resized to {side} x {side} px without keeping the aspect (bilinear, "
-        "antialiased, as Pillow's `resize`). "
+        f"antialiased, as Pillow's `resize`).{_scaled(trained)} "
         f"{_view(trained)}\n\n"
         "Probabilities are raw, not calibrated, and hold for photographs of these classes: "
         "anything else is named like what it resembles, and may look sure.\n\n"
@@ -58,10 +59,38 @@ def image_code(trained: Trained) -> str:
     return (
         "import numpy as np\n"
         "from PIL import Image, ImageOps\n\n"
-        'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+        f"{opening(trained)}"
         f"{cut if rows else ''}"
         f"image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)\n"
         "images = np.asarray(image)[None]  # (batch, height, width, 3) uint8\n"
+    )
+
+
+def opening(trained: Trained) -> str:
+    """Lines of Python that make `image`, upright and in RGB, of a photograph."""
+    size = _draft(trained)
+    if not size:
+        return 'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+    return (
+        'image = Image.open("bird.jpg")\n'
+        f"image.draft(None, {size})  # a large JPEG at a fraction of its size\n"
+        'image = ImageOps.exif_transpose(image).convert("RGB")\n'
+    )
+
+
+def _draft(trained: Trained) -> tuple[int, int] | None:
+    """What Pillow's `draft` is told of the photographs, where they are decoded scaled."""
+    side = SPARE * trained.inference.side
+    return (side, side) if trained.model.view.reading["decoding"] == "scaled" else None
+
+
+def _scaled(trained: Trained) -> str:
+    if not _draft(trained):
+        return ""
+    return (
+        " A large JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that leaves "
+        f"{SPARE} pixels for each (Pillow's `draft`; fgvc_jax does the same, bit for bit where its "
+        "sides are multiples of 8)."
     )
 
 
