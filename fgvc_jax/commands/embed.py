@@ -51,7 +51,7 @@ class Shown:
     """What --network.name is shown of an image; a run knows this by itself."""
 
     resize: int = option(256, at_least=1, at_most=16_384)
-    """Every image is first resized to a square of this many pixels."""
+    """Every image is first resized to a square of this many pixels, see `fit`."""
     crop: int = option(224, at_least=1, at_most=16_384)
     """Side of the square that the network sees."""
     test_view: Literal["center", "whole"] = "center"
@@ -60,6 +60,8 @@ class Shown:
     """As in train; auto: what the network's usual weights were trained with."""
     decode: Literal["exact", "scaled"] = "scaled"
     """As in train."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """As in train: the whole image squashed, its middle, or the whole beside a mean colour."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def _open(options: Embedding) -> Embedder:
         test_view=shown.test_view,
         normalize=networks.normalization(name) if shown.normalize == "auto" else shown.normalize,
         decode=shown.decode,
+        fit=shown.fit,
     )
     return open_network(name, options.network.weights, data=data, mesh=mesh, **options.reading)
 

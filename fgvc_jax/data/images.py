@@ -60,7 +60,10 @@ warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlu
 
 Orientation = Literal["exif", "stored"]
 Decoding = Literal["exact", "scaled"]
+Fit = Literal["squash", "crop", "pad"]
 SCALES = 8, 4, 2  # so many times smaller a JPEG can be decoded
+# ImageNet's mean colour, near zero however a network normalises: members may differ in that.
+FILL = 124, 116, 104
 SPARE = 2  # pixels that are left of a scaled one for each that is asked for
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -114,6 +117,8 @@ def decode(
     orientation: Orientation,
     banner: int = OWN,
     decoding: Decoding = "exact",
+    fit: Fit = "squash",
+    fill: tuple[int, int, int] = FILL,
 ) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
@@ -123,15 +128,17 @@ def decode(
     CMYK are converted, an alpha channel is dropped. 16-bit gray is scaled to 8 bits (where
     torchvision clips). With orientation "exif" a photograph is turned as its EXIF tag says; with
     "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The `banner`, so many
-    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Then the image is resized
-    without keeping its aspect, bilinear with antialiasing (Pillow's BILINEAR). An array that is
-    already (size, size, 3) uint8 is returned as it is.
+    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Then the image is
+    resized, bilinear with antialiasing (Pillow's BILINEAR): with fit "squash" without keeping its
+    aspect; with "crop" its shorter side to the square, whose middle is cut out (torchvision's
+    Resize and CenterCrop); with "pad" its longer side, beside which is the colour `fill` (Pillow's
+    ImageOps.pad). An array that is already (size, size, 3) uint8 is returned as it is.
 
     With decoding "scaled" a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 that leaves `SPARE`
-    times the size in both directions, by fewer frequencies of its cosine transform, which takes a
-    fraction of the time; of a smaller one every bit is as before. An opened image is read anew for
-    that, so that it stays the caller's; once its pixels were loaded, or its `draft` was called, it
-    is taken as it is.
+    times the size that it is resized to, by fewer frequencies of its cosine transform, which takes
+    a fraction of the time; of a smaller one every bit is as before. An opened image is read anew
+    for that, so that it stays the caller's; once its pixels were loaded, or its `draft` was called,
+    it is taken as it is.
 
     Raises UserError that names the record if the image is broken, of another format, or has more
     than `MAX_PIXELS` pixels or `MAX_SIDE` rows or columns; the size is checked before decoding.
@@ -146,7 +153,8 @@ def decode(
     else:
 
         def spare(width: int, height: int) -> float:
-            return min(width, height - cut) / (SPARE * size)
+            decisive = max if fit == "pad" else min
+            return decisive(width, height - cut) / (SPARE * size)
 
         picture = _read(record, orientation, spare if decoding == "scaled" else None)
     width, height = picture.size
@@ -160,8 +168,37 @@ def decode(
         last = shown.crop((0, int(bottom) - 1, shown.width, int(bottom)))
         shown = shown.crop((0, 0, shown.width, math.ceil(bottom)))
         shown.paste(last, (0, int(bottom)))
-    box = left, top, right, bottom
-    return np.asarray(shown.resize((size, size), Image.Resampling.BILINEAR, box))
+    return np.asarray(_fitted(shown, (left, top, right, bottom), size, fit, fill))
+
+
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def _fitted(
+    image: Image.Image, box: _Box, size: int, fit: Fit, fill: tuple[int, int, int]
+) -> Image.Image:
+    """The square of what is inside the box of an image, see `decode`."""
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    if fit == "squash" or width == height:
+        return image.resize((size, size), Image.Resampling.BILINEAR, box)
+    shorter, longer = sorted((width, height))
+    if fit == "pad":
+        short = max(1, round(shorter / longer * size))
+        whole = (size, short) if width > height else (short, size)
+        canvas = Image.new("RGB", (size, size), fill)
+        place = round((size - whole[0]) * 0.5), round((size - whole[1]) * 0.5)
+        canvas.paste(image.resize(whole, Image.Resampling.BILINEAR, box), place)
+        return canvas
+    # Of the resized image, `long` pixels long, only the middle is ever made.
+    long = int(size * longer / shorter)
+    start = round((long - size) / 2.0)
+    first, last = start / long, (start + size) / long
+    if width > height:
+        box = left + first * width, top, left + last * width, bottom
+    else:
+        box = left, top + first * height, right, top + last * height
+    return image.resize((size, size), Image.Resampling.BILINEAR, box)
 
 
 def record_of(image: str | os.PathLike | Image.Image | np.ndarray) -> dict[str, Any]:

@@ -73,12 +73,13 @@ def origin(source: Source, i: int) -> tuple[Source, int]:
 def seen(mask: np.ndarray, view: View) -> np.ndarray:
     """A mask (H, W) bool as the network sees it: (S, S) float32 in [0, 1].
 
-    It goes the same way as the image: the banner that the view names is cut off, then it is
-    resized, then cropped.
+    It goes the same way as the image: the banner that the view names is cut off, then it is fitted
+    to the square, beside which nothing is inside, then cropped.
     """
     image = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
     record = {"image": image, "name": "mask"}
-    square = decode(record, view.test_side, orientation="stored", banner=view.banner)
+    how = view.reading | {"orientation": "stored", "fill": (0, 0, 0)}
+    square = decode(record, view.test_side, **how)
     cropped = augment.center_crop(square[None], crop=view.crop)  # type: ignore[arg-type]  # in numpy
     return np.asarray(cropped)[0, ..., 0]
 

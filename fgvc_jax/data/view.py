@@ -51,7 +51,7 @@ class View:
     """How an image file becomes what a network sees, in training and at test."""
 
     resize: int = option(96, at_least=1, at_most=16_384)
-    """Every image is first resized to a square of this many pixels."""
+    """Every image is first resized to a square of this many pixels, see `fit`."""
     crop: int = option(80, at_least=1, at_most=16_384)
     """Side of the square that the network sees: a random crop in training."""
     pad: int = option(8, at_least=0, at_most=16_384)
@@ -73,6 +73,9 @@ class View:
     )
     """scaled: decode a large JPEG at 1/2, 1/4 or 1/8, the smallest that keeps twice the side asked
     for, in a fraction of the time; auto: scaled for one's own images, exact for published sets."""
+    fit: Literal["squash", "crop", "pad"] = option("squash", later=True)
+    """How an image becomes a square: squashed, as published; crop: the middle of it, at its shorter
+    side; pad: the whole of it with its aspect kept, beside ImageNet's mean colour."""
 
     def check(self) -> None:
         """Raise an ArgumentError where the fields do not fit together."""
@@ -100,7 +103,12 @@ class View:
     @property
     def reading(self) -> dict[str, Any]:
         """How images are read for it, once it is settled: arguments of `images.decode`."""
-        return {"orientation": self.orientation, "banner": self.banner, "decoding": self.decode}
+        return {
+            "orientation": self.orientation,
+            "banner": self.banner,
+            "decoding": self.decode,
+            "fit": self.fit,
+        }
 
     @property
     def known(self) -> dict[str, Any]:
@@ -115,5 +123,5 @@ class View:
     def test(self) -> list[Any]:
         """What of it decides on what a test image becomes, as digests have it."""
         shown = [self.test_side, self.crop, self.normalize, self.orientation]
-        later = ("banner", "decode")
+        later = ("banner", "decode", "fit")
         return shown + [self.known[name] for name in later if name in self.known]

@@ -463,3 +463,50 @@ def test_an_opened_jpeg_is_what_its_file_is_and_stays_its_owners(tmp_path):
     drafted.draft(None, (100, 75))
     images.decode(images.record_of(drafted), 60, **how)
     assert drafted.size == (101, 76)  # what its owner made of it is what is shown
+
+
+# -- fit -------------------------------------------------------------------------------------------
+
+
+def as_torchvision(image, side):
+    """Resize and CenterCrop of a PIL image, as torchvision computes their sizes and places."""
+    short = min(image.size)
+    size = [int(side * length / short) for length in image.size]
+    left, top = (round((length - side) / 2) for length in size)
+    resized = image.resize(size, Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + side, top + side))
+
+
+@pytest.mark.parametrize("size", [(61, 40), (40, 97), (200, 31), (33, 33), (5, 8)])
+@pytest.mark.parametrize("side", [16, 45])
+def test_a_fit_that_keeps_the_aspect_is_torchvisions_or_pillows(size, side):
+    image = Image.fromarray(noise(*size))
+    cropped = decode(record(np.asarray(image)), side, fit="crop").astype(int)
+    assert np.abs(cropped - as_torchvision(image, side)).max() <= 1  # by rounding
+    padded = decode(record(np.asarray(image)), side, fit="pad")
+    expected = ImageOps.pad(image, (side, side), Image.Resampling.BILINEAR, color=images.FILL)
+    np.testing.assert_array_equal(padded, expected)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_of_a_strip_no_large_image_is_made(fit):
+    """At its shorter side it would be 65,535 * 100 pixels long."""
+    strip = record(np.full((2, 65_535, 3), 7, np.uint8))
+    found = decode(strip, 200, fit=fit)
+    assert found.shape == (200, 200, 3) and (found == 7).any()
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("value", [1, 3, 6, 8])
+@pytest.mark.parametrize("banner", [0, 21])
+def test_a_scaled_jpeg_is_fitted_as_the_exact_one_is(fit, value, banner):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = encoded(LARGE, "JPEG", quality=90, exif=exif)
+    assert 0 < apart(data, 70, fit=fit, banner=banner) < 0.6
+
+
+def test_a_padded_image_needs_its_longer_side_only():
+    data = encoded(scene(1200, 100), "JPEG")
+    assert apart(data, 150) == apart(data, 150, fit="crop") == 0
+    assert 0 < apart(data, 150, fit="pad") < 0.6

@@ -131,3 +131,25 @@ def test_a_mask_loses_the_banner_that_the_image_loses():
     mask[-10:] = True
     cut = View(resize=40, crop=32, test_view="whole", banner=10)
     assert regions.seen(mask, WHOLE)[-6:].min() == 1 and not regions.seen(mask, cut).any()
+
+
+@pytest.mark.parametrize("test_view", ["center", "whole"])
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_a_box_is_fitted_as_its_image_is(tmp_path, fit, test_view):
+    """Each pixel of an image that is black but for the box is as bright as much of it is inside;
+    beside a padded image nothing is."""
+    view = View(resize=40, crop=32, test_view=test_view, fit=fit)
+    root = cub(tmp_path, **BOXES)
+    source = open_source(f"cub:{root}").test
+    found = regions.find(f"cub:{root}", source, 1, view).of(0)["box"]
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[10:30, 15:45] = 255
+    how = view.reading | {"orientation": "stored", "fill": (0, 0, 0)}
+    square = decode({"image": image, "name": "a"}, view.test_side, **how)
+    shown = np.asarray(center_crop(square[None], crop=32))[0, ..., 0]
+    np.testing.assert_array_equal(found, shown)
+    # 30 of 60 columns and 20 of 40 rows; of the middle 40 columns; of a square of 60.
+    share = {"squash": (1 / 2, 1 / 2), "crop": (3 / 4, 1 / 2), "pad": (1 / 2, 1 / 3)}[fit]
+    wide, high = np.minimum(1, np.array(share) * view.test_side / 32)
+    assert found.mean() == pytest.approx(wide * high, abs=0.02)
+    assert found.any(0).mean() == pytest.approx(wide, abs=0.07)

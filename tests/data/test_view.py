@@ -58,6 +58,9 @@ def test_a_view_without_a_banner_of_its_own_is_known_as_before_there_was_one():
 def test_a_view_that_decodes_exactly_is_known_as_before_there_was_another_way():
     for exact in (View(decode="auto"), View(decode="exact")):
         assert exact.known == View().known and len(exact.test) == 4
+    assert View(fit="squash") == View()
+    fitted = View(decode="scaled", fit="pad")
+    assert fitted.known["fit"] == "pad" and fitted.test[4:] == ["scaled", "pad"]
     scaled = View(decode="scaled")
     assert scaled.known == View().known | {"decode": "scaled"} and scaled.test[4:] == ["scaled"]
 

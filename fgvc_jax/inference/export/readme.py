@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgvc_jax.config import Network
-from fgvc_jax.data.images import SPARE
+from fgvc_jax.data.images import FILL, SPARE
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.published import card
@@ -39,7 +39,7 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         f"## Use\n\n{use}\n"
         "## Images\n\n"
         f"Photographs are turned as their EXIF tag says, 16 bits scaled to 8.{_banner(trained)} "
-        f"RGB, uint8, resized to {side} x {side} px without keeping the aspect (bilinear, "
+        f"RGB, uint8, {_FITTED[trained.model.view.fit].format(side=side)} (bilinear, "
         f"antialiased, as Pillow's `resize`).{_scaled(trained)} "
         f"{_view(trained)}\n\n"
         "Probabilities are raw, not calibrated, and hold for photographs of these classes: "
@@ -61,9 +61,27 @@ def image_code(trained: Trained) -> str:
         "from PIL import Image, ImageOps\n\n"
         f"{opening(trained)}"
         f"{cut if rows else ''}"
-        f"image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)\n"
+        f"{_FITTING[trained.model.view.fit].format(side=side, fill=FILL)}\n"
         "images = np.asarray(image)[None]  # (batch, height, width, 3) uint8\n"
     )
+
+
+_FITTED = {
+    "squash": "resized to {side} x {side} px without keeping the aspect",
+    "crop": "resized to {side} px of the shorter side, of which the middle {side} x {side} px are "
+    "cut out as by torchvision's `Resize` and `CenterCrop`",
+    "pad": "resized to {side} px of the longer side, beside ImageNet's mean colour as by Pillow's "
+    "`ImageOps.pad`",
+}
+_FITTING = {
+    "squash": "image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)",
+    "crop": "short = min(image.size)\n"
+    "size = [int({side} * side / short) for side in image.size]\n"
+    "image = image.resize(size, Image.Resampling.BILINEAR)\n"
+    "left, top = (round((side - {side}) / 2) for side in size)\n"
+    "image = image.crop((left, top, left + {side}, top + {side}))",
+    "pad": "image = ImageOps.pad(image, ({side}, {side}), Image.Resampling.BILINEAR, color={fill})",
+}
 
 
 def opening(trained: Trained) -> str:
