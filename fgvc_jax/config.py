@@ -53,6 +53,11 @@ class Data(Images, View):
     every step, with the same numbers up to rounding."""
 
     @property
+    def boxed(self) -> bool:
+        """Whether the dataset's images are cut out by boxes, as far as its name tells."""
+        return self.source.startswith("coco:") or self.source.endswith(",boxes")
+
+    @property
     def cut(self) -> int:
         """Rows that are cut off the bottom of the dataset's images."""
         kind, _, _ = self.source.partition(":")

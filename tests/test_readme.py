@@ -90,6 +90,14 @@ def test_the_code_makes_of_a_photograph_what_the_model_does(decode, fit, tmp_pat
     assert ("at the smallest of" in readme.text(of, files=[], use="")) == (decode == "scaled")
 
 
+@pytest.mark.parametrize(
+    ("source", "told"), [("cub:/data/CUB,boxes", True), ("coco:a.json,b", True), ("cub:C", False)]
+)
+def test_boxes_are_told_where_the_training_images_were_cut_out(source, told):
+    of = trained(members=1, view={"source": source, "margin": 0.25})
+    assert ("0.25 of a box's sides beyond" in readme.text(of, files=[], use="")) == told
+
+
 def test_a_banner_is_told_where_the_training_images_had_one(of):
     assert "cut off" not in readme.text(of, files=[], use="") + readme.image_code(of)
     other = trained(members=1, view={"source": "aircraft:/data/fgvc"})

@@ -91,6 +91,8 @@ class Dataset:
             list(self.splits.parts.values()),
             share=slice(jax.process_index(), None, jax.process_count()),
             threads=machine.cores(self._processes_here),
+            orientation=self._view.reading["orientation"],
+            banner=self._view.banner,
             progress=lambda found, count: tqdm(
                 found,
                 "looked at",

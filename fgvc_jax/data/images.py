@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, features
 
+from fgvc_jax.data.framing import FILL, Edges, Fit, fitted, inside
 from fgvc_jax.utils.errors import UserError
 
 try:  # the extra `heif`: what iPhones write
@@ -60,10 +61,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlu
 
 Orientation = Literal["exif", "stored"]
 Decoding = Literal["exact", "scaled"]
-Fit = Literal["squash", "crop", "pad"]
 SCALES = 8, 4, 2  # so many times smaller a JPEG can be decoded
-# ImageNet's mean colour, near zero however a network normalises: members may differ in that.
-FILL = 124, 116, 104
 SPARE = 2  # pixels that are left of a scaled one for each that is asked for
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -117,6 +115,7 @@ def decode(
     orientation: Orientation,
     banner: int = OWN,
     decoding: Decoding = "exact",
+    margin: float = 0.0,
     fit: Fit = "squash",
     fill: tuple[int, int, int] = FILL,
 ) -> np.ndarray:
@@ -128,7 +127,8 @@ def decode(
     CMYK are converted, an alpha channel is dropped. 16-bit gray is scaled to 8 bits (where
     torchvision clips). With orientation "exif" a photograph is turned as its EXIF tag says; with
     "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The `banner`, so many
-    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Then the image is
+    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Of a record with a "box"
+    (`framing.Box`) only that is shown, and `margin` of its sides on every side. Then the image is
     resized, bilinear with antialiasing (Pillow's BILINEAR): with fit "squash" without keeping its
     aspect; with "crop" its shorter side to the square, whose middle is cut out (torchvision's
     Resize and CenterCrop); with "pad" its longer side, beside which is the colour `fill` (Pillow's
@@ -147,58 +147,43 @@ def decode(
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise Unreadable(record, f"is an array {image.dtype}{image.shape}, not uint8 (H, W, 3)")
-        if image.shape[:2] == (size, size) and not cut:
+        if image.shape[:2] == (size, size) and not cut and "box" not in record:
             return image
         picture = Picture(Image.fromarray(image), (image.shape[1], image.shape[0]))
     else:
 
         def spare(width: int, height: int) -> float:
+            left, top, right, bottom = _edges(record, (width, height), margin, cut)
             decisive = max if fit == "pad" else min
-            return decisive(width, height - cut) / (SPARE * size)
+            return decisive(right - left, bottom - top) / (SPARE * size)
 
         picture = _read(record, orientation, spare if decoding == "scaled" else None)
-    width, height = picture.size
-    if cut >= height:
-        raise Unreadable(record, f"is {height} rows high, and {cut} are to be cut off")
-    shown, (_, scale, left, top) = picture.image, picture[1:]
-    right, bottom = left + width / scale, top + (height - cut) / scale
+    edges = _edges(record, picture.size, margin, cut)
+    shown, (width, height), scale, left, top = picture
     if cut:
         # A crop of its own: resize(box=...) would let the filter reach into what is cut off. In a
         # scaled image the strip may begin within a row, which the one above it stands in for.
+        bottom = top + (height - cut) / scale
         last = shown.crop((0, int(bottom) - 1, shown.width, int(bottom)))
         shown = shown.crop((0, 0, shown.width, math.ceil(bottom)))
         shown.paste(last, (0, int(bottom)))
-    return np.asarray(_fitted(shown, (left, top, right, bottom), size, fit, fill))
+    across, down = ([edge / scale for edge in edges[axis::2]] for axis in (0, 1))
+    scaled = left + across[0], top + down[0], left + across[1], top + down[1]
+    return np.asarray(fitted(shown, scaled, size, fit, fill))
 
 
-_Box = tuple[float, float, float, float]  # left, top, right, bottom
-
-
-def _fitted(
-    image: Image.Image, box: _Box, size: int, fit: Fit, fill: tuple[int, int, int]
-) -> Image.Image:
-    """The square of what is inside the box of an image, see `decode`."""
-    left, top, right, bottom = box
-    width, height = right - left, bottom - top
-    if fit == "squash" or width == height:
-        return image.resize((size, size), Image.Resampling.BILINEAR, box)
-    shorter, longer = sorted((width, height))
-    if fit == "pad":
-        short = max(1, round(shorter / longer * size))
-        whole = (size, short) if width > height else (short, size)
-        canvas = Image.new("RGB", (size, size), fill)
-        place = round((size - whole[0]) * 0.5), round((size - whole[1]) * 0.5)
-        canvas.paste(image.resize(whole, Image.Resampling.BILINEAR, box), place)
-        return canvas
-    # Of the resized image, `long` pixels long, only the middle is ever made.
-    long = int(size * longer / shorter)
-    start = round((long - size) / 2.0)
-    first, last = start / long, (start + size) / long
-    if width > height:
-        box = left + first * width, top, left + last * width, bottom
-    else:
-        box = left, top + first * height, right, top + last * height
-    return image.resize((size, size), Image.Resampling.BILINEAR, box)
+def _edges(record: dict[str, Any], size: tuple[int, int], margin: float, cut: int) -> Edges:
+    """What of an image of (width, height) pixels is shown, see `decode`."""
+    width, height = size
+    if cut >= height:
+        raise Unreadable(record, f"is {height} rows high, and {cut} are to be cut off")
+    if "box" not in record:
+        return 0.0, 0.0, float(width), float(height - cut)
+    try:
+        return inside(record["box"], size, margin, cut)
+    except ValueError as error:
+        box = ",".join(f"{number:.6g}" for number in record["box"][:4])
+        raise Unreadable(record, f"has the box {box}, which {error}", "correct the box") from error
 
 
 def record_of(image: str | os.PathLike | Image.Image | np.ndarray) -> dict[str, Any]:
@@ -237,9 +222,22 @@ def content_digest(image: bytes | np.ndarray) -> bytes:
 
 
 def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
-    """The record's image, encoded or opened, in its own size, in RGB; see `decode` for what is
-    refused."""
-    return _read(record, orientation, None).image
+    """The record's image, encoded or opened, in its own size, in RGB; of one with a box what is
+    inside. See `decode` for what is refused."""
+    image = _read(record, orientation, None).image
+    if "box" not in record:
+        return image
+    left, top, right, bottom = _edges(record, image.size, 0.0, 0)
+    return image.crop((int(left), int(top), math.ceil(right), math.ceil(bottom)))
+
+
+def check_box(record: dict[str, Any], *, orientation: Orientation, banner: int = OWN) -> None:
+    """Raise UserError where the box of an encoded image is outside of it; only its header is
+    looked at."""
+    cut = record.get("crop_bottom", 0) if banner == OWN else banner
+    with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
+        size = _turned(*image.size, _turn(image, orientation))
+    _edges(record, size, 0.0, cut)
 
 
 # Of a photograph of this width and height, how many times smaller is still large enough.

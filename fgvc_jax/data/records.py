@@ -25,7 +25,8 @@ class Source(Protocol):
 
     `source[i]` is a record: {"image": encoded bytes or an (H,W,3) uint8 array, "label": int,
     "id": int, "name": what to call the image in a message, usually its path}. A record may also
-    hold "crop_bottom", a number of pixel rows that `images.decode` cuts off first (a banner).
+    hold "crop_bottom", a number of pixel rows that `images.decode` cuts off first (a banner), and
+    "box", a `framing.Box` of which alone something is shown.
     `stat(i)` is (bytes, time of the last change in ns) of an image's file, None for what is none.
     """
 

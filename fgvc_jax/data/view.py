@@ -35,7 +35,8 @@ class Images:
     """The images, as python -m fgvc_jax.train is to have them."""
 
     source: str = "sketchbirds"
-    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
+    """sketchbirds, folder:PATH, csv:FILE, coco:FILE, cub:, cars:, aircraft:, ultra:PATH, or
+    tfds:NAME."""
     allow_links: str = option("", free=True)
     """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
     classes: int = option(0, at_least=0)
@@ -76,6 +77,8 @@ class View:
     fit: Literal["squash", "crop", "pad"] = option("squash", later=True)
     """How an image becomes a square: squashed, as published; crop: the middle of it, at its shorter
     side; pad: the whole of it with its aspect kept, beside ImageNet's mean colour."""
+    margin: float = option(0.1, at_least=0, at_most=100, later=True)
+    """Where images have boxes: so much of a box's sides is shown beyond it, on every side."""
 
     def check(self) -> None:
         """Raise an ArgumentError where the fields do not fit together."""
@@ -107,6 +110,7 @@ class View:
             "orientation": self.orientation,
             "banner": self.banner,
             "decoding": self.decode,
+            "margin": self.margin,
             "fit": self.fit,
         }
 
@@ -123,5 +127,5 @@ class View:
     def test(self) -> list[Any]:
         """What of it decides on what a test image becomes, as digests have it."""
         shown = [self.test_side, self.crop, self.normalize, self.orientation]
-        later = ("banner", "decode", "fit")
+        later = ("banner", "decode", "fit", "margin")
         return shown + [self.known[name] for name in later if name in self.known]

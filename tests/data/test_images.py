@@ -14,6 +14,7 @@ import pytest
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from fgvc_jax.data import images
+from fgvc_jax.data.framing import FILL, Box, inside
 from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, content_digest
 from fgvc_jax.utils.errors import UserError
 
@@ -484,7 +485,7 @@ def test_a_fit_that_keeps_the_aspect_is_torchvisions_or_pillows(size, side):
     cropped = decode(record(np.asarray(image)), side, fit="crop").astype(int)
     assert np.abs(cropped - as_torchvision(image, side)).max() <= 1  # by rounding
     padded = decode(record(np.asarray(image)), side, fit="pad")
-    expected = ImageOps.pad(image, (side, side), Image.Resampling.BILINEAR, color=images.FILL)
+    expected = ImageOps.pad(image, (side, side), Image.Resampling.BILINEAR, color=FILL)
     np.testing.assert_array_equal(padded, expected)
 
 
@@ -510,3 +511,55 @@ def test_a_padded_image_needs_its_longer_side_only():
     data = encoded(scene(1200, 100), "JPEG")
     assert apart(data, 150) == apart(data, 150, fit="crop") == 0
     assert 0 < apart(data, 150, fit="pad") < 0.6
+
+
+# -- boxes -----------------------------------------------------------------------------------------
+
+
+def test_only_a_box_is_shown_and_its_margin():
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[20:40, 30:60] = 255
+    box = Box(30, 20, 30, 20)
+    assert decode(record(pixels, box=box), 10)[1:-1, 1:-1].min() == 255
+    wide = decode(record(pixels, box=box), 40, margin=0.5)
+    whole = decode(record(pixels[10:50, 15:75]), 40)
+    assert np.abs(wide.astype(int) - whole).max() <= 1
+    same = record(noise(8, 8), box=Box(0, 0, 0.5, 0.5, (1, 1)))
+    assert not (decode(same, 8) == same["image"]).all()  # though it has the size already
+
+
+@pytest.mark.parametrize("value", [1, 6])
+@pytest.mark.parametrize("banner", [0, 60])
+def test_a_box_in_a_scaled_jpeg_keeps_twice_the_side_of_the_box(value, banner):
+    """It is of the photograph upright."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = encoded(LARGE, "JPEG", quality=90, exif=exif)
+    box = Box(0.3, 0.4, 0.5, 0.6, (1, 1))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert (upright.width > upright.height) == (value == 1)
+    edges = [round(n) for n in inside(box, upright.size, 0.0, banner)]
+    for size, equal in ((100, True), (40, False)):
+        exact, scaled = (
+            images.decode(record(data, box=box), size, orientation="exif", banner=banner,
+                          decoding=way).astype(float)
+            for way in ("exact", "scaled")
+        )  # fmt: skip
+        assert (np.abs(exact - scaled).mean() == 0) == equal
+        assert np.abs(exact - scaled).mean() < 0.6
+        cut = np.asarray(upright.crop(edges).resize((size, size), Image.Resampling.BILINEAR), float)
+        assert np.abs(cut - exact).mean() < 3
+
+
+def test_a_box_that_is_not_in_its_image_is_one_line():
+    refused(noise(20, 30), "has the box 40,0,5,5, which has less than one pixel", "correct the box",
+            box=Box(40, 0, 5, 5))  # fmt: skip
+    data = encoded(Image.fromarray(noise(20, 30)), "JPEG")
+    refused(
+        data, "which is of an image of 20 x 30 pixels, and this one", box=Box(1, 1, 5, 5, (20, 30))
+    )
+
+
+def test_what_is_read_of_an_image_with_a_box_is_the_box():
+    data = encoded(Image.fromarray(noise(20, 30)))
+    assert images.read(record(data, box=Box(3.5, 4, 10, 8)), orientation="exif").size == (11, 8)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgvc_jax.config import Network
-from fgvc_jax.data.images import FILL, SPARE
+from fgvc_jax.data.framing import FILL
+from fgvc_jax.data.images import SPARE
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.published import card
@@ -38,7 +39,8 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         "trained and exported by fgvc_jax.\n\n"
         f"## Use\n\n{use}\n"
         "## Images\n\n"
-        f"Photographs are turned as their EXIF tag says, 16 bits scaled to 8.{_banner(trained)} "
+        "Photographs are turned as their EXIF tag says, 16 bits scaled to 8."
+        f"{_banner(trained)}{_boxed(trained)} "
         f"RGB, uint8, {_FITTED[trained.model.view.fit].format(side=side)} (bilinear, "
         f"antialiased, as Pillow's `resize`).{_scaled(trained)} "
         f"{_view(trained)}\n\n"
@@ -119,6 +121,16 @@ def _banner(trained: Trained) -> str:
     return (
         f" The images that it was trained on had {rows} rows at the bottom cut off, a strip of "
         "text: cut that off a photograph which has it, and nothing off others."
+    )
+
+
+def _boxed(trained: Trained) -> str:
+    data = trained.experiment.data
+    if not data.boxed:
+        return ""
+    return (
+        " The images that it was trained on were cut out by boxes around what they show, with "
+        f"{data.margin:g} of a box's sides beyond it on every side: cut photographs likewise."
     )
 
 
