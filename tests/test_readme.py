@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from exports import trained
+from photographs import photograph
+from PIL import Image
 
 from fgvc_jax.inference.export import readme
 
@@ -70,6 +73,29 @@ def test_new_photographs_are_turned_however_the_dataset_is_read(orientation):
     of = trained(members=1, view={"orientation": orientation})
     assert "exif_transpose" in readme.image_code(of)
     assert "turned as their EXIF tag says" in readme.text(of, files=[], use="")
+
+
+@pytest.mark.parametrize("decode", ["exact", "scaled"])
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_the_code_makes_of_a_photograph_what_the_model_does(decode, fit, tmp_path, monkeypatch):
+    of = trained(members=1, view={"decode": decode, "fit": fit})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph(0).resize((800, 600)).save(tmp_path / "bird.jpg", exif=exif)
+    monkeypatch.chdir(tmp_path)
+    made = {}
+    exec(readme.image_code(of), made)
+    apart = np.abs(made["images"][0].astype(int) - of.model.square("bird.jpg"))
+    assert apart.max() <= (fit == "crop")  # which is computed from another corner
+    assert ("at the smallest of" in readme.text(of, files=[], use="")) == (decode == "scaled")
+
+
+@pytest.mark.parametrize(
+    ("source", "told"), [("cub:/data/CUB,boxes", True), ("coco:a.json,b", True), ("cub:C", False)]
+)
+def test_boxes_are_told_where_the_training_images_were_cut_out(source, told):
+    of = trained(members=1, view={"source": source, "margin": 0.25})
+    assert ("0.25 of a box's sides beyond" in readme.text(of, files=[], use="")) == told
 
 
 def test_a_banner_is_told_where_the_training_images_had_one(of):

@@ -42,6 +42,14 @@ class Prediction(Photographs):
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    boxes: str = ""
+    """A file of MegaDetector's output: answer for each animal in it, one row a box, with the box:
+    left, top, width and height as fractions. Paths in it start from a folder in IMAGES, or from its
+    own; without IMAGES all that it lists are answered."""
+    confidence: float = option(0.2, at_least=0, at_most=1)
+    """Of --boxes: leave out those of which the detector was less sure."""
+    whole: bool = False
+    """Of --boxes: answer for photographs without a box as they are, instead of leaving them out."""
     csv_safe: bool = False
     """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an apostrophe
     before it. Names of files and classes are whoever's who gave them."""
@@ -163,13 +171,17 @@ class Shown:
     """What --network.name is shown of an image; a run knows this by itself."""
 
     resize: int = option(256, at_least=1, at_most=16_384)
-    """Every image is first resized to a square of this many pixels."""
+    """Every image is first resized to a square of this many pixels, see `fit`."""
     crop: int = option(224, at_least=1, at_most=16_384)
     """Side of the square that the network sees."""
     test_view: Literal["center", "whole"] = "center"
     """The centre crop, or the whole image resized to the crop's size."""
     normalize: Literal["auto", "half", "imagenet", "tensorflow"] = "auto"
     """As in train; auto: what the network's usual weights were trained with."""
+    decode: Literal["exact", "scaled"] = "scaled"
+    """As in train."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """As in train: the whole image squashed, its middle, or the whole beside a mean colour."""
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,8 @@ def _open(options: Embedding) -> Embedder:
         pad=0,
         test_view=shown.test_view,
         normalize=networks.normalization(name) if shown.normalize == "auto" else shown.normalize,
+        decode=shown.decode,
+        fit=shown.fit,
     )
     return open_network(name, options.network.weights, data=data, mesh=mesh, **options.reading)
 

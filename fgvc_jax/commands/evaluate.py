@@ -7,7 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Evaluation
 from fgvc_jax.data import feed, sources
-from fgvc_jax.data.images import OWN, Orientation
+from fgvc_jax.data.images import OWN
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
@@ -194,10 +194,9 @@ class _Feeding:
         images = feed.load(
             self.source,
             self.view.test_side,
-            orientation=cast(Orientation, self.view.orientation),  # it is settled
-            banner=self.view.banner,
             place="stream",
             threads=machine.cores(processes.processes_here()),
             mesh=self.asked.mesh,
+            **self.view.reading,
         )
         return feed.evaluation_batches(images, self.batch_size, self.asked.mesh)

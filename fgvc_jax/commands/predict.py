@@ -17,7 +17,7 @@ from tqdm import tqdm
 import fgvc_jax
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Prediction
-from fgvc_jax.data import inputs
+from fgvc_jax.data import detections, inputs
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
@@ -42,7 +42,7 @@ def predict(options: Prediction) -> None:
             not be read, with their number.
     """
     output = _output(options)
-    files = inputs.some(options.images)
+    files = _files(options)
     options = named.of_a_run(options)
     compilation.use_compilation_cache()
     if options.distributed:
@@ -73,6 +73,7 @@ def answer(
         risk=options.risk,
         calibrated=options.calibrated,
         sets=options.sets,
+        boxes=bool(options.boxes),
     )
     answered = stream.answer(
         asked,
@@ -88,6 +89,19 @@ def answer(
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
     return counts
+
+
+def _files(options: Prediction) -> Iterator[inputs.Found]:
+    """What is asked for: photographs, or boxes of some."""
+    if not options.boxes:
+        return inputs.some(options.images)
+    file = paths.local(options.boxes, "--boxes")
+    listed = detections.read(file, confidence=options.confidence)
+    found = detections.photographs(file, listed, options.images)
+    return inputs.begun(
+        detections.boxes(found, whole=options.whole),
+        f"no photograph has a box of --confidence {options.confidence:g}: --whole answers all",
+    )
 
 
 def _output(options: Prediction) -> Path | None:
@@ -157,6 +171,7 @@ class _Printed:
     def __init__(self, columns: Sequence[str]):
         self._ranks = sum(column.startswith("class") for column in columns)
         self._sets = "set" in columns
+        self._boxes = "box" in columns
         self._widths: list[int] = []
 
     def __call__(self, rows: Iterable[AnswerRow]) -> None:
@@ -171,7 +186,14 @@ class _Printed:
         room = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
         while True:
             likeliest = [str(rank) for rank in range(1, self._ranks + 1)]
-            header = ["path", *likeliest, "agree", "unsure", *(["in set"] if self._sets else [])]
+            header = [
+                "path",
+                *(["box"] if self._boxes else []),
+                *likeliest,
+                "agree",
+                "unsure",
+                *(["in set"] if self._sets else []),
+            ]
             lines = [header, *map(self._cells, rows)]
             self._widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
             if self._ranks == 1 or sum(self._widths) + 2 * len(self._widths) <= room:
@@ -186,7 +208,9 @@ class _Printed:
         if row["error"]:
             return [printable(row["path"]), f"error: {printable(row['error'])}"]
         ranks = range(1, self._ranks + 1)
-        cells = [row["path"], *(f"{row[f'class{n}']} {row[f'probability{n}']:.1%}" for n in ranks)]
+        cells = [row["path"]]
+        cells += [" ".join(f"{n:.2f}" for n in row["box"] or ())] if self._boxes else []
+        cells += [f"{row[f'class{n}']} {row[f'probability{n}']:.1%}" for n in ranks]
         cells += [f"{row['agreement']:.0%}", {True: "unsure", False: "", None: "-"}[row["unsure"]]]
         cells += [str(len(row["set"]))] if self._sets else []
         return [printable(cell) for cell in cells]

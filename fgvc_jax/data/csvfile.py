@@ -5,10 +5,11 @@ import difflib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fgvc_jax.data.files import Entry, assemble, hold_out, shown
+from fgvc_jax.data.files import Entry, assemble, check_can_be_split, hold_out, shown
+from fgvc_jax.data.framing import Box
 from fgvc_jax.data.names import composed, part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.data.tables import line_of
@@ -17,12 +18,13 @@ from fgvc_jax.utils.errors import UserError
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("split", "group")
+BOX = ("x", "y", "width", "height")  # where all of them are there
 PARTS = ("train", "validation", "test")
 
 
 def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
-    """A CSV file with a header: columns `path`, `label`, perhaps `split` and `group`; others are
-    ignored.
+    """A CSV file with a header: columns `path`, `label`, perhaps `split`, `group` and those of
+    `BOX`; others are ignored.
 
     Paths are relative to the file's folder and stay inside it, with "/" between folders; where
     there is no such file, an absolute path inside, spaces around a path and backslashes are
@@ -31,6 +33,10 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     judged all of it. Images with the same `group` are in one part; an empty group is one of its
     own. Classes are the labels, sorted; labels that differ in the form of accents only are one.
     Photographs are turned as EXIF says.
+
+    A box is what is shown of an image, from its corner at the top left: fractions of its sides, or
+    pixels if one of the four is above 1; without numbers it is the whole image. Boxes of one image
+    are a group.
     """
     file = paths.local(path, "list")
     rows = [(where, _read(file, where, row)) for where, row in _rows(file)]
@@ -39,7 +45,7 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     first: dict[str, str] = {}
     for where, row in rows:
         other = first.setdefault(row["path"], where)
-        if other != where:
+        if other != where and BOX[0] not in row:
             raise UserError(f"{where}: {row['path']!r} is already listed at {other}")
     names: dict[str, str] = {}
     for _, row in rows:
@@ -47,7 +53,13 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     classes = sorted(names.values())
     numbers = {composed(name): number for number, name in enumerate(classes)}
     entries = [
-        Entry(row["path"], numbers[composed(row["label"])], where, group=row.get("group", ""))
+        Entry(
+            row["path"],
+            numbers[composed(row["label"])],
+            where,
+            group=row.get("group", "") or (row["path"] if BOX[0] in row else ""),
+            box=_box(where, row),
+        ).check()
         for where, row in rows
     ]
     if "split" in rows[0][1]:
@@ -55,9 +67,9 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     elif not how.to_train:
         parts = {"train": [], "test": entries}
     else:
-        _check_can_be_split(file, entries, classes)
+        check_can_be_split(file, entries, classes, "; or give the column 'split'")
         parts = hold_out(entries, seed=seed)
-    return assemble(file.parent, parts, classes, orientation="exif", how=how)
+    return assemble(file.parent, parts, classes, published=False, how=how)
 
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -96,7 +108,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _columns() -> str:
-    return f"{', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL)}"
+    return f"{', '.join(REQUIRED)} and perhaps {', '.join(OPTIONAL + BOX)}"
 
 
 def _header(where: str, values: Sequence[str]) -> list[str]:
@@ -108,13 +120,31 @@ def _header(where: str, values: Sequence[str]) -> list[str]:
                 f"the columns {_columns()}, with commas between them"
             )
     for name, count in Counter(header).items():
-        if count > 1 and name in REQUIRED + OPTIONAL:
+        if count > 1 and name in _known(header):
             raise UserError(f"{where}: the column {name!r} is there {count} times")
     return header
 
 
+def _known(header: Iterable[str]) -> tuple[str, ...]:
+    """The columns that mean something; others of a box's names alone may mean anything."""
+    return REQUIRED + OPTIONAL + (BOX if set(BOX) <= set(header) else ())
+
+
+def _box(where: str, row: dict[str, str]) -> Box | None:
+    texts = [row.get(name, "") for name in BOX]
+    if not any(texts):
+        return None
+    try:
+        x, y, width, height = map(float, texts)
+    except ValueError:
+        raise UserError(
+            f"{where}: the box {','.join(texts)} is not four numbers, {', '.join(BOX)}: correct it"
+        ) from None
+    return Box(x, y, width, height, None if max(x, y, width, height) > 1 else (1, 1))
+
+
 def _row(where: str, values: dict[str, str]) -> dict[str, str]:
-    row = {name: values[name] for name in REQUIRED + OPTIONAL if name in values}
+    row = {name: values[name] for name in _known(values) if name in values}
     row |= {name: value.strip() for name, value in row.items() if name != "path"}
     for name in REQUIRED:
         if not row[name].strip():
@@ -171,16 +201,3 @@ def _given_parts(
                 "out to have the images split"
             )
     return parts
-
-
-def _check_can_be_split(file: Path, entries: Sequence[Entry], classes: Sequence[str]) -> None:
-    """Raise a UserError for a class whose images cannot be in two parts."""
-    groups: list[set[str]] = [set() for _ in classes]
-    for entry in entries:
-        groups[entry.label].add(entry.group or entry.where)
-    for name, found in zip(classes, groups, strict=True):
-        if len(found) < 2:
-            raise UserError(
-                f"class {name!r} of {shown(file)} has one image or group only: it takes at least "
-                "2, one to train and one to test; or give the column 'split'"
-            )

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from fgvc_jax.data import pipeline, whole
-from fgvc_jax.data.images import OWN, Orientation, content_digest
+from fgvc_jax.data.images import content_digest
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes
@@ -43,7 +43,7 @@ class Dataset:
 
     Args:
         splits: the dataset.
-        view: what they are decoded for, with its orientation settled.
+        view: what they are decoded for, settled.
         place: "auto", "stream", "host" or "device".
         mesh: devices.
         as_tested: whether training images, too, are shown as at test.
@@ -64,11 +64,10 @@ class Dataset:
             self._decoded[part] = load(
                 self.splits.parts[part],
                 self._side(part),
-                orientation=cast(Orientation, self._view.orientation),  # it is settled
-                banner=self._view.banner,
                 place=self.place,
                 threads=machine.cores(self._processes_here),
                 mesh=self._mesh,
+                **self._view.reading,
             )
         return self._decoded[part]
 
@@ -96,6 +95,8 @@ class Dataset:
             list(self.splits.parts.values()),
             share=slice(jax.process_index(), None, jax.process_count()),
             threads=machine.cores(self._processes_here),
+            orientation=self._view.reading["orientation"],
+            banner=self._view.banner,
             progress=lambda found, count: tqdm(
                 found,
                 "looked at",
@@ -147,16 +148,16 @@ def load(
     source: Source,
     side: int,
     *,
-    orientation: Orientation,
     place: str,
     threads: int,
     mesh: Mesh,
-    banner: int = OWN,
+    **reading: Any,
 ) -> Images:
-    """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed."""
+    """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed.
+    `reading` as `images.decode` takes it."""
 
     def read(how: Callable[..., T]) -> T:
-        return how(source, side, orientation=orientation, banner=banner, threads=threads)
+        return how(source, side, threads=threads, **reading)
 
     if place == "stream":
         return Images(source, read(pipeline.streamed), None, None)

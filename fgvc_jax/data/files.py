@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.images import Orientation
+from fgvc_jax.data.framing import Box
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
@@ -20,6 +20,7 @@ from fgvc_jax.utils.errors import UserError
 
 TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
 HIDDEN = ".", "__MACOSX"  # what a Mac leaves in an archive is no folder of images
+_ONE_GROUP = ", and its boxes to one group"
 SHOWN = 5  # examples in a message
 PAGE = 4096
 LOOKED_THROUGH = (
@@ -31,13 +32,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of an index: its path below the root, label, origin, official id or -1, group."""
+    """One image of an index: its path below the root, label, origin, official id or -1, group, and
+    the box that is meant of it, where not the whole of it is."""
 
     name: str
     label: int
     where: str  # the line of the index, for messages
     id: int = -1
     group: str = ""
+    box: Box | None = None
+
+    def check(self) -> "Entry":
+        """Itself; a UserError where its box is none."""
+        if self.box is not None and self.box.problem:
+            raise UserError(
+                f"{self.where}: the box {self.box} of {self.name!r} {self.box.problem}: correct it"
+            )
+        return self
 
 
 class Files:
@@ -57,7 +68,9 @@ class Files:
         places: Sequence[str],
     ):
         self.root = root
-        self.names = tuple(entry.name for entry in entries)
+        # A box is part of the name, so that it is in every digest.
+        self.names = tuple(f"{entry.name}{entry.box or ''}" for entry in entries)
+        self.boxes = tuple(entry.box for entry in entries)
         self.places = places
         self.labels = np.array([entry.label for entry in entries], np.int32)
         self.ids = np.array([entry.id for entry in entries], np.int32)
@@ -77,12 +90,14 @@ class Files:
                 image = file.read()
         except OSError as error:
             raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+        box = self.boxes[index]
         return {
             "image": image,
             "label": int(self.labels[index]),
             "id": int(self.ids[index]),
             "name": path,
             "crop_bottom": self.crop_bottom,
+            **({} if box is None else {"box": box}),
         }
 
     def path(self, index: int) -> str:
@@ -104,7 +119,7 @@ def assemble(
     classes: Sequence[str],
     *,
     crop_bottom: int = 0,
-    orientation: Orientation = "stored",
+    published: bool = True,
     how: Opening = TO_TRAIN,
 ) -> Splits:
     """From entries to Splits, with every check on the files themselves.
@@ -113,7 +128,8 @@ def assemble(
     parts: "train", "test" and perhaps "validation" -> their entries.
     classes: names.
     crop_bottom: rows of pixels to cut off each image.
-    orientation: see Splits.
+    published: results on them are; other photographs are turned as people see them, and decoded at
+      the size that is needed.
     how: it is opened.
     """
     for part, entries in parts.items():
@@ -127,7 +143,12 @@ def assemble(
         sources[part] = Files(root, entries, first, crop_bottom=crop_bottom, places=own)
         first += len(entries)
     splits = Splits(
-        sources["train"], sources["test"], tuple(classes), sources.get("validation"), orientation
+        sources["train"],
+        sources["test"],
+        tuple(classes),
+        sources.get("validation"),
+        orientation="stored" if published else "exif",
+        decode="exact" if published else "scaled",
     )
     if first <= LOOKED_THROUGH:  # every file is asked for its size, and many are opened
         _warn_of_shared_files(root, {part: sources[part] for part in splits.parts})
@@ -202,16 +223,32 @@ def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
     }
 
 
+def check_can_be_split(
+    file: Path, entries: Sequence[Entry], classes: Sequence[str], advice: str = ""
+) -> None:
+    """Raise a UserError for a class whose images cannot be in two parts."""
+    groups: list[set[str]] = [set() for _ in classes]
+    for entry in entries:
+        groups[entry.label].add(entry.group or entry.where)
+    for name, found in zip(classes, groups, strict=True):
+        if len(found) < 2:
+            raise UserError(
+                f"class {name!r} of {shown(file)} has one image or group only: it takes at least "
+                f"2, one to train and one to test{advice}"
+            )
+
+
 def locate(root: Path, entries: Sequence[Entry], links: Path | None) -> list[str]:
     """The path below the root of every entry's file, as the disk has it.
 
-    Each must be a file of its own inside the root, or inside `links` where a link leads there; one
-    listing per folder, no stat. A name that is on the disk with its accents in another form is that
-    file. Raises a UserError for the first entry of which this is not so.
+    Each must be a file of its own inside the root, or inside `links` where a link leads there, or
+    another box of a file in the same group; one listing per folder, no stat. A name that is on the
+    disk with its accents in another form is that file. Raises a UserError for the first entry of
+    which this is not so.
     """
     tops = [os.path.join(os.path.realpath(top), "") for top in (root, links) if top is not None]
     listings: dict[str, _Listing] = {}
-    seen: dict[str, Entry] = {}
+    seen: dict[str, list[Entry]] = {}
     missing: list[Entry] = []
     places: list[str] = []
     for entry in entries:
@@ -233,12 +270,18 @@ def locate(root: Path, entries: Sequence[Entry], links: Path | None) -> list[str
             )
         if name not in there.links or (there.links[name] and not os.path.isfile(real)):
             missing.append(entry)
-        if real in seen:
-            raise UserError(
-                f"{entry.where}: {entry.name!r} is already listed by {seen[real].where}: every "
-                "image belongs to one part, once"
-            )
-        seen[real] = entry
+        for other in seen.setdefault(real, []):
+            if not (entry.box and other.box and entry.group and entry.group == other.group):
+                raise UserError(
+                    f"{entry.where}: {entry.name!r} is already listed by {other.where}: every "
+                    f"image belongs to one part, once{_ONE_GROUP if entry.box else ''}"
+                )
+            if str(entry.box) == str(other.box):
+                raise UserError(
+                    f"{entry.where}: the box {entry.box} of {entry.name!r} is already listed by "
+                    f"{other.where}: leave one of them out"
+                )
+        seen[real].append(entry)
         places.append(f"{there.place}/{name}" if there.place else name)
     if missing:
         more = f" ({len(missing):,} images are missing)" if len(missing) > 1 else ""

@@ -59,7 +59,7 @@ def open_folder(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     unused |= {f"{name}/": "" for name in parts.values() if name not in roles.values()}
     _tell(root, found.values(), unused, ["", *(f"{name}/" for name in roles.values())])
     entries = {role: entries for role, (entries, _) in found.items()}
-    return assemble(root, {"train": [], **entries}, classes, orientation="exif", how=how)
+    return assemble(root, {"train": [], **entries}, classes, published=False, how=how)
 
 
 def _parts(root: Path, folders: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -141,7 +141,7 @@ def _without_parts(
     entries, _ = found
     if not how.to_train:
         parts = {"train": [], "test": entries}
-        return assemble(root, parts, classes, orientation="exif", how=how)
+        return assemble(root, parts, classes, published=False, how=how)
     counts = np.bincount([entry.label for entry in entries], minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
@@ -149,7 +149,7 @@ def _without_parts(
                 f"class folder {shown(root / name)} has {count} images: it takes at least 2, one "
                 f"to train and one to test ({', '.join(EXTENSIONS)})"
             )
-    return assemble(root, hold_out(entries, seed=seed), classes, orientation="exif", how=how)
+    return assemble(root, hold_out(entries, seed=seed), classes, published=False, how=how)
 
 
 def _entries(root: Path, part: str, classes: Sequence[str]) -> tuple[list[Entry], list[str]]:

@@ -2,15 +2,17 @@
 
 import hashlib
 import io
+import math
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, features
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, features
 
+from fgvc_jax.data.framing import FILL, Edges, Fit, fitted, inside
 from fgvc_jax.utils.errors import UserError
 
 try:  # the extra `heif`: what iPhones write
@@ -58,6 +60,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="PIL.TiffImagePlugin")
 
 Orientation = Literal["exif", "stored"]
+Decoding = Literal["exact", "scaled"]
+SCALES = 8, 4, 2  # so many times smaller a JPEG can be decoded
+SPARE = 2  # pixels that are left of a scaled one for each that is asked for
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -67,6 +72,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # what undoes each value of the EXIF tag
+_RIGHT_TO_LEFT, _BOTTOM_TO_TOP = (2, 3, 6, 7), (3, 4, 7, 8)  # edges of what these put where
 
 
 class Broken(UserError):
@@ -91,8 +97,27 @@ class Unreadable(Broken):
         self.problem = problem
 
 
+class Picture(NamedTuple):
+    """An image upright and in RGB, perhaps at a fraction of its size: of the whole, of (width,
+    height) `size`, column x is at `left + x / scale`, and row y at `top + y / scale`."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    scale: int = 1
+    left: float = 0.0
+    top: float = 0.0
+
+
 def decode(
-    record: dict[str, Any], size: int, *, orientation: Orientation, banner: int = OWN
+    record: dict[str, Any],
+    size: int,
+    *,
+    orientation: Orientation,
+    banner: int = OWN,
+    decoding: Decoding = "exact",
+    margin: float = 0.0,
+    fit: Fit = "squash",
+    fill: tuple[int, int, int] = FILL,
 ) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
@@ -102,9 +127,18 @@ def decode(
     CMYK are converted, an alpha channel is dropped. 16-bit gray is scaled to 8 bits (where
     torchvision clips). With orientation "exif" a photograph is turned as its EXIF tag says; with
     "stored" it is not, as under torchvision (but Pillow itself turns TIFF). The `banner`, so many
-    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Then the image is resized
-    without keeping its aspect, bilinear with antialiasing (Pillow's BILINEAR). An array that is
-    already (size, size, 3) uint8 is returned as it is.
+    rows at the bottom, is cut: with `OWN` the record's own `crop_bottom`. Of a record with a "box"
+    (`framing.Box`) only that is shown, and `margin` of its sides on every side. Then the image is
+    resized, bilinear with antialiasing (Pillow's BILINEAR): with fit "squash" without keeping its
+    aspect; with "crop" its shorter side to the square, whose middle is cut out (torchvision's
+    Resize and CenterCrop); with "pad" its longer side, beside which is the colour `fill` (Pillow's
+    ImageOps.pad). An array that is already (size, size, 3) uint8 is returned as it is.
+
+    With decoding "scaled" a JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 that leaves `SPARE`
+    times the size that it is resized to, by fewer frequencies of its cosine transform, which takes
+    a fraction of the time; of a smaller one every bit is as before. An opened image is read anew
+    for that, so that it stays the caller's; once its pixels were loaded, or its `draft` was called,
+    it is taken as it is.
 
     Raises UserError that names the record if the image is broken, of another format, or has more
     than `MAX_PIXELS` pixels or `MAX_SIDE` rows or columns; the size is checked before decoding.
@@ -113,17 +147,43 @@ def decode(
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise Unreadable(record, f"is an array {image.dtype}{image.shape}, not uint8 (H, W, 3)")
-        if image.shape[:2] == (size, size) and not cut:
+        if image.shape[:2] == (size, size) and not cut and "box" not in record:
             return image
-        picture = Image.fromarray(image)
+        picture = Picture(Image.fromarray(image), (image.shape[1], image.shape[0]))
     else:
-        picture = read(record, orientation=orientation)
-    width, height = picture.size
+
+        def spare(width: int, height: int) -> float:
+            left, top, right, bottom = _edges(record, (width, height), margin, cut)
+            decisive = max if fit == "pad" else min
+            return decisive(right - left, bottom - top) / (SPARE * size)
+
+        picture = _read(record, orientation, spare if decoding == "scaled" else None)
+    edges = _edges(record, picture.size, margin, cut)
+    shown, (width, height), scale, left, top = picture
+    if cut:
+        # A crop of its own: resize(box=...) would let the filter reach into what is cut off. In a
+        # scaled image the strip may begin within a row, which the one above it stands in for.
+        bottom = top + (height - cut) / scale
+        last = shown.crop((0, int(bottom) - 1, shown.width, int(bottom)))
+        shown = shown.crop((0, 0, shown.width, math.ceil(bottom)))
+        shown.paste(last, (0, int(bottom)))
+    across, down = ([edge / scale for edge in edges[axis::2]] for axis in (0, 1))
+    scaled = left + across[0], top + down[0], left + across[1], top + down[1]
+    return np.asarray(fitted(shown, scaled, size, fit, fill))
+
+
+def _edges(record: dict[str, Any], size: tuple[int, int], margin: float, cut: int) -> Edges:
+    """What of an image of (width, height) pixels is shown, see `decode`."""
+    width, height = size
     if cut >= height:
         raise Unreadable(record, f"is {height} rows high, and {cut} are to be cut off")
-    # A crop of its own: resize(box=...) would let the filter reach into what is cut off.
-    picture = picture.crop((0, 0, width, height - cut)) if cut else picture
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    if "box" not in record:
+        return 0.0, 0.0, float(width), float(height - cut)
+    try:
+        return inside(record["box"], size, margin, cut)
+    except ValueError as error:
+        box = ",".join(f"{number:.6g}" for number in record["box"][:4])
+        raise Unreadable(record, f"has the box {box}, which {error}", "correct the box") from error
 
 
 def record_of(image: str | os.PathLike | Image.Image | np.ndarray) -> dict[str, Any]:
@@ -162,14 +222,38 @@ def content_digest(image: bytes | np.ndarray) -> bytes:
 
 
 def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
-    """The record's image, encoded or opened, in its own size, in RGB; see `decode` for what is
-    refused."""
+    """The record's image, encoded or opened, in its own size, in RGB; of one with a box what is
+    inside. See `decode` for what is refused."""
+    image = _read(record, orientation, None).image
+    if "box" not in record:
+        return image
+    left, top, right, bottom = _edges(record, image.size, 0.0, 0)
+    return image.crop((int(left), int(top), math.ceil(right), math.ceil(bottom)))
+
+
+def check_box(record: dict[str, Any], *, orientation: Orientation, banner: int = OWN) -> None:
+    """Raise UserError where the box of an encoded image is outside of it; only its header is
+    looked at."""
+    cut = record.get("crop_bottom", 0) if banner == OWN else banner
+    with Image.open(io.BytesIO(record["image"]), formats=FORMATS) as image:
+        size = _turned(*image.size, _turn(image, orientation))
+    _edges(record, size, 0.0, cut)
+
+
+# Of a photograph of this width and height, how many times smaller is still large enough.
+_Spare = Callable[[int, int], float]
+
+
+def _read(record: dict[str, Any], orientation: Orientation, spare: _Spare | None) -> Picture:
+    """As `read`, but a JPEG at a fraction of its size, where there is something to spare."""
     image = record["image"]
     try:
+        if spare and isinstance(image, Image.Image):
+            image = _encoded(image) or image
         if isinstance(image, Image.Image):
-            return _upright(record, image, orientation)
+            return _upright(record, image, orientation, None)
         with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
-            return _upright(record, opened, orientation)
+            return _upright(record, opened, orientation, spare)
     except Image.DecompressionBombError as error:
         raise Unreadable(record, f"has more than {MAX_PIXELS:,} pixels", _SMALLER) from error
     except Image.UnidentifiedImageError as error:
@@ -181,11 +265,47 @@ def read(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
         raise Unreadable(record, f"cannot be decoded ({reason})") from error
 
 
-def _upright(record: dict[str, Any], image: Image.Image, orientation: Orientation) -> Image.Image:
+def _encoded(image: Image.Image) -> bytes | None:
+    """The file of a JPEG that was opened and of which nothing was loaded or changed yet."""
+    if not (isinstance(image, JpegImagePlugin.JpegImageFile) and image.tile and image.fp):
+        return None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    data = image.fp.read()
+    image.fp.seek(place)
+    with Image.open(io.BytesIO(data), formats=FORMATS) as again:
+        same = (again.size, again.mode, again.tell()) == (image.size, image.mode, image.tell())
+    return data if same else None
+
+
+def _upright(
+    record: dict[str, Any], image: Image.Image, orientation: Orientation, spare: _Spare | None
+) -> Picture:
     _check_size(record, *image.size)
+    (width, height), scale = image.size, 1
+    if spare and isinstance(image, JpegImagePlugin.JpegImageFile):
+        width, height = _turned(width, height, _turn(image, orientation))
+        scale = next((scale for scale in SCALES if scale <= spare(width, height)), 1)
+        image.draft(None, (image.width // scale, image.height // scale))
     picture = _rgb(record, image)  # first, since Pillow turns TIFF while it loads it
-    turn = TURNS.get(exif_orientation(image)) if orientation == "exif" else None
-    return picture if turn is None else picture.transpose(turn)
+    turn = _turn(image, orientation)
+    picture = picture.transpose(TURNS[turn]) if turn else picture
+    if scale == 1:
+        return Picture(picture, picture.size)
+    # Where its size is no multiple, the last column and row of what was decoded are partly empty.
+    left = picture.width - width / scale if turn in _RIGHT_TO_LEFT else 0.0
+    top = picture.height - height / scale if turn in _BOTTOM_TO_TOP else 0.0
+    return Picture(picture, (width, height), scale, left, top)
+
+
+def _turn(image: Image.Image, orientation: Orientation) -> int:
+    """The EXIF tag's value where it is one of `TURNS` that is to be undone, else 0."""
+    value = exif_orientation(image) if orientation == "exif" else None
+    return value if value in TURNS else 0
+
+
+def _turned(width: int, height: int, turn: int) -> tuple[int, int]:
+    return (width, height) if turn < 5 else (height, width)
 
 
 def _check_size(record: dict[str, Any], width: int, height: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fgvc_jax.data.files import is_folder, listing
+from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import EXTENSIONS, unread
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.utils import paths
@@ -20,10 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
-    """A path as it was given, joined with what is below it, and why there is no image there."""
+    """A path as it was given, joined with what is below it, and why there is no image there; of
+    what a detector found, the box that is meant, and how sure it is."""
 
     path: str
     problem: str = ""
+    box: Box | None = None
+    confidence: float | None = None
 
 
 def some(words: Sequence[str]) -> Iterator[Found]:

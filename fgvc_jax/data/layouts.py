@@ -8,15 +8,18 @@ when they are asked for. The splits are the official ones (METHODS, section 4).
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fgvc_jax.data.files import Entry, assemble
+from fgvc_jax.data.files import Entry, assemble, shown
+from fgvc_jax.data.framing import Box
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.data.releases import cars_is_single, cars_test_labels, check_cub, home
 from fgvc_jax.data.tables import (
     Annotation,
+    Table,
     annotation_rows,
     check_same_ids,
     line_of,
     matlab_classes,
+    number_rows,
     read_class_table,
     read_lines,
     read_matlab,
@@ -26,16 +29,18 @@ from fgvc_jax.data.tables import (
 from fgvc_jax.data.view import BANNERS
 from fgvc_jax.utils.errors import UserError
 
+BOXES, BOXED = "bounding_boxes.txt", ",boxes"  # CUB's file, and what asks for it
 SOYAGEING_STAGES = ("R1", "R3", "R4", "R5", "R6")  # folders of Ultra-FGVC's SoyAgeing
 
 
 def open_cub(path: str, how: Opening = TO_TRAIN) -> Splits:
-    """CUB-200-2011 (5,994 / 5,794 images) and what shares its layout.
+    """CUB-200-2011 (5,994 / 5,794 images) and what shares its layout; with ",boxes" after the path
+    what is inside the box that `bounding_boxes.txt` has around each bird.
 
     `images.txt` "id path", `image_class_labels.txt` "id class", `train_test_split.txt` "id 1|0"
     (1 = train), `classes.txt` "class name", classes counted from 1; the images in `images/`.
     """
-    root = home("cub", path, "images.txt")
+    root = home("cub", path.removesuffix(BOXED), "images.txt")
     check_cub(root)
     images = read_table(root / "images.txt")
     labels = read_table(root / "image_class_labels.txt")
@@ -43,14 +48,26 @@ def open_cub(path: str, how: Opening = TO_TRAIN) -> Splits:
     classes = read_class_table(root / "classes.txt")
     for table in (labels, split):
         check_same_ids(images, table)
+    boxes = _boxes(root / BOXES, images) if path.endswith(BOXED) else {}
     train: list[Entry] = []
     test: list[Entry] = []
     for image_id in sorted(images.rows):
         label = labels.number(image_id, 1, len(classes), "class") - 1
         part = train if split.number(image_id, 0, 1, "split") else test
         name = images.rows[image_id].value
-        part.append(Entry(f"images/{name}", label, images.at(image_id), image_id))
+        box = boxes.get(image_id)
+        entry = Entry(f"images/{name}", label, images.at(image_id), image_id, box=box)
+        part.append(entry.check())
     return assemble(root, {"train": train, "test": test}, classes, how=how)
+
+
+def _boxes(file: Path, images: Table) -> dict[int, Box]:
+    """The box of each image, in its pixels."""
+    boxes = {key: Box(x, y, wide, high) for key, (x, y, wide, high) in number_rows(file, 5)}
+    missing = sorted(images.rows.keys() - boxes.keys())
+    if missing:
+        raise UserError(f"{shown(file)} lacks image {missing[0]}: is it complete?")
+    return boxes
 
 
 def open_cars(path: str, how: Opening = TO_TRAIN) -> Splits:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fgvc_jax.data.images import OWN, Orientation, content_digest, decode, refuse
+from fgvc_jax.data.images import content_digest, decode, refuse
 from fgvc_jax.data.sources import Source
 from fgvc_jax.utils.errors import UserError
 
@@ -25,19 +25,16 @@ AHEAD_BYTES = 2**30  # of batches that are loaded ahead of the step
 AHEAD_BATCHES = 2, 8  # at the least, whatever their size, and at the most
 
 
-def streamed(
-    source: Source, size: int, *, orientation: Orientation, threads: int, banner: int = OWN
-) -> Fetch:
-    """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads."""
+def streamed(source: Source, size: int, *, threads: int, **reading: Any) -> Fetch:
+    """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads; `reading`
+    as `images.decode` takes it."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def fetch(rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), size, size, 3), np.uint8)
 
         def fill(index: int) -> None:
-            images[index] = decode(
-                source[int(rows[index])], size, orientation=orientation, banner=banner
-            )
+            images[index] = decode(source[int(rows[index])], size, **reading)
 
         for _ in pool.map(fill, range(len(rows))):
             pass
@@ -47,17 +44,17 @@ def streamed(
 
 
 def decoded(
-    source: Source, size: int, *, orientation: Orientation, threads: int, banner: int = OWN
+    source: Source, size: int, *, threads: int, **reading: Any
 ) -> tuple[np.ndarray, list[bytes]]:
     """All images of a source, decoded once: (N, size, size, 3) uint8, and what they are: the
     SHA-256 of each record's encoded bytes (`images.content_digest`). A UserError lists all that
-    cannot be used."""
+    cannot be used. `reading` as `images.decode` takes it."""
     images = np.empty((len(source), size, size, 3), np.uint8)
 
     def fill(row: int) -> bytes | UserError:
         try:
             record = source[row]
-            images[row] = decode(record, size, orientation=orientation, banner=banner)
+            images[row] = decode(record, size, **reading)
         except UserError as error:
             return error
         return content_digest(record["image"])

@@ -25,7 +25,8 @@ class Source(Protocol):
 
     `source[i]` is a record: {"image": encoded bytes or an (H,W,3) uint8 array, "label": int,
     "id": int, "name": what to call the image in a message, usually its path}. A record may also
-    hold "crop_bottom", a number of pixel rows that `images.decode` cuts off first (a banner).
+    hold "crop_bottom", a number of pixel rows that `images.decode` cuts off first (a banner), and
+    "box", a `framing.Box` of which alone something is shown.
     `stat(i)` is (bytes, time of the last change in ns) of an image's file, None for what is none.
     """
 
@@ -54,6 +55,7 @@ class Splits:
 
     orientation: "exif" where photographs are to be turned as their EXIF tag says, as people see
     them; "stored" where they are taken as they are stored, as in published results.
+    decode: likewise "scaled" where large JPEGs are decoded at a fraction of their size, or "exact".
     """
 
     train: Source
@@ -61,6 +63,7 @@ class Splits:
     classes: tuple[str, ...]
     validation: Source | None = None
     orientation: Literal["exif", "stored"] = "stored"
+    decode: Literal["exact", "scaled"] = "exact"
 
     @property
     def parts(self) -> dict[str, Source]:

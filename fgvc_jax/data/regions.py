@@ -5,8 +5,7 @@ places of its parts (`parts/part_locs.txt`).
 """
 
 import io
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +14,16 @@ from PIL import Image
 
 from fgvc_jax.data import augment, tables
 from fgvc_jax.data.files import dataset_root, shown
+from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import FORMATS, decode
+from fgvc_jax.data.layouts import BOXED, BOXES
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
 from fgvc_jax.data.view import View
 from fgvc_jax.utils.errors import UserError
 
 PART_RADIUS = 0.08  # of a disc around a part's place, in sides of a square as large as the box
-BOXES, PLACES = "bounding_boxes.txt", "parts/part_locs.txt"
+PLACES = "parts/part_locs.txt"
 
 Masks = Mapping[str, np.ndarray]
 
@@ -55,7 +56,7 @@ def find(spec: str, source: Source, classes: int, view: View) -> Regions:
     if name == "sketchbirds":
         return _of_drawings(source, classes, view)
     if name == "cub":
-        return _of_cub(dataset_root(path), source, view)
+        return _of_cub(dataset_root(path.removesuffix(BOXED)), source, view)
     raise UserError(
         f"{spec!r} does not say where things are in its images: sketchbirds does, and cub:PATH of "
         f"CUB-200-2011 with its {BOXES}"
@@ -70,15 +71,17 @@ def origin(source: Source, i: int) -> tuple[Source, int]:
     return source, i
 
 
-def seen(mask: np.ndarray, view: View) -> np.ndarray:
+def seen(mask: np.ndarray, view: View, box: Box | None = None) -> np.ndarray:
     """A mask (H, W) bool as the network sees it: (S, S) float32 in [0, 1].
 
-    It goes the same way as the image: the banner that the view names is cut off, then it is
-    resized, then cropped.
+    It goes the same way as the image, of which perhaps only a box is shown: the banner that the
+    view names is cut off, then it is fitted to the square, beside which nothing is inside, then
+    cropped.
     """
     image = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
-    record = {"image": image, "name": "mask"}
-    square = decode(record, view.test_side, orientation="stored", banner=view.banner)
+    record = {"image": image, "name": "mask", **({} if box is None else {"box": box})}
+    how = view.reading | {"orientation": "stored", "fill": (0, 0, 0)}
+    square = decode(record, view.test_side, **how)
     cropped = augment.center_crop(square[None], crop=view.crop)  # type: ignore[arg-type]  # in numpy
     return np.asarray(cropped)[0, ..., 0]
 
@@ -115,10 +118,10 @@ def _of_cub(root: Path, source: Source, view: View) -> Regions:
             f"{shown(root)} has no {BOXES}, which says where the birds are: CUB-200-2011 as it is "
             "published has it"
         )
-    boxes = dict(_rows(root / BOXES, 5))
+    boxes = dict(tables.number_rows(root / BOXES, 5))
     places: dict[int, list[tuple[float, float]]] = {}
     known = (root / PLACES).is_file()
-    for key, (_, x, y, visible) in _rows(root / PLACES, 5) if known else ():
+    for key, (_, x, y, visible) in tables.number_rows(root / PLACES, 5) if known else ():
         if visible:
             places.setdefault(key, []).append((x, y))
     missing = [key for key in np.asarray(source.ids).tolist() if key not in boxes]
@@ -127,7 +130,8 @@ def _of_cub(root: Path, source: Source, view: View) -> Regions:
 
     def of(i: int) -> Masks:
         key = int(source.ids[i])
-        across, down = _size(*origin(source, i))
+        files, number = origin(source, i)
+        across, down = _size(files, number)
         y, x = np.arange(down)[:, None] + 0.5, np.arange(across) + 0.5  # of pixels' centres
         left, top, width, height = boxes[key]
         inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
@@ -137,28 +141,13 @@ def _of_cub(root: Path, source: Source, view: View) -> Regions:
             for column, row in places.get(key, ()):
                 near = (x - column) ** 2 + (y - row) ** 2 <= PART_RADIUS**2 * width * height
                 masks["parts"] |= near
-        return {name: seen(mask, view) for name, mask in masks.items()}
+        box = getattr(files, "boxes", {number: None})[number]
+        return {name: seen(mask, view, box) for name, mask in masks.items()}
 
     about = {"box": "the box around the bird"}
     if known:
         about["parts"] = "discs around the places of its visible parts"
     return Regions(about, of)
-
-
-def _rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]]]:
-    """(image number, the other numbers) of each line."""
-    for number, line in tables.read_lines(file):
-        try:
-            key, *values = line.split()
-            row = int(key), tuple(float(value) for value in values)
-            if len(values) != count - 1 or not all(map(math.isfinite, row[1])):
-                raise ValueError
-        except ValueError:
-            raise UserError(
-                f"{tables.line_of(file, number)}: {line!r} is not {count} numbers, "
-                "the image's first"
-            ) from None
-        yield row
 
 
 def _size(files: Source, i: int) -> tuple[int, int]:

@@ -50,7 +50,7 @@ class Picture:
     index: int  # in its part
     name: str
     label: int
-    content: bytes = b""  # SHA-256
+    content: bytes = b""  # SHA-256, and the box that is meant
     problem: str = ""
     size: tuple[int, int] = (0, 0)  # width, height
     remarks: tuple[str, ...] = ()
@@ -90,7 +90,8 @@ def examine(source: Source, index: int, *, part: str, orientation: Orientation) 
     who = Picture(part, index, source.names[index], int(source.labels[index]))
     try:
         record = source[index]
-        content = content_digest(record["image"])
+        box = str(record.get("box", "")).encode()
+        content = content_digest(record["image"]) + box
         picture = opened(record, orientation=orientation)
         remarks: tuple[str, ...] = ()
         turned = False

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data import csvfile, folders, layouts
+from fgvc_jax.data import coco, csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import (
@@ -49,6 +50,7 @@ OPENERS: dict[str, Callable[[str, Opening], Splits]] = {
     "sketchbirds": _sketchbirds,
     "folder": lambda path, how: folders.open_folder(path, how, seed=FOLDER_SEED),
     "csv": lambda path, how: csvfile.open_csv(path, how, seed=FOLDER_SEED),
+    "coco": lambda path, how: coco.open_coco(path, how, seed=FOLDER_SEED),
     "cub": layouts.open_cub,
     "cars": layouts.open_cars,
     "aircraft": layouts.open_aircraft,
@@ -173,20 +175,14 @@ def _first_classes(splits: Splits, count: int) -> Splits:
     def kept(source: Source) -> Source:
         return _where(source, source.labels < count)
 
-    parts = {name: kept(part) for name, part in splits.parts.items()}
+    parts: dict[str, Any] = {name: kept(part) for name, part in splits.parts.items()}
     for name, part in parts.items():
         if not len(part):
             raise UserError(
                 f"data.classes={count} leaves no {name} image: raise it, or add images of the "
                 f"first {count} classes to that part"
             )
-    return Splits(
-        train=parts["train"],
-        test=parts["test"],
-        classes=splits.classes[:count],
-        validation=parts.get("validation"),
-        orientation=splits.orientation,
-    )
+    return replace(splits, **parts, classes=splits.classes[:count])
 
 
 def _occurrence(labels: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Index files of text and of MATLAB, whose content may be anything: every value is checked."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,21 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
         raise UserError(f"index file {shown(file)} is not UTF-8 text: unpack it again") from error
     stripped = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
     return [(number, line) for number, line in stripped if line]
+
+
+def number_rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]]]:
+    """(image number, the other numbers) of each line of `count` numbers."""
+    for number, line in read_lines(file):
+        try:
+            key, *values = line.split()
+            row = int(key), tuple(float(value) for value in values)
+            if len(values) != count - 1 or not all(map(math.isfinite, row[1])):
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"{line_of(file, number)}: {line!r} is not {count} numbers, the image's first"
+            ) from None
+        yield row
 
 
 def whole_number(text: str, where: str) -> int:

@@ -35,7 +35,8 @@ class Images:
     """The images, as python -m fgvc_jax.train is to have them."""
 
     source: str = "sketchbirds"
-    """sketchbirds, folder:PATH, csv:FILE, cub:, cars:, aircraft:, ultra:PATH, or tfds:NAME."""
+    """sketchbirds, folder:PATH, csv:FILE, coco:FILE, cub:, cars:, aircraft:, ultra:PATH, or
+    tfds:NAME."""
     allow_links: str = option("", free=True)
     """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
     classes: int = option(0, at_least=0)
@@ -51,7 +52,7 @@ class View:
     """How an image file becomes what a network sees, in training and at test."""
 
     resize: int = option(96, at_least=1, at_most=16_384)
-    """Every image is first resized to a square of this many pixels."""
+    """Every image is first resized to a square of this many pixels, see `fit`."""
     crop: int = option(80, at_least=1, at_most=16_384)
     """Side of the square that the network sees: a random crop in training."""
     pad: int = option(8, at_least=0, at_most=16_384)
@@ -68,6 +69,16 @@ class View:
     banner: int = option(-1, at_least=-1, at_most=16_384, automatic=True, later=True)
     """Rows at the bottom of every image that are cut off first, as a strip of text; -1: those that
     the source's images are known to have (Aircraft's 20)."""
+    decode: Literal["auto", "exact", "scaled"] = option(
+        "auto", automatic=True, later=True, before="exact"
+    )
+    """scaled: decode a large JPEG at 1/2, 1/4 or 1/8, the smallest that keeps twice the side asked
+    for, in a fraction of the time; auto: scaled for one's own images, exact for published sets."""
+    fit: Literal["squash", "crop", "pad"] = option("squash", later=True)
+    """How an image becomes a square: squashed, as published; crop: the middle of it, at its shorter
+    side; pad: the whole of it with its aspect kept, beside ImageNet's mean colour."""
+    margin: float = option(0.1, at_least=0, at_most=100, later=True)
+    """Where images have boxes: so much of a box's sides is shown beyond it, on every side."""
 
     def check(self) -> None:
         """Raise an ArgumentError where the fields do not fit together."""
@@ -93,6 +104,17 @@ class View:
         return View(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(View)})
 
     @property
+    def reading(self) -> dict[str, Any]:
+        """How images are read for it, once it is settled: arguments of `images.decode`."""
+        return {
+            "orientation": self.orientation,
+            "banner": self.banner,
+            "decoding": self.decode,
+            "margin": self.margin,
+            "fit": self.fit,
+        }
+
+    @property
     def known(self) -> dict[str, Any]:
         """Its fields by name, as digests have them."""
         return {
@@ -105,7 +127,8 @@ class View:
     def test(self) -> list[Any]:
         """What of it decides on what a test image becomes, as digests have it."""
         shown = [self.test_side, self.crop, self.normalize, self.orientation]
-        return shown + ([self.banner] if "banner" in self.known else [])
+        later = ("banner", "decode", "fit", "margin")
+        return shown + [self.known[name] for name in later if name in self.known]
 
 
 @dataclass(frozen=True)
@@ -127,6 +150,11 @@ class Data(Images, View):
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
     every step, with the same numbers up to rounding."""
+
+    @property
+    def boxed(self) -> bool:
+        """Whether the dataset's images are cut out by boxes, as far as its name tells."""
+        return self.source.startswith("coco:") or self.source.endswith(",boxes")
 
     @property
     def cut(self) -> int:

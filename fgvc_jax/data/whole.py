@@ -38,28 +38,35 @@ def check(
     share: slice,
     threads: int,
     progress: Callable[[Iterable, int], Iterable],
+    orientation: images.Orientation = "stored",
+    banner: int = images.OWN,
 ) -> None:
-    """Raise a UserError that lists the images of a dataset that are broken.
+    """Raise a UserError that lists the images of a dataset that are broken, or lack their box.
 
     Args:
         parts: of the dataset; what is kept in no files of its own is not looked at.
         share: of all images, those that this process looks at.
         threads: that read.
         progress: wraps the results as they come, with their number.
+        orientation: as images are shown, in which their boxes are.
+        banner: likewise.
     """
+    how: dict[str, Any] = {"orientation": orientation, "banner": banner}
     work = [(part, i) for part in parts for i in range(len(part))][share]
     with ThreadPoolExecutor(threads, thread_name_prefix="look") as pool:
-        found = progress(pool.map(lambda item: _problem(*item), work), len(work))
+        found = progress(pool.map(lambda item: _problem(*item, **how), work), len(work))
         images.refuse([each for each in found if each is not None], sum(map(len, parts)))
 
 
-def _problem(source: Source, index: int) -> UserError | None:
+def _problem(source: Source, index: int, **how: Any) -> UserError | None:
     while isinstance(source, Subset):
         index = int(source.indices[index])
         source = source.source
     try:
         if isinstance(source, Files):
             record = None if _file_seems_whole(source.path(index)) else source[index]
+            if record is None and source.boxes[index] is not None:
+                images.check_box(source[index], **how)
         elif isinstance(source, Prepared):
             record = source[index]
             record = None if _seems_whole(io.BytesIO(record["image"])) else record

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from fgvc_jax import config
 from fgvc_jax.config import Data, Experiment, Network
+from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import decode, record_of
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference import passes
@@ -134,9 +135,9 @@ class Embedder(Predictor):
                 squares[i] = self.square(image)
             yield squares, len(some)
 
-    def square(self, image: Any) -> np.ndarray:
-        """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array."""
-        return self.decoded(record_of(image))
+    def square(self, image: Any, box: Box | None = None) -> np.ndarray:
+        """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array, or of a box in it."""
+        return self.decoded(record_of(image) | ({} if box is None else {"box": box}))
 
     def decoded(self, record: dict[str, Any]) -> np.ndarray:
         """(R, R, 3) uint8 of the record of a new photograph."""
@@ -148,7 +149,7 @@ class Embedder(Predictor):
                 "how many rows they have of such a strip",
                 rows,
             )
-        return decode(record, self.view.test_side, **self.photographs.reading)
+        return decode(record, self.view.test_side, **self.view.reading | self.photographs.reading)
 
 
 def joined(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:

@@ -110,12 +110,7 @@ def _scenes(
     while some := list(itertools.islice(numbers, AT_ONCE)):
         squares = model.squares(AT_ONCE)
         for row, i in enumerate(some):
-            squares[row] = decode(
-                source[i],
-                how.test_side,
-                orientation=how.orientation,  # type: ignore[arg-type]  # settled, so never "auto"
-                banner=how.banner,
-            )
+            squares[row] = decode(source[i], how.test_side, **how.reading)
         evidence = list(find_evidence(model, squares))[: len(some)]
         predicted, against = np.array([(e.predicted, e.against) for e in evidence]).T
         untrained = find_attention(random, squares, predicted, against)

@@ -24,13 +24,21 @@ class AnswerRows:
         risk: see `accept_from`.
         calibrated: whether probabilities are calibrated ones.
         sets: whether conformal sets are named, too.
+        boxes: whether rows tell the box that is meant, and how sure the detector was.
     """
 
     def __init__(
-        self, asked: Model, *, top: int, risk: float, calibrated: bool = False, sets: bool = False
+        self,
+        asked: Model,
+        *,
+        top: int,
+        risk: float,
+        calibrated: bool = False,
+        sets: bool = False,
+        boxes: bool = False,
     ):
         self._model = asked
-        self._with_calibrated, self._with_sets = calibrated, sets
+        self._with_calibrated, self._with_sets, self._with_boxes = calibrated, sets, boxes
         self._top = min(top, len(asked.classes))
         if calibrated or sets:
             for doubt in asked.calibration.doubts:
@@ -39,6 +47,7 @@ class AnswerRows:
         ranks = range(1, self._top + 1)
         self.columns = [
             "path",
+            *(("box", "confidence") if boxes else ()),
             *(f"{name}{rank}" for rank in ranks for name in ("class", "probability")),
             "agreement",
             "unsure",
@@ -47,7 +56,7 @@ class AnswerRows:
         ]
 
     def of(self, some: Answered) -> Iterator[AnswerRow]:
-        """One row a file; None where there is nothing to tell."""
+        """One row a file, or a box of one; None where there is nothing to tell."""
         told = self._model.fused(some.answers, calibrated=self._with_calibrated)
         best = np.argsort(-told, axis=-1, kind="stable")[:, : self._top]
         said = np.stack([answer["log_probabilities"].argmax(-1) for answer in some.answers])
@@ -55,6 +64,8 @@ class AnswerRows:
         unsure, sets = self._calibrated(some)
         for i, (path, problem) in enumerate(zip(some.paths, some.problems, strict=True)):
             row: AnswerRow = dict.fromkeys(self.columns) | {"path": path}
+            if self._with_boxes and (box := some.files[i].box):
+                row |= {"box": list(box[:4]), "confidence": some.files[i].confidence}
             if problem:
                 yield row | {"error": problem}
                 continue

@@ -31,12 +31,14 @@ class Answered:
     """What members say of some files.
 
     paths: of n files. problems: why there is no answer, or "". answers: of each member, what
-    `predictor.collect` returns; rows of files with a problem mean nothing.
+    `predictor.collect` returns; rows of files with a problem mean nothing. files: what was asked
+    for, where a detector's boxes were.
     """
 
     paths: list[str]
     problems: list[str]
     answers: list[dict[str, np.ndarray]]
+    files: Sequence[Found] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def _decode(model: Embedder, file: Found, squares: np.ndarray, row: int) -> str:
     if file.problem:
         return file.problem
     try:
-        squares[row] = model.square(file.path)
+        boxed = () if file.box is None else (file.box,)
+        squares[row] = model.square(file.path, *boxed)
     except UserError as error:
         return str(error)
     return ""
@@ -157,7 +160,8 @@ def _decode(model: Embedder, file: Found, squares: np.ndarray, row: int) -> str:
 def _answered(
     files: Sequence[Found], problems: list[str], answers: list[dict[str, jax.Array]]
 ) -> Answered:
-    return Answered([file.path for file in files], problems, collected(answers, len(files)))
+    paths = [file.path for file in files]
+    return Answered(paths, problems, collected(answers, len(files)), files)
 
 
 def collected(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:

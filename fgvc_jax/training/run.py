@@ -236,7 +236,7 @@ def opened(experiment: Experiment) -> Splits:
 def settled(experiment: Experiment, splits: Splits) -> Experiment:
     """The experiment with everything automatic decided for this data and these devices."""
     data, transfer = experiment.data, experiment.transfer
-    sharing, orientation = data.view_sharing, data.orientation
+    sharing = data.view_sharing
     if sharing == "auto":
         precomputed = transfer.name == "orthogonal" and transfer.maps == "precomputed"
         looked_up = precomputed or experiment.network.frozen or experiment.method.asks
@@ -246,7 +246,8 @@ def settled(experiment: Experiment, splits: Splits) -> Experiment:
         views=min(data.views or experiment.epochs, experiment.epochs),
         view_sharing=sharing,
         view_seed=experiment.seed if data.view_seed < 0 else data.view_seed,
-        orientation=splits.orientation if orientation == "auto" else orientation,
+        orientation=splits.orientation if data.orientation == "auto" else data.orientation,
+        decode=splits.decode if data.decode == "auto" else data.decode,
     )
     method = config.settle(experiment, splits.train.labels)
     own: dict[str, Any] = {experiment.objective: method} if dataclasses.fields(method) else {}

@@ -45,6 +45,7 @@ def option(
     free: bool = False,
     automatic: bool = False,
     later: bool = False,
+    before: Any = None,
 ) -> Any:
     """A dataclass field with bounds, which hold for every number of a tuple.
 
@@ -57,17 +58,19 @@ def option(
         free: the field may differ when a run is continued, since it changes no number of a run.
         automatic: the default is no value but leaves it to the run, which keeps what it settled on.
         later: the field came when there were runs already; its default is what those did.
+        before: what those did where it is not the default of a later field, as of an automatic one.
     """
     bounds = {"at_least": at_least, "above": above, "below": below, "at_most": at_most}
     metadata = {name: bound for name, bound in bounds.items() if bound is not None}
-    metadata |= {"free": free, "automatic": automatic, "later": later}
+    metadata |= {"free": free, "automatic": automatic, "later": later, "before": before}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def digested(field: dataclasses.Field, value: Any) -> bool:
-    """Whether a digest of what a run depends on has a field: a later one at its default would
-    change the digests of the runs before it."""
-    return not (field.metadata.get("later") and value == field.default)
+    """Whether a digest of what a run depends on has a field: a later one at its default, or at
+    what runs did before there was the field, would change the digests of those."""
+    before = field.default, field.metadata.get("before")
+    return not (field.metadata.get("later") and value in before)
 
 
 def inside(value: Any, name: str) -> list[tuple[str, Any]]:
@@ -245,7 +248,8 @@ def fitted(value: Any, kind: Any, name: str = "") -> Any:
 
 
 def from_dict(values: dict[str, Any], cls: type) -> Any:
-    """The inverse of `dataclasses.asdict`; a field that a class does not have is a UserError."""
+    """The inverse of `dataclasses.asdict`; a field that a class does not have is a UserError, and a
+    later one that is missing is what runs did before there was it."""
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -259,7 +263,9 @@ def from_dict(values: dict[str, Any], cls: type) -> Any:
             return tuple(read(item, inner) for item in value)
         return value
 
-    return cls(**{name: read(value, hints[name]) for name, value in values.items()})
+    before = {spec.name: spec.metadata.get("before") for spec in dataclasses.fields(cls)}
+    missing = {name: value for name, value in before.items() if value is not None}
+    return cls(**missing | {name: read(value, hints[name]) for name, value in values.items()})
 
 
 def unsettled(config: T) -> T:

@@ -20,12 +20,19 @@ def experiment(
     placement: str = "auto",
     objective: str = "ce",
     head: str = "kt",
+    decode: str = "auto",
 ) -> dict[str, Any]:
     """The Experiment of a row, as a dictionary for the other process."""
     from fgvc_jax import config
 
     data = config.Data(
-        crop=spec.crop, resize=spec.resize, pad=0, placement=placement, classes=20, views=views
+        crop=spec.crop,
+        resize=spec.resize,
+        pad=0,
+        placement=placement,
+        classes=20,
+        views=views,
+        decode=decode,
     )
     if isinstance(spec, Sourced):
         data = dataclasses.replace(

@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.common import Sliced, Table, measure, ratios, slices, spread
 from benchmarks.experiments import experiment
@@ -17,6 +17,7 @@ from benchmarks.ours import make_run
 from benchmarks.workers import Worker
 
 BARE, DECODING = "bare forward", "reading and decoding"
+EXACTLY = ", exactly"  # of a row, beside the same where photographs are decoded at a fraction
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,27 @@ class Predict(Sliced):
     """Side of the JPEG files that are read."""
     files: int = 64
     """So many files, read again and again."""
+    decode: Literal["exact", "scaled"] = "exact"
+    """As --data.decode of the training; scaled is measured beside exact."""
 
 
 def table(spec: Predict, workers: dict[str, Worker]) -> Table:
     """Images per second, and milliseconds for one image in memory on a warm model."""
-    chosen = experiment(spec, transfer="none", members=spec.members)
-    names = BARE, DECODING, "predict", "one image"
+    names = [BARE, DECODING, "predict", "one image"]
+    if spec.decode == "scaled":
+        names[1:3] = [word + how for word in names[1:3] for how in ("", EXACTLY)]
     for name in names:
+        decode = "exact" if name.endswith(EXACTLY) else spec.decode
+        chosen = experiment(spec, transfer="none", members=spec.members, decode=decode)
+        row = name.removesuffix(EXACTLY)
         workers["jax"].ask(
             "build", "predict", name,
-            experiment=chosen, row=name, pixels=spec.pixels, files=spec.files,
+            experiment=chosen, row=row, pixels=spec.pixels, files=spec.files,
         )  # fmt: skip
     found = measure({name: slices(workers["jax"], name, spec) for name in names}, spec)
     seconds = {name: [value["seconds"] for value in values] for name, values in found.items()}
     lines = []
-    for name in names[:3]:
+    for name in names[:-1]:
         rate = spread([spec.batch_size / value for value in seconds[name]], ".1f")
         lines.append([name, rate, spread(ratios(seconds[BARE], seconds[name])), ""])
     latency = spread([1000 * value for value in seconds["one image"]], ".1f")

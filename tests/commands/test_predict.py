@@ -337,3 +337,46 @@ def test_names_are_no_formulas_where_a_spreadsheet_reads_them(here, tmp_path, mo
     for words, name in ([], "=1+1.png"), (["--csv-safe", "True"], "'=1+1.png"):
         run("=1+1.png", "--workdir", str(here / "run"), "--output", "a.csv", *words)
         assert [row["path"] for row in table("a.csv")] == [name]
+
+
+def test_boxes_of_a_detector_are_answered_one_row_each(trained, monkeypatch, tmp_path, caplog):
+    """Each as its cut-out alone is, with the run's margin; a photograph without one is told."""
+    monkeypatch.chdir(trained)
+    images = [
+        {"file": "00.png", "detections": [
+            {"category": "1", "conf": 0.9, "bbox": [0.25, 0.25, 0.5, 0.5]},
+            {"category": "1", "conf": 0.4, "bbox": [0, 0, 1, 1]},
+        ]},
+        {"file": "01.png", "detections": []},
+    ]  # fmt: skip
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps({"images": images, "detection_categories": {"1": "animal"}}))
+    run("photos/00.png", "photos/01.png", "photos", "--boxes", str(file), "--output",
+        str(tmp_path / "a.csv"))  # fmt: skip
+    rows = table(tmp_path / "a.csv")
+    boxed = [row for row in rows if row["path"].endswith("00.png")]
+    assert [json.loads(row["box"]) for row in boxed[:2]] == [[0.25, 0.25, 0.5, 0.5], [0, 0, 1, 1]]
+    assert [row["confidence"] for row in boxed[:2]] == ["0.9", "0.4"]
+    assert "01.png" in caplog.text and "without a box" in caplog.text
+    with Image.open("photos/00.png") as image:
+        side = image.width
+        cut = image.crop(
+            (round(0.2 * side), round(0.2 * side), round(0.8 * side), round(0.8 * side))
+        )
+    model = fgvc_jax.load("run")
+    (whole,) = model.top(["photos/00.png"], 1)
+    assert boxed[1]["class1"] == whole[0][0]
+    assert float(boxed[1]["probability1"]) == pytest.approx(whole[0][1], rel=1e-5)
+    (alone,) = model.top([cut], 1)
+    assert float(boxed[0]["probability1"]) == pytest.approx(alone[0][1], rel=0.2)
+
+
+def test_without_any_box_whole_is_the_way_out(trained, monkeypatch, tmp_path):
+    monkeypatch.chdir(trained)
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps({"images": [{"file": "photos/00.png", "detections": []}]}))
+    with pytest.raises(UserError, match="no photograph has a box of --confidence 0.2: --whole"):
+        run("photos/00.png", "--boxes", str(file))
+    run("photos/00.png", "--boxes", str(file), "--whole", "--output", str(tmp_path / "a.jsonl"))
+    (row,) = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert row["box"] is None and row["class1"]

@@ -1,11 +1,16 @@
 """Lists of images as CSV: read as spreadsheets write them, wrong ones named with their line."""
 
+import io
+
 import numpy as np
 import pytest
 from datasets import contents, placeholders, refused, write
+from PIL import Image
 
 from fgvc_jax.data.csvfile import open_csv
+from fgvc_jax.data.images import decode
 from fgvc_jax.data.sources import open_source, restrict
+from fgvc_jax.utils.errors import UserError
 
 
 def listed(root, text, *images):
@@ -25,7 +30,10 @@ def test_parts_and_groups(tmp_path):
     )
     spec = listed(tmp_path, text, "a/1.jpg", "2.jpg", 'a, "b".jpg', "a/3.jpg")
     splits = open_source(spec)
-    assert splits.classes == ("Auk", "Wren") and splits.orientation == "exif"
+    assert splits.classes == ("Auk", "Wren") and (splits.orientation, splits.decode) == (
+        "exif",
+        "scaled",
+    )
     assert contents(splits.train) == [("a/1.jpg", 1, 0), ("2.jpg", 0, 1)]
     assert [name for name, _, _ in contents(splits.validation)] == ['a, "b".jpg']
     assert [name for name, _, _ in contents(splits.test)] == ["a/3.jpg"]
@@ -173,3 +181,83 @@ def test_a_list_to_be_judged_needs_no_training_part(tmp_path):
     spec = listed(tmp_path, text, *images)
     assert open_source(spec, to_train=False).test.names == ("0.jpg", "1.jpg")
     refused(spec, "has no row with split 'train'")
+
+
+# -- boxes -----------------------------------------------------------------------------------------
+
+
+def photographs(tmp_path, text, *names):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[10:30, 30:50] = 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    write(tmp_path, {"list.csv": text, **dict.fromkeys(names, file.getvalue())})
+    return f"csv:{tmp_path / 'list.csv'}"
+
+
+def test_rows_may_show_a_box_of_an_image(tmp_path):
+    """In fractions, in pixels, or the whole of it where there are no numbers."""
+    text = (
+        "path,label,split,x,y,width,height\n"
+        "a.png,owl,train,0.5,0.25,0.3333333,0.5\na.png,auk,train,30,10,20,20\n"
+        "b.png,owl,test,,,,\nc.png,auk,test,0,0,1,1\n"
+    )
+    splits = open_source(photographs(tmp_path, text, "a.png", "b.png", "c.png"))
+    assert splits.train.names == (
+        "a.png#xywh=percent:50,25,33.3333,50", "a.png#xywh=30,10,20,20",
+    )  # fmt: skip
+    assert splits.test.names == ("b.png", "c.png#xywh=percent:0,0,100,100")
+    squares = [decode(part[i], 16, orientation="exif") for part in (splits.train, splits.test)
+               for i in (0, 1)]  # fmt: skip
+    assert squares[0][4:-4, 4:-4].min() == squares[1][4:-4, 4:-4].min() == 255
+    np.testing.assert_array_equal(squares[2], squares[3])
+    assert (squares[2] > 127).mean() < 0.2
+
+
+def test_boxes_of_an_image_are_never_in_two_parts(tmp_path):
+    rows = [f"{n}.png,{label},{k},0,9,9" for n in range(15) for k, label in ((2, "a"), (3, "b"))]
+    text = "\n".join(["path,label,x,y,width,height", *rows])
+    splits = open_source(photographs(tmp_path, text, *(f"{n}.png" for n in range(15))))
+    train, test = ({name.partition("#")[0] for name in part.names} for part in
+                   (splits.train, splits.test))  # fmt: skip
+    assert len(train) + len(test) == 15 and not train & test and len(test) == 3
+    assert len({*splits.train.names, *splits.test.names}) == 30
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["a.png,owl,train,,1,1,2,2", "a.png,owl,test,,3,3,2,2"],
+         "group 'a.png' is in test here and in train at"),
+        (["a.png,owl,train,g,1,1,2,2", "a.png,owl,train,h,3,3,2,2"],
+         "line 3: 'a.png' is already listed by .* line 2: every image belongs to one part, once, "
+         "and its boxes to one group"),
+        (["a.png,owl,train,,1,1,2,2", "a.png,owl,train,,,,,"], "is already listed by"),
+        (["a.png,owl,train,,1,1,2,2", "a.png,owl,train,,1,1,2,2"], "the box .* is already listed"),
+        (["a.png,owl,train,,1,1,2,"], "line 2: the box 1,1,2, is not four numbers, x, y, width"),
+        (["a.png,owl,train,,nan,1,2,2"], "line 2: the box .* of 'a.png' is not four finite"),
+        (["a.png,owl,train,,1,1,0,2"], "is empty"),
+        (["a.png,owl,train,,-0.5,0,0.5,1"], "is outside of its image"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_box_is_one_line(tmp_path, rows, words):
+    last = ["b.png,owl,test,,,,,"]
+    text = "\n".join(["path,label,split,group,x,y,width,height", *rows, *last])
+    with pytest.raises(UserError, match=words) as error:
+        open_source(photographs(tmp_path, text, "a.png", "b.png"))
+    assert "\n" not in str(error.value)
+
+
+def test_columns_that_are_not_all_of_a_box_mean_nothing(tmp_path):
+    """As before there were boxes: a width and a height may be the image's."""
+    text = "path,label,split,width,height\na.png,owl,train,60,40\nb.png,owl,test,60,40\n"
+    splits = open_source(photographs(tmp_path, text, "a.png", "b.png"))
+    assert splits.train.names == ("a.png",) and "box" not in splits.train[0]
+
+
+def test_a_box_that_is_outside_of_its_image_is_told_when_that_is_read(tmp_path):
+    text = "path,label,split,x,y,width,height\na.png,owl,train,70,1,9,9\nb.png,owl,test,,,,\n"
+    splits = open_source(photographs(tmp_path, text, "a.png", "b.png"))
+    words = r"a.png' has the box 70,1,9,9, which has less than one pixel of its image of 60 x 40"
+    with pytest.raises(UserError, match=words):
+        decode(splits.train[0], 16, orientation="exif")

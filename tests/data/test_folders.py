@@ -103,7 +103,7 @@ def test_nothing_ignored_nothing_told(tmp_path, caplog):
     write(tmp_path, placeholders("a/1.jfif", "a/2.PPM", "a/3.jpe", "b/1.pnm", "b/2.jp2"))
     splits, lines = warned(caplog, f"folder:{tmp_path}")
     assert not lines and len(splits.train) + len(splits.test) == 5
-    assert splits.orientation == "exif"
+    assert (splits.orientation, splits.decode) == ("exif", "scaled")
 
 
 def test_a_validation_part_without_images(tmp_path):

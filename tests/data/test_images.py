@@ -11,9 +11,10 @@ from functools import partial
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from fgvc_jax.data import images
+from fgvc_jax.data.framing import FILL, Box, inside
 from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, content_digest
 from fgvc_jax.utils.errors import UserError
 
@@ -349,3 +350,216 @@ def test_a_banner_that_is_asked_for_goes_before_the_records_own():
     assert (decode(own, 16) == 90).all()
     assert (decode(own, 16, banner=0)[-4:] == 255).all()
     assert (decode(record(pixels), 16, banner=20) == 90).all()
+
+
+# -- scaled decoding -------------------------------------------------------------------------------
+
+
+def scene(width, height):
+    """A picture that has something at every scale, as photographs have."""
+    rng = np.random.default_rng(0)
+    pixels = np.full((height, width, 3), 128.0)
+    for cell in (8, 32, 128):
+        coarse = rng.integers(0, 256, (height // cell + 2, width // cell + 2, 3), np.uint8)
+        smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        pixels += (np.asarray(smooth, float) - 127.5) * cell**0.5 / 20
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def apart(data, size, **how):
+    """Mean difference of a scaled image to the exact one, of 255."""
+    how = {"orientation": "exif"} | how
+    exact, scaled = (
+        images.decode(record(data), size, decoding=kind, **how).astype(float)
+        for kind in ("exact", "scaled")
+    )
+    return np.abs(exact - scaled).mean()
+
+
+LARGE = scene(803, 605)  # sides that 2, 4 and 8 do not divide
+
+
+@pytest.mark.parametrize(
+    ("options", "mode"),
+    [
+        ({}, "RGB"),
+        ({"progressive": True}, "RGB"),
+        ({}, "CMYK"),
+        ({}, "L"),
+        ({"quality": 60}, "RGB"),
+    ],
+)
+@pytest.mark.parametrize("size", [140, 70, 37])
+def test_a_scaled_jpeg_is_nearly_the_exact_one(options, mode, size):
+    data = encoded(LARGE.convert(mode), "JPEG", **{"quality": 90} | options)
+    assert 0 < apart(data, size) < 0.6
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("banner", [0, 21])
+def test_a_scaled_jpeg_is_turned_and_cut_where_the_exact_one_is(value, banner):
+    """Where the scale does not divide its sides, it was stretched by what is empty at an edge."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = encoded(LARGE, "JPEG", quality=90, exif=exif)
+    for size in (140, 70):
+        assert 0 < apart(data, size, banner=banner) < 0.6
+
+
+def test_a_strip_that_is_cut_off_does_not_show_in_a_scaled_image():
+    pixels = np.full((403, 400, 3), 90, np.uint8)
+    pixels[-24:] = 255  # from row 379 on, which is within a row of the scaled image
+    data = encoded(Image.fromarray(pixels), "JPEG", quality=100, subsampling=0)
+    found = images.decode(record(data), 90, orientation="stored", banner=28, decoding="scaled")
+    assert np.abs(found.astype(int) - 90).max() < 4
+
+
+@pytest.mark.parametrize("size", [152, 200, 302, 700])
+def test_what_has_less_than_four_pixels_for_each_is_the_same_bit_for_bit(size):
+    assert apart(encoded(LARGE, "JPEG"), size) == 0
+
+
+def test_only_jpegs_are_scaled():
+    for format in ("PNG", "TIFF", "WEBP"):
+        assert apart(encoded(LARGE, format), 20) == 0
+
+
+def test_the_scale_is_the_smallest_that_leaves_twice_the_side(monkeypatch):
+    asked = []
+    draft = JpegImagePlugin.JpegImageFile.draft
+    monkeypatch.setattr(
+        JpegImagePlugin.JpegImageFile, "draft", lambda *a: asked.append(draft(*a)) or asked[-1]
+    )
+    data = encoded(LARGE, "JPEG")
+    read = []
+    for size in (151, 152, 76, 75, 38, 37, 3):
+        images.decode(record(data), size, orientation="stored", decoding="scaled")
+        read.append(asked[-1] and asked[-1][1][2:])
+    assert [605 / height for _, height in read] == [2, 1, 2, 4, 4, 8, 8]
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.9])
+def test_a_scaled_jpeg_that_breaks_off_is_named(cut):
+    data = encoded(LARGE, "JPEG")
+    with pytest.raises(UserError, match="birds/wren.jpg' cannot be decoded .*truncated"):
+        images.decode(
+            record(data[: int(cut * len(data))]), 40, orientation="exif", decoding="scaled"
+        )
+
+
+def test_an_opened_jpeg_is_what_its_file_is_and_stays_its_owners(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.jpg"
+    LARGE.save(path, quality=90, exif=exif)
+    how = {"orientation": "exif", "decoding": "scaled"}
+    expected = images.decode(images.record_of(path), 60, **how)
+    opened = Image.open(path)
+    for _ in range(2):  # asking again gives the same
+        np.testing.assert_array_equal(images.decode(images.record_of(opened), 60, **how), expected)
+    assert opened.size == (803, 605) and opened.getpixel((802, 604))
+    loaded = images.decode(images.record_of(opened), 60, **how)  # its pixels are there now
+    assert 0 < np.abs(loaded.astype(float) - expected).mean() < 0.6
+    drafted = Image.open(path)
+    drafted.draft(None, (100, 75))
+    images.decode(images.record_of(drafted), 60, **how)
+    assert drafted.size == (101, 76)  # what its owner made of it is what is shown
+
+
+# -- fit -------------------------------------------------------------------------------------------
+
+
+def as_torchvision(image, side):
+    """Resize and CenterCrop of a PIL image, as torchvision computes their sizes and places."""
+    short = min(image.size)
+    size = [int(side * length / short) for length in image.size]
+    left, top = (round((length - side) / 2) for length in size)
+    resized = image.resize(size, Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + side, top + side))
+
+
+@pytest.mark.parametrize("size", [(61, 40), (40, 97), (200, 31), (33, 33), (5, 8)])
+@pytest.mark.parametrize("side", [16, 45])
+def test_a_fit_that_keeps_the_aspect_is_torchvisions_or_pillows(size, side):
+    image = Image.fromarray(noise(*size))
+    cropped = decode(record(np.asarray(image)), side, fit="crop").astype(int)
+    assert np.abs(cropped - as_torchvision(image, side)).max() <= 1  # by rounding
+    padded = decode(record(np.asarray(image)), side, fit="pad")
+    expected = ImageOps.pad(image, (side, side), Image.Resampling.BILINEAR, color=FILL)
+    np.testing.assert_array_equal(padded, expected)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_of_a_strip_no_large_image_is_made(fit):
+    """At its shorter side it would be 65,535 * 100 pixels long."""
+    strip = record(np.full((2, 65_535, 3), 7, np.uint8))
+    found = decode(strip, 200, fit=fit)
+    assert found.shape == (200, 200, 3) and (found == 7).any()
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("value", [1, 3, 6, 8])
+@pytest.mark.parametrize("banner", [0, 21])
+def test_a_scaled_jpeg_is_fitted_as_the_exact_one_is(fit, value, banner):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = encoded(LARGE, "JPEG", quality=90, exif=exif)
+    assert 0 < apart(data, 70, fit=fit, banner=banner) < 0.6
+
+
+def test_a_padded_image_needs_its_longer_side_only():
+    data = encoded(scene(1200, 100), "JPEG")
+    assert apart(data, 150) == apart(data, 150, fit="crop") == 0
+    assert 0 < apart(data, 150, fit="pad") < 0.6
+
+
+# -- boxes -----------------------------------------------------------------------------------------
+
+
+def test_only_a_box_is_shown_and_its_margin():
+    pixels = np.zeros((60, 90, 3), np.uint8)
+    pixels[20:40, 30:60] = 255
+    box = Box(30, 20, 30, 20)
+    assert decode(record(pixels, box=box), 10)[1:-1, 1:-1].min() == 255
+    wide = decode(record(pixels, box=box), 40, margin=0.5)
+    whole = decode(record(pixels[10:50, 15:75]), 40)
+    assert np.abs(wide.astype(int) - whole).max() <= 1
+    same = record(noise(8, 8), box=Box(0, 0, 0.5, 0.5, (1, 1)))
+    assert not (decode(same, 8) == same["image"]).all()  # though it has the size already
+
+
+@pytest.mark.parametrize("value", [1, 6])
+@pytest.mark.parametrize("banner", [0, 60])
+def test_a_box_in_a_scaled_jpeg_keeps_twice_the_side_of_the_box(value, banner):
+    """It is of the photograph upright."""
+    exif = Image.Exif()
+    exif[0x0112] = value
+    data = encoded(LARGE, "JPEG", quality=90, exif=exif)
+    box = Box(0.3, 0.4, 0.5, 0.6, (1, 1))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert (upright.width > upright.height) == (value == 1)
+    edges = [round(n) for n in inside(box, upright.size, 0.0, banner)]
+    for size, equal in ((100, True), (40, False)):
+        exact, scaled = (
+            images.decode(record(data, box=box), size, orientation="exif", banner=banner,
+                          decoding=way).astype(float)
+            for way in ("exact", "scaled")
+        )  # fmt: skip
+        assert (np.abs(exact - scaled).mean() == 0) == equal
+        assert np.abs(exact - scaled).mean() < 0.6
+        cut = np.asarray(upright.crop(edges).resize((size, size), Image.Resampling.BILINEAR), float)
+        assert np.abs(cut - exact).mean() < 3
+
+
+def test_a_box_that_is_not_in_its_image_is_one_line():
+    refused(noise(20, 30), "has the box 40,0,5,5, which has less than one pixel", "correct the box",
+            box=Box(40, 0, 5, 5))  # fmt: skip
+    data = encoded(Image.fromarray(noise(20, 30)), "JPEG")
+    refused(
+        data, "which is of an image of 20 x 30 pixels, and this one", box=Box(1, 1, 5, 5, (20, 30))
+    )
+
+
+def test_what_is_read_of_an_image_with_a_box_is_the_box():
+    data = encoded(Image.fromarray(noise(20, 30)))
+    assert images.read(record(data, box=Box(3.5, 4, 10, 8)), orientation="exif").size == (11, 8)

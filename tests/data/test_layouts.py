@@ -25,7 +25,7 @@ CUB = {
 
 def test_cub(tmp_path):
     splits = open_source(f"cub:{write(tmp_path, CUB)}")
-    assert splits.orientation == "stored"  # as publications have them
+    assert (splits.orientation, splits.decode) == ("stored", "exact")  # as publications have them
     assert splits.classes == ("001.Auk", "002.Wren")
     assert contents(splits.train) == [
         ("images/002.Wren/b c.jpg", 1, 3),
@@ -146,7 +146,7 @@ def cars_devkit(root, train=None, test=None, names=NAMES, beside=True):
 @pytest.mark.parametrize("beside", [True, False])
 def test_cars_first_release(tmp_path, beside):
     splits = open_source(f"cars:{cars_devkit(tmp_path, beside=beside)}")
-    assert splits.orientation == "stored"  # as publications have them
+    assert (splits.orientation, splits.decode) == ("stored", "exact")  # as publications have them
     assert splits.classes == tuple(NAMES)
     assert contents(splits.train) == [("cars_train/00001.jpg", 1, 0), ("cars_train/2.jpg", 0, 1)]
     assert contents(splits.test) == [("cars_test/00001.jpg", 0, 2)]
@@ -165,7 +165,7 @@ def car(name, label, test):
 def test_cars_single_folder_release(tmp_path):
     rows = [car(1, np.uint8(1), np.uint8(0)), car(2, np.uint8(2), 1), car(3, 2.0, np.bool_(False))]
     splits = open_source(f"cars:{cars_single(tmp_path, rows)}")
-    assert splits.orientation == "stored"  # as publications have them
+    assert (splits.orientation, splits.decode) == ("stored", "exact")  # as publications have them
     assert contents(splits.train) == [("car_ims/1.jpg", 0, 0), ("car_ims/3.jpg", 1, 1)]
     assert contents(splits.test) == [("car_ims/2.jpg", 1, 2)]
 
@@ -237,7 +237,7 @@ AIRCRAFT = {
 def test_aircraft(tmp_path, inside):
     write(tmp_path, {f"{inside}{name}": content for name, content in AIRCRAFT.items()})
     splits = open_source(f"aircraft:{tmp_path}")
-    assert splits.orientation == "stored"  # as publications have them
+    assert (splits.orientation, splits.decode) == ("stored", "exact")  # as publications have them
     assert splits.classes == ("Spitfire Mk V", "707-320")
     assert contents(splits.train) == [("images/0034309.jpg", 1, 0), ("images/0000002.jpg", 0, 1)]
     assert contents(splits.test) == [("images/0000003.jpg", 1, 2)]
@@ -275,7 +275,7 @@ ULTRA = {
 
 def test_ultra(tmp_path):
     splits = open_source(f"ultra:{write(tmp_path, ULTRA)}")
-    assert splits.orientation == "stored"  # as publications have them
+    assert (splits.orientation, splits.decode) == ("stored", "exact")  # as publications have them
     assert splits.classes == ("1", "2")
     assert contents(splits.train) == [("images/a 1.png", 1, 0), ("images/sub/b.png", 0, 1)]
     assert contents(splits.test) == [("images/c.png", 1, 2)]

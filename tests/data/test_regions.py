@@ -121,7 +121,7 @@ def test_other_datasets_are_refused():
 @needs_shared
 def test_the_real_index_of_boxes_is_read():
     file = SHARED / "cub200_2011_annotations" / regions.BOXES
-    boxes = dict(regions._rows(file, 5))
+    boxes = dict(tables.number_rows(file, 5))
     assert len(boxes) == 11_788 == len(tables.read_lines(file))
     assert boxes[1] == (60.0, 27.0, 325.0, 304.0)
 
@@ -131,3 +131,53 @@ def test_a_mask_loses_the_banner_that_the_image_loses():
     mask[-10:] = True
     cut = View(resize=40, crop=32, test_view="whole", banner=10)
     assert regions.seen(mask, WHOLE)[-6:].min() == 1 and not regions.seen(mask, cut).any()
+
+
+@pytest.mark.parametrize("test_view", ["center", "whole"])
+@pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
+def test_a_box_is_fitted_as_its_image_is(tmp_path, fit, test_view):
+    """Each pixel of an image that is black but for the box is as bright as much of it is inside;
+    beside a padded image nothing is."""
+    view = View(resize=40, crop=32, test_view=test_view, fit=fit)
+    root = cub(tmp_path, **BOXES)
+    source = open_source(f"cub:{root}").test
+    found = regions.find(f"cub:{root}", source, 1, view).of(0)["box"]
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[10:30, 15:45] = 255
+    how = view.reading | {"orientation": "stored", "fill": (0, 0, 0)}
+    square = decode({"image": image, "name": "a"}, view.test_side, **how)
+    shown = np.asarray(center_crop(square[None], crop=32))[0, ..., 0]
+    np.testing.assert_array_equal(found, shown)
+    # 30 of 60 columns and 20 of 40 rows; of the middle 40 columns; of a square of 60.
+    share = {"squash": (1 / 2, 1 / 2), "crop": (3 / 4, 1 / 2), "pad": (1 / 2, 1 / 3)}[fit]
+    wide, high = np.minimum(1, np.array(share) * view.test_side / 32)
+    assert found.mean() == pytest.approx(wide * high, abs=0.02)
+    assert found.any(0).mean() == pytest.approx(wide, abs=0.07)
+
+
+def test_masks_of_boxes_that_are_cut_out_go_the_way_of_the_cut(tmp_path):
+    root = cub(tmp_path, **BOXES)
+    view = View(resize=40, crop=40, pad=0, margin=0.5)
+    source = open_source(f"cub:{root},boxes").test
+    assert source.names == ("images/b.png#xywh=15,10,30,20",)
+    found = regions.find(f"cub:{root},boxes", source, 1, view).of(0)["box"]
+    # Half of the box on each side of it: it has the middle of what is shown.
+    assert found[12:28, 12:28].min() == 1 and found.mean() == pytest.approx(1 / 4, abs=0.02)
+    plain = open_source(f"cub:{root}").test
+    assert plain.names == ("images/b.png",) and plain.ids.tolist() == source.ids.tolist() == [9]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "words"),
+    [
+        ({}, "bounding_boxes.txt' does not exist"),
+        ({regions.BOXES: "7 0 0 9 9\n"}, "lacks image 9"),
+        (
+            {regions.BOXES: "7 0 0 9 9\n9 0 0 0 9\n"},
+            "the box #xywh=0,0,0,9 of 'images/b.png' is em",
+        ),
+    ],
+)
+def test_what_is_wrong_with_boxes_that_are_cut_out_is_told(tmp_path, boxes, words):
+    with pytest.raises(UserError, match=words):
+        open_source(f"cub:{cub(tmp_path, **boxes)},boxes")

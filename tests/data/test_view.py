@@ -55,6 +55,16 @@ def test_a_view_without_a_banner_of_its_own_is_known_as_before_there_was_one():
         assert View(banner=rows).known["banner"] == View(banner=rows).test[-1] == rows
 
 
+def test_a_view_that_decodes_exactly_is_known_as_before_there_was_another_way():
+    for exact in (View(decode="auto"), View(decode="exact")):
+        assert exact.known == View().known and len(exact.test) == 4
+    assert View(fit="squash") == View()
+    fitted = View(decode="scaled", fit="pad")
+    assert fitted.known["fit"] == "pad" and fitted.test[4:] == ["scaled", "pad"]
+    scaled = View(decode="scaled")
+    assert scaled.known == View().known | {"decode": "scaled"} and scaled.test[4:] == ["scaled"]
+
+
 @pytest.mark.parametrize(
     ("source", "banner", "cut"),
     [("aircraft:x", -1, 20), ("aircraft:x", 0, 0), ("cub:x", -1, 0), ("folder:x", 40, 40)],

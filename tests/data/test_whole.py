@@ -25,9 +25,9 @@ ENCODED |= {
 }
 
 
-def look(spec, share=slice(None)):
+def look(spec, share=slice(None), **how):
     parts = list(open_source(spec).parts.values())
-    whole.check(parts, share=share, threads=2, progress=lambda found, count: found)
+    whole.check(parts, share=share, threads=2, progress=lambda found, count: found, **how)
 
 
 def dataset(root, files):
@@ -108,3 +108,19 @@ def test_parts_of_parts_and_images_in_no_files(tmp_path):
     birds = open_source("sketchbirds").test
     with pytest.raises(UserError, match="train/a/2.png' is empty"):
         whole.check([part, birds], share=slice(None), threads=1, progress=lambda found, _: found)
+
+
+def test_a_box_outside_of_its_image_is_seen_before_training(tmp_path, monkeypatch):
+    """As it is shown: 40 rows and 30 columns, or turned by its tag."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path, {f"{n}.jpg": encoded(PICTURE, "JPEG", exif=exif) for n in (1, 2)} | {
+        "list.csv": "path,label,split,x,y,width,height\n"
+        "1.jpg,a,train,32,2,5,5\n1.jpg,b,train,2,2,5,5\n2.jpg,a,test,2,32,5,5\n"
+    })  # fmt: skip
+    monkeypatch.setattr(images, "read", None)  # none of them is decoded
+    spec = f"csv:{tmp_path}/list.csv"
+    with pytest.raises(UserError, match="1.jpg' has the box 32,2,5,5, which"):
+        look(spec)
+    with pytest.raises(UserError, match="2.jpg' has the box 2,32,5,5, which"):
+        look(spec, orientation="exif")

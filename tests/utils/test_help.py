@@ -39,6 +39,11 @@ class Outer(Base):
     inner: Inner = field(default_factory=Inner)
 
 
+@pytest.fixture(autouse=True)
+def columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def test_everything_is_told_in_full():
     assert help.text(Outer(), "python x") == (
         "usage: python x [OPTIONS]\n\nDo it.\n\nWith several words.\n\n"

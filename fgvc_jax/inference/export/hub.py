@@ -139,7 +139,7 @@ def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
             "fixed_input_size": family.sized,
             "interpolation": "bilinear",
             "crop_pct": _share(view.crop, view.test_side),
-            "crop_mode": "squash",
+            "crop_mode": _CROP_MODES[view.fit],
             "mean": mean,
             "std": deviation,
             "num_classes": len(classes),
@@ -155,6 +155,9 @@ def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
             "experiment": _shareable(config.to_dict(trained.experiment)) | {"workdir": ""},
         },
     }
+
+
+_CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
 
 
 def _share(crop: int, side: int) -> float:
@@ -190,6 +193,10 @@ def obstacles(trained: Trained) -> list[str]:
         ),
         (f"it has no heads {', '.join(trained.heads)}", bool(trained.heads)),
         ("the last stage has another stride", bool(spec.last_stride)),
+        (
+            "it pads images with another colour",
+            trained.model.view.fit == "pad" and trained.model.view.normalize != "imagenet",
+        ),
         ("the frozen trunk's features are rounded to half precision", bool(spec.frozen)),
     ]
     return [words for words, holds in reasons if holds]
@@ -229,7 +236,7 @@ def _use(trained: Trained) -> str:
             "from PIL import Image, ImageOps\n\n"
             'model = timm.create_model("local-dir:.", pretrained=True).eval()  # this folder\n'
             "transform = timm.data.create_transform(**timm.data.resolve_data_config(model=model))\n"
-            'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+            f"{readme.opening(trained)}"
             "logits = model(transform(image)[None])\n"
             f"```\n\nWith fgvc_jax:\n\n{ours}{_LICENSE}"
         )

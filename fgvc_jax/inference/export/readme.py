@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fgvc_jax.config import Network
+from fgvc_jax.data.framing import FILL
+from fgvc_jax.data.images import SPARE
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.published import card
@@ -37,9 +39,10 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         "trained and exported by fgvc_jax.\n\n"
         f"## Use\n\n{use}\n"
         "## Images\n\n"
-        f"Photographs are turned as their EXIF tag says, 16 bits scaled to 8.{_banner(trained)} "
-        f"RGB, uint8, resized to {side} x {side} px without keeping the aspect (bilinear, "
-        "antialiased, as Pillow's `resize`). "
+        "Photographs are turned as their EXIF tag says, 16 bits scaled to 8."
+        f"{_banner(trained)}{_boxed(trained)} "
+        f"RGB, uint8, {_FITTED[trained.model.view.fit].format(side=side)} (bilinear, "
+        f"antialiased, as Pillow's `resize`).{_scaled(trained)} "
         f"{_view(trained)}\n\n"
         "Probabilities are raw, not calibrated, and hold for photographs of these classes: "
         "anything else is named like what it resembles, and may look sure.\n\n"
@@ -58,10 +61,56 @@ def image_code(trained: Trained) -> str:
     return (
         "import numpy as np\n"
         "from PIL import Image, ImageOps\n\n"
-        'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+        f"{opening(trained)}"
         f"{cut if rows else ''}"
-        f"image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)\n"
+        f"{_FITTING[trained.model.view.fit].format(side=side, fill=FILL)}\n"
         "images = np.asarray(image)[None]  # (batch, height, width, 3) uint8\n"
+    )
+
+
+_FITTED = {
+    "squash": "resized to {side} x {side} px without keeping the aspect",
+    "crop": "resized to {side} px of the shorter side, of which the middle {side} x {side} px are "
+    "cut out as by torchvision's `Resize` and `CenterCrop`",
+    "pad": "resized to {side} px of the longer side, beside ImageNet's mean colour as by Pillow's "
+    "`ImageOps.pad`",
+}
+_FITTING = {
+    "squash": "image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)",
+    "crop": "short = min(image.size)\n"
+    "size = [int({side} * side / short) for side in image.size]\n"
+    "image = image.resize(size, Image.Resampling.BILINEAR)\n"
+    "left, top = (round((side - {side}) / 2) for side in size)\n"
+    "image = image.crop((left, top, left + {side}, top + {side}))",
+    "pad": "image = ImageOps.pad(image, ({side}, {side}), Image.Resampling.BILINEAR, color={fill})",
+}
+
+
+def opening(trained: Trained) -> str:
+    """Lines of Python that make `image`, upright and in RGB, of a photograph."""
+    size = _draft(trained)
+    if not size:
+        return 'image = ImageOps.exif_transpose(Image.open("bird.jpg")).convert("RGB")\n'
+    return (
+        'image = Image.open("bird.jpg")\n'
+        f"image.draft(None, {size})  # a large JPEG at a fraction of its size\n"
+        'image = ImageOps.exif_transpose(image).convert("RGB")\n'
+    )
+
+
+def _draft(trained: Trained) -> tuple[int, int] | None:
+    """What Pillow's `draft` is told of the photographs, where they are decoded scaled."""
+    side = SPARE * trained.inference.side
+    return (side, side) if trained.model.view.reading["decoding"] == "scaled" else None
+
+
+def _scaled(trained: Trained) -> str:
+    if not _draft(trained):
+        return ""
+    return (
+        " A large JPEG is decoded at the smallest of 1/2, 1/4 and 1/8 of its size that leaves "
+        f"{SPARE} pixels for each (Pillow's `draft`; fgvc_jax does the same, bit for bit where its "
+        "sides are multiples of 8)."
     )
 
 
@@ -72,6 +121,16 @@ def _banner(trained: Trained) -> str:
     return (
         f" The images that it was trained on had {rows} rows at the bottom cut off, a strip of "
         "text: cut that off a photograph which has it, and nothing off others."
+    )
+
+
+def _boxed(trained: Trained) -> str:
+    data = trained.experiment.data
+    if not data.boxed:
+        return ""
+    return (
+        " The images that it was trained on were cut out by boxes around what they show, with "
+        f"{data.margin:g} of a box's sides beyond it on every side: cut photographs likewise."
     )
 
 

@@ -195,6 +195,8 @@ def test_timm_resizes_to_the_side_that_we_do(crop, side):
         ({"members": 2, "head": "linear"}, ["averaged"]),
         ({"members": 1}, ["no such head"]),
         ({"members": 1, "head": "linear", "name": "vgg_micro"}, ["was not compared"]),
+        ({"members": 1, "head": "linear", "view": {"fit": "pad"}}, ["pads images with another"]),
+        ({"members": 1, "head": "linear", "view": {"fit": "crop"}}, []),
         ({"members": 1, "head": "linear", "pool": "max"}, ["does not pool so"]),
         ({"members": 1, "head": "linear", "objective": "hsd"}, ["no heads"]),
         ({"members": 1, "head": "linear", "name": "resnet18", "last_stride": 1}, ["stride"]),
