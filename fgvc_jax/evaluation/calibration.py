@@ -4,6 +4,10 @@ A `Calibration` belongs to an ensemble: to its members' variables, its fusion an
 images, which its entry in the workdir's `calibration.json` names by their digests, so that it is
 served for nothing else. It is fitted to what predictions.py kept; test images play no part in it.
 Where the validation part also selected an epoch, what is promised here is a little optimistic.
+Where a head was solved, training images that were held out in turn stand for a validation part
+(cross-conformal prediction: Vovk, Annals of Mathematics and Artificial Intelligence, 2015). They
+also chose the weight decay, one number, and their heads saw four fifths of the images: what is
+promised is near, not exact.
 """
 
 import math
@@ -28,12 +32,12 @@ NEAR = 0.05  # differences of that logarithm, to see how curved what is minimise
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was found on the validation images.
+    """What was found on the validation images, or those that were held out in turn.
 
     temperature: by which fused log-probabilities are divided.
     coverage: share of images whose set shall hold the truth.
     threshold: a class is in an image's set unless more than this lies above it (`mass_above`).
-    images: number of validation images.
+    images: number of them.
     low, high: between these the temperature is with 95 %.
     """
 
@@ -43,6 +47,12 @@ class Calibration:
     images: int
     low: float
     high: float
+    part: str = "validation"
+
+    @property
+    def kind(self) -> str:
+        """Which images they are, in words."""
+        return f"{self.images:,} {self.part.replace('_', '-')} images"
 
     def log_probabilities(self, fused: np.ndarray) -> np.ndarray:
         """Calibrated, (B, K): the softmax of the fused log-probabilities / temperature."""
@@ -57,24 +67,23 @@ class Calibration:
     def about(self) -> list[str]:
         """What people should know of it, line by line."""
         told = (
-            f"calibrated on {self.images:,} validation images: temperature {self.temperature:.3f} "
+            f"calibrated on {self.kind}: temperature {self.temperature:.3f} "
             f"({self.low:.3f}-{self.high:.3f}), sets to cover {self.coverage:.0%}"
         )
         return [told, *self.doubts]
 
     @property
     def doubts(self) -> list[str]:
-        """What the validation images are too few to say."""
+        """What these images are too few to say."""
         found = []
         if self.low <= 1 <= self.high and self.high > SURE * self.low:
             found.append(
-                f"{self.images:,} validation images do not tell the temperature from 1: calibrated "
+                f"{self.kind} do not tell the temperature from 1: calibrated "
                 "probabilities may be no better than raw ones"
             )
         if self.threshold == 1:
             found.append(
-                f"{self.images:,} validation images are too few to promise anything of sets, which "
-                "hold every class"
+                f"{self.kind} are too few to promise anything of sets, which hold every class"
             )
         return found
 
@@ -88,7 +97,8 @@ def fit(fused: Fused, *, coverage: float = COVERAGE) -> Calibration:
     """
     part = fused.part
     temperature, low, high = fit_temperature(fused)
-    draft = Calibration(temperature, coverage, 1.0, len(part.labels), low, high)
+    count = len(part.labels)
+    draft = Calibration(temperature, coverage, 1.0, count, low, high, part.part)
     scores = np.zeros(len(part.labels))
     for rows, values in fused:
         above = mass_above(draft.log_probabilities(values))
@@ -219,10 +229,10 @@ def judge_calibration(calibration: Calibration, fused: Fused) -> dict[str, Any]:
     """How a calibration does on images that it was not fitted to: part of results.json.
 
     Returns:
-        {"temperature", "low", "high", "coverage", "threshold", "images": as in `Calibration`,
-        "about": its lines for people, "metrics": of the calibrated probabilities, and of the sets
-        "set_coverage", the share that holds the truth, and "set_size", their mean number of
-        classes}, see `metrics.intervals`.
+        {"temperature", "low", "high", "coverage", "threshold", "images", "part": as in
+        `Calibration`, "about": its lines for people, "metrics": of the calibrated probabilities,
+        and of the sets "set_coverage", the share that holds the truth, and "set_size", their mean
+        number of classes}, see `metrics.intervals`.
     """
     labels = fused.part.labels
     tally = Tally.of(labels)

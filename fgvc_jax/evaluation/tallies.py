@@ -17,6 +17,10 @@ class KeptAnswers(Protocol):
     """What is kept of members' answers for N images of K classes, see `predictions.Part`."""
 
     @property
+    def part(self) -> str:
+        """Which part of a dataset they are."""
+
+    @property
     def labels(self) -> np.ndarray:
         """(N,) int."""
 

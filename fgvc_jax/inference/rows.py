@@ -104,9 +104,9 @@ def accept_from(asked: Model, risk: float) -> float | None:
         return None
     if threshold == math.inf:
         log.warning(
-            "warning: every answer is unsure, since %d validation images let nobody promise that "
+            "warning: every answer is unsure, since %s let nobody promise that "
             "at most %g %% of any answers are wrong: allow a larger --risk",
-            fitted.images,
+            fitted.kind,
             100 * risk,
         )
     return threshold

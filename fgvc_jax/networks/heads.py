@@ -123,14 +123,27 @@ class NeighbourHead(nn.Module):
         # Floating as all variables are, which readers of weights rely on.
         labels = self.param("labels", zeros, (self.images,), jnp.float32)
         cosines = unit(x) @ directions.astype(jnp.float32).T
-        nearest, _ = jax.lax.top_k(cosines, min(self.neighbours, self.images))
-        weights = jnp.where(
-            cosines >= nearest[:, -1:], jnp.exp((cosines - nearest[:, :1]) / self.temperature), 0
-        )
-        votes = weights @ jax.nn.one_hot(labels.astype(jnp.int32), self.classes)
-        share = votes / votes.sum(-1, keepdims=True)
+        return votes(self.neighbours, self.temperature, self.classes)(cosines, labels)
+
+
+def votes(
+    neighbours: int, temperature: float, classes: int
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """(cosines (B,N), labels (N,)) -> log of the classes' shares (B,K), see `NeighbourHead`; where
+    a cosine is -inf an image does not vote."""
+
+    def share(cosines: jax.Array, labels: jax.Array) -> jax.Array:
+        nearest, _ = jax.lax.top_k(cosines, min(neighbours, cosines.shape[-1]))
+        # Those that may vote are at least as near; where nobody may, all are alike.
+        least, most = (jnp.maximum(each, -1.0) for each in (nearest[:, -1:], nearest[:, :1]))
+        weights = jnp.where(cosines >= least, jnp.exp((cosines - most) / temperature), 0)
+        found = weights @ jax.nn.one_hot(labels.astype(jnp.int32), classes)
+        total = found.sum(-1, keepdims=True)
         extra = 1 / (nearest.shape[-1] + 1)
-        return jnp.log((1 - extra) * share + extra / self.classes)
+        shares = jnp.where(total > 0, found / jnp.where(total > 0, total, 1), 1 / classes)
+        return jnp.log((1 - extra) * shares + extra / classes)
+
+    return share
 
 
 def unit(x: jax.Array) -> jax.Array:

@@ -70,11 +70,19 @@ class TeacherQuery(NamedTuple):
     temperature: float  # at which its answers are softened
 
 
+class HeldOut(NamedTuple):
+    """What is said of training images by heads that were solved without them."""
+
+    rows: np.ndarray  # (n,) int, increasing
+    log_probabilities: np.ndarray  # (n, K) float32
+
+
 class Solved(NamedTuple):
     """The head that a solver found for the training images' embeddings."""
 
     params: Tree  # of the head "logits", numpy: what `Method.solve` determines of it
     metrics: dict[str, float]  # to log
+    held_out: HeldOut
 
 
 class Objective(NamedTuple):
@@ -146,6 +154,7 @@ class Method:
         self,
         embeddings: np.ndarray,
         labels: np.ndarray,
+        groups: np.ndarray,
         *,
         classes: int,
         seed: int,
@@ -156,6 +165,7 @@ class Method:
         Args:
             embeddings: (N, D), one of each training image.
             labels: (N,) int.
+            groups: (N,) int; images of one group are held out together.
             classes: number of them, K.
             seed: of what is random.
             watch: told often what is being done; what it raises ends the solving.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax.data.view import View
-from fgvc_jax.objectives.base import Method, Objective, Solved
+from fgvc_jax.objectives.base import HeldOut, Method, Objective, Solved
 from fgvc_jax.objectives.ce import ce
 from fgvc_jax.utils.options import option
 
@@ -42,6 +42,7 @@ class Linear(Method):
         self,
         embeddings: np.ndarray,
         labels: np.ndarray,
+        groups: np.ndarray,
         *,
         classes: int,
         seed: int,
@@ -53,69 +54,114 @@ class Linear(Method):
         # Where there are fewer images than numbers, W lies in the space that the images span.
         axes = np.linalg.qr(x.T)[0] if len(x) < len(scale) else np.eye(len(scale))
         x = x @ axes
-        decay = self.weight_decay or chosen(x, labels, classes=classes, seed=seed, watch=watch)
+        fold = folds(labels, groups, seed)
+        decay, held_out = cross_fitted(
+            x, labels, fold, classes=classes, watch=watch, decay=self.weight_decay
+        )
         rough, exact = (_Regression(x, labels, classes, kind) for kind in (np.float32, np.float64))
         weights = rough.start
         for stronger in (each for each in DECAYS if each > decay):
             weights = rough.minimum(stronger, weights, watch)
         weights = exact.minimum(decay, weights, watch)
-        cross_entropy, correct = exact.judged(weights)
+        answers = exact.log_probabilities(weights)
         metrics = {
             "loss": exact.loss(weights, decay)[0],
-            "cross_entropy": cross_entropy,
-            "accuracy": correct,
+            "cross_entropy": _cross_entropy(answers, labels),
+            "accuracy": float((answers.argmax(-1) == labels).mean()),
             "weight_decay": decay,
         }
         kernel = (axes @ weights[:-1]) / scale[:, None]
         layer = {"kernel": kernel, "bias": weights[-1] - shift @ kernel}
-        return Solved({"fc": {k: v.astype(np.float32) for k, v in layer.items()}}, metrics)
+        params = {"fc": {name: array.astype(np.float32) for name, array in layer.items()}}
+        return Solved(params, metrics, held_out)
 
 
-def chosen(x: np.ndarray, labels: np.ndarray, *, classes: int, seed: int, watch: Watch) -> float:
-    """The weight decay of DECAYS at which images that are left out have the lowest cross entropy.
+def cross_fitted(
+    x: np.ndarray,
+    labels: np.ndarray,
+    fold: np.ndarray,
+    *,
+    classes: int,
+    watch: Watch,
+    decay: float = 0.0,
+) -> tuple[float, HeldOut]:
+    """The weight decay at which images that are left out have the lowest cross entropy, and what is
+    said of them at it.
 
-    They are tried from the strongest on, each from the minimum of the one before, until one is
-    worse.
+    Those of DECAYS are tried from the strongest on, each from the minimum of the one before, until
+    one is worse.
 
     Args:
         x: (N, D), standardised.
         labels: (N,) int.
+        fold: (N,) in which of FOLDS an image is left out; of many images the first is alone.
         classes: number of them.
-        seed: of the division into folds.
         watch: see `Method.solve`.
+        decay: where it is given and not chosen.
     """
-    fold = folds(labels, seed)
     tried = range(FOLDS if len(labels) < LARGE else 1)
-    paths = [_held_out(x, labels, fold == left_out, classes, watch) for left_out in tried]
-    losses: list[float] = []
-    for decay in DECAYS:
-        watch(f"weight decay {decay:g}")
-        losses.append(float(np.mean([next(path) for path in paths])))
-        if losses[-1] > min(losses):
+    rows = np.flatnonzero(fold < len(tried))
+    paths = [
+        _held_out(x, labels, fold == left_out, classes, _decays(decay), watch)
+        for left_out in tried
+        if (fold == left_out).any()
+    ]
+    best, chosen, least = np.zeros((len(labels), classes), np.float32), 0.0, np.inf
+    for each in _decays(decay):
+        watch(f"weight decay {each:g}")
+        found = np.zeros_like(best)
+        for left_out, answers in map(next, paths):
+            found[left_out] = answers
+        loss = _cross_entropy(found[rows], labels[rows])
+        if not decay and loss > least:
             break
-    return DECAYS[int(np.argmin(losses))]
+        best, chosen, least = found, each, loss
+    return chosen, HeldOut(rows, best[rows])
 
 
-def folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    """(N,) numbers below FOLDS: every class is divided evenly, and so are all images."""
-    shuffled = np.random.default_rng(seed).permutation(len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    fold = np.empty(len(labels), int)
-    fold[by_class] = np.arange(len(labels)) % FOLDS
-    return fold
+def _decays(decay: float) -> tuple[float, ...]:
+    """Those on the way to a weight decay; all to choose from where there is none."""
+    return (*(each for each in DECAYS if each > decay), decay) if decay else DECAYS
+
+
+def folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) numbers below FOLDS: groups (N,) stay whole, and every class is divided as evenly as
+    they allow."""
+    numbers = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(numbers)
+    of_group = np.split(labels[np.argsort(numbers, kind="stable")], np.cumsum(sizes)[:-1])
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    by_class, whole = np.zeros((FOLDS, labels.max() + 1)), np.zeros(FOLDS)
+    chosen = np.empty(len(sizes), int)
+    for group in order[np.argsort(-sizes[order], kind="stable")]:  # the largest first
+        crowded = by_class[:, of_group[group]].sum(-1)
+        fold = chosen[group] = np.lexsort((whole, crowded))[0]
+        np.add.at(by_class[fold], of_group[group], 1)
+        whole[fold] += sizes[group]
+    return chosen[numbers]
 
 
 def _held_out(
-    x: np.ndarray, labels: np.ndarray, left_out: np.ndarray, classes: int, watch: Watch
-) -> Iterator[float]:
-    """Mean cross entropy of the images `left_out` (N,) bool at each of DECAYS."""
+    x: np.ndarray,
+    labels: np.ndarray,
+    left_out: np.ndarray,
+    classes: int,
+    decays: tuple[float, ...],
+    watch: Watch,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`left_out` (N,) bool, and log-probabilities (n, K) of these images, at each weight decay."""
     seen, others = (
         _Regression(x[part], labels[part], classes, np.float32) for part in (~left_out, left_out)
     )
     weights = seen.start
-    for decay in DECAYS:
+    for decay in decays:
         weights = seen.minimum(decay, weights, watch)
-        yield others.judged(weights)[0]
+        yield left_out, others.log_probabilities(weights)
+
+
+def _cross_entropy(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
+    true = np.take_along_axis(log_probabilities, labels[:, None].astype(int), axis=-1)
+    return -float(true.mean(dtype=np.float64))
 
 
 class _Regression:
@@ -157,23 +203,17 @@ class _Regression:
 
     def loss(self, weights: np.ndarray, decay: float) -> tuple[float, np.ndarray]:
         """(loss, its gradient) at weights (D + 1, K)."""
-        value, shares = self._softmax(weights)
+        answers = self.log_probabilities(weights)
+        value = -float(answers[self._labels].mean(dtype=np.float64))
+        shares = np.exp(answers, out=answers)
         shares[self._labels] -= 1
         gradient = (self._x.T @ shares).astype(np.float64) / len(shares)
         gradient[:-1] += decay * weights[:-1]
         return value + decay / 2 * float((weights[:-1] ** 2).sum()), gradient
 
-    def judged(self, weights: np.ndarray) -> tuple[float, float]:
-        """(mean cross entropy, share that is right) at weights (D + 1, K)."""
-        value, shares = self._softmax(weights)
-        return value, float((shares.argmax(-1) == self._labels[1]).mean())
-
-    def _softmax(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """(mean cross entropy, probabilities (N, K))."""
+    def log_probabilities(self, weights: np.ndarray) -> np.ndarray:
+        """(N, K) at weights (D + 1, K)."""
         logits = self._x @ weights.astype(self._x.dtype)
         logits -= logits.max(-1, keepdims=True)
-        right = logits[self._labels].astype(np.float64)
-        shares = np.exp(logits, out=logits)
-        sums = shares.sum(-1, keepdims=True)
-        shares /= sums
-        return float((np.log(sums[:, 0].astype(np.float64)) - right).mean()), shares
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        return logits

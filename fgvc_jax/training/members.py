@@ -175,7 +175,7 @@ def member(
     with Deferred() as asked:
         scores: dict[str, Any] = {}
         if run.experiment.method.solves:
-            variables = solving.solve_member(run, folder, report, asked)
+            variables = solving.solve_member(run, workdir, report, asked)
         else:
             variables, scores = train_member(run, workdir, number, frozen, report, asked)
         identity = digests.of_arrays(variables)

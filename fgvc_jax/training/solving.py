@@ -2,38 +2,43 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
 from tqdm import tqdm
 
-from fgvc_jax.objectives.base import Solved
+from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.inference.passes import kept_answers
+from fgvc_jax.objectives.base import HeldOut, Solved
 from fgvc_jax.training.run import Run
-from fgvc_jax.utils import devices, processes
+from fgvc_jax.utils import devices, digests, processes
 from fgvc_jax.utils.errors import Interrupted
 from fgvc_jax.utils.signals import Deferred
+from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.journal import Journal
 
 
 def solve_member(
-    run: Run, folder: Path, report: Callable[[str], None], asked: Deferred
+    run: Run, workdir: Workdir, report: Callable[[str], None], asked: Deferred
 ) -> VariableDict:
     """Solve the only member of a run; its variables. There is no epoch that could be selected.
 
     Args:
         run: whose objective `solves`, and whose embeddings are stored.
-        folder: of the member; gets metrics.jsonl and tensorboard/.
+        workdir: gets the member's metrics.jsonl and tensorboard/, and what is said of training
+            images that were held out.
         report: prints a line for people.
         asked: tells whether a signal asks for a stop.
 
     Raises:
         Interrupted: after a signal; the embeddings are kept.
     """
-    spec, labels, began = run.experiment, run.splits.train.labels, time.perf_counter()
+    spec, train, began = run.experiment, run.splits.train, time.perf_counter()
     start = run.start.variables(1)
-    solved = Solved({}, {})
+    solved = Solved({}, {}, HeldOut(np.zeros(0, int), np.zeros((0, 0), np.float32)))
     if jax.process_index() == 0:
         with tqdm(desc=spec.objective, unit=" steps", leave=False, disable=None) as bar:
 
@@ -46,7 +51,8 @@ def solve_member(
 
             solved = spec.method.solve(
                 run.cache.embeddings().astype(np.float32),
-                labels,
+                train.labels,
+                np.arange(len(train)) if train.groups is None else _numbered(train),
                 classes=len(run.splits.classes),
                 seed=spec.seed,
                 watch=watch,
@@ -57,7 +63,7 @@ def solve_member(
         run.mesh, {**start, "params": {**start["params"], "heads": heads}}
     )
     journal = Journal(
-        folder, title=spec.objective, start=0, total=1, images_per_step=len(labels),
+        workdir.member(1), title=spec.objective, start=0, total=1, images_per_step=len(train),
         write=jax.process_index() == 0,
     )  # fmt: skip
     seconds = time.perf_counter() - began
@@ -65,6 +71,32 @@ def solve_member(
         journal.write({"step": 1, "epoch": 1, **solved.metrics, "seconds": seconds})
     finally:
         journal.close()
+    if jax.process_index() == 0:
+        _keep(run, workdir, variables, solved.held_out)
     decay = solved.metrics.get("weight_decay")
     report(f"{spec.objective}: {f'weight decay {decay:g}, ' if decay else ''}{seconds:.1f} s")
     return variables
+
+
+def _numbered(train: Source) -> np.ndarray:
+    """(N,) int: the group of each image; those without one are alone."""
+    groups, count = np.asarray(train.groups), len(train)
+    numbers = np.unique(groups, return_inverse=True)[1]
+    return np.where(groups == "", len(numbers) + np.arange(count), numbers)
+
+
+def _keep(run: Run, workdir: Workdir, variables: VariableDict, held_out: HeldOut) -> None:
+    """Keep what is said of training images that were held out, for whoever wants answers for images
+    that nothing was learned from."""
+    part = predictions.part_of(
+        workdir.path,
+        predictions.HELD_OUT,
+        Subset(run.splits.train, held_out.rows),
+        classes=run.splits.classes,
+        view=run.experiment.data.view,
+        images=run.record.held_out,
+    )
+    with predictions.keep(part, [digests.of_arrays(variables)], [(1, 1)]) as arrays:
+        answers, attention = arrays[0]
+        answers[:] = np.asarray(kept_answers(jnp.asarray(held_out.log_probabilities)))
+        attention[:] = 0  # nobody asked where anything was looked at

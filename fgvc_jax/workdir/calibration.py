@@ -31,13 +31,15 @@ class Ensemble:
     """Members of a workdir, whose calibration is kept there.
 
     workdir: its folder. identities: digests of the members. fusion: see `ensemble.fuse`. view: at
-    test. images: digest of the validation images; None where there are none.
+    test. part, images: what it is fitted to, and the images' digest: the validation part, or else
+    the training images that a solver held out; None where there are none.
     """
 
     workdir: Path
     identities: tuple[str, ...]
     fusion: str
     view: View
+    part: str
     images: str | None
 
     @classmethod
@@ -45,9 +47,11 @@ class Ensemble:
         cls, workdir: Path, record: Record, identities: Sequence[str], fusion: str
     ) -> "Ensemble":
         """Of the run that a record tells of."""
-        known = record.digests.get("validation")
-        images = digests.best(known) if known else None
-        return cls(workdir, tuple(identities), fusion, record.experiment.data.view, images)
+        known, experiment = record.digests.get("validation"), record.experiment
+        part, images = "validation", digests.best(known) if known else None
+        if not known and experiment.method.solves:
+            part, images = predictions.HELD_OUT, record.held_out
+        return cls(workdir, tuple(identities), fusion, experiment.data.view, part, images)
 
     def find(self, *, write: bool = False) -> Calibration:
         """The calibration that is kept, or else is fitted to the answers that are.
@@ -64,30 +68,33 @@ class Ensemble:
         for named, found in kept:
             if named == ours:
                 return found
-        found = fit(Fused(self.validation, self.identities, self.fusion))
+        found = fit(Fused(self.fitted_to, self.identities, self.fusion))
         if write:
             entries = [*kept, (ours, found)]
             storage.write_json(path, [{"of": named, "found": asdict(c)} for named, c in entries])
         return found
 
     @property
-    def validation(self) -> Part:
-        """The validation part with all members' answers; UserError where it is not kept."""
+    def fitted_to(self) -> Part:
+        """The part with all members' answers; UserError where it is not kept."""
         folder = self._folder
         try:
             part = predictions.read(folder)
         except UserError:
             part = None
         if part is None or not all(part.has(identity) for identity in self.identities):
+            what, instead = "its validation part", predictions.way_out(self.workdir)
+            if self.part == predictions.HELD_OUT:
+                what, instead = "training images that were held out", "train again elsewhere"
             raise UserError(
-                f"workdir {str(self.workdir)!r} does not keep what these members answer on its "
-                f"validation part: {predictions.way_out(self.workdir)}"
+                f"workdir {str(self.workdir)!r} does not keep what these members answer on {what}: "
+                f"{instead}"
             )
         return part
 
     def accept_from(self, calibration: Calibration, risk: float) -> float:
-        """See `accept_from`, of the validation images."""
-        tally = calibrated_tally(calibration, Fused(self.validation, self.identities, self.fusion))
+        """See `accept_from`, of the images that it was fitted to."""
+        tally = calibrated_tally(calibration, Fused(self.fitted_to, self.identities, self.fusion))
         return accept_from(tally.confidence, tally.right, risk)
 
     @property
@@ -97,7 +104,7 @@ class Ensemble:
                 f"workdir {str(self.workdir)!r} has no validation part, which calibration needs: "
                 "train with --data.validation 0.1, in a new --workdir"
             )
-        return predictions.folder_of(self.workdir, "validation", self.view, self.images)
+        return predictions.folder_of(self.workdir, self.part, self.view, self.images)
 
     @property
     def _named(self) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
 
+HELD_OUT = "held_out"  # training images, answered by heads that were solved without them
 TOLD = 256 * 2**20  # bytes from which on the size of what is kept is said before
 log = logging.getLogger(__name__)
 

@@ -40,6 +40,11 @@ class Record:
             return "was solved, not trained by epochs"
         return "" if self.selects else "has no validation part, so no epoch was selected"
 
+    @property
+    def held_out(self) -> str:
+        """Digest of the training images that a solver holds out in turn, and of how."""
+        return digests.of_value([digests.best(self.digests["train"]), self.experiment.seed])
+
     @classmethod
     def read(cls, file: Path) -> Self:
         """What a workdir's config.json says.

@@ -326,7 +326,7 @@ def test_two_processes_share_the_files(here, tmp_path):
 
 
 def test_the_threshold_is_found_from_what_is_kept(model):
-    part = model.kept.validation
+    part = model.kept.fitted_to
     assert isinstance(part, predictions.Part) and len(part.labels) == 8
     assert accept_from(model, 0.05) == math.inf
 

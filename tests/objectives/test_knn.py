@@ -8,10 +8,16 @@ from fgvc_jax.networks.heads import NeighbourHead
 from fgvc_jax.objectives import KNN
 
 
+def solve(options, embeddings, labels, groups, classes=3):
+    return options.solve(
+        embeddings, labels, groups, classes=classes, seed=0, watch=lambda said: None
+    )
+
+
 def shares(asked, embeddings, labels, classes=3, **options):
     """(B, K) probabilities for vectors that are the tap themselves."""
     head = NeighbourHead(classes, len(labels), **{"neighbours": 2, "temperature": 0.1} | options)
-    solved = KNN().solve(embeddings, labels, classes=classes, seed=0, watch=lambda said: None)
+    solved = solve(KNN(), embeddings, labels, np.arange(len(labels)), classes)
     taps = {"stage5": jnp.asarray(asked, jnp.float32)[:, None, None]}
     return np.exp(head.apply({"params": solved.params}, taps, False))
 
@@ -41,3 +47,16 @@ def test_vectors_of_zeros_have_no_direction_and_no_preference():
 
 def test_its_options_say_how_many_images_vote():
     assert KNN().settle(np.zeros(17)).images == 17
+
+
+def test_neither_an_image_nor_its_group_votes_on_it():
+    embeddings = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]])
+    labels, groups = np.array([0, 0, 1, 2]), np.array([0, 0, 1, 2])
+    found = solve(KNN(neighbours=1), embeddings, labels, groups)
+    assert found.held_out.rows.tolist() == [0, 1, 2, 3]
+    assert found.held_out.log_probabilities.argmax(-1).tolist() == [2, 2, 2, 1]
+
+
+def test_where_nobody_may_vote_all_classes_are_alike():
+    found = solve(KNN(), np.eye(3), np.arange(3), np.zeros(3, int)).held_out.log_probabilities
+    assert np.exp(found) == pytest.approx(np.full((3, 3), 1 / 3))

@@ -20,7 +20,8 @@ def drawn(count=60, numbers=7, classes=4, seed=0):
 
 def solve(x, labels, decay=0.0, watch=lambda said: None, seed=0):
     options = Linear(weight_decay=decay)
-    return options.solve(x, labels, classes=labels.max() + 1, seed=seed, watch=watch)
+    groups, classes = np.arange(len(x)), labels.max() + 1
+    return options.solve(x, labels, groups, classes=classes, seed=seed, watch=watch)
 
 
 # scikit-learn 1.9.1: LogisticRegression(C=1 / (decay * 60), tol=1e-12) on the standardised drawing.
@@ -77,26 +78,43 @@ def test_the_decay_is_the_one_that_images_left_out_ask_for():
 
 def test_images_are_left_out_evenly():
     labels = np.repeat(np.arange(7), [1, 2, 3, 5, 8, 13, 21])
-    fold = linear.folds(labels, seed=3)
+    groups = np.arange(len(labels))
+    fold = linear.folds(labels, groups, seed=3)
     assert max(np.bincount(fold)) - min(np.bincount(fold, minlength=linear.FOLDS)) <= 1
     for label in range(7):
         own = np.bincount(fold[labels == label], minlength=linear.FOLDS)
         assert max(own) - min(own) <= 1
-    assert np.array_equal(fold, linear.folds(labels, seed=3))
-    assert not np.array_equal(fold, linear.folds(labels, seed=4))
+    assert np.array_equal(fold, linear.folds(labels, groups, seed=3))
+    assert not np.array_equal(fold, linear.folds(labels, groups, seed=4))
 
 
-def test_of_many_images_a_fifth_is_left_out_once(monkeypatch):
-    told = []
-    held_out = linear._held_out
-    monkeypatch.setattr(linear, "_held_out", lambda *a: told.append(a[2].sum()) or held_out(*a))
+def test_groups_are_left_out_whole():
+    random = np.random.default_rng(0)
+    groups = random.integers(0, 30, 120)
+    labels = groups % 4
+    fold = linear.folds(labels, groups, seed=0)
+    assert all(len(set(fold[groups == group])) == 1 for group in groups)
+    assert np.bincount(fold, minlength=linear.FOLDS).min() >= 15
+
+
+def test_what_is_held_out_was_not_learned_from():
+    """Labels at random cannot be known where they were held out, and each image is, once."""
+    random = np.random.default_rng(0)
+    x, labels = random.normal(size=(80, 100)).astype(np.float32), random.integers(0, 4, 80)
+    found = solve(x, labels, 1e-3)
+    assert found.metrics["accuracy"] == 1.0
+    assert found.held_out.rows.tolist() == list(range(80))
+    shares = np.exp(found.held_out.log_probabilities)
+    assert shares.sum(-1) == pytest.approx(np.ones(80), abs=1e-5)
+    assert (shares.argmax(-1) == labels).mean() < 0.45
+
+
+def test_of_many_images_a_fifth_is_held_out(monkeypatch):
     x, labels = drawn()
-    solve(x, labels)
-    assert told == [12] * 5
     monkeypatch.setattr(linear, "LARGE", len(x))
-    told.clear()
-    solve(x, labels)
-    assert told == [12]
+    found = solve(x, labels).held_out
+    assert len(found.rows) == len(found.log_probabilities) == 12
+    assert np.array_equal(linear.folds(labels, np.arange(60), 0)[found.rows], np.zeros(12))
 
 
 def test_it_is_stopped_by_what_watches():

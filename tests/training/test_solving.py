@@ -84,6 +84,16 @@ def test_with_a_validation_part_it_is_calibrated_and_nothing_was_selected(tmp_pa
         fgvc_jax.load(tmp_path / "run", which="selected")
 
 
+def test_without_one_the_images_that_were_held_out_calibrate_it(tmp_path):
+    results = members.train(solved(tmp_path / "run", data={"images_per_class": 15}))
+    found = results["calibration"]
+    assert (found["images"], found["part"]) == (60, "held_out")
+    assert found["about"][0].startswith("calibrated on 60 held-out images: temperature")
+    model = fgvc_jax.load(tmp_path / "run")
+    assert model.calibration.temperature == found["temperature"]
+    assert 0 < model.accept_from(0.97) < 1
+
+
 def test_runs_share_embeddings(tmp_path, monkeypatch):
     data = {"cache": str(tmp_path / "cache")}
     members.train(solved(tmp_path / "linear", data=data))

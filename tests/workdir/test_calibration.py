@@ -48,13 +48,13 @@ def keep(folder, log_probabilities, labels):
 
 def ensemble_of(workdir, members=3, **changes):
     found = Ensemble(workdir, tuple(f"member{n}" for n in range(members)), "probabilities", VIEW,
-                     "digest")  # fmt: skip
+                     "validation", "digest")  # fmt: skip
     return dataclasses.replace(found, **changes)
 
 
 def fused_of(workdir):
     kept = ensemble_of(workdir)
-    return Fused(kept.validation, kept.identities, kept.fusion)
+    return Fused(kept.fitted_to, kept.identities, kept.fusion)
 
 
 def found(temperature):
@@ -122,7 +122,7 @@ class Drawn:
         logits[np.arange(self.count), random.integers(20, size=self.count)] += self.strength
         chance = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
         labels = np.array([random.choice(20, p=row) for row in chance])
-        self.part = SimpleNamespace(labels=labels)
+        self.part = SimpleNamespace(labels=labels, part="validation")
         self.values = (self.best * logits).astype(np.float32)
 
     def __iter__(self):
@@ -354,4 +354,4 @@ def test_the_entry_names_the_parts_digest(tmp_path):
     )
     kept = Ensemble.of(tmp_path, record, ["member0"], "logits")
     assert kept.images == digests.best(record.digests["validation"]) == part.images
-    assert kept.validation.folder == part.folder
+    assert kept.fitted_to.folder == part.folder
