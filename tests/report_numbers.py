@@ -84,6 +84,7 @@ def example(text):
         "confused_pairs": [pair] * 30,
         "errors": [error] * 60,
         "doubted_labels": [image | {"suggested": 1, "probability": 0.5}] * 60,
+        "doubted_training_labels": [image | {"suggested": 1, "probability": 0.5}] * 3,
         "classes": [
             {"class": text, "label": 0, "images": 4, "right": 2, "accuracy": 0.5, "example": 0},
             {"class": text, "label": 1, "images": 0, "right": 0, "accuracy": None, "example": None},

@@ -151,6 +151,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             | {"suggested": int(answers.suggested[i]), "probability": _confidence(answers, i)}
             for i in answers.doubted()
         ],
+        "doubted_training_labels": _implausible(run),
         "classes": _classes(answers, run.part.classes),
         "environment": results["environment"],
         "seconds": run.of_each(results["seconds"]["members"]),
@@ -160,6 +161,20 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             **{f"member {n}": each for n, each in zip(run.numbers, run.identities, strict=True)},
         },
     }
+
+
+def _implausible(run: FinishedRun) -> list[dict[str, Any]]:
+    """Training images with an implausible label, the least plausible first, where some were held
+    out."""
+    part = run.held_out
+    if part is None:
+        return []
+    answers = Answers.of(run.fused(part=part))
+    return [
+        _image(part, i)
+        | {"suggested": int(answers.predicted[i]), "probability": _confidence(answers, i)}
+        for i in answers.implausible()
+    ]
 
 
 def _confidence(answers: Answers, i: int) -> float:

@@ -209,6 +209,7 @@ class Numbers(TypedDict):
     confused_pairs: Sequence[Pair]
     errors: Sequence[Error]
     doubted_labels: Sequence[Doubt]
+    doubted_training_labels: Sequence[Doubt]
     classes: Sequence[Class]
     environment: Environment
     seconds: Sequence[float | None]

@@ -51,7 +51,12 @@ def report_page(numbers: Numbers, show: Pictures) -> Markup:
         Section(
             "doubted",
             "Doubted labels",
-            render("doubted.html", doubted=numbers["doubted_labels"], **given),
+            render(
+                "doubted.html",
+                doubted=numbers["doubted_labels"],
+                training=numbers["doubted_training_labels"],
+                **given,
+            ),
         ),
         Section(
             "classes",

@@ -88,9 +88,18 @@ class FinishedRun:
             )
         return cls(workdir, record, results, part, identities, numbers, which, complete, select)
 
-    def fused(self, progress: Callable[[int], Any] = bool) -> Fused:
-        """What they say together; `progress` see `tallies.Fused`."""
-        return Fused(self.part, self.identities, self.record.experiment.fusion, progress)
+    def fused(self, progress: Callable[[int], Any] = bool, part: Part | None = None) -> Fused:
+        """What they say together, of the test images or another part; `progress` see
+        `tallies.Fused`."""
+        fusion = self.record.experiment.fusion
+        return Fused(part or self.part, self.identities, fusion, progress)
+
+    @property
+    def held_out(self) -> Part | None:
+        """Training images that were held out of what a solver learned; None where none were."""
+        fusion = self.record.experiment.fusion
+        kept = Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
+        return kept.fitted_to if kept.part == predictions.HELD_OUT else None
 
     def right(self, progress: Callable[[int], Any] = bool) -> np.ndarray:
         """(N,) bool, which test images they name rightly together."""

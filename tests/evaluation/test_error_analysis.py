@@ -99,6 +99,15 @@ def test_swapped_labels_are_doubted_and_an_unsure_answer_is_not(tmp_path):
     assert found.suggested[[3, 17]].tolist() == [0, 1]
 
 
+def test_an_implausible_label_is_improbable_and_not_what_is_said(tmp_path):
+    labels = np.array([0, 1, 2, 3, 1])
+    logits = np.full((5, 4), -30, np.float32)
+    logits[np.arange(5), [1, 1, 3, 3, 2]] = 0
+    logits[0, 0], logits[2, 2], logits[4, 1] = -5, -9, -3  # 0.7 %, 0.01 %, 5 %
+    found, _ = answers(tmp_path, labels, logits)
+    assert found.implausible().tolist() == [2, 0]
+
+
 def test_curves_are_what_the_metrics_sum_up(drawn):
     found, probabilities, labels = drawn
     of_all = metrics.of_tally(found.tally)(np.ones((1, 300)))

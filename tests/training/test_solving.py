@@ -8,13 +8,16 @@ from conftest import tiny
 
 import fgvc_jax
 from fgvc_jax import config
+from fgvc_jax.commands import report
+from fgvc_jax.commands.asked import Report
 from fgvc_jax.config import Network, Transfer
+from fgvc_jax.evaluation import error_analysis
 from fgvc_jax.objectives import Linear
 from fgvc_jax.training import members
 from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import opened
 from fgvc_jax.utils.errors import Interrupted, UserError
-from fgvc_jax.workdir import journal
+from fgvc_jax.workdir import journal, storage
 
 
 def solved(workdir, objective="linear", network="resnet_micro", **changes):
@@ -91,7 +94,21 @@ def test_without_one_the_images_that_were_held_out_calibrate_it(tmp_path):
     assert found["about"][0].startswith("calibrated on 60 held-out images: temperature")
     model = fgvc_jax.load(tmp_path / "run")
     assert model.calibration.temperature == found["temperature"]
-    assert 0 < model.accept_from(0.97) < 1
+    assert model.kept.fitted_to.part == "held_out"
+
+
+def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypatch):
+    members.train(solved(tmp_path / "run", data={"images_per_class": 15}))
+    monkeypatch.setattr(error_analysis, "PLAUSIBLE", 0.2)
+    page, numbers, _ = report.report(
+        Report(workdir=str(tmp_path / "run"), output=str(tmp_path / "report.html"))
+    )
+    doubted = storage.read_json(numbers)["doubted_training_labels"]
+    train = opened(tiny(data=solved("", data={"images_per_class": 15}).data)).train
+    labels = dict(zip(train.names, train.labels.tolist(), strict=True))
+    assert doubted and all(labels[each["name"]] == each["label"] for each in doubted)
+    assert all(each["suggested"] != each["label"] for each in doubted)
+    assert "In the training part" in page.read_text()
 
 
 def test_runs_share_embeddings(tmp_path, monkeypatch):
