@@ -9,10 +9,12 @@ from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
-from fgvc_jax.figures.numbers import Numbers
+from fgvc_jax.figures.numbers import Class, Numbers
 from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
+
+RARE = 0.001  # chance of a class that is called weak, if all are alike
 
 
 def headline(numbers: Numbers) -> Markup:
@@ -27,6 +29,8 @@ def headline(numbers: Numbers) -> Markup:
         right=round(found["value"] * images),
         images=images,
         which=numbers["which"],
+        confused=numbers["confused_pairs"][:2],
+        classes=numbers["class_names"],
         numbers={
             "of test images named rightly": percent(found["value"]),
             "95% interval over images": f"{100 * low:.1f} – {percent(high)}",
@@ -35,6 +39,43 @@ def headline(numbers: Numbers) -> Markup:
             "classes": thousands(len(numbers["class_names"])),
         },
     )
+
+
+def advice(numbers: Numbers) -> Markup:
+    """What people may do next: labels to look at, classes to photograph, whether one network would
+    be enough."""
+    training = numbers["doubted_training_labels"]
+    ensemble, single = (numbers["metrics"][key] for key in ("ensemble", "members"))
+    best = max(each["accuracy"]["value"] for each in single)
+    gain = 100 * (ensemble[-1]["accuracy"]["value"] - best)
+    return render(
+        "next.html",
+        check=[each["name"] for each in (*training, *numbers["doubted_labels"])],
+        training=bool(training),
+        weak=_weak(numbers),
+        members=numbers["members"],
+        enough=(
+            f"The {numbers['members']} networks together are {gain:.1f} points better than the "
+            "best of them alone."
+            if gain > 0
+            else f"One network is enough: the {numbers['members']} together name no more images "
+            "rightly than the best of them alone."
+        ),
+    )
+
+
+def _weak(numbers: Numbers) -> list[Class]:
+    """Classes with fewer right answers than one class in a thousand has by chance, of as many
+    images, if all were as accurate as the whole; the worst first, eight at the most."""
+    from scipy.stats import binom  # few pages need it, and it takes a while to load
+
+    overall = numbers["metrics"]["ensemble"][-1]["accuracy"]["value"]
+    weak = [
+        entry
+        for entry in numbers["classes"]
+        if entry["images"] and binom.cdf(entry["right"], entry["images"], overall) < RARE
+    ]
+    return weak[:8]
 
 
 def _ends(found: Metric) -> tuple[float, float]:
@@ -187,9 +228,9 @@ def curves(numbers: Numbers) -> Markup:
             for n, epochs in zip(numbers["numbers"], numbers["learning"], strict=True)
         ]
         values = [y for line in lines for _, y in line.points]
-        if not values or not any(values):
+        last = int(max((x for line in lines for x, _ in line.points), default=0))
+        if last < 2 or not any(values):
             continue
-        last = int(max(x for line in lines for x, _ in line.points))
         y = charts.shares if key.endswith("accuracy") else charts.amounts
         ends = ", ".join(
             f"{line.name} {y(title, values).written(line.points[-1][1])}"

@@ -28,16 +28,13 @@ def report_page(numbers: Numbers, show: Pictures) -> Markup:
     """
     given = {"classes": numbers["class_names"], "show": show}
     learned = judged.curves(numbers)
+    against = [
+        Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
+        for n, found in enumerate(numbers["against"], start=1)
+    ]
     sections = [
-        Section("trained", "What was trained", judged.card(numbers)),
-        Section("members", "Members and ensembles", judged.members(numbers)),
-        *([Section("curves", "Learning", learned)] if learned else []),
-        Section("sure", "Is it sure when it is right?", judged.sureness(numbers)),
-        Section("looks", "Where members look", judged.looks(numbers, show)),
-        *(
-            Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
-            for n, found in enumerate(numbers["against"], start=1)
-        ),
+        *against,
+        Section("next", "What to do next", judged.advice(numbers)),
         Section(
             "pairs",
             "Confused pairs",
@@ -63,6 +60,11 @@ def report_page(numbers: Numbers, show: Pictures) -> Markup:
             "Classes, the worst first",
             render("classes.html", classes=numbers["classes"], show=show),
         ),
+        Section("sure", "Is it sure when it is right?", judged.sureness(numbers)),
+        Section("looks", "Where members look", judged.looks(numbers, show)),
+        *([Section("curves", "Learning", learned)] if learned else []),
+        Section("members", "Members and ensembles", judged.members(numbers)),
+        Section("trained", "What was trained", judged.card(numbers)),
     ]
     return render(
         "report.html",

@@ -19,3 +19,11 @@ box.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeou
 box.addEventListener("keydown", event => {
   if (event.key === "Escape") { box.value = ""; filter(); }
 });
+for (const button of document.querySelectorAll("button.copy")) {
+  if (!navigator.clipboard) continue;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "copied";
+  });
+}
