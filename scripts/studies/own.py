@@ -19,7 +19,10 @@ BASE = replace(
 # As `config.solved` leaves them: what steps have is refused.
 SOLVED = {
     "objective": "linear",
+    "members": 1,
+    "transfer.name": "none",
     "epochs": 1,
+    "network.head": "linear",
     "network.frozen": "",
     "network.frozen_norm": False,
     "optimizer.name": "sgd",
