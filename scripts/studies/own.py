@@ -18,17 +18,19 @@ BASE = replace(
     load(str(Path(__file__).with_name("fit.py"))).base, epochs=8, batch_size=16, evaluate_every=8
 )
 
+ONE = {"members": 1, "transfer.name": "none"}
+
 
 def get_study(base: Experiment = BASE) -> Study:
     solved = differences(base, config.solved(base, "linear"))
     return Study(
         base=base,
         rows={
-            "one": {},
+            "one": ONE,
             "linear": {each.flag[2:].replace("-", "_"): each.new for each in solved},
-            "independent": {"members": 2},
+            "independent": {**ONE, "members": 2},
             "kt": {"members": 2, "transfer.name": "orthogonal"},
-            "student_of_kt": {"objective": "kd", "kd.teacher": "row:kt"},
+            "student_of_kt": {**ONE, "objective": "kd", "kd.teacher": "row:kt"},
         },
         seeds=4,
         metrics=("ensemble", "single_1"),
