@@ -20,7 +20,7 @@ CLASSES = ("plain", "a\nline", "back\\slash", "d\u202eright", "<script>", "lone 
 
 def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **network) -> Trained:
     """Members of the tiny experiment with changes, their variables drawn at random."""
-    spec = tiny(members=members, fusion=fusion, objective=objective, knn=KNN(5, images=9))
+    spec = tiny(members=members, fusion=fusion, objective=objective, knn=KNN(5, voters=9))
     spec = dataclasses.replace(
         spec,
         network=architecture.settle(dataclasses.replace(spec.network, **network)),

@@ -34,15 +34,15 @@ class KNN(Method):
     """Training images that vote on an image."""
     temperature: float = option(0.07, above=0)
     """A vote weighs exp(cosine / temperature)."""
-    images: int = option(0, at_least=0, automatic=True)
+    voters: int = option(0, at_least=0, automatic=True)
     """Training images of which the nearest vote; 0: all, and nothing else fits."""
 
     def settle(self, labels: np.ndarray) -> Self:
-        return replace(self, images=len(labels))
+        return replace(self, voters=len(labels))
 
     def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         head = partial(
-            heads.NeighbourHead, classes, self.images, self.neighbours, self.temperature, "stage5"
+            heads.NeighbourHead, classes, self.voters, self.neighbours, self.temperature, "stage5"
         )
         return ce(label_smoothing=label_smoothing)._replace(head=head)
 

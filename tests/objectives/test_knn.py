@@ -46,7 +46,7 @@ def test_vectors_of_zeros_have_no_direction_and_no_preference():
 
 
 def test_its_options_say_how_many_images_vote():
-    assert KNN().settle(np.zeros(17)).images == 17
+    assert KNN().settle(np.zeros(17)).voters == 17
 
 
 def test_neither_an_image_nor_its_group_votes_on_it():
