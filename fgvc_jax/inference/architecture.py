@@ -5,6 +5,7 @@ members of one ensemble may have networks of their own.
 """
 
 import dataclasses
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -44,24 +45,43 @@ class Architecture:
     def _one_image(self) -> jax.Array:
         return jnp.zeros((1, self.view.crop, self.view.crop, 3))
 
+    def _initialize(self, key: jax.Array) -> Any:
+        """Random key -> all variables of the network at its start."""
+        initial = self.network.init(key, self._one_image, False, method="whole")
+        return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
+
+    def initial(self, key: jax.Array, places: Collection[tuple[str, ...]]) -> Any:
+        """Those of the network's variables at its start that are at some `places`, on the host.
+
+        A variable is drawn from the key and its place alone, so that what is not asked for is
+        neither computed nor compiled.
+        """
+
+        asked = frozenset(places)
+        if asked not in self._starts:
+            # The CPU compiles a hundred arrays of random numbers in half the time so, to the same
+            # bits.
+            cheaper = {"xla_backend_optimization_level": 1}
+            on_cpu = jax.default_backend() == "cpu"
+            self._starts[asked] = jax.jit(
+                lambda key: {
+                    place: leaf
+                    for place, leaf in flatten_dict(self._initialize(key)).items()
+                    if place in asked
+                },
+                compiler_options=cheaper if on_cpu else None,
+            )
+        return unflatten_dict(jax.device_get(self._starts[asked](key)))
+
     @cached_property
-    def initialize(self) -> Any:
-        """The compiled start: random key -> variables."""
-
-        def initialize(key):
-            initial = self.network.init(key, self._one_image, False, method="whole")
-            return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
-
-        # The CPU compiles a hundred arrays of random numbers in half the time so, to the same bits.
-        cheaper = {"xla_backend_optimization_level": 1}
-        return jax.jit(
-            initialize, compiler_options=cheaper if jax.default_backend() == "cpu" else None
-        )
+    def _starts(self) -> dict[frozenset[tuple[str, ...]], Callable]:
+        """Compiled starts, by what they give."""
+        return {}
 
     @cached_property
     def whole(self) -> Any:
         """Shapes and dtypes of all variables, the frozen trunk's among them."""
-        return jax.eval_shape(self.initialize, jax.random.key(0))
+        return jax.eval_shape(self._initialize, jax.random.key(0))
 
     @cached_property
     def trunk(self) -> Any:

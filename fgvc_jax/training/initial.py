@@ -52,12 +52,11 @@ class Start:
 
     def _whole(self, member: int) -> VariableDict:
         key = jax.random.fold_in(jax.random.key(self._seed), member)
-        initial = jax.device_get(self._architectures[member - 1].initialize(key))
-
-        def choose(pretrained, own):
-            return own if isinstance(pretrained, jax.ShapeDtypeStruct) else np.asarray(pretrained)
-
-        return jax.tree.map(choose, self._start_of(member), initial)
+        start = flatten_dict(self._start_of(member))
+        missing = [p for p, leaf in start.items() if isinstance(leaf, jax.ShapeDtypeStruct)]
+        drawn = self._architectures[member - 1].initial(key, missing)
+        known = {place: np.asarray(start[place]) for place in start.keys() - {*missing}}
+        return unflatten_dict(known | flatten_dict(drawn))
 
     def digests(self) -> list[str | None]:
         """Digests of the weights of each member; None where it has none."""

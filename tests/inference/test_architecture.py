@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import jax
+import numpy as np
 import pytest
 from conftest import tiny
 from flax.traverse_util import flatten_dict
@@ -102,3 +103,26 @@ def test_what_a_network_does_not_take_is_named_by_its_flag(options, line):
 def test_a_batch_too_small_for_batch_norm_is_named_by_its_flag(tmp_path):
     with pytest.raises(UserError, match="--batch-size of 1 images .*--network.batch-norm-groups 1"):
         members.train(tiny(tmp_path / "run", members=1, epochs=1, batch_size=1))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        Network(name="resnet_micro", head_width=16),
+        Network(name="convnext_micro", head="linear"),
+        Network(name="vit_micro", head="linear"),
+    ],
+    ids=lambda network: network.name,
+)
+def test_a_part_of_a_start_is_that_part_of_the_whole(network):
+    """Bit for bit: with pretrained weights nothing but the head is drawn."""
+    (plan,) = made(tiny(members=1, network=network))
+    key, places = jax.random.key(7), [*flatten_dict(plan.whole)]
+    whole = flatten_dict(plan.initial(key, places))
+    assert whole.keys() == set(places)
+    some = [place for place in places if "heads" in place]
+    drawn = flatten_dict(plan.initial(key, some))
+    assert drawn.keys() == set(some)
+    for place in some:
+        np.testing.assert_array_equal(drawn[place], whole[place])
+    assert plan.initial(key, []) == {}

@@ -13,13 +13,13 @@ from fgvc_jax.utils.errors import UserError
 SHAPES = {"params": {name: jax.ShapeDtypeStruct((3,), jnp.float32) for name in ("old", "new")}}
 
 
-def initialize(key):
-    return {"params": {name: jax.random.normal(key, (3,)) for name in ("old", "new")}}
+def initial(key, places):
+    return {"params": {name: jax.random.normal(key, (3,)) for _, name in places}}
 
 
 ARCHITECTURE = SimpleNamespace(
     whole=SHAPES,
-    initialize=initialize,
+    initial=initial,
     split=lambda whole: ({"trunk": whole["params"]["old"]}, {"member": whole["params"]["new"]}),
 )
 

@@ -101,7 +101,7 @@ def test_trunk_and_member_are_the_network(name):
     """Their variables are its variables, and together they answer what it answers."""
     experiment = frozen("unused", name)
     plan = Run(experiment).plan(1).architecture
-    whole = jax.device_get(plan.initialize(jax.random.key(0)))
+    whole = plan.initial(jax.random.key(0), flatten_dict(plan.whole))
     trunk, member = plan.split(whole)
     places = [set(flatten_dict(tree)) for tree in (trunk, member, whole)]
     assert places[0] | places[1] == places[2] and not places[0] & places[1]
