@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax.data.framing import Box
+from fgvc_jax.data.images import Broken
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
@@ -89,7 +90,7 @@ class Files:
             with open(path, "rb") as file:
                 image = file.read()
         except OSError as error:
-            raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+            raise _unread(path, error) from error
         box = self.boxes[index]
         return {
             "image": image,
@@ -109,8 +110,16 @@ class Files:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+            raise _unread(path, error) from error
         return status.st_size, status.st_mtime_ns
+
+
+def _unread(path: str, error: OSError) -> Broken:
+    return Broken(
+        f"cannot read image {shown(path)}: {error.strerror}: make it readable or remove it from "
+        "the dataset",
+        [path],
+    )
 
 
 def assemble(
@@ -149,6 +158,7 @@ def assemble(
         sources.get("validation"),
         orientation="stored" if published else "exif",
         decode="exact" if published else "scaled",
+        own=not published,
     )
     if first <= LOOKED_THROUGH:  # every file is asked for its size, and many are opened
         _warn_of_shared_files(root, {part: sources[part] for part in splits.parts})
@@ -198,12 +208,13 @@ def _in_several_parts(groups: Iterable[list[Any]], key: Callable[[Any], Any]) ->
 
 
 def _digest(path: str, size: int) -> bytes:
-    """Digest of the first `size` bytes of a file, of all where it is negative."""
+    """Digest of the first `size` bytes of a file, of all where it is negative; its path where it
+    cannot be read, which is told when it is looked at."""
     try:
         with open(path, "rb") as stream:
             return hashlib.sha256(stream.read(size)).digest()
-    except OSError as error:
-        raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+    except OSError:
+        return os.fsencode(path)
 
 
 def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:

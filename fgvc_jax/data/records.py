@@ -56,6 +56,8 @@ class Splits:
     orientation: "exif" where photographs are to be turned as their EXIF tag says, as people see
     them; "stored" where they are taken as they are stored, as in published results.
     decode: likewise "scaled" where large JPEGs are decoded at a fraction of their size, or "exact".
+    own: somebody's own images, of which a few that are broken may be left out; a published set is
+      complete.
     """
 
     train: Source
@@ -64,12 +66,18 @@ class Splits:
     validation: Source | None = None
     orientation: Literal["exif", "stored"] = "stored"
     decode: Literal["exact", "scaled"] = "exact"
+    own: bool = False
 
     @property
     def parts(self) -> dict[str, Source]:
         """The parts that there are, by name, in the order train, validation, test."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all images."""
+        return frozenset(name for part in self.parts.values() for name in part.names)
 
 
 def check_names(classes: Sequence[str], what: str) -> None:
