@@ -79,6 +79,9 @@ class Evaluation:
     allow_links: str = ""
     """Links of the images may lead into this folder, too; empty: as the run was configured, of a
     --source nowhere but into it."""
+    strict: bool = False
+    """Refuse a --source with an image that cannot be read; without it a few of one's own images are
+    left out and named, as in train."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
     batch_size: int = option(64, at_least=1)

@@ -18,6 +18,7 @@ from fgvc_jax.data.records import Splits, Subset
 SHARE = 0.01  # of all images, at the most; one may be left out of fewer
 OF_CLASS = 0.1  # of a class's images, in all parts together
 NAMED = 3  # in a line
+STRICT = "--data.strict"
 
 
 class LeftOut(NamedTuple):
@@ -46,13 +47,13 @@ def without(splits: Splits, names: Collection[str]) -> Splits:
     return replace(splits, **parts)
 
 
-def check(splits: Splits, found: Sequence[LeftOut], *, strict: bool) -> None:
+def check(splits: Splits, found: Sequence[LeftOut], *, strict: str) -> None:
     """Raise a UserError that lists images that cannot be used, unless they can be left out.
 
     Args:
         splits: the dataset, with them.
         found: the images.
-        strict: none may be left out.
+        strict: the option by which none may be left out; empty where it is not given.
     """
     problem = _problem(splits, found, strict) if found else ""
     if not problem:
@@ -63,12 +64,12 @@ def check(splits: Splits, found: Sequence[LeftOut], *, strict: bool) -> None:
     raise Broken(images.listed(problems, count) + why, [each.name for each in found])
 
 
-def _problem(splits: Splits, found: Sequence[LeftOut], strict: bool) -> str:
+def _problem(splits: Splits, found: Sequence[LeftOut], strict: str) -> str:
     """Why images cannot be left out; "" if they can."""
     if not splits.own:
         return "a published set is complete"
     if strict:
-        return "none is left out, since --data.strict is given"
+        return f"none is left out, since {strict} is given"
     gone = {each.name for each in found}
     photographs, bad = set(), set()
     total, lost = np.zeros((2, len(splits.classes)), int)
@@ -110,13 +111,13 @@ def _emptied(splits: Splits, gone: set[str]) -> str:
     return ""
 
 
-def told(found: Sequence[LeftOut], count: int) -> str:
-    """One line: what was left out of so many images, why, and what to do."""
+def told(found: Sequence[LeftOut], count: int, flag: str = STRICT) -> str:
+    """One line: what was left out of so many images, why, and what to do; `flag` refuses it."""
     reasons = list(dict.fromkeys(each.reason for each in found))  # boxes of one file have one
     files = "; ".join(reasons[:NAMED])
     more = f"; and {len(reasons) - NAMED:,} more" if len(reasons) > NAMED else ""
     number = "one image" if len(found) == 1 else f"{len(found):,} images"
     return (
-        f"left out {number} of {count:,}, which cannot be used: {files}{more}. --data.strict "
-        "refuses instead"
+        f"left out {number} of {count:,}, which cannot be used: {files}{more}. {flag} refuses "
+        "them instead"
     )

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -99,10 +100,27 @@ class Opening:
     to_train: to learn from it, so that what has no test part is split; else all that is there is to
       be judged, and the training part may be empty.
     links: a folder outside of the dataset that links may lead into; None for none.
+    faults: where all that is wrong is to be listed: what a fault concerns is not used, and reading
+      goes on; None where the first one is raised.
     """
 
     to_train: bool = True
     links: Path | None = None
+    faults: list[str] | None = None
+
+    @contextmanager
+    def each(self) -> Iterator[None]:
+        """Around what is read of one thing among many: a UserError is raised, or listed."""
+        try:
+            yield
+        except UserError as error:
+            self.fault(error)
+
+    def fault(self, error: UserError) -> None:
+        """Raise an error, or list it."""
+        if self.faults is None:
+            raise error
+        self.faults.append(str(error))
 
 
 TO_TRAIN = Opening()

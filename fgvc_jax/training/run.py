@@ -159,7 +159,8 @@ class Run:
         Raises a UserError when too many are broken, see `left_out.check`.
         """
         self._broken += found
-        left_out.check(self._opened, self._broken, strict=self.experiment.data.strict)
+        strict = left_out.STRICT if self.experiment.data.strict else ""
+        left_out.check(self._opened, self._broken, strict=strict)
         known = {each.name: each for each in (*found, *before, *self.left_out)}
         self.left_out = [known[name] for name in sorted(known)]
         if not known.keys().isdisjoint(self.splits.names):
