@@ -269,7 +269,8 @@ class Export:
 @dataclass(frozen=True)
 class Inspection:
     """Look at every image before training: what cannot be read, what is in two parts or under two
-    labels, what is odd. Exit code 2 only for what would stop training."""
+    labels, what is odd. Exit code 2 only for what would stop training. Nothing is deleted: --clean
+    writes a list without what is wrong."""
 
     data: Images = Images()
     objective: ObjectiveName = "ce"
@@ -281,6 +282,9 @@ class Inspection:
     """Of the validation split."""
     output: str = ""
     """A web page to write, with pictures, such as inspect.html."""
+    clean: str = ""
+    """A list to write, such as birds.csv, to train on as csv:birds.csv: all images, and for those
+    that are broken, doubled or doubtful why they are not used. Remove a reason to use one."""
 
 
 COMMANDS: dict[str, type] = {

@@ -55,7 +55,7 @@ def check(splits: Splits, found: Sequence[LeftOut], *, strict: str) -> None:
         found: the images.
         strict: the option by which none may be left out; empty where it is not given.
     """
-    problem = _problem(splits, found, strict) if found else ""
+    problem = refusal(splits, found, strict=strict)
     if not problem:
         return
     why = f"; {problem}" if splits.own else ""
@@ -64,8 +64,10 @@ def check(splits: Splits, found: Sequence[LeftOut], *, strict: str) -> None:
     raise Broken(images.listed(problems, count) + why, [each.name for each in found])
 
 
-def _problem(splits: Splits, found: Sequence[LeftOut], strict: str) -> str:
-    """Why images cannot be left out; "" if they can."""
+def refusal(splits: Splits, found: Sequence[LeftOut], *, strict: str) -> str:
+    """Why images cannot be left out, as for `check`; "" if they can."""
+    if not found:
+        return ""
     if not splits.own:
         return "a published set is complete"
     if strict:
