@@ -179,12 +179,6 @@ def test_what_training_leaves_out_does_not_stop_it(birds, capsys):
 def test_all_faults_are_on_the_page(birds, tmp_path, capsys):
     rows = ["path,label", "birds/a/00.png", "birds/a/99.png,a", "birds/a/98.png,a"]
     rows.append("birds/a/01.png,")
-        "path,label",
-        "birds/a/00.png",
-        "birds/a/99.png,a",
-        "birds/a/98.png,a",
-        "birds/a/01.png,",
-    ]
     rows += [f"birds/{c}/{i:02}.png,{c}" for c in "ab" for i in range(5)] + ["birds/b/04.png,b"]
     (tmp_path / "list.csv").write_text("\n".join(rows))
     output = tmp_path / "page.html"
