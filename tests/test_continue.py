@@ -618,6 +618,10 @@ def test_a_test_image_that_breaks_later_is_left_out_from_then_on(photos, caplog)
     assert results["images"]["test"] == len(list((folder / "test").rglob("*.*"))) - 1
     assert [each["name"] for each in results["left_out"]] == ["test/ant/0.bmp"]
     assert "the test images are no longer those" in caplog.text
+    shutil.rmtree(Workdir(on_it().workdir).predictions)  # so that it judges anew
+    judged = evaluate.evaluate(evaluate.Evaluation(on_it().workdir))
+    for key in ("ensemble", "left_out"):
+        assert judged[key] == results[key]
 
 
 def test_many_test_images_that_break_later_may_be_removed(photos, caplog):

@@ -109,11 +109,14 @@ def _opened(options: Inspection) -> "tuple[Splits | None, list[str], list[str]]"
     source, links = options.data.source, options.data.allow_links
     try:
         with _heard() as ignored:
-            return sources.open_source(source, allow_links=links, faults=faults), ignored, faults
+            splits = sources.open_source(source, allow_links=links, faults=faults)
     except UserError as error:
         if not faults:
             raise
         return None, [], [*faults, str(error)]
+    if faults and not all(map(len, splits.parts.values())):
+        return None, [], faults
+    return splits, ignored, faults
 
 
 def _of_faults(faults: Sequence[str]) -> "list[Finding]":

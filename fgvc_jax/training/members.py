@@ -79,6 +79,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
             report(
                 f"the frozen {what} has random weights: name pretrained ones by --network.weights"
             )
+        run.start.check()  # before all images are decoded
         unread += leave_out(run, workdir, run.images.undecodable())
         run.check_input()
     for line in summary.of_teachers(run):
@@ -93,8 +94,8 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         run.record = workdir.check(run.record, unread)
         processes.wait_for_all("the workdir fits")
         if first:
-            unread_images.keep(workdir, run.left_out)
             workdir.claim(run.record)
+            unread_images.keep(workdir, run.left_out)
             training_images.keep(workdir, run.marks("train"))
             if workdir.trained() < experiment.members:
                 storage.remove(workdir.results)  # which are of other members from here on
@@ -119,7 +120,7 @@ def leave_out(run: Run, workdir: Workdir, found: Sequence[LeftOut]) -> list[Left
     without; a warning names them.
 
     Returns:
-        The images that the run was begun with.
+        Those that are broken now, and were not when the run was begun.
 
     Raises:
         UserError: when these are too many, see `left_out.check`.

@@ -29,8 +29,8 @@ def left_out(workdir: Workdir) -> list[LeftOut]:
 
 
 def keep(workdir: Workdir, images: Sequence[LeftOut]) -> None:
-    """Write which images a run goes on without; before its config.json, so that none has it who
-    lacks this."""
+    """Write which images a run goes on without; after its config.json, whose digests are of the set
+    without them: what is still broken is found again."""
     if images or storage.exists(workdir.path / FILE):
         storage.write_json(workdir.path / FILE, [each._asdict() for each in images])
 

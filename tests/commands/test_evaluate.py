@@ -7,9 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from datasets import write
-from photographs import encoded
-from PIL import Image
-from test_images import noise
+from photographs import encoded, photograph
 
 from fgvc_jax.commands import evaluate
 from fgvc_jax.commands.evaluate import Evaluation
@@ -107,7 +105,7 @@ def test_another_source_is_judged_on_its_test_part_alone(tmp_path, kept, monkeyp
 
 
 def test_a_few_broken_images_of_another_source_are_left_out_and_named(tmp_path, caplog):
-    picture = encoded(Image.fromarray(noise(20, 20)))
+    picture = encoded(photograph(0))
     files = {f"{name}/{i}.png": picture for name in "ab" for i in range(10)} | {"a/x.png": b""}
     splits = open_source(f"folder:{write(tmp_path, files)}", to_train=False)
     view = View(orientation="exif", decode="exact")
