@@ -252,7 +252,8 @@ def locate(root: Path, entries: Sequence[Entry], how: Opening) -> list[str | Non
             seen[real].append(entry)
             places[-1] = place
     for entry in missing:
-        more = f" ({len(missing):,} images are missing)" if len(missing) > 1 else ""
+        alone = len(missing) == 1 or how.faults is not None  # else the first speaks for all
+        more = "" if alone else f" ({len(missing):,} images are missing)"
         file = root / entry.name
         if os.path.exists(file):  # a pipe, a device: reading it may never end
             how.fault(UserError(f"{entry.where}: {shown(file)} is no ordinary file: remove it"))

@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_opened_has_a_page_of_its_faults(tmp_path):
 def test_a_list_without_any_image_has_a_page_of_its_faults(tmp_path, capsys):
     (tmp_path / "list.csv").write_text("path,label\n1.png,a\n2.png,a\n3.png,b\n4.png,b\n")
     words = ["--output", str(tmp_path / "page.html"), "--data.validation", "0.2"]
-    with pytest.raises(UserError, match="would stop: .*4 images are missing.*, and 4 more"):
+    with pytest.raises(UserError, match="would stop: .*1.png' does not exist.*, and 4 more"):
         inspect.main([f"csv:{tmp_path / 'list.csv'}", *words])
     assert "4.png' does not exist" in (tmp_path / "page.html").read_text().replace("&#39;", "'")
     assert "The settings" not in capsys.readouterr().out
