@@ -32,7 +32,9 @@ def pages(text):
             counts={part: np.array([2, 1]) for part in ("train", "validation", "test")},
             findings=[Finding("look", text, text, groups=[group] * 25, lines=[text] * 41)],
             examples={0: group[0]},
-            show=lambda _, alternative: page.no_image(alternative),
+            show=lambda _, alternative, side: page.no_image(alternative),
+            place=lambda picture: picture.name,
+            hint=text,
         ),
         "demo": demo_page(text, 2, members=2, most_bytes=2**20),
     }

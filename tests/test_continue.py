@@ -531,55 +531,145 @@ def test_another_source_of_the_same_names_is_asked_again(finished, root, tmp_pat
     assert len(found) == 2  # the first is the run's own, by contents
 
 
-def test_a_test_image_that_breaks_later_does_not_end_the_workdir(root, tmp_path, caplog):
+@pytest.fixture
+def photos(root, tmp_path):
+    """(folder of images, function that makes an experiment on it) of one's own."""
     shutil.copytree(root / "images", tmp_path / "images")
-    data = {"placement": "stream", "source": f"folder:{tmp_path / 'images'}"}
-    members.train(experiment(tmp_path, members=1, epochs=1, data=data))
-    file = tmp_path / "images/test/ant/0.bmp"
-    file.write_bytes(b"")
-    chosen = experiment(tmp_path, members=2, epochs=1, data=data)
-    with pytest.raises(UserError, match="0.bmp' is empty"):
-        members.train(chosen)
-    file.unlink()
-    results = members.train(chosen)
-    assert results["images"]["test"] == len(list((tmp_path / "images/test").rglob("*.*")))
-    assert "the test images are no longer those" in caplog.text
+
+    def on_it(name="run", place="stream", **changes):
+        source = f"folder:{tmp_path / 'images'}"
+        data = {"placement": place, "source": source, "images_per_class": 0}
+        data |= changes.pop("data", {})
+        return experiment(tmp_path, name, **{"members": 1, "epochs": 1, "data": data} | changes)
+
+    return tmp_path / "images", on_it
 
 
-@pytest.mark.parametrize("mend", ["repair", "remove"])
-def test_a_broken_test_image_does_not_end_the_workdir(root, tmp_path, mend, caplog):
-    """Streamed, whole by its ends, and broken inside: the first judging finds it."""
-    shutil.copytree(root / "images", tmp_path / "images")
-    data = {"placement": "stream", "source": f"folder:{tmp_path / 'images'}"}
-    chosen = experiment(tmp_path, members=1, epochs=1, data=data)
-    file = tmp_path / "images/test/ant/new.png"
+def hidden(file):
+    """Have a file that is whole by its ends, and broken inside; what it would be, whole."""
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)).save(file)
     good = file.read_bytes()
     file.write_bytes(good[:900] + b"????" + good[904:])
+    return good
+
+
+def test_one_broken_image_is_left_out_and_named(photos, caplog):
+    folder, on_it = photos
+    clean = Run(on_it("clean", place="host")).record.digests
+    name = "train/ant/0a.png"
+    (folder / name).write_bytes(b"")
+    results = members.train(on_it(place="host"))
+    (left,) = results["left_out"]
+    assert (left["part"], left["name"]) == ("train", name) and "is empty" in left["reason"]
+    assert "left out one image of 37" in caplog.text and f"{name}' is empty" in caplog.text
+    assert results["digests"]["data"] == clean["data"]  # as if the file had never been there
+    assert results["images"] == {"train": 24, "validation": 0, "test": 12}
+    with pytest.raises(UserError, match=f"^image .*{name}' is empty.*since --data.strict is given"):
+        members.train(on_it("strict", data={"strict": True}))
+    (folder / name).unlink()  # as the line advises
+    assert members.train(on_it(place="host")) == results
+
+
+def test_what_decoding_finds_is_left_out_before_anything_is_written(photos, caplog):
+    folder, on_it = photos
+    hidden(folder / "train/ant/x.png")
+    run = Run(on_it(place="host"))
+    workdir = Workdir(on_it().workdir)
+    assert members.leave_out(run, workdir, run.images.look()) == []
+    assert len(run.splits.train) == 25
+    members.leave_out(run, workdir, run.images.undecodable())
+    assert [each.name for each in run.left_out] == ["train/ant/x.png"]
+    assert "cannot be decoded" in run.left_out[0].reason and caplog.text.count("left out") == 1
+    assert len(run.splits.train) == len(run.images["train"].contents) == 24
+    assert run.images.undecodable() == []
+    (folder / "train/bee/x.png").write_bytes(b"")  # the look finds one, decoding another
+    with pytest.raises(UserError, match="^2 of 38 .*of 38 images at most 1 is left out"):
+        members.train(on_it(place="host"))
+    assert not workdir.path.exists()
+
+
+def test_a_mended_image_stays_out_of_the_run_that_was_begun_without_it(photos, caplog):
+    folder, on_it = photos
+    good = hidden(folder / "train/ant/x.png")
+    begun = members.train(on_it(place="host"))
+    (folder / "train/ant/x.png").write_bytes(good)
+    assert members.train(on_it(place="host")) == begun  # which is finished
+    caplog.clear()
+    more = members.train(on_it(place="stream", members=2))
+    assert "begun without 'train/ant/x.png', which can be read now, and goes on" in caplog.text
+    assert more["left_out"] == begun["left_out"] and more["images"] == begun["images"]
+    assert more["digests"]["members"][0] == begun["digests"]["members"][0]
+
+
+def test_a_training_image_that_breaks_later_ends_the_workdir_by_name(photos):
+    folder, on_it = photos
+    members.train(on_it())
+    (folder / "train/ant/0.bmp").write_bytes(b"")
+    words = r"other train images \(24, now 23\), and 'train/ant/0.bmp' can be read no longer: give"
+    with pytest.raises(UserError, match=words):
+        members.train(on_it(members=2))
+
+
+def test_a_test_image_that_breaks_later_is_left_out_from_then_on(photos, caplog):
+    folder, on_it = photos
+    members.train(on_it())
+    (folder / "test/ant/0.bmp").write_bytes(b"")
+    results = members.train(on_it(members=2))
+    assert results["images"]["test"] == len(list((folder / "test").rglob("*.*"))) - 1
+    assert [each["name"] for each in results["left_out"]] == ["test/ant/0.bmp"]
+    assert "the test images are no longer those" in caplog.text
+    shutil.rmtree(Workdir(on_it().workdir).predictions)  # so that it judges anew
+    judged = evaluate.evaluate(evaluate.Evaluation(on_it().workdir))
+    for key in ("ensemble", "left_out"):
+        assert judged[key] == results[key]
+
+
+def test_many_test_images_that_break_later_may_be_removed(photos, caplog):
+    folder, on_it = photos
+    members.train(on_it())
+    gone = [folder / "test/ant/0.bmp", folder / "test/bee/1.bmp"]
+    for file in gone:
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match="^2 of 36 .*0.bmp' is empty"):
+        members.train(on_it(members=2))
+    for file in gone:
+        file.unlink()
+    results = members.train(on_it(members=2))
+    assert results["images"]["test"] == len(list((folder / "test").rglob("*.*")))
+    assert "the test images are no longer those" in caplog.text
+
+
+@pytest.mark.parametrize("mend", ["repair", "remove", "leave"])
+def test_a_broken_test_image_does_not_end_the_workdir(photos, mend, caplog):
+    """Streamed, whole by its ends, and broken inside: the first judging finds it."""
+    folder, on_it = photos
+    chosen, file = on_it(), folder / "test/ant/new.png"
+    good = hidden(file)
     with pytest.raises(UserError, match="new.png' cannot be decoded .*: repair it or remove it"):
         members.train(chosen)
     if mend == "repair":
         file.write_bytes(good[:-12] + good[-12:] * 2)  # of another size
-    else:
+    elif mend == "remove":
         file.unlink()
     results = members.train(chosen)
-    assert results["images"]["test"] == len(list((tmp_path / "images/test").rglob("*.*")))
+    there = len(list((folder / "test").rglob("*.*")))
+    assert results["images"]["test"] == there - (mend == "leave")
+    assert len(results["left_out"]) == (mend == "leave")
     assert "the test images are no longer those" in caplog.text
     assert not Workdir(chosen.workdir).broken.exists()
-    (tmp_path / "images/test/ant/0.bmp").unlink()  # which nobody found broken
+    (folder / "test/ant/0.bmp").unlink()  # which nobody found broken
     Workdir(chosen.workdir).results.unlink()
     with pytest.raises(UserError, match="begun with other test images"):
         members.train(chosen)
 
 
-def test_broken_images_are_listed_before_anything_is_written(root, tmp_path):
-    shutil.copytree(root / "images", tmp_path / "images")
+def test_broken_images_are_listed_before_anything_is_written(photos):
+    folder, on_it = photos
     for name in ("train/ant/-x.png", "test/ant/y.jpg"):
-        (tmp_path / "images" / name).write_bytes(b"")
-    chosen = experiment(tmp_path, data={"placement": "stream"})
+        (folder / name).write_bytes(b"")
     with pytest.raises(UserError, match="^2 of .* images cannot be used: .*x.png.*y.jpg"):
-        members.train(chosen)
-    assert not Workdir(chosen.workdir).config.exists()
+        members.train(on_it())
+    assert not Workdir(on_it().workdir).config.exists()
 
 
 # -- signals ---------------------------------------------------------------------------------------

@@ -79,6 +79,9 @@ class Evaluation:
     allow_links: str = ""
     """Links of the images may lead into this folder, too; empty: as the run was configured, of a
     --source nowhere but into it."""
+    strict: bool = False
+    """Refuse a --source with an image that cannot be read; without it a few of one's own images are
+    left out and named, as in train."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
     batch_size: int = option(64, at_least=1)
@@ -266,7 +269,8 @@ class Export:
 @dataclass(frozen=True)
 class Inspection:
     """Look at every image before training: what cannot be read, what is in two parts or under two
-    labels, what is odd. Exit code 2 only for what would stop training."""
+    labels, what is odd. Exit code 2 only for what would stop training. Nothing is deleted: --clean
+    writes a list without what is wrong."""
 
     data: Images = Images()
     objective: ObjectiveName = "ce"
@@ -278,6 +282,9 @@ class Inspection:
     """Of the validation split."""
     output: str = ""
     """A web page to write, with pictures, such as inspect.html."""
+    clean: str = ""
+    """A list to write, such as birds.csv, to train on as csv:birds.csv: all images, and for those
+    that are broken, doubled or doubtful why they are not used. Remove a reason to use one."""
 
 
 COMMANDS: dict[str, type] = {

@@ -14,9 +14,10 @@ import numpy as np
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Evaluation
-from fgvc_jax.data import feed, sources
+from fgvc_jax.data import feed, left_out, sources
 from fgvc_jax.data.images import OWN
-from fgvc_jax.data.records import Source
+from fgvc_jax.data.left_out import LeftOut
+from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import results_table
@@ -24,7 +25,7 @@ from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import calibration, predictions, storage
+from fgvc_jax.workdir import calibration, predictions, storage, unread
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -64,7 +65,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     )
     source = options.source or record.experiment.data.source
     with _folder(workdir) as folder:
-        parts = _parts(workdir, folder, asked, record, options)
+        parts, left = _parts(workdir, folder, asked, record, options)
         kept = Ensemble.of(workdir.path, record, asked.identities, asked.fusion)
         if "validation" in parts:
             kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
@@ -77,6 +78,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         "which": options.which,
         "numbers": list(asked.numbers),
         "images": {"test": found["images"]},
+        "left_out": [each._asdict() for each in left],
         "members": [{"final": accuracy} for accuracy in found["single"]],
         **{
             name: found[name]
@@ -90,9 +92,10 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
 
 def _parts(
     workdir: Workdir, folder: Path, asked: Model, record: Record, options: Evaluation
-) -> dict[str, Part]:
+) -> tuple[dict[str, Part], list[LeftOut]]:
     """The parts that are judged and calibrated on, with every member's answers: those that are
-    kept, so that the images may be gone, and what is missing is asked for.
+    kept, so that the images may be gone, and what is missing is asked for. And the images that are
+    not judged, since they cannot be read: of the run's own those that it was begun without.
 
     A source of one's own has no validation part: the run's serves, where it is kept.
     """
@@ -101,19 +104,20 @@ def _parts(
     kept = {name: _kept(workdir.path, asked, record, name) if own else None for name in names}
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
     parts: dict[str, Part] = {}
+    left = [each for each in unread.left_out(workdir) if each.part in names] if own else []
     for (name, part), found in zip(kept.items(), there, strict=True):
         if found:
             if part is None:
                 raise UserError(f"{str(workdir.path)!r} is not the same folder for all processes")
             parts[name] = part
     if len(parts) < len(names):
-        opened = _opened(folder, asked, record, options, names)
+        opened = _opened(folder, asked, record, options, names, left)
         for name in names:
             if name not in parts:
                 view, source, parts[name] = opened[name]
                 feeding = _Feeding(asked, view, source, options.batch_size)
                 answers.keep_answers(asked, parts[name], feeding.batches, None)
-    return parts
+    return parts, left
 
 
 @contextlib.contextmanager
@@ -138,12 +142,18 @@ def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
 
 
 def _opened(
-    folder: Path, asked: Model, record: Record, options: Evaluation, names: Sequence[str]
+    folder: Path,
+    asked: Model,
+    record: Record,
+    options: Evaluation,
+    names: Sequence[str],
+    left: list[LeftOut],
 ) -> dict[str, tuple[View, Source, Part]]:
     """Parts of a source, of the run's own where none is named, with the members' classes, how
     they are shown, and where answers for them are kept.
 
-    The images of another source are turned, and have a banner, as that source says.
+    The images of another source are turned, and have a banner, as that source says. A few of it
+    that cannot be read are added to `left`; those that are there are left out.
     """
     data, own = record.experiment.data, not options.source
     spec = options.source or data.source
@@ -158,6 +168,8 @@ def _opened(
     view = asked.view
     if not own:
         view = dataclasses.replace(view, orientation=splits.orientation, banner=OWN)
+        left += _broken(splits, view, asked, options.strict)
+    splits = left_out.without(splits, {each.name for each in left})
     opened = {}
     for name in names:
         source = with_classes(
@@ -179,6 +191,18 @@ def _opened(
         )
         opened[name] = view, source, part
     return opened
+
+
+def _broken(splits: Splits, view: View, asked: Model, strict: bool) -> list[LeftOut]:
+    """The images of the test part that are left out, since they cannot be read; a warning names
+    them, and a UserError where they are too many."""
+    nothing = Subset(splits.train, [])
+    judged = dataclasses.replace(splits, train=nothing, validation=None)
+    found = feed.Dataset(judged, view, place="stream", mesh=asked.mesh).look()
+    left_out.check(judged, found, strict="--strict" if strict else "")
+    if found and jax.process_index() == 0:
+        log.warning("warning: %s", left_out.told(found, len(judged.test), "--strict"))
+    return found
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Explanation
-from fgvc_jax.data import inputs, regions, sources
+from fgvc_jax.data import inputs, left_out, regions, sources
 from fgvc_jax.data.inputs import Found
 from fgvc_jax.figures import explanation
 from fgvc_jax.inference import gradcam, model, pointing
@@ -26,7 +26,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import csv_table, printable, table
-from fgvc_jax.workdir import storage
+from fgvc_jax.workdir import storage, unread
 from fgvc_jax.workdir.folder import Workdir
 
 FIGURE_MOST = 24  # images side by side and below each other
@@ -263,9 +263,12 @@ def score(options: Explanation) -> dict[str, Any]:
         UserError: when there is no such run or dataset, or it does not say where things are.
     """
     output = _folder(options.output) if options.output else None
-    experiment = Workdir(options.workdir).record().experiment
+    workdir = Workdir(options.workdir)
+    experiment = workdir.record().experiment
     spec = options.source or experiment.data.source
     splits = sources.open_source(spec, to_train=False)
+    if not options.source:
+        splits = left_out.without(splits, {each.name for each in unread.left_out(workdir)})
     compilation.use_compilation_cache()
     asked = _open(options)
     some = experiment.data.classes > 0

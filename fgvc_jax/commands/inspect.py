@@ -1,6 +1,8 @@
 """Look for what is wrong with a dataset before training."""
 
 import logging
+import os
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,40 +45,135 @@ def main(arguments: list[str]) -> None:
 
 
 def inspect(options: Inspection, output: Path | None) -> list[str]:
-    """Print what was found, write the page, and say what would stop training."""
-    from tqdm import tqdm
+    """Print what was found, write the page and the list, and say what would stop training."""
+    from fgvc_jax.data import cleaning, left_out, soundness
 
-    from fgvc_jax.data import soundness, sources
-
-    with _heard() as ignored:
-        splits = sources.open_source(options.data.source, allow_links=options.data.allow_links)
+    splits, ignored, faults = _opened(options)
+    if splits is None:
+        found = _of_faults(faults)
+        print(_listed(found))
+        if output:
+            storage.write_text(output, _page(options, None, {}, found, []))
+            print(f"\nwritten: {printable(str(output))}")
+        return faults
+    clean = cleaning.output(options.clean, splits) if options.clean else None
     splits, stops = _restricted(splits, options)
-    total = sum(map(len, splits.parts.values()))
-    pictures = soundness.examine_all(
-        splits,
-        threads=machine.cores(),
-        progress=lambda results: tqdm(
-            results, "examined", total, unit=" images", leave=False, disable=None
-        ),
-    )
+    pictures = _examined(splits)
+    unread = [left_out.LeftOut(p.part, p.name, p.problem) for p in pictures if p.problem]
+    strict = left_out.STRICT if options.data.strict else ""
+    refusal = left_out.refusal(splits, unread, strict=strict)
     few = FEW.get(options.objective, FEW_OTHERWISE)
-    found = soundness.findings(splits, pictures, few=few)
-    if stops:
-        advice = "The training command would refuse what was asked for."
-        found.insert(0, soundness.Finding("stops", "The settings", advice, lines=stops))
+    found = soundness.findings(splits, pictures, few=few, stops=refusal)
+    reasons = cleaning.reasons(pictures)
+    if clean:
+        storage.write_text(clean, cleaning.written(splits, reasons, clean.parent))
+        found.append(_of_clean(options, splits, pictures, reasons))
     if ignored:
         advice = (
             "Images are known by their suffix, parts by the names train, validation and test: "
             "rename or convert what should be used."
         )
         found.append(soundness.Finding("look", "What is not used", advice, lines=ignored))
+    if stops:
+        advice = "The training command would refuse what was asked for."
+        found.append(soundness.Finding("stops", "The settings", advice, lines=stops))
+    found = soundness.ranked([*_of_faults(faults), *found])
     counts = soundness.counts(splits)
     print(_report(splits, counts, found))
     if output:
         storage.write_text(output, _page(options, splits, counts, found, pictures))
         print(f"\nwritten: {printable(str(output))}")
-    unread = [picture.problem for picture in pictures if picture.problem]
-    return [*stops, *unread]
+    if clean:
+        _tell_of_clean(options, len(pictures), len(reasons))
+    elif reasons and splits.own:
+        print(f"\n{CLEAN}")
+    return [*faults, *stops, *([each.reason for each in unread] if refusal else [])]
+
+
+CLEAN = (
+    "--clean FILE.csv writes a list of all images to train on, those that are broken, doubled or "
+    "doubtful with the reason why they are not used"
+)
+
+
+def _opened(options: Inspection) -> "tuple[Splits | None, list[str], list[str]]":
+    """The dataset, what of it is not used, and what is wrong with its rows and folders; no dataset
+    where too much is.
+
+    Raises:
+        UserError: where nothing can be said of single ones.
+    """
+    from fgvc_jax.data import sources
+
+    faults: list[str] = []
+    source, links = options.data.source, options.data.allow_links
+    try:
+        with _heard() as ignored:
+            splits = sources.open_source(source, allow_links=links, faults=faults)
+    except UserError as error:
+        if not faults:
+            raise
+        return None, [], [*faults, str(error)]
+    if faults and not all(map(len, splits.parts.values())):
+        return None, [], faults
+    return splits, ignored, faults
+
+
+def _of_faults(faults: Sequence[str]) -> "list[Finding]":
+    from fgvc_jax.data.soundness import Finding
+
+    advice = "Training stops at the first of these."
+    return [Finding("stops", "The list and the folders", advice, lines=faults)] if faults else []
+
+
+def _examined(splits: "Splits") -> "list[Picture]":
+    from tqdm import tqdm
+
+    from fgvc_jax.data import soundness
+
+    total = sum(map(len, splits.parts.values()))
+    return soundness.examine_all(
+        splits,
+        threads=machine.cores(),
+        progress=lambda results: tqdm(
+            results, "examined", total, unit=" images", leave=False, disable=None
+        ),
+    )
+
+
+def _of_clean(
+    options: Inspection,
+    splits: "Splits",
+    pictures: "Sequence[Picture]",
+    reasons: dict[tuple[str, int], str],
+) -> "Finding":
+    from fgvc_jax.data.soundness import Finding
+
+    advice = (
+        "Each has its reason in the last column of the list: remove a reason to use the image "
+        "after all."
+    )
+    lines = [
+        f"{picture.name}: {reasons[picture.part, picture.index]}"
+        for picture in pictures
+        if (picture.part, picture.index) in reasons
+    ]
+    return Finding("note", f"Left out of {options.clean}", advice, lines=lines)
+
+
+def _tell_of_clean(options: Inspection, total: int, left: int) -> None:
+    """Say what was written and how it is used, and whether it can be as it is."""
+    from fgvc_jax.data import sources
+
+    source = f"csv:{options.clean}"
+    print(
+        f"\nwritten: {printable(options.clean)}: {total - left:,} of {total:,} images are used; "
+        f"train on them by python -m fgvc_jax.train --data.source {shlex.quote(source)}"
+    )
+    try:
+        sources.open_source(source, allow_links=options.data.allow_links)
+    except UserError as error:
+        print(f"as it is, training would refuse it: {error}")
 
 
 class _Kept(logging.Handler):
@@ -159,6 +256,13 @@ def _report(splits: "Splits", counts: "Counts", found: "Sequence[Finding]") -> s
     lines = [table(("class, the smallest first", *parts), rows)]
     if len(order) > ROWS:
         lines.append(f"and {len(order) - ROWS:,} more classes")
+    lines.append(_listed(found) or "\nnothing was found that should worry you")
+    return "\n".join(lines)
+
+
+def _listed(found: "Sequence[Finding]") -> str:
+    """The findings as the terminal shows them."""
+    lines = []
     marks = {"stops": "STOPS", "look": "look", "note": "note"}
     for one in found:
         lines += ["", f"[{marks[one.level]}] {one.title}: {one.count:,}. {one.advice}"]
@@ -167,8 +271,6 @@ def _report(splits: "Splits", counts: "Counts", found: "Sequence[Finding]") -> s
         lines += [f"  {printable(example)}" for example in examples[:EXAMPLES]]
         if len(examples) > EXAMPLES:
             lines.append(f"  and {len(examples) - EXAMPLES:,} more")
-    if not found:
-        lines += ["", "nothing was found that should worry you"]
     return "\n".join(lines)
 
 
@@ -178,18 +280,24 @@ def _described(picture: "Picture") -> str:
 
 def _page(
     options: Inspection,
-    splits: "Splits",
+    splits: "Splits | None",
     counts: "Counts",
     found: "Sequence[Finding]",
     pictures: "Sequence[Picture]",
 ) -> str:
-    from fgvc_jax.data import soundness
+    from fgvc_jax.data import soundness, whole
     from fgvc_jax.figures import page
     from fgvc_jax.figures.inspection import inspection_page
 
-    def show(picture: "Picture", alternative: str) -> "Markup":
+    def show(picture: "Picture", alternative: str, side: int) -> "Markup":
+        assert splits is not None  # where there are pictures
         record = splits.parts[picture.part][picture.index]
-        return page.image(soundness.opened(record, orientation=splits.orientation), alternative)
+        shown = soundness.opened(record, orientation=splits.orientation)
+        return page.image(shown, alternative, side)
+
+    def place(picture: "Picture") -> str:
+        assert splits is not None
+        return os.path.abspath(whole.file_of(splits.parts[picture.part], picture.index))
 
     examples: dict[int, Picture] = {}
     for picture in pictures:
@@ -197,9 +305,11 @@ def _page(
             examples.setdefault(picture.label, picture)
     return inspection_page(
         options.data.source,
-        classes=splits.classes,
+        classes=splits.classes if splits else (),
         counts=counts,
         findings=found,
         examples=examples,
         show=show,
+        place=place,
+        hint=CLEAN if splits and splits.own and not options.clean else "",
     )

@@ -46,20 +46,26 @@ def open_coco(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
             shown(file),
             "one annotation" if left == 1 else f"{left:,} annotations",
         )
-    classes = sorted({_of(categories, row, "category_id", file, n) for n, row in meant})
+    named_of: dict[int, str] = {}
+    for n, row in meant:
+        with how.each():
+            named_of[n] = _of(categories, row, "category_id", file, n)
+    classes = sorted(set(named_of.values()))
     numbers = {name: number for number, name in enumerate(classes)}
     entries = []
     for n, row in meant:
-        image = _of(images, row, "image_id", file, n)
-        steps = image["file_name"].replace("\\", "/").split("/")
-        name = "/".join(step for step in steps if step not in ("", "."))
-        label = numbers[categories[row["category_id"]]]
-        where = f"{shown(file)} annotation {n}"
-        box = box_of(row["bbox"], where, _size(image))
-        entries.append(Entry(name, label, where, group=name, box=box).check())
+        if n in named_of:
+            with how.each():
+                image = _of(images, row, "image_id", file, n)
+                steps = image["file_name"].replace("\\", "/").split("/")
+                name = "/".join(step for step in steps if step not in ("", "."))
+                where = f"{shown(file)} annotation {n}"
+                box = box_of(row["bbox"], where, _size(image))
+                label = numbers[named_of[n]]
+                entries.append(Entry(name, label, where, group=name, box=box).check())
     if not how.to_train:
         return assemble(root, {"train": [], "test": entries}, classes, published=False, how=how)
-    check_can_be_split(file, entries, classes)
+    check_can_be_split(file, entries, classes, how)
     return assemble(root, hold_out(entries, seed=seed), classes, published=False, how=how)
 
 

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +21,14 @@ REQUIRED = ("path", "label")
 OPTIONAL = ("split", "group")
 BOX = ("x", "y", "width", "height")  # where all of them are there
 PARTS = ("train", "validation", "test")
+# Why a row is not used; empty where it is. Of a name that nobody has by chance.
+LEFT_OUT = "left_out_because"
+log = logging.getLogger(__name__)
 
 
 def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     """A CSV file with a header: columns `path`, `label`, perhaps `split`, `group` and those of
-    `BOX`; others are ignored.
+    `BOX`; others are ignored. A row with a text in the column `LEFT_OUT` is not used.
 
     Paths are relative to the file's folder and stay inside it, with "/" between folders; where
     there is no such file, an absolute path inside, spaces around a path and backslashes are
@@ -39,41 +43,47 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     are a group.
     """
     file = paths.local(path, "list")
-    rows = [(where, _read(file, where, row)) for where, row in _rows(file)]
+    rows: list[tuple[str, dict[str, str]]] = []
+    first: dict[str, str] = {}
+    for where, values in _rows(file, how):
+        with how.each():
+            row = _read(file, where, values)
+            other = first.setdefault(row["path"], where)
+            if other != where and BOX[0] not in row:
+                raise UserError(f"{where}: {row['path']!r} is already listed at {other}")
+            rows.append((where, row))
     if not rows:
         raise UserError(f"{shown(file)} has no row below its header: list an image a line")
-    first: dict[str, str] = {}
-    for where, row in rows:
-        other = first.setdefault(row["path"], where)
-        if other != where and BOX[0] not in row:
-            raise UserError(f"{where}: {row['path']!r} is already listed at {other}")
     names: dict[str, str] = {}
     for _, row in rows:
         names.setdefault(composed(row["label"]), row["label"])
     classes = sorted(names.values())
     numbers = {composed(name): number for number, name in enumerate(classes)}
-    entries = [
-        Entry(
-            row["path"],
-            numbers[composed(row["label"])],
-            where,
-            group=row.get("group", "") or (row["path"] if BOX[0] in row else ""),
-            box=_box(where, row),
-        ).check()
-        for where, row in rows
-    ]
+    entries: list[Entry] = []
+    splits: list[str] = []
+    for where, row in rows:
+        with how.each():
+            entry = Entry(
+                row["path"],
+                numbers[composed(row["label"])],
+                where,
+                group=row.get("group", "") or (row["path"] if BOX[0] in row else ""),
+                box=_box(where, row),
+            )
+            entries.append(entry.check())
+            splits.append(row.get("split", ""))
     if "split" in rows[0][1]:
-        parts = _given_parts(file, entries, [row["split"] for _, row in rows], how)
+        parts = _given_parts(file, entries, splits, how)
     elif not how.to_train:
         parts = {"train": [], "test": entries}
     else:
-        check_can_be_split(file, entries, classes, "; or give the column 'split'")
+        check_can_be_split(file, entries, classes, how, "; or give the column 'split'")
         parts = hold_out(entries, seed=seed)
     return assemble(file.parent, parts, classes, published=False, how=how)
 
 
-def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """(place, {column: value}) of every row that is not blank; known columns only."""
+def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:
+    """(place, {column: value}) of every row that is used and not blank; known columns only."""
     try:
         text = paths.readable(file).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,7 +92,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         raise UserError(f"cannot read list {shown(file)}: {error.strerror}") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []
-    start = 1  # a quoted value may go over several lines
+    start, left_out = 1, 0  # a quoted value may go over several lines
     while True:
         where = line_of(file, start)
         try:
@@ -97,14 +107,21 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         if not header:
             header = _header(where, values)
             continue
-        if len(values) != len(header):
-            raise UserError(
-                f"{where} has {len(values)} values for {len(header)} columns: quote a value that "
-                "holds a comma"
-            )
-        yield where, _row(where, dict(zip(header, values, strict=True)))
+        with how.each():
+            if len(values) != len(header):
+                raise UserError(
+                    f"{where} has {len(values)} values for {len(header)} columns: quote a value "
+                    "that holds a comma"
+                )
+            named = dict(zip(header, values, strict=True))
+            if named.get(LEFT_OUT, "").strip():
+                left_out += 1
+            else:
+                yield where, _row(where, named)
     if not header:
         raise UserError(f"list {shown(file)} is empty: it takes a header with {_columns()}")
+    if left_out:
+        log.info("%s: %s rows are left out, as it says", shown(file), f"{left_out:,}")
 
 
 def _columns() -> str:
@@ -120,7 +137,7 @@ def _header(where: str, values: Sequence[str]) -> list[str]:
                 f"the columns {_columns()}, with commas between them"
             )
     for name, count in Counter(header).items():
-        if count > 1 and name in _known(header):
+        if count > 1 and name in (*_known(header), LEFT_OUT):
             raise UserError(f"{where}: the column {name!r} is there {count} times")
     return header
 
@@ -190,9 +207,11 @@ def _given_parts(
         if entry.group:
             other, where = seen.setdefault(entry.group, (split, entry.where))
             if other != split:
-                raise UserError(
-                    f"{entry.where}: group {entry.group!r} is in {split} here and in {other} at "
-                    f"{where}: a group belongs to one part"
+                how.fault(
+                    UserError(
+                        f"{entry.where}: group {entry.group!r} is in {split} here and in {other} "
+                        f"at {where}: a group belongs to one part"
+                    )
                 )
     for split, listed in parts.items():
         if not listed and (how.to_train or split == "test"):

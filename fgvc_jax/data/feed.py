@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -13,7 +13,8 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from fgvc_jax.data import pipeline, whole
-from fgvc_jax.data.images import content_digest
+from fgvc_jax.data.images import Broken, content_digest
+from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes
@@ -88,15 +89,18 @@ class Dataset:
         """Memory of all decoded images."""
         return sum(3 * self._side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
 
-    def check(self) -> None:
-        """Look at the header and the end of every file; a UserError lists those that are broken."""
+    def look(self, suspects: Collection[str] = ()) -> list[LeftOut]:
+        """The images that are broken by header and end of their file, the same in all processes,
+        of which each looks at its share; files in `suspects` are decoded."""
         first = jax.process_index() == 0
-        whole.check(
-            list(self.splits.parts.values()),
+        parts = self.splits.parts
+        found = whole.look(
+            list(parts.values()),
             share=slice(jax.process_index(), None, jax.process_count()),
             threads=machine.cores(self._processes_here),
             orientation=self._view.reading["orientation"],
             banner=self._view.banner,
+            suspects=suspects,
             progress=lambda found, count: tqdm(
                 found,
                 "looked at",
@@ -107,6 +111,37 @@ class Dataset:
                 disable=None if first else True,
             ),
         )
+        names = list(parts)
+        return self._agreed([(names[n], row, str(error)) for n, row, error in found])
+
+    def undecodable(self) -> list[LeftOut]:
+        """The images that cannot be decoded, the same in all processes; unless they are streamed,
+        all are decoded for it."""
+        found: list[tuple[str, int, str]] = []
+        if self.place == "stream":
+            return []
+        for name, part in self.splits.parts.items():
+            try:
+                _ = self[name]
+            except Broken as broken:
+                told = {each.names[0]: str(each) for each in broken.errors if each.names}
+                files = ((row, whole.file_of(part, row)) for row in range(len(part)))
+                rows = [(row, told[file]) for row, file in files if file in told]
+                if not rows:
+                    raise
+                found += [(name, row, text) for row, text in rows]
+        return self._agreed(found)
+
+    def _agreed(self, mine: list[tuple[str, int, str]]) -> list[LeftOut]:
+        """(part, row, what is wrong) of every process, each image once, in order."""
+        order = list(self.splits.parts)
+        known: dict[tuple[int, int], str] = {}
+        for part, row, text in processes.gathered(mine):
+            known.setdefault((order.index(part), row), text)
+        return [
+            LeftOut(order[number], self.splits.parts[order[number]].names[row], known[number, row])
+            for number, row in sorted(known)
+        ]
 
     def digests(self) -> dict[str, Any]:
         """What the dataset is known by, see `digests.of_data`; decodes all that is not streamed."""

@@ -1,9 +1,8 @@
 """Image files that an index or a folder lists: checked before anything is read, then a Source."""
 
-import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -12,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from fgvc_jax.data.copies import shared_files
 from fgvc_jax.data.framing import Box
+from fgvc_jax.data.images import Broken
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
@@ -22,7 +23,6 @@ TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
 HIDDEN = ".", "__MACOSX"  # what a Mac leaves in an archive is no folder of images
 _ONE_GROUP = ", and its boxes to one group"
 SHOWN = 5  # examples in a message
-PAGE = 4096
 LOOKED_THROUGH = (
     50_000  # images at the most, of a set that is searched for copies when it is opened
 )
@@ -89,7 +89,7 @@ class Files:
             with open(path, "rb") as file:
                 image = file.read()
         except OSError as error:
-            raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+            raise _unread(path, error) from error
         box = self.boxes[index]
         return {
             "image": image,
@@ -109,8 +109,16 @@ class Files:
         try:
             status = os.stat(path)
         except OSError as error:
-            raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
+            raise _unread(path, error) from error
         return status.st_size, status.st_mtime_ns
+
+
+def _unread(path: str, error: OSError) -> Broken:
+    return Broken(
+        f"cannot read image {shown(path)}: {error.strerror}: make it readable or remove it from "
+        "the dataset",
+        [path],
+    )
 
 
 def assemble(
@@ -135,11 +143,14 @@ def assemble(
     for part, entries in parts.items():
         if not entries and (how.to_train or part == "test"):
             raise UserError(f"{shown(root)} has no image in its {part} part")
-    places = locate(root, [entry for entries in parts.values() for entry in entries], how.links)
+    places = locate(root, [entry for entries in parts.values() for entry in entries], how)
+    located = iter(places)
     sources: dict[str, Files] = {}
     first = 0
     for part, entries in parts.items():
-        own = places[first : first + len(entries)]
+        there = [(entry, place) for entry in entries if (place := next(located)) is not None]
+        own = [place for _, place in there]
+        entries = [entry for entry, _ in there]
         sources[part] = Files(root, entries, first, crop_bottom=crop_bottom, places=own)
         first += len(entries)
     splits = Splits(
@@ -149,6 +160,7 @@ def assemble(
         sources.get("validation"),
         orientation="stored" if published else "exif",
         decode="exact" if published else "scaled",
+        own=not published,
     )
     if first <= LOOKED_THROUGH:  # every file is asked for its size, and many are opened
         _warn_of_shared_files(root, {part: sources[part] for part in splits.parts})
@@ -162,18 +174,13 @@ def assemble(
 
 
 def _warn_of_shared_files(root: Path, parts: Mapping[str, Files]) -> None:
-    """Log a warning when parts share a file's content: such an image is judged after training.
-
-    Only files of equal size are read, and of these at first a page: what differs, differs there.
-    """
+    """Log a warning when parts share a file's content: such an image is judged after training."""
     files = [
         (part, name, source.path(index), source.stat(index)[0])
         for part, source in parts.items()
         for index, name in enumerate(source.names)
     ]
-    shared = _in_several_parts([files], lambda file: file[3])
-    shared = _in_several_parts(shared, lambda file: _digest(file[2], PAGE))
-    shared = _in_several_parts(shared, lambda file: _digest(file[2], -1))
+    shared = shared_files(files)
     if shared:
         examples = (" = ".join(f"{part} {name!r}" for part, name, *_ in same) for same in shared)
         more = f" and {len(shared) - SHOWN:,} more" if len(shared) > SHOWN else ""
@@ -184,26 +191,6 @@ def _warn_of_shared_files(root: Path, parts: Mapping[str, Files]) -> None:
             "; ".join(islice(examples, SHOWN)),
             more,
         )
-
-
-def _in_several_parts(groups: Iterable[list[Any]], key: Callable[[Any], Any]) -> list[list[Any]]:
-    """The groups divided by `key`; only groups with files of several parts are left."""
-    found = []
-    for group in groups:
-        by_key: dict[Any, list[Any]] = {}
-        for file in group:
-            by_key.setdefault(key(file), []).append(file)
-        found += [files for files in by_key.values() if len({part for part, *_ in files}) > 1]
-    return found
-
-
-def _digest(path: str, size: int) -> bytes:
-    """Digest of the first `size` bytes of a file, of all where it is negative."""
-    try:
-        with open(path, "rb") as stream:
-            return hashlib.sha256(stream.read(size)).digest()
-    except OSError as error:
-        raise UserError(f"cannot read image {shown(path)}: {error.strerror}") from error
 
 
 def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
@@ -224,75 +211,99 @@ def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
 
 
 def check_can_be_split(
-    file: Path, entries: Sequence[Entry], classes: Sequence[str], advice: str = ""
+    file: Path, entries: Sequence[Entry], classes: Sequence[str], how: Opening, advice: str = ""
 ) -> None:
-    """Raise a UserError for a class whose images cannot be in two parts."""
+    """Raise, or list, a UserError for a class whose images cannot be in two parts."""
     groups: list[set[str]] = [set() for _ in classes]
     for entry in entries:
         groups[entry.label].add(entry.group or entry.where)
     for name, found in zip(classes, groups, strict=True):
         if len(found) < 2:
-            raise UserError(
-                f"class {name!r} of {shown(file)} has one image or group only: it takes at least "
-                f"2, one to train and one to test{advice}"
+            how.fault(
+                UserError(
+                    f"class {name!r} of {shown(file)} has one image or group only: it takes at "
+                    f"least 2, one to train and one to test{advice}"
+                )
             )
 
 
-def locate(root: Path, entries: Sequence[Entry], links: Path | None) -> list[str]:
-    """The path below the root of every entry's file, as the disk has it.
+def locate(root: Path, entries: Sequence[Entry], how: Opening) -> list[str | None]:
+    """The path below the root of every entry's file, as the disk has it; None for one with a fault
+    that is listed (`Opening.faults`).
 
-    Each must be a file of its own inside the root, or inside `links` where a link leads there, or
-    another box of a file in the same group; one listing per folder, no stat. A name that is on the
-    disk with its accents in another form is that file. Raises a UserError for the first entry of
-    which this is not so.
+    Each must be a file of its own inside the root, or inside `how.links` where a link leads there,
+    or another box of a file in the same group; one listing per folder, no stat. A name that is on
+    the disk with its accents in another form is that file. Raises a UserError for the first entry
+    of which this is not so.
     """
-    tops = [os.path.join(os.path.realpath(top), "") for top in (root, links) if top is not None]
+    tops = [os.path.join(os.path.realpath(top), "") for top in (root, how.links) if top is not None]
     listings: dict[str, _Listing] = {}
     seen: dict[str, list[Entry]] = {}
     missing: list[Entry] = []
-    places: list[str] = []
+    places: list[str | None] = []
     for entry in entries:
-        if {"", ".", ".."} & set(entry.name.split("/")) or "\0" in entry.name:
-            raise UserError(f"{entry.where}: {entry.name!r} is not a path inside the dataset")
-        folder, _, name = entry.name.rpartition("/")
-        if folder not in listings:
-            listings[folder] = _Listing(root, folder, entry)
-        there = listings[folder]
-        name = there.find(name, entry)
-        real = os.path.join(there.real, name)
-        if there.links.get(name):
-            real = os.path.realpath(real)
-        if not real.startswith(tuple(tops)):
-            raise UserError(
-                f"{entry.where}: {entry.name!r} is a link that leaves {shown(root)}: copy what it "
-                "points to into the dataset, or name the folder that it is in, by "
-                f"--data.allow-links {os.path.dirname(real)!r}"
-            )
-        if name not in there.links or (there.links[name] and not os.path.isfile(real)):
-            missing.append(entry)
-        for other in seen.setdefault(real, []):
-            if not (entry.box and other.box and entry.group and entry.group == other.group):
-                raise UserError(
-                    f"{entry.where}: {entry.name!r} is already listed by {other.where}: every "
-                    f"image belongs to one part, once{_ONE_GROUP if entry.box else ''}"
-                )
-            if str(entry.box) == str(other.box):
-                raise UserError(
-                    f"{entry.where}: the box {entry.box} of {entry.name!r} is already listed by "
-                    f"{other.where}: leave one of them out"
-                )
-        seen[real].append(entry)
-        places.append(f"{there.place}/{name}" if there.place else name)
-    if missing:
-        more = f" ({len(missing):,} images are missing)" if len(missing) > 1 else ""
-        file = root / missing[0].name
+        places.append(None)
+        with how.each():
+            place, real = _place(root, entry, listings, tops)
+            if real is None:
+                missing.append(entry)
+                continue
+            _check_alone(entry, seen.setdefault(real, []))
+            seen[real].append(entry)
+            places[-1] = place
+    for entry in missing:
+        alone = len(missing) == 1 or how.faults is not None  # else the first speaks for all
+        more = "" if alone else f" ({len(missing):,} images are missing)"
+        file = root / entry.name
         if os.path.exists(file):  # a pipe, a device: reading it may never end
-            raise UserError(f"{missing[0].where}: {shown(file)} is no ordinary file: remove it")
-        raise UserError(
-            f"{missing[0].where}: image {shown(file)} does not exist{more}: unpack the images "
-            "there, or give the right folder"
-        )
+            how.fault(UserError(f"{entry.where}: {shown(file)} is no ordinary file: remove it"))
+        else:
+            how.fault(
+                UserError(
+                    f"{entry.where}: image {shown(file)} does not exist{more}: unpack the images "
+                    "there, or give the right folder"
+                )
+            )
     return places
+
+
+def _place(
+    root: Path, entry: Entry, listings: dict[str, "_Listing"], tops: Sequence[str]
+) -> tuple[str, str | None]:
+    """The path of an entry's file below the root, and its real one; None where it is no file."""
+    if {"", ".", ".."} & set(entry.name.split("/")) or "\0" in entry.name:
+        raise UserError(f"{entry.where}: {entry.name!r} is not a path inside the dataset")
+    folder, _, name = entry.name.rpartition("/")
+    if folder not in listings:
+        listings[folder] = _Listing(root, folder, entry)
+    there = listings[folder]
+    name = there.find(name, entry)
+    real = os.path.join(there.real, name)
+    if there.links.get(name):
+        real = os.path.realpath(real)
+    if not real.startswith(tuple(tops)):
+        raise UserError(
+            f"{entry.where}: {entry.name!r} is a link that leaves {shown(root)}: copy what it "
+            "points to into the dataset, or name the folder that it is in, by "
+            f"--data.allow-links {os.path.dirname(real)!r}"
+        )
+    missing = name not in there.links or (there.links[name] and not os.path.isfile(real))
+    return f"{there.place}/{name}" if there.place else name, None if missing else real
+
+
+def _check_alone(entry: Entry, others: Sequence[Entry]) -> None:
+    """Raise a UserError where an entry and another one of the same file do not go together."""
+    for other in others:
+        if not (entry.box and other.box and entry.group and entry.group == other.group):
+            raise UserError(
+                f"{entry.where}: {entry.name!r} is already listed by {other.where}: every "
+                f"image belongs to one part, once{_ONE_GROUP if entry.box else ''}"
+            )
+        if str(entry.box) == str(other.box):
+            raise UserError(
+                f"{entry.where}: the box {entry.box} of {entry.name!r} is already listed by "
+                f"{other.where}: leave one of them out"
+            )
 
 
 class _Listing:

@@ -53,7 +53,7 @@ def open_folder(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
         return _without_parts(root, path, folders, how, seed)
     roles = _roles(root, path, parts, others, how)
     classes = subfolders(root / roles.get("train", roles["test"]))
-    found = {role: _entries(root, f"{name}/", classes) for role, name in roles.items()}
+    found = {role: _entries(root, f"{name}/", classes, how) for role, name in roles.items()}
     meant = ((name, near_part(name)) for name in others)
     unused = {f"{name}/": role if role not in roles else "" for name, role in meant}
     unused |= {f"{name}/": "" for name in parts.values() if name not in roles.values()}
@@ -136,7 +136,7 @@ def _without_parts(
                 f"{shown(root / name)} holds class folders: if it is the {meant} part, name it "
                 f"{meant}/"
             )
-    found = _entries(root, "", classes)
+    found = _entries(root, "", classes, how)
     _tell(root, [found], {}, [""])
     entries, _ = found
     if not how.to_train:
@@ -145,37 +145,47 @@ def _without_parts(
     counts = np.bincount([entry.label for entry in entries], minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
-            raise UserError(
-                f"class folder {shown(root / name)} has {count} images: it takes at least 2, one "
-                f"to train and one to test ({', '.join(EXTENSIONS)})"
+            how.fault(
+                UserError(
+                    f"class folder {shown(root / name)} has {count} images: it takes at least 2, "
+                    f"one to train and one to test ({', '.join(EXTENSIONS)})"
+                )
             )
     return assemble(root, hold_out(entries, seed=seed), classes, published=False, how=how)
 
 
-def _entries(root: Path, part: str, classes: Sequence[str]) -> tuple[list[Entry], list[str]]:
+def _entries(
+    root: Path, part: str, classes: Sequence[str], how: Opening
+) -> tuple[list[Entry], list[str]]:
     """The images of a part's class folders, and the names of the files that are no images."""
     labels = {name: label for label, name in enumerate(classes)}
-    spellings, entries, ignored = Spellings(classes), [], []
+    spellings = Spellings(classes)
+    entries: list[Entry] = []
+    ignored: list[str] = []
     for folder in subfolders(root / part):
         path, known = root / part / folder, spellings.find(folder)
-        if len(known) != 1:
-            near = difflib.get_close_matches(folder, classes, n=1)
-            hint = f": did you mean {near[0]!r}?" if near else ""
-            raise UserError(f"class folder {shown(path)} has no counterpart in train/{hint}")
-        for item in listing(path):
-            name = f"{part}{folder}/{item.name}"
-            if is_folder(item):
-                alone = len(classes) == 1 and not part
-                instead = f"give folder:{path}" if alone else "move its images up"
-                raise UserError(
-                    f"{shown(item.path)} is a folder in a class folder, which holds images only: "
-                    f"{instead}, or give the folder above the class folders"
-                )
-            if item.name.lower().endswith(EXTENSIONS):
-                entries.append(Entry(name, labels[known[0]], shown(path)))
-            else:
-                ignored.append(name)
+        with how.each():
+            if len(known) != 1:
+                near = difflib.get_close_matches(folder, classes, n=1)
+                hint = f": did you mean {near[0]!r}?" if near else ""
+                raise UserError(f"class folder {shown(path)} has no counterpart in train/{hint}")
+            for item in listing(path):
+                name = f"{part}{folder}/{item.name}"
+                if is_folder(item):
+                    how.fault(_folder_in_class(item.path, path, len(classes) == 1 and not part))
+                elif item.name.lower().endswith(EXTENSIONS):
+                    entries.append(Entry(name, labels[known[0]], shown(path)))
+                else:
+                    ignored.append(name)
     return entries, ignored
+
+
+def _folder_in_class(folder: str, path: Path, alone: bool) -> UserError:
+    instead = f"give folder:{path}" if alone else "move its images up"
+    return UserError(
+        f"{shown(folder)} is a folder in a class folder, which holds images only: "
+        f"{instead}, or give the folder above the class folders"
+    )
 
 
 def _images(folder: Path) -> str:

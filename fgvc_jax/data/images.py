@@ -76,11 +76,12 @@ _RIGHT_TO_LEFT, _BOTTOM_TO_TOP = (2, 3, 6, 7), (3, 4, 7, 8)  # edges of what the
 
 
 class Broken(UserError):
-    """Images that cannot be used; `names` as messages have them."""
+    """Images that cannot be used; `names` as messages have them, `errors` one for each."""
 
-    def __init__(self, message: str, names: Iterable[str]):
+    def __init__(self, message: str, names: Iterable[str], errors: Iterable["Broken"] = ()):
         super().__init__(message)
         self.names = tuple(names)
+        self.errors = tuple(errors) or (self,)
 
 
 class Unreadable(Broken):
@@ -346,10 +347,18 @@ def refuse(errors: Sequence[UserError], count: int) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        more = f"; and {len(errors) - LISTED:,} more" if len(errors) > LISTED else ""
-        listed = "; ".join(map(str, errors[:LISTED]))
-        names = [name for each in errors if isinstance(each, Broken) for name in each.names]
-        raise Broken(f"{len(errors):,} of {count:,} images cannot be used: {listed}{more}", names)
+        known = [each for each in errors if isinstance(each, Broken)]
+        names = [name for each in known for name in each.names]
+        raise Broken(listed(list(map(str, errors)), count), names, known)
+
+
+def listed(problems: Sequence[str], count: int) -> str:
+    """What is wrong with some of so many images, in one line."""
+    if len(problems) == 1:
+        return problems[0]
+    more = f"; and {len(problems) - LISTED:,} more" if len(problems) > LISTED else ""
+    some = "; ".join(problems[:LISTED])
+    return f"{len(problems):,} of {count:,} images cannot be used: {some}{more}"
 
 
 def exif_orientation(image: Image.Image) -> Any:

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -56,6 +57,8 @@ class Splits:
     orientation: "exif" where photographs are to be turned as their EXIF tag says, as people see
     them; "stored" where they are taken as they are stored, as in published results.
     decode: likewise "scaled" where large JPEGs are decoded at a fraction of their size, or "exact".
+    own: somebody's own images, of which a few that are broken may be left out; a published set is
+      complete.
     """
 
     train: Source
@@ -64,12 +67,18 @@ class Splits:
     validation: Source | None = None
     orientation: Literal["exif", "stored"] = "stored"
     decode: Literal["exact", "scaled"] = "exact"
+    own: bool = False
 
     @property
     def parts(self) -> dict[str, Source]:
         """The parts that there are, by name, in the order train, validation, test."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of all images."""
+        return frozenset(name for part in self.parts.values() for name in part.names)
 
 
 def check_names(classes: Sequence[str], what: str) -> None:
@@ -91,10 +100,27 @@ class Opening:
     to_train: to learn from it, so that what has no test part is split; else all that is there is to
       be judged, and the training part may be empty.
     links: a folder outside of the dataset that links may lead into; None for none.
+    faults: where all that is wrong is to be listed: what a fault concerns is not used, and reading
+      goes on; None where the first one is raised.
     """
 
     to_train: bool = True
     links: Path | None = None
+    faults: list[str] | None = None
+
+    @contextmanager
+    def each(self) -> Iterator[None]:
+        """Around what is read of one thing among many: a UserError is raised, or listed."""
+        try:
+            yield
+        except UserError as error:
+            self.fault(error)
+
+    def fault(self, error: UserError) -> None:
+        """Raise an error, or list it."""
+        if self.faults is None:
+            raise error
+        self.faults.append(str(error))
 
 
 TO_TRAIN = Opening()

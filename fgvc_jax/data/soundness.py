@@ -54,6 +54,7 @@ class Picture:
     problem: str = ""
     size: tuple[int, int] = (0, 0)  # width, height
     remarks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()  # those of the remarks by which it shows nothing
     turned: bool = False  # by its EXIF tag
     bits: np.ndarray | None = None  # (HASH_SIDE**2,) bool; None for what shows nothing
 
@@ -104,11 +105,13 @@ def examine(source: Source, index: int, *, part: str, orientation: Orientation) 
     gray = picture.convert("L").resize((128, 128), Image.Resampling.BILINEAR)
     brightness = np.asarray(gray)
     flat = brightness.std() < FLAT
+    doubts = tuple(_doubts(picture.size, brightness))
     return replace(
         who,
         content=content,
         size=picture.size,
-        remarks=(*_remarks(picture.size, brightness), *remarks),
+        remarks=(*doubts, *_shape(picture.size), *remarks),
+        doubts=doubts,
         turned=turned,
         bits=None if flat else perceptual_hash(gray),
     )
@@ -132,16 +135,18 @@ def perceptual_hash(gray: Image.Image) -> np.ndarray:
     return (lowest > np.median(lowest)).ravel()
 
 
-def _remarks(size: tuple[int, int], brightness: np.ndarray) -> Iterator[str]:
-    short, long = sorted(size)
-    if short < TINY:
+def _doubts(size: tuple[int, int], brightness: np.ndarray) -> Iterator[str]:
+    if min(size) < TINY:
         yield f"tiny: {size[0]} x {size[1]} pixels"
-    if long > ASPECT * short:
-        yield f"{size[0]} x {size[1]} pixels, squeezed to a square"
     if brightness.std() < FLAT:
         yield "uniform"
     elif np.percentile(brightness, 98) < DARK:
         yield "almost black"
+
+
+def _shape(size: tuple[int, int]) -> Iterator[str]:
+    if max(size) > ASPECT * min(size):
+        yield f"{size[0]} x {size[1]} pixels, squeezed to a square"
 
 
 def examine_all(
@@ -167,25 +172,35 @@ def counts(splits: Splits) -> dict[str, np.ndarray]:
     }
 
 
-def findings(splits: Splits, pictures: Sequence[Picture], *, few: int) -> list[Finding]:
+def findings(
+    splits: Splits, pictures: Sequence[Picture], *, few: int, stops: str = ""
+) -> list[Finding]:
     """All that is to be said of the images, the worst first; classes of fewer than `few` training
-    images are named."""
+    images are named. `stops` is why training refuses those that cannot be read; empty where it
+    does without them."""
     found = [
-        *_of_files(pictures, splits.orientation),
-        *_of_copies(_same(pictures), exact=True),
-        *_of_copies(_near(pictures), exact=False),
+        *_of_files(pictures, splits.orientation, stops),
+        *_of_copies(same(pictures), exact=True),
+        *_of_copies(near(pictures), exact=False),
         *_of_classes(splits, few),
         *_of_names(splits, pictures),
     ]
+    return ranked(found)
+
+
+def ranked(found: Iterable[Finding]) -> list[Finding]:
+    """The findings that there are, the worst first."""
     order = ("stops", "look", "note")
     return sorted((one for one in found if one.count), key=lambda one: order.index(one.level))
 
 
-def _of_files(pictures: Sequence[Picture], orientation: str) -> Iterator[Finding]:
+def _of_files(pictures: Sequence[Picture], orientation: str, stops: str) -> Iterator[Finding]:
     yield Finding(
-        "stops",
+        "stops" if stops else "look",
         "Files that cannot be read",
-        "Training reads every image and stops at the first of these.",
+        f"Training would stop: {stops}."
+        if stops
+        else "Training leaves these few out and says so: fetch them again, or remove them.",
         lines=[picture.problem for picture in pictures if picture.problem],
     )
     yield Finding(
@@ -205,7 +220,7 @@ def _of_files(pictures: Sequence[Picture], orientation: str) -> Iterator[Finding
     )
 
 
-def _same(pictures: Sequence[Picture]) -> list[list[Picture]]:
+def same(pictures: Sequence[Picture]) -> list[list[Picture]]:
     """Readable images grouped by their bytes; two at least."""
     groups: dict[bytes, list[Picture]] = {}
     for picture in pictures:
@@ -214,7 +229,7 @@ def _same(pictures: Sequence[Picture]) -> list[list[Picture]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _near(pictures: Sequence[Picture]) -> list[list[Picture]]:
+def near(pictures: Sequence[Picture]) -> list[list[Picture]]:
     """Images that look alike though their bytes differ: connected within `NEAR` bits."""
     known = [(picture, picture.bits) for picture in pictures if picture.bits is not None]
     if not known:

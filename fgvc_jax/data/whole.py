@@ -6,7 +6,7 @@ healthy file with something behind the image, or where a file does not say, it i
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ _COMPRESSION, _JPEG, _JPEG_TABLES = 259, 7, 347  # a tag, its value, and another
 _BOXES = 1000  # of a file that is made of them, at the most
 
 
-def check(
+def look(
     parts: Sequence[Source],
     *,
     share: slice,
@@ -40,8 +40,9 @@ def check(
     progress: Callable[[Iterable, int], Iterable],
     orientation: images.Orientation = "stored",
     banner: int = images.OWN,
-) -> None:
-    """Raise a UserError that lists the images of a dataset that are broken, or lack their box.
+    suspects: Collection[str] = (),
+) -> list[tuple[int, int, UserError]]:
+    """The images of a dataset that are broken, or lack their box: (part, row, what is wrong).
 
     Args:
         parts: of the dataset; what is kept in no files of its own is not looked at.
@@ -50,21 +51,44 @@ def check(
         progress: wraps the results as they come, with their number.
         orientation: as images are shown, in which their boxes are.
         banner: likewise.
+        suspects: names or files of images that could not be decoded before: they are now.
     """
-    how: dict[str, Any] = {"orientation": orientation, "banner": banner}
-    work = [(part, i) for part in parts for i in range(len(part))][share]
+    how: dict[str, Any] = {"orientation": orientation, "banner": banner, "suspects": suspects}
+    work = [(number, i) for number, part in enumerate(parts) for i in range(len(part))][share]
+
+    def one(item: tuple[int, int]) -> UserError | None:
+        number, index = item
+        return _problem(parts[number], index, **how)
+
     with ThreadPoolExecutor(threads, thread_name_prefix="look") as pool:
-        found = progress(pool.map(lambda item: _problem(*item, **how), work), len(work))
-        images.refuse([each for each in found if each is not None], sum(map(len, parts)))
+        problems = progress(pool.map(one, work), len(work))
+        return [(*item, told) for item, told in zip(work, problems, strict=True) if told]
 
 
-def _problem(source: Source, index: int, **how: Any) -> UserError | None:
+def origin(source: Source, index: int) -> tuple[Source, int]:
+    """The source, and the row there, that an image of a part of one comes from."""
     while isinstance(source, Subset):
         index = int(source.indices[index])
         source = source.source
+    return source, index
+
+
+def file_of(source: Source, index: int) -> str:
+    """An image's file as messages name it; its name in the dataset where it has none."""
+    source, index = origin(source, index)
+    return source.path(index) if isinstance(source, Files) else source.names[index]
+
+
+def _problem(
+    source: Source, index: int, *, suspects: Collection[str], **how: Any
+) -> UserError | None:
+    source, index = origin(source, index)
     try:
         if isinstance(source, Files):
-            record = None if _file_seems_whole(source.path(index)) else source[index]
+            path = source.path(index)
+            known = path in suspects or source.names[index] in suspects
+            sure = not known and _file_seems_whole(path)
+            record = None if sure else source[index]
             if record is None and source.boxes[index] is not None:
                 images.check_box(source[index], **how)
         elif isinstance(source, Prepared):

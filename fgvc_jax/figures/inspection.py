@@ -7,14 +7,15 @@ import numpy as np
 from markupsafe import Markup
 
 from fgvc_jax.data.soundness import Finding, Level, Picture
-from fgvc_jax.figures.page import render, thousands
+from fgvc_jax.figures.page import THUMBNAIL, render, thousands
 
 GROUPS = 24  # shown of one finding
 GROUP = 8  # pictures shown of what belongs together
 LINES = 40  # shown of one finding
 PORTRAITS = 300  # classes that are shown with a picture
 
-Show = Callable[[Picture, str], Markup]  # (picture, text alternative) -> HTML
+SIDES = {"picture": 480, "portrait": THUMBNAIL}  # pixels, shown at half of them
+Show = Callable[[Picture, str, int], Markup]  # (picture, text alternative, side) -> HTML
 
 
 def inspection_page(
@@ -25,6 +26,8 @@ def inspection_page(
     findings: Sequence[Finding],
     examples: dict[int, Picture],
     show: Show,
+    place: Callable[[Picture], str],
+    hint: str = "",
 ) -> str:
     """The page as HTML.
 
@@ -35,6 +38,8 @@ def inspection_page(
         findings: the worst first.
         examples: label -> a picture of that class.
         show: makes a picture's thumbnail.
+        place: tells where its file is.
+        hint: a sentence below what is to be done.
     """
     parts = list(counts)
     level, verdict = _verdict(findings)
@@ -55,9 +60,12 @@ def inspection_page(
             }
             for label, title in enumerate(classes)
         ],
-        most=max(int(np.sum([*counts.values()], axis=0).max()), 1),
+        most=max(int(np.sum([*counts.values()], axis=0).max(initial=0)), 1),
         limits={"groups": GROUPS, "group": GROUP, "lines": LINES},
         show=show,
+        sides=SIDES,
+        place=place,
+        hint=hint,
     )
 
 
@@ -77,6 +85,8 @@ def _several(count: int, what: str) -> str:
 
 
 def _tiles(classes: Sequence[str], counts: dict[str, np.ndarray]) -> dict[str, str]:
+    if not counts:  # it could not be opened
+        return {}
     train = counts["train"]
     verbs = {"train": "train on", "validation": "select by", "test": "judge by"}
     return {

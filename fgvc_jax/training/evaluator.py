@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax.typing import VariableDict
 
-from fgvc_jax.data import feed
+from fgvc_jax.data import feed, whole
 from fgvc_jax.data.feed import Images
 from fgvc_jax.evaluation import tallies
 from fgvc_jax.inference.answers import keep_answers
@@ -102,9 +102,10 @@ def evaluate_member(
 
 
 def is_tested(run: Run, names: Sequence[str]) -> bool:
-    """Whether one of some images, named as messages have them, is of the test part."""
-    ends = tuple(f"/{own}" for own in run.splits.test.names)
-    return any(name.endswith(ends) for name in names)
+    """Whether one of some images is of the test part; by their names or files."""
+    test, known = run.splits.test, set(names)
+    files = (whole.file_of(test, row) for row in range(len(test)))
+    return not known.isdisjoint(test.names) or not known.isdisjoint(files)
 
 
 def batches_of(run: Run, images: Images) -> Iterator[Packed]:
@@ -157,6 +158,7 @@ def judge_run(
             "validation": len(splits.validation) if splits.validation is not None else 0,
             "test": found["images"],
         },
+        "left_out": [each._asdict() for each in run.left_out],
         "seen_by_teachers": run.seen_by_teachers,
         "members": [
             {"final": final, **each["scores"]}

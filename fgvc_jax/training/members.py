@@ -14,8 +14,9 @@ import numpy as np
 
 from fgvc_jax import config, networks
 from fgvc_jax.config import Experiment
-from fgvc_jax.data import sources
+from fgvc_jax.data import left_out, sources
 from fgvc_jax.data.images import Broken
+from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, solving, summary
 from fgvc_jax.training.precomputed import Attention, check_apart
@@ -24,6 +25,7 @@ from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir import begun, checkpoint, storage, training_images
+from fgvc_jax.workdir import unread as unread_images
 from fgvc_jax.workdir.folder import Workdir
 
 log = logging.getLogger(__name__)
@@ -69,11 +71,16 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         return results
 
     run = Run(experiment)
-    report(summary.describe(run))
-    if (run.trunk or run.embeddings) and not experiment.network.weights:
-        what = "trunk" if run.trunk else "network"
-        report(f"the frozen {what} has random weights: name pretrained ones by --network.weights")
     with remembering_broken(run, workdir):
+        unread = leave_out(run, workdir, run.images.look(unread_images.suspects(workdir)))
+        report(summary.describe(run))
+        if (run.trunk or run.embeddings) and not experiment.network.weights:
+            what = "trunk" if run.trunk else "network"
+            report(
+                f"the frozen {what} has random weights: name pretrained ones by --network.weights"
+            )
+        run.start.check()  # before all images are decoded
+        unread += leave_out(run, workdir, run.images.undecodable())
         run.check_input()
     for line in summary.of_teachers(run):
         report(line)
@@ -84,10 +91,11 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         workdir.continued(run.experiment)
         if not storage.exists(workdir.config):
             begun.check_lost(workdir, run.record)
-        run.record = workdir.check(run.record)
+        run.record = workdir.check(run.record, unread)
         processes.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
+            unread_images.keep(workdir, run.left_out)
             training_images.keep(workdir, run.marks("train"))
             if workdir.trained() < experiment.members:
                 storage.remove(workdir.results)  # which are of other members from here on
@@ -105,6 +113,34 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         if first:
             storage.write_json(workdir.results, results)
     return results
+
+
+def leave_out(run: Run, workdir: Workdir, found: Sequence[LeftOut]) -> list[LeftOut]:
+    """Go on without images that are found to be broken, and without those that a run was begun
+    without; a warning names them.
+
+    Returns:
+        Those that are broken now, and were not when the run was begun.
+
+    Raises:
+        UserError: when these are too many, see `left_out.check`.
+    """
+    names, before = run.splits.names, unread_images.left_out(workdir)
+    known, broken = {each.name for each in before}, {each.name for each in found}
+    run.leave_out(before, found)
+    lines = [left_out.told(found, len(names))] if found else []
+    mended = sorted((known & names) - broken)
+    if mended:
+        more = f" and {len(mended) - 1:,} more" if len(mended) > 1 else ""
+        lines.append(
+            f"{workdir.path} was begun without {mended[0]!r}{more}, which can be read now, and "
+            "goes on without: name another --workdir to have all"
+        )
+    if jax.process_index() == 0:
+        for line in lines:
+            log.warning("warning: %s", line)
+    begun_here = storage.exists(workdir.config)
+    return [each for each in found if begun_here and each.name not in known]
 
 
 @contextlib.contextmanager
@@ -127,7 +163,8 @@ def check_data(workdir: Workdir, experiment: Experiment) -> None:
         UserError: with what changed.
     """
     try:
-        splits = opened(experiment)
+        before = {each.name for each in unread_images.left_out(workdir)}
+        splits = left_out.without(opened(experiment), before)
     except UserError as error:
         log.info("the data are not compared: %s", error)
         return

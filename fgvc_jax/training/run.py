@@ -11,9 +11,10 @@ from jax.sharding import Mesh
 
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.data import feed, pipeline, sources
+from fgvc_jax.data import feed, left_out, pipeline, sources
 from fgvc_jax.data.feed import Dataset
 from fgvc_jax.data.images import Orientation, decode
+from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Splits
 from fgvc_jax.inference import architecture
 from fgvc_jax.inference.architecture import Member
@@ -39,8 +40,16 @@ class Run:
         # Told, or fetched, before images are read; in one order in all processes.
         names = dict.fromkeys(n.weights for n in experiment.each if n.weights)
         pretrained = {name: found(name) for name in names}
-        self.splits = opened(experiment)
-        self.experiment = spec = settled(experiment, self.splits)
+        self._given, self._pretrained = experiment, pretrained
+        self.left_out: list[LeftOut] = []  # images that the run does without
+        self._broken: list[LeftOut] = []  # those of them that are so now
+        self._opened = opened(experiment)
+        self._begin(self._opened)
+
+    def _begin(self, splits: Splits) -> None:
+        """Settle everything for a dataset."""
+        self.splits = splits
+        self.experiment = spec = settled(self._given, splits)
         self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)
         devices.check_batch(self.mesh, spec.batch_size, "--batch-size")
         devices.check_batch(self.mesh, spec.evaluation_batch_size, "--evaluation-batch-size")
@@ -57,7 +66,7 @@ class Run:
         )
         self.start = Start(
             [plan.architecture for plan in self.plans],
-            [pretrained.get(network.weights) for network in spec.each],
+            [self._pretrained.get(network.weights) for network in spec.each],
             spec.seed,
         )
         self.compiled: dict[Any, Any] = {}  # what the run's models have compiled
@@ -143,12 +152,24 @@ class Run:
             ]
         )
 
+    def leave_out(self, before: Sequence[LeftOut], found: Sequence[LeftOut]) -> None:
+        """Go on without images that the run was begun without, and without those that are found to
+        be broken; nothing may have been computed of the dataset yet.
+
+        Raises a UserError when too many are broken, see `left_out.check`.
+        """
+        self._broken += found
+        strict = left_out.STRICT if self.experiment.data.strict else ""
+        left_out.check(self._opened, self._broken, strict=strict)
+        known = {each.name: each for each in (*found, *before, *self.left_out)}
+        self.left_out = [known[name] for name in sorted(known)]
+        if not known.keys().isdisjoint(self.splits.names):
+            self._begin(left_out.without(self._opened, known))
+
     def check_input(self) -> None:
-        """Read the weights, the teachers and, unless they are streamed, all images, of which
-        header and end are looked at in any case, so that what is wrong with them is told before
-        anything is written."""
+        """Read the weights, the teachers and, unless they are streamed, all images, so that what is
+        wrong with them is told before anything is written."""
         self.start.check()
-        self.images.check()
         _ = self.record
 
     @cached_property

@@ -70,19 +70,19 @@ def workdir(text: str, what: str = "--workdir") -> Path:
     return path
 
 
-def output(text: str) -> Path:
-    """The file to write, as `--output` names it; refused before the work begins if it cannot be.
+def output(text: str, what: str = "--output") -> Path:
+    """The file to write, as an option names it; refused before the work begins if it cannot be.
 
     Raises:
         UserError: for a missing folder, or one that cannot be written.
     """
-    path = local(text, "--output")
+    path = local(text, what)
     if not os.path.isdir(path.parent):
         folder = str(path.parent)
-        raise UserError(f"--output {text!r}: there is no folder {folder!r}; make it first")
+        raise UserError(f"{what} {text!r}: there is no folder {folder!r}; make it first")
     another = os.path.exists(path) and not os.path.isfile(path)  # a device would be replaced, too
     if another or not os.access(path.parent, os.W_OK):
-        raise UserError(f"--output {text!r} cannot be written there: name a file, elsewhere")
+        raise UserError(f"{what} {text!r} cannot be written there: name a file, elsewhere")
     return path
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc_jax.config import Change, Experiment
+from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.utils import digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, mirror, storage
@@ -117,8 +118,9 @@ class Workdir:
             )
         return experiment
 
-    def check(self, record: Record) -> Record:
-        """Refuse to go on with other classes, images or weights than the folder was begun with.
+    def check(self, record: Record, unread: Sequence[LeftOut] = ()) -> Record:
+        """Refuse to go on with other classes, images or weights than the folder was begun with;
+        `unread` are images that the record lacks since they can be read no longer.
 
         Returns:
             The record, with what the folder knew of the images' contents.
@@ -131,16 +133,17 @@ class Workdir:
         saved = self.record()
         others = saved.others(record)
         only_test = others.startswith("other test images") and " and " not in others
-        if only_test and storage.exists(self.broken):
+        if only_test and (unread or storage.exists(self.broken)):
             log.warning(
                 "warning: the test images are no longer those that %s was begun with, one of which "
                 "could not be read: members are judged on those that are there now",
                 self.path,
             )
         elif others:
+            broke = f", and {unread[0].name!r} can be read no longer" if unread else ""
             raise UserError(
-                f"workdir {str(self.path)!r} was begun with {others}: give those again, or name "
-                "another --workdir"
+                f"workdir {str(self.path)!r} was begun with {others}{broke}: give those again, or "
+                "name another --workdir"
             )
         return replace(record, digests=digests.completed(record.digests, saved.digests))
 

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from datasets import write
+from photographs import encoded, photograph
 
 from fgvc_jax.commands import evaluate
 from fgvc_jax.commands.evaluate import Evaluation
+from fgvc_jax.data.sources import open_source
+from fgvc_jax.data.view import View
 from fgvc_jax.utils.errors import UserError
 
 RESULTS = {
@@ -58,8 +62,11 @@ def kept(monkeypatch):
 
 
 def parts(tmp_path, options=Evaluation(), selects=True):  # noqa: B008  # it is frozen
-    workdir, record = SimpleNamespace(path=tmp_path), SimpleNamespace(selects=selects)
-    return evaluate._parts(workdir, tmp_path, None, record, options)
+    workdir = SimpleNamespace(path=tmp_path, config=tmp_path / "config.json")
+    record = SimpleNamespace(selects=selects)
+    found, left = evaluate._parts(workdir, tmp_path, None, record, options)
+    assert left == []
+    return found
 
 
 def test_nothing_is_opened_where_all_answers_are_kept(tmp_path, kept):
@@ -95,3 +102,18 @@ def test_another_source_is_judged_on_its_test_part_alone(tmp_path, kept, monkeyp
     monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *_: None)
     kept[0]["test"] = "the run's own, which is not meant"
     assert parts(tmp_path, Evaluation(source="folder:mine")) == {"test": "theirs"}
+
+
+def test_a_few_broken_images_of_another_source_are_left_out_and_named(tmp_path, caplog):
+    picture = encoded(photograph(0))
+    files = {f"{name}/{i}.png": picture for name in "ab" for i in range(10)} | {"a/x.png": b""}
+    splits = open_source(f"folder:{write(tmp_path, files)}", to_train=False)
+    view = View(orientation="exif", decode="exact")
+    asked = SimpleNamespace(mesh=None)
+    (left,) = evaluate._broken(splits, view, asked, strict=False)
+    assert left.name == "a/x.png" and "--strict refuses" in caplog.text
+    with pytest.raises(UserError, match="x.png' is empty .*since --strict is given"):
+        evaluate._broken(splits, view, asked, strict=True)
+    write(tmp_path, {"b/0.png": b""})
+    with pytest.raises(UserError, match="^2 of 21 images cannot be used"):
+        evaluate._broken(splits, view, asked, strict=False)

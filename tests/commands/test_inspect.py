@@ -1,6 +1,8 @@
 """The command: what it prints, the page it writes, and when it exits with 2."""
 
+import csv
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -9,6 +11,8 @@ from photographs import encoded, photograph
 from PIL import Image
 
 from fgvc_jax.commands import inspect
+from fgvc_jax.data import csvfile
+from fgvc_jax.data.sources import open_source
 from fgvc_jax.utils.errors import UserError
 
 CLASSES = ("Auk", '<script>alert("1")<∕script>', 'Kea "the, clown"', "x\u202egnp", "two\nlines")
@@ -65,7 +69,9 @@ def test_the_page(folder, tmp_path, capsys):
     text = output.read_text(encoding="utf-8")
     page = Page(text)
     assert page.tags >= {"img", "table", "bdi"} and not page.tags & {"script", "i<", "link"}
-    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    targets = ("data:image/jpeg;base64,", "#finding-")
+    assert all(source.startswith(targets) for source in page.sources)
+    assert "What to do" in page.text and str(folder / "train/Auk") in page.text  # full paths
     assert "\u202e" not in text and "two\\nlines" in page.text and CLASSES[1] in page.text
     assert "Nearly the same picture in several parts" in page.text
     assert "It can be trained on" in page.text and "ignored a file" in page.text
@@ -143,3 +149,130 @@ def test_what_is_not_used_is_looked_at(folder, capsys):
     run(folder)
     out = capsys.readouterr().out
     assert "[look] What is not used: 2." in out and "if it is the validation part" in out
+
+
+# -- what is broken --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def birds(tmp_path):
+    """A folder of two classes of 15, and the number of the next photograph like no other."""
+    for label in "ab":
+        (tmp_path / "birds" / label).mkdir(parents=True)
+        for i in range(15):
+            number = i + 100 * (label == "b")
+            photograph(number).save(tmp_path / f"birds/{label}/{i:02}.png")
+    return tmp_path / "birds"
+
+
+def test_what_training_leaves_out_does_not_stop_it(birds, capsys):
+    (birds / "a/x.png").write_bytes(b"")
+    run(birds)
+    out = capsys.readouterr().out
+    assert "[look] Files that cannot be read: 1. Training leaves these few out" in out
+    assert "--clean FILE.csv writes" in out
+    with pytest.raises(UserError, match="training would stop: image .*x.png' is empty"):
+        run(birds, "--data.strict")
+    assert "[STOPS] Files that cannot be read" in capsys.readouterr().out
+
+
+def test_all_faults_are_on_the_page(birds, tmp_path, capsys):
+    rows = ["path,label", "birds/a/00.png", "birds/a/99.png,a", "birds/a/98.png,a"]
+    rows.append("birds/a/01.png,")
+    rows += [f"birds/{c}/{i:02}.png,{c}" for c in "ab" for i in range(5)] + ["birds/b/04.png,b"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    output = tmp_path / "page.html"
+    with pytest.raises(UserError, match="training would stop: .*line 2 has 1 values.*, and 4 more"):
+        inspect.main([f"csv:{tmp_path / 'list.csv'}", "--output", str(output)])
+    page = Page(output.read_text()).text
+    for words in ("1 values for 2", "99.png' does not", "98.png' does not", "no label", "already"):
+        assert words in page
+    assert "10" in page and "[STOPS] The list and the folders: 5" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_opened_has_a_page_of_its_faults(tmp_path):
+    for name in ("a/in/x.png", "b/in/x.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True)
+        (tmp_path / "set" / name).touch()
+    output = tmp_path / "page.html"
+    with pytest.raises(UserError, match="a/in' is a folder in a class folder.*, and 4 more"):
+        run(tmp_path / "set", "--output", str(output))
+    assert "b/in" in Page(output.read_text()).text
+
+
+def test_a_list_without_any_image_has_a_page_of_its_faults(tmp_path, capsys):
+    (tmp_path / "list.csv").write_text("path,label\n1.png,a\n2.png,a\n3.png,b\n4.png,b\n")
+    words = ["--output", str(tmp_path / "page.html"), "--data.validation", "0.2"]
+    with pytest.raises(UserError, match="would stop: .*1.png' does not exist.*, and 4 more"):
+        inspect.main([f"csv:{tmp_path / 'list.csv'}", *words])
+    assert "4.png' does not exist" in (tmp_path / "page.html").read_text().replace("&#39;", "'")
+    assert "The settings" not in capsys.readouterr().out
+
+
+# -- --clean ---------------------------------------------------------------------------------------
+
+
+def test_a_clean_list_of_a_folder(birds, tmp_path, capsys):
+    (birds / "a/broken.png").write_bytes(b"")
+    shutil.copy(birds / "a/00.png", birds / "a/again.png")
+    shutil.copy(birds / "b/00.png", birds / "a/other.png")
+    Image.new("RGB", (90, 90)).save(birds / "b/black.png")
+    before = open_source(f"folder:{birds}")
+    inspect.main([str(birds), "--clean", str(tmp_path / "birds.csv")])
+    out = capsys.readouterr().out
+    assert "birds.csv: 29 of 34 images are used; train on them by python -m fgvc_jax.train" in out
+    assert "[note] Left out of" in out and "refuse" not in out
+    with open(tmp_path / "birds.csv", newline="", encoding="utf-8") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    because = {path: row[csvfile.LEFT_OUT] for path, row in rows.items() if row[csvfile.LEFT_OUT]}
+    assert len(rows) == 34
+    doubled = because.keys() & {"birds/a/00.png", "birds/a/again.png"}
+    assert len(doubled) == 1
+    assert because.keys() - doubled == {
+        "birds/a/broken.png", "birds/b/00.png", "birds/a/other.png", "birds/b/black.png",
+    }  # fmt: skip
+    words = ("broken: image", "doubtful: the same", "doubtful: the same", "doubtful: uniform")
+    for path, start in zip(sorted(because.keys() - doubled), words, strict=False):
+        assert because[path].startswith(start) or "other" in path or "00" in path
+    clean = open_source(f"csv:{tmp_path / 'birds.csv'}")
+    for part, source in before.parts.items():  # nothing has moved
+        names = [f"birds/{name}" for name in source.names if f"birds/{name}" not in because]
+        assert list(clean.parts[part].names) == names
+    # A reason that is deleted puts the row back.
+    text = (tmp_path / "birds.csv").read_text(encoding="utf-8")
+    undone = text.replace(because["birds/b/black.png"], "")
+    (tmp_path / "birds.csv").write_text(undone, encoding="utf-8")
+    assert open_source(f"csv:{tmp_path / 'birds.csv'}").names - clean.names == {"birds/b/black.png"}
+
+
+def test_a_clean_list_keeps_groups_and_boxes(birds, tmp_path):
+    rows = ["path,label,group,x,y,width,height"]
+    rows += [f"{c}/{i:02}.png,{c},{c}{i // 2},.25,0,.5,1" for c in "ab" for i in range(14)]
+    rows += [f"{c}/14.png,{c},last {c},0,0,80,80" for c in "ab"]
+    (birds / "list.csv").write_text("\n".join(rows))
+    inspect.main([f"csv:{birds / 'list.csv'}", "--clean", str(birds / "clean.csv")])
+    before, after = (open_source(f"csv:{birds / name}.csv") for name in ("list", "clean"))
+    for part, source in before.parts.items():
+        assert after.parts[part].names == source.names
+        assert after.parts[part].groups.tolist() == source.groups.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("there.csv", "is there already, perhaps edited"),
+        ("birds/a/list.csv", "is not below the list's folder"),
+        ("list.txt", "name it list.csv"),
+        ("none/list.csv", "there is no folder"),
+    ],
+)
+def test_where_no_clean_list_is_written(birds, tmp_path, name, words):
+    (tmp_path / "there.csv").write_text("mine")
+    with pytest.raises(UserError, match=f"^--clean.*{words}"):
+        inspect.main([str(birds), "--clean", str(tmp_path / name)])
+    assert (tmp_path / "there.csv").read_text() == "mine"
+
+
+def test_a_published_set_is_not_cleaned(tmp_path):
+    with pytest.raises(UserError, match="a published set is complete"):
+        inspect.main(["sketchbirds", "--clean", str(tmp_path / "list.csv")])

@@ -24,14 +24,14 @@ def dataset(tmp_path):
             for i in range(count):
                 photograph(next(numbers)).save(tmp_path / part / label / f"{i}.png")
 
-    def add(files=(), few=2):
+    def add(files=(), few=2, **how):
         for name, data in dict(files).items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data if isinstance(data, bytes) else encoded(data))
         splits = open_source(f"folder:{tmp_path}")
         pictures = soundness.examine_all(splits, threads=2, progress=iter)
-        return findings(splits, pictures, few=few)
+        return findings(splits, pictures, few=few, **how)
 
     return add
 
@@ -47,8 +47,10 @@ def test_a_sound_set_has_no_findings(dataset):
 def test_files_that_cannot_be_read(dataset):
     whole = encoded(photograph(900), "JPEG")
     broken = {"cut.jpg": whole[: len(whole) // 2], "text.png": b"hello", "empty.jpg": b""}
-    (found,) = dataset({f"train/a/{name}": data for name, data in broken.items()})
-    assert found.level == "stops" and found.count == 3
+    (found,) = dataset({f"train/a/{name}": data for name, data in broken.items()}, stops="so many")
+    assert found.level == "stops" and found.count == 3 and "would stop: so many." in found.advice
+    (same,) = dataset()
+    assert same.level == "look" and same.lines == found.lines and "leaves these" in same.advice
     assert all(any(name in line for line in found.lines) for name in broken)
     assert any("truncated" in line for line in found.lines)
 

@@ -26,8 +26,13 @@ ENCODED |= {
 
 
 def look(spec, share=slice(None), **how):
-    parts = list(open_source(spec).parts.values())
-    whole.check(parts, share=share, threads=2, progress=lambda found, count: found, **how)
+    refuse(list(open_source(spec).parts.values()), share, **how)
+
+
+def refuse(parts, share=slice(None), **how):
+    found = whole.look(parts, share=share, threads=2, progress=lambda found, count: found, **how)
+    assert all(isinstance(parts[part].names[row], str) for part, row, _ in found)
+    images.refuse([error for _, _, error in found], sum(map(len, parts)))
 
 
 def dataset(root, files):
@@ -107,7 +112,9 @@ def test_parts_of_parts_and_images_in_no_files(tmp_path):
     part = Subset(Subset(splits.train, [2, 0]), [0])
     birds = open_source("sketchbirds").test
     with pytest.raises(UserError, match="train/a/2.png' is empty"):
-        whole.check([part, birds], share=slice(None), threads=1, progress=lambda found, _: found)
+        refuse([part, birds])
+    assert whole.file_of(part, 0) == f"{tmp_path}/train/a/2.png"
+    assert whole.file_of(birds, 3) == birds.names[3]
 
 
 def test_a_box_outside_of_its_image_is_seen_before_training(tmp_path, monkeypatch):
@@ -124,3 +131,13 @@ def test_a_box_outside_of_its_image_is_seen_before_training(tmp_path, monkeypatc
         look(spec)
     with pytest.raises(UserError, match="2.jpg' has the box 2,32,5,5, which"):
         look(spec, orientation="exif")
+
+
+def test_a_suspect_is_decoded_though_its_ends_are_whole(tmp_path):
+    file = ENCODED["PNG"]
+    spec = dataset(tmp_path, {"train/a/x.png": file[:900] + b"????" + file[904:]})
+    look(spec)
+    for name in ("train/a/x.png", f"{tmp_path}/train/a/x.png"):
+        with pytest.raises(UserError, match="x.png' cannot be decoded"):
+            look(spec, suspects={name})
+    look(spec, suspects={"train/a/0.png"})

@@ -9,15 +9,16 @@ from fgvc_jax.figures.inspection import GROUP, GROUPS, LINES, PORTRAITS, inspect
 def made(findings, classes=("a", "b")):
     shown = []
 
-    def show(picture, alternative):
+    def show(picture, alternative, side):
         shown.append(picture)
         return f'<img alt="{alternative}">'
 
     pictures = {k: Picture("train", k, f"{k}.jpg", k) for k in range(len(classes))}
     counts = {"train": np.full(len(classes), 3), "test": np.arange(len(classes))}
     page = inspection_page(
-        "folder:x", classes=classes, counts=counts, findings=findings, examples=pictures, show=show
-    )
+        "folder:x", classes=classes, counts=counts, findings=findings, examples=pictures, show=show,
+        place=lambda picture: f"/data/{picture.name}", hint="Do this",
+    )  # fmt: skip
     return page, shown
 
 
@@ -44,3 +45,16 @@ def test_much_is_cut_short():
     assert f"line {LINES - 1}<" in page and f"line {LINES}<" not in page
     assert f"Training would stop, for {LINES + 7} reasons." in page
     assert page.count("<tr>") == 1 + PORTRAITS + 50
+
+
+def test_what_to_do_comes_first():
+    found = [
+        Finding("stops", "Broken", "Mend.", lines=["x"]),
+        Finding("look", "Doubled", "Choose.", groups=[[Picture("train", 0, "a/1.jpg", 0)]]),
+        Finding("note", "Turned", "Fine.", lines=["y"]),
+    ]
+    page, _ = made(found)
+    todo = page.split("What to do")[1].split("</section>")[0]
+    assert todo.index('href="#finding-0"') < todo.index('href="#finding-1"') and "Do this." in todo
+    assert "Turned" not in todo and page.count('id="finding-') == 3 and "a/<wbr>1.jpg" in page
+    assert "Nothing must be done" in made(found[2:])[0]

@@ -1,6 +1,7 @@
 """What is recorded of members; tests/test_train.py and test_continue.py judge whole runs."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from conftest import tiny
 
 from fgvc_jax.config import Network
+from fgvc_jax.data.files import Entry, Files
+from fgvc_jax.data.framing import Box
 from fgvc_jax.training import evaluator
 from fgvc_jax.training.run import Run
 from fgvc_jax.workdir import Workdir, begun, storage
@@ -38,12 +41,14 @@ def test_seconds_of_training_are_those_of_the_journal(tmp_path):
     assert evaluator.seconds(tmp_path) == 3.5
 
 
-def test_a_broken_image_is_of_the_test_part_by_its_name():
-    run = SimpleNamespace(splits=SimpleNamespace(test=SimpleNamespace(names=("a/1.jpg",))))
-    assert evaluator.is_tested(run, ["x.png", "/data/test/a/1.jpg"])
-    assert not evaluator.is_tested(run, ["/data/train/ba/1.jpg"]) and not evaluator.is_tested(
-        run, []
-    )
+def test_a_broken_image_is_of_the_test_part_by_its_name_or_file():
+    entry = Entry("a/1.jpg", 0, "list", box=Box(0, 0, 1, 1))
+    test = Files(Path("/data"), [entry], 0, crop_bottom=0, places=["a/1.jpg"])
+    run = SimpleNamespace(splits=SimpleNamespace(test=test))
+    for name in ("/data/a/1.jpg", "a/1.jpg#xywh=0,0,1,1"):
+        assert evaluator.is_tested(run, ["x.png", name])
+    assert not evaluator.is_tested(run, ["/data/train/ba/1.jpg"])
+    assert not evaluator.is_tested(run, [])
 
 
 def test_the_published_protocol_needs_the_answers_of_every_member(run, tmp_path):

@@ -48,7 +48,7 @@ def test_data_that_are_others_by_now_are_no_finished_run(begun):
 @pytest.mark.parametrize(("part", "remembered"), [("test", True), ("train", False)])
 def test_a_workdir_remembers_a_broken_test_image_alone(begun, part, remembered):
     run, workdir = begun
-    name = f"/data/{run.splits.parts[part].names[0]}"
+    name = run.splits.parts[part].names[0]
     with pytest.raises(Broken), members.remembering_broken(run, workdir):
         raise Broken("image is broken", [name])
     assert workdir.broken.exists() == remembered

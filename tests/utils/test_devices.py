@@ -118,6 +118,28 @@ def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single
 
 
 @pytest.mark.slow
+def test_two_processes_leave_out_the_same_images(tmp_path):
+    """The broken one is in the share of the second; one inside, that both find by decoding."""
+    birds = open_source("sketchbirds").train
+    for number in range(240):
+        folder = tmp_path / "images" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(birds[number]["image"]).save(folder / f"{number:03}.png")
+    (tmp_path / "images/a/002.png").write_bytes(b"")
+    file = tmp_path / "images/b/007.png"
+    content = file.read_bytes()
+    file.write_bytes(content[:900] + b"????" + content[904:])
+    words = ["--data.source", f"folder:{tmp_path}/images", "--data.classes", 0, "--members", 1]
+    words += ["--data.images-per-class", 0, "--epochs", 1, "--data.placement", "host"]
+    pair = two_processes(tmp_path / "run", *words)
+    assert [code for code, _, _ in pair] == [0, 0], [err for _, _, err in pair]
+    assert "left out one image of 240" in pair[0][2] and "left out" not in pair[1][2]
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert [each["name"] for each in results["left_out"]] == ["a/002.png", "b/007.png"]
+    assert sum(results["images"].values()) == 238
+
+
+@pytest.mark.slow
 def test_devices_may_stand_in_any_order_in_the_mesh(single, tmp_path):
     """As on TPU slices: what comes back from a pass over the devices is placed by its row. By
     position every map would be another image's, and the second member's losses others."""

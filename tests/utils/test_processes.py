@@ -2,6 +2,7 @@
 two that run together."""
 
 import contextlib
+import json
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ def test_who_is_alone_decides_and_waits_for_nobody():
     value = np.arange(3)
     assert processes.of_first(value) is value
     assert processes.largest(3) == processes.total(3) == 3
-    assert processes.processes_here() == 1
+    assert processes.processes_here() == 1 and processes.gathered([1]) == [1]
     processes.wait_for_all("nobody else")
     processes.check_shared(lambda: pytest.fail("nobody else need see it"), "--workdir run")
 
@@ -74,3 +75,18 @@ def test_the_variables_that_join_processes_are_named(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
     with pytest.raises(UserError, match=r"\(nobody is there\).*set JAX_COORDINATOR_ADDRESS, JAX_"):
         processes.join_processes()
+
+
+def test_lists_of_all_processes_are_one_in_their_order(second_of_two, monkeypatch):
+    rows = [[["test", 3, "image '\u00e9\udcff'"]], [["train", 1, "x" * 90], ["test", 0, ""]]]
+    texts = [json.dumps(row).encode() for row in rows]
+    width = max(map(len, texts))
+
+    def gather(own):
+        if own.ndim == 0:
+            return np.array([len(text) for text in texts])
+        assert own.tobytes() == texts[1].ljust(width)
+        return np.stack([np.frombuffer(text.ljust(width), np.uint8) for text in texts])
+
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", gather)
+    assert processes.gathered(rows[1]) == rows[0] + rows[1]
