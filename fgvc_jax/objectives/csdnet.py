@@ -38,12 +38,7 @@ from fgvc_jax.objectives.base import (
     distillation,
     ramped,
 )
-from fgvc_jax.objectives.csdnet_views import (
-    mirror,
-    see_adaptive,
-    see_both,
-    viewpoint,
-)
+from fgvc_jax.objectives.csdnet_views import mirror, see_adaptive, see_both, viewpoint
 from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.lazy import lazily
 from fgvc_jax.utils.options import option

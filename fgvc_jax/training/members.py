@@ -18,7 +18,7 @@ from fgvc_jax.data import left_out, sources
 from fgvc_jax.data.images import Broken
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
-from fgvc_jax.training import evaluator, loop, solving, summary
+from fgvc_jax.training import evaluator, loop, solving, suitability, summary
 from fgvc_jax.training.precomputed import Attention, check_apart
 from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils import compilation, digests, processes
@@ -85,7 +85,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     for line in summary.of_teachers(run):
         report(line)
     if first and not workdir.trained():
-        for line in run.doubts():
+        for line in suitability.doubts(run):
             log.warning("warning: %s", line)
     with processes.held_by_first(workdir.lock):
         workdir.continued(run.experiment)

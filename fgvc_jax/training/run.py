@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from flax.typing import VariableDict
@@ -13,13 +13,11 @@ from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import feed, left_out, pipeline, sources
 from fgvc_jax.data.feed import Dataset
-from fgvc_jax.data.images import Orientation, decode
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Splits
 from fgvc_jax.inference import architecture
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.model import Model
-from fgvc_jax.training import suitability
 from fgvc_jax.training.initial import Start, found
 from fgvc_jax.training.plan import MemberPlan
 from fgvc_jax.training.precomputed import Embeddings, OutputCache, Teacher, Trunk, open_teacher
@@ -126,31 +124,6 @@ class Run:
             part: training_images.trained_on(teachers, self.record, self.marks(part))
             for part in self.images.judged
         }
-
-    def doubts(self) -> list[str]:
-        """Lines on weights from elsewhere that seem not to be for what the run does with them."""
-        found: dict[str, None] = {}
-        for number, network in enumerate(self.experiment.each, start=1):
-            if network.weights and not network.weights.startswith("package:"):
-                seen = self.experiment.of(number).data
-                given = self.start.pretrained(number)
-                found |= dict.fromkeys(
-                    suitability.doubts(network.name, given, self._first_images(), seen.normalize)
-                )
-        return list(found)
-
-    def _first_images(self) -> np.ndarray:
-        """(B, side, side, 3) uint8: a few training images, evenly from all, and not large."""
-        source, view = self.splits.train, self.experiment.data.view
-        side = min(view.crop, suitability.SIDE)
-        rows = np.linspace(0, len(source) - 1, suitability.IMAGES).astype(int)
-        orientation = cast(Orientation, view.orientation)  # it is settled
-        return np.stack(
-            [
-                decode(source[int(row)], side, orientation=orientation, banner=view.banner)
-                for row in rows
-            ]
-        )
 
     def leave_out(self, before: Sequence[LeftOut], found: Sequence[LeftOut]) -> None:
         """Go on without images that the run was begun without, and without those that are found to

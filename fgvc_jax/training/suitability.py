@@ -17,7 +17,9 @@ from flax.traverse_util import flatten_dict
 
 from fgvc_jax import networks
 from fgvc_jax.data import augment
+from fgvc_jax.data.images import decode
 from fgvc_jax.networks import Network
+from fgvc_jax.training.run import Run
 
 VARIANTS = {
     name: other
@@ -33,7 +35,26 @@ NORMALIZATIONS = "half", "imagenet", "tensorflow"
 NEARER_VARIANT, NEARER_NORMALIZATION = 0.95, 0.5
 
 
-def doubts(
+def doubts(run: Run) -> list[str]:
+    """Lines on a run's weights from elsewhere that seem not to be for what it does with them."""
+    found: dict[str, None] = {}
+    for number, network in enumerate(run.experiment.each, start=1):
+        if network.weights and not network.weights.startswith("package:"):
+            given, seen = run.start.pretrained(number), run.experiment.of(number).data
+            said = of_network(network.name, given, _first_images(run), seen.normalize)
+            found |= dict.fromkeys(said)
+    return list(found)
+
+
+def _first_images(run: Run) -> np.ndarray:
+    """(B, side, side, 3) uint8: a few training images, evenly from all, and not large."""
+    source, view = run.splits.train, run.experiment.data.view
+    rows = np.linspace(0, len(source) - 1, IMAGES).astype(int)
+    side = min(view.crop, SIDE)
+    return np.stack([decode(source[int(row)], side, **view.reading) for row in rows])
+
+
+def of_network(
     name: str, variables: Mapping[str, Any], images: np.ndarray, normalize: str
 ) -> list[str]:
     """What seems to be wrong with pretrained weights, a line each.

@@ -37,7 +37,7 @@ def variables(name, weights):
     ],
 )
 def test_a_real_networks_other_variant_and_normalisation_are_named(name, normalize, named, birds):
-    said = suitability.doubts(name, variables(name, RESNET), birds, normalize)
+    said = suitability.of_network(name, variables(name, RESNET), birds, normalize)
     assert len(said) == len(named)
     assert all(words in line for words, line in zip(named, said, strict=True))
 
@@ -56,11 +56,13 @@ def remembering(name, images, normalize):
 def test_weights_that_saw_other_images_are_told(name):
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
     known = remembering(name, images, "imagenet")
-    assert suitability.doubts(name, known, images, "imagenet") == []
-    (line,) = suitability.doubts(name, known, images, "half")
+    assert suitability.of_network(name, known, images, "imagenet") == []
+    (line,) = suitability.of_network(name, known, images, "half")
     assert "try --data.normalize imagenet in place of half" in line
 
 
 def test_networks_without_batch_norm_remember_nothing():
     images = np.zeros((2, 32, 32, 3), np.uint8)
-    assert suitability.doubts("vit_micro", {"params": {}, "batch_stats": {}}, images, "half") == []
+    assert (
+        suitability.of_network("vit_micro", {"params": {}, "batch_stats": {}}, images, "half") == []
+    )
