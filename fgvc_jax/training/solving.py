@@ -1,31 +1,28 @@
 """Solves ONE member: a frozen network with a head that is solved, not trained by steps."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 from flax.typing import VariableDict
-from tqdm import tqdm
 
 from fgvc_jax.objectives.base import Solved
 from fgvc_jax.training.run import Run
-from fgvc_jax.utils import devices, processes
+from fgvc_jax.utils import devices, processes, progress
 from fgvc_jax.utils.errors import Interrupted
+from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir.journal import Journal
 
 
-def solve_member(
-    run: Run, folder: Path, report: Callable[[str], None], asked: Deferred
-) -> VariableDict:
+def solve_member(run: Run, folder: Path, report: Report, asked: Deferred) -> VariableDict:
     """Solve the only member of a run; its variables. There is no epoch that could be selected.
 
     Args:
         run: whose objective `solves`, and whose embeddings are stored.
         folder: of the member; gets metrics.jsonl and tensorboard/.
-        report: prints a line for people.
+        report: is told in lines.
         asked: tells whether a signal asks for a stop.
 
     Raises:
@@ -35,7 +32,7 @@ def solve_member(
     start = run.start.variables(1)
     solved = Solved({}, {})
     if jax.process_index() == 0:
-        with tqdm(desc=spec.objective, unit=" steps", leave=False, disable=None) as bar:
+        with progress.bar(desc=spec.objective, unit=" steps", leave=False) as bar:
 
             def watch(said: str) -> None:
                 if said:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
-from tqdm import tqdm
 
+from fgvc_jax.utils import progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, storage
 
@@ -32,7 +32,7 @@ class Journal:
         self._clock = time.perf_counter()  # when the training of the oldest window began
         self._untimed = 0  # steps of the open window that were over when the clock began
         self._done: float | None = None  # when the full window was first seen to be computed
-        self._bar = tqdm(
+        self._bar = progress.bar(
             total=total, initial=start, desc=title, unit="step", disable=None if write else True,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
