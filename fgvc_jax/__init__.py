@@ -1,15 +1,15 @@
 """Fine-grained image classification in JAX: KT, HSD and CSDNet, comparable and reproducible."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from fgvc_jax.inference.model import Model
+    from fgvc_jax.figures.explained import Explainer
 
 __version__ = "0.2.0"
 
 
-def load(path: str | os.PathLike, **options) -> "Model":
+def load(path: str | os.PathLike, **options) -> "Explainer":
     """The trained members of a workdir, or of an export for a hub, as a model that answers for
     images.
 
@@ -19,17 +19,19 @@ def load(path: str | os.PathLike, **options) -> "Model":
             `banner`, see `fgvc_jax.inference.model.open_model`.
 
     Returns:
-        A model with `.classes`, `.predict(images)`, `.attention(images)`, `.top(images, k)` and
-        `.embed(images)`; images are paths, PIL images or arrays.
+        A model with `.classes`, `.predict(images)`, `.attention(images)`, `.top(images, k)`,
+        `.embed(images)` and `.explain(image)`; images are paths, PIL images or arrays.
 
     Raises:
         fgvc_jax.utils.errors.UserError: when there is no such workdir, or it has no trained member
             yet; when the export is damaged.
     """
+    from fgvc_jax.figures.explained import Explainer
     from fgvc_jax.inference.export.hub import is_export, open_hub
     from fgvc_jax.inference.model import open_model
 
-    return open_hub(path, **options) if is_export(path) else open_model(path, **options)
+    opened = open_hub if is_export(path) else open_model
+    return cast(Explainer, opened(path, kind=Explainer, **options))
 
 
 def results(path: str | os.PathLike) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -139,3 +139,22 @@ def read(path: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict) and isinstance(line.get("step"), int):
             lines.append(line)
     return lines
+
+
+def by_epoch(lines: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """A journal by epoch: accuracies after it, means over the steps that are logged
+    of the losses in it.
+
+    Args:
+        lines: of metrics.jsonl.
+    """
+    by_epoch: dict[int, dict[str, list[float]]] = {}
+    for line in lines:
+        epoch = by_epoch.setdefault(line["epoch"], {})
+        for key in ("loss", "orthogonal", "test_accuracy", "validation_accuracy"):
+            if isinstance(line.get(key), (int, float)):
+                epoch.setdefault(key, []).append(line[key])
+    return [
+        {"epoch": epoch, **{key: float(sum(values) / len(values)) for key, values in found.items()}}
+        for epoch, found in sorted(by_epoch.items())
+    ]
