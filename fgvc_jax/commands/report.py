@@ -23,7 +23,7 @@ from fgvc_jax.published import card
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula, printable
-from fgvc_jax.workdir import journal, mirror, storage
+from fgvc_jax.workdir import mirror, storage
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.thumbnails import Thumbnails
@@ -134,10 +134,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             if published and run.first
             else None
         ),
-        "learning": [
-            journal.by_epoch(journal.read(run.workdir.member(n) / "metrics.jsonl"))
-            for n in run.numbers
-        ],
+        "learning": run.learning,
         "reliability": error_analysis.reliability(answers.tally),
         "risk_coverage": error_analysis.risk_coverage(answers.tally),
         "looks": _looks(run),

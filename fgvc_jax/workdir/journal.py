@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
+import numpy as np
 
 from fgvc_jax.utils import progress
 from fgvc_jax.utils.errors import UserError
@@ -142,19 +143,19 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def by_epoch(lines: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-    """A journal by epoch: accuracies after it, means over the steps that are logged
-    of the losses in it.
+    """A journal by epoch: accuracies after it, means over the steps that are logged of the losses
+    in it.
 
     Args:
         lines: of metrics.jsonl.
     """
-    by_epoch: dict[int, dict[str, list[float]]] = {}
+    found: dict[int, dict[str, list[float]]] = {}
     for line in lines:
-        epoch = by_epoch.setdefault(line["epoch"], {})
+        epoch = found.setdefault(line["epoch"], {})
         for key in ("loss", "orthogonal", "test_accuracy", "validation_accuracy"):
             if isinstance(line.get(key), (int, float)):
                 epoch.setdefault(key, []).append(line[key])
     return [
-        {"epoch": epoch, **{key: float(sum(values) / len(values)) for key, values in found.items()}}
-        for epoch, found in sorted(by_epoch.items())
+        {"epoch": epoch, **{key: float(np.mean(values)) for key, values in each.items()}}
+        for epoch, each in sorted(found.items())
     ]
