@@ -42,11 +42,11 @@ def _experiment(what: Experiment | str | os.PathLike, options: list[str]) -> Exp
         if any(option.startswith("--config=") for option in options):
             raise UserError("an experiment and a config are two: give one of them")
         return config.parse(options, what) if options else what
-    word = os.fspath(what)
+    word = os.fspath(what) if isinstance(what, (str, os.PathLike)) else ""
     if not word or word.startswith("-"):
         raise UserError(
-            f"{word!r} names nothing to train: give a config, a source, a folder of images or a "
-            "workdir; fields by keywords"
+            f"{what!r} names nothing to train: give an Experiment, a config, a source, a folder of "
+            "images or a workdir; fields by keywords"
         )
     return experiment_of([word, *options])
 
