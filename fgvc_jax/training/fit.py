@@ -58,8 +58,10 @@ def _options(fields: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _options(value, f"{flag}.")
         elif dataclasses.is_dataclass(value):
-            raise UserError(f'{name} is a {type(value).__name__}: give what changes, {name}={{"..."'
-                            ": ...}, or the whole in an Experiment")  # fmt: skip
+            raise UserError(
+                f"{name} is of the class {type(value).__name__}: give what changes as a dict, or "
+                "the whole Experiment"
+            )
         elif isinstance(value, (list, tuple)):
             yield from (flag, *map(str, value))
         else:
