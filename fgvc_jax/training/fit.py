@@ -1,6 +1,8 @@
 """Training from Python: in this process, with whatever JAX it has, and no signal of its own."""
 
+import contextlib
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -32,9 +34,21 @@ def fit(
             "fit trains in this process alone: several processes are joined by the command, "
             "python -m fgvc_jax.train --distributed"
         )
-    with progress.hidden(told is not None):
+    with progress.hidden(told is not None), _quiet_saves():
         members.train(experiment, report=_report(told), signals=())
     return experiment.workdir
+
+
+@contextlib.contextmanager
+def _quiet_saves() -> Iterator[None]:
+    """Hear nothing of how long a save has taken, which Orbax warns of by absl's logger."""
+    told = logging.getLogger("absl")
+    level = told.level
+    told.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        told.setLevel(level)
 
 
 def _experiment(what: Experiment | str | os.PathLike, options: list[str]) -> Experiment:

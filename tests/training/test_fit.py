@@ -1,6 +1,7 @@
 """Training from Python leaves the process as it was, tells what is asked for, and is continued."""
 
 import dataclasses
+import logging
 import os
 import signal
 import subprocess
@@ -87,11 +88,14 @@ def test_an_interrupted_call_is_continued_bit_for_bit(whole, tmp_path):
 
 def test_what_progress_raises_ends_it_and_silence_is_silent(tmp_path, capfd):
     def stop(told):
+        logging.getLogger("absl").warning("a slow save")  # as Orbax tells of it
         raise ArithmeticError(told["line"])
 
+    level = logging.getLogger("absl").level
     spec = small(tmp_path / "run", members=1, epochs=1)
     with pytest.raises(ArithmeticError, match="sketchbirds: 4 classes"):
         fgvc_jax.fit(spec, progress=stop)
+    assert logging.getLogger("absl").level == level
     fgvc_jax.fit(spec, progress=False)
     assert capfd.readouterr() == ("", "")
     fgvc_jax.fit(spec)
