@@ -74,15 +74,20 @@ class Fitted:
         """A page inside the notebook, which keeps its style to itself; None, for `repr`, where the
         run has not kept what it shows."""
         try:
-            page, rows = _page(self._run)
+            return framed(self._run)
         except UserError:
             return None
-        return render("framed.html", page=page, title=f"Run {self.workdir}",
-                      height=HEAD + ROW * rows)  # fmt: skip
 
 
-def _page(run: FinishedRun) -> tuple[Markup, int]:
-    """The page, and how many pairs of classes are on it."""
+def framed(run: FinishedRun) -> Markup:
+    """The page of a run inside another page."""
+    page, rows = run_page(run)
+    title = f"Run {run.workdir.address}"
+    return render("framed.html", page=page, title=title, height=HEAD + ROW * rows)
+
+
+def run_page(run: FinishedRun) -> tuple[Markup, int]:
+    """The page of a run, and how many pairs of classes are on it."""
     answers, names = Answers.of(run.fused()), run.part.classes
     images, _ = error_analysis.of_classes(answers, len(names))
     pairs = [

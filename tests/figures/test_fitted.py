@@ -1,43 +1,13 @@
 """A run shows itself: what was measured, by names that anybody may have given."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
+from finished_runs import EPOCHS, run_of
 from pages import HOSTILE, SEEN, Elements
 
 from fgvc_jax.figures import fitted
 from fgvc_jax.figures.fitted import WORST, Fitted
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir.finished import FinishedRun
-
-
-class Fused:
-    """What is said of each image: the class of `said`."""
-
-    def __init__(self, part, said):
-        self.part, self._said = part, said
-
-    def __iter__(self):
-        each = np.full((len(self._said), len(self.part.classes)), 0.01, np.float32)
-        each[np.arange(len(self._said)), self._said] = 0.9
-        yield slice(0, len(self._said)), np.log(each)
-
-
-EPOCHS = [{"epoch": 1, "loss": 2.0, "test_accuracy": 0.25}, {"epoch": 2, "loss": 1.0}]
-
-
-def run_of(labels, said, classes):
-    part = SimpleNamespace(labels=np.array(labels), classes=classes)
-    right = np.mean(part.labels == said)
-    accuracy = {"accuracy": {"value": right, "low": right - 0.1, "high": right + 0.1}}
-    return SimpleNamespace(
-        workdir=SimpleNamespace(address=HOSTILE), identities=("a", "b"), numbers=(1, 2),
-        which="final", part=part, results={"source": HOSTILE, "images": {"test": len(labels)}},
-        learning=[EPOCHS, []],
-        judged={"metrics": {"ensemble": [accuracy] * 2, "members": [accuracy] * 2}},
-        fused=lambda: Fused(part, np.array(said)),
-    )  # fmt: skip
 
 
 @pytest.fixture
