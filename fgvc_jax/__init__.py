@@ -1,15 +1,55 @@
 """Fine-grained image classification in JAX: KT, HSD and CSDNet, comparable and reproducible."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 if TYPE_CHECKING:
-    from fgvc_jax.inference.model import Model
+    from fgvc_jax.config import Experiment
+    from fgvc_jax.figures.explained import Explainer
+    from fgvc_jax.figures.fitted import Fitted
 
 __version__ = "0.2.0"
 
 
-def load(path: str | os.PathLike, **options) -> "Model":
+def fit(
+    what: "Experiment | str | os.PathLike",
+    workdir: str | os.PathLike | None = None,
+    progress: Callable[[dict[str, Any]], Any] | Literal[False] | None = None,
+    **fields: Any,
+) -> "Fitted":
+    """Train an experiment to its end, or what is missing of it, in this process: no signal is
+    caught, no process started, JAX taken as it is. What is interrupted, as by Ctrl-C, the same call
+    continues, on the CPU bit for bit.
+
+        run = fgvc_jax.fit("folder:birds", workdir="runs/birds", members=1)
+        fgvc_jax.fit(experiment, progress=lambda told: print(told["line"]))
+
+    Args:
+        what: an `fgvc_jax.config.Experiment`, or a word as `python -m fgvc_jax.train` takes it: a
+            config, a source, a folder of images, or a workdir to continue.
+        workdir: the run's folder; None: what the experiment says, `runs/...`.
+        progress: is called with a dict for whatever there is to tell: its "line" for people, and
+            after an epoch "member", "members", "epoch", "epochs", "step", "test_accuracy" and other
+            scores. What it raises ends the training. None prints the lines, with bars on a
+            terminal; False says nothing.
+        fields: of the experiment that override, those of a group in a dict:
+            `epochs=3, optimizer={"learning_rate": 0.01}`.
+
+    Returns:
+        The run, which shows itself in a notebook; `.workdir`, `.results`, `.history`, `.model`.
+
+    Raises:
+        fgvc_jax.utils.errors.UserError: for what makes no sense, does not fit the workdir, or goes
+            wrong on the way.
+    """
+    from fgvc_jax.figures.fitted import Fitted
+    from fgvc_jax.training import fit as training
+
+    return Fitted(training.fit(what, workdir, progress, **fields))
+
+
+def load(path: str | os.PathLike, **options) -> "Explainer":
     """The trained members of a workdir, or of an export for a hub, as a model that answers for
     images.
 
@@ -19,17 +59,19 @@ def load(path: str | os.PathLike, **options) -> "Model":
             `banner`, see `fgvc_jax.inference.model.open_model`.
 
     Returns:
-        A model with `.classes`, `.predict(images)`, `.attention(images)`, `.top(images, k)` and
-        `.embed(images)`; images are paths, PIL images or arrays.
+        A model with `.classes`, `.predict(images)`, `.attention(images)`, `.top(images, k)`,
+        `.embed(images)` and `.explain(image)`; images are paths, PIL images or arrays.
 
     Raises:
         fgvc_jax.utils.errors.UserError: when there is no such workdir, or it has no trained member
             yet; when the export is damaged.
     """
+    from fgvc_jax.figures.explained import Explainer
     from fgvc_jax.inference.export.hub import is_export, open_hub
     from fgvc_jax.inference.model import open_model
 
-    return open_hub(path, **options) if is_export(path) else open_model(path, **options)
+    opened = open_hub if is_export(path) else open_model
+    return cast(Explainer, opened(path, kind=Explainer, **options))
 
 
 def results(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -45,21 +87,6 @@ def results(path: str | os.PathLike) -> list[dict[str, Any]]:
     Raises:
         fgvc_jax.utils.errors.UserError: when there is no such workdir, or it is not finished.
     """
-    from fgvc_jax.evaluation.results_table import records
-    from fgvc_jax.utils.errors import UserError
-    from fgvc_jax.workdir.folder import Workdir
+    from fgvc_jax.workdir.finished import records_of
 
-    workdir = Workdir(path)
-    run, found = workdir.record().experiment, workdir.read_results()
-    if found is None:
-        folder = os.fspath(path)
-        raise UserError(
-            f"workdir {folder!r} has no results yet: the command that trains it finishes it"
-        )
-    try:
-        return [{"workdir": workdir.address, "seed": run.seed} | each for each in records(found)]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{str(workdir.results)!r} is of an older version, or damaged ({error}): the "
-            "command that trained it writes it anew, once the file is removed"
-        ) from error
+    return records_of(path)

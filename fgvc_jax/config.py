@@ -294,7 +294,8 @@ def _check_solved(experiment: Experiment) -> None:
     for flag, value, must in differences(experiment, solved(experiment, experiment.objective)):
         raise UserError(
             f"{flag} {value}: --objective {experiment.objective} is solved on the embeddings of "
-            f"one frozen network, not trained by steps; leave it at {must!r}"
+            f"one frozen network, not trained by steps; leave it at {must!r}, or train by steps: "
+            "--objective ce"
         )
 
 
@@ -382,6 +383,8 @@ _COMMON = (
 _BESIDE = {
     "network": "network.name",
     "weights": "network.weights",
+    "objective": "objective",
+    "transfer": "transfer.name",
     "members": "members",
     "epochs": "epochs",
 }

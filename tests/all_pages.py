@@ -1,12 +1,14 @@
 """What tests of pages share: a page of each kind."""
 
 import numpy as np
+from finished_runs import run_of
 from PIL import Image
 from report_numbers import example
 
 from fgvc_jax.data.soundness import Finding, Picture
 from fgvc_jax.figures import page
 from fgvc_jax.figures.demo import demo_page
+from fgvc_jax.figures.fitted import WORST, framed, run_page
 from fgvc_jax.figures.inspection import inspection_page
 from fgvc_jax.figures.report import report_page
 
@@ -24,6 +26,8 @@ class Pictures:
 def pages(text):
     """A page of every kind, each with everything that it can have, whose texts are this one."""
     group = [Picture("train", i, text, 0, remarks=(text,)) for i in range(9)]
+    labels = list(range(WORST + 2))
+    run = run_of(labels, [*labels[1:], 0], [text] * len(labels), text)
     return {
         "report": report_page(example(text), Pictures()),
         "inspection": inspection_page(
@@ -36,5 +40,7 @@ def pages(text):
             place=lambda picture: picture.name,
             hint=text,
         ),
+        "fitted": run_page(run)[0],
+        "framed": framed(run),
         "demo": demo_page(text, 2, members=2, most_bytes=2**20),
     }

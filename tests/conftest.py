@@ -72,6 +72,13 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, s
 
 
 @pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """In an empty folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def here(trained, monkeypatch):
     """In the folder of a module's fixture `trained`, which holds a run."""
     monkeypatch.chdir(trained)

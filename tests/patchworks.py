@@ -28,9 +28,9 @@ class Patches(nn.Module):
 
 def model_of(
     network, members, predict=lambda outputs: outputs["logits"], trunk=None,
-    classes=("red", "green", "blue"),
+    classes=("red", "green", "blue"), kind=Model,
 ):  # fmt: skip
-    return Model(
+    return kind(
         classes=classes, view=VIEW, members=[Member(network, v, VIEW) for v in members],
         identities=[str(n) for n in range(len(members))], logits_of=predict, fusion="probabilities",
         mesh=devices.create(2), trunk=trunk,

@@ -268,12 +268,12 @@ def photographs(folder, each, classes=("ant", "bee", "cow")):
 def test_a_folder_is_counted(tmp_path, caplog, each, images, epochs, batch, validation):
     folder = photographs(tmp_path / "my, photographs.new", each)
     with caplog.at_level("INFO", "fgvc_jax"):
-        loaded = config.check(config.load_config(f"folder:{folder}"))
+        loaded = config.check(config.load_config(f"folder:{folder}", transfer="orthogonal"))
     (told,) = caplog.messages
     assert told.startswith(f"{images} training images: 2 members of {epochs} epochs; ")
     assert ("none is set aside" in told) == (not validation)
     assert (loaded.epochs, loaded.batch_size, loaded.data.validation) == (epochs, batch, validation)
-    assert (loaded.members, loaded.transfer.name) == (2, "orthogonal")
+    assert (loaded.members, loaded.transfer.name) == (2, "none")  # the flag itself comes after
     assert loaded.data.source == f"folder:{folder}"
     assert loaded.workdir == "runs/my, photographs.new"
     splits = sources.restrict(
@@ -283,11 +283,43 @@ def test_a_folder_is_counted(tmp_path, caplog, each, images, epochs, batch, vali
     assert len(splits.train) == images
 
 
+@pytest.mark.parametrize(
+    ("words", "objective", "members", "transfer", "frozen"),
+    [
+        ("", "linear", 1, "none", ""),
+        ("--objective linear", "linear", 1, "none", ""),
+        ("--objective knn", "knn", 1, "none", ""),
+        ("--objective ce", "ce", 1, "none", "stage4"),
+        ("--objective hsd", "hsd", 1, "none", "stage4"),
+        ("--epochs 3", "ce", 1, "none", "stage4"),
+        ("--members 3", "ce", 3, "none", "stage4"),
+        ("--members 1", "ce", 1, "none", "stage4"),
+        ("--transfer.name orthogonal", "ce", 2, "orthogonal", "stage4"),
+    ],
+)
+def test_a_folder_is_solved_unless_steps_are_asked_for(
+    tmp_path, words, objective, members, transfer, frozen
+):
+    folder = photographs(tmp_path / "own", each=15)
+    found = config.parse(["--config", f"folder:{folder}", *words.split()])
+    assert (found.objective, found.members, found.transfer.name) == (objective, members, transfer)
+    assert (found.network.frozen, found.network.head) == (frozen, "linear")
+    assert bool(found.data.validation) == bool(frozen)
+
+
+def test_what_steps_have_says_how_to_have_them(tmp_path):
+    folder = photographs(tmp_path / "own", each=5)
+    words = ["--config", f"folder:{folder}", "--optimizer.learning-rate", "0.1"]
+    with pytest.raises(UserError, match="or train by steps: --objective ce"):
+        config.parse(words)
+    assert config.parse([*words, "--objective", "ce"]).optimizer.learning_rate == 0.1
+
+
 def test_a_folder_with_a_validation_part_keeps_it(tmp_path, caplog):
     for part in ("train", "validation", "test"):
         photographs(tmp_path / "own" / part, each=10)
     with caplog.at_level("INFO", "fgvc_jax"):
-        loaded = config.load_config(f"folder:{tmp_path / 'own'}")
+        loaded = config.load_config(f"folder:{tmp_path / 'own'}", members="2")
     assert loaded.data.validation == 0 and "set aside for calibration" in caplog.text
 
 
@@ -347,7 +379,7 @@ def test_a_folder_is_shown_to_the_network_that_is_named(
     tmp_path, words, name, weights, normalize, frozen
 ):
     folder = photographs(tmp_path / "own", each=2)
-    found = config.parse(["--config", f"folder:{folder}", *words.split()])
+    found = config.parse(["--config", f"folder:{folder}", "--members=1", *words.split()])
     assert (found.network.name, found.network.weights) == (name, weights)
     assert (found.data.normalize, found.network.frozen) == (normalize, frozen)
 

@@ -1,8 +1,6 @@
 """Draw what members look at, and why A rather than B."""
 
 import csv
-import difflib
-import io
 import logging
 import os
 import re
@@ -19,7 +17,7 @@ from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Explanation
 from fgvc_jax.data import inputs, left_out, regions, sources
 from fgvc_jax.data.inputs import Found
-from fgvc_jax.figures import explanation
+from fgvc_jax.figures import explained, explanation
 from fgvc_jax.inference import gradcam, model, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
@@ -102,7 +100,7 @@ def draw(options: Explanation) -> None:
     earlier, drawn = _earlier(output), set()
     compilation.use_compilation_cache()
     asked = _open(options)
-    against = _class_number(asked, options.against)
+    against = gradcam.class_number(asked, options.against)
     readable = _Readable(asked, files)
     found = gradcam.find_evidence(asked, readable, against=against, calibrated=options.calibrated)
     with (
@@ -115,7 +113,8 @@ def draw(options: Explanation) -> None:
             write(broken)
             name = f"{number:04d}-{_stem(path)}.png"
             drawn.add(name)
-            _save(explanation.page(asked.classes, e, _end(path), asked.numbers), output / name)
+            page = explanation.page(asked.classes, e, explanation.end(path), asked.numbers)
+            explained.write(page, output / name)
             write([{"path": path, "picture": name} | _said(asked, e)])
             progress.update(1 + len(broken))
         write(readable.broken)
@@ -205,16 +204,6 @@ def _said(asked: Model, e: Evidence) -> dict[str, Any]:
     }
 
 
-def _class_number(asked: Model, name: str) -> int | None:
-    if not name:
-        return None
-    if name in asked.classes:
-        return asked.classes.index(name)
-    close = difflib.get_close_matches(name, asked.classes, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"one is {asked.classes[0]!r}"
-    raise UserError(f"--against {name!r} is none of the {len(asked.classes)} classes: {hint}")
-
-
 # -- the publication's figure ----------------------------------------------------------------------
 
 
@@ -248,7 +237,7 @@ def figure(options: Explanation) -> None:
             runs=(options.independent, options.workdir),
             kind=options.map,
         )
-        _save(drawn, output / "figure.png")
+        explained.write(drawn, output / "figure.png")
         print(f"written: {printable(str(output / 'figure.png'))}")
     readable.tell()
 
@@ -335,19 +324,7 @@ def _outside(files: Iterator[Found], output: Path) -> Iterator[Found]:
             yield found
 
 
-def _end(path: str) -> str:
-    """An image's name and that of its folder, which tell it from others better than the rest."""
-    return os.path.join(*Path(path).parts[-2:])
-
-
 def _stem(path: str) -> str:
     """A part of a file name that is safe everywhere, to know an image by."""
     stem = Path(path).stem.encode("ascii", "replace").decode()
     return re.sub(r"[^A-Za-z0-9_]+", "-", stem)[:LONGEST_STEM].strip("-") or "image"
-
-
-def _save(picture: Any, path: Path) -> None:
-    """Write a PNG; what is there appears complete, and no link is followed."""
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    storage.write_bytes(path, content.getvalue())

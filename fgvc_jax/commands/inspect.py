@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgvc_jax.commands import asked, named
+from fgvc_jax.commands import asked
 from fgvc_jax.commands.asked import Inspection
+from fgvc_jax.training.words import source_of
 from fgvc_jax.utils import machine, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import positional, said
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> None:
     words, rest = positional(arguments, Inspection())
     if len(words) > 1 or (words and said(rest, "--data.source") not in (None, words[0])):
         raise UserError(f"{words[0]!r} is one of two sources: inspect takes one")
-    source = ["--data.source", named.source_of(words[0])] if words else []
+    source = ["--data.source", source_of(words[0])] if words else []
     options = asked.read("inspect", [*rest, *source])
     output = paths.output(options.output) if options.output else None
     stops = inspect(options, output)

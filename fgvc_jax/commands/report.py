@@ -23,7 +23,7 @@ from fgvc_jax.published import card
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula, printable
-from fgvc_jax.workdir import journal, mirror, storage
+from fgvc_jax.workdir import mirror, storage
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.thumbnails import Thumbnails
@@ -134,9 +134,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             if published and run.first
             else None
         ),
-        "learning": [
-            learning(journal.read(run.workdir.member(n) / "metrics.jsonl")) for n in run.numbers
-        ],
+        "learning": run.learning,
         "reliability": error_analysis.reliability(answers.tally),
         "risk_coverage": error_analysis.risk_coverage(answers.tally),
         "looks": _looks(run),
@@ -183,25 +181,6 @@ def _confidence(answers: Answers, i: int) -> float:
 
 def _image(part: Part, i: int) -> dict[str, Any]:
     return {"image": int(i), "name": part.names[i], "label": int(part.labels[i])}
-
-
-def learning(lines: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-    """The journal of a member by epoch: accuracies after it, means over the steps that are logged
-    of the losses in it.
-
-    Args:
-        lines: of metrics.jsonl.
-    """
-    by_epoch: dict[int, dict[str, list[float]]] = {}
-    for line in lines:
-        epoch = by_epoch.setdefault(line["epoch"], {})
-        for key in ("loss", "orthogonal", "test_accuracy", "validation_accuracy"):
-            if isinstance(line.get(key), (int, float)):
-                epoch.setdefault(key, []).append(line[key])
-    return [
-        {"epoch": epoch, **{key: float(np.mean(values)) for key, values in found.items()}}
-        for epoch, found in sorted(by_epoch.items())
-    ]
 
 
 def _looks(run: FinishedRun) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 """Evidence as pictures: one page an image, and the publication's comparison of networks."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -40,6 +42,18 @@ def page(
         rows.append(PanelRow(f"Head {head}", f"Grad-CAM for {name}", tiles))
     title = [(name, True), (f"{chance:.1%}", False), ("rather than", False)]
     return panels.sheet([*title, (other, True), (f"{less:.1%}", False)], note, rows)
+
+
+def words(classes: Sequence[str], e: Evidence) -> str:
+    """What a page says, in a sentence."""
+    chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
+    told = f"{classes[e.predicted]} ({chance:.1%}) rather than {classes[e.against]} ({less:.1%})"
+    return f"{told}: what speaks for it, and where each member looks"
+
+
+def end(path: str) -> str:
+    """An image's name and that of its folder, which tell it from others better than the rest."""
+    return os.path.join("", *Path(path).parts[-2:])
 
 
 def _depth(head: str) -> tuple[bool, bool, str]:

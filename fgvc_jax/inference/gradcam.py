@@ -12,6 +12,7 @@ logits, it is the log-odds of the prediction, since a log-probability's gradient
 zero, just where the member is sure.
 """
 
+import difflib
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -73,6 +74,21 @@ class Evidence:
     def contrast(self) -> np.ndarray:
         """(S, S) of the ensemble, as `cam`."""
         return self.contrasts.mean(0)
+
+
+def class_number(model: Model, name: str) -> int | None:
+    """The number of the class to weigh against, of its name; None for an empty one.
+
+    Raises:
+        UserError: for a class that is not there.
+    """
+    if not name:
+        return None
+    if name in model.classes:
+        return model.classes.index(name)
+    close = difflib.get_close_matches(name, model.classes, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"one is {model.classes[0]!r}"
+    raise UserError(f"--against {name!r} is none of the {len(model.classes)} classes: {hint}")
 
 
 def find_evidence(

@@ -136,6 +136,7 @@ def told_of(path: str | os.PathLike, experiment: Experiment, numbers: Sequence[i
 def open_model(
     path: str | os.PathLike,
     *,
+    kind: type[Model] = Model,
     which: str = "final",
     members: int | str | Sequence[int] = 0,
     fusion: str = "",
@@ -147,6 +148,7 @@ def open_model(
 
     Args:
         path: of the workdir.
+        kind: a class of models.
         which: "final", or "selected": the epoch that did best on the validation part.
         members: how many, from the first, 0 for all that are trained; or which: "2..3", "1,3".
         fusion: see `ensemble.fuse`; empty: as the run was configured.
@@ -185,7 +187,7 @@ def open_model(
         for n, plan in zip(numbers, plans, strict=True)
     ]
     identities = [digests.of_arrays(member.variables) for member in found]
-    return Model(
+    return kind(
         classes=record.classes,
         view=experiment.data.view,
         members=found,

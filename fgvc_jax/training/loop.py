@@ -13,6 +13,7 @@ from fgvc_jax.data.feed import ahead
 from fgvc_jax.training.state import State
 from fgvc_jax.utils import devices, processes
 from fgvc_jax.utils.errors import Interrupted
+from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir.checkpoint import Checkpoints
 from fgvc_jax.workdir.journal import Journal
@@ -42,7 +43,7 @@ def train_loop(
     evaluate: Callable[[Any, dict[str, int]], dict[str, int | float]],
     mesh: Mesh,
     pace: Pace,
-    report: Callable[[str], None],
+    report: Report,
     asked: Deferred,
 ) -> State:
     """Train from `state`, or from the newest checkpoint in `folder`, to the last epoch.
@@ -58,7 +59,7 @@ def train_loop(
         mesh: devices.
         pace: see `Pace`. With `save_every` 0 a checkpoint is written at the end of an epoch, but
             not within SECONDS_BETWEEN_SAVES of the last.
-        report: prints a line for people.
+        report: is told in lines, and after an epoch in numbers.
         asked: tells whether a signal asks for a stop.
 
     Returns:
@@ -111,7 +112,8 @@ def train_loop(
             if evaluates:
                 scores = evaluate(state.variables, position)
                 journal.write({**position, **scores})
-                report(f"{title}  epoch {epoch}/{pace.epochs}  {_summary(scores)}")
+                line = f"{title}  epoch {epoch}/{pace.epochs}  {_summary(scores)}"
+                report(line, **position, epochs=pace.epochs, **scores)
                 journal.restart_clock()
             if stops or saves:
                 journal.publish()

@@ -23,7 +23,8 @@ from fgvc_jax.training.precomputed import Attention, check_apart
 from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.signals import Deferred
+from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.signals import SIGNALS, Deferred
 from fgvc_jax.workdir import begun, checkpoint, storage, training_images
 from fgvc_jax.workdir import unread as unread_images
 from fgvc_jax.workdir.folder import Workdir
@@ -34,7 +35,13 @@ _NOT_LENT = "checkpoints", "tensorboard"  # of a member
 FindTrained = Callable[[str], Path | None]
 
 
-def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> dict[str, Any]:
+def train(
+    experiment: Experiment,
+    lend: FindTrained = lambda digest: None,
+    *,
+    report: Report = summary.tell,
+    signals: Sequence[int] = SIGNALS,
+) -> dict[str, Any]:
     """Train what is missing of an experiment, judge all members, and return results.json.
 
     The one entrance to training: whatever the command checks is checked here.
@@ -42,6 +49,8 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     Args:
         experiment: its `workdir` is where it begins or continues.
         lend: asked for each member before it is trained.
+        report: hears of it in the first process.
+        signals: see `signals.Deferred`.
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
@@ -54,7 +63,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
     if experiment.distributed:
         processes.join_processes()
     first = jax.process_index() == 0
-    report = summary.tell if first else summary.ignore
+    report = report if first else summary.ignore
 
     cache = experiment.data.cache and storage.location(experiment.data.cache, "--data.cache")
     for path in (workdir.path, cache):
@@ -107,7 +116,7 @@ def train(experiment: Experiment, lend: FindTrained = lambda digest: None) -> di
         frozen: list[tuple[str, Member]] = []
         with remembering_broken(run, workdir), config.flagged(run.experiment):
             for number in range(1, experiment.members + 1):
-                frozen.append(member(run, workdir, number, frozen, lend, report))
+                frozen.append(member(run, workdir, number, frozen, lend, report, signals))
             results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
@@ -185,7 +194,8 @@ def member(
     number: int,
     frozen: list[tuple[str, Member]],
     lend: FindTrained,
-    report: Callable[[str], None],
+    report: Report,
+    signals: Sequence[int],
 ) -> tuple[str, Member]:
     """(digest, the member) of a number: read, borrowed or trained against the frozen ones."""
     folder, final = workdir.member(number), workdir.final(number)
@@ -209,7 +219,7 @@ def member(
         if not (goes_on and known):
             known = begun.write(workdir, run.record, number, teachers)
     run.cache.prepare(number, attention_before(run, number, frozen), report)
-    with Deferred() as asked:
+    with Deferred(signals) as asked:
         scores: dict[str, Any] = {}
         if run.experiment.method.solves:
             variables = solving.solve_member(run, workdir, report, asked)
@@ -260,7 +270,7 @@ def train_member(
     workdir: Workdir,
     number: int,
     frozen: list[tuple[str, Member]],
-    report: Callable[[str], None],
+    report: Report,
     asked: Deferred,
 ) -> tuple[Any, dict[str, Any]]:
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
@@ -284,7 +294,7 @@ def train_member(
             save_every=spec.save_every,
             log_every=spec.log_every,
         ),
-        report=report,
+        report=partial(report, member=number, members=spec.members),
         asked=asked,
     )
     return state.variables, judged.last or evaluator.evaluate_member(

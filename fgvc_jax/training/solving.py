@@ -1,36 +1,33 @@
 """Solves ONE member: a frozen network with a head that is solved, not trained by steps."""
 
 import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
-from tqdm import tqdm
 
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.inference.passes import kept_answers
 from fgvc_jax.objectives.base import HeldOut, Solved
 from fgvc_jax.training.run import Run
-from fgvc_jax.utils import devices, digests, processes
+from fgvc_jax.utils import devices, digests, processes, progress
 from fgvc_jax.utils.errors import Interrupted
+from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir import predictions
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.journal import Journal
 
 
-def solve_member(
-    run: Run, workdir: Workdir, report: Callable[[str], None], asked: Deferred
-) -> VariableDict:
+def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) -> VariableDict:
     """Solve the only member of a run; its variables. There is no epoch that could be selected.
 
     Args:
         run: whose objective `solves`, and whose embeddings are stored.
         workdir: gets the member's metrics.jsonl and tensorboard/, and what is said of training
             images that were held out.
-        report: prints a line for people.
+        report: is told in lines.
         asked: tells whether a signal asks for a stop.
 
     Raises:
@@ -40,7 +37,7 @@ def solve_member(
     start = run.start.variables(1)
     solved = Solved({}, {}, HeldOut(np.zeros(0, int), np.zeros((0, 0), np.float32)))
     if jax.process_index() == 0:
-        with tqdm(desc=spec.objective, unit=" steps", leave=False, disable=None) as bar:
+        with progress.bar(desc=spec.objective, unit=" steps", leave=False) as bar:
 
             def watch(said: str) -> None:
                 if said:

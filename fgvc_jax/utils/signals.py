@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from fgvc_jax.utils.errors import Interrupted
@@ -39,8 +39,10 @@ def interrupt() -> None:
     _handle(end)
 
 
-def _handle(handler: Callable[[int, object], None]) -> dict[int, Handler]:
-    """Have a handler called for each of the signals; what was there before it.
+def _handle(
+    handler: Callable[[int, object], None], signals: Sequence[int] = SIGNALS
+) -> dict[int, Handler]:
+    """Have a handler called for each of some signals; what was there before it.
 
     A hangup that is ignored stays so, as nohup wants it.
     """
@@ -51,7 +53,7 @@ def _handle(handler: Callable[[int, object], None]) -> dict[int, Handler]:
         handler(number, frame)
 
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    caught = [number for number in SIGNALS if not (ignored and number == signal.SIGHUP)]
+    caught = [number for number in signals if not (ignored and number == signal.SIGHUP)]
     return {number: signal.signal(number, handle) for number in caught}
 
 
@@ -72,14 +74,21 @@ class Deferred:
     Whoever enters must look at `number`: where the block ends without that, also by an error, it
     raises `Interrupted`. In another thread than the main one, where Python delivers no signals,
     nothing is noted.
+
+    Args:
+        caught: these signals; none in a process that is not a command's own, where Ctrl-C raises
+            KeyboardInterrupt.
     """
 
     number = 0
 
+    def __init__(self, caught: Sequence[int] = SIGNALS):
+        self._caught = caught
+
     def __enter__(self) -> "Deferred":
         self._before: dict[int, Handler] = {}
         if threading.current_thread() is threading.main_thread():
-            self._before = _handle(self._note)
+            self._before = _handle(self._note, self._caught)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax import config
+from fgvc_jax.evaluation.results_table import records
 from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.utils import digests, options
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import mirror, predictions, storage
+from fgvc_jax.workdir import journal, mirror, predictions, storage
 from fgvc_jax.workdir.calibration import Ensemble, verdict
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -117,6 +118,12 @@ class FinishedRun:
         """Of what results.json has of every member, that of these."""
         return [values[number - 1] for number in self.numbers]
 
+    @property
+    def learning(self) -> list[list[dict[str, float]]]:
+        """The journal of each by epoch, see `journal.by_epoch`."""
+        folders = [self.workdir.member(number) for number in self.numbers]
+        return [journal.by_epoch(journal.read(f / "metrics.jsonl")) for f in folders]
+
     @cached_property
     def judged(self) -> dict[str, Any]:
         """ "metrics", "attention_overlap" and "calibration" of these members, as in results.json;
@@ -173,3 +180,25 @@ class FinishedRun:
             if alike and beside.name == str(theirs.seed) and self.is_comparable(other):
                 found[theirs.seed] = other
         return dict(sorted(found.items()))
+
+
+def records_of(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """What a finished run measured: "workdir" and "seed" of it, and `results_table.records`.
+
+    Raises:
+        UserError: when there is no such workdir, or it is not finished.
+    """
+    workdir = Workdir(path)
+    run, found = workdir.record().experiment, workdir.read_results()
+    if found is None:
+        folder = os.fspath(path)
+        raise UserError(
+            f"workdir {folder!r} has no results yet: the command that trains it finishes it"
+        )
+    try:
+        return [{"workdir": workdir.address, "seed": run.seed} | each for each in records(found)]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{str(workdir.results)!r} is of an older version, or damaged ({error}): the "
+            "command that trained it writes it anew, once the file is removed"
+        ) from error

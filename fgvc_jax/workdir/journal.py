@@ -3,13 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import jax
-from tqdm import tqdm
+import numpy as np
 
+from fgvc_jax.utils import progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, storage
 
@@ -32,7 +33,7 @@ class Journal:
         self._clock = time.perf_counter()  # when the training of the oldest window began
         self._untimed = 0  # steps of the open window that were over when the clock began
         self._done: float | None = None  # when the full window was first seen to be computed
-        self._bar = tqdm(
+        self._bar = progress.bar(
             total=total, initial=start, desc=title, unit="step", disable=None if write else True,
             dynamic_ncols=True, leave=False,
         )  # fmt: skip
@@ -139,3 +140,22 @@ def read(path: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict) and isinstance(line.get("step"), int):
             lines.append(line)
     return lines
+
+
+def by_epoch(lines: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """A journal by epoch: accuracies after it, means over the steps that are logged of the losses
+    in it.
+
+    Args:
+        lines: of metrics.jsonl.
+    """
+    found: dict[int, dict[str, list[float]]] = {}
+    for line in lines:
+        epoch = found.setdefault(line["epoch"], {})
+        for key in ("loss", "orthogonal", "test_accuracy", "validation_accuracy"):
+            if isinstance(line.get(key), (int, float)):
+                epoch.setdefault(key, []).append(line[key])
+    return [
+        {"epoch": epoch, **{key: float(np.mean(values)) for key, values in each.items()}}
+        for epoch, each in sorted(found.items())
+    ]

@@ -271,16 +271,6 @@ def test_the_page_of_a_set_as_large_as_cub_is_small(made):
     assert 5e6 < len(report_page(numbers, pictures).encode()) < 8e6
 
 
-def test_a_journal_becomes_epochs():
-    lines = [
-        {"step": 1, "epoch": 1, "loss": 2.0},
-        {"step": 2, "epoch": 1, "loss": 1.0},
-        {"step": 2, "epoch": 1, "test_accuracy": 0.5},
-        {"step": 3, "epoch": 2, "loss": None},
-    ]
-    assert report.learning(lines) == [{"epoch": 1, "loss": 1.5, "test_accuracy": 0.5}, {"epoch": 2}]
-
-
 def test_started_as_a_command(runs, tmp_path):
     code, out, err = finish(
         command("report", "--workdir", runs / "one", "--output", tmp_path / "a.html")

@@ -82,3 +82,16 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path):
     assert journal.read(path) == good
     write(tmp_path, [2, 2], start=3, every=1)
     assert [line["step"] for line in journal.read(path)] == [1, 2, 3, 4, 5]
+
+
+def test_a_journal_becomes_epochs():
+    lines = [
+        {"step": 1, "epoch": 1, "loss": 2.0},
+        {"step": 2, "epoch": 1, "loss": 1.0},
+        {"step": 2, "epoch": 1, "test_accuracy": 0.5},
+        {"step": 3, "epoch": 2, "loss": None},
+    ]
+    assert journal.by_epoch(lines) == [
+        {"epoch": 1, "loss": 1.5, "test_accuracy": 0.5},
+        {"epoch": 2},
+    ]

@@ -296,6 +296,7 @@ def is_export(path: str | os.PathLike) -> bool:
 def open_hub(
     path: str | os.PathLike,
     *,
+    kind: type[Model] = Model,
     which: str = "",
     members: int | str | Sequence[int] = 0,
     fusion: str = "",
@@ -330,7 +331,7 @@ def open_hub(
             raise UserError(f"{str(here / name)!r} has another frozen trunk than {FIRST!r}")
         trunk = shared
         found.append(plan.member(devices.replicate(mesh, own)))
-    return Model(
+    return kind(
         classes=classes,
         view=experiment.data.view,
         members=found,

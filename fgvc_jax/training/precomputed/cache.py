@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.data import feed
@@ -24,13 +23,14 @@ from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.training.precomputed.attention import Attention
 from fgvc_jax.training.precomputed.embeddings import Embeddings
-from fgvc_jax.training.precomputed.requests import Report, Request, Stores, affordable
+from fgvc_jax.training.precomputed.requests import Request, Stores, affordable
 from fgvc_jax.training.precomputed.store import Frozen, Output
 from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
-from fgvc_jax.utils import devices, processes
+from fgvc_jax.utils import devices, processes, progress
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.progress import Report
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
 
@@ -208,7 +208,7 @@ def _rows_of(
 def _told(made: Iterator[dict[str, Any]], request: Request) -> Iterator[dict[str, Any]]:
     """The batches of a view, with a bar where that takes longer than a moment."""
     first = jax.process_index() == 0
-    with tqdm(
+    with progress.bar(
         total=request.count, desc=request.frozen.what, unit=" images", leave=False, delay=2,
         dynamic_ncols=True, disable=None if first else True,
     ) as bar:  # fmt: skip

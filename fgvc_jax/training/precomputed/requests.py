@@ -11,11 +11,11 @@ import numpy as np
 from fgvc_jax.config import Experiment
 from fgvc_jax.training.precomputed.store import Frozen, Output, Store
 from fgvc_jax.utils import digests, processes
+from fgvc_jax.utils.progress import Report
 from fgvc_jax.workdir import space, storage
 from fgvc_jax.workdir.folder import Workdir
 
 RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
-Report = Callable[[str], None]  # prints a line for people
 
 
 @dataclass(frozen=True)
