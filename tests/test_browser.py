@@ -87,8 +87,9 @@ def test_the_inspections_page(browser, made, width):
 @WIDTHS
 @pytest.mark.parametrize("text", ["w" * 300, "w w " * 75])
 def test_a_long_text_does_not_widen_a_page(browser, tmp_path, text, width):
+    notebook = '<!doctype html><meta name="viewport" content="width=device-width, initial-scale=1">'
     for kind, made in pages(text).items():
-        (tmp_path / f"{kind}.html").write_text(made)
+        (tmp_path / f"{kind}.html").write_text(made if "<html" in made else notebook + str(made))
         page = Page(browser, (tmp_path / f"{kind}.html").as_uri(), width=width)
         assert page.run("window.innerWidth") == width and not page.overflows(), kind
 
