@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from fgvc_jax.data import pipeline, whole
 from fgvc_jax.data.images import Broken, content_digest
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.data.view import View
-from fgvc_jax.utils import devices, digests, machine, processes
+from fgvc_jax.utils import devices, digests, machine, processes, progress
 
 T = TypeVar("T")
 DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
@@ -101,10 +100,10 @@ class Dataset:
             orientation=self._view.reading["orientation"],
             banner=self._view.banner,
             suspects=suspects,
-            progress=lambda found, count: tqdm(
-                found,
-                "looked at",
-                count,
+            progress=lambda found, count: progress.bar(
+                iterable=found,
+                desc="looked at",
+                total=count,
                 unit=" images",
                 leave=False,
                 delay=2,

@@ -34,7 +34,12 @@ def commit() -> str | None:
     """The git commit of this package's checkout, None outside of one; with "-dirty" where a file of
     the package has changed since, or was added (not what lies beside it: a study writes to a ledger
     there)."""
-    git = ["git", "-C", str(Path(__file__).parents[1])]
+    package = Path(__file__).parents[1]
+    if not (
+        package.parent / ".git"
+    ).exists():  # a repository that it was installed into is not ours
+        return None
+    git = ["git", "-C", str(package)]
     try:
         told = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True

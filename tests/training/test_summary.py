@@ -1,3 +1,4 @@
+import subprocess
 from types import SimpleNamespace
 
 import jax
@@ -55,4 +56,14 @@ def test_outside_of_a_checkout_there_is_no_commit(monkeypatch):
         raise FileNotFoundError("git")
 
     monkeypatch.setattr(summary.subprocess, "run", missing)
+    assert summary.commit() is None
+
+
+def test_a_repository_that_the_package_was_installed_into_is_not_its_own(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["commit", "-qm", "one", "--allow-empty"]):
+        subprocess.run([*git, *words], check=True)
+    installed = tmp_path / "venv/site-packages/fgvc_jax/training/summary.py"
+    installed.parent.mkdir(parents=True)
+    monkeypatch.setattr(summary, "__file__", str(installed))
     assert summary.commit() is None
