@@ -48,8 +48,8 @@ def demo(options: Demo) -> None:
         from fgvc_jax.commands import server
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'fgvc_jax[demo]'") from error
-    options = named.of_a_run(options)
     listening = server.listen(options.host, options.port)
+    options = named.of_a_run(options)
     asked = Answerer(options)
     if not server.is_loopback(listening):
         log.warning(

@@ -90,13 +90,14 @@ def run_page(run: FinishedRun) -> tuple[Markup, int]:
     """The page of a run, and how many pairs of classes are on it."""
     answers, names = Answers.of(run.fused()), run.part.classes
     images, _ = error_analysis.of_classes(answers, len(names))
+    confused = error_analysis.confused_pairs(answers)
     pairs = [
         {
             "classes": [names[label] for label in pair["classes"]],
             "counts": pair["counts"],
             "images": [int(images[label]) for label in pair["classes"]],
         }
-        for pair in error_analysis.confused_pairs(answers)
+        for pair in confused
     ]
     shown: Any = {
         "members": len(run.identities),
@@ -105,6 +106,7 @@ def run_page(run: FinishedRun) -> tuple[Markup, int]:
         "images": run.results["images"],
         "class_names": names,
         "learning": run.learning,
+        "confused_pairs": confused,
         **run.judged,
     }
     numbers = cast(Numbers, shown)  # as much of it as the parts below read
