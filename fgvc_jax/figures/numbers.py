@@ -21,6 +21,7 @@ class Calibration(TypedDict):
     temperature: float
     coverage: float
     images: int
+    part: NotRequired[str]
     metrics: Metrics
     low: NotRequired[float]
     high: NotRequired[float]
