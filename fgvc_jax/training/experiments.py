@@ -85,6 +85,11 @@ def student(teacher: str, arguments: Sequence[str]) -> Experiment:
             "trained ensemble"
         )
     spec = folder.record().experiment
+    if spec.method.solves:
+        raise UserError(
+            f"--kd.teacher {teacher!r} is one network, solved and not trained by steps, so that a "
+            "student has no recipe of its own: name one by --config"
+        )
     data = spec.data
     # What was settled by the teacher's epochs, seed and method is settled by the student's.
     data = replace(

@@ -152,6 +152,11 @@ def test_a_student_is_not_trained_in_an_export(elsewhere):
     assert "'x' is an export" in told(experiment_of, ["x"])
 
 
+def test_a_solved_network_has_no_recipe_for_a_student(elsewhere):
+    begun("x", config.solved(tiny("x"), "linear"))
+    assert "solved and not trained by steps" in told(experiment_of, [*KD_OF, "x"])
+
+
 @pytest.fixture
 def bucket_in_memory(monkeypatch, elsewhere):
     """All gs:// URLs are in it."""
