@@ -12,7 +12,7 @@ from fgvc_jax.utils import config_files
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import said
 
-OWN_IMAGES = "folder:", "csv:"  # the sources that the config `folder` is for
+OWN_IMAGES = "folder:", "csv:", "coco:"  # the sources that the config `folder` is for
 MOST = 1000  # names that a misspelt one is compared with
 
 

@@ -21,6 +21,7 @@ def read(*words):
         (["my birds/"], ["--config", "folder:my birds/"]),
         (["list.csv"], ["--config", "folder:csv:list.csv"]),
         (["csv:list.csv"], ["--config", "folder:csv:list.csv"]),
+        (["coco:boxes.json,photos"], ["--config", "folder:coco:boxes.json,photos"]),
         (["mine.py:a,b"], ["--config", "mine.py:a,b"]),
         (["run"], ["--workdir", "run"]),
         (["gs://bucket/run"], ["--workdir", "gs://bucket/run"]),
