@@ -171,7 +171,7 @@ def _architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architect
     )
     main: nn.Module
     if objective.head:
-        main = objective.head(spec.pool)
+        main = objective.head(pool=spec.pool)
     elif spec.head == "kt":
         main = heads.KTHead(classes=classes, width=spec.head_width, pool=spec.pool)
     else:

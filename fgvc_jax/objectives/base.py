@@ -96,8 +96,8 @@ class Objective(NamedTuple):
         for a teacher) none.
     predict: outputs -> (B, K) logits whose softmax is the prediction.
     second: what `Batch.second` shows; None for nothing.
-    head: pooling (`networks.heads`) -> the main head, in place of the one that the network's
-        options name.
+    head: takes the pooling (`networks.heads`) as `pool` and gives the main head, in place of the
+        one that the network's options name.
     """
 
     heads: Mapping[str, nn.Module]
@@ -105,7 +105,7 @@ class Objective(NamedTuple):
     loss: Callable[[Forward, Variables, Batch, Tree], Step]
     predict: Callable[[dict], jax.Array]
     second: SecondView | None = None
-    head: Callable[[str], nn.Module] | None = None
+    head: Callable[..., nn.Module] | None = None
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,11 @@ class KNN(Method):
 
     def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         head = partial(
-            heads.NeighbourHead, classes, self.voters, self.neighbours, self.temperature, "stage5"
+            heads.NeighbourHead,
+            classes=classes,
+            images=self.voters,
+            neighbours=self.neighbours,
+            temperature=self.temperature,
         )
         return ce(label_smoothing=label_smoothing)._replace(head=head)
 

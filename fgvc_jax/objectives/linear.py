@@ -60,7 +60,7 @@ class Linear(Method):
         )
         rough, exact = (_Regression(x, labels, classes, kind) for kind in (np.float32, np.float64))
         weights = rough.start
-        for stronger in (each for each in DECAYS if each > decay):
+        for stronger in _decays(decay)[:-1]:
             weights = rough.minimum(stronger, weights, watch)
         weights = exact.minimum(decay, weights, watch)
         answers = exact.log_probabilities(weights)

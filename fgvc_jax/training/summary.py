@@ -35,9 +35,7 @@ def commit() -> str | None:
     the package has changed since, or was added (not what lies beside it: a study writes to a ledger
     there)."""
     package = Path(__file__).parents[1]
-    if not (
-        package.parent / ".git"
-    ).exists():  # a repository that it was installed into is not ours
+    if not (package.parent / ".git").exists():  # it was installed into another's
         return None
     git = ["git", "-C", str(package)]
     try:
