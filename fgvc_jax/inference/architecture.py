@@ -23,6 +23,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.networks import heads
 from fgvc_jax.networks.kernels.attention import attention_on
 from fgvc_jax.objectives.base import Objective
+from fgvc_jax.utils import compilation
 
 
 class Member(NamedTuple):
@@ -56,20 +57,15 @@ class Architecture:
         A variable is drawn from the key and its place alone, so that what is not asked for is
         neither computed nor compiled.
         """
-
         asked = frozenset(places)
         if asked not in self._starts:
-            # The CPU compiles a hundred arrays of random numbers in half the time so, to the same
-            # bits.
-            cheaper = {"xla_backend_optimization_level": 1}
-            on_cpu = jax.default_backend() == "cpu"
             self._starts[asked] = jax.jit(
                 lambda key: {
                     place: leaf
                     for place, leaf in flatten_dict(self._initialize(key)).items()
                     if place in asked
                 },
-                compiler_options=cheaper if on_cpu else None,
+                compiler_options=compilation.cheaply(),
             )
         return unflatten_dict(jax.device_get(self._starts[asked](key)))
 

@@ -20,6 +20,7 @@ from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode
 from fgvc_jax.networks import Network
 from fgvc_jax.training.run import Run
+from fgvc_jax.utils import compilation
 
 VARIANTS = {
     name: other
@@ -37,12 +38,18 @@ NEARER_VARIANT, NEARER_NORMALIZATION = 0.95, 0.5
 
 def doubts(run: Run) -> list[str]:
     """Lines on a run's weights from elsewhere that seem not to be for what it does with them."""
-    found: dict[str, None] = {}
+    asked: dict[tuple[str, str, str], int] = {}  # one of the members of which all of it is alike
     for number, network in enumerate(run.experiment.each, start=1):
         if network.weights and not network.weights.startswith("package:"):
-            given, seen = run.start.pretrained(number), run.experiment.of(number).data
-            said = of_network(network.name, given, _first_images(run), seen.normalize)
-            found |= dict.fromkeys(said)
+            normalize = run.experiment.of(number).data.normalize
+            asked.setdefault((network.name, network.weights, normalize), number)
+    if not asked:
+        return []
+    images = _first_images(run)
+    found: dict[str, None] = {}
+    for (name, _, normalize), number in asked.items():
+        given = run.start.pretrained(number)
+        found |= dict.fromkeys(of_network(name, given, images, normalize))
     return list(found)
 
 
@@ -68,7 +75,9 @@ def of_network(
     if not variables.get("batch_stats"):
         return []
     said, ours = [], Remembering(name, variables)
-    stem = {kind: max(ours.distances(images, kind, "stage2")) for kind in NORMALIZATIONS}
+    seen = {kind: ours.distances(images, kind) for kind in NORMALIZATIONS}
+    first = ours.norms("stage2")
+    stem = {kind: max(found[place] for place in first) for kind, found in seen.items()}
     usual = networks.normalization(name)
     nearest = min(stem, key=lambda kind: (stem[kind] > 1.05 * min(stem.values()), kind != usual))
     if stem[nearest] < NEARER_NORMALIZATION * stem[normalize]:
@@ -77,10 +86,10 @@ def of_network(
             f"otherwise: try --data.normalize {nearest} in place of {normalize}"
         )
     if other := VARIANTS.get(name):
-        theirs = Remembering(other, variables)
+        theirs = Remembering(other, variables).distances(images, nearest)
+        stage3 = ours.norms("stage3") - first
         near, far = (
-            np.mean(each.distances(images, nearest, "stage3", after="stage2"))
-            for each in (theirs, ours)
+            np.mean([found[place] for place in stage3]) for found in (theirs, seen[nearest])
         )
         if near < NEARER_VARIANT * far:
             said.append(
@@ -105,23 +114,19 @@ class Remembering:
             )
             return changed["batch_stats"]
 
-        cheap = {"xla_backend_optimization_level": 1}
-        on_cpu = jax.default_backend() == "cpu"
-        self._updated = jax.jit(updated, compiler_options=cheap if on_cpu else None)
+        self._updated = jax.jit(updated, compiler_options=compilation.cheaply())
 
-    def distances(
-        self, images: np.ndarray, normalize: str, until: str, *, after: str = ""
-    ) -> list[float]:
+    def distances(self, images: np.ndarray, normalize: str) -> dict[tuple[str, ...], float]:
         """|log of (the images' variance / the remembered one)|, the mean over channels, of every
-        batch norm from behind the stage `after` to the stage `until`."""
+        batch norm up to stage3 by its place."""
         seen = flatten_dict(self.remembered(images, normalize))
         known = flatten_dict(self._variables["batch_stats"])
-        found = []
-        for place in self._norms(until) - (self._norms(after) if after else set()):
+        found = {}
+        for place in self.norms("stage3"):
             before = np.asarray(known[place])
             least = 1e-3 * before.mean() + 1e-8  # a channel that is dead says nothing
             ratio = (seen[place] + least) / (before + least)
-            found.append(float(np.abs(np.log(ratio)).mean()))
+            found[place] = float(np.abs(np.log(ratio)).mean())
         return found
 
     def remembered(self, images: np.ndarray, normalize: str) -> Any:
@@ -135,7 +140,7 @@ class Remembering:
             self._variables["batch_stats"],
         )
 
-    def _norms(self, until: str) -> set[tuple[str, ...]]:
+    def norms(self, until: str) -> set[tuple[str, ...]]:
         """Where the variances of the batch norms up to a stage are."""
         one = jnp.zeros((1, 64, 64, 3))
         run = partial(self._network.init, method=partial(_backbone, train=False, until=until))

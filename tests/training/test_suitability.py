@@ -1,5 +1,8 @@
 """Pretrained weights that load without a word, and are of another network or other images."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import SHARED, needs_shared, tiny
@@ -11,6 +14,7 @@ from fgvc_jax.data.images import decode
 from fgvc_jax.training import suitability
 from fgvc_jax.training.run import Run
 
+DATA = dataclasses.replace(tiny().data, orientation="stored", decode="exact")
 RESNET = SHARED / "resnet50_v1_in1k.safetensors"
 
 
@@ -66,3 +70,23 @@ def test_networks_without_batch_norm_remember_nothing():
     assert (
         suitability.of_network("vit_micro", {"params": {}, "batch_stats": {}}, images, "half") == []
     )
+
+
+def test_members_that_are_alike_are_asked_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(suitability, "of_network", lambda *a: calls.append(a[0]) or ["a doubt"])
+    network = SimpleNamespace(name="resnet50", weights="a.safetensors")
+    own = SimpleNamespace(name="resnet50", weights="package:x")
+    experiment = SimpleNamespace(
+        each=(network, network, own, network),
+        of=lambda number: SimpleNamespace(data=DATA),
+        data=DATA,
+    )
+    train = sources.open_source("sketchbirds").train
+    run = SimpleNamespace(
+        experiment=experiment,
+        splits=SimpleNamespace(train=train),
+        start=SimpleNamespace(pretrained=lambda number: {}),
+    )
+    assert suitability.doubts(run) == ["a doubt"]
+    assert calls == ["resnet50"]
