@@ -41,8 +41,8 @@ def doubts(run: Run) -> list[str]:
     asked: dict[tuple[str, str, str], int] = {}  # one of the members of which all of it is alike
     for number, network in enumerate(run.experiment.each, start=1):
         if network.weights and not network.weights.startswith("package:"):
-            normalize = run.experiment.of(number).data.normalize
-            asked.setdefault((network.name, network.weights, normalize), number)
+            shown = run.experiment.of(number).data.normalize
+            asked.setdefault((network.name, network.weights, shown), number)
     if not asked:
         return []
     images = _first_images(run)
