@@ -144,11 +144,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             | {"predicted": int(answers.predicted[i]), "confidence": _confidence(answers, i)}
             for i in answers.errors()
         ],
-        "doubted_labels": [
-            _image(run.part, i)
-            | {"suggested": int(answers.suggested[i]), "probability": _confidence(answers, i)}
-            for i in answers.doubted()
-        ],
+        "doubted_labels": _doubts(run.part, answers, answers.doubted(), answers.suggested),
         "doubted_training_labels": _implausible(run),
         "classes": _classes(answers, run.part.classes),
         "environment": results["environment"],
@@ -168,10 +164,16 @@ def _implausible(run: FinishedRun) -> list[dict[str, Any]]:
     if part is None:
         return []
     answers = Answers.of(run.fused(part=part))
+    return _doubts(part, answers, answers.implausible(), answers.predicted)
+
+
+def _doubts(
+    part: Part, answers: Answers, images: np.ndarray, said: np.ndarray
+) -> list[dict[str, Any]]:
+    """Images of a part whose label is doubted, with the class that is `said` (N,) instead."""
     return [
-        _image(part, i)
-        | {"suggested": int(answers.predicted[i]), "probability": _confidence(answers, i)}
-        for i in answers.implausible()
+        _image(part, i) | {"suggested": int(said[i]), "probability": _confidence(answers, i)}
+        for i in images
     ]
 
 

@@ -16,6 +16,7 @@ from fgvc_jax.evaluation.metrics import Runs, Tally
 from fgvc_jax.evaluation.tallies import Fused
 
 PLAUSIBLE = 0.01  # what a label's probability is at the least
+RARE = 0.001  # chance of what is called weak
 POINTS = 200  # of a risk-coverage curve, at the most
 
 
@@ -104,6 +105,20 @@ def of_classes(answers: Answers, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Images of each class, and how many of them are right: (K,) int twice."""
     images = np.bincount(answers.labels, minlength=classes)
     return images, np.bincount(answers.labels[answers.tally.right], minlength=classes)
+
+
+def weak(images: np.ndarray, right: np.ndarray, overall: float) -> np.ndarray:
+    """(K,) bool, which classes have so few right answers that, if all were as accurate as the
+    whole, not one in a thousand had as few of as many images by chance (binomial).
+
+    Args:
+        images: (K,) of each class.
+        right: (K,) how many of them are right.
+        overall: accuracy on all images.
+    """
+    from scipy.stats import binom  # here, since every command would wait for it at its start
+
+    return (images > 0) & (binom.cdf(right, images, overall) < RARE)
 
 
 def confusion(answers: Answers, classes: int) -> Iterator[np.ndarray]:

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 from markupsafe import Markup
 
-from fgvc_jax.evaluation import metrics
+from fgvc_jax.evaluation import error_analysis, metrics
 from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
-from fgvc_jax.figures.numbers import Class, Numbers
+from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
 
-RARE = 0.001  # chance of a class that is called weak, if all are alike
+WEAK = 8  # classes that are named, at the most
 
 
 def headline(numbers: Numbers) -> Markup:
@@ -47,12 +48,15 @@ def advice(numbers: Numbers) -> Markup:
     training = numbers["doubted_training_labels"]
     ensemble, single = (numbers["metrics"][key] for key in ("ensemble", "members"))
     best = max(each["accuracy"]["value"] for each in single)
-    gain = 100 * (ensemble[-1]["accuracy"]["value"] - best)
+    overall = ensemble[-1]["accuracy"]["value"]
+    images, right = (np.array([c[key] for c in numbers["classes"]]) for key in ("images", "right"))
+    weak = error_analysis.weak(images, right, overall)
+    gain = 100 * (overall - best)
     return render(
         "next.html",
         check=[each["name"] for each in (*training, *numbers["doubted_labels"])],
         training=bool(training),
-        weak=_weak(numbers),
+        weak=[numbers["classes"][i] for i in np.flatnonzero(weak)[:WEAK]],
         members=numbers["members"],
         enough=(
             f"The {numbers['members']} networks together are {gain:.1f} points better than the "
@@ -62,20 +66,6 @@ def advice(numbers: Numbers) -> Markup:
             "rightly than the best of them alone."
         ),
     )
-
-
-def _weak(numbers: Numbers) -> list[Class]:
-    """Classes with fewer right answers than one class in a thousand has by chance, of as many
-    images, if all were as accurate as the whole; the worst first, eight at the most."""
-    from scipy.stats import binom  # few pages need it, and it takes a while to load
-
-    overall = numbers["metrics"]["ensemble"][-1]["accuracy"]["value"]
-    weak = [
-        entry
-        for entry in numbers["classes"]
-        if entry["images"] and binom.cdf(entry["right"], entry["images"], overall) < RARE
-    ]
-    return weak[:8]
 
 
 def _ends(found: Metric) -> tuple[float, float]:

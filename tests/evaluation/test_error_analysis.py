@@ -108,6 +108,11 @@ def test_an_implausible_label_is_improbable_and_not_what_is_said(tmp_path):
     assert found.implausible().tolist() == [2, 0]
 
 
+def test_a_weak_class_is_one_that_chance_does_not_explain():
+    images, right = np.array([40, 40, 4, 0]), np.array([4, 26, 1, 0])
+    assert error_analysis.weak(images, right, 0.6).tolist() == [True, False, False, False]
+
+
 def test_curves_are_what_the_metrics_sum_up(drawn):
     found, probabilities, labels = drawn
     of_all = metrics.of_tally(found.tally)(np.ones((1, 300)))
