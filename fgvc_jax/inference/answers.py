@@ -59,6 +59,6 @@ def _collector(
     if part.part != "test" or processes.of_first(np.array(there)):
         return None
     side = thumbnails.side(len(part.labels), model.view.test_side)
-    shrink = passes.shrink_step(side, model.mesh)
+    shrink = passes.shrink_step(side=side, mesh=model.mesh)
     threads = machine.cores(processes.processes_here())
     return Collector(len(part.labels), lambda batch: shrink(batch, store), threads)

@@ -22,7 +22,7 @@ from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.view import View
 from fgvc_jax.networks import heads
 from fgvc_jax.networks.kernels.attention import attention_on
-from fgvc_jax.objectives.base import Objective
+from fgvc_jax.objectives.base import Method, Objective
 from fgvc_jax.utils import compilation
 
 
@@ -152,19 +152,31 @@ def architectures(experiment: Experiment, classes: int, mesh: Mesh) -> list[Arch
         key = dataclasses.replace(seen.network, weights=""), seen.data.normalize
         if key not in made:
             with flagged(experiment):
-                made[key] = _architecture(seen, classes, mesh)
+                made[key] = _architecture(
+                    spec=seen.network,
+                    method=seen.method,
+                    label_smoothing=seen.label_smoothing,
+                    view=seen.data.view,
+                    classes=classes,
+                    mesh=mesh,
+                )
                 _ = made[key].whole  # images or heads that do not fit the network show here
         found.append(made[key])
     return found
 
 
-def _architecture(experiment: Experiment, classes: int, mesh: Mesh) -> Architecture:
-    """What a member is, of the experiment as it sees it."""
-    spec = experiment.network
-    view = experiment.data.view
-    objective = experiment.method.make(
-        classes=classes, label_smoothing=experiment.label_smoothing, view=view
-    )
+@compilation.shared
+def _architecture(
+    *,
+    spec: NetworkOptions,
+    method: Method,
+    label_smoothing: float,
+    view: View,
+    classes: int,
+    mesh: Mesh,
+) -> Architecture:
+    """What a member is, of the options as it sees them."""
+    objective = method.make(classes=classes, label_smoothing=label_smoothing, view=view)
     main: nn.Module
     if objective.head:
         main = objective.head(pool=spec.pool)

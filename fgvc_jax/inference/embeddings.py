@@ -114,10 +114,7 @@ class Embedder(Predictor):
         return joined(parts, normalize=normalize)
 
     def _embed_step(self, member: Member, tap: str) -> Any:
-        make = partial(
-            passes.embed_step, network=member.network, tap=tap, view=member.view, mesh=self.mesh
-        )
-        return self.step(("embed", id(member.network), tap), make)
+        return passes.embed_step(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
 
     def read(self, images: Any) -> Iterator[tuple[np.ndarray, int]]:
         """Images of any kind, at most MOST at a time: ((B, R, R, 3) uint8, how many they are), see

@@ -35,6 +35,7 @@ from fgvc_jax.inference.stream import collected
 from fgvc_jax.networks import heads
 from fgvc_jax.networks.vit import LAST
 from fgvc_jax.utils import devices
+from fgvc_jax.utils.compilation import shared
 from fgvc_jax.utils.errors import UserError
 
 AT_ONCE = 8  # images: their maps at image size are what takes memory
@@ -180,12 +181,12 @@ def find_attention(
     batch = devices.shard_batch(model.mesh, asked)
     if model.trunk:
         network, _, view = model.members[0]
-        begin = partial(_trunk_step, network, view, model.mesh)
-        batch |= model.step(("evidence", "trunk"), begin)(model.trunk, batch)
+        begin = _trunk_step(network=network, view=view, mesh=model.mesh)
+        batch |= begin(model.trunk, batch)
     found = []
     for network, variables, view in model.members:
-        make = partial(_step, network, model.logits_of, view, model.mesh)
-        found.append(model.step(("evidence", id(network)), make)(variables, batch))
+        step = _step(network=network, predict=model.logits_of, view=view, mesh=model.mesh)
+        found.append(step(variables, batch))
     return [_in_order(maps, count) for maps in jax.device_get(found)]
 
 
@@ -197,7 +198,8 @@ def _in_order(maps: dict[str, Any], count: int) -> dict[str, Any]:
 # -- on the devices --------------------------------------------------------------------------------
 
 
-def _trunk_step(network: networks.Network, view: View, mesh: Mesh) -> Callable:
+@shared
+def _trunk_step(*, network: networks.Network, view: View, mesh: Mesh) -> Callable:
     """The compiled frozen trunk: (its variables, batch) -> its taps, with positions, and state."""
 
     def step(variables, arrays):
@@ -217,7 +219,8 @@ def _go_on(network: networks.Network, state: Any, after: str, until: str) -> tup
     return network.backbone(state, False, after=after, until=until)
 
 
-def _step(network: networks.Network, predict: Predict, view: View, mesh: Mesh) -> Callable:
+@shared
+def _step(*, network: networks.Network, predict: Predict, view: View, mesh: Mesh) -> Callable:
     """The compiled maps of one member: (its variables, batch) -> what `find_attention` returns, and
     "row".
 

@@ -1,6 +1,7 @@
 """The passes without a gradient: trunk, attention, answers, thumbnails; pure, jitted here."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.networks import Inputs, Network
 from fgvc_jax.objectives import accuracy
+from fgvc_jax.utils.compilation import shared
 from fgvc_jax.utils.devices import replicated, split
 
 Predict = Callable[[dict[str, jax.Array]], jax.Array]  # outputs -> (B, K) logits
@@ -30,20 +32,33 @@ def inputs_of(
     return augment.test_view(view, images_of(batch, store))
 
 
-def normalized_view(
-    view: View,
-    seed: int,
-    arrays: Mapping[str, jax.Array],
-    images: jax.Array,
-    second: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
-) -> jax.Array:
-    """What a network is given in training: the batch's view of (B, R, R, 3) uint8, normalised; with
-    `second` as `objectives.base.SecondView.show` the second view of it."""
-    keys = augment.image_keys(seed, arrays["view"], arrays["id"])
-    images = augment.training_view(view, keys, images)
-    return augment.normalize(second(keys, images) if second else images, view.normalize)
+@dataclass(frozen=True)
+class TestView:
+    """What a network is given at test: (batch, (B, R, R, 3) uint8) -> normalised images."""
+
+    view: View
+
+    def __call__(self, arrays: Mapping[str, jax.Array], images: jax.Array) -> jax.Array:
+        return augment.test_view(self.view, images)
 
 
+@dataclass(frozen=True)
+class TrainingView:
+    """What a network is given in training: (batch, (B, R, R, 3) uint8) -> the batch's view of them,
+    normalised; with `second` as `objectives.base.SecondView.show` the second view of it."""
+
+    view: View
+    seed: int
+    second: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+
+    def __call__(self, arrays: Mapping[str, jax.Array], images: jax.Array) -> jax.Array:
+        keys = augment.image_keys(self.seed, arrays["view"], arrays["id"])
+        shown = augment.training_view(self.view, keys, images)
+        shown = self.second(keys, shown) if self.second else shown
+        return augment.normalize(shown, self.view.normalize)
+
+
+@shared
 def trunk_step(
     *,
     network: Network,
@@ -54,7 +69,7 @@ def trunk_step(
 
     Args:
         network: with a trunk, see `networks.Network.features`.
-        show: (batch, images uint8) -> normalised images.
+        show: (batch, images uint8) -> normalised images, as `TestView`.
         mesh: devices.
     """
 
@@ -67,6 +82,7 @@ def trunk_step(
     return jax.jit(step, in_shardings=(everywhere, rows, everywhere), out_shardings=rows)
 
 
+@shared
 def attention_step(
     *, network: Network, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
 ) -> Callable:
@@ -80,7 +96,7 @@ def attention_step(
         if network.frozen:
             inputs = arrays["features"]
         else:
-            inputs = normalized_view(view, seed, arrays, images_of(arrays, store))
+            inputs = TrainingView(view, seed)(arrays, images_of(arrays, store))
         features = network.apply(variables, inputs, False, method="taps")["stage5"]
         return transfer.on_grid(transfer.teacher_attention(features), grid)
 
@@ -89,6 +105,7 @@ def attention_step(
     return jax.jit(step, in_shardings=(everywhere, rows, everywhere), out_shardings=rows)
 
 
+@shared
 def logits_step(*, network: Network, predict: Predict, mesh: Mesh) -> Callable:
     """The compiled logits of one frozen network: (variables, its inputs) -> (B, K) float32."""
 
@@ -113,6 +130,7 @@ def kept_answers(logits: jax.Array) -> jax.Array:
     return jnp.where(winner & shared, raised, answers)
 
 
+@shared
 def answer_step(
     *,
     network: Network,
@@ -160,6 +178,7 @@ def answer_step(
     )
 
 
+@shared
 def embed_step(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callable:
     """The compiled vectors of one member at test: (variables, batch, store) -> a dict of
     "embedding", (B, C) float32 (`networks.Network.embedded`), and "row" of the batch."""
@@ -178,7 +197,8 @@ def embed_step(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callabl
     )
 
 
-def shrink_step(side: int, mesh: Mesh) -> Callable:
+@shared
+def shrink_step(*, side: int, mesh: Mesh) -> Callable:
     """The compiled thumbnails of a batch: (batch, store) -> {"image": (B, side, side, 3) uint8,
     "row", "mask"}, antialiased."""
 

@@ -1,8 +1,8 @@
 """Trained members on their devices: what each of them answers, batch by batch."""
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member
@@ -28,7 +27,6 @@ class Predictor:
         logits_of: outputs of a network -> (B, K) logits.
         mesh: devices.
         trunk: variables of the frozen trunk that the members share; empty or None without one.
-        compiled: steps that there are already, which this adds to.
     """
 
     view: View
@@ -36,7 +34,6 @@ class Predictor:
     logits_of: Predict
     mesh: Mesh
     trunk: Any = None
-    compiled: dict[Hashable, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.members = tuple(self.members)
@@ -71,27 +68,19 @@ class Predictor:
             return batch | {"features": self._trunk_step(self.trunk, batch, store)}
         return batch
 
-    def step(self, key: Hashable, make: Callable[[], Callable]) -> Callable:
-        """The compiled step that is known by `key`, made the first time."""
-        if key not in self.compiled:
-            self.compiled[key] = make()
-        return self.compiled[key]
-
     def _step(self, member: Member, exact: bool) -> Callable:
-        made = partial(passes.answer_step, predict=self.logits_of, view=member.view, mesh=self.mesh)
-        key = id(member.network), exact  # Linen's modules have no hash
-        return self.step(key, partial(made, network=member.network, exact=exact))
+        return passes.answer_step(
+            network=member.network,
+            predict=self.logits_of,
+            view=member.view,
+            mesh=self.mesh,
+            exact=exact,
+        )
 
     @property
     def _trunk_step(self) -> Callable:
         network, _, view = self.members[0]
-
-        def show(_arrays, images):
-            return augment.test_view(view, images)
-
-        return self.step(
-            "trunk", partial(passes.trunk_step, network=network, show=show, mesh=self.mesh)
-        )
+        return passes.trunk_step(network=network, show=passes.TestView(view), mesh=self.mesh)
 
     def grid(self, number: int) -> tuple[int, int]:
         """(h, w) of the attention map of a member, counted from 0."""

@@ -261,7 +261,6 @@ def attention_before(
         trunk=run.record.digests["trunk"],
         batch_size=spec.batch_size,
         mesh=run.mesh,
-        compiled=run.compiled,
     )
 
 

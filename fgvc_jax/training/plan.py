@@ -17,8 +17,8 @@ from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.training import step
 from fgvc_jax.training.optimizer import Layers, optimizer, schedule
 from fgvc_jax.training.state import State, stack_teachers
-from fgvc_jax.transfer import weigh
-from fgvc_jax.utils import devices
+from fgvc_jax.transfer import Transfer, weigh
+from fgvc_jax.utils import compilation, devices
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import LARGEST
 
@@ -56,7 +56,7 @@ class MemberPlan:
     @cached_property
     def layers(self) -> Layers | None:
         """How the layers share the backbone's learning rate."""
-        return layers_of(self.experiment, self.architecture.network.backbone)
+        return layers_of(self.experiment.optimizer, self.architecture.network.backbone)
 
     @cached_property
     def optimizer(self) -> optax.GradientTransformation:
@@ -82,21 +82,44 @@ class MemberPlan:
         )
         return devices.replicate(self.mesh, state)
 
-    @cached_property
+    @property
     def train_step(self) -> Callable:
+        """See `step.train_step`."""
         spec = self.experiment
-        rates = schedules(spec.optimizer, self.steps_per_epoch, spec.epochs)
-        return step.train_step(
-            network=self.architecture.network,
-            objective=self.architecture.objective,
-            optimizer=self.optimizer,
-            learning_rate=rates["backbone"],
-            weigh=partial(weigh, alpha=spec.transfer.alpha, weighting=spec.transfer.weighting),
-            view=self.architecture.view,
+        return _train_step(
+            architecture=self.architecture,
+            optimizer=spec.optimizer,
+            transfer=spec.transfer,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=spec.epochs,
             seed=spec.data.view_seed,
-            total_steps=self.total_steps,
             mesh=self.mesh,
         )
+
+
+@compilation.shared
+def _train_step(
+    *,
+    architecture: Architecture,
+    optimizer: OptimizerOptions,
+    transfer: Transfer,
+    steps_per_epoch: int,
+    epochs: int,
+    seed: int,
+    mesh: Mesh,
+) -> Callable:
+    layers = layers_of(optimizer, architecture.network.backbone)
+    return step.train_step(
+        network=architecture.network,
+        objective=architecture.objective,
+        optimizer=optimizer_of(optimizer, steps_per_epoch, epochs, layers),
+        learning_rate=schedules(optimizer, steps_per_epoch, epochs)["backbone"],
+        weigh=partial(weigh, alpha=transfer.alpha, weighting=transfer.weighting),
+        view=architecture.view,
+        seed=seed,
+        total_steps=steps_per_epoch * epochs,
+        mesh=mesh,
+    )
 
 
 def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> None:
@@ -108,17 +131,17 @@ def check_batch_norm(network: NetworkOptions, architecture: Architecture) -> Non
         )
 
 
-def layers_of(experiment: Experiment, backbone: nn.Module) -> Layers | None:
+def layers_of(spec: OptimizerOptions, backbone: nn.Module) -> Layers | None:
     """How the layers of a backbone share its learning rate; None for all alike.
 
     Raises UserError for a backbone whose layers have no order of their own.
     """
-    decay = experiment.optimizer.layer_decay
+    decay = spec.layer_decay
     if decay == 1:
         return None
     if not hasattr(backbone, "layer"):
         raise UserError(
-            f"--optimizer.layer-decay {decay:g}: {experiment.network.name} has no layer-wise "
+            f"--optimizer.layer-decay {decay:g}: {type(backbone).__name__} has no layer-wise "
             "learning rates, leave it at 1"
         )
     return Layers(decay, backbone.layers, backbone.layer)

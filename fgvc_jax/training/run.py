@@ -67,7 +67,6 @@ class Run:
             [self._pretrained.get(network.weights) for network in spec.each],
             spec.seed,
         )
-        self.compiled: dict[Any, Any] = {}  # what the run's models have compiled
 
     def place(self, mesh: Mesh) -> None:
         """Have the programs of the members made for a mesh.
@@ -198,7 +197,6 @@ class Run:
             fusion=self.experiment.fusion,
             mesh=self.mesh,
             trunk=self.trunk and self.trunk.on_devices,
-            compiled=self.compiled,
         )
 
     def train_batches(self, member: int, start: int) -> Iterator[dict[str, np.ndarray]]:

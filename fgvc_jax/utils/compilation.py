@@ -1,10 +1,13 @@
 """Compiled programs, kept between runs."""
 
 import contextlib
+import functools
 import os
 import stat
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fgvc_jax.utils import paths
 
@@ -12,6 +15,8 @@ CACHE_BYTES = 2 * 2**30  # of compiled programs; those used longest ago go first
 _FOLDER = "jax_compilation_cache_dir"
 _PROGRAM, _USED = "-cache", "-atime"  # JAX's files of an entry: itself, and when it was last used
 _LOCK_SECONDS = 10  # as long as JAX itself waits for another process that reads or writes
+MOST_SHARED = 16  # programs of a kind that a process keeps
+Make = TypeVar("Make", bound=Callable)
 
 
 def cheaply() -> dict[str, int] | None:
@@ -20,6 +25,37 @@ def cheaply() -> dict[str, int] | None:
     import jax
 
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
+
+
+def shared(make: Make) -> Make:
+    """Decorate what makes a compiled program of its arguments, all by keyword: the same ones give
+    the same program, so that runs and models of one process do not trace and compile it again.
+
+    Arguments are the same if they are equal, or one object where they have no hash (Linen's
+    modules). The programs that were asked for last are kept.
+    """
+    kept: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
+
+    @functools.wraps(make)
+    def program(**arguments: Any) -> Any:
+        key = tuple((name, _identity(value)) for name, value in sorted(arguments.items()))
+        if key not in kept:
+            # With the arguments, so that no later object has the `id` of one of them.
+            kept[key] = make(**arguments), arguments
+        kept.move_to_end(key)
+        while len(kept) > MOST_SHARED:
+            kept.popitem(last=False)
+        return kept[key][0]
+
+    return program  # type: ignore[return-value]
+
+
+def _identity(value: Any) -> Hashable:
+    try:
+        hash(value)
+    except TypeError:
+        return "id", id(value)
+    return value
 
 
 def use_compilation_cache() -> None:

@@ -62,8 +62,9 @@ def test_some_members_are_asked_and_steps_are_compiled_once(predictor):
     (both,) = predictor.answers([batch], None)
     ((second,),) = predictor.answers([batch], None, [1])
     np.testing.assert_array_equal(both[1]["log_probabilities"], second["log_probabilities"])
-    assert len(predictor.compiled) == 1  # of one network
-    assert predictor.step("mine", list) is predictor.step("mine", dict)
+    one, other = (predictor._step(member, False) for member in predictor.members)
+    assert one is other  # of one network
+    assert one is not predictor._step(predictor.members[0], True)
 
 
 def test_a_model_in_a_notebook_does_not_print_its_variables(predictor):

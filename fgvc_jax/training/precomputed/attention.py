@@ -38,7 +38,6 @@ class Attention:
         trunk: digest of the frozen trunk that all members share; None where there is none.
         batch_size: of training.
         mesh: devices.
-        compiled: where compiled steps are kept, by network and grid.
     """
 
     members: Sequence[tuple[str, Member]]
@@ -50,7 +49,6 @@ class Attention:
     trunk: str | None
     batch_size: int
     mesh: Mesh
-    compiled: dict[Any, Callable]
 
     what = "attention maps"
     broken = "the training of a member before has diverged"
@@ -97,17 +95,14 @@ class Attention:
         return self._mean(batch["attention"]["sum"], self._counts)
 
     def _step(self, member: Member) -> Callable:
-        """The compiled |Z| of a member, one for all members of a network."""
-        key = id(member.network), self.grid
-        if key not in self.compiled:
-            self.compiled[key] = passes.attention_step(
-                network=member.network,
-                view=member.view,
-                seed=self.seed,
-                grid=self.grid,
-                mesh=self.mesh,
-            )
-        return self.compiled[key]
+        """The compiled |Z| of a member."""
+        return passes.attention_step(
+            network=member.network,
+            view=member.view,
+            seed=self.seed,
+            grid=self.grid,
+            mesh=self.mesh,
+        )
 
     # Programs of their own: fused into a member's, a sum might be rounded otherwise.
 

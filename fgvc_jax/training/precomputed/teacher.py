@@ -88,14 +88,12 @@ class Teacher:
 
     @cached_property
     def _logits(self) -> list[Callable]:
-        """The compiled logits of each member; members of one network share theirs."""
-        made = {
-            id(network): passes.logits_step(
-                network=network, predict=self.model.logits_of, mesh=self.model.mesh
-            )
-            for network, _, _ in self.model.members
-        }
-        return [made[id(member.network)] for member in self.model.members]
+        """The compiled logits of each member."""
+        model = self.model
+        return [
+            passes.logits_step(network=network, predict=model.logits_of, mesh=model.mesh)
+            for network, _, _ in model.members
+        ]
 
     @cached_property
     def _softened(self) -> Callable:

@@ -1,5 +1,6 @@
 """A run's frozen trunk: one for all its members, run once for every view of every image."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,7 +11,6 @@ from jax.sharding import Mesh
 
 from fgvc_jax import networks
 from fgvc_jax.config import Network as NetworkOptions
-from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Architecture
@@ -82,10 +82,11 @@ class Trunk:
     @cached_property
     def _training(self) -> dict[str, Output]:
         known = [{**self.view.known, "test_view": None}, self.seed]
-        show = partial(passes.normalized_view, self.view, self.seed)
+        show = passes.TrainingView(self.view, self.seed)
         found = {"features": self._output("features", show, known)._replace(as_in_step=True)}
         if second := self.architecture.objective.second:
-            show, known = partial(show, second=second.show), [*known, dict(second.options)]
+            show = dataclasses.replace(show, second=second.show)
+            known = [*known, dict(second.options)]
             found["second"] = self._output("second", show, known)._replace(as_in_step=True)
         return found
 
@@ -93,11 +94,7 @@ class Trunk:
     def _test(self) -> dict[str, Output]:
         view = self.view
         known = ["test", *view.test]
-
-        def show(batch, images):
-            return augment.test_view(view, images)
-
-        return {"features": self._output("features", show, known)}
+        return {"features": self._output("features", passes.TestView(view), known)}
 
     def _output(self, name: str, show: Callable, known: Any) -> Output:
         shapes = {name: leaf.shape[1:] for name, leaf in self.architecture.features.items()}
