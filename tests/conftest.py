@@ -25,11 +25,29 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 from fgvc_jax.config import Experiment, load_config  # noqa: E402
+from fgvc_jax.data.sketchbirds import Sketchbirds  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
 ODD = 'it\'s "q",\n\u202e.png'  # a file's name that nobody expects
+
+_drawn: dict[tuple, tuple] = {}
+_draw = Sketchbirds._render
+
+
+def _drawn_once(self: Sketchbirds, i: int, with_masks: bool) -> tuple:
+    """Most tests read the same few birds, and drawing them took as long as training on them."""
+    number = range(len(self))[i]
+    code = tuple(self._code(number).values())
+    key = self._seed, self._split, number, code, self._size, with_masks
+    if key not in _drawn:
+        _drawn[key] = _draw(self, i, with_masks)
+    image, masks = _drawn[key]
+    return image.copy(), {part: mask.copy() for part, mask in masks.items()}
+
+
+Sketchbirds._render = _drawn_once  # type: ignore[method-assign]
 
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the shared real data are not here")
 
