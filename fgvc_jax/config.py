@@ -134,6 +134,8 @@ class _Experiment:
     """Images per evaluation batch, at the most."""
     save_every: int = option(0, at_least=0, free=True)
     """Steps between checkpoints; 0 saves at the end of an epoch, at most every 30 seconds."""
+    keep_checkpoints: bool = option(False, free=True)
+    """Keep the checkpoints of members that are finished."""
     log_every: int = option(10, at_least=1, free=True)
     """Steps between lines of metrics.jsonl."""
     distributed: bool = option(False, free=True)

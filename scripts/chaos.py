@@ -123,7 +123,7 @@ class Job:
         self.marks = [workdir.with_name(f"marks.{index}") for index in range(count)]
         words = [sys.executable, __file__, "--config", CONFIG, "--workdir", workdir,
                  "--members", options.members, "--epochs", options.epochs,
-                 "--save-every", "1"]  # fmt: skip
+                 "--save-every", "1", "--keep-checkpoints"]  # fmt: skip
         words += ["--distributed", "True"] if count > 1 else []
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

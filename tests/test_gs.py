@@ -160,6 +160,7 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, peace, tmp
     steps = [json.loads(line)["step"] for line in (objects / "run/members/02/metrics.jsonl").open()]
     assert steps == sorted(steps) and steps[-1] == 12
     assert not [path for path in objects.rglob("*") if ".partial-" in path.name]
+    assert not [path for path in objects.glob("run/members/*/checkpoints/**/*") if path.is_file()]
 
     shutil.rmtree(env["FGVC_JAX_MIRRORS"])
     code, out, err = finish(command("evaluate", "--workdir", "gs://birds/run", "--json", env=env))

@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
     """One uninterrupted run with its results; the last of its steps is saved, too."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
     data = dataclasses.replace(tiny().data, validation=0.25)
-    return workdir, run(tiny(workdir, data=data, save_every=3))
+    return workdir, run(tiny(workdir, data=data, save_every=3, keep_checkpoints=True))
 
 
 def test_the_files_that_a_run_leaves(finished):
@@ -217,7 +217,7 @@ def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
     the uninterrupted run's bit for bit."""
     workdir, results = finished
     arguments = [*TINY, "--workdir", tmp_path / "run", "--data.validation", "0.25",
-                 "--save-every", "1"]  # fmt: skip
+                 "--save-every", "1", "--keep-checkpoints"]  # fmt: skip
     process = command("train", *arguments)
     checkpoints = tmp_path / "run/members/01/checkpoints"
     while process.poll() is None and not (checkpoints / "3").exists():
@@ -236,6 +236,25 @@ def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
         assert continued[key] == results[key]
 
 
+def test_a_finished_member_leaves_no_checkpoints(tmp_path, monkeypatch):
+    """Nor where it was killed before they were removed."""
+    chosen = tiny(tmp_path / "run", members=1, epochs=1, save_every=1)
+    checkpoints = tmp_path / "run/members/01/checkpoints"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(members, "_drop_checkpoints", interrupt)
+        run(chosen)
+    assert list(checkpoints.iterdir())
+    run(dataclasses.replace(chosen, keep_checkpoints=True))
+    assert list(checkpoints.iterdir())
+    (tmp_path / "run/results.json").unlink()
+    run(chosen)
+    assert not checkpoints.exists()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "every", "steps"), [(30, 0, set()), (0, 0, {"12", "16"}), (30, 7, {"7", "14"})]
@@ -243,7 +262,7 @@ def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
 def test_short_epochs_are_not_all_saved(tmp_path, monkeypatch, seconds, every, steps):
     """Four epochs of four steps; the newest two checkpoints stay."""
     monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", seconds)
-    run(tiny(tmp_path / "run", members=1, epochs=4, save_every=every))
+    run(tiny(tmp_path / "run", members=1, epochs=4, save_every=every, keep_checkpoints=True))
     checkpoints = tmp_path / "run/members/01/checkpoints"
     assert {path.name for path in checkpoints.iterdir()} == steps
 

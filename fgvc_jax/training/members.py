@@ -30,7 +30,8 @@ from fgvc_jax.workdir import unread as unread_images
 from fgvc_jax.workdir.folder import Workdir
 
 log = logging.getLogger(__name__)
-_NOT_LENT = "checkpoints", "tensorboard"  # of a member
+_CHECKPOINTS = "checkpoints"  # folder of a member in training
+_NOT_LENT = _CHECKPOINTS, "tensorboard"  # of a member
 # Training digest -> the folder of a member that was trained just so, elsewhere; or None.
 FindTrained = Callable[[str], Path | None]
 
@@ -201,7 +202,7 @@ def member(
     folder, final = workdir.member(number), workdir.final(number)
     plan = run.plan(number).architecture
     teachers = [digest for digest, _ in frozen]
-    goes_on = storage.exists(final) or checkpoint.begun(folder / "checkpoints")
+    goes_on = storage.exists(final) or checkpoint.begun(folder / _CHECKPOINTS)
     if goes_on and (others := begun.check(workdir, run.record, number, teachers)):
         report(begun.told(number, others))
     training = run.record.training(number, teachers)
@@ -209,6 +210,7 @@ def member(
         storage.copy_folder(lent, folder, last=final.name, leave_out=_NOT_LENT)
         report(f"member {number} is that of {lent.parent.parent}")
     if processes.of_first(np.bool_(storage.exists(final))):
+        _drop_checkpoints(run, folder)  # of one that was killed before it could
         variables = checkpoint.load_final(final, plan.variables, run.mesh)
         return digests.of_arrays(variables), plan.member(variables)
 
@@ -238,8 +240,18 @@ def member(
                 },
             )
         checkpoint.save_final(final, variables)
+        _drop_checkpoints(run, folder)
         asked.number = processes.largest(asked.number)
     return identity, plan.member(variables)
+
+
+def _drop_checkpoints(run: Run, folder: Path) -> None:
+    """Remove the checkpoints of a finished member: they are several times as large as what it
+    learned, and nothing reads them any more."""
+    if run.experiment.keep_checkpoints or jax.process_index() > 0:
+        return
+    if storage.matching(folder / _CHECKPOINTS, "*"):
+        storage.remove(folder / _CHECKPOINTS)
 
 
 def attention_before(

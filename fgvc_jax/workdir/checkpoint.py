@@ -178,7 +178,7 @@ def load_final(
             return checkpointer.restore(directory.absolute(), _abstract(like, mesh))
     except Exception as error:
         _check_damage(directory, error)
-        there, way_out = storage.exists(directory), "python -m fgvc_jax.train makes it again"
+        there, way_out = storage.exists(directory), "python -m fgvc_jax.train trains it again"
         way_out = f"remove that folder, then {way_out}" if there else way_out
         if directory.name == "selected":
             way_out = "take --which final; only a new training selects again"

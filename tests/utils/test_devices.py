@@ -29,7 +29,8 @@ def arguments(workdir, *more):
     # last bit of a sum over devices grows to a per cent within ten steps.
     return ["--config", ROOT / "configs/tiny.py", "--workdir", workdir, "--epochs", EPOCHS,
             "--optimizer.learning-rate", 0.001, "--optimizer.head-learning-rate", 0.01,
-            "--log-every", 1, "--save-every", 4, "--evaluation-batch-size", 8, *more]  # fmt: skip
+            "--log-every", 1, "--save-every", 4, "--keep-checkpoints", "True",
+            "--evaluation-batch-size", 8, *more]  # fmt: skip
 
 
 def train(workdir, *more, count=1):

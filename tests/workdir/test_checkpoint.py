@@ -187,7 +187,7 @@ def test_final_is_written_whole_and_of_one_network(tmp_path):
             path.write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"is damaged \(.*: remove that folder"):
         load_final(tmp_path / "final", variables, mesh)
-    with pytest.raises(UserError, match="is missing: python -m fgvc_jax.train makes it again"):
+    with pytest.raises(UserError, match="is missing: python -m fgvc_jax.train trains it again"):
         load_final(tmp_path / "gone", variables, mesh)
 
 
