@@ -1,6 +1,7 @@
-"""Makes scripts/studies/RESULTS.md and RESULTS.csv of the ledger, scripts/studies/results/*.jsonl.
+"""Makes scripts/studies/RESULTS.md, a page of every study, figures and RESULTS.csv of the ledger,
+scripts/studies/results/*.jsonl.
 
-    python scripts/ledger.py             writes both
+    python scripts/ledger.py             writes them
     python scripts/ledger.py --check     only says whether they are what the ledger says
     python scripts/ledger.py --tidy      also leaves every run its newest line only
 
@@ -16,58 +17,52 @@ Two ledgers are merged by `cat`.
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from comparison import (
-    CHANGED,
-    Comparison,
-    Plan,
-    changes,
-    commits,
-    comparisons,
-    deviations,
-    held_to,
-    plan_of,
-)
+from comparison import Comparison, Plan, commits, comparisons, held_to, plan_of
+from results_pages import figures, study
+from results_pages.figures import DECIDING, Pair
+from results_pages.study import of_networks
 
 from fgvc_jax.commands import start
-from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import statistics
-from fgvc_jax.study import Study, bits, ledger, pages
+from fgvc_jax.study import bits, ledger, pages
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import markdown_table, printable
+from fgvc_jax.utils.text import markdown_table
 from fgvc_jax.workdir import storage
 
 STUDIES = Path(__file__).parent / "studies"
 
 HEAD = """# Results
 
-Made of the ledger, `results/*.jsonl`, by `scripts/ledger.py`: every number comes from a kept line.
-Test accuracies of the last epoch, on all test images, in percent. Differences are to the first
-row, paired by seed. The first interval is for new trainings on these test images (Student's, over
-seeds) and decides; the second for new images of the same kind as well (seeds and images crossed).
-Both are of 95 %, not corrected for the number of comparisons; `scripts/coverage.py` simulates what
-they cover. "Rescued" are images that an ensemble has right and its first member wrong, "spoiled"
-the other way round: their difference is what the others add to the first. "Any" has one member
-right at least, which is what their diversity could give; "ambiguity" is the members' mean Brier
-score less that of their mean prediction; "overlap_high" is of high responses alone. "Would find" is
-the true difference that so many pairs of such spread find in four of five studies. Lines that did
-not keep to the plan
-(PLAN.md) are in rows of their own, "(not planned)", and have no verdict. A verdict is the plan's:
-*shown* where the deciding interval lies above 0, *absent* where it lies below the published gain,
-*smaller* for both, *undecided* for neither.
+What the runs of the ledger say, `results/*.jsonl`; every number comes from a kept line, by
+`scripts/ledger.py`. Accuracies are those of the last epoch on all test images; differences are
+paired by seed, with 95 % intervals for new trainings. [PLAN.md](PLAN.md) has what was planned
+before, and what a verdict is: *shown* where the interval lies above 0, *absent* where it lies below
+the published gain, *smaller* for both, *undecided* for neither.
+"""
+FOREST = """
+Every difference in test accuracy that has an interval; a diamond is what was published:
 
-To add a run of your own, two lines, then a commit of this folder:
+![differences in test accuracy](figures/differences.svg)
+"""
+DOSES = """
+What the weight of KT's orthogonal loss does; 0 are independent networks:
+
+![dose and response](figures/doses.svg)
+"""
+MORE = """## To add a run
+
+Two lines, then a commit of this folder:
 
     python scripts/study.py scripts/studies/effect.py --base.data.source cub:PATH \\
         --base.network.weights FILE --ledger scripts/studies/results/effect.jsonl
     python scripts/ledger.py
 """
-DECIDING = "ensemble"  # the metric that verdicts are about
 
 
 @dataclass(frozen=True)
@@ -100,182 +95,97 @@ def main(arguments: list[str]) -> None:
     pairs = [(one, plan_of(folder, one)) for one in found]
     pairs = [(held_to(plan.study, one) if plan.study else one, plan) for one, plan in pairs]
     pairs.sort(key=lambda pair: (pair[0].study, bool(pair[1].moved)))  # its own base first
-    table = table_of_all(one for one, _ in pairs)
-    for name, text in (("RESULTS.md", page(pairs)), ("RESULTS.csv", table)):
+    made = texts(pairs)
+    for name, text in made.items():
         path = folder / name
         if not options.check:
             storage.write_text(path, text)
         elif not path.exists() or path.read_text() != text:
             raise UserError(f"{str(path)!r} is not what the ledger says: run scripts/ledger.py")
-    print(f"{len(found)} studies: {folder / 'RESULTS.md'}, {folder / 'RESULTS.csv'}")
+    for path in sorted({*folder.glob("pages/*.md"), *folder.glob("figures/*.svg")}):
+        if str(path.relative_to(folder)) not in made:
+            if options.check:
+                raise UserError(f"{str(path)!r} is of no study: run scripts/ledger.py")
+            path.unlink()
+    print(f"{len(found)} studies: {', '.join(str(folder / name) for name in made)}")
 
 
-# -- the page ------------------------------------------------------------------------------------
+def texts(pairs: Sequence[Pair]) -> dict[str, str]:
+    """What is made of comparisons and their plans, by the file's place."""
+    studies: dict[str, list[Pair]] = {}
+    for one, plan in pairs:
+        if not re.fullmatch(r"\w[\w.-]*", one.study):  # whoever wrote the line: it names a file
+            raise UserError(
+                f"the ledger has a study {one.study!r}: a name has letters, digits, '_', '-', '.'"
+            )
+        studies.setdefault(one.study, []).append((one, plan))
+    drawn = {
+        "figures/differences.svg": figures.forest(pairs),
+        "figures/doses.svg": figures.doses(pairs),
+    }
+    return {
+        "RESULTS.md": front(studies, drawn),
+        "RESULTS.csv": table_of_all(one for one, _ in pairs),
+        **{f"pages/{name}.md": study.page(name, found) for name, found in studies.items()},
+        **{name: text for name, text in drawn.items() if text},
+    }
 
 
-def page(pairs: Sequence[tuple[Comparison, Plan]]) -> str:
-    """RESULTS.md."""
-    sections = [section(one, plan) for one, plan in pairs]
-    verdicts = [line for one, plan in pairs for line in conclusions(one, plan)]
-    told = (
-        "".join(f"- {line}\n" for line in verdicts) or "No line of a planned study is there yet.\n"
-    )
-    return "\n".join([HEAD, f"## Verdicts\n\n{told}", *sections])
+# -- the front page ------------------------------------------------------------------------------
+
+
+def front(studies: Mapping[str, Sequence[Pair]], drawn: Mapping[str, str]) -> str:
+    """RESULTS.md: questions, verdicts, figures, what it cost."""
+    asked = [question(name, found) for name, found in studies.items()]
+    told = "\n".join(asked) or "No line of a study is there yet.\n"
+    words = (FOREST if "differences" in name else DOSES for name, text in drawn.items() if text)
+    return "\n".join([HEAD, f"## Questions\n\n{told}", *words, cost(studies), MORE])
+
+
+def question(name: str, found: Sequence[Pair]) -> str:
+    """A study's question, what is known of it, and where its tables are."""
+    asked = next((plan.study.question for _, plan in found if plan.study), "")
+    lines = [line for pair in found for line in conclusions(*pair)] or [
+        f"{figures.named(*pair)}, {figures.said(each)}"
+        for pair in found
+        for each in figures.differences(*pair)
+    ]
+    lines = lines or ["nothing yet: no two rows have two seeds in common"]
+    told = "".join(f"- {line}\n" for line in lines)
+    return f"{f'**[{name}](pages/{name}.md)**: {asked}'.strip()}\n\n{told}"
+
+
+def cost(studies: Mapping[str, Sequence[Pair]]) -> str:
+    """The hours of training behind the page."""
+    rows = []
+    for name, found in studies.items():
+        runs = sum(len(one.finished) for one, _ in found)
+        hours = sum(study.hours(one) for one, _ in found)
+        rows.append([name, str(runs), f"{hours:.1f}"])
+    table = markdown_table(("study", "runs", "hours of training"), rows, labels=1)
+    shared = "Studies share members: a shared one is counted in each.\n"
+    return "\n\n".join(["## What it cost", table, shared])
 
 
 def conclusions(one: Comparison, plan: Plan) -> list[str]:
     """A sentence for every row of a study that looks for a published gain."""
-    study, lines = plan.study, []
-    base = ", ".join(plan.moved) if len(plan.moved) <= 3 else f"base {one.base}"
-    name = f"{one.study} ({base})" if base else one.study
+    planned, lines = plan.study, []
+    name = figures.named(one, plan)
     for row, cell in one.summary().get(DECIDING, {}).items():
         difference = cell["difference"]
-        if study and study.gain and difference and row in study.rows:
-            of = "" if difference["n"] >= study.seeds else f" of {study.seeds} planned"
+        if planned and planned.gain and difference and row in planned.rows:
+            of = "" if difference["n"] >= planned.seeds else f" of {planned.seeds} planned"
             gain, ends = (
                 pages.written(difference[key], metric=DECIDING, sign="+")
                 for key in ("mean", "interval")
             )
             lines.append(
                 f"{name}, {row} minus {one.first}: "
-                f"**{statistics.verdict(difference['interval'], study.gain)}**: {gain} points "
+                f"**{statistics.verdict(difference['interval'], planned.gain)}**: {gain} points "
                 f"({ends}; {pages.count(difference['n'], 'pair')}{of}), published "
-                f"{pages.written(study.gain, metric=DECIDING, sign='+')}"
+                f"{pages.written(planned.gain, metric=DECIDING, sign='+')}"
             )
     return lines
-
-
-def section(one: Comparison, plan: Plan) -> str:
-    """A study on one base: what was asked, how it was run, the table, what is not in it."""
-    parts, study = [f"## {one.study} ({one.base})\n"], plan.study
-    if study:
-        parts.append(f"{study.question}\n")
-    if plan.moved:
-        parts.append(f"On another base than the study's own: {', '.join(plan.moved)}.\n")
-    if one.rows:
-        parts += [protocol(one, study), numbers(one, study) + "\n"]
-    notes = [
-        *beside(one, study),
-        *planned(one, study),
-        *(
-            f"{line['status']}: {row}, seed {line['config']['seed']}: {printable(line['reason'])}"
-            for row, line in one.unfinished
-        ),
-        *one.warnings(),
-    ]
-    return "\n".join([*parts, *(f"- {note}" for note in notes), ""])
-
-
-def protocol(one: Comparison, study: Study | None) -> str:
-    """What was trained on what, and in which fields that departs from the published recipe."""
-    example = one.examples.get(one.first) or next(iter(one.examples.values()))
-    fields, results = ledger.flat(example["config"]), example["results"]
-    images = results["images"]
-    recipe = (study and study.recipe) or Experiment()
-    against = "the published recipe" if study and study.recipe else "the default experiment"
-    changed = deviations(example["config"], ledger.portable(recipe))
-    rows = [
-        f"- {row}, {pages.count(one.members[row], 'member')}: "
-        + (", ".join(changes(line, example)) or "see above")
-        for row, line in one.examples.items()
-    ]
-    made_by = [
-        re.sub(r"^(\w{12})\w*", r"\1", each) for each in commits(line for _, line in one.lines())
-    ]
-    # A member that several runs share has the same seconds in all of them.
-    trained = {seconds for _, line in one.lines() for seconds in line["seconds"]["members"]}
-    hours = sum(trained) / 3600
-    return "\n".join(
-        [
-            f"{fields['data.source']}: {results['classes']} classes, {images['train']} training "
-            f"and {images['test']} test images; {of_networks(example, 'name')}, "
-            f"weights {of_networks(example, 'weights') or 'none'}. Against {against}:",
-            *(f"- {text}" for text in changed),
-            "\nRows, against the first:",
-            *rows,
-            f"\n{hours:.1f} hours of training, commits {', '.join(made_by)}.\n",
-        ]
-    )
-
-
-def of_networks(line: ledger.Line, field: str) -> str:
-    """A field of the members' networks, once where it is the same; empty where none has it."""
-    networks = line["config"].get("networks") or [line["config"]["network"]]
-    values = dict.fromkeys(network[field] for network in networks)
-    return ", ".join(value or "none" for value in values) if any(values) else ""
-
-
-def numbers(one: Comparison, study: Study | None) -> str:
-    """The table of a comparison."""
-    summary = one.summary()
-    asked = study.metrics if study else ("ensemble", "single")
-    header = (
-        *("metric", "row", "n", "mean", "sd", f"minus {one.first}", "pairs"),
-        *("on these images", "on new images", "would find", "verdict"),
-    )
-    rows = []
-    beside = *CHANGED, "nll", *ledger.MORE, "ambiguity", "overlap_high"
-    others = [name for name in beside if name in summary]
-    for metric in [*pages.shown(summary, asked, one.members), *others]:
-        for row, cell in summary[metric].items():
-            mean, sd = (pages.written(cell[k], metric=metric) for k in ("mean", "sd"))
-            rows.append(
-                [metric, row, str(cell["n"]), mean, sd, *compared(one, study, metric, row, cell)]
-            )
-    return markdown_table(header, rows, labels=2)
-
-
-def compared(
-    one: Comparison, study: Study | None, metric: str, row: str, cell: dict[str, Any]
-) -> list[str]:
-    """The cells of a row's difference to the first one."""
-    difference = cell["difference"]
-    if difference is None:
-        return ["-"] * 6
-    found = difference["mean"], difference["interval"], one.on_new_images(row, metric)
-    gain, these, new = (pages.written(value, metric=metric, sign="+") for value in found)
-    n, sd = difference["n"], difference["sd"]
-    would_find = pages.written(statistics.detectable(sd, n) if sd else None, metric=metric)
-    decided = "-"
-    if study and study.gain and metric == DECIDING and row in study.rows:
-        decided = statistics.verdict(difference["interval"], study.gain)
-    return [gain, str(n), these, new, would_find, decided]
-
-
-def beside(one: Comparison, study: Study | None) -> list[str]:
-    """The differences that the study names beside those to its first row."""
-    told = []
-    for row, metric, other, its in study.beside if study else ():
-        if found := one.difference(row, metric, other, its):
-            difference, share = found
-            mean, interval = (
-                pages.written(difference[key], metric=metric, sign="+")
-                for key in ("mean", "interval")
-            )
-            pairs = pages.count(difference["n"], "pair")
-            text = f"{row} ({metric}) minus {other} ({its}): {mean} ({interval}; {pairs})"
-            if share is not None:
-                text += f"; of the means {share:.0%} of its gain over {one.first}"
-            told.append(text)
-    return told
-
-
-def planned(one: Comparison, study: Study | None) -> list[str]:
-    """Which lines kept to the committed plan, why others did not, and what of it is missing."""
-    if study is None:
-        return ["no plan: the study is not in this folder"]
-    missing = [
-        (row, seed)
-        for row in study.rows
-        for seed in range(study.seeds)
-        if seed not in one.rows.get(row, ())
-    ]
-    kept = len(one.finished) - sum(map(len, one.strayed.values()))
-    notes = [f"{kept} of {pages.count(len(one.finished), 'run')} kept to the plan"]
-    notes += [f"not as planned ({why}): {pages.grouped(keys)}" for why, keys in one.strayed.items()]
-    if missing:
-        notes.append(f"planned and not there: {pages.grouped(missing)}")
-    return notes
 
 
 # -- for others ----------------------------------------------------------------------------------

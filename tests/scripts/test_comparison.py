@@ -6,10 +6,12 @@ import re
 import runpy
 import shutil
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from comparison import (
+    Plan,
     astray,
     comparisons,
     deviations,
@@ -18,6 +20,8 @@ from comparison import (
     rebased,
 )
 from conftest import ROOT, tiny
+from results_pages import figures
+from results_pages import study as study_page
 
 from fgvc_jax.config import Network
 from fgvc_jax.evaluation import statistics
@@ -232,7 +236,7 @@ def test_members_of_different_networks_are_named(comparison):
     for line in lines:
         line["config"] |= {"networks": mixed["networks"], "network": mixed["network"]}
     (one,) = comparisons(lines)
-    assert "; resnet_micro, vit_micro, weights none, vit." in report.protocol(one, None)
+    assert "; resnet_micro, vit_micro, weights none, vit." in study_page.protocol(one, None)
     row = report.table_of_all([one]).splitlines()[1]
     assert row.startswith('ce,"resnet_micro, vit_micro","none, vit",sketchbirds,4,32,3')
 
@@ -342,8 +346,8 @@ def test_the_reference_and_the_sign_are_the_studys_whatever_the_history(comparis
     held = held_to(study, one)
     assert held.first == "independent" and list(held.rows) == ["kt"]
     assert held.summary()["ensemble"]["kt"]["difference"] is None
-    assert "minus independent" in report.numbers(held, study)
-    assert "kt, 2 members" in report.protocol(held, study)
+    assert "minus independent" in study_page.numbers(held, study)
+    assert "kt, 2 members" in study_page.protocol(held, study)
     assert len(report.table_of_all([held]).splitlines()) == 2
 
 
@@ -375,7 +379,7 @@ def test_code_that_no_commit_has_is_shown_and_is_not_as_planned(comparison):
     held = held_to(study, one)
     assert list(held.rows["kt"]) == [0, 3] and list(held.rows["kt (not planned)"]) == [1, 2]
     assert list(held.strayed) == ["code that no commit has"]
-    assert f"commits {12 * 'a'}-dirty, abc, b-dirty." in report.protocol(held, study)
+    assert f"commits {12 * 'a'}-dirty, abc, b-dirty." in study_page.protocol(held, study)
     *_, row = report.table_of_all([held]).splitlines()
     assert row.endswith(f'kt (not planned),float32,cpu: cpu,"{40 * "a"}-dirty, abc, b-dirty"')
 
@@ -398,7 +402,7 @@ def test_contradictions_are_on_the_page(comparison):
 def test_the_pages_say_what_the_ledger_says(folder, comparison):
     report.main(["--folder", str(folder)])
     report.main(["--folder", str(folder), "--check"])
-    text = (folder / "RESULTS.md").read_text()
+    text = (folder / "RESULTS.md").read_text() + (folder / "pages/helps.md").read_text()
     lines = squeezed(text)
     comparison = held_to(Study(tiny(epochs=3), ROWS, seeds=3), comparison)
     difference = comparison.summary()["ensemble"]["kt"]["difference"]
@@ -408,6 +412,7 @@ def test_the_pages_say_what_the_ledger_says(folder, comparison):
         f"- helps, kt minus independent: **{said}**: {100 * difference['mean']:+.2f} points "
         f"({low} to {high}; 3 pairs), published +10.00"
     ) in lines
+    assert "**[helps](pages/helps.md)**: Does it help? It is asked here." in lines
     assert "Does it help? It is asked here." in lines and "More is told." not in text
     assert "- epochs 2 -> 3" in lines
     assert "- kt, 2 members: transfer.name 'none' -> 'orthogonal'" in lines
@@ -440,6 +445,7 @@ def test_a_study_on_another_base_is_held_to_its_plan_there(comparison, tmp_path)
     fill(tmp_path / "results/a.jsonl")
     report.main(["--folder", str(tmp_path)])
     lines = squeezed((tmp_path / "RESULTS.md").read_text())
+    lines += squeezed((tmp_path / "pages/helps.md").read_text())
     assert "On another base than the study's own: epochs 5 -> 3." in lines
     assert "- 6 of 8 runs kept to the plan" in lines
     assert any(line.startswith("- helps (epochs 5 -> 3), kt minus") for line in lines)
@@ -453,11 +459,83 @@ def test_a_changed_line_changes_the_tables(folder, tmp_path):
     changed["environment"]["commit"] = "def"
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "results/a.jsonl").write_text("\n".join([*texts[:-1], json.dumps(changed)]) + "\n")
-    with pytest.raises(UserError, match="RESULTS.md' is not what the ledger says"):
+    with pytest.raises(UserError, match="RESULTS.csv' is not what the ledger says"):
         report.main(["--folder", str(tmp_path), "--check"])
     report.main(["--folder", str(tmp_path)])
-    for name in ("RESULTS.md", "RESULTS.csv"):
+    for name in ("pages/helps.md", "RESULTS.csv"):
         assert (tmp_path / name).read_text() != (folder / name).read_text()
+
+
+def test_a_changed_line_changes_figures_and_sentences(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    report.main(["--folder", str(folder)])
+    lines = [json.loads(text) for text in (folder / "results/a.jsonl").read_text().splitlines()]
+    planned = [
+        one for one in lines if one["tables"][0]["row"] == "kt" and not one["config"]["seed"]
+    ]
+    better(planned[-1], 0.1)
+    text = "".join(json.dumps(one) + "\n" for one in lines)
+    (tmp_path / "results/a.jsonl").write_text(text)
+    report.main(["--folder", str(tmp_path)])
+    for name in ("RESULTS.md", "figures/differences.svg"):
+        one, other = ((place / name).read_text() for place in (folder, tmp_path))
+        assert one != other and "helps" in one
+
+
+def test_what_is_of_no_study_is_removed(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    report.main(["--folder", str(tmp_path)])
+    (tmp_path / "pages/gone.md").write_text("# gone")
+    with pytest.raises(UserError, match="gone.md' is of no study: run scripts/ledger.py"):
+        report.main(["--folder", str(tmp_path), "--check"])
+    report.main(["--folder", str(tmp_path)])
+    assert [path.name for path in (tmp_path / "pages").iterdir()] == ["helps.md"]
+
+
+def test_a_study_of_a_ledger_names_no_file_elsewhere(tmp_path):
+    kept = Ledger(tmp_path / "results/a.jsonl", study="../x", base=tiny(), rows=["a"])
+    kept.unfinished("a", tiny(seed=5), status="failed", reason="gone")
+    with pytest.raises(UserError, match="the ledger has a study '../x': a name has letters"):
+        report.main(["--folder", str(tmp_path)])
+
+
+def differences_of(*found):
+    """A comparison with such (row, mean, interval), as far as figures read it."""
+    cells = {
+        row: {"difference": {"mean": mean, "interval": interval, "n": 4}}
+        for row, mean, interval in found
+    }
+    return SimpleNamespace(study="a<b", base="f", first="none", summary=lambda: {"ensemble": cells})
+
+
+def drawn(text):
+    return ElementTree.fromstring(text), "{http://www.w3.org/2000/svg}"
+
+
+def test_the_forest_plot_has_numbers_where_they_are():
+    """The scale goes from -5 to +5 points over 448 units from 16 on; what is wider is an arrow."""
+    one = differences_of(("half", 0.025, (0.0, 0.05)), ("wide", -0.03, (-0.2, 0.1)))
+    plan = Plan(SimpleNamespace(gain=0.01), ["epochs 4 -> 3"])
+    svg, n = drawn(figures.forest([(one, plan)]))
+    dots = [float(dot.get("cx")) for dot in svg.iter(f"{n}circle")]
+    assert dots == [16 + 448 * 0.75, round(16 + 448 * 0.2, 1)]
+    texts = [text.text for text in svg.iter(f"{n}text")]
+    assert {"a<b, against none", "epochs 4 -> 3", "half", "+2.50 (+0.00 to +5.00)"} <= set(texts)
+    kinds = [polygon.get("class") for polygon in svg.iter(f"{n}polygon")]
+    assert kinds == ["published", "a", "a", "published"]
+    assert float(svg.get("height")) > max(float(text.get("y")) for text in svg.iter(f"{n}text"))
+
+
+def test_there_is_no_figure_of_nothing():
+    one = differences_of(("half", 0.025, None))
+    assert figures.forest([(one, Plan(None, []))]) == ""
+
+
+def test_a_curve_needs_two_weights(folder, comparison):
+    report.main(["--folder", str(folder)])
+    assert not (folder / "figures/doses.svg").exists()
+    text = (ROOT / "scripts/studies/figures/doses.svg").read_text()
+    assert "effect, the ensemble of two: +0.00 at 0, " in text
 
 
 def test_the_names_of_the_images_are_beside_the_lines(folder, tmp_path):
@@ -482,7 +560,7 @@ def test_failed_runs_are_on_the_page(tmp_path):
     kept = Ledger(tmp_path / "results/a.jsonl", study="x", base=tiny(), rows=["a"])
     kept.unfinished("a", tiny(seed=5), status="failed", reason="loss is not finite\n\udcff")
     report.main(["--folder", str(tmp_path)])
-    text = (tmp_path / "RESULTS.md").read_text()
+    text = (tmp_path / "pages/x.md").read_text()
     assert "- failed: a, seed 5: loss is not finite\\n\\udcff\n" in text
     assert "- no plan: the study is not in this folder\n" in text
 
