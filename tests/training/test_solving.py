@@ -15,7 +15,7 @@ from fgvc_jax.evaluation import error_analysis
 from fgvc_jax.objectives import Linear
 from fgvc_jax.training import members
 from fgvc_jax.training.precomputed.store import Store
-from fgvc_jax.training.run import opened
+from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils.errors import Interrupted, UserError
 from fgvc_jax.workdir import journal, storage
 
@@ -116,6 +116,12 @@ def test_runs_share_embeddings(tmp_path, monkeypatch):
     members.train(solved(tmp_path / "linear", data=data))
     monkeypatch.setattr(Store, "make", lambda *_, **__: pytest.fail("these embeddings are there"))
     members.train(solved(tmp_path / "knn", "knn", data=data))
+
+
+def test_streamed_images_are_known_by_contents():
+    """As where a trunk is frozen: others of the same names and sizes get no embeddings of these."""
+    known = Run(solved("", data={"placement": "stream"})).record.digests
+    assert known["train"]["contents"] and not known["test"]["contents"]
 
 
 def test_without_room_for_the_embeddings_a_line_says_so(tmp_path):
