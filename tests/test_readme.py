@@ -105,3 +105,9 @@ def test_a_banner_is_told_where_the_training_images_had_one(of):
     assert "# image = image.crop((0, 0, image.width, image.height - 20))" in readme.image_code(
         other
     )
+
+
+def test_what_was_solved_had_no_epochs():
+    text = readme.training(trained(objective="knn", head="linear", members=1))
+    assert "head `knn`" in text and "the head solved on embeddings of" in text
+    assert "epoch" not in text

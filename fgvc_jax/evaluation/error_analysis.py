@@ -71,7 +71,8 @@ class Answers:
         Of labels that were exchanged it finds more than confident learning, among a quarter as many
         (scripts/doubts.py), where probabilities mean what they say: use it for answers like those.
         """
-        images = np.flatnonzero((self.true < PLAUSIBLE) & ~self.tally.right)
+        said = self.tally.confidence > self.true + 1e-6  # where all are alike nothing is said
+        images = np.flatnonzero((self.true < PLAUSIBLE) & said & ~self.tally.right)
         return images[np.argsort(self.true[images], kind="stable")]
 
     def errors(self) -> np.ndarray:

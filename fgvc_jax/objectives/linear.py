@@ -17,6 +17,7 @@ import numpy as np
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.base import HeldOut, Method, Objective, Solved
 from fgvc_jax.objectives.ce import ce
+from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import option
 
 FOLDS = 5
@@ -98,7 +99,15 @@ def cross_fitted(
         classes: number of them.
         watch: see `Method.solve`.
         decay: where it is given and not chosen.
+
+    Raises:
+        UserError: where it is to be chosen and no image can be left out.
     """
+    if not decay and (fold == fold[0]).all():
+        raise UserError(
+            "all training images are of one group, of which none can be held out to choose "
+            "--linear.weight-decay: give one, such as 0.01, in a new --workdir"
+        )
     tried = range(FOLDS if len(labels) < LARGE else 1)
     rows = np.flatnonzero(fold < len(tried))
     paths = [
@@ -155,7 +164,8 @@ def _held_out(
     )
     weights = seen.start
     for decay in decays:
-        weights = seen.minimum(decay, weights, watch)
+        if not left_out.all():  # else nothing is learned, and all classes are alike
+            weights = seen.minimum(decay, weights, watch)
         yield left_out, others.log_probabilities(weights)
 
 

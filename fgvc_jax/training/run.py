@@ -94,7 +94,8 @@ class Run:
         """What identifies the run: its experiment, classes, and digests of data and weights."""
         spec = self.experiment
         # What frozen networks say is known by contents, so that these are read in any case.
-        read = self.splits.parts if spec.network.frozen else ["train"] if spec.method.asks else []
+        train = ["train"] if spec.method.asks or spec.method.solves else []
+        read = self.splits.parts if spec.network.frozen else train
         for part in read:
             self.images.content(part)
         known = self.images.digests()

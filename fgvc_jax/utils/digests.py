@@ -37,6 +37,8 @@ class Images(Protocol):
     def labels(self) -> np.ndarray: ...
     @property
     def ids(self) -> np.ndarray: ...
+    @property
+    def groups(self) -> np.ndarray | None: ...
 
     def stat(self, index: int) -> tuple[int, int] | None:
         """Bytes and time of change of an image's file, where it has one of its own."""
@@ -123,8 +125,9 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
 
     Returns:
         For each part {"names": by names and sizes, "contents": by contents, None where images are
-        streamed and nothing has read them all, "files": as names but without ids, "count"}, and
-        under "data" one digest of everything, by contents where they are known.
+        streamed and nothing has read them all, "files": as names but without ids, "groups": of
+        these, None where there are none, "count"}, and under "data" one digest of all images, by
+        contents where they are known.
     """
     parts: dict[str, Any] = {}
     for name, part in splits.parts.items():
@@ -133,6 +136,7 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
             "names": of_images(part, splits.classes, None),
             "contents": of_images(part, splits.classes, known) if known else None,
             "files": of_files(part),
+            "groups": None if part.groups is None else of_value(part.groups.tolist()),
             "count": len(part.names),
         }
     return parts | {"data": of_value([best(part) for part in parts.values()])}

@@ -43,7 +43,15 @@ class Record:
     @property
     def held_out(self) -> str:
         """Digest of the training images that a solver holds out in turn, and of how."""
-        return digests.of_value([digests.best(self.digests["train"]), self.experiment.seed])
+        known = digests.best(self.digests["train"])
+        return digests.of_value([known, self.experiment.seed, *self.groups.values()])
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """{"groups": digest of those that a solver holds out whole}; {} where there are none, or an
+        older version did not tell."""
+        found = self.digests["train"].get("groups") if self.experiment.method.solves else None
+        return {"groups": found} if found else {}
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -129,7 +137,9 @@ class Record:
         spec = self.experiment
         taught = spec.transfer.name != "none" and bool(teachers)
         asked = {"teacher": self.digests["teacher"]} if spec.method.asks else {}
-        return asked | {
+        return {
+            **asked,
+            **self.groups,
             "numerics": self.numerics(member),
             "member": member,
             "teachers": list(teachers) if taught else [],
@@ -169,6 +179,8 @@ class Record:
         same = all(self.weights(member) == new.weights(member) for member in numbers)
         others += [] if same else ["pretrained weights"]
         others += ["variables of the frozen trunk"] if known["trunk"] != now["trunk"] else []
+        told = "groups" in known.get("train", {})
+        others += ["groups of training images"] if told and self.groups != new.groups else []
         others += ["teachers"] if known.get("teacher") != now.get("teacher") else []
         return f"other {' and '.join(others)}" if others else ""
 

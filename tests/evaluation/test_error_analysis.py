@@ -28,7 +28,7 @@ class Source:
 def answers(folder, labels, logits):
     """`Answers` of one member that is kept, and its probabilities (N, K)."""
     source = Source(labels)
-    names = tuple("abcdefgh"[: logits.shape[1]])
+    names = tuple(map(str, range(logits.shape[1])))
     part = predictions.part_of(folder, "test", source, classes=names, view=View(), images="x")
     with predictions.keep(part, ["m" * 16], [(1, 1)]) as ((kept, attention),):
         kept[:], attention[:] = ensemble.log_softmax(logits), 0
@@ -106,6 +106,12 @@ def test_an_implausible_label_is_improbable_and_not_what_is_said(tmp_path):
     logits[0, 0], logits[2, 2], logits[4, 1] = -5, -9, -3  # 0.7 %, 0.01 %, 5 %
     found, _ = answers(tmp_path, labels, logits)
     assert found.implausible().tolist() == [2, 0]
+
+
+def test_an_answer_that_knows_nothing_doubts_no_label(tmp_path):
+    """As of a neighbours' head where nobody may vote: of 200 classes each has half a percent."""
+    found, _ = answers(tmp_path, np.array([7, 0, 199]), np.zeros((3, 200), np.float32))
+    assert found.implausible().tolist() == []
 
 
 def test_a_weak_class_is_one_that_chance_does_not_explain():

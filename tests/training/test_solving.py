@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import tiny
+from PIL import Image
 
 import fgvc_jax
 from fgvc_jax import config
@@ -15,7 +16,7 @@ from fgvc_jax.evaluation import error_analysis
 from fgvc_jax.objectives import Linear
 from fgvc_jax.training import members
 from fgvc_jax.training.precomputed.store import Store
-from fgvc_jax.training.run import opened
+from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils.errors import Interrupted, UserError
 from fgvc_jax.workdir import journal, storage
 
@@ -116,6 +117,35 @@ def test_runs_share_embeddings(tmp_path, monkeypatch):
     members.train(solved(tmp_path / "linear", data=data))
     monkeypatch.setattr(Store, "make", lambda *_, **__: pytest.fail("these embeddings are there"))
     members.train(solved(tmp_path / "knn", "knn", data=data))
+
+
+def test_streamed_images_are_known_by_contents():
+    """As where a trunk is frozen: others of the same names and sizes get no embeddings of these."""
+    known = Run(solved("", data={"placement": "stream"})).record.digests
+    assert known["train"]["contents"] and not known["test"]["contents"]
+
+
+def test_other_groups_hold_out_others(tmp_path):
+    """They decide on folds, and so on the member and on what is said of images held out."""
+
+    def record(objective, groups):
+        rows = [f"{i}.png,{'ab'[i % 2]},{'test' if i > 5 else 'train'}" for i in range(8)]
+        rows = [f"{row},{group}" for row, group in zip(rows, groups, strict=True)]
+        table.write_text("\n".join(["path,label,split,group", *rows]))
+        data = {"source": f"csv:{table}", "classes": 0, "images_per_class": 0}
+        changes = solved("", objective, data=data) if objective else tiny()
+        data = dataclasses.replace(changes.data, **data)
+        return Run(dataclasses.replace(changes, data=data, batch_size=2)).record
+
+    table = tmp_path / "birds.csv"
+    for i in range(8):
+        Image.fromarray(np.full((36, 36, 3), 30 * i, np.uint8)).save(tmp_path / f"{i}.png")
+    pairs, triples = record("linear", "aabbccde"), record("linear", "aaabbbde")
+    assert pairs.others(triples) == "other groups of training images"
+    assert pairs.held_out != triples.held_out
+    assert pairs.training(1, []) != triples.training(1, [])
+    pairs, triples = record("", "aabbccde"), record("", "aaabbbde")  # steps do not see them
+    assert pairs.others(triples) == "" and pairs.training(1, []) == triples.training(1, [])
 
 
 def test_without_room_for_the_embeddings_a_line_says_so(tmp_path):

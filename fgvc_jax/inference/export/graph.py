@@ -12,7 +12,7 @@ import onnx
 from jax.extend import core
 from onnx import helper, numpy_helper
 
-PLATFORM = "tpu"  # whose forms in networks/kernels.py and convolutions.py are the plain ones
+PLATFORM = "tpu"  # whose forms in networks/kernels are the plain ones
 BATCH = 1_000_003  # stands for any number of images in a trace; a prime, as no other side is
 
 SMALL = 64  # values
@@ -28,6 +28,11 @@ class Tensor(NamedTuple):
 
 
 Value = Tensor | np.ndarray
+
+
+def of_images(side: int) -> bool:
+    """Whether a side grows with the number of images."""
+    return side % BATCH == 0
 
 
 class Rules(NamedTuple):
@@ -86,14 +91,19 @@ class Graph:
         shape = aval.shape
         if value.shape == shape:
             return value
-        if isinstance(value, np.ndarray) and BATCH not in shape:
+        if isinstance(value, np.ndarray) and not any(map(of_images, shape)):
             return np.broadcast_to(value, shape)
         return self.node("Expand", value, self._sides(shape), shape=shape)
 
     def _sides(self, shape: Shape) -> Value:
         """A shape as an array, the batch's side as it is when the graph runs."""
         batch = self.node("Shape", self.images, shape=(1,), start=0, end=1)
-        parts = [batch if side == BATCH else np.array([side], np.int64) for side in shape]
+        parts = [
+            self.node("Mul", batch, np.array([side // BATCH]), shape=(1,))
+            if of_images(side)
+            else np.array([side])
+            for side in shape
+        ]
         return self.node("Concat", *parts, shape=(len(shape),), axis=0)
 
     def transposed(self, value: Value, order: Sequence[int]) -> Value:
@@ -111,7 +121,10 @@ class Graph:
 
         def read(atom: Any) -> Value:
             if isinstance(atom, core.Literal):
-                return np.asarray(atom.val, atom.aval.dtype)  # type: ignore[attr-defined]  # a number's
+                number = np.asarray(atom.val, atom.aval.dtype)  # type: ignore[attr-defined]
+                if abs(number) == BATCH:
+                    raise NotImplementedError("no rule for the number of images as a number")
+                return number
             return values[atom]
 
         values.update(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
@@ -132,21 +145,24 @@ class Graph:
             return [np.array(next(chosen), np.int32)]
         if kind == "cond":
             (index, *inputs) = inputs
-            assert isinstance(index, np.ndarray)  # of which platform, the only kind we have
+            if not isinstance(index, np.ndarray):  # that is of the platform
+                raise NotImplementedError("no rule for a choice that depends on the images")
             branch = params["branches"][int(index)]
             return self.run(branch.jaxpr, branch.consts, inputs)
-        inner = next((params[name] for name in _INNER if name in params), None)
-        if inner is not None:
-            jaxpr = getattr(inner, "jaxpr", inner)
-            return self.run(jaxpr, getattr(inner, "consts", ()), inputs)
+        if kind in _CALLS:
+            called = params[_CALLS[kind]]
+            return self.run(called.jaxpr, called.consts, inputs)
         if kind in self._rules.lazy:
             return [self._rules.lazy[kind](self, equation, *inputs)]
         elementwise = self._rules.elementwise.get(kind)
         known = [value for value in inputs if isinstance(value, np.ndarray)]
         if len(known) == len(inputs):
-            same = all(v.shape == a.aval.shape for v, a in zip(known, equation.invars, strict=True))
-            if elementwise or same:
-                return _computed(equation, known, spread=bool(elementwise))
+            if elementwise:
+                return _computed(equation, np.broadcast_arrays(*known))
+            if all(v.shape == a.aval.shape for v, a in zip(known, equation.invars, strict=True)):
+                if any(of_images(n) for value in equation.outvars for n in value.aval.shape):
+                    raise NotImplementedError(f"no rule for {kind} of a value for each image")
+                return _computed(equation, known)
         if elementwise:
             shape = np.broadcast_shapes(*(value.shape for value in inputs))
             return [elementwise(self, equation, shape, *inputs)]
@@ -157,15 +173,12 @@ class Graph:
         return results if isinstance(results, list) else [results]
 
 
-def _computed(equation: Any, inputs: Sequence[np.ndarray], *, spread: bool) -> list[Value]:
-    """What JAX itself says, where nothing depends on the images; `spread`: of arrays that are
-    brought to one shape first."""
-    if spread:
-        inputs = np.broadcast_arrays(*inputs)
+def _computed(equation: Any, inputs: Sequence[np.ndarray]) -> list[Value]:
+    """What JAX itself says, where nothing depends on the images."""
     results = equation.primitive.bind(*inputs, **equation.params)
     results = results if equation.primitive.multiple_results else [results]
     return [np.asarray(result) for result in results]
 
 
-# Where primitives that only call another jaxpr have it.
-_INNER = "jaxpr", "call_jaxpr", "fun_jaxpr"
+# Primitives that only call another jaxpr, and where they have it. A loop has one, too.
+_CALLS = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}

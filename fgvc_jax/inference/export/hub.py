@@ -182,11 +182,11 @@ def obstacles(trained: Trained) -> list[str]:
     """Why timm alone makes other answers of it; empty where it makes the same."""
     spec = trained.networks[0]
     known = TIMM.get(spec.name)
-    linear = spec.head == "linear"
+    linear = trained.head == "linear"
     reasons = [
         ("its members are averaged", len(trained.model.members) > 1),
         (f"`{spec.name}` was not compared with any of its networks", known is None),
-        (f"it has no such head (`{spec.head}`)", not linear),
+        (f"it has no such head (`{trained.head}`)", not linear),
         (
             f"its head does not pool so (`{spec.pool}`)",
             linear and known is not None and spec.pool not in known[1].pools,

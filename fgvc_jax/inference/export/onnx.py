@@ -27,7 +27,8 @@ def write(trained: Trained, path: Path) -> str:
 
     inference = trained.inference
     made = rules.model_of(inference.answer, inference.variables, inference.shape)
-    apart = inference.nbytes > LARGEST
+    # Not those of the variables: of half precision they are stored as the float32 they become.
+    apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST
     file = path / "model.onnx"
     onnx.save_model(made, file, save_as_external_data=apart, location="model.onnx.data")
     onnx.checker.check_model(str(file))

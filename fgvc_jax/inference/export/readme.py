@@ -198,15 +198,23 @@ def training(trained: Trained) -> str:
     def start(network: Network) -> str:
         return _code(shareable(network.weights)) if network.weights else "random weights"
 
+    head = each(lambda network: _code(network.head))
+    steps = f"{spec.epochs} epochs of batches of {spec.batch_size}"
+    kept = [
+        f"members as they were at the {_EPOCH[trained.which]}; their predictions are averaged as "
+        f"{spec.fusion}"
+    ]
+    if spec.method.solves:  # one member, without epochs
+        head, kept = _code(trained.head), []
+        steps = "the head solved on embeddings of the training images, not trained by steps"
     lines = [
         f"data: {_code(source(trained))}{f' ({counts} images)' if counts else ''}",
         f"method: {made.paper}",
-        f"objective `{spec.objective}`, transfer `{spec.transfer.name}`, head "
-        f"{each(lambda network: _code(network.head))}, started from {each(start)}",
-        f"{spec.epochs} epochs of batches of {spec.batch_size}, at {spec.data.crop} px, seed "
-        f"{spec.seed}, computed in {each(lambda network: network.dtype)}",
-        f"members as they were at the {_EPOCH[trained.which]}; their predictions are averaged as "
-        f"{spec.fusion}",
+        f"objective `{spec.objective}`, transfer `{spec.transfer.name}`, head {head}, started from "
+        f"{each(start)}",
+        f"{steps}, at {spec.data.crop} px, seed {spec.seed}, computed in "
+        f"{each(lambda network: network.dtype)}",
+        *kept,
     ]
     return "## Training\n\n" + "".join(f"- {line}.\n" for line in lines)
 

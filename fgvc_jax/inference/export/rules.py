@@ -9,7 +9,15 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from fgvc_jax.inference.export.graph import BATCH, Graph, Rules, Shape, Tensor, Value
+from fgvc_jax.inference.export.graph import (
+    BATCH,
+    Graph,
+    Rules,
+    Shape,
+    Tensor,
+    Value,
+    of_images,
+)
 
 OPSET = 18
 IR_VERSION = 8  # the one of that opset, which runtimes from 2022 on read
@@ -148,19 +156,26 @@ LAZY: dict[str, Callable] = {
 
 def _reshape(graph: Graph, equation: Any, x: Value) -> Tensor:
     shape = equation.outvars[0].aval.shape
-    sides = np.array([-1 if side % BATCH == 0 else side for side in shape], np.int64)
+    sides = np.array([-1 if of_images(side) else side for side in shape], np.int64)
     return graph.node("Reshape", x, sides, shape=shape)
 
 
 def _slice(graph: Graph, equation: Any, x: Value) -> Tensor:
     params, sides = equation.params, equation.invars[0].aval.shape
+    shape = equation.outvars[0].aval.shape
+    _check_images(sides, shape)
     strides = params["strides"] or (1,) * len(sides)
-    axes = [i for i, side in enumerate(sides) if side != BATCH]
+    axes = [i for i, side in enumerate(sides) if not of_images(side)]
     ends = (params[name] for name in ("start_indices", "limit_indices"))
     parts = [np.array([each[i] for i in axes], np.int64) for each in (*ends, strides)]
     starts, limits, steps = parts
-    shape = equation.outvars[0].aval.shape
     return graph.node("Slice", x, starts, limits, np.array(axes), steps, shape=shape)
+
+
+def _check_images(before: Shape, after: Shape) -> None:
+    """Raise a NotImplementedError where only some of the images are taken."""
+    if any(of_images(side) and side != left for side, left in zip(before, after, strict=True)):
+        raise NotImplementedError("no rule for a part of the images")
 
 
 def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Tensor:
@@ -170,6 +185,8 @@ def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Tensor:
 
 def _split(graph: Graph, equation: Any, x: Value) -> list[Tensor]:
     axis, starts = np.array([equation.params["axis"]]), [0, *np.cumsum(equation.params["sizes"])]
+    for part in equation.outvars:
+        _check_images(equation.invars[0].aval.shape, part.aval.shape)
     return [
         graph.node("Slice", x, np.array([start]), np.array([stop]), axis, shape=part.aval.shape)
         for start, stop, part in zip(starts, starts[1:], equation.outvars, strict=False)
@@ -189,8 +206,10 @@ def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
 
 def _reduce(kind: str) -> Callable:
     def rule(graph: Graph, equation: Any, x: Value) -> Tensor:
-        axes, shape = equation.params["axes"], equation.outvars[0].aval.shape
-        return graph.node(kind, x, np.array(axes, np.int64), shape=shape, keepdims=0)
+        axes = np.array(equation.params["axes"], np.int64)
+        return graph.node(
+            kind, x, axes, shape=equation.outvars[0].aval.shape, keepdims=0, noop_with_empty_axes=1
+        )
 
     return rule
 
@@ -232,7 +251,8 @@ def _max_pool(graph: Graph, equation: Any, x: Value) -> Value:
         params[name] for name in ("window_dimensions", "window_strides", "padding")
     )
     dilated = any(n != 1 for n in (*params["base_dilation"], *params["window_dilation"]))
-    if dilated or len(windows) != 4 or (windows[0], windows[3]) != (1, 1):
+    others = [(windows[i], strides[i], *pads[i]) for i in (0, -1)]
+    if dilated or len(windows) != 4 or others != [(1, 1, 0, 0)] * 2:
         raise NotImplementedError("no rule for maxima but over height and width")
     before, after = zip(*pads[1:3], strict=True)
     result = graph.node(

@@ -16,6 +16,7 @@ from fgvc_jax.inference.export import function
 from fgvc_jax.inference.export.function import Inference
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.predictor import collect
+from fgvc_jax.networks.heads import KTHead, LinearHead
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import distinct
 from fgvc_jax.workdir.folder import Workdir
@@ -125,6 +126,14 @@ class Trained:
             int((self._answered.argmax(-1) != own.argmax(-1)).sum()),
             distinct(network.dtype for network in self.networks),
         )
+
+    @property
+    def head(self) -> str:
+        """What makes classes in the first member: --network.head, or an objective that has a head
+        of its own."""
+        main = self.model.members[0].network.heads.constructors["logits"](parent=None)
+        own = not isinstance(main, LinearHead | KTHead)
+        return self.experiment.objective if own else self.networks[0].head
 
     @property
     def heads(self) -> tuple[str, ...]:

@@ -193,7 +193,8 @@ def test_timm_resizes_to_the_side_that_we_do(crop, side):
     [
         ({"members": 1, "head": "linear"}, []),
         ({"members": 2, "head": "linear"}, ["averaged"]),
-        ({"members": 1}, ["no such head"]),
+        ({"members": 1}, ["no such head (`kt`)"]),
+        ({"members": 1, "head": "linear", "objective": "knn"}, ["no such head (`knn`)"]),
         ({"members": 1, "head": "linear", "name": "vgg_micro"}, ["was not compared"]),
         ({"members": 1, "head": "linear", "view": {"fit": "pad"}}, ["pads images with another"]),
         ({"members": 1, "head": "linear", "view": {"fit": "crop"}}, []),

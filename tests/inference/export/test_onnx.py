@@ -1,5 +1,7 @@
 """model.onnx answers under onnxruntime as the members do."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from exports import VARIANTS, images, trained
@@ -60,6 +62,16 @@ def test_weights_that_one_file_does_not_hold_lie_beside_it(tmp_path, monkeypatch
     assert (tmp_path / "model.onnx.data").stat().st_size > of.inference.nbytes / 2
     some = images(of, 1)
     np.testing.assert_allclose(answers(tmp_path, some), of.inference(some), atol=1e-5)
+
+
+def test_half_precision_counts_as_what_it_becomes(tmp_path, monkeypatch):
+    """A head of neighbours keeps float16, which the graph stores as float32."""
+    of = trained(members=1)
+    (member,) = of.model.members
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), member.variables)
+    of.model.members[0] = member._replace(variables=half)
+    monkeypatch.setattr(onnx, "LARGEST", int(1.2 * of.inference.nbytes))
+    assert "model.onnx.data" in written(of, tmp_path)
 
 
 def test_without_the_package_a_line_says_what_to_install(tmp_path, monkeypatch):

@@ -54,8 +54,13 @@ SHAPES = {
     "stack": lambda c, x: jnp.stack([x, 2 * x], axis=1),
     "broadcast": lambda c, x: jnp.broadcast_to(x[:, :1], x.shape).sum(1),
     "constant": lambda c, x: jnp.broadcast_to(c[0], (x.shape[0], 6)),
+    "a constant sum": lambda c, x: jnp.broadcast_to(c[0], (x.shape[0], 6)) + 1,
+    "a constant beside rows": lambda c, x: jnp.concatenate(
+        [jnp.broadcast_to(c[0], (5 * x.shape[0], 6)), x.reshape(-1, 6)], axis=1
+    ),
 }
 COMPUTED = {
+    "sums over no axis": lambda c, x: x.sum(()) + x.max((), initial=0),
     "sums": lambda c, x: x.sum(1) + x.max(1) + x.min((1, 2))[:, None],
     "softmax": lambda c, x: jax.nn.softmax(x @ c.T) + jax.nn.logsumexp(x),
     "product": lambda c, x: jnp.einsum("btd,bsd->bts", x, x),
@@ -97,3 +102,27 @@ def test_equal_arrays_that_came_and_went_are_not_taken_for_each_other():
 def test_an_unknown_primitive_is_named():
     with pytest.raises(NotImplementedError, match="primitive sin of JAX"):
         check(lambda c, x: jnp.sin(x))
+
+
+def pool(x, stride=(1, 1, 1, 1), pads=((0, 0),) * 4):
+    return lax.reduce_window(x[..., None], -jnp.inf, lax.max, (1, 2, 2, 1), stride, pads)
+
+
+# What a rule does not hold for would be written, and answer otherwise.
+UNKNOWN = {
+    "the primitive scan": lambda c, x: lax.fori_loop(0, 3, lambda _, y: 2 * y, x),
+    "the primitive reduce ": lambda c, x: lax.reduce(x, 0.0, lambda a, b: a + 2 * b, (1,)),
+    "a choice": lambda c, x: lax.cond(x.sum() > 0, lambda y: y, lambda y: 2 * y, x),
+    "a part of the images": lambda c, x: x[:2],
+    "a part": lambda c, x: jnp.split(x, [2])[1],
+    "the number of images": lambda c, x: x - x.mean(0),
+    "iota of a value": lambda c, x: x + lax.iota(jnp.float32, len(x))[:, None, None],
+    "maxima": lambda c, x: pool(x, stride=(2, 1, 1, 1)),
+    "maxima but over": lambda c, x: pool(x, pads=((0, 0), (0, 0), (0, 0), (1, 0))),
+}
+
+
+@pytest.mark.parametrize("named", UNKNOWN)
+def test_what_no_rule_holds_for_is_refused(named):
+    with pytest.raises(NotImplementedError, match=f"no rule for {named}"):
+        check(UNKNOWN[named])
