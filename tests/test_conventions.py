@@ -130,9 +130,10 @@ def test_tracked_files_are_sources():
         path = ROOT / name
         ledger = name.startswith("scripts/studies/RES") or path.match("studies/results/*")
         own = name == ".github/sketchbirds.png" or (ledger and path.suffix in (".csv", ".jsonl"))
+        drawn = path.match("scripts/studies/figures/*.svg")
         guide = path.match("docs/guides/*.ipynb")
         page = path.match("fgvc_jax/figures/templates/*") and path.suffix in pages
-        assert path.suffix in allowed or own or page or guide, name
+        assert path.suffix in allowed or own or page or guide or drawn, name
         largest = 5_000_000 if ledger else 200_000
         assert not path.exists() or path.stat().st_size < largest, name
     assert {name.split("/")[0] for name in listed if not name.startswith(".")} <= {

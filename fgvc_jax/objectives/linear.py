@@ -17,7 +17,7 @@ import numpy as np
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.base import HeldOut, Method, Objective, Solved
 from fgvc_jax.objectives.ce import ce
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
 
 FOLDS = 5
@@ -101,12 +101,12 @@ def cross_fitted(
         decay: where it is given and not chosen.
 
     Raises:
-        UserError: where it is to be chosen and no image can be left out.
+        ArgumentError: where it is to be chosen and no image can be left out.
     """
     if not decay and (fold == fold[0]).all():
-        raise UserError(
+        raise ArgumentError(
             "all training images are of one group, of which none can be held out to choose "
-            "--linear.weight-decay: give one, such as 0.01, in a new --workdir"
+            "`weight_decay`: give one, such as 0.01, in a new `workdir`"
         )
     tried = range(FOLDS if len(labels) < LARGE else 1)
     rows = np.flatnonzero(fold < len(tried))

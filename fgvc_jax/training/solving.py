@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.typing import VariableDict
 
+from fgvc_jax import config
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.inference.passes import kept_answers
 from fgvc_jax.objectives.base import HeldOut, Solved
@@ -46,14 +47,15 @@ def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) ->
                 if asked.number:
                     raise Interrupted(asked.number, "the embeddings are kept")
 
-            solved = spec.method.solve(
-                run.cache.embeddings().astype(np.float32),
-                train.labels,
-                np.arange(len(train)) if train.groups is None else _numbered(train),
-                classes=len(run.splits.classes),
-                seed=spec.seed,
-                watch=watch,
-            )
+            with config.flagged(spec):
+                solved = spec.method.solve(
+                    run.cache.embeddings().astype(np.float32),
+                    train.labels,
+                    np.arange(len(train)) if train.groups is None else _numbered(train),
+                    classes=len(run.splits.classes),
+                    seed=spec.seed,
+                    watch=watch,
+                )
     head = {**start["params"]["heads"]["logits"], **solved.params}
     heads = {**start["params"]["heads"], "logits": jax.tree.map(processes.of_first, head)}
     variables = devices.replicate(

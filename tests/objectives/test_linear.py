@@ -7,7 +7,7 @@ import pytest
 
 from fgvc_jax.objectives import linear
 from fgvc_jax.objectives.linear import Linear
-from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.errors import ArgumentError
 
 
 def drawn(count=60, numbers=7, classes=4, seed=0):
@@ -122,7 +122,7 @@ def test_images_of_one_group_cannot_be_held_out():
     """As of one site: nothing was learned without them, and their answers were not numbers."""
     (x, labels), group = drawn(), np.zeros(60, int)
     options = {"classes": 4, "seed": 0, "watch": lambda said: None}
-    with pytest.raises(UserError, match="of one group.*give one, such as 0.01"):
+    with pytest.raises(ArgumentError, match="of one group.*give one, such as 0.01"):
         Linear().solve(x, labels, group, **options)
     found = Linear(weight_decay=0.1).solve(x, labels, group, **options)
     assert found.metrics["loss"] == pytest.approx(1.042311383877466, abs=1e-6)
