@@ -42,6 +42,8 @@ class Network:
     """Pretrained weights: a .safetensors file, a hub's folder, hf:ORG/NAME, package:NAME
     (efficientnet_lite0, efficientnet_lite2), or a workdir, of which the first member is taken;
     empty for a random start."""
+    start: str = option("", later=True)
+    """Go on from a finished run: member m begins as its member m, new classes with new rows."""
     head: Literal["kt", "linear"] = "kt"
     """KT's head (max pool, BN, Linear, BN, ELU, Linear), or average pool and one Linear."""
     pool: Literal["auto", "max", "avg", "norm", "token"] = option("auto", automatic=True)

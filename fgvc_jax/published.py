@@ -168,6 +168,8 @@ def _kt_rows(run: Experiment, which: str) -> list[CardLine]:
     known = {"resnet50", "vgg16", "vgg16_bn"}
 
     def start(network: Network) -> str:
+        if network.start:
+            return f"the members of {network.start}"
         return "ImageNet" if "in1k" in network.weights else network.weights or "random"
 
     def groups(network: Network) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fgvc_jax import config
-from fgvc_jax.config import Experiment, Network
+from fgvc_jax.config import Data, Experiment, Network
 from fgvc_jax.objectives import KD
 from fgvc_jax.training import words
 from fgvc_jax.transfer import Transfer
@@ -19,7 +19,8 @@ def experiment_of(arguments: list[str]) -> Experiment:
     """The experiment that a command line asks for.
 
     With a config it is the config's; else what the workdir is, where one is there; else for a
-    student its teacher's; else the default. Whatever is given overrides.
+    student its teacher's, for what starts from a run that run's; else the default. Whatever is
+    given overrides.
 
     Raises:
         UserError: for words that name nothing or two things, and values that make no sense.
@@ -31,8 +32,11 @@ def experiment_of(arguments: list[str]) -> Experiment:
     if not said(arguments, "--config") and not {*options.HELP} & {*arguments}:
         workdir, teacher = said(arguments, "--workdir"), said(arguments, "--kd.teacher")
         base = workdir and _continued(workdir, new=workdir not in given)
+        start = said(arguments, "--network.start")
         if not base and teacher and said(arguments, "--objective") == "kd":
             base = student(teacher, arguments)
+        elif not base and start:
+            base = successor(start, arguments)
     return config.parse(arguments, base or None)
 
 
@@ -59,6 +63,57 @@ def _continued(workdir: str, new: bool) -> Experiment | None:
     return replace(begun, workdir=workdir, distributed=False)  # which this start may not be
 
 
+def successor(start: str, arguments: Sequence[str]) -> Experiment:
+    """The experiment that goes on from the members of a run: the run's own, in a workdir beside it.
+
+    Args:
+        start: the run's workdir.
+        arguments: of the command line, which override.
+
+    Raises:
+        UserError: where it cannot be, with the way out.
+    """
+    spec = _of_run(start, "--network.start", "members are taken of a workdir", "a finished run")
+    networks = tuple(replace(each, start=start, weights="") for each in spec.networks)
+    return replace(
+        spec,
+        workdir="" if said(arguments, "--workdir") else _beside(start, "--network.start", "next"),
+        data=_settled_anew(spec),
+        network=replace(spec.network, start=start, weights=""),
+        networks=networks,
+        distributed=False,
+    )
+
+
+def _of_run(workdir: str, flag: str, why: str, what: str) -> Experiment:
+    """The experiment of the run in a workdir that a flag names; a UserError where none is."""
+    from fgvc_jax.workdir import storage
+    from fgvc_jax.workdir.folder import Workdir
+
+    if workdir.startswith("hf:"):
+        raise UserError(
+            f"{flag} {workdir!r} is an export on a hub, and {why}: name the one that it was made of"
+        )
+    folder = Workdir(workdir, flag)
+    if not storage.exists(folder.config):
+        raise UserError(
+            f"{flag} {workdir!r} is no workdir of a run{words.hint(workdir)}: name that of {what}"
+        )
+    return folder.record().experiment
+
+
+def _settled_anew(spec: Experiment) -> Data:
+    """The data of an experiment: what was settled by its epochs, seed and method is settled by
+    those of the one that is made of it."""
+    data = spec.data
+    return replace(
+        data,
+        views=0 if data.views == spec.epochs else data.views,
+        view_seed=-1 if data.view_seed == spec.seed else data.view_seed,
+        view_sharing="auto",
+    )
+
+
 def student(teacher: str, arguments: Sequence[str]) -> Experiment:
     """The experiment of one network that learns from the ensemble in a workdir: the teacher's own,
     without transfer, in a workdir beside it.
@@ -70,40 +125,19 @@ def student(teacher: str, arguments: Sequence[str]) -> Experiment:
     Raises:
         UserError: where it cannot be, with the way out.
     """
-    from fgvc_jax.workdir import storage
-    from fgvc_jax.workdir.folder import Workdir
-
-    if teacher.startswith("hf:"):
-        raise UserError(
-            f"--kd.teacher {teacher!r} is an export on a hub, and a student learns from a workdir: "
-            "name the one that it was made of"
-        )
-    folder = Workdir(teacher, "--kd.teacher")
-    if not storage.exists(folder.config):
-        raise UserError(
-            f"--kd.teacher {teacher!r} is no workdir of a run{words.hint(teacher)}: name that of a "
-            "trained ensemble"
-        )
-    spec = folder.record().experiment
+    flag = "--kd.teacher"
+    spec = _of_run(teacher, flag, "a student learns from a workdir", "a trained ensemble")
     if spec.method.solves:
         raise UserError(
             f"--kd.teacher {teacher!r} is one network, solved and not trained by steps, so that a "
             "student has no recipe of its own: name one by --config"
         )
-    data = spec.data
-    # What was settled by the teacher's epochs, seed and method is settled by the student's.
-    data = replace(
-        data,
-        views=0 if data.views == spec.epochs else data.views,
-        view_seed=-1 if data.view_seed == spec.seed else data.view_seed,
-        view_sharing="auto",
-    )
     return replace(
         spec,
-        workdir="" if said(arguments, "--workdir") else _beside(folder.address),
+        workdir="" if said(arguments, "--workdir") else _beside(teacher, flag, "student"),
         members=1,
         objective="kd",
-        data=data,
+        data=_settled_anew(spec),
         network=_network(spec, teacher, arguments),
         networks=(),
         transfer=Transfer(name="none"),
@@ -112,13 +146,17 @@ def student(teacher: str, arguments: Sequence[str]) -> Experiment:
     )
 
 
-def _beside(teacher: str) -> str:
-    """The workdir of a student whose command names none: its teacher's name with `_student`."""
-    bucket = teacher.startswith("gs://")
-    folder = teacher if bucket else os.path.relpath(teacher)
+def _beside(run: str, flag: str, end: str) -> str:
+    """The workdir of what is made of a run, where the command names none: the run's name, then
+    `_student` or `_next`."""
+    from fgvc_jax.workdir.folder import Workdir
+
+    run = Workdir(run, flag).address
+    bucket = run.startswith("gs://")
+    folder = run if bucket else os.path.relpath(run)
     if os.path.basename(folder) in ("", ".", "..") or (bucket and folder.count("/") == 2):
-        raise UserError(f"the folder of the teacher {teacher!r} has no name here: add --workdir")
-    return f"{folder}_student"
+        raise UserError(f"the folder of {flag} {run!r} has no name here: add --workdir")
+    return f"{folder}_{end}"
 
 
 def _network(spec: Experiment, teacher: str, arguments: Sequence[str]) -> Network:

@@ -13,7 +13,11 @@ from flax.typing import VariableDict
 from fgvc_jax.inference import model
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.networks import weights
+from fgvc_jax.training.warm_start import Rows, WarmStart
 from fgvc_jax.utils import devices, digests
+from fgvc_jax.utils.errors import UserError
+
+_DRAWN = jax.ShapeDtypeStruct, Rows  # what stands for a variable that is drawn, or in part
 
 
 class Start:
@@ -47,16 +51,16 @@ class Start:
     def pretrained(self, member: int) -> VariableDict:
         """Of all of member `member` (from 1) that has pretrained weights."""
         leaves = flatten_dict(self._start_of(member))
-        known = {k: v for k, v in leaves.items() if not isinstance(v, jax.ShapeDtypeStruct)}
-        return unflatten_dict(known)
+        return unflatten_dict({k: v for k, v in leaves.items() if not isinstance(v, _DRAWN)})
 
     def _whole(self, member: int) -> VariableDict:
         key = jax.random.fold_in(jax.random.key(self._seed), member)
         start = flatten_dict(self._start_of(member))
-        missing = [p for p, leaf in start.items() if isinstance(leaf, jax.ShapeDtypeStruct)]
-        drawn = self._architectures[member - 1].initial(key, missing)
+        missing = [place for place, leaf in start.items() if isinstance(leaf, _DRAWN)]
+        drawn = flatten_dict(self._architectures[member - 1].initial(key, missing))
+        partly = {p: leaf.put_into(drawn[p]) for p in missing if isinstance(leaf := start[p], Rows)}
         known = {place: np.asarray(start[place]) for place in start.keys() - {*missing}}
-        return unflatten_dict(known | flatten_dict(drawn))
+        return unflatten_dict(known | drawn | partly)
 
     def digests(self) -> list[str | None]:
         """Digests of the weights of each member; None where it has none."""
@@ -65,11 +69,22 @@ class Start:
 
     def check(self) -> None:
         """Read the weights of all members; a UserError tells what is wrong with them."""
-        for member in range(1, len(self._pretrained) + 1):
-            self._start_of(member)
+        starts = [self._start_of(member) for member in range(1, len(self._pretrained) + 1)]
+        trunks = {
+            digests.of_arrays(architecture.split(start)[0])
+            for architecture, weights, start in zip(
+                self._architectures, self._pretrained, starts, strict=True
+            )
+            if isinstance(weights, WarmStart) and architecture.network.frozen
+        }
+        if len(trunks) > 1:
+            raise UserError(
+                "the members that --network.start names were trained whole, so that they have no "
+                "trunk in common: leave --network.frozen empty, or take --members 1"
+            )
 
     def _start_of(self, member: int) -> VariableDict:
-        """Variables of pretrained weights, read once; a ShapeDtypeStruct where there are none."""
+        """Variables of pretrained weights, read once; one of _DRAWN where there are none."""
         architecture, pretrained = self._architectures[member - 1], self._pretrained[member - 1]
         if not pretrained:
             return architecture.whole

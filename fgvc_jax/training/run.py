@@ -18,6 +18,7 @@ from fgvc_jax.data.records import Splits
 from fgvc_jax.inference import architecture
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.model import Model
+from fgvc_jax.training import warm_start
 from fgvc_jax.training.initial import Start, found
 from fgvc_jax.training.plan import MemberPlan
 from fgvc_jax.training.precomputed import Embeddings, OutputCache, Teacher, Trunk, open_teacher
@@ -36,9 +37,11 @@ class Run:
 
     def __init__(self, experiment: Experiment):
         # Told, or fetched, before images are read; in one order in all processes.
-        names = dict.fromkeys(n.weights for n in experiment.each if n.weights)
+        each = [network for network in experiment.each if not network.start]
+        names = dict.fromkeys(network.weights for network in each if network.weights)
         pretrained = {name: found(name) for name in names}
         self._given, self._pretrained = experiment, pretrained
+        self._predecessors = warm_start.predecessors(experiment)
         self.left_out: list[LeftOut] = []  # images that the run does without
         self._broken: list[LeftOut] = []  # those of them that are so now
         self._opened = opened(experiment)
@@ -62,9 +65,13 @@ class Run:
             mesh=self.mesh,
             as_tested=spec.method.solves,
         )
+        warm = warm_start.starts(self._predecessors, spec, self.splits.classes, self.mesh)
         self.start = Start(
             [plan.architecture for plan in self.plans],
-            [self._pretrained.get(network.weights) for network in spec.each],
+            [
+                start or self._pretrained.get(network.weights)
+                for start, network in zip(warm, spec.each, strict=True)
+            ],
             spec.seed,
         )
 
@@ -100,7 +107,7 @@ class Run:
             self.images.content(part)
         known = self.images.digests()
         files = self.start.digests()
-        known["weights"] = files if spec.networks else files[0]
+        known["weights"] = files if spec.networks or spec.network.start else files[0]
         known["trunk"] = self.trunk.digest if self.trunk else None
         known["teacher"] = self.teacher.digest if self.teacher else None
         if self.teacher:

@@ -58,9 +58,12 @@ def of_training(words: Sequence[str], rest: Sequence[str]) -> list[str]:
     """
     given = {flag: value for flag in _FLAGS if (value := said(rest, flag)) is not None}
     added: dict[str, str] = {}
+    start = said(rest, "--network.start")
     # A config and a source may be spelt alike (folder:birds): what can be no source is read first.
     for word in sorted(words, key=lambda word: (not is_workdir(word), _is_source(word))):
-        flag, value = _reading(word, "--config" in given or "--workdir" in added)
+        # The experiment is that of the config, of the workdir, or of the run that is gone on from.
+        configured = "--config" in given or "--workdir" in added or bool(start)
+        flag, value = _reading(word, configured)
         if given.get(flag, value) != value:
             raise UserError(
                 f"{word!r} is a second {_FLAGS[flag]} beside {given[flag]!r}: give one of them"
@@ -69,7 +72,7 @@ def of_training(words: Sequence[str], rest: Sequence[str]) -> list[str]:
     if "--data.source" in added and not given.keys() & {"--config", "--workdir"}:
         word = added["--data.source"]
         kind = word.partition(":")[0]
-        if kind != "sketchbirds" and said(rest, "--kd.teacher") is None:
+        if kind != "sketchbirds" and not start and said(rest, "--kd.teacher") is None:
             known = {"cub", "cars", "aircraft"}
             config = f"kt:{kind},resnet50" if kind in known else "kt:SET,NETWORK"
             raise UserError(

@@ -18,7 +18,7 @@ from fgvc_jax.workdir import storage
 
 FORMAT = 2  # of what is in a workdir; raised when an older program would misread a newer one
 # Where data, weights and teachers lie may change: their digests decide whether they are the same.
-_MOVABLE = re.compile(r"--(data\.source|network\.weights|networks\.\d+\.weights|kd\.teacher)")
+_MOVABLE = re.compile(r"--(data\.source|networks?\.(\d+\.)?(weights|start)|kd\.teacher)")
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Record:
     def weights(self, member: int) -> str | None:
         """Digest of the pretrained weights of member `member` (from 1); None where it has none."""
         known = self.digests["weights"]
-        return known[member - 1] if self.experiment.networks else known
+        return known[member - 1] if isinstance(known, list) else known
 
     def others(self, new: "Record") -> str:
         """What is not the same in a newer record of the same folder, in words; empty if all is."""
@@ -222,6 +222,7 @@ _NOT_OF_ONE_MEMBER = (
     "--data.images-per-class",
     "--data.validation",
     "--network.weights",
+    "--network.start",
     "--kd.teacher",
     "--kd.which",
     "--kd.members",

@@ -196,6 +196,8 @@ def training(trained: Trained) -> str:
         return distinct(map(say, trained.networks))
 
     def start(network: Network) -> str:
+        if network.start:
+            return f"the members of {_code(shareable(network.start))}"
         return _code(shareable(network.weights)) if network.weights else "random weights"
 
     head = each(lambda network: _code(network.head))
