@@ -154,7 +154,8 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, peace, tmp
     code, out, err = finish(command("train", *words, before=SHORT, env=env), timeout=900)
     assert code == 0, err
     assert "member 2/2: continues at step 6 of 12" in out
-    assert out.endswith("results: gs://birds/run/results.json\n")
+    assert "results: gs://birds/run/results.json\n" in out
+    assert out.endswith("python -m fgvc_jax.predict gs://birds/run PHOTOS\n")
     there = json.loads((objects / "run/results.json").read_text())
     assert outcome(there) == peace
     steps = [json.loads(line)["step"] for line in (objects / "run/members/02/metrics.jsonl").open()]

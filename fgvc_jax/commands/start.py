@@ -64,6 +64,7 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
     stderr; 128 and its number: a signal, as 143 for SIGTERM; 141: whoever read the output has gone.
     """
     signals.interrupt()
+    signals.acknowledge()
     _silence_threads()
     if isinstance(
         sys.stdout, io.TextIOWrapper

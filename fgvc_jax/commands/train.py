@@ -1,5 +1,7 @@
 """Train the members one after the other and judge them."""
 
+import shlex
+
 from fgvc_jax.training.experiments import experiment_of
 
 
@@ -16,4 +18,8 @@ def main(arguments: list[str]) -> None:
     results = train(experiment)
     if jax.process_index() == 0:
         print(results_table.results_table(results))
-        print(f"\nresults: {mirror.by_url(str(Workdir(experiment.workdir).results))}")
+        workdir = Workdir(experiment.workdir)
+        print(f"\nresults: {mirror.by_url(str(workdir.results))}")
+        named = shlex.quote(workdir.address)
+        print(f"next:    python -m fgvc_jax.report {named} --output report.html")
+        print(f"         python -m fgvc_jax.predict {named} PHOTOS")

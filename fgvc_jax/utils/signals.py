@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from types import FrameType
 
@@ -17,6 +18,7 @@ from fgvc_jax.utils.errors import Interrupted
 _NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"
 # Windows, where commands end with their first line, has not all of them.
 Handler = Callable[[int, FrameType | None], object] | int | None  # as `signal` gives and takes it
+SECONDS_OF_SILENCE = 0.4  # for a command that ends at once, which has a line of its own
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
@@ -37,6 +39,30 @@ def interrupt() -> None:
         raise Interrupted(number, "what was finished is kept")
 
     _handle(end)
+
+
+def acknowledge() -> None:
+    """From now on the first signal is told on stderr, where the command has not ended by then.
+
+    Python runs a handler once what the main thread is at is over, which for a compiler is many
+    seconds; a thread of its own hears of the signal at once.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where none are delivered
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+    def tell() -> None:
+        while number := os.read(reading, 1):
+            if number[0] in SIGNALS and number[0] != getattr(signal, "SIGHUP", 0):
+                time.sleep(SECONDS_OF_SILENCE)
+                line = "stopping as soon as what is under way allows it"
+                below = "\n" if sys.stderr.isatty() else ""  # a bar of progress
+                print(f"{below}{line}", file=sys.stderr, flush=True)
+                return
+
+    threading.Thread(target=tell, daemon=True).start()
 
 
 def _handle(

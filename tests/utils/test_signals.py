@@ -68,6 +68,26 @@ def test_a_thread_defers_nothing_and_does_not_fail():
     assert not failures
 
 
+def test_a_signal_is_told_at_once_while_a_compiler_has_the_main_thread():
+    """Python's handler waits for the end of what is in C; a hash takes the compiler's place."""
+    lines = (
+        "import hashlib, threading; from fgvc_jax.utils import signals",
+        "signals.interrupt(); signals.acknowledge()",
+        "threading.Timer(0.5, print, ['ready'], {'flush': True}).start()",  # once it hashes
+        "hashlib.pbkdf2_hmac('sha256', b'a', b'b', 20_000_000)",
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-c", "\n".join(lines)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert started.stdout.readline() == "ready\n"
+    started.send_signal(signal.SIGINT)
+    assert started.stderr.readline() == "stopping as soon as what is under way allows it\n"
+    assert started.poll() is None
+    started.kill()
+    started.communicate()
+
+
 def test_a_hangup_that_nohup_ignores_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signals.interrupt()
