@@ -96,6 +96,8 @@ class MemberPlan:
             seed=spec.data.view_seed,
             total_steps=self.total_steps,
             mesh=self.mesh,
+            mixup=spec.data.amount("mixup"),
+            cutmix=spec.data.amount("cutmix"),
         )
 
 
