@@ -12,6 +12,8 @@ with patches, where no single pixel is gathered. What an operation does is compu
 batch and chosen image by image, since in a batch that is computed at once nothing can be left out.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -156,13 +158,25 @@ def equalized(images: jax.Array) -> jax.Array:
     """Make the histogram of each channel flat, as Pillow does, on 8-bit numbers.
 
     A level becomes (step / 2 + pixels below it) / step, where 255 steps are the pixels below the
-    highest level.
+    highest level. A TPU counts and looks up by products, where no single number is gathered.
     """
-    levels = _levels(images)
-    below = lax.platform_dependent(levels, tpu=_below_by_comparing, default=_below_by_counting)
-    step = below.max((1, 2), keepdims=True) // 255
-    spread = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
-    return jnp.where(step > 0, spread, levels) / 255
+
+    def flattened(levels, count, look_up):
+        def channel(levels):
+            counts = count(levels)
+            below = jnp.cumsum(counts) - counts
+            step = jnp.max(jnp.where(counts > 0, below, 0)) // 255
+            spread = jnp.minimum((step // 2 + below) // jnp.maximum(step, 1), 255)
+            return look_up(jnp.where(step > 0, spread, jnp.arange(256)), levels)
+
+        channels = levels.reshape(len(levels), -1, levels.shape[-1])
+        return jax.vmap(jax.vmap(channel, 1, 1))(channels).reshape(levels.shape) / 255
+
+    return lax.platform_dependent(
+        _levels(images),
+        tpu=partial(flattened, count=_count_by_products, look_up=_look_up_by_products),
+        default=partial(flattened, count=partial(jnp.bincount, length=256), look_up=jnp.take),
+    )
 
 
 def _levels(images: jax.Array) -> jax.Array:
@@ -170,22 +184,23 @@ def _levels(images: jax.Array) -> jax.Array:
     return jnp.floor(images * 255 + 0.5).astype(jnp.int32)
 
 
-def _below_by_counting(levels: jax.Array) -> jax.Array:
-    """(B, H, W, C) int32 of 0 to 255 -> how many pixels of the channel are below each."""
-
-    def channel(values):
-        counts = jnp.zeros(256, jnp.int32).at[values].add(1)
-        return (jnp.cumsum(counts) - counts)[values]
-
-    flat = levels.reshape(len(levels), -1, levels.shape[-1])
-    return jax.vmap(jax.vmap(channel, 1, 1))(flat).reshape(levels.shape)
+def _halves(levels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """(N,) levels -> their upper and lower four bits, each (N, 16) bfloat16 with a single 1."""
+    return tuple(jax.nn.one_hot(half, 16, dtype=jnp.bfloat16) for half in divmod(levels, 16))
 
 
-def _below_by_comparing(levels: jax.Array) -> jax.Array:
-    """The same without a table that is read pixel by pixel: 256 comparisons of each."""
-    level = jnp.arange(256)
-    counts = jnp.sum(levels[..., None] == level, axis=(1, 2), keepdims=True, dtype=jnp.int32)
-    return jnp.sum(jnp.where(level < levels[..., None], counts, 0), axis=-1)
+def _count_by_products(levels: jax.Array) -> jax.Array:
+    """(N,) int32 of 0 to 255 -> (256,) int32, how many there are of each."""
+    upper, lower = _halves(levels)
+    counts = jnp.einsum("ni,nj->ij", upper, lower, preferred_element_type=jnp.float32)
+    return counts.astype(jnp.int32).ravel()  # exact below 2 ** 24
+
+
+def _look_up_by_products(table: jax.Array, levels: jax.Array) -> jax.Array:
+    """(256,) int32 of 0 to 255, which bfloat16 holds exactly, at (N,) places -> (N,) int32."""
+    upper, lower = _halves(levels)
+    rows = jnp.matmul(upper, table.reshape(16, 16).astype(jnp.bfloat16))
+    return jnp.sum(rows * lower, axis=1).astype(jnp.int32)
 
 
 def luma(images: jax.Array) -> jax.Array:
