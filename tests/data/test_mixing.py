@@ -45,7 +45,7 @@ def test_cutmixs_share_is_the_area_of_its_box():
     assert cut.all() and box.min() == 0 and box.max() == SIDE and sides.min() >= 0
     np.testing.assert_allclose(share, sides.prod(-1) / SIDE**2, rtol=1e-6)
     # Areas before they are cut off at the border are uniform at alpha 1, with a mean of 1/2.
-    assert 0.25 < share.mean() < 0.45 and share.max() > 0.9
+    assert 0.25 < share.mean() < 0.45 and share.max() > 0.8
     whole = ((box > 0) & (box < SIDE)).all((1, 2))
     assert 0.1 < whole.mean() < 0.5
 
