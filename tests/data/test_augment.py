@@ -44,9 +44,10 @@ OPERATIONS = {
         k, (x * 255).astype(jnp.uint8), crop=12, **CROP, flip=True
     ),
     "blur": augment.gaussian_blur,
-    "trivial": augment.trivial_augment,
-    "sometimes": lambda k, x: augment.sometimes(augment.gaussian_blur, k, x, chance=0.5),
-    "everything": lambda k, x: augment.training_view(EVERYTHING, k, (x * 255).astype(jnp.uint8)),
+    # Jitted in any case, as all of TrivialAugment's small operations take long one by one.
+    "everything": jax.jit(
+        lambda k, x: augment.training_view(EVERYTHING, k, (x * 255).astype(jnp.uint8))
+    ),
 }
 
 

