@@ -254,6 +254,9 @@ def check(experiment: Experiment) -> Experiment:
         experiment.transfer.check()
         if experiment.network.frozen:
             experiment.method.check_frozen()
+            experiment.data.check_looked_up()
+        if experiment.data.mixes:
+            experiment.method.check_mixed()
         for spec in experiment.each:
             networks.check(spec.name, spec.frozen, spec.last_stride, spec.stochastic_depth)
     maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
@@ -286,6 +289,7 @@ def solved(experiment: Experiment, objective: str) -> Experiment:
         network=Network(**kept, head="linear"),
         epochs=1,
         label_smoothing=0.0,
+        data=experiment.data.plain,
         optimizer=Optimizer(),
     )
 

@@ -149,6 +149,25 @@ def test_overrides_win_over_the_config_file(tmp_path):
         (["--transfer.alpha", "-1", "--transfer.weighting", "ratio"], ["rewards overlap", "fixed"]),
         (["--csdnet.crop-area", "0", "0"], ["--csdnet.crop-area", "above 0"]),
         (["--csdnet.crop-area", "0", "1"], ["--csdnet.crop-area", "above 0"]),
+        (
+            ["--objective", "csdnet", "--data.augment", "strong"],
+            ["--data.mixup and --data.cutmix", "queue", "both to 0"],
+        ),
+        (
+            ["--data.cutmix", "1", "--network.frozen", "stage3"],
+            ["--data.mixup and --data.cutmix", "--network.frozen", "both to 0"],
+        ),
+        (
+            ["--objective", "linear", "--data.augment", "standard"],
+            ["--data.augment standard", "leave it at 'published'", "--objective ce"],
+        ),
+        (
+            ["--objective", "knn", "--data.mixup", "0.2"],
+            ["--data.mixup 0.2", "solved", "--objective ce"],
+        ),
+        (["--data.erase", "-0.5"], ["--data.erase is -0.5", "0 or more", "--data.augment"]),
+        (["--data.augment", "heavy"], ["--data.augment", "published", "strong"]),
+        (["--data.ratio", "0.5"], ["--data.ratio is 0.5", "at least 1"]),
         (["--config", "nowhere.py"], ["'nowhere.py'", "does not exist"]),
         (["--config="], ["--config needs a file or a name"]),
         (["--config"], ["--config needs a file or a name"]),
@@ -161,6 +180,20 @@ def test_a_mistake_is_one_clear_line(arguments, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--objective", "csdnet", "--data.mixup", "0", "--data.cutmix", "0"],
+        ["--objective", "csdnet", "--data.augment", "standard"],
+        ["--network.frozen", "stage3", "--data.mixup", "0", "--data.cutmix", "0"],
+        ["--objective", "hsd"],
+    ],
+)
+def test_what_is_not_mixed_is_augmented_by_every_method(arguments):
+    """The way out that a refusal names works."""
+    assert config.parse(["--data.augment", "strong", *arguments]).data.augment != "published"
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ What those hide or uncover is mid-gray: about zero once normalised, as torchvisi
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from fgvc_jax.data.sampling import bilinear, mix
-from fgvc_jax.data.view import View
+from fgvc_jax.data.trivial import GRAY, luma, trivial_augment
+from fgvc_jax.data.view import AMOUNTS, View
 from fgvc_jax.utils.errors import ArgumentError
 
 MEAN_STD = {
@@ -22,8 +25,9 @@ MEAN_STD = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "tensorflow": ((127 / 255,) * 3, (128 / 255,) * 3),  # of its authors' EfficientNet-Lite
 }
-GRAY = 0.5
-LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as in Pillow and torchvision
+# Keeps the randomness of the i-th of AMOUNTS apart from the random crop's, whose keys are split off
+# the same key, and from that of an objective's second view.
+OF_ITS_OWN = 0x41554700
 
 
 def image_keys(seed: int, view: jax.Array, ids: jax.Array) -> jax.Array:
@@ -53,9 +57,30 @@ def folded(keys: jax.Array, number: jax.Array) -> jax.Array:
 def training_view(view: View, keys: jax.Array, images: jax.Array) -> jax.Array:
     """What `view` shows in training: (B,) keys, (B, R, R, 3) uint8 -> (B, crop, crop, 3) in [0, 1].
 
-    It is not yet normalised, since objectives change it further.
+    It is not yet normalised, since objectives change it further. With the published augmentation it
+    is the random crop; else what `View.amount` says follows, each with keys of its own.
     """
-    return random_crop(keys, images, crop=view.crop, pad=view.pad, flip=view.flip)
+
+    def keys_of(name):
+        return folded(keys, OF_ITS_OWN + AMOUNTS.index(name))
+
+    if scale := view.amount("scale"):
+        images = random_resized_crop(
+            keys_of("scale"), images, crop=view.crop, area=(scale, 1.0),
+            ratio=(1 / view.ratio, view.ratio), flip=view.flip,
+        )  # fmt: skip
+    else:
+        images = random_crop(keys, images, crop=view.crop, pad=view.pad, flip=view.flip)
+    if strength := view.amount("jitter"):
+        images = color_jitter(keys_of("jitter"), images, strength=strength)
+    for name, change in (
+        ("trivial", trivial_augment),
+        ("blur", gaussian_blur),
+        ("erase", partial(random_erase, area=(0.02, 0.4), ratio=(0.3, 1 / 0.3))),
+    ):
+        if chance := view.amount(name):
+            images = sometimes(change, keys_of(name), images, chance=chance)
+    return images
 
 
 def test_view(view: View, images: jax.Array) -> jax.Array:
@@ -91,6 +116,53 @@ def random_crop(
         return jnp.where(flip & jax.random.bernoulli(mirror), image[:, ::-1], image)
 
     return jax.vmap(one)(keys, images).astype(jnp.float32) / 255
+
+
+def random_resized_crop(
+    keys: jax.Array,
+    images: jax.Array,
+    *,
+    crop: int,
+    area: tuple[float, float],
+    ratio: tuple[float, float],
+    flip: bool,
+) -> jax.Array:
+    """A random box of the image, resized to a square, every second one mirrored ("Inception" crops,
+    Szegedy et al., arXiv 1409.4842, sec. 6).
+
+    Bilinear, and antialiased where the box is larger than the result, as torchvision's; rows and
+    columns are chosen by matrix products, since on a TPU a gathered pixel moves a whole tile.
+
+    Args:
+        keys: (B,).
+        images: (B, R, R, 3) uint8.
+        crop: side of the result.
+        area: smallest and largest area of the box, as fractions of the image.
+        ratio: smallest and largest width / height of it.
+        flip: whether to mirror at all.
+
+    Returns:
+        (B, crop, crop, 3) float32 in [0, 1].
+    """
+    side = images.shape[1]
+
+    def weights(start, length):
+        """(crop, R): what each pixel of the result is made of, along one side."""
+        step = length * side / crop
+        source = start * side + (jnp.arange(crop) + 0.5) * step - 0.5
+        apart = jnp.abs(source[:, None] - jnp.arange(side)) / jnp.maximum(step, 1)
+        found = jnp.maximum(0, 1 - apart)
+        return found / found.sum(1, keepdims=True)
+
+    def one(key, image):
+        box_key, mirror_key = jax.random.split(key)
+        top, left, height, width = _random_box(box_key, area, ratio)
+        rows, columns = weights(top, height), weights(left, width)
+        mirrored = flip & jax.random.bernoulli(mirror_key)
+        columns = jnp.where(mirrored, columns[::-1], columns)
+        return _products(rows, columns, image.astype(jnp.float32) / 255)
+
+    return jax.vmap(one)(keys, images)
 
 
 def center_crop(images: jax.Array, *, crop: int) -> jax.Array:
@@ -171,8 +243,8 @@ def color_jitter(keys: jax.Array, images: jax.Array, *, strength: float) -> jax.
     def one(key, image):
         factors = jax.random.uniform(key, (3,), jnp.float32, 1 - strength, 1 + strength)
         image = jnp.clip(image * factors[0], 0, 1)
-        image = jnp.clip(mix(_luma(image).mean(), image, factors[1]), 0, 1)
-        return jnp.clip(mix(_luma(image), image, factors[2]), 0, 1)
+        image = jnp.clip(mix(luma(image).mean(), image, factors[1]), 0, 1)
+        return jnp.clip(mix(luma(image), image, factors[2]), 0, 1)
 
     return jax.vmap(one)(keys, images)
 
@@ -191,6 +263,40 @@ def random_erase(
         return jnp.where((rows[:, None] & columns)[..., None], GRAY, image)
 
     return jax.vmap(one)(keys, images)
+
+
+def gaussian_blur(keys: jax.Array, images: jax.Array) -> jax.Array:
+    """Blur by a Gaussian whose deviation is uniform in 0.1 to 2 px (SimCLR's, arXiv 2002.05709,
+    app. A): (B,) keys, (B, S, S, 3) in [0, 1] -> the same.
+
+    As products with S x S weights, which sum to 1 in each row, also at the border.
+    """
+    place = jnp.arange(images.shape[1], dtype=jnp.float32)
+    distances = jnp.square(place[:, None] - place)
+
+    def one(key, image):
+        deviation = jax.random.uniform(key, (), jnp.float32, 0.1, 2.0)
+        weights = jax.nn.softmax(-distances / (2 * jnp.square(deviation)))
+        return _products(weights, weights, image)
+
+    return jax.vmap(one)(keys, images)
+
+
+def sometimes(
+    change: Callable[[jax.Array, jax.Array], jax.Array],
+    keys: jax.Array,
+    images: jax.Array,
+    *,
+    chance: float,
+) -> jax.Array:
+    """Change some images: `change` of (keys, images), each of them with that chance."""
+
+    def coin(key):
+        own, key = jax.random.split(key)
+        return jax.random.bernoulli(own, chance), key
+
+    chosen, keys = jax.vmap(coin)(keys)
+    return jnp.where(chosen[:, None, None, None], change(keys, images), images)
 
 
 def patch_shuffle(keys: jax.Array, images: jax.Array, *, grid: int) -> jax.Array:
@@ -215,6 +321,18 @@ def patch_shuffle(keys: jax.Array, images: jax.Array, *, grid: int) -> jax.Array
     return jax.vmap(one)(keys, images)
 
 
+def _products(rows: jax.Array, columns: jax.Array, image: jax.Array) -> jax.Array:
+    """Rows and columns of an image made anew of the old ones: weights (h, H), (w, W) with a sum of
+    1 in each row, (H, W, C) in [0, 1] -> (h, w, C) in [0, 1]."""
+    (height, old, channels), width = image.shape, len(columns)
+    exactly = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    # Plain matrices: with the channels as an axis of their own a TPU's compiler takes minutes.
+    image = exactly(rows, image.reshape(height, old * channels)).reshape(-1, old, channels)
+    image = exactly(image.swapaxes(1, 2).reshape(-1, old), columns.T)
+    image = image.reshape(-1, channels, width).swapaxes(1, 2)
+    return jnp.clip(image, 0, 1)  # but for rounding
+
+
 def _random_box(key: jax.Array, area, ratio) -> tuple[jax.Array, ...]:
     """(top, left, height, width) of a random box in a square, as fractions of its side.
 
@@ -228,7 +346,3 @@ def _random_box(key: jax.Array, area, ratio) -> tuple[jax.Array, ...]:
     height, width = jnp.minimum(jnp.sqrt(size / shape), 1), jnp.minimum(jnp.sqrt(size * shape), 1)
     top, left = jax.random.uniform(place_key, (2,)) * (1 - jnp.stack([height, width]))
     return top, left, height, width
-
-
-def _luma(image: jax.Array) -> jax.Array:
-    return jnp.sum(image * jnp.array(LUMA), axis=-1, keepdims=True)

@@ -12,6 +12,20 @@ from fgvc_jax.utils.options import digested, option
 
 # Rows at the bottom that all images of some sources have a copyright notice in.
 BANNERS = {"aircraft": 20}
+# What `--data.augment` names: the numbers that are not 0. Digests know a set by its name: another
+# set is another name. "strong" has the operations and amounts of torchvision's recipe of 2021,
+# with crops for fine-grained images, whose parts decide.
+SETS: dict[str, dict[str, float]] = {
+    "published": {},
+    "standard": {"scale": 0.25, "jitter": 0.4},
+    "strong": {"scale": 0.25, "trivial": 1.0, "erase": 0.1, "mixup": 0.2, "cutmix": 1.0},
+}
+AMOUNTS = "scale", "jitter", "trivial", "blur", "erase", "mixup", "cutmix"
+
+
+def amount(most: float | None = None) -> Any:
+    """A field of AMOUNTS."""
+    return option(-1.0, at_least=-1, at_most=most, later=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +96,30 @@ class View:
     side; pad: the whole of it with its aspect kept, beside ImageNet's mean colour."""
     margin: float = option(0.1, at_least=0, at_most=100, later=True)
     """Where images have boxes: so much of a box's sides is shown beyond it, on every side."""
+    augment: Literal["published", "standard", "strong"] = option("published", later=True)
+    """What is shown in training: published: the crop, mirrored; standard: random resized crops and
+    colours; strong: TrivialAugment, erasing, mixup and CutMix. What follows changes a number."""
+    scale: float = amount(1)
+    """Smallest area of a random resized crop, as a fraction of the image; 0: no such crop but that
+    of `crop` pixels; -1, here and below: as `augment` says."""
+    ratio: float = option(4 / 3, at_least=1, later=True)
+    """Largest width / height, and height / width, of a random resized crop."""
+    jitter: float = amount(1)
+    """Largest relative change of brightness, contrast and saturation; 0: none."""
+    trivial: float = amount(1)
+    """Share of the images that one of TrivialAugment's 14 operations changes; 0: none."""
+    blur: float = amount(1)
+    """Share of the images that are blurred; 0: none."""
+    erase: float = amount(1)
+    """Share of the images of which a box is erased; 0: none."""
 
     def check(self) -> None:
         """Raise an ArgumentError where the fields do not fit together."""
+        for name in AMOUNTS:
+            if -1 < (value := getattr(self, name, -1)) < 0:
+                raise ArgumentError(
+                    f"`{name}` is {value:g}: take 0 or more, or -1 for what `augment` says"
+                )
         if self.crop > self.resize + 2 * self.pad:
             raise ArgumentError(
                 f"`crop` {self.crop} is larger than the padded image "
@@ -95,6 +130,11 @@ class View:
                 f"`crop` {self.crop} is larger than `resize` {self.resize}: "
                 "lower it, or take `test_view` whole"
             )
+
+    def amount(self, name: str) -> float:
+        """One of AMOUNTS: the field's own number, or below 0 that of the set that is named."""
+        own = getattr(self, name)
+        return own if own >= 0 else SETS[self.augment].get(name, 0.0)
 
     @property
     def test_side(self) -> int:
@@ -153,6 +193,31 @@ class Data(Images, View):
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
     every step, with the same numbers up to rounding."""
+    # Not of the view, since what frozen networks say of it is computed before images are mixed.
+    mixup: float = amount()
+    """Mix every two images, and their labels, by a share from Beta(mixup, mixup); 0: never."""
+    cutmix: float = amount()
+    """Put a box of another image into each, its area from Beta(cutmix, cutmix), and mix labels by
+    it; 0: never. With mixup: each in half of the steps."""
+
+    @property
+    def mixes(self) -> bool:
+        """Whether the images of a batch are mixed with each other."""
+        return self.amount("mixup") > 0 or self.amount("cutmix") > 0
+
+    def check_looked_up(self) -> None:
+        """Raise an ArgumentError where features are looked up, an image at a time, of what is
+        mixed of two."""
+        if self.mixes:
+            raise ArgumentError(
+                "`mixup` and `cutmix` mix images, and behind a trunk that is `frozen` the features "
+                "of single ones are looked up: set both to 0"
+            )
+
+    @property
+    def plain(self) -> "Data":
+        """The same with the published augmentation, which says nothing of numbers."""
+        return dataclasses.replace(self, augment="published", **dict.fromkeys(AMOUNTS, -1.0))
 
     @property
     def boxed(self) -> bool:

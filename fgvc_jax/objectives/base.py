@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import optax
     from flax import linen as nn
 
+    from fgvc_jax.data.mixing import Mixing
     from fgvc_jax.networks import Inputs
     from fgvc_jax.networks.weights import Variables
 else:
@@ -33,7 +34,7 @@ class Batch(NamedTuple):
     """
 
     image: Inputs  # (B, H, W, 3)
-    label: jax.Array  # (B,) int32
+    label: jax.Array  # (B,) int32, of the view before it is mixed
     key: jax.Array  # (B,) random keys of (seed, view, id, member, step)
     progress: jax.Array  # () float32: step / steps of the whole run of this member
     second: Inputs | None = (
@@ -42,6 +43,18 @@ class Batch(NamedTuple):
     # What the ensemble that the objective asks says of the view: {"logits": (B, K) float16}, see
     # `ensemble.softened`.
     taught: Mapping[str, jax.Array] | None = None
+    # How `image` was mixed of views, of which `label` and `taught` tell as they were; None: not.
+    mixing: Mixing | None = None
+
+    def targets(self, classes: int) -> jax.Array:
+        """(B, K) float32: the share of each class in an image."""
+        alone = jax.nn.one_hot(self.label, classes)
+        return self.mixing.of_images(alone) if self.mixing else alone
+
+    @property
+    def main_label(self) -> jax.Array:
+        """(B,) int32: the class that has the largest share in an image."""
+        return self.mixing.main(self.label) if self.mixing else self.label
 
 
 class Step(NamedTuple):
@@ -127,6 +140,9 @@ class Method:
     def check_frozen(self) -> None:
         """Raise an ArgumentError where the method cannot learn from a frozen trunk's features."""
 
+    def check_mixed(self) -> None:
+        """Raise an ArgumentError where the method cannot learn from images of two labels."""
+
     @property
     def asks(self) -> TeacherQuery | None:
         """The ensemble whose answers come as `Batch.taught`; None for none."""
@@ -178,13 +194,14 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: float) -> 
 
     Args:
         logits: (B, K).
-        labels: (B,) int.
+        labels: (B,) int, or (B, K) the share of each class.
         smoothing: weight of the uniform distribution, in [0, 1).
 
     Returns:
         float32 scalar.
     """
-    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    shares = jax.nn.one_hot(labels, logits.shape[-1]) if labels.ndim == 1 else labels
+    targets = optax.smooth_labels(shares, smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets).mean()
 
 

@@ -25,8 +25,9 @@ def ce(*, label_smoothing: float) -> Objective:
     def loss(forward, variables, batch, memory):
         taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
         logits = outputs["logits"]
-        value = cross_entropy(logits, batch.label, smoothing=label_smoothing)
-        metrics = {"cross_entropy": value, "accuracy": accuracy(logits, batch.label)}
+        targets = batch.targets(logits.shape[-1])
+        value = cross_entropy(logits, targets, smoothing=label_smoothing)
+        metrics = {"cross_entropy": value, "accuracy": accuracy(logits, batch.main_label)}
         return Step(value, metrics, taps, batch_stats, memory)
 
     return Objective(

@@ -129,6 +129,11 @@ class CSDNet(Method):
                 "frozen trunk has seen: take `view` viewpoint, or no `frozen`"
             )
 
+    def check_mixed(self) -> None:
+        raise ArgumentError(
+            "`mixup` and `cutmix` give an image two labels, csdnet's queue keeps one: set both to 0"
+        )
+
     def settle(self, labels: np.ndarray) -> Self:
         """The queue fits the training set, and the contrastive loss finds two images of a class."""
         if self.queue > len(labels):
@@ -168,13 +173,8 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
     Raises:
         ArgumentError: for an unknown choice.
     """
-    elsewhere: dict[str, Any] = {
-        "crop_area": options.crop_area,
-        "rotation": options.rotation,
-        "jitter": options.jitter,
-        "erase_area": options.erase_area,
-        "shuffle": options.shuffle,
-    }
+    names = "crop_area", "rotation", "jitter", "erase_area", "shuffle"
+    elsewhere: dict[str, Any] = {name: getattr(options, name) for name in names}
     unmirrored = {} if flip else {"flip": False}
     see, second = _choose(
         "view",

@@ -198,8 +198,8 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
         deeper = [outputs[other] for other in hierarchy[hierarchy.index(name) + 1 :]]
         return choose_teacher(deeper, rule=options.teacher, temperature=temperature)
 
-    def supervision(outputs, name, labels):
-        return cross_entropy(outputs[name], labels, smoothing=label_smoothing)
+    def supervision(outputs, name, targets):
+        return cross_entropy(outputs[name], targets, smoothing=label_smoothing)
 
     def kd(outputs, name):
         target = teacher(outputs, name, options.temperature)
@@ -211,14 +211,16 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
 
     def loss(forward, variables, batch, memory):
         taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
-        ce = {name: supervision(outputs, name, batch.label) for name in labelled}
+        targets = batch.targets(outputs["logits"].shape[-1])
+        ce = {name: supervision(outputs, name, targets) for name in labelled}
         kds = {name: kd(outputs, name) for name in intermediate}
         sies = {name: sie(outputs, name) for name in intermediate}
 
         soft = options.kd_weight * sum(kds.values()) + options.sie_weight * sum(sies.values())
         value = sum(ce.values()) + ramped(batch.progress, options.ramp) * soft
 
-        metrics = measured({"cross_entropy": ce, "kd": kds, "sie": sies}, outputs, batch.label)
+        terms = {"cross_entropy": ce, "kd": kds, "sie": sies}
+        metrics = measured(terms, outputs, batch.main_label)
         return Step(value, metrics, taps, batch_stats, memory)
 
     def measured(terms, outputs, labels):

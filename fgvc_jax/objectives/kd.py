@@ -8,8 +8,10 @@ p_E is the softened prediction of an ensemble (`ensemble.softened`) for the very
 student is shown. T^2 keeps the gradients of the second term at their size when T changes.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
@@ -22,7 +24,16 @@ from fgvc_jax.objectives.base import (
     distillation,
 )
 from fgvc_jax.utils.errors import ArgumentError
+from fgvc_jax.utils.lazy import lazily
 from fgvc_jax.utils.options import option
+
+if TYPE_CHECKING:
+    import jax
+    import jax.numpy as jnp
+
+    from fgvc_jax.data.mixing import Mixing
+else:
+    jax, jnp = map(lazily, ("jax", "jax.numpy"))
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ def kd(options: KD, *, label_smoothing: float) -> Objective:
     """The loss of the module's head; softmax(z) predicts, and nothing is remembered.
 
     Terms of weight 0 are measured all the same. "teacher_accuracy" is that of the teachers on the
-    views that are shown in training.
+    views that are shown in training, before they are mixed.
 
     Args:
         options: see `KD`.
@@ -73,13 +84,15 @@ def kd(options: KD, *, label_smoothing: float) -> Objective:
     def loss(forward, variables, batch, memory):
         taps, outputs, batch_stats = forward(variables, batch.image, batch.key)
         logits = outputs["logits"]
-        labels = cross_entropy(logits, batch.label, smoothing=label_smoothing)
+        targets = batch.targets(logits.shape[-1])
+        labels = cross_entropy(logits, targets, smoothing=label_smoothing)
         teachers = batch.taught["logits"]
-        taught = distillation(logits, teachers, temperature=options.temperature)
+        target = mixed(teachers, batch.mixing, options.temperature) if batch.mixing else teachers
+        taught = distillation(logits, target, temperature=options.temperature)
         metrics = {
             "cross_entropy": labels,
             "kd": taught,
-            "accuracy": accuracy(logits, batch.label),
+            "accuracy": accuracy(logits, batch.main_label),
             "teacher_accuracy": accuracy(teachers, batch.label),
         }
         value = options.label_weight * labels + options.weight * taught
@@ -91,3 +104,19 @@ def kd(options: KD, *, label_smoothing: float) -> Objective:
         loss=loss,
         predict=lambda outputs: outputs["logits"],
     )
+
+
+def mixed(logits: jax.Array, mixing: Mixing, temperature: float) -> jax.Array:
+    """Logits whose softmax at `temperature` is that of the teachers, mixed as the images are.
+
+    Args:
+        logits: (B, K) of the teachers, for the images as they were.
+        mixing: how these were mixed.
+        temperature: T.
+
+    Returns:
+        (B, K) float32.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+    own, other = jnp.log1p(-mixing.share), jnp.log(mixing.share)
+    return temperature * jnp.logaddexp(own + log_p, other + mixing.partners(log_p))

@@ -94,6 +94,8 @@ class MemberPlan:
             epochs=spec.epochs,
             seed=spec.data.view_seed,
             mesh=self.mesh,
+            mixup=spec.data.amount("mixup"),
+            cutmix=spec.data.amount("cutmix"),
         )
 
 

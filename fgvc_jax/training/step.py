@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from fgvc_jax import transfer
-from fgvc_jax.data import augment
+from fgvc_jax.data import augment, mixing
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.passes import images_of
 from fgvc_jax.networks import Network
@@ -30,6 +30,8 @@ def train_step(
     seed: int,
     total_steps: int,
     mesh: Mesh,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
 ) -> Callable:
     """The compiled step: (state, batch, store) -> (state, metrics), these () float32 by name.
 
@@ -49,6 +51,9 @@ def train_step(
         seed: of the augmentation.
         total_steps: of this member.
         mesh: devices.
+        mixup: see `mixing.draw`; the views are mixed where it or `cutmix` is above 0. Teachers see
+            them as they were, and what they say is mixed after.
+        cutmix: likewise.
     """
 
     def inputs_of(shown):
@@ -87,10 +92,17 @@ def train_step(
     def step(state: State, arrays: Mapping[str, Any], store: jax.Array | None):
         keys = augment.image_keys(seed, arrays["view"], arrays["id"])
         shown, second = views(arrays, store, keys)
+        mixed = None
+        if mixup or cutmix:
+            mixed = mixing.draw(
+                seed, state.member, state.step, mixup=mixup, cutmix=cutmix, side=view.crop
+            )
+        images = mixed.of_places(shown) if mixed else shown
         progress = state.step / total_steps
         # Views may be shown again, and to others; what is left out of the network is new each time.
         own = augment.folded(augment.folded(keys, state.member), state.step)
-        batch = Batch(shown, arrays["label"], own, progress, second, arrays.get("taught"))
+        taught = arrays.get("taught")
+        batch = Batch(images, arrays["label"], own, progress, second, taught, mixed)
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
@@ -99,6 +111,7 @@ def train_step(
             attention = attended(state, arrays, shown, features.shape[:3])
             if attention is None:
                 return result.loss, (result, result.metrics)
+            attention = mixed.of_places(attention) if mixed else attention
             orthogonal = transfer.overlap(features, attention)
             # Without a teacher yet the attention is zero, and so are the loss and its gradient.
             total = weigh(result.loss, orthogonal)

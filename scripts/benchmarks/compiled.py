@@ -25,8 +25,11 @@ STEPS: dict[str, dict[str, Any]] = {
     "HSD": {"transfer": "none", "objective": "hsd"},
     "CSDNet": {"transfer": "none", "objective": "csdnet"},
 }
-KNOWN = (*STEPS, EVALUATION, TEXTBOOK, FORWARD)
-ROWS = tuple(row for row in KNOWN if row not in ("KT, 2 online teachers", "KT, 3 online teachers"))
+# What training shows of a batch, alone: the sets that --data.augment names, mixing included.
+VIEWS = {f"{name} views": name for name in ("published", "standard", "strong")}
+KNOWN = (*STEPS, EVALUATION, TEXTBOOK, FORWARD, *VIEWS)
+FEW = "KT, 2 online teachers", "KT, 3 online teachers"
+ROWS = tuple(row for row in KNOWN if row not in (*FEW, *VIEWS))
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,13 @@ def program(row: str, spec: Compiled, devices: Any) -> tuple[Callable, tuple] | 
         dtype="bfloat16",
     )
     chosen = STEPS.get(row, STEPS["cross entropy"])
+    if row in VIEWS:
+        chosen = {**chosen, "augment": VIEWS[row]}
     run = ours.make_run(experiment(common, head="linear", **chosen))
     if row in STEPS:
         return ours.abstract_step(run, online(row), devices)
+    if row in VIEWS:
+        return ours.abstract_views(run, devices)
     if row == PASS:
         return ours.abstract_pass(run, devices)
     step, arguments = ours.abstract_evaluation(run, devices)

@@ -21,6 +21,7 @@ def experiment(
     objective: str = "ce",
     head: str = "kt",
     decode: str = "auto",
+    augment: str = "published",
 ) -> dict[str, Any]:
     """The Experiment of a row, as a dictionary for the other process."""
     from fgvc_jax import config
@@ -33,6 +34,7 @@ def experiment(
         classes=20,
         views=views,
         decode=decode,
+        augment=augment,
     )
     if isinstance(spec, Sourced):
         data = dataclasses.replace(

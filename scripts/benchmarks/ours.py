@@ -119,6 +119,31 @@ def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:
     return step, (plan.variables, images)
 
 
+def abstract_views(run: Any, devices: Any) -> tuple[Callable, tuple]:
+    """The same for what training shows of a batch: the views, mixed where the experiment mixes."""
+    import jax
+    import jax.numpy as jnp
+
+    from fgvc_jax.data import augment, mixing
+    from fgvc_jax.utils.devices import replicated, split
+
+    run.place(devices)
+    data = run.experiment.data
+    amounts = {name: data.amount(name) for name in ("mixup", "cutmix")}
+
+    def views(number, batch):
+        keys = augment.image_keys(data.view_seed, batch["view"], batch["id"])
+        images = augment.training_view(data.view, keys, batch["image"])
+        if data.mixes:
+            mixed = mixing.draw(data.view_seed, 1, number, side=data.crop, **amounts)
+            images = mixed.of_places(images)
+        return augment.normalize(images, data.normalize)
+
+    rows = split(devices)
+    views = jax.jit(views, in_shardings=(replicated(devices), rows), out_shardings=rows)
+    return views, (jax.ShapeDtypeStruct((), jnp.int32), abstract_batch(run, devices.size))
+
+
 def abstract_batch(run: Any, devices: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp

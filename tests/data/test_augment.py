@@ -1,17 +1,22 @@
 """Augmentation: pure in (seed, view, id), and what the definitions say."""
 
+import re
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import map_coordinates
+from PIL import Image
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from fgvc_jax.data import augment
+from fgvc_jax.data.view import SETS, View
 from fgvc_jax.utils.errors import ArgumentError
 
 BOX = {"area": (0.15, 0.45), "ratio": (0.3, 3.3)}
+EVERYTHING = View(resize=16, crop=12, augment="strong", jitter=0.3, blur=0.5, erase=1.0)
 CROP = {"area": (0.67, 1.0), "ratio": (3 / 4, 4 / 3)}
 
 
@@ -35,6 +40,14 @@ OPERATIONS = {
     "jitter": lambda k, x: augment.color_jitter(k, x, strength=0.3),
     "erase": lambda k, x: augment.random_erase(k, x, **BOX),
     "shuffle": lambda k, x: augment.patch_shuffle(k, x, grid=2),
+    "resized crop": lambda k, x: augment.random_resized_crop(
+        k, (x * 255).astype(jnp.uint8), crop=12, **CROP, flip=True
+    ),
+    "blur": augment.gaussian_blur,
+    # Jitted in any case, as all of TrivialAugment's small operations take long one by one.
+    "everything": jax.jit(
+        lambda k, x: augment.training_view(EVERYTHING, k, (x * 255).astype(jnp.uint8))
+    ),
 }
 
 
@@ -295,3 +308,125 @@ def test_resized_images_keep_their_mean_and_place():
     ramp = jnp.broadcast_to(jnp.linspace(0, 1, 12)[None, :, None, None], (1, 12, 12, 3))
     large = augment.resized(ramp, 36)[0]
     assert np.all(np.diff(large[:, 5, 0]) >= 0) and np.ptp(large, axis=1).max() < 1e-6
+
+
+def boxes(count, size, **options):
+    """(top, left, height, width) of resized crops in pixels, and whether they are mirrored."""
+    places = np.zeros((count, size, size, 3), np.uint8)
+    places[..., 0], places[..., 1] = np.arange(size)[:, None], np.arange(size)
+    crop = jax.jit(partial(augment.random_resized_crop, crop=32, flip=True, **options))
+    found = np.asarray(crop(keys_of(count), places), float) * 255
+    middle = slice(4, -4)  # where antialiasing does not meet the border
+    for one in found[:, middle, middle]:
+        (down, _), (_, right) = ((one[-1, -1, :2] - one[0, 0, :2]) / (len(one) - 1)) * np.eye(2)
+        height, width = down * 32, abs(right) * 32
+        y, x = one.mean((0, 1))[:2] + 0.5
+        yield y - height / 2, x - width / 2, height, width, right < 0
+
+
+def test_resized_crops_have_the_areas_ratios_and_places_asked_for():
+    """Read off ramps, which a resize leaves linear."""
+    found = np.array(list(boxes(300, 96, area=(0.25, 1.0), ratio=(3 / 4, 4 / 3))))
+    top, left, height, width, mirrored = found.T
+    areas, ratios = height * width / 96**2, width / height
+    assert 0.24 < areas.min() < 0.28 and 0.95 < areas.max() < 1.01
+    assert abs(areas.mean() - 0.625) < 0.05
+    assert 0.74 < ratios.min() < 0.8 and 1.25 < ratios.max() < 1.35
+    assert abs(np.log(ratios).mean()) < 0.04
+    assert top.min() > -0.6 and left.min() > -0.6
+    assert (top + height).max() < 96.6 and (left + width).max() < 96.6
+    assert 110 < mirrored.sum() < 190
+    free = areas < 0.5
+    for start, length in ((top, height), (left, width)):
+        assert abs((start / (96 - length))[free].mean() - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("crop", [40, 90, 130])
+def test_a_resized_crop_is_pillows_resize_of_a_box(crop, monkeypatch):
+    """Smaller with antialiasing, and larger; Pillow rounds to whole levels, twice."""
+    box = 0.13, 0.29, 0.6, 0.47
+    monkeypatch.setattr(augment, "_random_box", lambda *_: tuple(map(jnp.float32, box)))
+    image = np.asarray(unit_images(1, 96)[0] * 255, np.uint8)
+    found = augment.random_resized_crop(
+        keys_of(1), image[None], crop=crop, area=(1, 1), ratio=(1, 1), flip=False
+    )
+    top, left, height, width = (96 * edge for edge in box)
+    expected = Image.fromarray(image).resize(
+        (crop, crop), Image.Resampling.BILINEAR, (left, top, left + width, top + height)
+    )
+    np.testing.assert_allclose(found[0] * 255, np.asarray(expected, float), atol=1.1)
+
+
+def test_a_resized_crop_of_everything_is_the_image():
+    images = pixels(2, 20)
+    whole = {"area": (1.0, 1.0), "ratio": (3 / 4, 4 / 3), "flip": False}
+    found = augment.random_resized_crop(keys_of(2), images, crop=20, **whole)
+    np.testing.assert_allclose(found, images / 255, atol=1e-5)
+
+
+def test_blur_is_scipys():
+    images = unit_images(4, 24)
+    found = jax.jit(augment.gaussian_blur)(keys_of(4), images)
+    deviations = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32, 0.1, 2.0))(
+        keys_of(4)
+    )
+    assert np.ptp(deviations) > 0.5
+    for image, one, deviation in zip(np.asarray(images), found, deviations, strict=True):
+        expected = gaussian_filter(image.astype(float), float(deviation), axes=(0, 1), truncate=6)
+        inner = slice(11, 13)  # the border is where it is not reflected here
+        np.testing.assert_allclose(one[inner, inner], expected[inner, inner], atol=1e-4)
+    flat = jnp.full((4, 9, 9, 3), 0.7)
+    np.testing.assert_allclose(augment.gaussian_blur(keys_of(4), flat), flat, atol=1e-6)
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.7])
+def test_so_many_images_are_changed(chance):
+    images = jnp.zeros((2000, 1, 1, 3))
+    changed = augment.sometimes(lambda keys, x: x + 1, keys_of(2000), images, chance=chance)
+    assert set(np.unique(changed)) == {0.0, 1.0} and abs(changed.mean() - chance) < 0.03
+
+
+# -- what is shown -------------------------------------------------------------------------------
+
+
+def test_the_published_view_is_the_random_crop():
+    images, view = pixels(6, 20), View(resize=20, crop=16, pad=2)
+    expected = augment.random_crop(keys_of(6), images, crop=16, pad=2, flip=True)
+    for each in (view, replace(view, ratio=2.0), replace(view, augment="strong", **NOTHING)):
+        np.testing.assert_array_equal(augment.training_view(each, keys_of(6), images), expected)
+
+
+NOTHING = {"scale": 0.0, "trivial": 0.0, "erase": 0.0}
+
+
+def test_the_named_sets_are_what_they_were():
+    """Digests know a set by its name alone."""
+    assert SETS == {
+        "published": {},
+        "standard": {"scale": 0.25, "jitter": 0.4},
+        "strong": {"scale": 0.25, "trivial": 1.0, "erase": 0.1, "mixup": 0.2, "cutmix": 1.0},
+    }
+
+
+def test_a_set_is_its_numbers():
+    images, keys = pixels(8, 20), keys_of(8)
+    named, said = View(resize=20, crop=16, augment="standard"), View(resize=20, crop=16)
+    said = replace(said, scale=0.25, jitter=0.4)
+    shown = [augment.training_view(view, keys, images) for view in (named, said)]
+    np.testing.assert_array_equal(*shown)
+    more = augment.training_view(replace(named, erase=1.0), keys, images)
+    erased = (np.asarray(more) == augment.GRAY).all(-1)
+    assert (erased.mean((1, 2)) > 0).mean() > 0.7  # the smallest box may lie between two centres
+    np.testing.assert_array_equal(more[~erased], shown[0][~erased])  # keys are each one's own
+
+
+def test_no_view_gathers_single_pixels_on_a_tpu():
+    """What a TPU gets, lowered without one: slices are patches of a batch's images, or crops."""
+    view = replace(EVERYTHING, resize=80, crop=64)
+    operands = jnp.zeros((2, 2), jnp.uint32), jnp.zeros((2, 80, 80, 3), jnp.uint8)
+    traced = jax.jit(
+        lambda keys, images: augment.training_view(view, jax.random.wrap_key_data(keys), images)
+    ).trace(*operands)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    slices = set(re.findall(r"gather.*slice_sizes = array<i64: ([\d, ]+)>", text))
+    assert slices == {"1, 64, 64, 3"} and "stablehlo.scatter" not in text

@@ -65,6 +65,17 @@ def test_a_view_that_decodes_exactly_is_known_as_before_there_was_another_way():
     assert scaled.known == View().known | {"decode": "scaled"} and scaled.test[4:] == ["scaled"]
 
 
+def test_an_augmentation_is_known_by_its_name_and_by_what_is_said_of_it():
+    """Not to the images of a test, and mixing to no view: what teachers say of it is not mixed."""
+    assert View(augment="published", erase=-1) == View()
+    strong = View(augment="strong", erase=0.3)
+    assert strong.known == View().known | {"augment": "strong", "erase": 0.3}
+    assert strong.test == View().test
+    assert (strong.amount("erase"), strong.amount("trivial"), strong.amount("blur")) == (0.3, 1, 0)
+    mixed = Data(augment="standard", mixup=0.3)
+    assert mixed.view == View(augment="standard") and mixed.amount("mixup") == 0.3
+
+
 @pytest.mark.parametrize(
     ("source", "banner", "cut"),
     [("aircraft:x", -1, 20), ("aircraft:x", 0, 0), ("cub:x", -1, 0), ("folder:x", 40, 40)],

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import rel_entr, softmax
 
 from fgvc_jax import config
+from fgvc_jax.data.mixing import Mixing
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.base import Batch, TeacherQuery
 from fgvc_jax.objectives.kd import KD
@@ -21,13 +23,13 @@ def values(seed):
     return np.random.default_rng(seed).normal(0, 2, (4, 5))
 
 
-def loss_of(logits, teachers, **options):
+def loss_of(logits, teachers, mixing=None, **options):
     """(value, metrics) of the student's (4, 5) logits, given the teachers'."""
     options = KD(teacher="runs/kt", **options)
     options.check(View())
     objective = options.make(classes=5, label_smoothing=0.0, view=View())
     taught = {"logits": jnp.float16(teachers)}
-    batch = Batch(None, jnp.asarray(LABELS), None, jnp.float32(0.5), taught=taught)
+    batch = Batch(None, jnp.asarray(LABELS), None, jnp.float32(0.5), taught=taught, mixing=mixing)
     step = objective.loss(lambda v, *_: ({}, {"logits": v}, {}), jnp.float32(logits), batch, ())
     return step.loss, step.metrics
 
@@ -40,6 +42,29 @@ def test_golden_value():
     assert metrics["cross_entropy"] == pytest.approx(cross_entropy, rel=1e-5)
     assert value == pytest.approx(0.3 * cross_entropy + 0.7 * kd, rel=1e-5)
     assert metrics["teacher_accuracy"] == np.mean(values(1).argmax(-1) == LABELS)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_mixed_images_are_taught_mixed_probabilities_and_labels(share):
+    """By NumPy in float64; mixed by the share, whether mixup or CutMix. Also where a teacher is as
+    sure as float16 lets it be."""
+    teachers = values(1).copy()
+    teachers[0, 1:] = -65504
+    mixing = Mixing(jnp.float32(share), jnp.bool_(True), jnp.zeros((2, 2), jnp.int32), 8)
+    value, metrics = loss_of(values(0), teachers, mixing, temperature=4.0)
+
+    def mixed(rows):
+        return (1 - share) * rows + share * np.roll(rows, 1, 0)
+
+    target = mixed(softmax(np.float16(teachers).astype(float) / 4, axis=-1))
+    divergence = rel_entr(target, softmax(values(0) / 4, axis=-1)).sum(-1).mean()
+    log_p = np.log(softmax(values(0), axis=-1))
+    cross_entropy = -(mixed(np.eye(5)[LABELS]) * log_p).sum(-1).mean()
+    assert metrics["kd"] == pytest.approx(16 * divergence, rel=1e-4)
+    assert metrics["cross_entropy"] == pytest.approx(cross_entropy, rel=1e-5)
+    main = np.roll(LABELS, 1) if share > 0.5 else LABELS
+    assert metrics["accuracy"] == np.mean(values(0).argmax(-1) == main)
+    assert np.isfinite(value)
 
 
 def test_jit_equals_eager():

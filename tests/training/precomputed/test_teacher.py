@@ -170,15 +170,22 @@ def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "placement"), [("resnet_micro", "host"), ("frozen", "device")])
-def test_looked_up_or_asked_before_every_step(tmp_path, teachers, network, placement):
+@pytest.mark.parametrize(
+    ("network", "placement", "augment"),
+    [
+        ("resnet_micro", "host", "published"),
+        ("frozen", "device", "standard"),
+        ("resnet_micro", "host", "strong"),
+    ],
+)
+def test_looked_up_or_asked_before_every_step(tmp_path, teachers, network, placement, augment):
     def run_with(gib):
         experiment = student(
             tmp_path / str(gib),
             teachers,
             epochs=5,
             network=STUDENTS[network],
-            data={"cache_gib": gib, "views": 3, "placement": placement},
+            data={"cache_gib": gib, "views": 3, "placement": placement, "augment": augment},
             optimizer=Optimizer(learning_rate=0.001, head_learning_rate=0.01),
         )
         run, said = prepared(experiment)
