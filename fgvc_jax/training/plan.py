@@ -109,6 +109,8 @@ def _train_step(
     epochs: int,
     seed: int,
     mesh: Mesh,
+    mixup: float,
+    cutmix: float,
 ) -> Callable:
     layers = layers_of(optimizer, architecture.network.backbone)
     return step.train_step(
@@ -121,6 +123,8 @@ def _train_step(
         seed=seed,
         total_steps=steps_per_epoch * epochs,
         mesh=mesh,
+        mixup=mixup,
+        cutmix=cutmix,
     )
 
 
