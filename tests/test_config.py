@@ -13,16 +13,17 @@ from conftest import ROOT
 
 from fgvc_jax import config
 from fgvc_jax.config import Data, Experiment, Transfer
+from fgvc_jax.training import experiments
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
 
 
 def test_no_arguments_give_the_defaults():
-    assert config.parse([]) == Experiment()
+    assert experiments.parse([]) == Experiment()
 
 
 def test_every_group_can_be_overridden():
-    experiment = config.parse(
+    experiment = experiments.parse(
         ["--members", "5", "--batch-size=8", "--data.images-per-class", "3", "--data.flip", "False"]
         + ["--objective", "hsd", "--hsd.stages", "4", "5", "--transfer.alpha", "0.1"]
         + ["--optimizer.head-learning-rate", "0.01"]
@@ -95,9 +96,9 @@ def test_overrides_win_over_the_config_file(tmp_path):
         "from fgvc_jax.config import Experiment\n"
         "def get_config():\n    return Experiment(members=7, epochs=2)\n"
     )
-    experiment = config.parse(["--epochs", "4", "--config", str(file)])
+    experiment = experiments.parse(["--epochs", "4", "--config", str(file)])
     assert (experiment.members, experiment.epochs) == (7, 4)
-    assert config.parse([f"--config={file}"]).members == 7
+    assert experiments.parse([f"--config={file}"]).members == 7
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_overrides_win_over_the_config_file(tmp_path):
 )
 def test_a_mistake_is_one_clear_line(arguments, words):
     with pytest.raises(UserError) as error:
-        config.parse(arguments)
+        experiments.parse(arguments)
     message = str(error.value)
     assert "\n" not in message
     for word in words:
@@ -193,7 +194,7 @@ def test_a_mistake_is_one_clear_line(arguments, words):
 )
 def test_what_is_not_mixed_is_augmented_by_every_method(arguments):
     """The way out that a refusal names works."""
-    assert config.parse(["--data.augment", "strong", *arguments]).data.augment != "published"
+    assert experiments.parse(["--data.augment", "strong", *arguments]).data.augment != "published"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_a_config_file_takes_arguments(tmp_path):
     assert config.load_config(f"{file}:").members == 7
     loaded = config.load_config(f"{file}:5,cub:/data/CUB")
     assert (loaded.members, loaded.data.source) == (5, "cub:/data/CUB")
-    assert config.parse(["--config", f"{file}:5", "--epochs", "2"]).members == 5
+    assert experiments.parse(["--config", f"{file}:5", "--epochs", "2"]).members == 5
     with pytest.raises(UserError, match="'1,2,3' does not fit get_config"):
         config.load_config(f"{file}:1,2,3")
     with pytest.raises(UserError, match="failed: ValueError: .*'many'"):
@@ -282,7 +283,7 @@ def test_an_installed_package_finds_the_projects_own(tmp_path):
 def test_a_home_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text(MINE)
-    assert config.parse(["--config=~/mine.py:2"]).members == 2
+    assert experiments.parse(["--config=~/mine.py:2"]).members == 2
 
 
 def written(tmp_path, expression):
@@ -335,7 +336,7 @@ def test_a_config_with_a_value_of_another_type_is_refused(tmp_path, expression, 
 
 
 def test_saved_and_read_again():
-    experiment = config.parse(["--hsd.stages", "4", "5", "--seed", "3"])
+    experiment = experiments.parse(["--hsd.stages", "4", "5", "--seed", "3"])
     saved = json.loads(json.dumps(config.to_dict(experiment)))
     assert config.from_dict(saved) == experiment
 

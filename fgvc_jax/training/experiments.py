@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from fgvc_jax import config
 from fgvc_jax.config import Data, Experiment, Network
-from fgvc_jax.objectives import KD
+from fgvc_jax.objectives import KD, OBJECTIVES
+from fgvc_jax.objectives.base import Method
 from fgvc_jax.training import words
 from fgvc_jax.transfer import Transfer
 from fgvc_jax.utils import options
+from fgvc_jax.utils.command_line import command_line, take_config
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import said
 
@@ -37,7 +39,43 @@ def experiment_of(arguments: list[str]) -> Experiment:
             base = student(teacher, arguments)
         elif not base and start:
             base = successor(start, arguments)
-    return config.parse(arguments, base or None)
+    return parse(arguments, base or None)
+
+
+def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
+    """The checked Experiment of a command line: `base`, or `--config`, then overrides.
+
+    `base` is None for the defaults.
+
+    Raises:
+        UserError: for an unknown field (with a suggestion), a value of the wrong type or range.
+        SystemExit: 0 after printing `--help`.
+    """
+    name, overrides = take_config(arguments)
+    if any(word.startswith("--networks") for word in overrides):
+        raise UserError(
+            "--networks is no option: a config file gives each member its own, as `networks`"
+        )
+    default = config.load_config(name, **config.said(overrides)) if name else base or Experiment()
+    objective = said(overrides, "--objective") or default.objective
+    if OBJECTIVES.get(objective, Method).solves and default.objective != objective:
+        default = config.solved(default, objective)
+    program = "python -m fgvc_jax.train [CONFIG|SOURCE|WORKDIR]"
+    return config.check(
+        command_line(
+            Experiment, overrides,
+            program=program, default=default, also=["--config"], common=_COMMON,
+        )
+    )  # fmt: skip
+
+
+# What people change: of all fields, those that --help tells of.
+_COMMON = (
+    "--workdir", "--members", "--objective", "--epochs", "--batch-size", "--seed", "--data.source",
+    "--data.resize", "--data.crop", "--data.validation", "--data.cache", "--network.name",
+    "--network.weights", "--network.head", "--network.frozen", "--transfer.name", "--kd.teacher",
+    "--optimizer.name", "--optimizer.learning-rate", "--optimizer.head-learning-rate",
+)  # fmt: skip
 
 
 def _continued(workdir: str, new: bool) -> Experiment | None:

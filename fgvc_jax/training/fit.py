@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal
 
-from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.training import members, summary
-from fgvc_jax.training.experiments import experiment_of
+from fgvc_jax.training import experiments, members, summary
 from fgvc_jax.utils import progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.progress import Report
@@ -55,14 +53,14 @@ def _experiment(what: Experiment | str | os.PathLike, options: list[str]) -> Exp
     if isinstance(what, Experiment):
         if any(option.startswith("--config=") for option in options):
             raise UserError("an experiment and a config are two: give one of them")
-        return config.parse(options, what) if options else what
+        return experiments.parse(options, what) if options else what
     word = os.fspath(what) if isinstance(what, (str, os.PathLike)) else ""
     if not word or word.startswith("-"):
         raise UserError(
             f"{what!r} names nothing to train: give an Experiment, a config, a source, a folder of "
             "images or a workdir; fields by keywords"
         )
-    return experiment_of([word, *options])
+    return experiments.experiment_of([word, *options])
 
 
 def _options(fields: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:

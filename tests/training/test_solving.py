@@ -14,7 +14,7 @@ from fgvc_jax.commands.asked import Report
 from fgvc_jax.config import Network, Transfer
 from fgvc_jax.evaluation import error_analysis
 from fgvc_jax.objectives import Linear
-from fgvc_jax.training import members
+from fgvc_jax.training import experiments, members
 from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils.errors import Interrupted, UserError
@@ -171,10 +171,10 @@ def test_fewer_images_than_a_batch_are_enough(tmp_path):
 )
 def test_what_steps_have_is_refused(arguments, flag):
     with pytest.raises(UserError, match=f"{flag}: --objective linear is solved"):
-        config.parse(["--config", "kt_quick", "--objective", "linear", *arguments])
+        experiments.parse(["--config", "kt_quick", "--objective", "linear", *arguments])
 
 
 def test_any_config_can_be_solved():
-    found = config.parse(["--config", "kt_quick", "--objective=knn", "--knn.neighbours", "3"])
+    found = experiments.parse(["--config", "kt_quick", "--objective=knn", "--knn.neighbours", "3"])
     assert found == config.solved(found, "knn")
     assert (found.members, found.epochs, found.transfer) == (1, 1, Transfer(name="none"))

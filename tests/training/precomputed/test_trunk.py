@@ -13,14 +13,14 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 import fgvc_jax
-from fgvc_jax import config, networks
+from fgvc_jax import networks
 from fgvc_jax.commands import evaluate
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.inference import model, passes
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.networks.weights import export_torch
 from fgvc_jax.objectives import CSDNet
-from fgvc_jax.training import members
+from fgvc_jax.training import experiments, members
 from fgvc_jax.training.members import attention_before
 from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run
@@ -416,7 +416,7 @@ def test_another_trunk_in_the_workdir_is_refused(trained, tmp_path):
 )
 def test_mistakes_are_one_line(arguments, words):
     with pytest.raises(UserError) as error:
-        Run(config.parse(arguments.split()))
+        Run(experiments.parse(arguments.split()))
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
