@@ -93,6 +93,11 @@ class Optimizer:
     """Factor of each drop of the step schedule."""
     clip_norm: float = option(0.0, at_least=0)
     """Clip the gradient to this global norm; 0 does not clip."""
+    ema: float = option(0.0, at_least=0, below=1, later=True)
+    """Judge and keep a moving average of the weights that decays so (0.999); 0: the weights."""
+    accumulate: int = option(1, at_least=1, later=True)
+    """Go through a batch in so many parts of less memory, then learn once; batch norm, mixing and
+    what compares images see a part at a time."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,14 @@ class _Experiment:
         data = self.data if own == "auto" else dataclasses.replace(self.data, normalize=own)
         network = dataclasses.replace(network, normalize="auto")
         return dataclasses.replace(self, network=network, networks=(), data=data)
+
+    @property
+    def batch_words(self) -> str:
+        """The images that are on the devices at once, by their flags."""
+        parts = self.optimizer.accumulate
+        return f"--batch-size {self.batch_size}" + (
+            f" / --optimizer.accumulate {parts}" if parts > 1 else ""
+        )
 
     @property
     def each(self) -> "tuple[Network, ...]":
@@ -264,10 +277,16 @@ def check(experiment: Experiment) -> Experiment:
             "--data.view-sharing own needs the teachers in every step, since precomputed maps are "
             "of views that all members share: take --transfer.maps online, or shared views"
         )
+    part, rest = divmod(experiment.batch_size, experiment.optimizer.accumulate)
+    if rest:
+        raise UserError(
+            f"--batch-size {experiment.batch_size} is not divisible by "
+            f"--optimizer.accumulate {experiment.optimizer.accumulate}"
+        )
     for network in experiment.each:
-        if experiment.batch_size % network.batch_norm_groups:
+        if part % network.batch_norm_groups:
             raise UserError(
-                f"--batch-size {experiment.batch_size} is not divisible by "
+                f"{experiment.batch_words} is not divisible by "
                 f"--network.batch-norm-groups {network.batch_norm_groups}"
             )
     # There are no more views than epochs that show them.

@@ -289,25 +289,44 @@ def train_member(
     store = run.images["train"].store if not run.trunk else None
     judged = evaluator.Epochs(run, number, folder)
     train_step = run.plan(number).train_step
-    state = loop.train_loop(
-        run.state(number, [member.variables for _, member in frozen]),
-        folder=folder,
-        title=f"member {number}/{spec.members}",
-        train_step=lambda state, batch: train_step(state, run.cache.complete(batch), store),
-        train_batches=lambda start: run.train_batches(number, start),
-        evaluate=judged,
-        mesh=run.mesh,
-        pace=loop.Pace(
-            epochs=spec.epochs,
-            steps_per_epoch=run.steps_per_epoch,
-            batch_size=spec.batch_size,
-            evaluate_every=spec.evaluate_every,
-            save_every=spec.save_every,
-            log_every=spec.log_every,
-        ),
-        report=partial(report, member=number, members=spec.members),
-        asked=asked,
-    )
-    return state.variables, judged.last or evaluator.evaluate_member(
-        run, run.member(number, state.variables)
-    )
+    with _memory_told(spec):
+        state = loop.train_loop(
+            run.state(number, [member.variables for _, member in frozen]),
+            folder=folder,
+            title=f"member {number}/{spec.members}",
+            train_step=lambda state, batch: train_step(state, run.cache.complete(batch), store),
+            train_batches=lambda start: run.train_batches(number, start),
+            evaluate=judged,
+            mesh=run.mesh,
+            pace=loop.Pace(
+                epochs=spec.epochs,
+                steps_per_epoch=run.steps_per_epoch,
+                batch_size=spec.batch_size,
+                evaluate_every=spec.evaluate_every,
+                save_every=spec.save_every,
+                log_every=spec.log_every,
+            ),
+            report=partial(report, member=number, members=spec.members),
+            asked=asked,
+        )
+        return state.variables, judged.last or evaluator.evaluate_member(
+            run, run.member(number, state.variables)
+        )
+
+
+@contextlib.contextmanager
+def _memory_told(spec: Experiment) -> Iterator[None]:
+    """Turn a device's error of having no memory left into a line that names what needs less."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        parts = 2 * spec.optimizer.accumulate
+        ways = [f"--optimizer.accumulate {parts}"] if spec.batch_size % parts == 0 else []
+        ways += ["a smaller --batch-size", f"a --data.crop below {spec.data.crop}"]
+        raise UserError(
+            f"the device has no memory for a step on {spec.batch_words} images of {spec.data.crop} "
+            f"px: take {', or '.join(ways)}, in a new --workdir; where it was in evaluation, a "
+            f"--evaluation-batch-size below {spec.evaluation_batch_size} in this one"
+        ) from error

@@ -79,6 +79,7 @@ class MemberPlan:
             opt_state=self.optimizer.init(variables["params"]),
             memory=self.architecture.objective.init_memory(variables, outputs),
             teachers=stack_teachers(frozen if room else [], room, variables),
+            average=variables if self.experiment.optimizer.ema else {},
         )
         return devices.replicate(self.mesh, state)
 
@@ -125,6 +126,8 @@ def _train_step(
         mesh=mesh,
         mixup=mixup,
         cutmix=cutmix,
+        ema=optimizer.ema,
+        accumulate=optimizer.accumulate,
     )
 
 

@@ -51,9 +51,10 @@ class Run:
         """Settle everything for a dataset."""
         self.splits = splits
         self.experiment = spec = settled(self._given, splits)
-        self.mesh = devices.create(spec.batch_size, spec.evaluation_batch_size)
-        devices.check_batch(self.mesh, spec.batch_size, "--batch-size")
-        devices.check_batch(self.mesh, spec.evaluation_batch_size, "--evaluation-batch-size")
+        part, others = spec.batch_size // spec.optimizer.accumulate, spec.evaluation_batch_size
+        self.mesh = devices.create(part, others)
+        devices.check_batch(self.mesh, part, spec.batch_words)
+        devices.check_batch(self.mesh, others, f"--evaluation-batch-size {others}")
         self.steps_per_epoch = 1
         if not spec.method.solves:
             self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, spec.batch_size)

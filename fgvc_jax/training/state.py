@@ -12,7 +12,7 @@ from flax.typing import Collection, VariableDict
 
 class State(struct.PyTreeNode):
     """member, step: int32 scalars, the former's number from 1. memory: the objective's. teachers:
-    frozen members, stacked."""
+    frozen members, stacked. average: moving one of the variables; {} where none is kept."""
 
     member: jax.Array
     step: jax.Array
@@ -21,21 +21,24 @@ class State(struct.PyTreeNode):
     opt_state: optax.OptState
     memory: Any  # whatever pytree the objective keeps
     teachers: "Teachers"
+    average: Any = struct.field(default_factory=dict)
 
     @property
     def variables(self) -> VariableDict:
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What is judged and kept of the member."""
+        return self.average or {"params": self.params, "batch_stats": self.batch_stats}
 
     def saved(self) -> dict[str, Any]:
         """What a checkpoint holds: all but the member's number, which its place tells, and the
         teachers, who have checkpoints of their own."""
-        return {
+        saved = {
             "step": self.step,
             "params": self.params,
             "batch_stats": self.batch_stats,
             "opt_state": self.opt_state,
             "memory": self.memory,
         }
+        return saved | ({"average": self.average} if self.average else {})
 
 
 class Teachers(struct.PyTreeNode):

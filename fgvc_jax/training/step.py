@@ -32,6 +32,8 @@ def train_step(
     mesh: Mesh,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    ema: float = 0.0,
+    accumulate: int = 1,
 ) -> Callable:
     """The compiled step: (state, batch, store) -> (state, metrics), these () float32 by name.
 
@@ -54,6 +56,8 @@ def train_step(
         mixup: see `mixing.draw`; the views are mixed where it or `cutmix` is above 0. Teachers see
             them as they were, and what they say is mixed after.
         cutmix: likewise.
+        ema: largest decay of the variables' moving average, see `averaged`; 0: none is kept.
+        accumulate: parts of a batch, see `in_parts`.
     """
 
     def inputs_of(shown):
@@ -89,13 +93,17 @@ def train_step(
             features_of, teachers.variables, teachers.count, shape
         )
 
-    def step(state: State, arrays: Mapping[str, Any], store: jax.Array | None):
+    def gradients(
+        state: State, arrays: Mapping[str, Any], store: jax.Array | None, part: jax.Array | int = 0
+    ):
+        """Of one part of a batch, with what is changed by it and what is logged of it."""
         keys = augment.image_keys(seed, arrays["view"], arrays["id"])
         shown, second = views(arrays, store, keys)
         mixed = None
         if mixup or cutmix:
+            number = state.step * accumulate + part
             mixed = mixing.draw(
-                seed, state.member, state.step, mixup=mixup, cutmix=cutmix, side=view.crop
+                seed, state.member, number, mixup=mixup, cutmix=cutmix, side=view.crop
             )
         images = mixed.of_places(shown) if mixed else shown
         progress = state.step / total_steps
@@ -118,22 +126,30 @@ def train_step(
             return total, (result, {**result.metrics, "orthogonal": orthogonal})
 
         (value, (result, logged)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+        return gradient, (result.batch_stats, result.memory), {"loss": value, **logged}
+
+    def step(state: State, arrays: Mapping[str, Any], store: jax.Array | None):
+        gradient, (batch_stats, memory), logged = of_batch(state, arrays, store)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        now = {"params": params, "batch_stats": batch_stats}
         state = state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=result.batch_stats,
             opt_state=opt_state,
-            memory=result.memory,
+            memory=memory,
+            average=averaged(state.average, now, state.step, ema) if ema else {},
+            **now,
         )
         logged = {
-            "loss": value,
             **logged,
             "gradient_norm": norm(gradient),
             "learning_rate": learning_rate(state.step - 1),
         }
         return state, Packed(tuple(logged), jnp.stack(list(logged.values())), {})
 
+    # XLA's CPU has no threads for what is in a loop.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    of_batch = in_parts(gradients, accumulate, unroll=on_cpu) if accumulate > 1 else gradients
     everywhere = replicated(mesh)
     return jax.jit(
         step,
@@ -141,6 +157,50 @@ def train_step(
         in_shardings=(everywhere, split(mesh), everywhere),
         out_shardings=everywhere,
     )
+
+
+def in_parts(gradients: Callable, count: int, *, unroll: bool) -> Callable:
+    """(state, arrays, store) -> what `gradients` of (state, arrays, store, part) gives, of a batch
+    that it goes through in so many parts, one after the other: the means of gradients and of what
+    is logged, and the state's statistics and memory after the last.
+
+    Part j has every `count`-th row from j on, so that each device has its own rows of it.
+    """
+
+    def split_up(array: jax.Array) -> jax.Array:
+        parts = array.reshape(len(array) // count, count, *array.shape[1:])
+        return jnp.moveaxis(parts, 1, 0)
+
+    def of_batch(state: State, arrays: Mapping[str, Any], store: jax.Array | None):
+        def one(carry, part):
+            total, (batch_stats, memory) = carry
+            now = state.replace(batch_stats=batch_stats, memory=memory)
+            number, rows = part
+            gradient, changed, logged = gradients(now, rows, store, number)
+            return (jax.tree.map(jnp.add, total, gradient), changed), logged
+
+        nothing = jax.tree.map(jnp.zeros_like, state.params)
+        begin = nothing, (state.batch_stats, state.memory)
+        rows = jax.tree.map(split_up, {name: arrays[name] for name in arrays})
+        (total, changed), logged = lax.scan(one, begin, (jnp.arange(count), rows), unroll=unroll)
+        mean = jax.tree.map(lambda leaf: leaf / count, total)
+        return mean, changed, jax.tree.map(lambda values: values.mean(0), logged)
+
+    return of_batch
+
+
+def averaged(average: Any, now: Any, step: jax.Array, largest: float) -> Any:
+    """A moving average after one more update of what it is of.
+
+    Args:
+        average: before it, a pytree of arrays.
+        now: what the update made.
+        step: () int, updates before this one.
+        largest: the decay, once (1 + step) / (10 + step) is as large: a young average forgets the
+            random start (as TensorFlow's ExponentialMovingAverage does).
+    """
+    decay = jnp.minimum(largest, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, now)
 
 
 def norm(tree: optax.Params) -> jax.Array:

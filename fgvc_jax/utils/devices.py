@@ -107,10 +107,10 @@ def _is_column(array: object) -> bool:
     return getattr(array, "dtype", None) == np.int32 and getattr(array, "ndim", 0) == 1
 
 
-def check_batch(mesh: Mesh, size: int, flag: str) -> None:
-    """Raise a UserError when a global batch does not divide over the devices."""
+def check_batch(mesh: Mesh, size: int, words: str) -> None:
+    """Raise a UserError when a global batch, which has such words, does not divide over the
+    devices."""
     if size % mesh.size:
         raise UserError(
-            f"{flag} {size} does not divide over {mesh.size} devices: "
-            f"take a multiple of {mesh.size}"
+            f"{words} does not divide over {mesh.size} devices: take a multiple of {mesh.size}"
         )
