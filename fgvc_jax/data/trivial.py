@@ -186,7 +186,8 @@ def _levels(images: jax.Array) -> jax.Array:
 
 def _halves(levels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(N,) levels -> their upper and lower four bits, each (N, 16) bfloat16 with a single 1."""
-    return tuple(jax.nn.one_hot(half, 16, dtype=jnp.bfloat16) for half in divmod(levels, 16))
+    upper, lower = (jax.nn.one_hot(x, 16, dtype=jnp.bfloat16) for x in divmod(levels, 16))
+    return upper, lower
 
 
 def _count_by_products(levels: jax.Array) -> jax.Array:
