@@ -49,7 +49,7 @@ def image_keys(seed: int, view: jax.Array, ids: jax.Array) -> jax.Array:
     return jax.vmap(one)(jnp.broadcast_to(view, ids.shape), ids)
 
 
-def folded(keys: jax.Array, number: jax.Array) -> jax.Array:
+def folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
     """(B,) keys with a number (scalar int) folded into each."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 

@@ -137,7 +137,7 @@ def smoothed(images: jax.Array) -> jax.Array:
     rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
     sums = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
     inner = (sums + 4 * images[:, 1:-1, 1:-1]) / 13
-    return images.at[:, 1:-1, 1:-1].set(inner)
+    return lax.dynamic_update_slice(images, inner, (0, 1, 1, 0))
 
 
 def posterized(images: jax.Array, strength: jax.Array) -> jax.Array:
@@ -186,7 +186,8 @@ def _levels(images: jax.Array) -> jax.Array:
 
 def _halves(levels: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(N,) levels -> their upper and lower four bits, each (N, 16) bfloat16 with a single 1."""
-    return tuple(jax.nn.one_hot(half, 16, dtype=jnp.bfloat16) for half in divmod(levels, 16))
+    upper, lower = (jax.nn.one_hot(x, 16, dtype=jnp.bfloat16) for x in divmod(levels, 16))
+    return upper, lower
 
 
 def _count_by_products(levels: jax.Array) -> jax.Array:

@@ -217,7 +217,8 @@ class Data(Images, View):
     @property
     def plain(self) -> "Data":
         """The same with the published augmentation, which says nothing of numbers."""
-        return dataclasses.replace(self, augment="published", **dict.fromkeys(AMOUNTS, -1.0))
+        as_named: dict[str, Any] = dict.fromkeys(AMOUNTS, -1.0)
+        return dataclasses.replace(self, augment="published", **as_named)
 
     @property
     def boxed(self) -> bool:

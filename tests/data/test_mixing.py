@@ -118,7 +118,7 @@ import jax, numpy as np
 from fgvc_jax.data import augment, mixing
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices
-view = View(resize=28, crop=24, augment="strong", blur=0.5)
+view = View(resize=28, crop=24, augment="standard")
 def step(batch):
     keys = augment.image_keys(0, batch["view"], batch["id"])
     images = augment.training_view(view, keys, batch["image"])
@@ -136,9 +136,7 @@ for mesh in (devices.create(1), devices.create(8)):
     found.append((mesh.size, jax.tree.map(np.asarray, compiled(batch))))
 (few, one), (many, two) = found
 assert (few, many) == (1, 2), (few, many)
-np.testing.assert_array_equal(one[1], two[1])
-# Where levels are counted, rounding may move a pixel to the next.
-assert np.mean(np.abs(one[0] - two[0]) > 1e-5) < 1e-3
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, two)
 """
 
 
