@@ -111,6 +111,15 @@ class Taxonomy:
         return cls(tuple(levels), tuple(_found(lineages, classes, where)))
 
 
+def of_folders(lineages: Sequence[tuple[str, ...]]) -> Taxonomy:
+    """The taxonomy of classes that are in folders of coarser levels, see `Splits.lineages`; a
+    UserError where a folder's name is in two."""
+    above = len(lineages[0]) - 1
+    levels = ["class", *(["group"] if above == 1 else [f"group {n}" for n in range(1, above + 1)])]
+    rows = [("/".join(reversed(lineage)), lineage) for lineage in lineages]
+    return Taxonomy.of(levels, rows, [lineage[0] for lineage in lineages], "the dataset's folders")
+
+
 def read_taxonomy(spec: str, classes: Sequence[str]) -> Taxonomy:
     """The taxonomy that `--data.taxonomy` names, of these classes: a CSV file, or `CUB`.
 

@@ -203,7 +203,7 @@ def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: E
         found = judge_families(run.part, run.kept, wanted)
         results["families"] = found
         storage.write_json(workdir.results, results)
-        taxonomy.keep(workdir.path, wanted)
+        taxonomy.keep(workdir.path, experiment, wanted)
     return f"{workdir.path}: judged at the levels {', '.join(wanted.levels)}"
 
 

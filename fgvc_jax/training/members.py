@@ -82,7 +82,7 @@ def train(
         return results
 
     run = Run(experiment)
-    families = taxonomy.asked(workdir.path, experiment, run.splits.classes)
+    families = taxonomy.asked(workdir.path, experiment, run.splits.classes, run.splits.lineages)
     with remembering_broken(run, workdir):
         unread = leave_out(run, workdir, run.images.look(unread_images.suspects(workdir)))
         report(summary.describe(run))
@@ -107,7 +107,7 @@ def train(
         processes.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
-            taxonomy.keep(workdir.path, families)
+            taxonomy.keep(workdir.path, experiment, families)
             unread_images.keep(workdir, run.left_out)
             training_images.keep(workdir, run.marks("train"))
             if workdir.trained() < experiment.members:

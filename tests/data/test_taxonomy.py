@@ -128,10 +128,12 @@ def test_what_is_kept_serves_once_the_file_is_gone(tmp_path):
     file = written(tmp_path)
     found = taxonomy.asked(tmp_path, asking(file), CLASSES)
     assert taxonomy.kept(tmp_path, CLASSES) is None
-    taxonomy.keep(tmp_path, found)
+    taxonomy.keep(tmp_path, asking(file), found)
     assert taxonomy.asked(tmp_path, asking(""), CLASSES) == found
     (tmp_path / "birds.csv").unlink()
     assert taxonomy.asked(tmp_path, asking(file), CLASSES) == found
+    with pytest.raises(UserError, match="other.csv"):  # but not one that never was
+        taxonomy.asked(tmp_path, asking(tmp_path / "other.csv"), CLASSES)
     assert taxonomy.kept(tmp_path, CLASSES[:2]) == Taxonomy(found.levels, found.lineages[:2])
     written(tmp_path, TEXT.replace("Corvidae", "crows"))
     assert taxonomy.asked(tmp_path, asking(file), CLASSES).names[2] == ("crows", "Paridae")
@@ -145,7 +147,8 @@ def test_what_is_kept_serves_once_the_file_is_gone(tmp_path):
     ],
 )  # fmt: skip
 def test_a_damaged_one_is_told(tmp_path, change):
-    taxonomy.keep(tmp_path, read_taxonomy(written(tmp_path), CLASSES))
+    spec = asking(written(tmp_path))
+    taxonomy.keep(tmp_path, spec, taxonomy.asked(tmp_path, spec, CLASSES))
     file = tmp_path / taxonomy.FILE
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError) as error:
