@@ -137,8 +137,8 @@ class Coarsening:
         """What it promises, in a line."""
         told = told_shares(self.taxonomy, self.answered)
         return (
-            f"at most {self.risk:.3g} of answers are wrong on average over photographs like these "
-            f"{self.images:,} {self.part.replace('_', '-')} images, of which are answered: {told}"
+            f"at most {100 * self.risk:.3g} % of answers are wrong on average over photographs like "
+            f"these {self.images:,} {self.part.replace('_', '-')} images, of which are answered: {told}"
         )
 
 
