@@ -132,10 +132,13 @@ def read_taxonomy(spec: str, classes: Sequence[str]) -> Taxonomy:
     if spec == CUB:
         return _of_cub(classes)
     file = paths.local(spec, "--data.taxonomy")
-    levels, *rows = _lines(file)
-    return Taxonomy.of(
-        levels[1], _in_the_spelling_of(rows, classes), classes, f"--data.taxonomy {shown(file)}"
-    )
+    (place, levels), *rows = _in_the_spelling_of(_lines(file), classes)
+    if levels[0] in classes:
+        raise UserError(
+            f"{place}: {levels[0]!r} is a class: put a header above it that names the levels, as "
+            "species,genus,family"
+        )
+    return Taxonomy.of(levels, rows, classes, f"--data.taxonomy {shown(file)}")
 
 
 def _of_cub(classes: Sequence[str]) -> Taxonomy:

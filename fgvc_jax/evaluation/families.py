@@ -135,10 +135,10 @@ class Coarsening:
     @property
     def about(self) -> str:
         """What it promises, in a line."""
-        told = told_shares(self.taxonomy, self.answered)
+        told, part = told_shares(self.taxonomy, self.answered), self.part.replace("_", "-")
         return (
-            f"at most {100 * self.risk:.3g} % of answers are wrong on average over photographs like "
-            f"these {self.images:,} {self.part.replace('_', '-')} images, of which are answered: {told}"
+            f"at most {100 * self.risk:.3g} % of answers are wrong on average over photographs "
+            f"like these {self.images:,} {part} images, of which are answered: {told}"
         )
 
 

@@ -194,9 +194,7 @@ def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: E
     """
     classes = workdir.record().classes
     wanted = taxonomy.asked(workdir.path, experiment, classes)
-    if wanted is None or (
-        results.get("families") and wanted == taxonomy.kept(workdir.path, classes)
-    ):
+    if wanted is None or (results.get("families") and taxonomy.is_kept(workdir.path, wanted)):
         return ""
     with workdir.lock():
         run = FinishedRun.of(workdir.address)

@@ -46,9 +46,15 @@ def asked(
     return of_folders(lineages) if there is None and lineages else there
 
 
+def is_kept(workdir: Path, taxonomy: Taxonomy) -> bool:
+    """Whether a workdir has this very taxonomy."""
+    saved = _saved(workdir)
+    return isinstance(saved, dict) and saved | taxonomy.to_json() == saved
+
+
 def keep(workdir: Path, experiment: Experiment, taxonomy: Taxonomy | None) -> None:
     """Keep the taxonomy that was `asked` for in its workdir, where it is another than there."""
-    if taxonomy is not None and taxonomy != kept(workdir, taxonomy.names[0]):
+    if taxonomy is not None and not is_kept(workdir, taxonomy):
         source = {"source": experiment.data.taxonomy}
         storage.write_json(workdir / FILE, source | taxonomy.to_json())
 

@@ -74,6 +74,7 @@ def test_a_genus_may_be_called_as_its_only_species(tmp_path):
         ("Pica pica,Pica,Corvidae", "Pica pica,Corvidae,Corvus", "nothing is above itself"),
         ("Parus major,", "Corvus corax,", "line 4: 'Corvus corax' is already there"),
         ("species,genus,family", "species,genus,genus", "name every level, each once"),
+        ("species,genus,family\n", "", "line 1: 'Corvus corax' is a class: put a header above"),
         ("species,genus,family", "species,,family", "name every level, each once"),
         ("Pica pica", '"Pica', "it is no row of CSV"),
         (TEXT, "species\nPica pica\n", "has the classes alone"),
@@ -154,3 +155,16 @@ def test_a_damaged_one_is_told(tmp_path, change):
     with pytest.raises(UserError) as error:
         taxonomy.kept(tmp_path, CLASSES)
     assert "taxonomy.json" in str(error.value)
+    taxonomy.keep(tmp_path, spec, taxonomy.asked(tmp_path, spec, CLASSES))  # given once more
+    assert taxonomy.kept(tmp_path, CLASSES) == read_taxonomy(spec.data.taxonomy, CLASSES)
+
+
+def test_folders_of_a_dataset_are_one_unless_another_is_named(tmp_path):
+    lineages = (("raven", "Corvus", "Corvidae"), ("tit", "Parus", "Paridae"))
+    found = taxonomy.asked(tmp_path, asking(""), ("raven", "tit"), lineages)
+    assert found == Taxonomy(("class", "group 1", "group 2"), lineages)
+    taxonomy.keep(tmp_path, asking(""), found)
+    assert taxonomy.asked(tmp_path, asking(""), ("raven", "tit")) == found
+    with pytest.raises(UserError, match="group 1 'Corvus' is in group 2"):
+        two = [("a", "Corvus", "x"), ("b", "Corvus", "y")]
+        taxonomy.asked(tmp_path / "new", asking(""), "ab", two)
