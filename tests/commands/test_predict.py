@@ -468,7 +468,11 @@ def test_a_finished_run_takes_a_taxonomy_and_answers_at_its_levels(
         assert row["class1"] in below[row["level"]]
         assert (row["level"] == "") == (row["answer_probability"] == 1)
     assert "--coarsen 0.3: of these photographs are answered:" in caplog.text
-    local = fgvc_jax.load("run").among(NAMES[:3])
+    model = fgvc_jax.load("run")
+    for said, row in zip(model.coarsen([row["path"] for row in told], risk=0.3), told, strict=True):
+        assert said[:2] == (row["answer"], row["level"])
+        assert said[2] == pytest.approx(row["answer_probability"], rel=1e-4)
+    local = model.among(NAMES[:3])
     assert local.coarsening(0.3).images < 7
     run(photos, "--coarsen", "0.3", "--classes", listing(tmp_path, *NAMES[:3]))
     assert "outside" in capsys.readouterr().out.splitlines()[0]
