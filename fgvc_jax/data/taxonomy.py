@@ -32,7 +32,6 @@ from fgvc_jax.data.names import composed
 from fgvc_jax.data.tables import line_of
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import printable
 
 CUB = "cub"  # what --data.taxonomy calls our own table
 _CUB_FILE = Path(__file__).with_name("cub_taxonomy.csv")
@@ -244,9 +243,9 @@ def _found(
     if not missing:
         return [lineages[name] for name in classes]
     near = difflib.get_close_matches(missing[0], lineages, n=1)
-    hint = f" (it has {printable(near[0])!r})" if near else ""
+    hint = f" (it has {near[0]!r})" if near else ""
     more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
-    told = ", ".join(repr(printable(name)) for name in missing[:NAMED])
+    told = ", ".join(map(repr, missing[:NAMED]))
     raise UserError(
         f"{where} lacks {len(missing):,} of {len(classes):,} classes: {told}{more}{hint}: add a "
         "row for each"

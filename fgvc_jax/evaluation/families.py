@@ -19,6 +19,7 @@ from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.evaluation import intervals
 from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.evaluation.tallies import Fused
+from fgvc_jax.utils.text import printable
 
 RISK = 0.05  # at which results tell the share that is answered at each level
 FOR_TEMPERATURE = 5  # one of so many images of a calibration fits the temperature alone
@@ -50,7 +51,7 @@ def judge(taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray) -> dict
         "levels": list(taxonomy.levels),
         "groups": [len(names) for names in taxonomy.names],
         "accuracy": [_share(int((found <= level).sum()), count) for level in levels],
-        "height": _mean(errors),
+        "height": _mean(errors, 1, len(levels)),
         "errors": np.bincount(errors, minlength=len(levels) + 1)[1:].tolist(),
     }
 
@@ -145,7 +146,8 @@ class Coarsening:
 def told_shares(taxonomy: Taxonomy, shares: Sequence[float]) -> str:
     """The share of answers at each level, and at last of those that are left open, in words."""
     names = [*taxonomy.levels, "left open"]
-    return ", ".join(f"{share:.1%} {name}" for name, share in zip(names, shares, strict=True))
+    pairs = zip(map(printable, names), shares, strict=True)
+    return ", ".join(f"{share:.1%} {name}" for name, share in pairs)
 
 
 def climb(
@@ -267,8 +269,10 @@ def _share(number: int, count: int) -> Metric:
     return {"value": number / count, "low": low, "high": high}
 
 
-def _mean(values: np.ndarray) -> Metric | None:
+def _mean(values: np.ndarray, least: int, most: int) -> Metric | None:
+    """Of values within these two."""
     if not len(values):
         return None
-    low, high = intervals.mean_interval(values.astype(float)) or (None, None)
+    ends = intervals.mean_interval(values.astype(float))
+    low, high = np.clip(ends, least, most).tolist() if ends else (None, None)
     return {"value": float(values.mean()), "low": low, "high": high}

@@ -9,7 +9,6 @@ from pathlib import Path
 from fgvc_jax.data.names import Spellings, composed
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import printable
 
 NAMED = 5  # names that a message tells, at the most
 log = logging.getLogger(__name__)
@@ -58,10 +57,10 @@ def numbers(
     kept = set(range(len(classes))) if names is None else _found(classes, names)
     kept -= _found(classes, without)
     if len(kept) < 2:
-        left = "none" if not kept else f"one, {printable(classes[min(kept)])!r}"
+        left = "none" if not kept else f"one, {classes[min(kept)]!r}"
         raise UserError(
             f"of {len(classes):,} classes {left} is left, and there is nothing to tell apart: list "
-            f"at least 2 by their names, such as {printable(classes[0])!r}, or exclude fewer"
+            f"at least 2 by their names, such as {classes[0]!r}, or exclude fewer"
         )
     return tuple(sorted(kept))
 
@@ -94,8 +93,8 @@ def _meant(name: str, classes: Sequence[str]) -> str:
     """A name that is no class, and the class that it seems to mean."""
     plain = {_plain(each): each for each in classes}
     near = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.8)
-    hint = f" (did you mean {printable(plain[near[0]])!r}?)" if near else ""
-    return f"{printable(name)!r}{hint}"
+    hint = f" (did you mean {plain[near[0]]!r}?)" if near else ""
+    return f"{name!r}{hint}"
 
 
 def _plain(name: str) -> str:

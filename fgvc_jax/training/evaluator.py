@@ -20,6 +20,7 @@ from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
+from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import begun, checkpoint, journal, predictions, storage, taxonomy
 from fgvc_jax.workdir.calibration import Ensemble, judge_families, verdict
 from fgvc_jax.workdir.finished import FinishedRun
@@ -202,7 +203,7 @@ def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: E
         results["families"] = found
         storage.write_json(workdir.results, results)
         taxonomy.keep(workdir.path, experiment, wanted)
-    return f"{workdir.path}: judged at the levels {', '.join(wanted.levels)}"
+    return f"{workdir.path}: judged at the levels {printable(', '.join(wanted.levels))}"
 
 
 def history(folder: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_names_that_are_no_class_are_told_with_what_is_near(caplog):
     assert listed.numbers(CLASSES, names) == (1, 3)
     assert caplog.messages == [
         "warning: 6 listed names are no class of these members: 'Black-footed albatross' (did you "
-        "mean '001.Black_footed_Albatross'?), 'Kiwi\\\\n', '0', '1', '2' and 1 more"
+        "mean '001.Black_footed_Albatross'?), 'Kiwi\\n', '0', '1', '2' and 1 more"
     ]
 
 
