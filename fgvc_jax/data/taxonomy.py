@@ -18,7 +18,6 @@ import csv
 import difflib
 import graphlib
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,14 +27,13 @@ from typing import Any, Self
 import numpy as np
 
 from fgvc_jax.data.files import shown
-from fgvc_jax.data.names import composed
+from fgvc_jax.data.names import alike, composed, words
 from fgvc_jax.data.tables import line_of
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 CUB = "cub"  # what --data.taxonomy calls our own table
 _CUB_FILE = Path(__file__).with_name("cub_taxonomy.csv")
-_NUMBER = re.compile(r"^\d+\.")  # before the names of CUB's classes
 NAMED = 3  # classes that a message names, at the most
 
 
@@ -122,31 +120,22 @@ def of_folders(lineages: Sequence[tuple[str, ...]]) -> Taxonomy:
 def read_taxonomy(spec: str, classes: Sequence[str]) -> Taxonomy:
     """The taxonomy that `--data.taxonomy` names, of these classes: a CSV file, or `CUB`.
 
-    Names match whatever the form of their accents. Classes of the file that are not asked for are
-    left out.
+    Names match whatever the form of their accents, and, where that is one class alone, however they
+    are spaced: `Black-footed albatross` is 001.Black_footed_Albatross. Classes of the file that are
+    not asked for are left out.
 
     Raises:
         UserError: where there is no such file, a class is missing, or it is no tree.
     """
-    if spec == CUB:
-        return _of_cub(classes)
-    file = paths.local(spec, "--data.taxonomy")
+    file = _CUB_FILE if spec == CUB else paths.local(spec, "--data.taxonomy")
+    what = CUB if spec == CUB else shown(file)
     (place, levels), *rows = _in_the_spelling_of(_lines(file), classes)
     if levels[0] in classes:
         raise UserError(
             f"{place}: {levels[0]!r} is a class: put a header above it that names the levels, as "
             "species,genus,family"
         )
-    return Taxonomy.of(levels, rows, classes, f"--data.taxonomy {shown(file)}")
-
-
-def _of_cub(classes: Sequence[str]) -> Taxonomy:
-    """Of CUB's classes, with or without the numbers before their names."""
-    (_, levels), *rows = _lines(_CUB_FILE)
-    known = {values[0]: (place, values) for place, values in rows}
-    plain = [(name, _NUMBER.sub("", name)) for name in classes]
-    found = [(known[key][0], [name, *known[key][1][1:]]) for name, key in plain if key in known]
-    return Taxonomy.of(levels, found, classes, f"--data.taxonomy {CUB}")
+    return Taxonomy.of(levels, rows, classes, f"--data.taxonomy {what}")
 
 
 def _lines(file: Path) -> list[tuple[str, list[str]]]:
@@ -184,8 +173,10 @@ def _in_the_spelling_of(
     rows: Sequence[tuple[str, list[str]]], classes: Sequence[str]
 ) -> list[tuple[str, list[str]]]:
     """The rows with the names of classes as the dataset writes them."""
-    spelt = {composed(name): name for name in classes}
-    return [(place, [spelt.get(values[0], values[0]), *values[1:]]) for place, values in rows]
+    spelt, there = {composed(name): name for name in classes}, {values[0] for _, values in rows}
+    spaced = alike(name for form, name in spelt.items() if form not in there)
+    own = [spelt.get(name) or spaced.get(words(name), name) for _, (name, *_) in rows]
+    return [(place, [name, *above]) for name, (place, (_, *above)) in zip(own, rows, strict=True)]
 
 
 def _check_levels(levels: Sequence[str], where: str) -> None:

@@ -2,11 +2,10 @@
 
 import difflib
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fgvc_jax.data.names import Spellings, composed
+from fgvc_jax.data.names import Spellings, alike, words
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -42,9 +41,10 @@ def numbers(
 ) -> tuple[int, ...]:
     """Numbers of the classes that are left, in order.
 
-    Names match whatever the form of their accents; how often one is there does not matter. Those
-    that are no class are told in a warning, with what may have been meant: a checklist has more
-    species than a model knows.
+    Names match whatever the form of their accents, and, where that is one class alone, however they
+    are spaced: `Black-footed albatross` is 001.Black_footed_Albatross. How often one is there does
+    not matter. Those that are no class are told in a warning, with what may have been meant: a
+    checklist has more species than a model knows.
 
     Args:
         classes: all that there are.
@@ -70,11 +70,13 @@ def _found(classes: Sequence[str], names: Iterable[str]) -> set[int]:
     if isinstance(names, (str, Path)):
         raise UserError(f"{str(names)!r} is one name: give a list of names of classes")
     places = {name: number for number, name in enumerate(classes)}
-    spellings = Spellings(classes)
+    spellings, spaced = Spellings(classes), alike(classes)
     found: set[int] = set()
     unknown: list[str] = []
     for name in dict.fromkeys(names):
         same = spellings.find(name)
+        if not same and words(name) in spaced:
+            same = [spaced[words(name)]]
         found |= {places[each] for each in same}
         unknown += [] if same else [name]
     if unknown:
@@ -91,12 +93,7 @@ def _found(classes: Sequence[str], names: Iterable[str]) -> set[int]:
 
 def _meant(name: str, classes: Sequence[str]) -> str:
     """A name that is no class, and the class that it seems to mean."""
-    plain = {_plain(each): each for each in classes}
-    near = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.8)
-    hint = f" (did you mean {plain[near[0]]!r}?)" if near else ""
+    known = {words(each): each for each in classes}
+    near = difflib.get_close_matches(words(name), known, n=1, cutoff=0.8)
+    hint = f" (did you mean {known[near[0]]!r}?)" if near else ""
     return f"{name!r}{hint}"
-
-
-def _plain(name: str) -> str:
-    """The letters of a name: 017.Black_footed_Albatross and Black-footed albatross are the same."""
-    return re.sub(r"[\W\d_]+", " ", composed(name)).strip().casefold()

@@ -55,6 +55,13 @@ def test_names_match_in_another_form_of_accents_and_stay_as_the_dataset_has_them
     assert found.names[0] == ("f\u00e9e", "e\u0301cu")
 
 
+def test_names_match_however_they_are_spaced_where_that_is_one_class(tmp_path):
+    text = "species,genus\nblack-footed Albatross,x\nA 10,y\na_10,z\n"
+    names = ["001.Black_footed_Albatross", "a_10", "A 10"]
+    found = read_taxonomy(written(tmp_path, text), names)
+    assert found.lineages == ((names[0], "x"), ("a_10", "z"), ("A 10", "y"))
+
+
 def test_a_genus_may_be_called_as_its_only_species(tmp_path):
     text = "species,genus,family\nSayornis,Sayornis,Tyrannidae\nKiwi,Apteryx,Apterygidae\n"
     assert read_taxonomy(written(tmp_path, text), ["Kiwi", "Sayornis"]).names[1] == (
@@ -66,7 +73,7 @@ def test_a_genus_may_be_called_as_its_only_species(tmp_path):
     "old, new, said",
     [
         ("Pica pica,Pica,Corvidae\n", "", "lacks 1 of 4 classes: 'Pica pica': add a row"),
-        ("Pica pica,", "Pica  pica,", "'Pica pica' (it has 'Pica  pica')"),
+        ("Pica pica,", "Pica pika,", "'Pica pica' (it has 'Pica pika')"),
         ("Pica pica,Pica,Corvidae", "Pica pica,Pica", "2 values for 3 levels"),
         ("Pica pica,Pica,", "Pica pica,,", "line 5: 'Pica pica' has no genus"),
         ("corone,Corvus,Corvidae", "corone,Corvus,Paridae",

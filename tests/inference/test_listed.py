@@ -44,12 +44,21 @@ def test_names_are_found_in_any_form_of_accents_and_any_number_of_times():
     assert listed.numbers(CLASSES, CLASSES, ["caf\u00e9"]) == (0, 2, 3)
 
 
+def test_names_are_found_however_they_are_spaced_where_that_is_one_class(caplog):
+    assert listed.numbers(CLASSES, ["Black-footed albatross", "cardinal", "CAF\u00c9"]) == (0, 1, 2)
+    assert caplog.messages == []
+    planes = "737-300", "737-400", "737_400", "A 10"
+    assert listed.numbers(planes, ["737 300", "737-400", "a-10"]) == (0, 1, 3)
+    with pytest.raises(UserError):
+        listed.numbers(planes, ["737 400", "A 10"])  # which of two
+
+
 def test_names_that_are_no_class_are_told_with_what_is_near(caplog):
     caplog.set_level(logging.WARNING)
-    names = ["Corvus corax", "caf\u00e9", "Black-footed albatross", "Kiwi\n", *map(str, range(4))]
+    names = ["Corvus corax", "caf\u00e9", "Black-foted albatross", "Kiwi\n", *map(str, range(4))]
     assert listed.numbers(CLASSES, names) == (1, 3)
     assert caplog.messages == [
-        "warning: 6 listed names are no class of these members: 'Black-footed albatross' (did you "
+        "warning: 6 listed names are no class of these members: 'Black-foted albatross' (did you "
         "mean '001.Black_footed_Albatross'?), 'Kiwi\\n', '0', '1', '2' and 1 more"
     ]
 
