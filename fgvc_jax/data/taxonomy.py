@@ -95,7 +95,8 @@ class Taxonomy:
         lineages: dict[str, tuple[str, ...]] = {}
         first: dict[str, str] = {}
         for place, values in rows:
-            lineage = tuple(map(str, values))
+            own, *above = map(str, values)
+            lineage = (own, *map(composed, above))
             _check_row(place, lineage, levels)
             if lineage[0] in first:
                 raise UserError(
@@ -129,12 +130,13 @@ def read_taxonomy(spec: str, classes: Sequence[str]) -> Taxonomy:
     """
     file = _CUB_FILE if spec == CUB else paths.local(spec, "--data.taxonomy")
     what = CUB if spec == CUB else shown(file)
-    (place, levels), *rows = _in_the_spelling_of(_lines(file), classes)
+    (place, levels), *rows = _lines(file)
     if levels[0] in classes:
         raise UserError(
             f"{place}: {levels[0]!r} is a class: put a header above it that names the levels, as "
             "species,genus,family"
         )
+    rows = _in_the_spelling_of(rows, classes)
     return Taxonomy.of(levels, rows, classes, f"--data.taxonomy {what}")
 
 

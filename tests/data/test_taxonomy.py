@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from fgvc_jax.data.taxonomy import _CUB_FILE, Taxonomy, read_taxonomy
+from fgvc_jax.data.taxonomy import _CUB_FILE, Taxonomy, of_folders, read_taxonomy
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import taxonomy
 
@@ -167,6 +167,8 @@ def test_a_damaged_one_is_told(tmp_path, change):
 
 
 def test_folders_of_a_dataset_are_one_unless_another_is_named(tmp_path):
+    accents = ("jay", "ge\u0301ai", "Corvidae"), ("jay 2", "g\u00e9ai", "Corvidae")
+    assert of_folders(accents).names[1] == ("g\u00e9ai",)
     lineages = (("raven", "Corvus", "Corvidae"), ("tit", "Parus", "Paridae"))
     found = taxonomy.asked(tmp_path, asking(""), ("raven", "tit"), lineages)
     assert found == Taxonomy(("class", "group 1", "group 2"), lineages)
