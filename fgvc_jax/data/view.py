@@ -153,6 +153,10 @@ class Data(Images, View):
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
     every step, with the same numbers up to rounding."""
+    taxonomy: str = option("", free=True, later=True)
+    """Which classes belong together: a CSV file with a header, the class first and coarser levels
+    to the right (species,genus,family), or cub: ours of CUB's birds. Errors are told at every
+    level; nothing that is learned depends on it, and a finished run takes another."""
 
     @property
     def boxed(self) -> bool:
