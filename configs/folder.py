@@ -27,6 +27,7 @@ from pathlib import Path
 from fgvc_jax import config, networks
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
 from fgvc_jax.data import sources
+from fgvc_jax.data.folders import NESTED
 from fgvc_jax.data.records import Splits
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import Workdir
@@ -58,7 +59,7 @@ def get_config(
     listed = place.startswith(("csv:", "coco:"))
     source = place if listed else f"folder:{place}"
     file = place.removeprefix("csv:").removeprefix("coco:").partition(".json,")[0]
-    path = Path(file if listed else place).expanduser().resolve()
+    path = Path(file if listed else place.removesuffix(NESTED)).expanduser().resolve()
     with _quiet():
         # Training asks again whether links may lead there.
         splits = sources.open_source(source, allow_links="/")

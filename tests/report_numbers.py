@@ -44,6 +44,9 @@ def example(text):
     row = {"what": text, "paper": text, "code": text, "run": text, "deviates": True}
     epoch = {"epoch": 1, "loss": 2.0, "orthogonal": 0.5, "test_accuracy": 0.5}
     pair = {"classes": [0, 1], "counts": [2, 1], "images": [4, 4], "examples": [[0], [1]]}
+    group = {
+        "name": text, "level": text, "images": 8, "right": 4, "inside": 3, "out": 1, "below": [],
+    }  # fmt: skip
     paired = {"n": 2, "mean": 0.1, "sd": 0.1, "interval": [-0.1, 0.3], "p": 0.0001}
     return {
         "workdir": text,
@@ -81,6 +84,23 @@ def example(text):
         "reliability": [{"confidence": 0.5, "accuracy": 0.5, "images": 8}],
         "risk_coverage": [[0.5, 0.25], [1.0, 0.5]],
         "looks": [image | {"predicted": [0, 1]}],
+        "families": {
+            "levels": [text, text + "2"],
+            "groups": [2, 1],
+            "accuracy": [metric, metric],
+            "height": metric,
+            "errors": [3, 1],
+            "coarsened": {
+                "risk": 0.05,
+                "temperature": 1.0,
+                "threshold": 0.5,
+                "images": 9,
+                "part": "validation",
+                "error": metric,
+                "answered": [0.5, 0.25, 0.25],
+            },
+            "tree": [group | {"below": [group] * 3}],
+        },
         "confused_pairs": [pair] * 30,
         "errors": [error] * 60,
         "doubted_labels": [image | {"suggested": 1, "probability": 0.5}] * 60,

@@ -38,6 +38,19 @@ class Prediction(Photographs):
     a validation part."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw."""
+    classes: str = ""
+    """A text file with the name of a class a line, as of the species that live here: answer among
+    these alone. Their probabilities are shared out anew, calibrated ones after the temperature; the
+    column outside has what all others had; unsure, --sets and --coarsen hold for photographs of
+    these. Names match however they are spaced; those that are no class are told."""
+    exclude: str = ""
+    """The same of classes that it is none of."""
+    coarsen: float = option(0.0, at_least=0, below=1)
+    """Also answer at the finest level of the run's taxonomy (--data.taxonomy of train) at which at
+    most this share of answers is wrong, as 0.05: the likeliest class, or its genus, or its family;
+    an empty answer is left open. It is so on average over photographs like the validation part, of
+    which a fifth fits the temperature and the rest the threshold: conformal risk control (arXiv
+    2208.02814). 0: no such answer."""
     members: int | str = option(0, at_least=0)
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"

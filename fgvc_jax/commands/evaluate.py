@@ -25,7 +25,7 @@ from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import calibration, predictions, storage, unread
+from fgvc_jax.workdir import calibration, predictions, storage, taxonomy, unread
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -71,7 +71,10 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
             kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
         if jax.process_index() > 0:
             return {}
-        found = calibration.verdict(parts["test"], kept, write=storage.writable(kept.workdir))
+        families = taxonomy.kept(workdir.path, record.classes)
+        found = calibration.verdict(
+            parts["test"], kept, families, write=storage.writable(kept.workdir)
+        )
     return {
         "source": source,
         "classes": len(asked.classes),
@@ -84,7 +87,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
             name: found[name]
             for name in (
                 *("ensemble", "attention_overlap", "response_overlap"),
-                *("metrics", "calibration"),
+                *("metrics", "families", "calibration"),
             )
         },
     }

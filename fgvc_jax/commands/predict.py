@@ -18,7 +18,7 @@ import fgvc_jax
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Prediction
 from fgvc_jax.data import detections, inputs
-from fgvc_jax.inference import stream
+from fgvc_jax.inference import listed, stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
 from fgvc_jax.utils import compilation, devices, machine, paths, processes
@@ -43,6 +43,11 @@ def predict(options: Prediction) -> None:
     """
     output = _output(options)
     files = _files(options)
+    lists = {
+        name: listed.read_list(file, f"--{name}")
+        for name in ("classes", "exclude")
+        if (file := getattr(options, name))
+    }
     options = named.of_a_run(options)
     compilation.use_compilation_cache()
     if options.distributed:
@@ -54,6 +59,8 @@ def predict(options: Prediction) -> None:
         mesh=devices.own(options.batch_size),
         **options.reading,
     )
+    if lists:
+        asked = asked.among(lists.get("classes"), exclude=lists.get("exclude", ()))
     counts = answer(asked, options, _share(files), output)
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))
     if problems:
@@ -74,7 +81,10 @@ def answer(
         calibrated=options.calibrated,
         sets=options.sets,
         boxes=bool(options.boxes),
+        coarsen=options.coarsen or None,
     )
+    if rows.coarsening:
+        log.info("--coarsen %g: %s", options.coarsen, rows.coarsening.about)
     answered = stream.answer(
         asked,
         files,
@@ -88,6 +98,10 @@ def answer(
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
             progress.update(len(some.paths))
+    if rows.coarsening and counts["files"] > counts["problems"]:
+        log.info(
+            "--coarsen %g: of these photographs are answered: %s", options.coarsen, rows.shares
+        )
     return counts
 
 
@@ -172,6 +186,7 @@ class _Printed:
         self._ranks = sum(column.startswith("class") for column in columns)
         self._sets = "set" in columns
         self._boxes = "box" in columns
+        self._outside, self._coarser = "outside" in columns, "level" in columns
         self._widths: list[int] = []
 
     def __call__(self, rows: Iterable[AnswerRow]) -> None:
@@ -193,6 +208,8 @@ class _Printed:
                 "agree",
                 "unsure",
                 *(["in set"] if self._sets else []),
+                *(["outside"] if self._outside else []),
+                *(["answer"] if self._coarser else []),
             ]
             lines = [header, *map(self._cells, rows)]
             self._widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -213,7 +230,16 @@ class _Printed:
         cells += [f"{row[f'class{n}']} {row[f'probability{n}']:.1%}" for n in ranks]
         cells += [f"{row['agreement']:.0%}", {True: "unsure", False: "", None: "-"}[row["unsure"]]]
         cells += [str(len(row["set"]))] if self._sets else []
+        cells += [f"{row['outside']:.1%}"] if self._outside else []
+        cells += [_coarser(row)] if self._coarser else []
         return [printable(cell) for cell in cells]
+
+
+def _coarser(row: AnswerRow) -> str:
+    """What is said at a coarser level, in a cell."""
+    if not row["level"]:
+        return "left open"
+    return f"{row['answer']} ({row['level']}) {row['answer_probability']:.1%}"
 
 
 def _progress(output: Path | None) -> tqdm:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Report
-from fgvc_jax.evaluation import error_analysis, statistics
+from fgvc_jax.evaluation import error_analysis, families, statistics
 from fgvc_jax.evaluation.error_analysis import Answers
 from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.pictures import Pictures
@@ -23,7 +23,8 @@ from fgvc_jax.published import card
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula, printable
-from fgvc_jax.workdir import mirror, storage
+from fgvc_jax.workdir import mirror, storage, taxonomy
+from fgvc_jax.workdir.calibration import judge_families
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.thumbnails import Thumbnails
@@ -138,6 +139,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
         "reliability": error_analysis.reliability(answers.tally),
         "risk_coverage": error_analysis.risk_coverage(answers.tally),
         "looks": _looks(run),
+        "families": _families(run, answers),
         "confused_pairs": _pairs(answers, classes),
         "errors": [
             _image(run.part, i)
@@ -155,6 +157,16 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
             **{f"member {n}": each for n, each in zip(run.numbers, run.identities, strict=True)},
         },
     }
+
+
+def _families(run: FinishedRun, answers: Answers) -> dict[str, Any] | None:
+    """What is said at every level of the taxonomy, and "tree", see `families.tree`; None without a
+    taxonomy."""
+    found = taxonomy.kept(run.workdir.path, run.part.classes)
+    if found is None:
+        return None
+    tree = families.tree(found, answers.labels, answers.predicted)
+    return judge_families(run.part, run.kept, found) | {"tree": tree}
 
 
 def _implausible(run: FinishedRun) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -27,13 +28,16 @@ from fgvc_jax.data.names import Spellings, near_part, part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils.errors import UserError
 
+NESTED = ",nested"  # asks for class folders that are in folders of coarser levels
 COUNTED = 100_000  # files at the most, of a folder that is not used
 
 log = logging.getLogger(__name__)
 
 
 def open_folder(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
-    """`train/` and `test/` folders of class folders, or one folder of class folders.
+    """`train/` and `test/` folders of class folders, or one folder of class folders; with ",nested"
+    after the path classes are the innermost folders, and those that they are in are coarser levels:
+    families with genera with species, for all classes equally deep.
 
     The names of the parts are those of `names.part`, in any case. A validation part may stand in
     for a test part; if there are both, it is the validation part. A folder of such a name that
@@ -46,20 +50,62 @@ def open_folder(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     counts. Classes are the folders of the training part, sorted by name; those of the other parts
     may have their accents in another form. Photographs are turned as their EXIF orientation says.
     """
+    nested, path = path.endswith(NESTED), path.removesuffix(NESTED)
     root = dataset_root(path)
     folders = subfolders(root)
     parts, others = _parts(root, folders)
     if not parts:
-        return _without_parts(root, path, folders, how, seed)
+        return _without_parts(root, nested, how, seed)
     roles = _roles(root, path, parts, others, how)
-    classes = subfolders(root / roles.get("train", roles["test"]))
-    found = {role: _entries(root, f"{name}/", classes, how) for role, name in roles.items()}
+    placed = _class_folders(root / roles.get("train", roles["test"]), nested)
+    classes = list(placed)
+    found = {role: _entries(root, f"{name}/", classes, how, nested) for role, name in roles.items()}
     meant = ((name, near_part(name)) for name in others)
     unused = {f"{name}/": role if role not in roles else "" for name, role in meant}
     unused |= {f"{name}/": "" for name in parts.values() if name not in roles.values()}
     _tell(root, found.values(), unused, ["", *(f"{name}/" for name in roles.values())])
     entries = {role: entries for role, (entries, _) in found.items()}
-    return assemble(root, {"train": [], **entries}, classes, published=False, how=how)
+    splits = assemble(root, {"train": [], **entries}, classes, published=False, how=how)
+    return replace(splits, lineages=_lineages(placed))
+
+
+def _class_folders(folder: Path, nested: bool) -> dict[str, str]:
+    """The class folders of a part by the names of the classes, in their order: paths below it."""
+    if not nested:
+        return {name: name for name in subfolders(folder)}
+    found: dict[str, str] = {}
+    for path in _innermost(folder, ""):
+        name = os.path.basename(path)
+        other = found.setdefault(name, path)
+        if other != path:
+            raise UserError(
+                f"{shown(folder)} has the class {name!r} in {os.path.dirname(other)!r} and in "
+                f"{os.path.dirname(path)!r}: a class is in one folder"
+            )
+        first = found[next(iter(found))]
+        if path.count("/") != first.count("/"):
+            raise UserError(
+                f"{shown(folder)}: the classes {first!r} and {path!r} are not equally deep: give "
+                f"each as many folders above it, or leave {NESTED!r} out"
+            )
+    if not any("/" in path for path in found.values()):
+        raise UserError(f"{shown(folder)} has no folders in its folders: leave {NESTED!r} out")
+    return dict(sorted(found.items()))
+
+
+def _innermost(root: Path, path: str) -> Iterator[str]:
+    """Paths of the folders below one that have no folders in them."""
+    names = [item.name for item in listing(root / path) if is_folder(item)]
+    for name in names:
+        yield from _innermost(root, f"{path}/{name}" if path else name)
+    if not names and path:
+        yield path
+
+
+def _lineages(placed: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+    """See `Splits.lineages`; empty for classes that are in no folders of their own."""
+    steps = [tuple(reversed(path.split("/"))) for path in placed.values()]
+    return tuple(steps) if any(len(each) > 1 for each in steps) else ()
 
 
 def _parts(root: Path, folders: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -127,46 +173,49 @@ def _rename(root: Path, meant: Mapping[str, str], part: str) -> str:
     return f", while {name!r} ({_images(root / name)}) may be it: rename it to {part}"
 
 
-def _without_parts(
-    root: Path, path: str, classes: Sequence[str], how: Opening, seed: int
-) -> Splits:
-    for name in classes:
+def _without_parts(root: Path, nested: bool, how: Opening, seed: int) -> Splits:
+    for name in subfolders(root):
         if (meant := near_part(name)) and _has_folders(root / name):
             raise UserError(
                 f"{shown(root / name)} holds class folders: if it is the {meant} part, name it "
                 f"{meant}/"
             )
-    found = _entries(root, "", classes, how)
+    placed = _class_folders(root, nested)
+    classes, lineages = list(placed), _lineages(placed)
+    found = _entries(root, "", classes, how, nested)
     _tell(root, [found], {}, [""])
     entries, _ = found
     if not how.to_train:
         parts = {"train": [], "test": entries}
-        return assemble(root, parts, classes, published=False, how=how)
+        splits = assemble(root, parts, classes, published=False, how=how)
+        return replace(splits, lineages=lineages)
     counts = np.bincount([entry.label for entry in entries], minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
             how.fault(
                 UserError(
-                    f"class folder {shown(root / name)} has {count} images: it takes at least 2, "
-                    f"one to train and one to test ({', '.join(EXTENSIONS)})"
+                    f"class folder {shown(root / placed[name])} has {count} images: it takes at "
+                    f"least 2, one to train and one to test ({', '.join(EXTENSIONS)})"
                 )
             )
-    return assemble(root, hold_out(entries, seed=seed), classes, published=False, how=how)
+    parts = hold_out(entries, seed=seed)
+    splits = assemble(root, parts, classes, published=False, how=how)
+    return replace(splits, lineages=lineages)
 
 
 def _entries(
-    root: Path, part: str, classes: Sequence[str], how: Opening
+    root: Path, part: str, classes: Sequence[str], how: Opening, nested: bool
 ) -> tuple[list[Entry], list[str]]:
     """The images of a part's class folders, and the names of the files that are no images."""
     labels = {name: label for label, name in enumerate(classes)}
     spellings = Spellings(classes)
     entries: list[Entry] = []
     ignored: list[str] = []
-    for folder in subfolders(root / part):
-        path, known = root / part / folder, spellings.find(folder)
+    for own, folder in _class_folders(root / part, nested).items():
+        path, known = root / part / folder, spellings.find(own)
         with how.each():
             if len(known) != 1:
-                near = difflib.get_close_matches(folder, classes, n=1)
+                near = difflib.get_close_matches(own, classes, n=1)
                 hint = f": did you mean {near[0]!r}?" if near else ""
                 raise UserError(f"class folder {shown(path)} has no counterpart in train/{hint}")
             for item in listing(path):
@@ -184,7 +233,8 @@ def _folder_in_class(folder: str, path: Path, alone: bool) -> UserError:
     instead = f"give folder:{path}" if alone else "move its images up"
     return UserError(
         f"{shown(folder)} is a folder in a class folder, which holds images only: "
-        f"{instead}, or give the folder above the class folders"
+        f"{instead}, or give the folder above the class folders, or, where those above are genera "
+        f"and families, folder:PATH{NESTED}"
     )
 
 

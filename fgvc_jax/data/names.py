@@ -3,6 +3,7 @@
 import difflib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 
 _WRITTEN = {
@@ -40,6 +41,20 @@ def near_part(name: str) -> str:
 def composed(name: str) -> str:
     """A name with its accents in the one form (NFC) in which equal ones are equal."""
     return unicodedata.normalize("NFC", name)
+
+
+def words(name: str) -> str:
+    """What is the same of a name however it is spaced and capitalised, without a number that a
+    dataset has before it: that of 001.Black_footed_Albatross and of Black-footed albatross."""
+    plain = re.sub(r"^\d+\.", "", composed(name))
+    return re.sub(r"[\W_]+", " ", plain).strip().casefold()
+
+
+def alike(names: Iterable[str]) -> dict[str, str]:
+    """Names by their `words`, where these are of one alone."""
+    known = [(words(name), name) for name in names]
+    counts = Counter(key for key, _ in known)
+    return {key: name for key, name in known if counts[key] == 1}
 
 
 class Spellings:

@@ -59,6 +59,8 @@ class Splits:
     decode: likewise "scaled" where large JPEGs are decoded at a fraction of their size, or "exact".
     own: somebody's own images, of which a few that are broken may be left out; a published set is
       complete.
+    lineages: of every class its name and those of the folders that it is in, the innermost first;
+      empty where classes are in none.
     """
 
     train: Source
@@ -68,6 +70,7 @@ class Splits:
     orientation: Literal["exif", "stored"] = "stored"
     decode: Literal["exact", "scaled"] = "exact"
     own: bool = False
+    lineages: tuple[tuple[str, ...], ...] = ()
 
     @property
     def parts(self) -> dict[str, Source]:

@@ -128,6 +128,7 @@ def check_outside(spec: str, folder: str | os.PathLike) -> None:
     """Raise a UserError where a folder that a run writes would lie among the class folders that it
     reads; empty is no folder."""
     name, _, path = spec.partition(":")
+    path = path.removesuffix(folders.NESTED)
     if name != "folder" or not folder or not os.path.isdir(os.path.expanduser(path)):
         return
     if Path(folder).expanduser().resolve().is_relative_to(dataset_root(path).resolve()):
@@ -188,7 +189,8 @@ def _first_classes(splits: Splits, count: int) -> Splits:
                 f"data.classes={count} leaves no {name} image: raise it, or add images of the "
                 f"first {count} classes to that part"
             )
-    return replace(splits, **parts, classes=splits.classes[:count])
+    lineages = splits.lineages[:count]
+    return replace(splits, **parts, classes=splits.classes[:count], lineages=lineages)
 
 
 def _occurrence(labels: np.ndarray) -> np.ndarray:

@@ -199,6 +199,10 @@ class Data(Images, View):
     cutmix: float = amount()
     """Put a box of another image into each, its area from Beta(cutmix, cutmix), and mix labels by
     it; 0: never. With mixup: each in half of the steps."""
+    taxonomy: str = option("", free=True, later=True)
+    """Which classes belong together: a CSV file with a header, the class first and coarser levels
+    to the right (species,genus,family), or cub: ours of CUB's birds. Errors are told at every
+    level; nothing that is learned depends on it, and a finished run takes another."""
 
     @property
     def mixes(self) -> bool:

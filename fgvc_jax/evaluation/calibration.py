@@ -99,11 +99,19 @@ def fit(fused: Fused, *, coverage: float = COVERAGE) -> Calibration:
     temperature, low, high = fit_temperature(fused)
     count = len(part.labels)
     draft = Calibration(temperature, coverage, 1.0, count, low, high, part.part)
-    scores = np.zeros(len(part.labels))
+    return fit_sets(draft, fused)
+
+
+def fit_sets(draft: Calibration, fused: Fused) -> Calibration:
+    """A calibration at the same temperature, whose sets are fitted to an ensemble's answers, which
+    may be for other images and among fewer classes."""
+    labels = fused.part.labels
+    scores = np.zeros(len(labels))
     for rows, values in fused:
         above = mass_above(draft.log_probabilities(values))
-        scores[rows] = np.take_along_axis(above, part.labels[rows, None], axis=-1)[:, 0]
-    return replace(draft, threshold=conformal_threshold(scores, coverage))
+        scores[rows] = np.take_along_axis(above, labels[rows, None], axis=-1)[:, 0]
+    threshold = conformal_threshold(scores, draft.coverage)
+    return replace(draft, threshold=threshold, images=len(labels))
 
 
 def fit_temperature(fused: Fused, spread: float = SPREAD) -> tuple[float, float, float]:
@@ -195,6 +203,8 @@ def accept_from(confidence: np.ndarray, right: np.ndarray, risk: float) -> float
         risk: 0 to 1.
     """
     thresholds = np.unique(confidence)
+    if not len(thresholds):
+        return math.inf
     failure = (1 - CONFIDENCE) / math.ceil(math.log2(len(thresholds) + 1))
     low, high = 0, len(thresholds)  # the answer is in [low, high], high: none
     while low < high:

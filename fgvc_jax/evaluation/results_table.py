@@ -31,7 +31,7 @@ def results_table(results: dict[str, Any]) -> str:
     overlap = mean_overlap(results["attention_overlap"])
     if overlap is not None:
         lines.append(f"mean attention overlap between members: {overlap:.3f}")
-    return "\n".join(lines + metrics_table(results))
+    return "\n".join(lines + metrics_table(results) + families_table(results))
 
 
 def records(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,6 +55,11 @@ def records(results: Mapping[str, Any]) -> list[dict[str, Any]]:
             add(of, number, "final", False, each)
     if fitted := results["calibration"]:
         add("ensemble", len(results["ensemble"]), "final", True, fitted["metrics"])
+    if judged := results.get("families"):
+        levels = zip(judged["levels"], judged["accuracy"], strict=True)
+        named = {f"accuracy at {level}": each for level, each in levels}
+        named |= {"height of errors": judged["height"]} if judged["height"] else {}
+        add("ensemble", len(results["ensemble"]), "final", False, named)
     for number, member in enumerate(results["members"], start=1):
         for which in ("selected", "best_on_test"):
             if (value := member.get(which)) is not None:
@@ -80,6 +85,38 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
     lines = ["", f"the ensemble of {len(results['ensemble'])}, with 95 % intervals over images"]
     lines.append(text.table(["", *found], rows))
     return lines + (text.calibrated(fitted) if fitted else [])
+
+
+def families_table(results: Mapping[str, Any]) -> list[str]:
+    """Accuracy at every level of the taxonomy, how far errors are from the truth, and how much is
+    answered at each level; nothing where there is no taxonomy."""
+    judged = results.get("families")
+    if not judged:
+        return []
+    coarsened, levels = judged["coarsened"], judged["levels"]
+    shares = coarsened["answered"] if coarsened else [None] * (len(levels) + 1)
+    rows: list[list[object]] = [
+        [level, groups, _interval(accuracy, percent=True), _answered(share)]
+        for level, groups, accuracy, share in zip(
+            levels, judged["groups"], judged["accuracy"], shares, strict=False
+        )
+    ]
+    if coarsened:
+        rows.append(["left open", "", "", _answered(shares[-1])])
+    risk = f" at {coarsened['risk']:.0%} risk" if coarsened else ""
+    lines = ["", "the ensemble at the levels of the taxonomy"]
+    lines.append(text.table(["", "groups", "accuracy (%)", f"answered (%){risk}"], rows))
+    if judged["height"]:
+        height = _interval(judged["height"], percent=False)
+        lines.append(f"mean height of the lowest common ancestor of errors: {height}")
+    if coarsened:
+        error = _interval(coarsened["error"], percent=True)
+        lines.append(f"wrong among what is answered so: {error} %")
+    return lines
+
+
+def _answered(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f}"
 
 
 def _interval(found: Metric | None, *, percent: bool) -> str:

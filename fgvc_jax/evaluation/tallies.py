@@ -33,6 +33,54 @@ class KeptAnswers(Protocol):
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Some images, and some classes, of what is kept of answers, as if there were no others.
+
+    whole: what is kept. rows: (M,) int, the images. columns: (k,) int, the classes, of which every
+    label is one; None for all.
+    """
+
+    whole: KeptAnswers
+    rows: np.ndarray
+    columns: np.ndarray | None = None
+
+    @property
+    def part(self) -> str:
+        return self.whole.part
+
+    @property
+    def labels(self) -> np.ndarray:
+        labels = self.whole.labels[self.rows]
+        if self.columns is None:
+            return labels
+        places = np.full(len(self.whole.classes), -1)
+        places[self.columns] = np.arange(len(self.columns))
+        return places[labels]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        whole = self.whole.classes
+        return whole if self.columns is None else [whole[c] for c in self.columns]
+
+    def log_probabilities(self, member: str) -> Any:
+        """What gives the (n, k) of some of the images, by a slice."""
+        return _Chosen(self.whole.log_probabilities(member), self.rows, self.columns)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Rows and columns of an array, copied when they are asked for."""
+
+    array: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray | None
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        found = self.array[self.rows[rows]]
+        return found if self.columns is None else found[:, self.columns]
+
+
+@dataclass(frozen=True)
 class Fused:
     """What an ensemble answered for the images of a part, read anew in each pass.
 

@@ -203,6 +203,30 @@ def interval(found: Metric | None, is_share: bool) -> Interval:
     return Interval(f"{value}{unit}", " – ".join(ends))
 
 
+def families(numbers: Numbers) -> Markup:
+    """Accuracy at every level of the taxonomy, and the tree with where errors stay inside; empty
+    without a taxonomy."""
+    found = numbers["families"]
+    if not found:
+        return Markup()
+    coarsened, levels = found["coarsened"], found["levels"]
+    return render(
+        "families.html",
+        levels=levels,
+        rows=[
+            {"level": level, "groups": groups, "accuracy": interval(accuracy, True)}
+            for level, groups, accuracy in zip(
+                levels, found["groups"], found["accuracy"], strict=True
+            )
+        ],
+        height=found["height"] and interval(found["height"], False),
+        errors=found["errors"],
+        coarsened=coarsened,
+        wrong=coarsened and interval(coarsened["error"], True),
+        tree=found["tree"],
+    )
+
+
 def curves(numbers: Numbers) -> Markup:
     """Charts of what was recorded in training, by epoch; empty where nothing was."""
     recorded: dict[Curve, str] = {

@@ -134,6 +134,45 @@ Class = TypedDict(
 )
 Class.__doc__ = """A class and how many of its images are right; an image of it."""
 
+
+class Group(TypedDict):
+    """A group of a taxonomy: how many of its images are named by their class, which errors stay
+    inside it and which leave it, and the groups below it."""
+
+    name: str
+    level: str
+    images: int
+    right: int
+    inside: int
+    out: int
+    below: "Sequence[Group]"
+
+
+class Coarsened(TypedDict):
+    """Answers at coarser levels: the share of wrong ones, of those at each level, and at last of
+    those left open."""
+
+    risk: float
+    temperature: float
+    threshold: float
+    images: int
+    part: str
+    error: Metric
+    answered: Sequence[float]
+
+
+class Families(TypedDict):
+    """What is said at every level of a taxonomy, see `families.judge` and `families.tree`."""
+
+    levels: Sequence[str]
+    groups: Sequence[int]
+    accuracy: Sequence[Metric]
+    height: Metric | None
+    errors: Sequence[int]
+    coarsened: Coarsened | None
+    tree: Sequence[Group]
+
+
 Change = TypedDict("Change", {"class": int, "gained": int, "difference": float})
 Change.__doc__ = """A class, and how many of its images only one of two runs has right."""
 
@@ -207,6 +246,7 @@ class Numbers(TypedDict):
     reliability: Sequence[Bin]
     risk_coverage: Sequence[Sequence[float]]
     looks: Sequence[Look]
+    families: Families | None
     confused_pairs: Sequence[Pair]
     errors: Sequence[Error]
     doubted_labels: Sequence[Doubt]

@@ -27,7 +27,7 @@ def report_page(numbers: Numbers, show: Pictures) -> Markup:
         show: makes pictures.
     """
     given = {"classes": numbers["class_names"], "show": show}
-    learned = judged.curves(numbers)
+    learned, families = judged.curves(numbers), judged.families(numbers)
     against = [
         Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
         for n, found in enumerate(numbers["against"], start=1)
@@ -40,6 +40,7 @@ def report_page(numbers: Numbers, show: Pictures) -> Markup:
             "Confused pairs",
             render("pairs.html", pairs=numbers["confused_pairs"], **given),
         ),
+        *([Section("families", "Families", families)] if families else []),
         Section(
             "errors",
             "Most confident errors",

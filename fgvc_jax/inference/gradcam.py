@@ -108,6 +108,8 @@ def find_evidence(
         UserError: for an image that cannot be read, a class that is not there, or answers that are
             not finite.
     """
+    if model.listed:
+        raise UserError("what speaks for a class is found among all classes: ask the whole model")
     if against is not None and not 0 <= against < len(model.classes):
         raise UserError(f"there is no class number {against}: there are {len(model.classes)}")
     return _explained(model, _each(images), against, calibrated)

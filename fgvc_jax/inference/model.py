@@ -3,23 +3,19 @@
 Neither the dataset nor anything of the training is opened here.
 """
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from jax.sharding import Mesh
 
-from fgvc_jax import ensemble
 from fgvc_jax.config import Experiment
-from fgvc_jax.data.records import check_names
 from fgvc_jax.data.view import Photographs
-from fgvc_jax.ensemble import log_softmax
-from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.inference.architecture import architectures
-from fgvc_jax.inference.embeddings import Embedder
+from fgvc_jax.inference.namer import Namer
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
@@ -30,28 +26,14 @@ from fgvc_jax.workdir.folder import Workdir
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Model(Embedder):
+class Model(Namer):
     """Trained members that answer for images: what Python users have in hand.
 
     Args:
-        classes: their names.
-        identities: digest of each member's variables.
-        fusion: see `ensemble.fuse`.
-        kept: where their calibration is found; None without a workdir.
         about: of what they are and what their networks are called, see `told_of`.
     """
 
-    classes: Sequence[str]
-    identities: Sequence[str]
-    fusion: str
-    kept: Ensemble | None = None
     about: str = "images"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_names(self.classes, "the model")
-        self.classes = tuple(self.classes)
-        self.identities = tuple(self.identities)
 
     def __repr__(self) -> str:
         count, side = len(self.classes), self.view.crop
@@ -79,29 +61,25 @@ class Model(Embedder):
         ]
         return np.exp(np.concatenate(parts))
 
-    def fused(
-        self, answers: Sequence[dict[str, np.ndarray]], *, calibrated: bool = False
-    ) -> np.ndarray:
-        """(B, K) float32 log-probabilities of the ensemble, from what each member answers."""
-        each = [answer["log_probabilities"] for answer in answers]
-        *_, fused = ensemble.growing(each, self.fusion)
-        return self.calibration.log_probabilities(fused) if calibrated else log_softmax(fused)
+    def outside(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
+        """The probability that all members' classes beside those of `among` have: (B,) float32.
+        Much of it says that the photograph may be of none of these. Arguments as for `predict`."""
+        parts = [
+            self.mass_outside(collect(self.ask(squares), count), calibrated=calibrated)
+            for squares, count in self.read(images)
+        ]
+        return np.concatenate(parts)
 
-    @cached_property
-    def calibration(self) -> Calibration:
-        """What was fitted to the validation part; a UserError says how to get it."""
-        return self._of_workdir.find()
-
-    def accept_from(self, risk: float) -> float:
-        """The calibrated probability from which on at most the share `risk` of answers is wrong,
-        see `calibration.accept_from`; a UserError without a calibration."""
-        return self._of_workdir.accept_from(self.calibration, risk)
-
-    @property
-    def _of_workdir(self) -> Ensemble:
-        if self.kept is None:
-            raise UserError("these members are of no workdir, so that nothing is fitted to them")
-        return self.kept
+    def coarsen(self, images: Any, *, risk: float = 0.05) -> list[tuple[str, str, float]]:
+        """What can be said of each image so that at most the share `risk` of answers is wrong, see
+        `coarsening`: (answer, its level, its calibrated probability). What is left open is
+        ("", "", 1.0): it is not even sure of the coarsest level."""
+        found = self.coarsening(risk)
+        parts = [
+            found.told(self._among(self._together(collect(self.ask(squares), count))))
+            for squares, count in self.read(images)
+        ]
+        return list(itertools.chain(*parts))
 
     def attention(self, images: Any) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.

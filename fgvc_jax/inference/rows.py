@@ -2,16 +2,19 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from fgvc_jax.evaluation.families import told_shares
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
 
 AnswerRow = dict[str, Any]
+COARSER = "answer", "level", "answer_probability"  # columns of an answer at a coarser level
 log = logging.getLogger(__name__)
 
 
@@ -25,6 +28,7 @@ class AnswerRows:
         calibrated: whether probabilities are calibrated ones.
         sets: whether conformal sets are named, too.
         boxes: whether rows tell the box that is meant, and how sure the detector was.
+        coarsen: of answers at coarser levels at most this share is wrong; None asks for none.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class AnswerRows:
         calibrated: bool = False,
         sets: bool = False,
         boxes: bool = False,
+        coarsen: float | None = None,
     ):
         self._model = asked
         self._with_calibrated, self._with_sets, self._with_boxes = calibrated, sets, boxes
@@ -44,6 +49,9 @@ class AnswerRows:
             for doubt in asked.calibration.doubts:
                 log.warning("warning: %s", doubt)
         self._accept_from = accept_from(asked, risk)
+        self.coarsening = None if coarsen is None else asked.coarsening(coarsen)
+        self._levels: Counter[str] = Counter()  # of what was answered
+        self._among = bool(asked.listed)
         ranks = range(1, self._top + 1)
         self.columns = [
             "path",
@@ -52,6 +60,8 @@ class AnswerRows:
             "agreement",
             "unsure",
             *(("set",) if sets else ()),
+            *(("outside",) if self._among else ()),
+            *(COARSER if self.coarsening else ()),
             "error",
         ]
 
@@ -59,9 +69,9 @@ class AnswerRows:
         """One row a file, or a box of one; None where there is nothing to tell."""
         told = self._model.fused(some.answers, calibrated=self._with_calibrated)
         best = np.argsort(-told, axis=-1, kind="stable")[:, : self._top]
-        said = np.stack([answer["log_probabilities"].argmax(-1) for answer in some.answers])
-        agreement = np.mean(said == best[:, 0], axis=0)
+        agreement = np.mean(self._model.said(some.answers) == best[:, 0], axis=0)
         unsure, sets = self._calibrated(some)
+        more = self._more(some)
         for i, (path, problem) in enumerate(zip(some.paths, some.problems, strict=True)):
             row: AnswerRow = dict.fromkeys(self.columns) | {"path": path}
             if self._with_boxes and (box := some.files[i].box):
@@ -73,7 +83,36 @@ class AnswerRows:
                 row[f"class{rank}"] = self._model.classes[c]
                 row[f"probability{rank}"] = _short(np.exp(told[i, c]))
             row |= {"agreement": _short(agreement[i]), "unsure": unsure[i]}
-            yield row | ({"set": sets[i]} if self._with_sets else {})
+            yield row | ({"set": sets[i]} if self._with_sets else {}) | more[i]
+
+    def _more(self, some: Answered) -> list[AnswerRow]:
+        """Of each answer what is outside of the listed classes, and what is said at a coarser
+        level; nothing where that is not asked for."""
+        rows: list[AnswerRow] = [{} for _ in some.paths]
+        if self._among:
+            mass = self._model.mass_outside(some.answers, calibrated=self._with_calibrated)
+            for row, value in zip(rows, mass, strict=True):
+                row["outside"] = _short(value)
+        if self.coarsening:
+            told = self.coarsening.told(self._model.fused(some.answers))
+            self._levels.update(
+                level for (_, level, _), bad in zip(told, some.problems, strict=True) if not bad
+            )
+            for row, (name, level, probability) in zip(rows, told, strict=True):
+                row |= dict(
+                    zip(COARSER, (name, level, _short(np.float32(probability))), strict=True)
+                )
+        return rows
+
+    @property
+    def shares(self) -> str:
+        """In words, which share of what was answered so far is answered at each level."""
+        assert self.coarsening
+        count = sum(self._levels.values())
+        return told_shares(
+            self.coarsening.taxonomy,
+            [self._levels[level] / count for level in (*self.coarsening.taxonomy.levels, "")],
+        )
 
     def _calibrated(self, some: Answered) -> tuple[list[bool | None], list[list[str]]]:
         """Whether each answer is unsure, and its conformal set, the likeliest class first."""

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax.typing import VariableDict
 
+from fgvc_jax.config import Experiment
 from fgvc_jax.data import feed, whole
 from fgvc_jax.data.feed import Images
 from fgvc_jax.evaluation import tallies
@@ -19,8 +20,10 @@ from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
-from fgvc_jax.workdir import begun, checkpoint, journal, predictions, storage
-from fgvc_jax.workdir.calibration import Ensemble, verdict
+from fgvc_jax.utils.text import printable
+from fgvc_jax.workdir import begun, checkpoint, journal, predictions, storage, taxonomy
+from fgvc_jax.workdir.calibration import Ensemble, judge_families, verdict
+from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
 
 BEST_ON_TEST = "best_on_test"
@@ -139,7 +142,8 @@ def judge_run(
             pictures=partial(batches_of, run, decoded) if images.lookups else None,
         )
     kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
-    found = verdict(parts["test"], kept, write=jax.process_index() == 0)
+    families = taxonomy.kept(workdir.path, run.splits.classes)
+    found = verdict(parts["test"], kept, families, write=jax.process_index() == 0)
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
     splits, known = run.splits, run.record.digests
     return {
@@ -168,12 +172,38 @@ def judge_run(
         "attention_overlap": found["attention_overlap"],
         "response_overlap": found["response_overlap"],
         "metrics": found["metrics"],
+        "families": found["families"],
         "calibration": found["calibration"],
         "published_protocol": published_protocol(run, workdir, len(frozen)),
         "predictions": {name: part.folder.name for name, part in parts.items()},
         "environment": environment,
         "seconds": {"members": [each["seconds"] for each in histories]},
     }
+
+
+def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: Experiment) -> str:
+    """Judge a finished run by another taxonomy than its own, where one is asked for, from what its
+    members answered; a line that says so, empty where there is nothing to do.
+
+    Args:
+        workdir: of the run.
+        results: its results.json, to which what is found is added.
+        experiment: may name a taxonomy.
+
+    Raises:
+        UserError: when it is none of the run's classes, or the answers are not kept.
+    """
+    classes = workdir.record().classes
+    wanted = taxonomy.asked(workdir.path, experiment, classes)
+    if wanted is None or (results.get("families") and taxonomy.is_kept(workdir.path, wanted)):
+        return ""
+    with workdir.lock():
+        run = FinishedRun.of(workdir.address)
+        found = judge_families(run.part, run.kept, wanted)
+        results["families"] = found
+        storage.write_json(workdir.results, results)
+        taxonomy.keep(workdir.path, experiment, wanted)
+    return f"{workdir.path}: judged at the levels {printable(', '.join(wanted.levels))}"
 
 
 def history(folder: Path) -> dict[str, Any]:

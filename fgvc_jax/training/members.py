@@ -25,7 +25,7 @@ from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.signals import SIGNALS, Deferred
-from fgvc_jax.workdir import begun, checkpoint, storage, training_images
+from fgvc_jax.workdir import begun, checkpoint, storage, taxonomy, training_images
 from fgvc_jax.workdir import unread as unread_images
 from fgvc_jax.workdir.folder import Workdir
 
@@ -77,10 +77,13 @@ def train(
         for line in begun.check_all(workdir, workdir.record(), experiment.members):
             report(line)
         check_data(workdir, experiment)
+        if first and (told := evaluator.judge_families_anew(workdir, results, experiment)):
+            report(told)
         report(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
         return results
 
     run = Run(experiment)
+    families = taxonomy.asked(workdir.path, experiment, run.splits.classes, run.splits.lineages)
     with remembering_broken(run, workdir):
         unread = leave_out(run, workdir, run.images.look(unread_images.suspects(workdir)))
         report(summary.describe(run))
@@ -105,6 +108,7 @@ def train(
         processes.wait_for_all("the workdir fits")
         if first:
             workdir.claim(run.record)
+            taxonomy.keep(workdir.path, experiment, families)
             unread_images.keep(workdir, run.left_out)
             training_images.keep(workdir, run.marks("train"))
             if workdir.trained() < experiment.members:

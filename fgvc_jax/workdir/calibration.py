@@ -1,13 +1,17 @@
 """A workdir's calibrations: fitted once to the answers that it keeps, looked up after."""
 
 import logging
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import calibration, tallies
+from fgvc_jax.evaluation import calibration, families, tallies
 from fgvc_jax.evaluation.calibration import (
     COVERAGE,
     SPREAD,
@@ -16,7 +20,8 @@ from fgvc_jax.evaluation.calibration import (
     calibrated_tally,
     fit,
 )
-from fgvc_jax.evaluation.tallies import Fused
+from fgvc_jax.evaluation.families import Coarsening
+from fgvc_jax.evaluation.tallies import Chosen, Fused, KeptAnswers
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
@@ -32,7 +37,8 @@ class Ensemble:
 
     workdir: its folder. identities: digests of the members. fusion: see `ensemble.fuse`. view: at
     test. part, images: what it is fitted to, and the images' digest: the validation part, or else
-    the training images that a solver held out; None where there are none.
+    the training images that a solver held out; None where there are none. listed: classes that are
+    told apart, by their numbers, as if there were no others; empty: all.
     """
 
     workdir: Path
@@ -41,6 +47,7 @@ class Ensemble:
     view: View
     part: str
     images: str | None
+    listed: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -62,13 +69,16 @@ class Ensemble:
         Raises:
             UserError: when there is neither, saying how to get it.
         """
+        if self.listed:
+            whole = replace(self, listed=())
+            return calibration.fit_sets(whole.find(write=write), self._fused(self._chosen))
         ours = self._named
         path = self.workdir / "calibration.json"
         kept = self._kept(path)
         for named, found in kept:
             if named == ours:
                 return found
-        found = fit(Fused(self.fitted_to, self.identities, self.fusion))
+        found = fit(self._fused(self.fitted_to))
         if write:
             entries = [*kept, (ours, found)]
             storage.write_json(path, [{"of": named, "found": asdict(c)} for named, c in entries])
@@ -94,8 +104,48 @@ class Ensemble:
 
     def accept_from(self, calibration: Calibration, risk: float) -> float:
         """See `accept_from`, of the images that it was fitted to."""
-        tally = calibrated_tally(calibration, Fused(self.fitted_to, self.identities, self.fusion))
+        tally = calibrated_tally(calibration, self._fused(self._chosen))
         return accept_from(tally.confidence, tally.right, risk)
+
+    def coarsening(self, taxonomy: Taxonomy, risk: float) -> Coarsening:
+        """How far answers climb, see `families.Coarsening`: the threshold is fitted to images that
+        the temperature was not fitted to.
+
+        Raises:
+            UserError: where their answers are not kept, or they are too few for the risk.
+        """
+        part = self.fitted_to
+        apart = families.apart(len(part.labels))
+        of_all = Chosen(part, np.flatnonzero(apart))
+        temperature, _, _ = calibration.fit_temperature(self._fused(of_all))
+        fused = self._fused(Chosen(part, *self._where(part, ~apart)))
+        try:
+            return families.fit(taxonomy, temperature, fused, risk)
+        except ValueError:
+            count, kind = len(fused.part.labels), part.part.replace("_", "-")
+            least = math.ceil(1e4 * families.least_risk(count)) / 1e4
+            raise UserError(
+                f"--coarsen {risk:g}: the smallest risk that {count:,} {kind} images can promise "
+                f"is {least:g} (it takes 1 / risk - 1 of them): allow that, or calibrate on more"
+            ) from None
+
+    @property
+    def _chosen(self) -> KeptAnswers:
+        """Those of `fitted_to` whose class is listed."""
+        part = self.fitted_to
+        if not self.listed:
+            return part
+        return Chosen(part, *self._where(part, np.ones(len(part.labels), bool)))
+
+    def _where(self, part: Part, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The wanted images (N,) bool whose class is listed, and the classes that are."""
+        if not self.listed:
+            return np.flatnonzero(wanted), None
+        columns = np.array(self.listed)
+        return np.flatnonzero(wanted & np.isin(part.labels, columns)), columns
+
+    def _fused(self, part: KeptAnswers) -> Fused:
+        return Fused(part, self.identities, self.fusion)
 
     @property
     def _folder(self) -> Path:
@@ -130,13 +180,17 @@ class Ensemble:
             ) from error
 
 
-def verdict(part: Part, kept: Ensemble, *, write: bool) -> dict[str, Any]:
-    """Members and ensembles on a part, see `tallies.judge_ensembles`, with their "calibration", see
-    `calibration.judge_calibration`; None where there is none, and a line says how to get it.
+def verdict(
+    part: Part, kept: Ensemble, taxonomy: Taxonomy | None, *, write: bool
+) -> dict[str, Any]:
+    """Members and ensembles on a part, see `tallies.judge_ensembles`, with their "families", see
+    `judge_families`, and "calibration", see `calibration.judge_calibration`; None where there is
+    none, and a line says how to get it.
 
     Args:
         part: of the dataset.
         kept: the members.
+        taxonomy: of the classes, where there is one.
         write: whether to keep a calibration that is fitted.
     """
     found = tallies.judge_ensembles(
@@ -144,7 +198,7 @@ def verdict(part: Part, kept: Ensemble, *, write: bool) -> dict[str, Any]:
         [part.log_probabilities(identity) for identity in kept.identities],
         [part.attention(identity) for identity in kept.identities],
         how=kept.fusion,
-    )
+    ) | {"families": taxonomy and judge_families(part, kept, taxonomy)}
     try:
         fitted = kept.find(write=write)
     except UserError as error:
@@ -152,3 +206,17 @@ def verdict(part: Part, kept: Ensemble, *, write: bool) -> dict[str, Any]:
         return found | {"calibration": None}
     fused = Fused(part, kept.identities, kept.fusion)
     return found | {"calibration": calibration.judge_calibration(fitted, fused)}
+
+
+def judge_families(part: Part, kept: Ensemble, taxonomy: Taxonomy) -> dict[str, Any]:
+    """What all members say together on a part at every level, see `families.judge`; with
+    "coarsened", see `families.judge_coarsening`, None where nothing can promise `families.RISK`."""
+    fused = Fused(part, kept.identities, kept.fusion)
+    predicted = np.concatenate([values.argmax(-1) for _, values in fused])
+    found = families.judge(taxonomy, part.labels, predicted)
+    try:
+        coarsening = kept.coarsening(taxonomy, families.RISK)
+    except UserError as error:
+        log.info("not answered at coarser levels: %s", error)
+        return found | {"coarsened": None}
+    return found | {"coarsened": families.judge_coarsening(coarsening, fused)}

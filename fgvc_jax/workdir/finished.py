@@ -96,10 +96,15 @@ class FinishedRun:
         return Fused(part or self.part, self.identities, fusion, progress)
 
     @property
+    def kept(self) -> Ensemble:
+        """These members, whose calibration is kept."""
+        fusion = self.record.experiment.fusion
+        return Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
+
+    @property
     def held_out(self) -> Part | None:
         """Training images that were held out of what a solver learned; None where none were."""
-        fusion = self.record.experiment.fusion
-        kept = Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
+        kept = self.kept
         return kept.fitted_to if kept.part == predictions.HELD_OUT else None
 
     def right(self, progress: Callable[[int], Any] = bool) -> np.ndarray:
@@ -131,9 +136,7 @@ class FinishedRun:
         count = len(self.identities)
         found = self.results
         if self.which != "final" or not self.first:
-            fusion = self.record.experiment.fusion
-            kept = Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
-            found = verdict(self.part, kept, write=False)
+            found = verdict(self.part, self.kept, None, write=False)
         return {
             "metrics": {kind: each[:count] for kind, each in found["metrics"].items()},
             "attention_overlap": [row[:count] for row in found["attention_overlap"][:count]],

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import logging
 import math
 import os
 import shutil
@@ -24,6 +25,7 @@ from fgvc_jax.training import members
 from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir.folder import Workdir
 
 NAMES = ("b 'quoted', comma", "c <script>", "d\u202eright", "a plain")
 
@@ -380,3 +382,97 @@ def test_without_any_box_whole_is_the_way_out(trained, monkeypatch, tmp_path):
     run("photos/00.png", "--boxes", str(file), "--whole", "--output", str(tmp_path / "a.jsonl"))
     (row,) = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert row["box"] is None and row["class1"]
+
+
+# -- among some classes, and at coarser levels -----------------------------------------------------
+
+
+def listing(folder, *names):
+    (folder / "here.txt").write_text("\n".join(names), encoding="utf-8-sig")
+    return str(folder / "here.txt")
+
+
+def test_among_listed_classes_probabilities_are_shared_out_anew(here, tmp_path, model, caplog):
+    file = listing(tmp_path, NAMES[3], "", NAMES[1], "b plain", NAMES[1])
+    words = "photos", "--calibrated", "True", "--sets", "True", "--top", "9"
+    run(*words, "--classes", file, "--output", str(tmp_path / "a.csv"))
+    assert "'b plain' (did you mean 'a plain'?)" in caplog.text
+    rows = table(tmp_path / "a.csv")
+    paths = [row["path"] for row in rows]
+    chosen = [model.classes.index(name) for name in (NAMES[3], NAMES[1])]
+    whole = model.predict(paths, calibrated=True)
+    ours = model.among([NAMES[3], NAMES[1]])
+    assert ours.classes == (NAMES[3], NAMES[1]) and "class3" not in rows[0]
+    anew = whole[:, chosen] / whole[:, chosen].sum(1, keepdims=True)
+    np.testing.assert_allclose(ours.predict(paths, calibrated=True), anew, rtol=1e-4)
+    np.testing.assert_allclose(
+        ours.outside(paths, calibrated=True), 1 - whole[:, chosen].sum(1), rtol=1e-4, atol=1e-6
+    )
+    assert ours.calibration.temperature == model.calibration.temperature
+    for row, probabilities in zip(rows, anew, strict=True):
+        assert float(row["probability1"]) == pytest.approx(probabilities.max(), rel=1e-4)
+        assert set(json.loads(row["set"])) <= {NAMES[3], NAMES[1]}
+    outside = [float(row["outside"]) for row in rows]
+    np.testing.assert_allclose(outside, 1 - whole[:, chosen].sum(1), rtol=1e-4, atol=1e-6)
+    run(*words, "--exclude", listing(tmp_path, NAMES[0], NAMES[2]), "--output", "b.csv")
+    assert table("b.csv") == rows
+    other = ours.among(exclude=[]).among(classes=ours.classes)
+    assert other.listed == ours.listed == tuple(chosen)
+    with pytest.raises(UserError, match="ask the whole model"):
+        ours.explain(paths[0])
+
+
+def test_a_list_that_leaves_one_class_is_refused(here, tmp_path):
+    with pytest.raises(UserError, match="nothing to tell apart"):
+        run("photos", "--classes", listing(tmp_path, NAMES[0]))
+    with pytest.raises(UserError, match="--exclude .* is empty"):
+        run("photos", "--exclude", listing(tmp_path))
+
+
+def test_without_a_taxonomy_nothing_is_coarser(here):
+    with pytest.raises(UserError, match="run' has no taxonomy .* --data.taxonomy FILE.csv"):
+        run("photos", "--coarsen", "0.2")
+
+
+def test_a_finished_run_takes_a_taxonomy_and_answers_at_its_levels(
+    here, tmp_path, monkeypatch, caplog, capsys
+):
+    """The dataset is gone, and so is the file of the taxonomy after a moment."""
+    shutil.copytree("run", tmp_path / "run")
+    photos = os.path.abspath("photos")
+    monkeypatch.chdir(tmp_path)
+    rows = [f'"{name}",{"left" if n % 2 else "right"}' for n, name in enumerate(NAMES)]
+    (tmp_path / "levels.csv").write_text("\n".join(["species,side", *rows]))
+    spec = Workdir("run").record().experiment
+    spec = dataclasses.replace(spec, workdir="run")
+    before = json.loads((tmp_path / "run/results.json").read_text())
+    members.train(dataclasses.replace(spec, data=dataclasses.replace(
+        spec.data, taxonomy="levels.csv")))  # fmt: skip
+    assert "judged at the levels species, side" in capsys.readouterr().out
+    found = json.loads((tmp_path / "run/results.json").read_text())
+    families = found.pop("families")
+    assert found == {k: v for k, v in before.items() if k != "families"}
+    assert families["accuracy"][0]["value"] == before["ensemble"][-1]
+    assert families["accuracy"][1]["value"] >= families["accuracy"][0]["value"]
+    assert families["coarsened"] is None  # 7 images promise no 5 %
+    (tmp_path / "levels.csv").unlink()
+
+    with pytest.raises(UserError, match="smallest risk that 7 validation images .* is 0.125"):
+        run(photos, "--coarsen", "0.124")
+    caplog.set_level(logging.INFO)
+    run(photos, "--coarsen", "0.3", "--output", "a.jsonl")
+    told = objects(tmp_path / "a.jsonl")
+    side = {"right": {NAMES[0], NAMES[2]}, "left": {NAMES[1], NAMES[3]}}
+    for row in told:
+        below = {"species": {row["answer"]}, "side": side.get(row["answer"]), "": NAMES}
+        assert row["class1"] in below[row["level"]]
+        assert (row["level"] == "") == (row["answer_probability"] == 1)
+    assert "--coarsen 0.3: of these photographs are answered:" in caplog.text
+    model = fgvc_jax.load("run")
+    for said, row in zip(model.coarsen([row["path"] for row in told], risk=0.3), told, strict=True):
+        assert said[:2] == (row["answer"], row["level"])
+        assert said[2] == pytest.approx(row["answer_probability"], rel=1e-4)
+    local = model.among(NAMES[:3])
+    assert local.coarsening(0.3).images < 7
+    run(photos, "--coarsen", "0.3", "--classes", listing(tmp_path, *NAMES[:3]))
+    assert "outside" in capsys.readouterr().out.splitlines()[0]

@@ -41,8 +41,11 @@ def runs(tmp_path_factory):
         "birds": written(root / "birds", {"train": 10, "test": 6}),
         "more": written(root / "more", {"train": 10, "test": 7}),
     }
+    with open(root / "levels.csv", "w", newline="", encoding="utf-8") as file:
+        rows = zip(NAMES, ("<i>left", "<i>left", "right", "right"), strict=True)
+        csv.writer(file).writerows([("class", "side"), *rows])
     for name, source, changes in (
-        ("one", "birds", {}),
+        ("one", "birds", {"taxonomy": str(root / "levels.csv")}),
         ("two", "birds", {"seed": 1, "validation": 0.2}),
         ("other", "more", {"members": 1}),
     ):
@@ -52,11 +55,13 @@ def runs(tmp_path_factory):
             classes=0,
             images_per_class=0,
             validation=changes.pop("validation", 0.0),
+            taxonomy=changes.pop("taxonomy", ""),
         )
         members.train(tiny(root / name, data=data, **changes))
     evaluate.evaluate(Evaluation(str(root / "two"), which="selected"))
     for source in sources.values():
         shutil.rmtree(source)
+    (root / "levels.csv").unlink()
     return root
 
 
@@ -118,6 +123,26 @@ def test_the_numbers_are_those_of_the_results(runs, made):
     assert accuracies == sorted(accuracies)
     assert [len(epochs) for epochs in numbers["learning"]] == [2, 2]
     assert "test_accuracy" in numbers["learning"][0][0]
+
+
+def test_errors_are_told_at_the_levels_of_the_taxonomy(runs, made):
+    part, values, results = fused(runs / "one")
+    text, numbers = made
+    found, tree = numbers["families"], numbers["families"]["tree"]
+    assert found == results["families"] | {"tree": tree} and found["coarsened"] is None
+    sides = {name: "<i>left" if name in NAMES[:2] else "right" for name in NAMES}
+    side = np.array([sides[name] for name in part.classes])
+    wrong, said = values.argmax(-1) != part.labels, values.argmax(-1)
+    same = side[said] == side[part.labels]
+    assert found["errors"] == [int((wrong & same).sum()), int((~same).sum())]
+    for group in tree:
+        own = side[part.labels] == group["name"]
+        assert (group["inside"], group["out"]) == ((wrong & same)[own].sum(), (~same)[own].sum())
+        below = {each["name"] for each in group["below"]}
+        assert below == {name for name in NAMES if sides[name] == group["name"]}
+    assert 'id="families"' in text and "&lt;i&gt;left" in text and "<i>left" not in text
+    pictures = Pictures(lambda _: b"", lambda *_: np.ones((2, 2)), share=1, budget=0)
+    assert 'id="families"' not in report_page(numbers | {"families": None}, pictures)
 
 
 def test_the_confusion_matrix_has_every_image(runs, made):

@@ -7,6 +7,8 @@ from datasets import contents, placeholders, refused, write
 from fgvc_jax.data import folders
 from fgvc_jax.data.folders import open_folder
 from fgvc_jax.data.sources import open_source
+from fgvc_jax.data.taxonomy import of_folders
+from fgvc_jax.utils.errors import UserError
 
 
 def test_folder_with_parts(tmp_path):
@@ -55,6 +57,39 @@ def test_folder_that_is_split(tmp_path):
     again = open_source(f"folder:{tmp_path}")
     assert contents(again.test) == parts[1]
     assert contents(open_folder(str(tmp_path), seed=1).test) != parts[1]
+
+
+def test_folders_in_folders_of_coarser_levels(tmp_path):
+    """Innermost folders are the classes, sorted by name; the parts may be above all."""
+    crows = "Corvidae/Pica/magpie", "Corvidae/Corvus/raven", "Corvidae/Corvus/crow"
+    own = *crows, "Paridae/Parus/tit"
+    write(tmp_path / "whole", placeholders(*[f"{path}/{i}.jpg" for path in own for i in range(2)]))
+    write(tmp_path / "parts", placeholders(*[f"{p}/{own[i]}/1.jpg" for p, i in (
+        ("train", 0), ("train", 3), ("train", 1), ("test", 3))]))  # fmt: skip
+    splits = open_source(f"folder:{tmp_path / 'whole'},nested")
+    assert splits.classes == ("crow", "magpie", "raven", "tit") and len(splits.train) == 4
+    assert splits.lineages[0] == ("crow", "Corvus", "Corvidae")
+    assert {name.rsplit("/", 1)[0] for name in splits.names} == set(own)
+    splits = open_source(f"folder:{tmp_path / 'parts'},nested")
+    assert splits.classes == ("magpie", "raven", "tit") and splits.test.labels.tolist() == [2]
+    found = of_folders(splits.lineages)
+    assert found.levels == ("class", "group 1", "group 2")
+    assert found.names[1:] == (("Pica", "Corvus", "Parus"), ("Corvidae", "Paridae"))
+
+
+@pytest.mark.parametrize(
+    "paths, said",
+    [
+        (["A/x/1.jpg", "B/x/1.jpg"], "has the class 'x' in 'A' and in 'B'"),
+        (["A/x/1.jpg", "B/y/z/1.jpg"], "'A/x' and 'B/y/z' are not equally deep"),
+        (["x/1.jpg", "y/1.jpg"], "has no folders in its folders: leave ',nested' out"),
+    ],
+)
+def test_folders_in_folders_that_are_no_levels(tmp_path, paths, said):
+    write(tmp_path, placeholders(*paths))
+    with pytest.raises(UserError) as error:
+        open_source(f"folder:{tmp_path},nested")
+    assert said in str(error.value)
 
 
 def test_folder_mistakes(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgvc_jax.data.names import Spellings, near_part, part
+from fgvc_jax.data.names import Spellings, alike, near_part, part, words
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,9 @@ def test_names_that_read_the_same():
     assert Spellings([apart, one]).find(one) == [one]
     assert Spellings([one, apart]).find("cafe") == []
     assert Spellings([one, apart]).find("cafe\u0301") == [apart]
+
+
+def test_names_are_alike_however_they_are_spaced():
+    assert words("001.Black_footed_Albatross") == words(" Black-footed  albatross") != ""
+    assert words("737-300") == "737 300" and words("cafe\u0301") == words("CAF\u00c9")
+    assert alike(["a_b", "A b", "c"]) == {"c": "c"}

@@ -3,7 +3,12 @@
 import pytest
 
 from fgvc_jax.evaluation import metrics
-from fgvc_jax.evaluation.results_table import metrics_table, records, results_table
+from fgvc_jax.evaluation.results_table import (
+    families_table,
+    metrics_table,
+    records,
+    results_table,
+)
 
 ENDS = {"value": 0.5, "low": 0.25, "high": 0.75}
 RESULTS = {
@@ -88,3 +93,37 @@ def test_records_have_one_number_each():
     assert list(records(results)[0]) == [
         "of", "number", "which", "calibrated", "metric", "value", "low", "high"
     ]  # fmt: skip
+
+
+FAMILIES = {
+    "levels": ["species", "genus"],
+    "groups": [4, 2],
+    "accuracy": [ENDS, {"value": 0.75, "low": 0.5, "high": 0.875}],
+    "height": {"value": 1.5, "low": None, "high": None},
+    "errors": [25, 25],
+    "coarsened": {"risk": 0.05, "error": ENDS, "answered": [0.5, 0.25, 0.25]},
+}
+
+
+def test_levels_of_a_taxonomy_and_what_is_answered_at_each():
+    lines = families_table({"families": FAMILIES})
+    text = "\n".join(lines).splitlines()
+    assert text[2].split() == ["groups", "accuracy", "(%)", "answered", "(%)", "at", "5%", "risk"]
+    assert text[3].split() == ["species", "4", "50.00", "(25.00-75.00)", "50.00"]
+    assert text[4].split() == ["genus", "2", "75.00", "(50.00-87.50)", "25.00"]
+    assert text[5].split() == ["left", "open", "25.00"]
+    assert text[6].endswith("of errors: 1.500") and text[7].endswith("50.00 (25.00-75.00) %")
+    text = "\n".join(families_table({"families": FAMILIES | {"coarsened": None}}))
+    assert "left open" not in text and "risk" not in text
+    for found in ({}, {"families": None}):  # of earlier versions, and without a taxonomy
+        assert families_table(found) == []
+
+
+def test_levels_are_records_of_the_ensemble():
+    found = records(
+        RESULTS
+        | {"metrics": {"members": [{}], "ensemble": [{}]}, "calibration": None}
+        | {"families": FAMILIES}
+    )
+    named = {each["metric"]: each["value"] for each in found if each["of"] == "ensemble"}
+    assert named == {"accuracy at species": 0.5, "accuracy at genus": 0.75, "height of errors": 1.5}

@@ -101,3 +101,14 @@ def test_chosen_members_of_a_run_with_a_validation_part_are_told_why_they_are_no
     )
     assert "of all members of a run together (--members 0)" in text
     assert "--data.validation" not in text
+
+
+def test_families_without_errors_have_no_tree():
+    metric = {"value": 1.0, "low": 0.5, "high": 1.0}
+    found = {
+        "levels": ["class", "<b>group"], "groups": [2, 1], "accuracy": [metric] * 2,
+        "height": None, "errors": [0, 0], "coarsened": None, "tree": [],
+    }  # fmt: skip
+    page = judged.families({"families": found})
+    assert "There is no error." in page and "Where errors" not in page and "<b>group" not in page
+    assert judged.families({"families": None}) == ""

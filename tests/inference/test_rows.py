@@ -19,7 +19,10 @@ OTHER = np.log([[0.25, 0.5, 0.25], [0.125, 0.125, 0.75]]).astype(np.float32)
 class Stand:
     """Stands for a model of two members, the first of which is what they say together."""
 
-    classes = CLASSES
+    classes, listed = CLASSES, ()
+
+    def said(self, answers):
+        return np.stack([each["log_probabilities"].argmax(-1) for each in answers])
 
     def __init__(self, calibration=None, threshold=0.6):
         self._calibration, self._threshold = calibration, threshold

@@ -107,6 +107,7 @@ SAME = {
     "log": {"log_every": 7, "save_every": 3, "evaluation_batch_size": 10},
     "placement": {"data": data(placement="host")},
     "links": {"data": data(allow_links="/")},
+    "taxonomy": {"data": data(taxonomy="birds.csv")},
     "transfer, which the first member does not feel": {"transfer": Transfer(alpha=0.1)},
     "what is automatic, said": {"data": data(views=2, view_sharing="shared", view_seed=0)},
 }

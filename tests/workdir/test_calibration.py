@@ -11,10 +11,12 @@ import pytest
 from conftest import ROOT
 from scipy import optimize, stats
 
+from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import calibration
+from fgvc_jax.ensemble import log_softmax
+from fgvc_jax.evaluation import calibration, families
 from fgvc_jax.evaluation.calibration import Calibration
-from fgvc_jax.evaluation.tallies import Fused
+from fgvc_jax.evaluation.tallies import Chosen, Fused
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
@@ -355,3 +357,45 @@ def test_the_entry_names_the_parts_digest(tmp_path):
     kept = Ensemble.of(tmp_path, record, ["member0"], "logits")
     assert kept.images == digests.best(record.digests["validation"]) == part.images
     assert kept.fitted_to.folder == part.folder
+
+
+# -- among some classes, and at coarser levels -----------------------------------------------------
+
+LEVELS = Taxonomy(("class", "group"), tuple((c, "ab" if c in "ab" else c) for c in "abcdef"))
+
+
+def test_among_listed_classes_the_temperature_stays_and_the_rest_is_fitted_anew(workdir):
+    whole, listed = ensemble_of(workdir), ensemble_of(workdir, listed=(0, 2, 5))
+    values = np.concatenate([values for _, values in fused_of(workdir)])
+    labels = whole.fitted_to.labels
+    rows = np.isin(labels, (0, 2, 5))
+    found = listed.find()
+    assert found.temperature == whole.find().temperature and found.images == rows.sum() < 300
+    anew = log_softmax(values[rows][:, [0, 2, 5]] / np.float32(found.temperature))
+    places = np.searchsorted([0, 2, 5], labels[rows])
+    above = calibration.mass_above(anew)[np.arange(len(anew)), places]
+    assert found.threshold == pytest.approx(calibration.conformal_threshold(above, 0.9), rel=1e-5)
+    right = anew.argmax(-1) == places
+    expected = calibration.accept_from(np.exp(anew.max(-1)).astype(np.float64), right, 0.3)
+    assert listed.accept_from(found, 0.3) == pytest.approx(expected, rel=1e-5)
+    alone = ensemble_of(workdir, listed=(0, 1))
+    assert alone.coarsening(Taxonomy(LEVELS.levels, LEVELS.lineages[:2]), 0.3).images < 100
+
+
+def test_temperature_and_threshold_are_of_different_images(workdir):
+    kept = ensemble_of(workdir)
+    apart = families.apart(300)
+    part, fused = kept.fitted_to, fused_of(workdir)
+    ours, theirs = (Fused(Chosen(part, np.flatnonzero(rows)), kept.identities, kept.fusion)
+                    for rows in (apart, ~apart))  # fmt: skip
+    found = kept.coarsening(LEVELS, 0.1)
+    assert found.images == 240 and found.temperature == calibration.fit_temperature(ours)[0]
+    assert found.temperature != calibration.fit_temperature(fused)[0]
+    assert found == families.fit(LEVELS, found.temperature, theirs, 0.1)
+    leaf = np.concatenate([values.argmax(-1) for _, values in theirs])
+    levels = np.concatenate([found.answers(values)[0] for _, values in theirs])
+    wrong = families.heights(LEVELS, theirs.part.labels, leaf) > levels
+    assert wrong.mean() <= 0.1  # of the very images that it was fitted to
+    with pytest.raises(UserError, match="--coarsen 0.004: the smallest risk that 240 validation"):
+        kept.coarsening(LEVELS, 0.004)
+    assert kept.coarsening(LEVELS, 0.0042).threshold > found.threshold

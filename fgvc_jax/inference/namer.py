@@ -1,0 +1,130 @@
+"""Members that name classes: what they say together, among which classes, and how far it holds."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+
+from fgvc_jax import ensemble
+from fgvc_jax.data.records import check_names
+from fgvc_jax.ensemble import log_softmax
+from fgvc_jax.evaluation.calibration import Calibration
+from fgvc_jax.evaluation.families import Coarsening
+from fgvc_jax.inference import listed
+from fgvc_jax.inference.embeddings import Embedder
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import taxonomy
+from fgvc_jax.workdir.calibration import Ensemble
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Namer(Embedder):
+    """Trained members, and what their answers mean together.
+
+    Args:
+        classes: their names.
+        identities: digest of each member's variables.
+        fusion: see `ensemble.fuse`.
+        kept: where their calibration is found; None without a workdir.
+        listed: numbers of `classes` among all that the members know, see `among`; empty: they are
+            all.
+    """
+
+    classes: Sequence[str]
+    identities: Sequence[str]
+    fusion: str
+    kept: Ensemble | None = None
+    listed: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names(self.classes, "the model")
+        self.classes = tuple(self.classes)
+        self.identities = tuple(self.identities)
+
+    def fused(
+        self, answers: Sequence[dict[str, np.ndarray]], *, calibrated: bool = False
+    ) -> np.ndarray:
+        """(B, K) float32 log-probabilities of the ensemble, from what each member answers."""
+        fused = self._among(self._together(answers))
+        return self.calibration.log_probabilities(fused) if calibrated else log_softmax(fused)
+
+    def said(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+        """(N, B) int, the class that each member names."""
+        each = [self._among(answer["log_probabilities"]) for answer in answers]
+        return np.stack([values.argmax(-1) for values in each])
+
+    def _together(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+        """Of all classes that the members know, not normalised where some are listed."""
+        *_, fused = ensemble.growing([each["log_probabilities"] for each in answers], self.fusion)
+        return fused
+
+    def _among(self, values: np.ndarray) -> np.ndarray:
+        return values[:, list(self.listed)] if self.listed else values
+
+    # -- among some classes ------------------------------------------------------------------------
+
+    def among(self, classes: Iterable[str] | None = None, *, exclude: Iterable[str] = ()) -> Self:
+        """The same members, who answer among some classes, as of the species that live somewhere:
+        probabilities are those of all classes, calibrated ones at the temperature of all, shared
+        out anew. What else is fitted (sets, risk, coarser answers) is so to images of these.
+
+            here = fgvc_jax.load("runs/birds").among(["Corvus corax", "Corvus corone"])
+
+        Args:
+            classes: their names, whatever the form of accents; None for all. Names that are no
+                class are told in a warning.
+            exclude: names of classes that it is none of.
+
+        Raises:
+            UserError: where fewer than two classes are left.
+        """
+        chosen = listed.numbers(self.classes, classes, exclude)
+        names = [self.classes[n] for n in chosen]
+        places = tuple(self.listed[n] for n in chosen) if self.listed else chosen
+        kept = self.kept and replace(self.kept, listed=places)
+        return replace(self, classes=names, listed=places, kept=kept)
+
+    def mass_outside(
+        self, answers: Sequence[dict[str, np.ndarray]], *, calibrated: bool = False
+    ) -> np.ndarray:
+        """As `outside`, from what each member answers."""
+        fused = self._together(answers)
+        whole = self.calibration.log_probabilities(fused) if calibrated else log_softmax(fused)
+        if not self.listed:
+            return np.zeros(len(whole), np.float32)
+        return np.exp(np.delete(whole, list(self.listed), axis=1)).sum(-1)
+
+    def coarsening(self, risk: float) -> Coarsening:
+        """How far answers climb from the likeliest class to its genus, its family, so that at most
+        the share `risk` is wrong, on average over photographs like those it was calibrated on.
+
+        Raises:
+            UserError: without a taxonomy, a calibration, or enough images for the risk.
+        """
+        found = taxonomy.kept(self._of_workdir.workdir, self.classes)
+        if found is None:
+            folder = str(self._of_workdir.workdir)
+            raise UserError(
+                f"workdir {folder!r} has no taxonomy to answer at coarser levels: python -m "
+                f"fgvc_jax.train {folder} --data.taxonomy FILE.csv gives it one"
+            )
+        return self._of_workdir.coarsening(found, risk)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """What was fitted to the validation part; a UserError says how to get it."""
+        return self._of_workdir.find()
+
+    def accept_from(self, risk: float) -> float:
+        """The calibrated probability from which on at most the share `risk` of answers is wrong,
+        see `calibration.accept_from`; a UserError without a calibration."""
+        return self._of_workdir.accept_from(self.calibration, risk)
+
+    @property
+    def _of_workdir(self) -> Ensemble:
+        if self.kept is None:
+            raise UserError("these members are of no workdir, so that nothing is fitted to them")
+        return self.kept
