@@ -6,6 +6,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import calibration, predictions, storage, taxonomy, unread
+from fgvc_jax.workdir import calibration, neighbours, predictions, storage, taxonomy, unread
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -69,6 +70,8 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         kept = Ensemble.of(workdir.path, record, asked.identities, asked.fusion)
         if "validation" in parts:
             kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
+        if not options.source and folder == workdir.path:
+            _keep_neighbours(workdir, asked, record, options, parts["test"])
         if jax.process_index() > 0:
             return {}
         families = taxonomy.kept(workdir.path, record.classes)
@@ -121,6 +124,41 @@ def _parts(
                 feeding = _Feeding(asked, view, source, options.batch_size)
                 answers.keep_answers(asked, parts[name], feeding.batches, None)
     return parts, left
+
+
+def _keep_neighbours(
+    workdir: Workdir, asked: Model, record: Record, options: Evaluation, test: Part
+) -> None:
+    """Give a run, such as one of an older version, the training photographs that it is to keep; a
+    line says why not, where the dataset has gone."""
+    part = neighbours.find(workdir.path, record)
+    whole = len(asked.members) == record.experiment.members
+    done = part is not None and neighbours.is_kept(part, asked.identities)
+    if processes.of_first(np.bool_(done or (part is None and not whole))):
+        return
+    try:
+        left = list(unread.left_out(workdir))
+        opened = _opened(workdir.path, asked, record, options, ["train", "test"], left)
+    except UserError as error:
+        log.warning("no training photographs are kept, to show the nearest ones: %s", error)
+        return
+    most = len(part.labels) if part else neighbours.fitting(sum(asked.widths()))
+    _, training, _ = opened["train"]
+    part, rows = neighbours.part_of(workdir.path, training, record, most)
+
+    def begin(name: str, rows: np.ndarray) -> tuple[Iterator[devices.Packed], None]:
+        view, source, _ = opened[name]
+        return _Feeding(asked, view, Subset(source, rows), options.batch_size).batches(), None
+
+    answers.keep_neighbours(
+        asked,
+        part,
+        rows,
+        test,
+        training=partial(begin, "train"),
+        testing=partial(begin, "test"),
+        report=log.info,
+    )
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -102,16 +102,28 @@ class Embedder(Predictor):
         Raises:
             UserError: for a vector that is not finite.
         """
-        parts = [each["embedding"] for each in collect(begun, len(names), ["embedding"])]
-        for number, part in zip(self.numbers, parts, strict=True):
-            broken = np.flatnonzero(~np.isfinite(part).all(-1))
-            if broken.size:
-                raise UserError(
-                    f"what member {number} sees of {names[broken[0]]!r} is not finite numbers: its "
-                    "training has diverged; take others (--members), or train again with a lower "
-                    "--optimizer.learning-rate"
-                )
+        return self.whole(collect(begun, len(names), ["embedding"]), names, normalize=normalize)
+
+    def whole(
+        self, seen: Sequence[dict[str, np.ndarray]], names: Sequence[str], *, normalize: bool
+    ) -> np.ndarray:
+        """As `vectors`, of what each member saw: its "embedding"."""
+        parts = [each["embedding"] for each in seen]
+        check_finite(parts, names, self.numbers)
         return joined(parts, normalize=normalize)
+
+    def embedded(
+        self,
+        batches: Iterable[devices.Packed],
+        store: jax.Array | None,
+        members: Iterable[int] | None = None,
+    ) -> Iterator[list[dict[str, jax.Array]]]:
+        """What members see, batch by batch (`inference.passes.embed_step`); arguments as for
+        `answers`."""
+        chosen = [self.members[n] for n in members] if members is not None else self.members
+        for batch in batches:
+            batch = self.seen(batch, store)
+            yield [self._embed_step(m, "")(m.variables, batch, store) for m in chosen]
 
     def _embed_step(self, member: Member, tap: str) -> Any:
         return passes.embed_step(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
@@ -147,6 +159,19 @@ class Embedder(Predictor):
                 rows,
             )
         return decode(record, self.view.test_side, **self.view.reading | self.photographs.reading)
+
+
+def check_finite(parts: Sequence[np.ndarray], names: Sequence[str], numbers: Sequence[int]) -> None:
+    """Raise a UserError where vectors (B, C) of the members of such numbers are not finite; `names`
+    are those of the images."""
+    for number, part in zip(numbers, parts, strict=True):
+        broken = np.flatnonzero(~np.isfinite(part).all(-1))
+        if broken.size:
+            raise UserError(
+                f"what member {number} sees of {names[broken[0]]!r} is not finite numbers: its "
+                "training has diverged; take others (--members), or train again with a lower "
+                "--optimizer.learning-rate"
+            )
 
 
 def joined(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:

@@ -46,6 +46,7 @@ class Predictor:
         members: Iterable[int] | None = None,
         *,
         exact: bool = False,
+        embed: bool = False,
     ) -> Iterator[list[dict[str, jax.Array]]]:
         """What every member answers, batch by batch (`inference.passes.answer_step`).
 
@@ -54,11 +55,12 @@ class Predictor:
             store: the images on the devices, where the batches have none.
             members: numbers of the members to ask, from 0; None asks all.
             exact: log-probabilities that nobody keeps, hence not rounded.
+            embed: also what the members see.
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
             batch = self.seen(batch, store)
-            yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
+            yield [self._step(m, exact, embed)(m.variables, batch, store) for m in chosen]
 
     def seen(
         self, batch: devices.Packed | dict[str, jax.Array], store: jax.Array | None
@@ -68,13 +70,14 @@ class Predictor:
             return batch | {"features": self._trunk_step(self.trunk, batch, store)}
         return batch
 
-    def _step(self, member: Member, exact: bool) -> Callable:
+    def _step(self, member: Member, exact: bool, embed: bool) -> Callable:
         return passes.answer_step(
             network=member.network,
             predict=self.logits_of,
             view=member.view,
             mesh=self.mesh,
             exact=exact,
+            embed=embed,
         )
 
     @property
@@ -110,9 +113,10 @@ class Predictor:
         size = -(-size // self.mesh.size) * self.mesh.size
         return np.zeros((size, self.view.test_side, self.view.test_side, 3), np.uint8)
 
-    def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
-        """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
-        (answers,) = self.answers([self.batch(squares)], None, exact=True)
+    def ask(self, squares: np.ndarray, *, embed: bool = False) -> list[dict[str, jax.Array]]:
+        """Begin to answer for (B, R, R, 3) uint8, and with `embed` to say what is seen; `collect`
+        waits for what every member says."""
+        (answers,) = self.answers([self.batch(squares)], None, exact=True, embed=embed)
         return answers
 
     def batch(self, squares: np.ndarray) -> devices.Packed:

@@ -15,13 +15,15 @@ from fgvc_jax.data import feed, whole
 from fgvc_jax.data.feed import Images
 from fgvc_jax.evaluation import tallies
 from fgvc_jax.inference.answers import keep_answers
+from fgvc_jax.inference.answers import keep_neighbours as keep
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
+from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.text import printable
-from fgvc_jax.workdir import begun, checkpoint, journal, predictions, storage, taxonomy
+from fgvc_jax.workdir import begun, checkpoint, journal, neighbours, predictions, storage, taxonomy
 from fgvc_jax.workdir.calibration import Ensemble, judge_families, verdict
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
@@ -125,14 +127,7 @@ def judge_run(
     model = run.model([member for _, member in frozen], identities)
     parts = {}
     for name, images in run.cache.judged.items():
-        parts[name] = predictions.part_of(
-            workdir.path,
-            name,
-            images.source,
-            classes=run.splits.classes,
-            view=run.experiment.data.view,
-            images=digests.best(run.record.digests[name]),
-        )
+        parts[name] = _part(run, workdir, name)
         decoded = run.images[name]
         keep_answers(
             model,
@@ -179,6 +174,43 @@ def judge_run(
         "environment": environment,
         "seconds": {"members": [each["seconds"] for each in histories]},
     }
+
+
+def _part(run: Run, workdir: Workdir, name: str) -> predictions.Part:
+    """Where members' answers for a part are kept."""
+    return predictions.part_of(
+        workdir.path,
+        name,
+        run.splits.parts[name],
+        classes=run.splits.classes,
+        view=run.experiment.data.view,
+        images=digests.best(run.record.digests[name]),
+    )
+
+
+def keep_neighbours(
+    run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Member]], report: Report
+) -> None:
+    """Keep some training photographs of a run that is judged, and what its members see of them, see
+    `workdir.neighbours`."""
+    model = run.model([member for _, member in frozen], [identity for identity, _ in frozen])
+    most = neighbours.fitting(sum(model.widths()))
+    part, rows = neighbours.part_of(workdir.path, run.splits.train, run.record, most)
+
+    def begin(name: str, rows: np.ndarray) -> tuple[Iterator[Packed], jax.Array | None]:
+        images = run.images.at_test(name, rows)
+        return batches_of(run, images), images.store
+
+    keep(
+        model,
+        part,
+        rows,
+        _part(run, workdir, "test"),
+        training=partial(begin, "train"),
+        testing=partial(begin, "test"),
+        report=report,
+        known=run.cache.seen_at_test(rows),
+    )
 
 
 def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: Experiment) -> str:

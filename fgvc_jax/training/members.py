@@ -123,6 +123,7 @@ def train(
             for number in range(1, experiment.members + 1):
                 frozen.append(member(run, workdir, number, frozen, lend, report, signals))
             results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
+            evaluator.keep_neighbours(run, workdir, frozen, report)
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)
