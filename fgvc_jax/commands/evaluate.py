@@ -26,7 +26,7 @@ from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import calibration, neighbours, predictions, storage, taxonomy, unread
+from fgvc_jax.workdir import calibration, predictions, remembered, storage, taxonomy, unread
 from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -131,9 +131,9 @@ def _keep_neighbours(
 ) -> None:
     """Give a run, such as one of an older version, the training photographs that it is to keep; a
     line says why not, where the dataset has gone."""
-    part = neighbours.find(workdir.path, record)
+    part = remembered.find(workdir.path, record)
     whole = len(asked.members) == record.experiment.members
-    done = part is not None and neighbours.is_kept(part, asked.identities)
+    done = part is not None and remembered.is_kept(part, asked.identities)
     if processes.of_first(np.bool_(done or (part is None and not whole))):
         return
     try:
@@ -142,9 +142,9 @@ def _keep_neighbours(
     except UserError as error:
         log.warning("no training photographs are kept, to show the nearest ones: %s", error)
         return
-    most = len(part.labels) if part else neighbours.fitting(sum(asked.widths()))
+    most = len(part.labels) if part else remembered.fitting(sum(asked.widths()))
     _, training, _ = opened["train"]
-    part, rows = neighbours.part_of(workdir.path, training, record, most)
+    part, rows = remembered.part_of(workdir.path, training, record, most)
 
     def begin(name: str, rows: np.ndarray) -> tuple[Iterator[devices.Packed], None]:
         view, source, _ = opened[name]

@@ -16,9 +16,9 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.neighbours import Neighbours
 from fgvc_jax.utils import devices, machine, processes, progress
 from fgvc_jax.utils.progress import Report
-from fgvc_jax.workdir import neighbours, predictions, storage, thumbnails
-from fgvc_jax.workdir.neighbours import Nearest
+from fgvc_jax.workdir import predictions, remembered, storage, thumbnails
 from fgvc_jax.workdir.predictions import Part
+from fgvc_jax.workdir.remembered import Nearest
 from fgvc_jax.workdir.thumbnails import Collector
 
 
@@ -95,7 +95,7 @@ def keep_neighbours(
 
     Args:
         model: the members.
-        part: the photographs, see `neighbours.part_of`.
+        part: the photographs, see `remembered.part_of`.
         rows: theirs among the training images.
         test: the test images, for which all members' answers are kept.
         training, testing: begin a pass over some images of either.
@@ -103,12 +103,12 @@ def keep_neighbours(
         known: (M, D) what the only member sees of the photographs, where that is known.
     """
     began = time.perf_counter()
-    have = processes.of_first(np.array([neighbours.has(part, each) for each in model.identities]))
+    have = processes.of_first(np.array([remembered.has(part, each) for each in model.identities]))
     missing = [n for n, there in enumerate(have) if not there]
     there = processes.of_first(np.array(storage.exists(thumbnails.path(part.folder))))
     if missing or not there:
         passed, store = training(rows)
-        collector = pictures_of(model, part, store, neighbours.PICTURES)
+        collector = pictures_of(model, part, store, remembered.PICTURES)
         passed = _told(passed, len(rows))
         passed = collector.watch(passed) if collector else passed
         if known is None:
@@ -118,12 +118,12 @@ def keep_neighbours(
             seen = [known] if missing else []
         if jax.process_index() == 0:
             identities = [model.identities[n] for n in missing]
-            with neighbours.keep(part, identities, [each.shape[1] for each in seen]) as arrays:
+            with remembered.keep(part, identities, [each.shape[1] for each in seen]) as arrays:
                 for array, vectors in zip(arrays, seen, strict=True):
                     array[:] = joined([vectors], normalize=True)
             if collector:
                 collector.write(thumbnails.path(part.folder))
-            neighbours.forget_others(part)
+            remembered.forget_others(part)
     processes.wait_for_all("training photographs are kept")
     done = Nearest.read(part) if jax.process_index() == 0 else None
     if not processes.of_first(np.bool_(done is not None and done.is_of(model.identities, test))):
@@ -137,13 +137,13 @@ def keep_neighbours(
 
 def _keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
     """Keep which photographs are nearest to the test images named most wrongly."""
-    errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: neighbours.ERRORS]
+    errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: remembered.ERRORS]
     found = {}
     if len(errors):
         names, everyone = [test.names[i] for i in errors], range(len(model.members))
         seen = _seen(model, *testing(errors), everyone, names)
         known = Neighbours.of(part, model.identities)
-        rows, values = known.nearest(joined(seen, normalize=True), neighbours.NEAREST)
+        rows, values = known.nearest(joined(seen, normalize=True), remembered.NEAREST)
         for image, *each in zip(errors.tolist(), rows.tolist(), values.tolist(), strict=True):
             found[image] = list(zip(*each, strict=True))
     if jax.process_index() == 0:

@@ -14,7 +14,7 @@ import numpy as np
 
 from fgvc_jax.inference.embeddings import joined
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import neighbours, predictions
+from fgvc_jax.workdir import predictions, remembered
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
 from fgvc_jax.workdir.thumbnails import Thumbnails
@@ -70,12 +70,12 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.nd
         exact = _products(asked[b], vectors, rows)
         order = np.argsort(-exact, kind="stable")[:count]
         chosen[b], values[b] = rows[order], exact[order]
-    return chosen, values
+    return chosen, np.clip(values, -1, 1)
 
 
 def _products(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(n,) float32 of some rows, equal for equal rows wherever they are."""
-    wide, exact = query.astype(np.float64), np.empty(len(rows), np.float32)
+    """(n,) float64 of some rows, equal for equal rows wherever they are."""
+    wide, exact = query.astype(np.float64), np.empty(len(rows))
     for start in range(0, len(rows), BLOCK // 8):
         some = slice(start, start + BLOCK // 8)
         exact[some] = (vectors[rows[some]].astype(np.float64) * wide).sum(-1)
@@ -94,8 +94,8 @@ class Neighbours:
 
     @classmethod
     def of(cls, part: Part, members: Sequence[str]) -> Self:
-        """As members see them, by their digests; errors as of `neighbours.embedding`."""
-        parts = [neighbours.embedding(part, member).astype(np.float32) for member in members]
+        """As members see them, by their digests; errors as of `remembered.embedding`."""
+        parts = [remembered.embedding(part, member).astype(np.float32) for member in members]
         return cls(part, joined(parts, normalize=True))
 
     @classmethod
@@ -105,8 +105,8 @@ class Neighbours:
         Raises:
             UserError: where it keeps none that all these members have seen.
         """
-        part = neighbours.find(workdir, Record.read(workdir / "config.json"))
-        if part is None or not all(neighbours.has(part, member) for member in members):
+        part = remembered.find(workdir, Record.read(workdir / "config.json"))
+        if part is None or not all(remembered.has(part, member) for member in members):
             raise UserError(
                 f"workdir {str(workdir)!r} does not keep what these members see of training "
                 "photographs: as long as the dataset is where it was, "
@@ -114,13 +114,14 @@ class Neighbours:
             )
         return cls.of(part, members)
 
-    def __len__(self) -> int:
-        return len(self.vectors)
+    def count(self, among: Sequence[int] = ()) -> int:
+        """How many photographs there are, of some classes; empty: of all."""
+        return int(np.isin(self.part.labels, among).sum()) if among else len(self.vectors)
 
     @cached_property
     def pictures(self) -> Thumbnails | None:
         """The photographs, small; None where they are not kept."""
-        return neighbours.pictures(self.part)
+        return remembered.pictures(self.part)
 
     def nearest(
         self, queries: np.ndarray, count: int, among: Sequence[int] = ()

@@ -70,7 +70,7 @@ class Predictor:
             return batch | {"features": self._trunk_step(self.trunk, batch, store)}
         return batch
 
-    def _step(self, member: Member, exact: bool, embed: bool) -> Callable:
+    def _step(self, member: Member, exact: bool, embed: bool = False) -> Callable:
         return passes.answer_step(
             network=member.network,
             predict=self.logits_of,

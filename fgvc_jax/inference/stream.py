@@ -81,7 +81,8 @@ def answer(
     Raises:
         UserError: when the members' answers are not finite.
     """
-    for begun in _begun(model, files, partial(model.ask, embed=embed), batch_size, threads):
+    ask = partial(model.ask, embed=True) if embed else model.ask
+    for begun in _begun(model, files, ask, batch_size, threads):
         yield _answered(*begun)
 
 

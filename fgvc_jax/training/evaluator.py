@@ -23,7 +23,7 @@ from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.text import printable
-from fgvc_jax.workdir import begun, checkpoint, journal, neighbours, predictions, storage, taxonomy
+from fgvc_jax.workdir import begun, checkpoint, journal, predictions, remembered, storage, taxonomy
 from fgvc_jax.workdir.calibration import Ensemble, judge_families, verdict
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
@@ -192,10 +192,10 @@ def keep_neighbours(
     run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Member]], report: Report
 ) -> None:
     """Keep some training photographs of a run that is judged, and what its members see of them, see
-    `workdir.neighbours`."""
+    `workdir.remembered`."""
     model = run.model([member for _, member in frozen], [identity for identity, _ in frozen])
-    most = neighbours.fitting(sum(model.widths()))
-    part, rows = neighbours.part_of(workdir.path, run.splits.train, run.record, most)
+    most = remembered.fitting(sum(model.widths()))
+    part, rows = remembered.part_of(workdir.path, run.splits.train, run.record, most)
 
     def begin(name: str, rows: np.ndarray) -> tuple[Iterator[Packed], jax.Array | None]:
         images = run.images.at_test(name, rows)
