@@ -112,7 +112,7 @@ class Answerer:
 
     def _shown(self, square: np.ndarray) -> dict[str, Any]:
         """Of a decoded image, (R, R, 3) uint8."""
-        (found,) = gradcam.find_evidence(self._model, [square])
+        (found,) = gradcam.find_evidence(self._model, [square], decoded=True)
         answers = [{"log_probabilities": each[None]} for each in found.each]
         (row,) = self._rows.of(Answered([""], [""], answers))
         return {
