@@ -12,6 +12,7 @@ from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Demo
 from fgvc_jax.data.images import Unreadable
 from fgvc_jax.data.view import View
+from fgvc_jax.figures import nearest
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
@@ -117,21 +118,25 @@ class Answerer:
         (row,) = self._rows.of(Answered([""], [""], answers))
         return {
             "image": address(Image.fromarray(found.shown), PICTURE),
-            "classes": self._candidates(row),
+            "classes": self._candidates(row, square),
             "agreement": row["agreement"],
             "sure": sureness(row["unsure"], self._risk),
             "members": [self._member(found, n) for n in range(self.members)],
             "why": self._why(found),
         }
 
-    def _candidates(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """The likeliest classes, as `predict` has them in its row."""
+    def _candidates(self, row: dict[str, Any], square: np.ndarray) -> list[dict[str, Any]]:
+        """The likeliest classes, as `predict` has them in its row, with the training photographs
+        that look most like the image; of a run that keeps none with some test photographs."""
         titles = [row[f"class{n}"] for n in range(1, 1 + min(CLASSES, len(self.classes)))]
+        numbers = [self.classes.index(title) for title in titles]
+        near = nearest.photographs(self._model, square, numbers)
         return [
             {
                 "name": printable(title),
                 "probability": row[f"probability{n}"],
-                "examples": self._examples.addresses(self.classes.index(title)),
+                "nearest": [address(each.picture, THUMBNAIL) for each in near[n - 1]],
+                "examples": [] if near[n - 1] else self._examples.addresses(numbers[n - 1]),
             }
             for n, title in enumerate(titles, start=1)
         ]
