@@ -135,8 +135,9 @@ class Answerer:
             {
                 "name": printable(title),
                 "probability": row[f"probability{n}"],
-                "nearest": [address(each.picture, THUMBNAIL) for each in near[n - 1]],
-                "examples": [] if near[n - 1] else self._examples.addresses(numbers[n - 1]),
+                "nearest": bool(near[n - 1]),
+                "examples": [address(each.picture, THUMBNAIL) for each in near[n - 1]]
+                or self._examples.addresses(numbers[n - 1]),
             }
             for n, title in enumerate(titles, start=1)
         ]

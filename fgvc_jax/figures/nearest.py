@@ -15,7 +15,7 @@ SHOWN = 3  # photographs of a class
 
 
 class Photograph(NamedTuple):
-    """A training photograph, small, with its name and how similar it is."""
+    """A training photograph, small, with its file's name and how similar it is."""
 
     picture: Image.Image
     name: str
@@ -48,7 +48,8 @@ def photographs(asked: Model, square: np.ndarray, classes: Sequence[int]) -> lis
         for row, value in zip(rows.tolist(), values.tolist(), strict=True):
             picture = opened(remembered.pictures[row] if remembered.pictures else b"")
             if picture is not None:
-                found[-1].append(Photograph(picture, remembered.part.names[row], value))
+                name = remembered.part.names[row]
+                found[-1].append(Photograph(picture, name.rpartition("/")[2] or name, value))
     return found
 
 

@@ -140,7 +140,7 @@ def _keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
     errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: remembered.ERRORS]
     found = {}
     if len(errors):
-        names, everyone = [test.names[i] for i in errors], range(len(model.members))
+        names, everyone = [test.names[i] for i in errors], range(len(model.identities))
         seen = _seen(model, *testing(errors), everyone, names)
         known = Neighbours.of(part, model.identities)
         rows, values = known.nearest(joined(seen, normalize=True), remembered.NEAREST)

@@ -26,8 +26,8 @@ function candidate({ name: title, probability, nearest, examples }) {
       make("div", { className: "said" }, name(title), soft(percent(probability))),
       make("div", { className: "meter", ariaHidden: "true" }, bar)),
     make("div", { className: "examples" },
-      ...nearest.map(src => make("img", { src, alt: `a training photograph of ${title}, near` })),
-      ...examples.map(src => make("img", { src, alt: `an image of ${title}` }))));
+      ...examples.map(src => make("img",
+        { src, alt: `${nearest ? "a training photograph" : "an image"} of ${title}` }))));
 }
 
 function verdict({ classes, members, agreement, sure, image }) {
@@ -40,7 +40,7 @@ function verdict({ classes, members, agreement, sure, image }) {
         make("h2", { tabIndex: -1 }, name(classes[0].name)),
         ...(sure.badge ? [make("span", { className: `badge ${sure.level}` }, sure.badge)] : [])),
       make("p", { className: "soft" }, sure.words + many),
-      ...(classes[0].nearest.length ? [make("p", { className: "soft" }, "Beside each class: its " +
+      ...(classes[0].nearest ? [make("p", { className: "soft" }, "Beside each class: its " +
         "training photographs that look most like this one to the members.")] : []),
       make("ol", { className: "named" }, ...classes.map(candidate))));
 }
