@@ -113,7 +113,8 @@ class Evaluation:
 @dataclass(frozen=True)
 class Explanation(Photographs):
     """Draw what the members look at in photographs, and which regions speak for the class that they
-    name rather than for another: one picture a photograph, and pictures.csv to find them by.
+    name rather than for another, with the nearest training photographs of both: one picture a
+    photograph, and pictures.csv to find them by.
 
     A map shows where the evidence is, not that it is good: --score counts how often it is on the
     object.
