@@ -1,4 +1,4 @@
-"""The nearest training photographs of a class: of this class alone, and none where none are kept."""
+"""The nearest training photographs of a class: of this one alone; none where none are kept."""
 
 import io
 
