@@ -157,7 +157,7 @@ def _keep_neighbours(
         test,
         training=partial(begin, "train"),
         testing=partial(begin, "test"),
-        report=log.info,
+        report=lambda line, **_: log.info(line),
     )
 
 

@@ -176,7 +176,7 @@ def _nearest(run: FinishedRun) -> dict[int, dict[str, Any]]:
     """{image: {"nearest": training photographs}} of the most confident errors, where that is kept
     of these members."""
     part = remembered.find(run.workdir.path, run.record)
-    kept = part and Nearest.read(part)
+    kept = part and Nearest.read(part, run.identities)
     if not (part and kept and kept.is_of(run.identities, run.part)):
         return {}
     return {

@@ -125,7 +125,7 @@ def keep_neighbours(
                 collector.write(thumbnails.path(part.folder))
             remembered.forget_others(part)
     processes.wait_for_all("training photographs are kept")
-    done = Nearest.read(part) if jax.process_index() == 0 else None
+    done = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
     if not processes.of_first(np.bool_(done is not None and done.is_of(model.identities, test))):
         _keep_nearest(model, part, test, testing)
     if missing or not there:

@@ -5,7 +5,7 @@ ones can be shown beside an answer, once the dataset has gone.
         images.json             as of every part, see the module `predictions`
         MEMBER.embedding.npy    (N, D) float16, rows of length 1
         thumbnails.npy          see the module of its name
-        nearest.json            the rows that are nearest to the test images named most wrongly
+        MEMBERS.nearest.json    the rows that are nearest to the test images named most wrongly
 
 They are at most `MOST`, as evenly by class as there are photographs, and fewer where the members'
 vectors would take more than `FEATURES` bytes together. The folder is known by the digest of all
@@ -186,7 +186,7 @@ class Nearest:
     def write(self, part: Part) -> None:
         """Keep them beside the photographs."""
         storage.write_json(
-            part.folder / "nearest.json",
+            _nearest(part, self.members),
             {
                 "members": list(self.members),
                 "test": self.test,
@@ -195,10 +195,11 @@ class Nearest:
         )
 
     @classmethod
-    def read(cls, part: Part) -> "Nearest | None":
-        """What is kept beside the photographs; None where nothing is, or it is damaged."""
+    def read(cls, part: Part, members: Sequence[str]) -> "Nearest | None":
+        """What is kept beside the photographs of members, by their digests; None where nothing is,
+        or it is damaged."""
         try:
-            kept: Any = storage.read_json(part.folder / "nearest.json")
+            kept: Any = storage.read_json(_nearest(part, members))
             found = {
                 int(image): [(range(len(part.labels))[row], float(value)) for row, value in rows]
                 for image, rows in kept["found"].items()
@@ -207,3 +208,7 @@ class Nearest:
         except (FileNotFoundError, UserError, KeyError, IndexError, TypeError, ValueError,
                 AttributeError):  # fmt: skip
             return None
+
+
+def _nearest(part: Part, members: Sequence[str]) -> Path:
+    return part.folder / f"{digests.of_value(list(members))[:16]}.nearest.json"

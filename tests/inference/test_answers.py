@@ -167,7 +167,8 @@ def test_training_photographs_are_kept_once_with_what_each_member_sees(photograp
 def test_errors_have_the_nearest_photographs_of_all_members(photographs, judged):
     model = Stand()
     keep(model, photographs, judged)
-    kept = Nearest.read(photographs)
+    assert Nearest.read(photographs, model.identities[:1]) is None
+    kept = Nearest.read(photographs, model.identities)
     assert kept.is_of(model.identities, judged) and not kept.is_of(model.identities[:1], judged)
     assert sorted(kept.found) == [0, 2]
     # The second error is the second image of its pass, which all members see as photograph 1.

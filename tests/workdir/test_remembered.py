@@ -113,12 +113,12 @@ def test_vectors_that_are_damaged_are_not_searched(part, array):
 
 
 def test_neighbours_of_errors_come_back_or_are_none_where_damaged(part):
-    assert Nearest.read(part) is None
+    assert Nearest.read(part, [MEMBER]) is None
     kept = Nearest((MEMBER,), "digest", {3: [(5, 0.5), (0, 0.25)]})
     kept.write(part)
-    assert Nearest.read(part) == kept
-    file = part.folder / "nearest.json"
+    assert Nearest.read(part, [MEMBER]) == kept
+    (file,) = part.folder.glob("*.nearest.json")
     whole = json.loads(file.read_text())
     for found in ({"3": [[6, 0.5]]}, {"x": []}, {"3": [[0]]}, [1], {"3": 1}):
         storage.write_json(file, whole | {"found": found})
-        assert Nearest.read(part) is None
+        assert Nearest.read(part, [MEMBER]) is None
