@@ -359,7 +359,7 @@ def _pictures(run: FinishedRun) -> Pictures:
 def _photographs(run: FinishedRun) -> Pictures | None:
     """The kept training photographs."""
     part = remembered.find(run.workdir.path, run.record)
-    return part and Pictures(_encoded(part), _no_map, share=1, budget=NEAR)
+    return Pictures(_encoded(part), _no_map, share=1, budget=NEAR) if part else None
 
 
 def _encoded(part: Part) -> Callable[[int], bytes]:

@@ -41,7 +41,7 @@ def photographs(asked: Model, square: np.ndarray, classes: Sequence[int]) -> lis
     squares = asked.squares(1)
     squares[0] = square
     seen = asked.vectors(asked.begin(squares), ["the image"], normalize=True)
-    found = []
+    found: list[list[Photograph]] = []
     for number in classes:
         found.append([])
         (rows,), (values,) = remembered.nearest(seen, SHOWN, [number])

@@ -122,8 +122,8 @@ class Embedder(Predictor):
         `answers`."""
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
-            batch = self.seen(batch, store)
-            yield [self._embed_step(m, "")(m.variables, batch, store) for m in chosen]
+            seen = self.seen(batch, store)
+            yield [self._embed_step(m, "")(m.variables, seen, store) for m in chosen]
 
     def _embed_step(self, member: Member, tap: str) -> Any:
         return passes.embed_step(network=member.network, tap=tap, view=member.view, mesh=self.mesh)

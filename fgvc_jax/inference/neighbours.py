@@ -57,7 +57,7 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.nd
     found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in asked]
     for start in range(0, len(vectors), BLOCK):
         products = asked @ np.asarray(vectors[start : start + BLOCK], np.float32).T
-        for b in np.flatnonzero(products.max(axis=1) >= best.min(axis=1) - slack):
+        for b in np.flatnonzero(products.max(axis=1) >= best.min(axis=1) - slack).tolist():
             both = np.concatenate([best[b], products[b]])
             best[b] = np.partition(both, len(both) - count)[-count:]
             rows = np.flatnonzero(products[b] >= best[b].min() - slack)

@@ -114,8 +114,8 @@ class AnswerRows:
             nearest = self._model.nearest(some.answers, self._neighbours)
             for row, found in zip(rows, nearest, strict=True):
                 for n, (name, of_class, similarity) in enumerate(found, start=1):
-                    told = name, of_class, _short(np.float32(similarity))
-                    row |= {f"{key}{n}": value for key, value in zip(NEIGHBOUR, told, strict=True)}
+                    values = name, of_class, _short(np.float32(similarity))
+                    row |= {f"{key}{n}": v for key, v in zip(NEIGHBOUR, values, strict=True)}
         return rows
 
     @property
