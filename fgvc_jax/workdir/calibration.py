@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import calibration, families, tallies
+from fgvc_jax.evaluation import calibration, families, frequency, tallies
 from fgvc_jax.evaluation.calibration import (
     COVERAGE,
     SPREAD,
@@ -206,6 +206,14 @@ def verdict(
         return found | {"calibration": None}
     fused = Fused(part, kept.identities, kept.fusion)
     return found | {"calibration": calibration.judge_calibration(fitted, fused)}
+
+
+def judge_frequency(part: Part, kept: Ensemble, counts: np.ndarray) -> list[dict[str, Any]]:
+    """What all members say together on a part, of classes of many, some and few training images,
+    see `frequency.judge`."""
+    fused = Fused(part, kept.identities, kept.fusion)
+    predicted = np.concatenate([values.argmax(-1) for _, values in fused])
+    return frequency.judge(part.labels, predicted, counts)
 
 
 def judge_families(part: Part, kept: Ensemble, taxonomy: Taxonomy) -> dict[str, Any]:
