@@ -17,6 +17,7 @@ from fgvc_jax.networks import convnext
 from fgvc_jax.objectives import CSDNet
 from fgvc_jax.objectives.base import Objective, Step
 from fgvc_jax.training import evaluator, plan
+from fgvc_jax.training.gradients import Gradients
 from fgvc_jax.training.run import Run
 from fgvc_jax.training.state import State, Teachers
 from fgvc_jax.training.step import norm, train_step
@@ -215,13 +216,17 @@ def test_what_is_left_out_is_new_in_every_step_and_member():
         return Step(variables["params"].sum(), {}, taps, {}, jax.random.key_data(batch.key))
 
     mesh = devices.create(4, 4)
-    step = train_step(
+    gradients = Gradients(
         network=SimpleNamespace(frozen="stage3"),
         objective=Objective({}, None, loss, None),
+        weigh=None, view=tiny().data.view, seed=0, total_steps=10,
+    )  # fmt: skip
+    step = train_step(
+        gradients,
         optimizer=optax.identity(),
         learning_rate=lambda step: jnp.float32(0),
-        weigh=None, view=tiny().data.view, seed=0, total_steps=10, mesh=mesh,
-    )  # fmt: skip
+        mesh=mesh,
+    )
     rows = np.arange(4, dtype=np.int32)
     batch = {"view": 0 * rows, "id": rows, "label": rows, "features": rows}
 
