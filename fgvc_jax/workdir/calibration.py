@@ -19,6 +19,7 @@ from fgvc_jax.evaluation.calibration import (
     accept_from,
     calibrated_tally,
     fit,
+    least_risk,
 )
 from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.evaluation.tallies import Chosen, Fused, KeptAnswers
@@ -106,6 +107,11 @@ class Ensemble:
         """See `accept_from`, of the images that it was fitted to."""
         tally = calibrated_tally(calibration, self._fused(self._chosen))
         return accept_from(tally.confidence, tally.right, risk)
+
+    def least_risk(self, calibration: Calibration) -> float | None:
+        """See `least_risk`, of the images that it was fitted to."""
+        tally = calibrated_tally(calibration, self._fused(self._chosen))
+        return least_risk(tally.confidence, tally.right)
 
     def coarsening(self, taxonomy: Taxonomy, risk: float) -> Coarsening:
         """How far answers climb, see `families.Coarsening`: the threshold is fitted to images that

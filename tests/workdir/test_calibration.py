@@ -277,6 +277,16 @@ def test_no_promise_without_enough_images():
     assert calibration.accept_from(np.full(500, 0.9), np.zeros(500, bool), 0.05) == math.inf
 
 
+def test_the_least_risk_is_promised_and_none_below_it():
+    sure, right = risky(np.random.default_rng(0), 100)
+    least = calibration.least_risk(sure, right)
+    assert calibration.accept_from(sure, right, least) < math.inf
+    for step in np.arange(calibration.RISK_STEP, least - 1e-9, calibration.RISK_STEP):
+        assert calibration.accept_from(sure, right, step) == math.inf
+    assert calibration.least_risk(np.full(5, 0.9), np.zeros(5, bool)) is None
+    assert calibration.least_risk(np.empty(0), np.empty(0, bool)) is None
+
+
 # -- kept in a workdir -----------------------------------------------------------------------------
 
 
