@@ -3,6 +3,7 @@
 The graph is written here, not by jax2onnx: that needs an Orbax older than ours.
 """
 
+import importlib.util
 from pathlib import Path
 
 from fgvc_jax.inference.export import readme, writing
@@ -19,22 +20,44 @@ def write(trained: Trained, path: Path) -> str:
     Raises:
         UserError: when the package onnx is missing.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise UserError("--format onnx needs the package onnx: pip install onnx") from error
-    from fgvc_jax.inference.export import rules
-
-    inference = trained.inference
-    made = rules.model_of(inference.answer, inference.variables, inference.shape)
-    # Not those of the variables: of half precision they are stored as the float32 they become.
-    apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST
-    file = path / "model.onnx"
-    onnx.save_model(made, file, save_as_external_data=apart, location="model.onnx.data")
-    onnx.checker.check_model(str(file))
+    apart = save(trained, path / "model.onnx")
     files = ["`model.onnx`: the graph" + ("" if apart else " and its weights")]
     files += ["`model.onnx.data`: its weights, to stay beside it"] if apart else []
     return readme.text(trained, files=files, use=_use(trained))
+
+
+def save(trained: Trained, file: Path, *, members: bool = False) -> bool:
+    """Write the graph to a file; whether its weights had to go into another, FILE.data.
+
+    Args:
+        trained: what is written.
+        file: to write.
+        members: whether it also tells what each member says, as "members".
+
+    Raises:
+        UserError: when the package onnx is missing.
+    """
+    check()
+    import onnx
+
+    from fgvc_jax.inference.export import rules
+
+    inference = trained.inference
+    answer, outputs = inference.answer, ["probabilities"]
+    if members:
+        answer, outputs = inference.answers, [*outputs, "members"]
+    made = rules.model_of(answer, inference.variables, inference.shape, outputs)
+    # Not those of the variables: of half precision they are stored as the float32 they become.
+    apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST
+    onnx.save_model(made, file, save_as_external_data=apart, location=f"{file.name}.data")
+    onnx.checker.check_model(str(file))
+    return apart
+
+
+def check() -> None:
+    """Raise a UserError when the package onnx is missing."""
+    if importlib.util.find_spec("onnx") is None:
+        raise UserError("--format onnx and web need the package onnx: pip install onnx")
 
 
 def _use(trained: Trained) -> str:
