@@ -1,14 +1,20 @@
-"""Hand trained members on, as ONNX, StableHLO or a hub's folder."""
+"""Hand trained members on, as ONNX, StableHLO, a hub's folder or a site."""
+
+import functools
+from dataclasses import fields
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Export
-from fgvc_jax.inference.export import hub, onnx, stablehlo, writing
+from fgvc_jax.figures import site
+from fgvc_jax.figures.examples import Examples
+from fgvc_jax.inference.export import hub, onnx, onnxruntime_web, readme, stablehlo, web, writing
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.utils import compilation
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 
 FORMATS = {"onnx": onnx.FORMAT, "stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT}
+OF_WEB = "runtime", "with_thumbnails", "risk", "calibrated"
 
 
 def main(arguments: list[str]) -> None:
@@ -25,8 +31,53 @@ def export(options: Export) -> str:
     if not options.output:
         raise UserError("--output is missing: name the folder to write")
     path = writing.target(options.output)
+    runtime = _runtime(options)
     options = named.of_a_run(options)
     compilation.use_compilation_cache()
     trained = Trained.of(options.workdir, which=options.which, members=options.members)
-    tried = writing.write(trained, path, options.format, FORMATS[options.format])
+    format = _site(options, trained, runtime) if runtime else FORMATS[options.format]
+    tried = writing.write(trained, path, options.format, format)
     return f"written: {printable(str(path))}\n{tried}"
+
+
+def _runtime(options: Export) -> dict[str, bytes]:
+    """What a site answers with, before the work begins; nothing for another format."""
+    if options.format == "web":
+        onnx.check()
+        return onnxruntime_web.runtime(options.runtime)
+    for field in fields(options):
+        if field.name in OF_WEB and getattr(options, field.name) != field.default:
+            raise UserError(f"--{field.name.replace('_', '-')} is for --format web alone")
+    return {}
+
+
+def _site(options: Export, trained: Trained, runtime: dict[str, bytes]) -> writing.Format:
+    model, pictures = trained.model, None
+    if options.with_thumbnails:
+        kept = Examples.of(options.workdir, model.view)
+        pictures = {label: kept.addresses(label) for label in range(len(model.classes))}
+        if not any(pictures.values()):
+            raise UserError(
+                "--with-thumbnails: the run keeps no photographs, as before it is finished: leave "
+                "the option out"
+            )
+    made = functools.partial(
+        site.pages,
+        source=readme.source(trained).rpartition(":")[2],
+        classes=len(model.classes),
+        members=len(model.members),
+        accuracy=trained.accuracy,
+        calibrated=options.calibrated,
+        boxed=trained.experiment.data.boxed,
+    )
+    return web.format_of(
+        web.Site(
+            runtime=runtime,
+            pages=lambda megabytes: made(megabytes=megabytes),
+            service=site.service,
+            sure=site.sure(options.risk),
+            risk=options.risk,
+            calibrated=options.calibrated,
+            pictures=pictures,
+        )
+    )
