@@ -69,7 +69,7 @@ def test_half_precision_counts_as_what_it_becomes(tmp_path, monkeypatch):
     of = trained(members=1)
     (member,) = of.model.members
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), member.variables)
-    of.model.members[0] = member._replace(variables=half)
+    of.model.members = (member._replace(variables=half),)
     monkeypatch.setattr(onnx, "LARGEST", int(1.2 * of.inference.nbytes))
     assert "model.onnx.data" in written(of, tmp_path)
 
