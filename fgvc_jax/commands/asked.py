@@ -265,6 +265,9 @@ class Export:
     """Export the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    batch: Literal[0, 1] = 0
+    """For onnx: 0 for a graph that takes any number of images at a time, 1 for one that takes one,
+    as TensorRT and CoreML like best."""
     runtime: str = ""
     """For web: onnxruntime-web as `npm pack` makes it, a file or its unpacked folder; empty: npm
     fetches it."""

@@ -14,7 +14,9 @@ from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 
 FORMATS = {"onnx": onnx.FORMAT, "stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT}
-OF_WEB = "runtime", "with_thumbnails", "risk", "calibrated"
+ALONE = {"batch": "onnx"} | dict.fromkeys(
+    ("runtime", "with_thumbnails", "risk", "calibrated"), "web"
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -35,19 +37,22 @@ def export(options: Export) -> str:
     options = named.of_a_run(options)
     compilation.use_compilation_cache()
     trained = Trained.of(options.workdir, which=options.which, members=options.members)
-    format = _site(options, trained, runtime) if runtime else FORMATS[options.format]
+    format = onnx.ONE_BY_ONE if options.batch else FORMATS.get(options.format)
+    if format is None:
+        format = _site(options, trained, runtime)
     tried = writing.write(trained, path, options.format, format)
     return f"written: {printable(str(path))}\n{tried}"
 
 
 def _runtime(options: Export) -> dict[str, bytes]:
     """What a site answers with, before the work begins; nothing for another format."""
+    for field in fields(options):
+        format = ALONE.get(field.name, options.format)
+        if format != options.format and getattr(options, field.name) != field.default:
+            raise UserError(f"--{field.name.replace('_', '-')} is for --format {format} alone")
     if options.format == "web":
         onnx.check()
         return onnxruntime_web.runtime(options.runtime)
-    for field in fields(options):
-        if field.name in OF_WEB and getattr(options, field.name) != field.default:
-            raise UserError(f"--{field.name.replace('_', '-')} is for --format web alone")
     return {}
 
 

@@ -63,6 +63,7 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
             "--with-thumbnails is for --format web",
         ),
         (["RUN", "--output", "TMP/a", "--runtime", "a.tgz"], "--runtime is for --format web alone"),
+        (["RUN", "--output", "TMP/a", "--format", "hub", "--batch", "1"], "is for --format onnx"),
         (["RUN", "--output", "TMP/a", "--format", "web", "--runtime", "TMP/b"], "npm pack"),
     ],
 )

@@ -307,6 +307,7 @@ def model_of(
     variables: Any,
     shape: Shape,
     outputs: Sequence[str] = ("probabilities",),
+    batch: int = 0,
 ) -> onnx.ModelProto:
     """The ONNX model of a function, with its variables inside.
 
@@ -315,20 +316,21 @@ def model_of(
         variables: arrays on the host.
         shape: of one image.
         outputs: what the arrays are called.
+        batch: how many images it takes at a time; 0: any number.
 
     Raises:
         NotImplementedError: for a primitive that is not known here.
     """
     images = jax.ShapeDtypeStruct((BATCH, *shape), np.uint8)
     traced = jax.make_jaxpr(function)(variables, images)
-    graph = Graph(Tensor("images", images.shape), Rules(LAZY, ELEMENTWISE, WHOLE))
+    graph = Graph(Tensor("images", images.shape), Rules(LAZY, ELEMENTWISE, WHOLE), batch)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
     answers = graph.run(traced.jaxpr, traced.consts, [*leaves, graph.images])
     for name, answer, aval in zip(outputs, answers, traced.out_avals, strict=True):
         whole = graph.name(graph.full(answer, aval))
         graph.nodes.append(helper.make_node("Identity", [whole], [name]))
     ends = [
-        helper.make_tensor_value_info(name, _type(each), ["batch", *each.shape[1:]])
+        helper.make_tensor_value_info(name, _type(each), [batch or "batch", *each.shape[1:]])
         for name, each in zip(("images", *outputs), (images, *traced.out_avals), strict=True)
     ]
     made = helper.make_graph(graph.nodes, "fgvc_jax", ends[:1], ends[1:], graph.stored)

@@ -85,7 +85,7 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     served = sorted(file for file in path.iterdir() if file.name != LICENSE)
     text = site.service({file.name: digests.of_file(file) for file in served})
     storage.write_text(path / "service.js", text)
-    return readme.text(trained, files=_FILES, use=_USE)
+    return readme.text(trained, files=_FILES, use=f"{_USE}\n{onnx.versions()}")
 
 
 def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
