@@ -32,6 +32,7 @@ def export(options: Export) -> str:
     """
     if not options.output:
         raise UserError("--output is missing: name the folder to write")
+    _check(options)
     path = writing.target(options.output)
     runtime = _runtime(options)
     options = named.of_a_run(options)
@@ -44,16 +45,20 @@ def export(options: Export) -> str:
     return f"written: {printable(str(path))}\n{tried}"
 
 
-def _runtime(options: Export) -> dict[str, bytes]:
-    """What a site answers with, before the work begins; nothing for another format."""
+def _check(options: Export) -> None:
+    """Raise a UserError for an option of another format."""
     for field in fields(options):
         format = ALONE.get(field.name, options.format)
         if format != options.format and getattr(options, field.name) != field.default:
             raise UserError(f"--{field.name.replace('_', '-')} is for --format {format} alone")
-    if options.format == "web":
-        onnx.check()
-        return onnxruntime_web.runtime(options.runtime)
-    return {}
+
+
+def _runtime(options: Export) -> dict[str, bytes]:
+    """What a site answers with, before the work begins; nothing for another format."""
+    if options.format != "web":
+        return {}
+    onnx.check()
+    return onnxruntime_web.runtime(options.runtime)
 
 
 def _site(options: Export, trained: Trained, runtime: dict[str, bytes]) -> writing.Format:

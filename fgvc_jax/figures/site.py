@@ -23,7 +23,7 @@ def pages(
     calibrated: bool,
     boxed: bool,
     megabytes: int,
-) -> dict[str, str]:
+) -> Mapping[str, str]:
     """The text of each file but service.js.
 
     Args:

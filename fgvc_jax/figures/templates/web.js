@@ -9,6 +9,7 @@ const waiting = new Map(); // by number, what takes the worker's answer
 let about = null, examples = {}, worker = null, number = 0, busy = false;
 
 function stop(words) {
+  busy = true; // what is still loading has nothing to say any more
   tell(words, "stops");
   drop.hidden = true;
 }

@@ -5,8 +5,10 @@ The graph is written here, not by jax2onnx: that needs an Orbax older than ours.
 
 import functools
 import importlib.util
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fgvc_jax.inference.export import readme, writing
 from fgvc_jax.inference.export.trained import Trained
@@ -51,9 +53,8 @@ def save(trained: Trained, file: Path, *, members: bool = False, batch: int = 0)
     from fgvc_jax.inference.export import rules
 
     inference = trained.inference
-    answer, outputs = inference.answer, ["probabilities"]
-    if members:
-        answer, outputs = inference.answers, [*outputs, "members"]
+    outputs = ["probabilities", *(["members"] if members else [])]
+    answer: Callable[..., Any] = inference.answers if members else inference.answer
     made = rules.model_of(answer, inference.variables, inference.shape, outputs, batch)
     # Not those of the variables: of half precision they are stored as the float32 they become.
     apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST

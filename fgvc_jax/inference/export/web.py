@@ -159,6 +159,8 @@ that are kept here and says `self-test: ok` where the browser answers as fgvc_ja
 - From the second visit on it works offline, and in several threads: a service worker keeps the
   files and adds the headers that threads need. It needs https, or localhost; over plain http the
   page answers in one thread, while it is online.
+- It was tried in Chromium. Firefox and Safari of 2023 or later have what it needs; the self-test
+  tells.
 - A new export in the same place is shown once every tab with the old one was closed.
 - The page turns photographs as their EXIF tag says, and converts no colours. It resizes as Pillow
   does, bit for bit. Browsers may decode a JPEG a little differently, and make transparent pixels
