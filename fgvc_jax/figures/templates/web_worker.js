@@ -109,13 +109,13 @@ function told({ probabilities, members }, { calibration }) {
   return {
     classes: order.slice(0, CANDIDATES).map(number => ({ number, probability: shares[number] })),
     agree: votes.filter(vote => vote === order[0]).length,
-    sure: sureness(fitted && Math.max(...fitted), calibration),
+    sure: sureness(fitted && fitted[order[0]], calibration),
   };
 }
 
 async function answer(file) {
-  const begin = performance.now(), { about } = await started;
-  const pixels = await shown(file, about), found = await asked(await started, pixels);
+  const begin = performance.now(), ready = await started, { about } = ready;
+  const pixels = await shown(file, about), found = await asked(ready, pixels);
   const seconds = (performance.now() - begin) / 1000;
   return { ...told(found, about), pixels, side: about.side, probabilities: found.probabilities,
     seconds: { session: found.seconds, all: seconds } };
