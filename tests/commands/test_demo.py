@@ -102,11 +102,6 @@ def test_what_is_no_photograph_is_a_sentence(asked, upload, words):
     assert str(error.value).endswith(".") and "dataset" not in str(error.value)
 
 
-def test_without_kept_photographs_there_are_no_examples(trained, tmp_path):
-    found = demo.Examples.of(str(trained[0]), dataclasses.replace(tiny().data.view, crop=31))
-    assert found.addresses(0) == []
-
-
 def test_how_sure_it_is_in_words():
     assert sureness(None, 0.05)["badge"] == ""
     assert sureness(False, 0.125)["words"].startswith("At most 12.5% of answers")
