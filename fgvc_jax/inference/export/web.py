@@ -11,7 +11,6 @@ import base64
 import functools
 import io
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,14 +105,16 @@ def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
 
 
 def _calibration(site: Site, trained: Trained) -> dict[str, Any] | None:
-    if site.calibrated:
-        _ = trained.model.calibration  # says what is missing
-    threshold = accept_from(trained.model, site.risk)
-    if threshold is None:
+    threshold = accept_from(trained.model, site.risk)  # None, too, where nothing can be promised
+    try:
+        fitted = trained.model.calibration
+    except UserError:
+        if site.calibrated:
+            raise
         return None
     return {
-        "temperature": trained.model.calibration.temperature,
-        "acceptFrom": threshold if math.isfinite(threshold) else None,  # as JSON has no infinity
+        "temperature": fitted.temperature,
+        "acceptFrom": threshold,
         "shown": site.calibrated,
     }
 

@@ -129,6 +129,7 @@ def test_what_is_calibrated_is_told(of, tmp_path, monkeypatch, threshold, kept):
     found = Calibration(1.5, 0.9, 0.8, 100, 1.2, 1.9)
     monkeypatch.setattr(type(of.model), "calibration", found)
     monkeypatch.setattr(type(of.model), "accept_from", lambda *_: threshold)
+    monkeypatch.setattr(type(of.model), "least_risk", lambda _: 0.2)
     writing.write(of, tmp_path / "out", "web", format_of(of, calibrated=True))
     about = read(tmp_path / "out", "about.json")
     assert about["calibration"] == {"temperature": 1.5, "acceptFrom": kept, "shown": True}
