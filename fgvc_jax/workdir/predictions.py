@@ -84,6 +84,12 @@ def way_out(workdir: Path, asked: str = "") -> str:
     return f"nothing can be written there; of a copy elsewhere, {command} --workdir COPY keeps them"
 
 
+def in_views(part: str, tta: str) -> str:
+    """What a part is called whose images are answered in several views, see `augment.test_views`:
+    "test-flip" and the like, so that such answers lie beside the plain ones."""
+    return f"{part}-{tta}" if tta else part
+
+
 def folder_of(workdir: Path, part: str, view: View, images: str) -> Path:
     """The folder of a part, which its images' digest and the view at test decide."""
     shown = digests.of_value([images, *view.test])
