@@ -100,7 +100,7 @@ def test_views(view: View, images: jax.Array, tta: str) -> list[jax.Array]:
         images: (B, R, R, 3) uint8.
         tta: "flip": it and its mirror image; "five": it and the four corners of the image, as
             torchvision's FiveCrop; "scales": the middle of the image at the sides SCALES, at most
-            the whole of it, resized to the crop.
+            the whole of it and none twice, resized to the crop.
 
     Returns:
         V arrays (B, crop, crop, 3), normalised.
@@ -113,7 +113,7 @@ def test_views(view: View, images: jax.Array, tta: str) -> list[jax.Array]:
         corners = [images[:, y, x] for y in (near, far) for x in (near, far)]
         return [first, *(test_view(view, each) for each in corners)]
     if tta == "scales":
-        sides = [min(round(view.crop * scale), images.shape[1]) for scale in SCALES]
+        sides = dict.fromkeys(min(round(view.crop * s), images.shape[1]) for s in SCALES)
         middles = [resized(center_crop(images, crop=side), view.crop) for side in sides]
         return [normalize(each, view.normalize) for each in middles]
     return [first]
