@@ -66,7 +66,7 @@ class Model(Namer):
         (test-time augmentation): `fgvc_jax.load("runs/birds").with_tta("flip").predict("a.jpg")`.
 
         What is calibrated is fitted to answers in the same views, which `evaluate --tta` keeps.
-        Vectors, attention and explanations stay those of the one view.
+        Vectors and maps stay those of the one view.
 
         Args:
             tta: "flip", "five" or "scales", see `augment.test_views`; empty: one view.

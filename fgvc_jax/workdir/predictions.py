@@ -5,6 +5,7 @@
         MEMBER.log_probabilities.npy      (N, K) float16
         MEMBER.attention.npy              (N, h, w) float16: the map Z on the member's own grid
 
+Answers for several views of each image have a folder of their own, as test-flip-0123456789abcdef.
 The folder is known by the digest of its images and view, MEMBER is that of the member's variables,
 so nothing is served for anything else. Readers need neither the dataset nor the networks.
 """
