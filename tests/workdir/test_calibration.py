@@ -289,13 +289,7 @@ def test_what_was_fitted_is_kept_and_found(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"members": 2},
-        {"fusion": "logits"},
-        {"images": "other"},
-        {"view": View(crop=100)},
-        {"tta": "flip"},
-    ],
+    [{"members": 2}, {"fusion": "logits"}, {"images": "other"}, {"view": View(crop=100)}],
 )
 def test_what_belongs_to_others_is_not_used(tmp_path, changes):
     keep(tmp_path, *inputs())
