@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from fgvc_jax.config import ObjectiveName
-from fgvc_jax.data.view import Images, Photographs
+from fgvc_jax.data.view import TTA, Images, Photographs
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.options import option
 
@@ -55,6 +55,11 @@ class Prediction(Photographs):
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    tta: TTA = ""
+    """Answer for several views of a photograph and average the probabilities, member by member:
+    flip, it and its mirror image; five, the centre and the corners; scales, its middle at three
+    sizes. It takes as many times as long. What is calibrated needs evaluate --tta of the same
+    first, and a validation part. Exports do not carry it."""
     boxes: str = ""
     """A file of MegaDetector's output: answer for each animal in it, one row a box, with the box:
     left, top, width and height as fractions. Paths in it start from a folder in IMAGES, or from its
@@ -97,6 +102,9 @@ class Evaluation:
     left out and named, as in train."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
+    tta: TTA = ""
+    """Judge the members also as they answer for several views of an image: flip, five or scales, as
+    in predict. It is told beside the plain answers, and kept apart from them."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     json: bool = False

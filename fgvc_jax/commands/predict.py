@@ -59,6 +59,7 @@ def predict(options: Prediction) -> None:
         mesh=devices.own(options.batch_size),
         **options.reading,
     )
+    asked = asked.with_tta(options.tta)
     if lists:
         asked = asked.among(lists.get("classes"), exclude=lists.get("exclude", ()))
     counts = answer(asked, options, _share(files), output)

@@ -20,6 +20,8 @@ SETS: dict[str, dict[str, float]] = {
     "standard": {"scale": 0.25, "jitter": 0.4},
     "strong": {"scale": 0.25, "trivial": 1.0, "erase": 0.1, "mixup": 0.2, "cutmix": 1.0},
 }
+# Views of a test image whose answers are averaged, see `augment.test_views`; "": the one at test.
+TTA = Literal["", "flip", "five", "scales"]
 AMOUNTS = "scale", "jitter", "trivial", "blur", "erase", "mixup", "cutmix"
 
 

@@ -28,6 +28,10 @@ def results_table(results: dict[str, Any]) -> str:
     ]
     lines = ["", f"test accuracy (%) on {results['images']['test']} images"]
     lines.append(text.table(header, rows, labels=0))
+    for tta, seen in results.get("tta", {}).items():
+        told = _interval(seen["metrics"]["ensemble"][-1]["accuracy"], percent=True)
+        each = ", ".join(percent(member["final"]) for member in seen["members"])
+        lines.append(f"--tta {tta}: {told} together; the members {each}")
     overlap = mean_overlap(results["attention_overlap"])
     if overlap is not None:
         lines.append(f"mean attention overlap between members: {overlap:.3f}")
@@ -79,6 +83,8 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
     if "metrics" not in results:
         return []
     found, fitted = metrics.of_ensemble(results), results["calibration"]
+    for tta, seen in results.get("tta", {}).items():
+        found |= {f"{tta}, {how}": each for how, each in metrics.of_ensemble(seen).items()}
     rows = [
         [
             f"{name.words} ({name.unit})" if name.unit else name.words,

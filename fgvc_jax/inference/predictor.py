@@ -27,6 +27,8 @@ class Predictor:
         logits_of: outputs of a network -> (B, K) logits.
         mesh: devices.
         trunk: variables of the frozen trunk that the members share; empty or None without one.
+        tta: what views of an image are answered and averaged, see `augment.test_views`; empty: the
+            one view at test. Vectors are those of the one view.
     """
 
     view: View
@@ -34,6 +36,7 @@ class Predictor:
     logits_of: Predict
     mesh: Mesh
     trunk: Any = None
+    tta: str = ""
 
     def __post_init__(self) -> None:
         self.members = tuple(self.members)
@@ -57,8 +60,29 @@ class Predictor:
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
         for batch in batches:
+            if self.tta:
+                yield self._mean_answers(batch, store, chosen, exact)
+                continue
             batch = self.seen(batch, store)
             yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
+
+    def _mean_answers(
+        self,
+        batch: devices.Packed | dict[str, jax.Array],
+        store: jax.Array | None,
+        members: Sequence[Member],
+        exact: bool,
+    ) -> list[dict[str, jax.Array]]:
+        """What members answer for a batch of images on average over their views."""
+        shown: dict[View, list[Any]] = {}
+        for view in {member.view for member in members}:
+            views = passes.views_step(view=view, tta=self.tta, mesh=self.mesh)(batch, store)
+            shown[view] = [self.seen(batch | {"shown": each}, store) for each in views]
+        mean = passes.mean_step(mesh=self.mesh, exact=exact)
+        return [
+            mean([self._step(m, True)(m.variables, each, store) for each in shown[m.view]], batch)
+            for m in members
+        ]
 
     def seen(
         self, batch: devices.Packed | dict[str, jax.Array], store: jax.Array | None

@@ -39,7 +39,8 @@ class Ensemble:
     workdir: its folder. identities: digests of the members. fusion: see `ensemble.fuse`. view: at
     test. part, images: what it is fitted to, and the images' digest: the validation part, or else
     the training images that a solver held out; None where there are none. listed: classes that are
-    told apart, by their numbers, as if there were no others; empty: all.
+    told apart, by their numbers, as if there were no others; empty: all. tta: in which views images
+    are answered; a temperature of the one view need not hold for the mean of several.
     """
 
     workdir: Path
@@ -49,6 +50,7 @@ class Ensemble:
     part: str
     images: str | None
     listed: tuple[int, ...] = ()
+    tta: str = ""
 
     @classmethod
     def of(
@@ -94,7 +96,10 @@ class Ensemble:
         except UserError:
             part = None
         if part is None or not all(part.has(identity) for identity in self.identities):
-            what, instead = "its validation part", predictions.way_out(self.workdir)
+            what, instead = (
+                "its validation part",
+                predictions.way_out(self.workdir, f" --tta {self.tta}" if self.tta else ""),
+            )
             if self.part == predictions.HELD_OUT:
                 what, instead = "training images that were held out", "train again elsewhere"
             raise UserError(
@@ -128,7 +133,7 @@ class Ensemble:
         try:
             return families.fit(taxonomy, temperature, fused, risk)
         except ValueError:
-            count, kind = len(fused.part.labels), part.part.replace("_", "-")
+            count, kind = len(fused.part.labels), self.part.replace("_", "-")
             least = math.ceil(1e4 * families.least_risk(count)) / 1e4
             raise UserError(
                 f"--coarsen {risk:g}: the smallest risk that {count:,} {kind} images can promise "
@@ -160,7 +165,14 @@ class Ensemble:
                 f"workdir {str(self.workdir)!r} has no validation part, which calibration needs: "
                 "train with --data.validation 0.1, in a new --workdir"
             )
-        return predictions.folder_of(self.workdir, self.part, self.view, self.images)
+        if self.tta and self.part == predictions.HELD_OUT:
+            raise UserError(
+                f"workdir {str(self.workdir)!r} is calibrated on training images that were held "
+                f"out, in one view: leave out --tta {self.tta}, or train with --data.validation "
+                "0.1, in a new --workdir"
+            )
+        part = predictions.in_views(self.part, self.tta)
+        return predictions.folder_of(self.workdir, part, self.view, self.images)
 
     @property
     def _named(self) -> dict[str, Any]:

@@ -136,6 +136,17 @@ def test_calibrated_probabilities_and_fewer_members(here, tmp_path, model):
     assert one["agreement"] == 1
 
 
+def test_several_views_of_a_photograph_are_answered(here, tmp_path, model, caplog):
+    with caplog.at_level(logging.INFO):
+        run("photos", "--tta", "flip", "--output", str(tmp_path / "a.jsonl"))
+    rows = objects(tmp_path / "a.jsonl")
+    expected = model.with_tta("flip").predict([row["path"] for row in rows]).max(-1)
+    np.testing.assert_allclose([row["probability1"] for row in rows], expected, rtol=1e-5)
+    assert {row["unsure"] for row in rows} == {None} and "evaluate --tta flip keeps" in caplog.text
+    with pytest.raises(UserError, match="python -m fgvc_jax.evaluate --tta flip keeps them"):
+        run("photos", "--tta", "flip", "--calibrated")
+
+
 def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
     here, tmp_path, model, monkeypatch
 ):
