@@ -76,6 +76,8 @@ class Model(Namer):
         """
         if tta not in get_args(TTA):
             raise UserError(f"--tta is {tta!r}: choose {', '.join(filter(None, get_args(TTA)))}")
+        if tta == self.tta:
+            return self
         if tta == "five" and self.view.test_side == self.view.crop:
             raise UserError(
                 "--tta five: these members see an image whole, so that it has no other corners: "
