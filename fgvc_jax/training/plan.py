@@ -101,7 +101,8 @@ class MemberPlan:
         )
 
 
-@compilation.shared
+# Of the programs the largest; a member asks for its own once.
+@partial(compilation.shared, most=2)
 def _train_step(
     *,
     architecture: Architecture,
