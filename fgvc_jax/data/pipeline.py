@@ -127,6 +127,8 @@ def train_batches(
         lambda epoch: drawn(source.labels, balance, seed, member, epoch)
     )
 
+    numbers = np.array(views, np.int32)
+
     def load(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
         epoch, into = divmod(step, per_epoch)
         again = np.zeros(batch_size, np.int32)  # the how-manieth time of an image in its epoch
@@ -135,7 +137,7 @@ def train_batches(
                 each[into * batch_size : (into + 1) * batch_size] for each in epoch_of(epoch)
             )
         batch = _load(source, fetch, np.asarray(rows, np.int32)[local])
-        batch["view"] = np.array(views, np.int32)[(epoch + again[local]) % len(views)]
+        batch["view"] = numbers[(epoch + again[local]) % len(numbers)]
         return batch | {
             name: _looked_up(look, batch["view"], batch["row"]) for name, look in lookups.items()
         }

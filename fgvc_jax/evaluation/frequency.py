@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.evaluation import intervals
+from fgvc_jax.evaluation.metrics import share
 
 MANY, FEW = 100, 20  # training images of a class: above, and below (Liu et al., arXiv 1904.05160)
 LONG_TAIL = 3.0  # the largest class is so many times the smallest where it matters
@@ -40,7 +40,6 @@ def judge(labels: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> list
         if not number:
             continue
         right = int((predicted == labels)[judged].sum())
-        low, high = intervals.proportion(right, number)
         found.append(
             {
                 "name": name,
@@ -48,7 +47,7 @@ def judge(labels: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> list
                 "least": int(own.min()),
                 "most": int(own.max()),
                 "images": number,
-                "accuracy": {"value": right / number, "low": low, "high": high},
+                "accuracy": share(right, number),
             }
         )
     return found

@@ -59,29 +59,31 @@ class Predictor:
             exact: log-probabilities that nobody keeps, hence not rounded.
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
+        # Of several views the mean alone is rounded.
+        asked = [(m, self._step(m, exact or bool(self.tta))) for m in chosen]
         for batch in batches:
             if self.tta:
-                yield self._mean_answers(batch, store, chosen, exact)
+                yield self._mean_answers(batch, store, asked, exact)
                 continue
             batch = self.seen(batch, store)
-            yield [self._step(m, exact)(m.variables, batch, store) for m in chosen]
+            yield [step(m.variables, batch, store) for m, step in asked]
 
     def _mean_answers(
         self,
         batch: devices.Packed | dict[str, jax.Array],
         store: jax.Array | None,
-        members: Sequence[Member],
+        asked: Sequence[tuple[Member, Callable]],
         exact: bool,
     ) -> list[dict[str, jax.Array]]:
-        """What members answer for a batch of images on average over their views."""
+        """What members, by their steps, answer for a batch of images on average over the views."""
         shown: dict[View, list[Any]] = {}
-        for view in {member.view for member in members}:
+        for view in {member.view for member, _ in asked}:
             views = passes.views_step(view=view, tta=self.tta, mesh=self.mesh)(batch, store)
             shown[view] = [self.seen(batch | {"shown": each}, store) for each in views]
         mean = passes.mean_step(mesh=self.mesh, exact=exact)
         return [
-            mean([self._step(m, True)(m.variables, each, store) for each in shown[m.view]], batch)
-            for m in members
+            mean([step(m.variables, each, store) for each in shown[m.view]], batch)
+            for m, step in asked
         ]
 
     def seen(
@@ -101,7 +103,7 @@ class Predictor:
             exact=exact,
         )
 
-    @property
+    @cached_property
     def _trunk_step(self) -> Callable:
         network, _, view = self.members[0]
         return passes.trunk_step(network=network, show=passes.TestView(view), mesh=self.mesh)

@@ -229,17 +229,20 @@ def verdict(
 def judge_frequency(part: Part, kept: Ensemble, counts: np.ndarray) -> list[dict[str, Any]]:
     """What all members say together on a part, of classes of many, some and few training images,
     see `frequency.judge`."""
+    return frequency.judge(part.labels, _predicted(part, kept), counts)
+
+
+def _predicted(part: Part, kept: Ensemble) -> np.ndarray:
+    """(N,) int, the class that all members name together."""
     fused = Fused(part, kept.identities, kept.fusion)
-    predicted = np.concatenate([values.argmax(-1) for _, values in fused])
-    return frequency.judge(part.labels, predicted, counts)
+    return np.concatenate([values.argmax(-1) for _, values in fused])
 
 
 def judge_families(part: Part, kept: Ensemble, taxonomy: Taxonomy) -> dict[str, Any]:
     """What all members say together on a part at every level, see `families.judge`; with
     "coarsened", see `families.judge_coarsening`, None where nothing can promise `families.RISK`."""
     fused = Fused(part, kept.identities, kept.fusion)
-    predicted = np.concatenate([values.argmax(-1) for _, values in fused])
-    found = families.judge(taxonomy, part.labels, predicted)
+    found = families.judge(taxonomy, part.labels, _predicted(part, kept))
     try:
         coarsening = kept.coarsening(taxonomy, families.RISK)
     except UserError as error:
