@@ -49,7 +49,7 @@ def fit(
     return Fitted(training.fit(what, workdir, progress, **fields))
 
 
-def load(path: str | os.PathLike, **options) -> "Explainer":
+def load(path: str | os.PathLike, **options: Any) -> "Explainer":
     """The trained members of a workdir, or of an export for a hub, as a model that answers for
     images.
 

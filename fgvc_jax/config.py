@@ -18,12 +18,7 @@ from fgvc_jax.objectives.base import Method
 from fgvc_jax.transfer import Transfer
 from fgvc_jax.utils import config_files, options
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import option
-
-try:
-    from tyro.conf import Suppress
-except ImportError:  # an image that has no tyro can build experiments, and has no command line
-    Suppress = "not on a command line"  # type: ignore[misc]  # a mark of any kind
+from fgvc_jax.utils.options import Suppress, option
 
 if TYPE_CHECKING:
     ObjectiveName = str  # as many as there are methods

@@ -6,8 +6,9 @@ arXiv 2012.11389.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -161,7 +162,12 @@ def weigh(loss: jax.Array, orthogonal: jax.Array, *, alpha: float, weighting: st
     return loss + jax.lax.stop_gradient(jnp.maximum(ratio, 0.0)) * orthogonal
 
 
-def mean_teacher_attention(features_of, teachers, count: jax.Array, shape) -> jax.Array:
+def mean_teacher_attention(
+    features_of: Callable[[Any], jax.Array],
+    teachers: Any,
+    count: jax.Array,
+    shape: tuple[int, ...],
+) -> jax.Array:
     """A = mean over the first `count` teachers of |Z_n|; zero without teachers.
 
     One compiled loop serves every member of a run, whatever the number of its teachers.

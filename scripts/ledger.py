@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison import Comparison, Plan, commits, comparisons, held_to, plan_of
-from results_pages import figures, study
+from results_pages import claims, figures, study
 from results_pages.figures import DECIDING, Pair
 from results_pages.study import of_networks
 
@@ -36,6 +36,7 @@ from fgvc_jax.utils.text import markdown_table
 from fgvc_jax.workdir import storage
 
 STUDIES = Path(__file__).parent / "studies"
+CLAIMS = STUDIES.parents[1] / "docs/methods/claims.md"
 
 HEAD = """# Results
 
@@ -95,30 +96,25 @@ def main(arguments: list[str]) -> None:
     pairs = [(one, plan_of(folder, one)) for one in found]
     pairs = [(held_to(plan.study, one) if plan.study else one, plan) for one, plan in pairs]
     pairs.sort(key=lambda pair: (pair[0].study, bool(pair[1].moved)))  # its own base first
-    made = texts(pairs)
-    for name, text in made.items():
-        path = folder / name
+    made = {folder / name: text for name, text in texts(pairs).items()}
+    if options.folder == str(STUDIES):
+        made[CLAIMS] = claims.page(by_study(pairs))
+    for path, text in made.items():
         if not options.check:
             storage.write_text(path, text)
         elif not path.exists() or path.read_text() != text:
             raise UserError(f"{str(path)!r} is not what the ledger says: run scripts/ledger.py")
     for path in sorted({*folder.glob("pages/*.md"), *folder.glob("figures/*.svg")}):
-        if str(path.relative_to(folder)) not in made:
+        if path not in made:
             if options.check:
                 raise UserError(f"{str(path)!r} is of no study: run scripts/ledger.py")
             path.unlink()
-    print(f"{len(found)} studies: {', '.join(str(folder / name) for name in made)}")
+    print(f"{len(found)} studies: {', '.join(map(str, made))}")
 
 
 def texts(pairs: Sequence[Pair]) -> dict[str, str]:
     """What is made of comparisons and their plans, by the file's place."""
-    studies: dict[str, list[Pair]] = {}
-    for one, plan in pairs:
-        if not re.fullmatch(r"\w[\w.-]*", one.study):  # whoever wrote the line: it names a file
-            raise UserError(
-                f"the ledger has a study {one.study!r}: a name has letters, digits, '_', '-', '.'"
-            )
-        studies.setdefault(one.study, []).append((one, plan))
+    studies = by_study(pairs)
     drawn = {
         "figures/differences.svg": figures.forest(pairs),
         "figures/doses.svg": figures.doses(pairs),
@@ -129,6 +125,18 @@ def texts(pairs: Sequence[Pair]) -> dict[str, str]:
         **{f"pages/{name}.md": study.page(name, found) for name, found in studies.items()},
         **{name: text for name, text in drawn.items() if text},
     }
+
+
+def by_study(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """The comparisons of every study; a UserError for a name that is none of a file."""
+    studies: dict[str, list[Pair]] = {}
+    for one, plan in pairs:
+        if not re.fullmatch(r"\w[\w.-]*", one.study):  # whoever wrote the line
+            raise UserError(
+                f"the ledger has a study {one.study!r}: a name has letters, digits, '_', '-', '.'"
+            )
+        studies.setdefault(one.study, []).append((one, plan))
+    return studies
 
 
 # -- the front page ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from fgvc_jax.figures.demo import demo_page
 from fgvc_jax.figures.fitted import WORST, framed, run_page
 from fgvc_jax.figures.inspection import inspection_page
 from fgvc_jax.figures.report import report_page
+from fgvc_jax.figures.site import pages as site_pages
 
 
 class Pictures:
@@ -43,4 +44,13 @@ def pages(text):
         "fitted": run_page(run)[0],
         "framed": framed(run),
         "demo": demo_page(text, 2, members=2, most_bytes=2**20),
+        "site": site_pages(
+            source=text,
+            classes=2,
+            members=2,
+            accuracy={"value": 0.5, "low": 0.4, "high": 0.6, "images": 9},
+            calibrated=True,
+            boxed=True,
+            megabytes=29,
+        )["index.html"],
     }

@@ -139,10 +139,11 @@ class Page:
     def press(self, key: str) -> None:
         """One key, by its name, such as Tab."""
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32}
-        for kind in ("rawKeyDown", "keyUp"):
+        typed = {"text": "\r"} if key == "Enter" else {}  # without it nothing is pressed
+        for kind in ("keyDown" if typed else "rawKeyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key,
-                windowsVirtualKeyCode=codes[key],
+                windowsVirtualKeyCode=codes[key], **typed,
             )  # fmt: skip
 
     def choose(self, selector: str, file: Path) -> None:

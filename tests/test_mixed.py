@@ -17,9 +17,8 @@ from fgvc_jax.config import Experiment, Network, Transfer
 from fgvc_jax.data import feed
 from fgvc_jax.inference import gradcam
 from fgvc_jax.objectives.base import TeacherQuery
-from fgvc_jax.study import Study, ledger
-from fgvc_jax.study.definition import experiments
-from fgvc_jax.training import evaluator
+from fgvc_jax.study import Study, definition, ledger
+from fgvc_jax.training import evaluator, experiments
 from fgvc_jax.training.members import attention_before, train
 from fgvc_jax.training.precomputed import open_teacher
 from fgvc_jax.training.run import Run
@@ -202,7 +201,7 @@ def test_what_does_not_fit_is_refused(changes, message):
 def test_a_name_is_no_network():
     study = Study(mixed(), {"named": {"networks": ("resnet_micro", "vit_micro")}})
     with pytest.raises(UserError, match="row 'named': `networks` has 'resnet_micro': each must be"):
-        experiments(study, folder=Path("runs"), seeds=1)
+        definition.experiments(study, folder=Path("runs"), seeds=1)
 
 
 def test_the_command_line_has_one_network(tmp_path):
@@ -214,14 +213,17 @@ def test_the_command_line_has_one_network(tmp_path):
         "    return Experiment(members=2, networks=[Network(name=name) for name in names])\n"
     )
     words = ["--config", str(file)]
-    assert [network.name for network in config.parse(words).each] == ["resnet_micro", "vit_micro"]
+    assert [network.name for network in experiments.parse(words).each] == [
+        "resnet_micro",
+        "vit_micro",
+    ]
     for more, message in (
         (["--network.name", "resnet50"], "--network.* is nobody's"),
         (["--networks.1.name", "resnet50"], "--networks is no option"),
         (["--members", "3"], "2 networks of single members for --members 3"),
     ):
         with pytest.raises(UserError, match=message):
-            config.parse([*words, *more])
+            experiments.parse([*words, *more])
 
 
 # -- trained ---------------------------------------------------------------------------------------

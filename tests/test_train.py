@@ -195,6 +195,23 @@ def test_members_by_another_epoch_are_calibrated_by_their_own_answers(finished, 
     assert len(json.loads((tmp_path / "run/calibration.json").read_text())) == 2
 
 
+def test_several_views_are_judged_beside_the_plain_answers_and_calibrated(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    kept = {p: p.read_bytes() for p in (tmp_path / "run/predictions").rglob("*.npy")}
+    both = evaluate.evaluate(evaluate.Evaluation(workdir=str(tmp_path / "run"), tta="flip"))
+    seen = both.pop("tta")["flip"]
+    plain = {name: finished[1][name] for name in ("ensemble", "metrics", "calibration")}
+    assert {name: both[name] for name in plain} == plain
+    assert all(path.read_bytes() == before for path, before in kept.items())
+    images = sorted(f.name for f in (tmp_path / "run/predictions").iterdir())
+    assert [name.rpartition("-")[0] for name in images] == [
+        "test", "test-flip", "validation", "validation-flip"
+    ]  # fmt: skip
+    model = fgvc_jax.load(tmp_path / "run").with_tta("flip")
+    assert model.calibration.temperature == seen["calibration"]["temperature"]
+    assert len(seen["members"]) == 2 and seen["metrics"] != plain["metrics"]
+
+
 def test_every_test_image_has_a_thumbnail(finished):
     workdir, results = finished
     kept = Thumbnails(workdir / "predictions" / results["predictions"]["test"], 100)

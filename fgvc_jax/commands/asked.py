@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from fgvc_jax.config import ObjectiveName
-from fgvc_jax.data.view import Images, Photographs
+from fgvc_jax.data.view import TTA, Images, Photographs
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.options import option
 
@@ -60,6 +60,11 @@ class Prediction(Photographs):
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    tta: TTA = ""
+    """Answer for several views of a photograph and average the probabilities, member by member:
+    flip, it and its mirror image; five, the centre and the corners; scales, its middle at three
+    sizes. It takes as many times as long. What is calibrated needs evaluate --tta of the same
+    first, and a validation part. Exports do not carry it."""
     boxes: str = ""
     """A file of MegaDetector's output: answer for each animal in it, one row a box, with the box:
     left, top, width and height as fractions. Paths in it start from a folder in IMAGES, or from its
@@ -102,6 +107,9 @@ class Evaluation:
     left out and named, as in train."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
+    tta: TTA = ""
+    """Judge the members also as they answer for several views of an image: flip, five or scales, as
+    in predict. It is told beside the plain answers, and kept apart from them."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     json: bool = False
@@ -274,15 +282,30 @@ class Export:
     workdir: str = ""
     """A run of python -m fgvc_jax.train, also as the first word. Empty: the newest finished
     one below runs/."""
-    format: Literal["onnx", "stablehlo", "hub"] = "onnx"
+    format: Literal["onnx", "stablehlo", "hub", "web"] = "onnx"
     """onnx: for onnxruntime; stablehlo: for JAX alone, on CPU, CUDA and TPU; hub: safetensors with
-    torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network."""
+    torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network; web:
+    a site of static files that answers in any browser, also offline."""
     output: str = ""
     """The folder to write."""
     members: int | str = option(0, at_least=0)
     """Export the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    batch: Literal[0, 1] = 0
+    """For onnx: 0 for a graph that takes any number of images at a time, 1 for one that takes one,
+    as TensorRT and CoreML like best."""
+    runtime: str = ""
+    """For web: onnxruntime-web as `npm pack` makes it, a file or its unpacked folder; empty: npm
+    fetches it."""
+    with_thumbnails: bool = False
+    """For web: small photographs of the run's dataset beside the names of classes. Whoever can open
+    the site can copy them."""
+    risk: float = option(0.05, above=0, below=1)
+    """For web: unsure is what must be left out to err on at most this share of the rest, as in
+    predict."""
+    calibrated: bool = False
+    """For web: probabilities at the temperature that fits the validation part, instead of raw."""
 
 
 @dataclass(frozen=True)

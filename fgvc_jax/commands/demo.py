@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,20 @@ from PIL import Image
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Demo
 from fgvc_jax.data.images import Unreadable
-from fgvc_jax.data.view import View
 from fgvc_jax.figures import nearest
 from fgvc_jax.figures.demo import demo_page, sureness
+from fgvc_jax.figures.examples import Examples
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
-from fgvc_jax.figures.pictures import opened
 from fgvc_jax.inference import gradcam, model
 from fgvc_jax.inference.gradcam import Evidence
 from fgvc_jax.inference.rows import AnswerRows
 from fgvc_jax.inference.stream import Answered
-from fgvc_jax.utils import compilation, devices, digests
+from fgvc_jax.utils import compilation, devices
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
-from fgvc_jax.workdir import predictions
-from fgvc_jax.workdir.folder import Workdir
-from fgvc_jax.workdir.thumbnails import Thumbnails
 
 CLASSES = 5  # that are named
-EXAMPLES = 3  # photographs of each of them
 PICTURE = 320  # pixels of a picture's side
 log = logging.getLogger(__name__)
 
@@ -166,29 +160,3 @@ class Answerer:
 
 def _coloured(found: Evidence, values: np.ndarray) -> str:
     return address(overlay(found.shown, values, PICTURE), PICTURE)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Photographs that a run keeps: labels (N,) int, and as many encoded files."""
-
-    labels: np.ndarray
-    files: Sequence[bytes] | Thumbnails
-
-    @classmethod
-    def of(cls, workdir: str, view: View) -> "Examples":
-        """Those of the test part; none where it is not kept, as before the run is finished."""
-        run = Workdir(workdir)
-        images = digests.best(run.record().digests["test"])
-        try:
-            part = predictions.read(predictions.folder_of(run.path, "test", view, images))
-            return cls(part.labels, Thumbnails(part.folder, len(part.labels)))
-        except (FileNotFoundError, ValueError, UserError):
-            return cls(np.zeros(0, np.int32), ())
-
-    def addresses(self, label: int) -> list[str]:
-        """Some of a class, at even distances, as data: addresses."""
-        mine = np.flatnonzero(self.labels == label)
-        chosen = np.unique(np.linspace(0, len(mine) - 1, min(EXAMPLES, len(mine))).astype(int))
-        found = (opened(self.files[i]) for i in mine[chosen])
-        return [address(picture, THUMBNAIL) for picture in found if picture is not None]

@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,12 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import calibration, predictions, remembered, storage, taxonomy, unread
-from fgvc_jax.workdir.calibration import Ensemble
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
 
 log = logging.getLogger(__name__)
+Opened = tuple[View, Source, str]  # how images are shown, these, and their digest
 
 
 def main(arguments: list[str]) -> None:
@@ -65,65 +66,91 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         mesh=devices.create(options.batch_size),
     )
     source = options.source or record.experiment.data.source
+    own = not options.source
+    names = ["test", "validation"] if own and record.selects else ["test"]
+    left = [each for each in unread.left_out(workdir) if each.part in names] if own else []
+    ways = [asked, asked.with_tta(options.tta)] if options.tta else [asked]
     with _folder(workdir) as folder:
-        parts, left = _parts(workdir, folder, asked, record, options)
-        kept = Ensemble.of(workdir.path, record, asked.identities, asked.fusion)
-        if "validation" in parts:
-            kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
-        if not options.source and folder == workdir.path:
-            _keep_neighbours(workdir, asked, record, options, parts["test"])
-        if jax.process_index() > 0:
-            return {}
-        families = taxonomy.kept(workdir.path, record.classes)
-        found = calibration.verdict(
-            parts["test"], kept, families, write=storage.writable(kept.workdir)
+        opened = functools.cache(lambda: _opened(asked, record, options, names, left))
+        parts = [_parts(way, record, options, folder, names, opened) for way in ways]
+        found, *in_views = (
+            _judged(way, record, each) for way, each in zip(ways, parts, strict=True)
         )
-    return {
+        if own and folder == workdir.path:
+            _keep_neighbours(workdir, asked, record, options, parts[0]["test"])
+    if jax.process_index() > 0:
+        return {}
+    kinds = "metrics", "families", "calibration"
+    results = {
         "source": source,
         "classes": len(asked.classes),
         "which": options.which,
         "numbers": list(asked.numbers),
         "images": {"test": found["images"]},
         "left_out": [each._asdict() for each in left],
-        "members": [{"final": accuracy} for accuracy in found["single"]],
         **{
             name: found[name]
-            for name in (
-                *("ensemble", "attention_overlap", "response_overlap"),
-                *("metrics", "families", "calibration"),
-            )
+            for name in ("members", "ensemble", "attention_overlap", "response_overlap", *kinds)
         },
     }
+    if options.tta:
+        (seen,) = in_views
+        results["tta"] = {options.tta: {n: seen[n] for n in ("members", "ensemble", *kinds)}}
+    return results
+
+
+def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, Any]:
+    """What members say of the test part, see `calibration.verdict`, and alone; of several processes
+    the first one has it."""
+    if jax.process_index() > 0:
+        return {}
+    kept = asked.kept
+    assert kept
+    families = taxonomy.kept(kept.workdir, record.classes)
+    if "validation" in parts:
+        kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
+    write = storage.writable(kept.workdir)
+    found = calibration.verdict(parts["test"], kept, families, write=write)
+    return found | {"members": [{"final": accuracy} for accuracy in found["single"]]}
 
 
 def _parts(
-    workdir: Workdir, folder: Path, asked: Model, record: Record, options: Evaluation
-) -> tuple[dict[str, Part], list[LeftOut]]:
+    asked: Model,
+    record: Record,
+    options: Evaluation,
+    folder: Path,
+    names: Sequence[str],
+    opened: Callable[[], dict[str, Opened]],
+) -> dict[str, Part]:
     """The parts that are judged and calibrated on, with every member's answers: those that are
-    kept, so that the images may be gone, and what is missing is asked for. And the images that are
-    not judged, since they cannot be read: of the run's own those that it was begun without.
+    kept, so that the images may be gone, and what is missing is asked for and kept in the folder.
 
     A source of one's own has no validation part: the run's serves, where it is kept.
     """
-    own = not options.source
-    names = ["test", "validation"] if own and record.selects else ["test"]
-    kept = {name: _kept(workdir.path, asked, record, name) if own else None for name in names}
+    assert asked.kept
+    own, workdir = not options.source, asked.kept.workdir
+    kept = {name: _kept(workdir, asked, record, name) if own else None for name in names}
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
     parts: dict[str, Part] = {}
-    left = [each for each in unread.left_out(workdir) if each.part in names] if own else []
     for (name, part), found in zip(kept.items(), there, strict=True):
         if found:
             if part is None:
-                raise UserError(f"{str(workdir.path)!r} is not the same folder for all processes")
+                raise UserError(f"{str(workdir)!r} is not the same folder for all processes")
             parts[name] = part
-    if len(parts) < len(names):
-        opened = _opened(folder, asked, record, options, names, left)
-        for name in names:
-            if name not in parts:
-                view, source, parts[name] = opened[name]
-                feeding = _Feeding(asked, view, source, options.batch_size)
-                answers.keep_answers(asked, parts[name], feeding.batches, None)
-    return parts, left
+    for name in names:
+        if name not in parts:
+            view, source, images = opened()[name]
+            parts[name] = predictions.part_of(
+                folder,
+                predictions.in_views(name, asked.tta),
+                source,
+                classes=asked.classes,
+                view=view,
+                images=images,
+            )
+            feeding = _Feeding(asked, view, source, options.batch_size)
+            answers.keep_answers(asked, parts[name], feeding.batches, None)
+    return parts
 
 
 def _keep_neighbours(
@@ -138,7 +165,7 @@ def _keep_neighbours(
         return
     try:
         left = list(unread.left_out(workdir))
-        opened = _opened(workdir.path, asked, record, options, ["train", "test"], left)
+        opened = _opened(asked, record, options, ["train", "test"], left)
     except UserError as error:
         log.warning("no training photographs are kept, to show the nearest ones: %s", error)
         return
@@ -175,23 +202,22 @@ def _folder(workdir: Workdir) -> Iterator[Path]:
 def _kept(folder: Path, asked: Model, record: Record, name: str) -> Part | None:
     """A part of the run where every member's answers are kept."""
     images = digests.best(record.digests[name])
+    shown = predictions.in_views(name, asked.tta)
     try:
-        part = predictions.read(predictions.folder_of(folder, name, asked.view, images))
+        part = predictions.read(predictions.folder_of(folder, shown, asked.view, images))
     except UserError:
         return None
     return part if all(part.has(identity) for identity in asked.identities) else None
 
 
 def _opened(
-    folder: Path,
     asked: Model,
     record: Record,
     options: Evaluation,
     names: Sequence[str],
     left: list[LeftOut],
-) -> dict[str, tuple[View, Source, Part]]:
-    """Parts of a source, of the run's own where none is named, with the members' classes, how
-    they are shown, and where answers for them are kept.
+) -> dict[str, Opened]:
+    """Parts of a source, of the run's own where none is named, with the members' classes.
 
     The images of another source are turned, and have a banner, as that source says. A few of it
     that cannot be read are added to `left`; those that are there are left out.
@@ -227,10 +253,7 @@ def _opened(
                 f"the data of {spec!r} are no longer those that the run was begun with (other "
                 f"{others}): name them by --source to judge on what is there now"
             )
-        part = predictions.part_of(
-            folder, name, source, classes=asked.classes, view=view, images=images
-        )
-        opened[name] = view, source, part
+        opened[name] = view, source, images
     return opened
 
 

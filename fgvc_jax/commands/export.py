@@ -1,14 +1,22 @@
-"""Hand trained members on, as ONNX, StableHLO or a hub's folder."""
+"""Hand trained members on, as ONNX, StableHLO, a hub's folder or a site."""
+
+import functools
+from dataclasses import fields
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Export
-from fgvc_jax.inference.export import hub, onnx, stablehlo, writing
+from fgvc_jax.figures import site
+from fgvc_jax.figures.examples import Examples
+from fgvc_jax.inference.export import hub, onnx, onnxruntime_web, readme, stablehlo, web, writing
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.utils import compilation
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 
 FORMATS = {"onnx": onnx.FORMAT, "stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT}
+ALONE = {"batch": "onnx"} | dict.fromkeys(
+    ("runtime", "with_thumbnails", "risk", "calibrated"), "web"
+)
 
 
 def main(arguments: list[str]) -> None:
@@ -24,9 +32,62 @@ def export(options: Export) -> str:
     """
     if not options.output:
         raise UserError("--output is missing: name the folder to write")
+    _check(options)
     path = writing.target(options.output)
+    runtime = _runtime(options)
     options = named.of_a_run(options)
     compilation.use_compilation_cache()
     trained = Trained.of(options.workdir, which=options.which, members=options.members)
-    tried = writing.write(trained, path, options.format, FORMATS[options.format])
+    format = onnx.ONE_BY_ONE if options.batch else FORMATS.get(options.format)
+    if format is None:
+        format = _site(options, trained, runtime)
+    tried = writing.write(trained, path, options.format, format)
     return f"written: {printable(str(path))}\n{tried}"
+
+
+def _check(options: Export) -> None:
+    """Raise a UserError for an option of another format."""
+    for field in fields(options):
+        format = ALONE.get(field.name, options.format)
+        if format != options.format and getattr(options, field.name) != field.default:
+            raise UserError(f"--{field.name.replace('_', '-')} is for --format {format} alone")
+
+
+def _runtime(options: Export) -> dict[str, bytes]:
+    """What a site answers with, before the work begins; nothing for another format."""
+    if options.format != "web":
+        return {}
+    onnx.check()
+    return onnxruntime_web.runtime(options.runtime)
+
+
+def _site(options: Export, trained: Trained, runtime: dict[str, bytes]) -> writing.Format:
+    model, pictures = trained.model, None
+    if options.with_thumbnails:
+        kept = Examples.of(options.workdir, model.view)
+        pictures = {label: kept.addresses(label) for label in range(len(model.classes))}
+        if not any(pictures.values()):
+            raise UserError(
+                "--with-thumbnails: the run keeps no photographs, as before it is finished: leave "
+                "the option out"
+            )
+    made = functools.partial(
+        site.pages,
+        source=readme.source(trained).rpartition(":")[2],
+        classes=len(model.classes),
+        members=len(model.members),
+        accuracy=trained.accuracy,
+        calibrated=options.calibrated,
+        boxed=trained.experiment.data.boxed,
+    )
+    return web.format_of(
+        web.Site(
+            runtime=runtime,
+            pages=lambda megabytes: made(megabytes=megabytes),
+            service=site.service,
+            sure=site.sure(options.risk),
+            risk=options.risk,
+            calibrated=options.calibrated,
+            pictures=pictures,
+        )
+    )

@@ -59,6 +59,7 @@ def predict(options: Prediction) -> None:
         mesh=devices.own(options.batch_size),
         **options.reading,
     )
+    asked = asked.with_tta(options.tta)
     if lists:
         asked = asked.among(lists.get("classes"), exclude=lists.get("exclude", ()))
     counts = answer(asked, options, _share(files), output)
@@ -140,6 +141,7 @@ def _share(files: Iterable[inputs.Found]) -> Iterator[inputs.Found]:
 # -- the table -------------------------------------------------------------------------------------
 
 Write = Callable[[Iterable[AnswerRow]], None]
+MATTERS = 0.01  # probability of a runner-up from which on people are told of it
 
 
 @contextlib.contextmanager
@@ -234,13 +236,18 @@ class _Printed:
         ranks = range(1, self._ranks + 1)
         cells = [row["path"]]
         cells += [" ".join(f"{n:.2f}" for n in row["box"] or ())] if self._boxes else []
-        cells += [f"{row[f'class{n}']} {row[f'probability{n}']:.1%}" for n in ranks]
+        cells += [_likely(row[f"class{n}"], row[f"probability{n}"], n) for n in ranks]
         cells += [f"{row['agreement']:.0%}", {True: "unsure", False: "", None: "-"}[row["unsure"]]]
         cells += [str(len(row["set"]))] if self._sets else []
         cells += [f"{row['outside']:.1%}"] if self._outside else []
         cells += [_coarser(row)] if self._coarser else []
         cells += [_near(row, n) for n in range(1, self._neighbours + 1)]
         return [printable(cell) for cell in cells]
+
+
+def _likely(name: str, probability: float, rank: int) -> str:
+    """A class in a cell; empty for a runner-up that does not matter."""
+    return f"{name} {probability:.1%}" if rank == 1 or probability >= MATTERS else ""
 
 
 def _coarser(row: AnswerRow) -> str:

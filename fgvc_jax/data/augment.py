@@ -25,6 +25,7 @@ MEAN_STD = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "tensorflow": ((127 / 255,) * 3, (128 / 255,) * 3),  # of its authors' EfficientNet-Lite
 }
+SCALES = 1, 8 / 7, 7 / 8  # sides of "scales", in those of the crop; the first is the test view
 # Keeps the randomness of the i-th of AMOUNTS apart from the random crop's, whose keys are split off
 # the same key, and from that of an objective's second view.
 OF_ITS_OWN = 0x41554700
@@ -89,6 +90,33 @@ def test_view(view: View, images: jax.Array) -> jax.Array:
     R is `view.test_side`, so that an image that is shown whole is resized once, as it is decoded.
     """
     return normalize(center_crop(images, crop=view.crop), view.normalize)
+
+
+def test_views(view: View, images: jax.Array, tta: str) -> list[jax.Array]:
+    """Several views of a test image, the one of `test_view` first (test-time augmentation).
+
+    Args:
+        view: as for `test_view`.
+        images: (B, R, R, 3) uint8.
+        tta: "flip": it and its mirror image; "five": it and the four corners of the image, as
+            torchvision's FiveCrop; "scales": the middle of the image at the sides SCALES, at most
+            the whole of it and none twice, resized to the crop.
+
+    Returns:
+        V arrays (B, crop, crop, 3), normalised.
+    """
+    first = test_view(view, images)
+    if tta == "flip":
+        return [first, first[:, :, ::-1]]
+    if tta == "five":
+        near, far = slice(view.crop), slice(images.shape[1] - view.crop, None)
+        corners = [images[:, y, x] for y in (near, far) for x in (near, far)]
+        return [first, *(test_view(view, each) for each in corners)]
+    if tta == "scales":
+        sides = dict.fromkeys(min(round(view.crop * s), images.shape[1]) for s in SCALES)
+        middles = [resized(center_crop(images, crop=side), view.crop) for side in sides]
+        return [normalize(each, view.normalize) for each in middles]
+    return [first]
 
 
 def random_crop(

@@ -13,7 +13,7 @@ from fgvc_jax.data.files import Entry, assemble, check_can_be_split, hold_out, s
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.names import composed, part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
-from fgvc_jax.data.tables import line_of
+from fgvc_jax.data.tables import csv_text, line_of
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -84,13 +84,7 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
 
 def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, {column: value}) of every row that is used and not blank; known columns only."""
-    try:
-        text = paths.readable(file).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"list {shown(file)} is not UTF-8 text: save it as CSV in UTF-8") from error
-    except OSError as error:
-        raise UserError(f"cannot read list {shown(file)}: {error.strerror}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(csv_text(file, "list"), newline=""), strict=True)
     header: list[str] = []
     start, left_out = 1, 0  # a quoted value may go over several lines
     while True:

@@ -222,7 +222,14 @@ def contents(source: Source) -> list[bytes]:
 
 
 def train_batches(
-    images: Images, *, seed: int, member: int, batch_size: int, start: int, views: range
+    images: Images,
+    *,
+    seed: int,
+    member: int,
+    batch_size: int,
+    start: int,
+    views: range,
+    balance: str = "none",
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of a member's batches, see `pipeline.train_batches`; on the host."""
     return pipeline.train_batches(
@@ -236,6 +243,7 @@ def train_batches(
         processes=jax.process_count(),
         views=views,
         lookups=images.lookups,
+        balance=balance,
     )
 
 

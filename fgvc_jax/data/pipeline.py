@@ -5,6 +5,7 @@ The global training batch at step t is a pure function of (seed, member, t): a p
 its own rows of it, and resuming is indexing.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -87,11 +88,12 @@ def train_batches(
     processes: int,
     views: range,
     lookups: Mapping[str, Lookup] = _NOTHING,
+    balance: str = "none",
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches from step `start` on, without end.
 
-    Every epoch is another permutation of the images; its last partial batch is dropped, as torch's
-    drop_last does.
+    Every epoch is another permutation of the images, or of those that `drawn` gives; its last
+    partial batch is dropped, as torch's drop_last does.
 
     Args:
         source: the training images.
@@ -104,6 +106,8 @@ def train_batches(
         processes: their number; divides batch_size.
         views: numbers of the views of an image; the epochs go through them again and again.
         lookups: by its name in the batch, what was computed once for each view.
+        balance: "none", or of the classes in an epoch, see `drawn`. An image that comes again in
+            an epoch is seen in the views of the epochs that follow.
 
     Yields:
         {"row", "label", "id", "view": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size /
@@ -119,14 +123,78 @@ def train_batches(
     order = grain.MapDataset.range(len(source)).seed(grain_seed).shuffle()
     order = order.batch(batch_size, drop_remainder=True).repeat()
     local = _share(batch_size, process, processes)
+    epoch_of = functools.lru_cache(2)(
+        lambda epoch: drawn(source.labels, balance, seed, member, epoch)
+    )
+
+    numbers = np.array(views, np.int32)
 
     def load(step: int, rows: np.ndarray) -> dict[str, np.ndarray]:
+        epoch, into = divmod(step, per_epoch)
+        again = np.zeros(batch_size, np.int32)  # the how-manieth time of an image in its epoch
+        if balance != "none":
+            rows, again = (
+                each[into * batch_size : (into + 1) * batch_size] for each in epoch_of(epoch)
+            )
         batch = _load(source, fetch, np.asarray(rows, np.int32)[local])
-        view = views[step // per_epoch % len(views)]
-        batch["view"] = np.full(len(batch["row"]), view, np.int32)
-        return batch | {name: look(view, batch["row"]) for name, look in lookups.items()}
+        batch["view"] = numbers[(epoch + again[local]) % len(numbers)]
+        return batch | {
+            name: _looked_up(look, batch["view"], batch["row"]) for name, look in lookups.items()
+        }
 
     return _threaded(order.map_with_index(load)[start:])
+
+
+def drawn(
+    labels: np.ndarray, balance: str, seed: int, member: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which images an epoch shows where classes are balanced, pure in its arguments.
+
+    A class of n images has a share of the N in proportion to n^p, p = 1/2 ("sqrt") or 0 ("equal");
+    what is no whole number is rounded up in so many epochs as its fraction says. Its images come
+    equally often but for one, and which come once more changes with the epoch.
+
+    Args:
+        labels: (N,) int.
+        balance: "sqrt" or "equal".
+        seed: of the run.
+        member: its number.
+        epoch: from 0.
+
+    Returns:
+        ((N,) rows in the epoch's order, (N,) the how-manieth time each is there, from 0).
+    """
+    rng = np.random.default_rng([seed, member, epoch])
+    of_class = np.argsort(labels, kind="stable")
+    classes, first, counts = np.unique(labels[of_class], return_index=True, return_counts=True)
+    shares = counts ** {"sqrt": 0.5, "equal": 0.0}[balance]
+    exact = len(labels) * shares / shares.sum()
+    # Systematic sampling: each class has its whole number or one more, and all together N.
+    ends = np.floor(np.concatenate([[0], np.cumsum(exact)]) + rng.random())
+    ends[-1] = ends[0] + len(labels)
+    rows, again = [], []
+    for begin, count, number in zip(first, counts, np.diff(ends).astype(int), strict=True):
+        own = rng.permutation(of_class[begin : begin + count])
+        rows.append(np.resize(own, number))
+        again.append(np.arange(number) // count)
+    order = rng.permutation(len(labels))
+    return np.concatenate(rows)[order], np.concatenate(again)[order].astype(np.int32)
+
+
+def _looked_up(look: Lookup, views: np.ndarray, rows: np.ndarray) -> Any:
+    """What was computed once for the views (b,) of images (b,): an array, or several by name."""
+    if (views == views[0]).all():
+        return look(int(views[0]), rows)
+    parts = {view: np.flatnonzero(views == view) for view in np.unique(views)}
+    found = {view: look(int(view), rows[places]) for view, places in parts.items()}
+    back = np.argsort(np.concatenate(list(parts.values())))
+
+    def joined(*arrays: Any) -> Any:
+        if isinstance(arrays[0], Mapping):
+            return {name: joined(*(each[name] for each in arrays)) for name in arrays[0]}
+        return np.concatenate(arrays)[back]
+
+    return joined(*found.values())
 
 
 def evaluation_batches(

@@ -41,6 +41,8 @@ NOTHING = "nan", "none", "null", "na", "n/a"  # as names of classes, in small le
 
 Level = Literal["stops", "look", "note"]
 
+LONG_TAIL = 10  # the largest class has so many times the images of the smallest
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -298,6 +300,16 @@ def _of_classes(splits: Splits, few: int) -> Iterator[Finding]:
         "Little can be learned of them: add images, or leave the classes out.",
         lines=lines,
     )
+    least, most = int(number["train"].min()), int(number["train"].max())
+    if most >= LONG_TAIL * max(least, 1):
+        yield Finding(
+            "note",
+            "Some classes have many more images than others",
+            "Answers will favour them. Training by steps (--objective ce) can favour none: try "
+            "--ce.logit-adjustment 1, or --data.balance sqrt, and compare the accuracy on classes "
+            "of few images in the results.",
+            lines=[f"{least:,} to {most:,} training images a class"],
+        )
     without = {
         "validation": "They have no say in which epoch is selected: add images to that part.",
         "test": "They are trained but never judged: add images to that part.",

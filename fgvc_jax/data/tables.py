@@ -37,6 +37,18 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
     return [(number, line) for number, line in stripped if line]
 
 
+def csv_text(file: Path, what: str) -> str:
+    """The text of a CSV file, which messages call `what` it is."""
+    try:
+        return paths.readable(file).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{what} {shown(file)} is not UTF-8 text: save it as CSV in UTF-8"
+        ) from error
+    except OSError as error:
+        raise UserError(f"cannot read {what} {shown(file)}: {error.strerror}") from error
+
+
 def number_rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]]]:
     """(image number, the other numbers) of each line of `count` numbers."""
     for number, line in read_lines(file):

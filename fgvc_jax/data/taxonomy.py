@@ -28,7 +28,7 @@ import numpy as np
 
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.names import alike, composed, words
-from fgvc_jax.data.tables import line_of
+from fgvc_jax.data.tables import csv_text, line_of
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -152,15 +152,7 @@ def _lines(file: Path) -> list[tuple[str, list[str]]]:
 
 
 def _cells(file: Path) -> Iterator[tuple[str, list[str]]]:
-    try:
-        text = paths.readable(file).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"taxonomy {shown(file)} is not UTF-8 text: save it as CSV in UTF-8"
-        ) from error
-    except OSError as error:
-        raise UserError(f"cannot read taxonomy {shown(file)}: {error.strerror}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(csv_text(file, "taxonomy"), newline=""), strict=True)
     try:
         for values in reader:
             if "".join(values).strip():

@@ -20,6 +20,8 @@ SETS: dict[str, dict[str, float]] = {
     "standard": {"scale": 0.25, "jitter": 0.4},
     "strong": {"scale": 0.25, "trivial": 1.0, "erase": 0.1, "mixup": 0.2, "cutmix": 1.0},
 }
+# Views of a test image whose answers are averaged, see `augment.test_views`; "": the one at test.
+TTA = Literal["", "flip", "five", "scales"]
 AMOUNTS = "scale", "jitter", "trivial", "blur", "erase", "mixup", "cutmix"
 
 
@@ -193,6 +195,9 @@ class Data(Images, View):
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
     every step, with the same numbers up to rounding."""
+    balance: Literal["none", "sqrt", "equal"] = option("none", later=True)
+    """Which images an epoch shows: each once (none); or of every class as many as the square root
+    of its images asks for (sqrt), or of all classes equally many (equal), some more than once."""
     # Not of the view, since what frozen networks say of it is computed before images are mixed.
     mixup: float = amount()
     """Mix every two images, and their labels, by a share from Beta(mixup, mixup); 0: never."""
@@ -220,9 +225,10 @@ class Data(Images, View):
 
     @property
     def plain(self) -> "Data":
-        """The same with the published augmentation, which says nothing of numbers."""
+        """The same with the published augmentation, which says nothing of numbers, and each image
+        once in an epoch."""
         as_named: dict[str, Any] = dict.fromkeys(AMOUNTS, -1.0)
-        return dataclasses.replace(self, augment="published", **as_named)
+        return dataclasses.replace(self, augment="published", balance="none", **as_named)
 
     @property
     def boxed(self) -> bool:

@@ -23,6 +23,7 @@ from fgvc_jax.evaluation.tallies import Fused
 
 COVERAGE = 0.9  # of the conformal sets
 CONFIDENCE = 0.95  # with which an error rate is promised
+RISK_STEP = 0.005  # of the risks that are tried where the one asked for cannot be promised
 TEMPERATURES = 1 / 20, 20.0  # the most that probabilities are sharpened and flattened
 SPREAD = 0.5  # of the logarithm of temperatures before anything is known, see `fit_temperature`
 QUANTILE = 1.96  # of the normal distribution: 95 % are within so many standard deviations
@@ -215,6 +216,14 @@ def accept_from(confidence: np.ndarray, right: np.ndarray, risk: float) -> float
         else:
             low = middle + 1
     return float(thresholds[low]) if low < len(thresholds) else math.inf
+
+
+def least_risk(confidence: np.ndarray, right: np.ndarray) -> float | None:
+    """The smallest risk, in steps of RISK_STEP, that `accept_from` can promise of some answers;
+    None where there is none below 1."""
+    steps = range(1, round(1 / RISK_STEP))
+    promised = (step * RISK_STEP for step in steps)
+    return next((r for r in promised if accept_from(confidence, right, r) < math.inf), None)
 
 
 def upper_bound(errors: int, count: int, confidence: float) -> float:

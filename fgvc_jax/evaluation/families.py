@@ -17,7 +17,7 @@ import numpy as np
 from fgvc_jax import ensemble
 from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.evaluation import intervals
-from fgvc_jax.evaluation.metrics import Metric
+from fgvc_jax.evaluation.metrics import Metric, share
 from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.utils.text import printable
 
@@ -50,7 +50,7 @@ def judge(taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray) -> dict
     return {
         "levels": list(taxonomy.levels),
         "groups": [len(names) for names in taxonomy.names],
-        "accuracy": [_share(int((found <= level).sum()), count) for level in levels],
+        "accuracy": [share(int((found <= level).sum()), count) for level in levels],
         "height": _mean(errors, 1, len(levels)),
         "errors": np.bincount(errors, minlength=len(levels) + 1)[1:].tolist(),
     }
@@ -259,14 +259,9 @@ def judge_coarsening(coarsening: Coarsening, fused: Fused) -> dict[str, Any]:
         "threshold": coarsening.threshold,
         "images": coarsening.images,
         "part": coarsening.part,
-        "error": _share(int(wrong.sum()), len(labels)),
+        "error": share(int(wrong.sum()), len(labels)),
         "answered": shares.tolist(),
     }
-
-
-def _share(number: int, count: int) -> Metric:
-    low, high = intervals.proportion(number, count)
-    return {"value": number / count, "low": low, "high": high}
 
 
 def _mean(values: np.ndarray, least: int, most: int) -> Metric | None:

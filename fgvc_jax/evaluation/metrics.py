@@ -63,6 +63,12 @@ class Metric(TypedDict):
     high: float | None
 
 
+def share(number: int, count: int) -> Metric:
+    """`number` of `count`, with the exact interval of a share."""
+    low, high = proportion(number, count)
+    return {"value": number / count, "low": low, "high": high}
+
+
 def of_ensemble(results: Mapping[str, Any]) -> dict[str, Mapping[str, Metric]]:
     """The metrics of all members together that results.json has: {"raw": by name, and with a
     calibration "calibrated": by name}."""

@@ -28,10 +28,16 @@ def results_table(results: dict[str, Any]) -> str:
     ]
     lines = ["", f"test accuracy (%) on {results['images']['test']} images"]
     lines.append(text.table(header, rows, labels=0))
+    for tta, seen in results.get("tta", {}).items():
+        told = _interval(seen["metrics"]["ensemble"][-1]["accuracy"], percent=True)
+        each = ", ".join(percent(member["final"]) for member in seen["members"])
+        lines.append(f"--tta {tta}: {told} together; the members {each}")
     overlap = mean_overlap(results["attention_overlap"])
     if overlap is not None:
         lines.append(f"mean attention overlap between members: {overlap:.3f}")
-    return "\n".join(lines + metrics_table(results) + families_table(results))
+    return "\n".join(
+        lines + metrics_table(results) + families_table(results) + frequency_table(results)
+    )
 
 
 def records(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -60,6 +66,9 @@ def records(results: Mapping[str, Any]) -> list[dict[str, Any]]:
         named = {f"accuracy at {level}": each for level, each in levels}
         named |= {"height of errors": judged["height"]} if judged["height"] else {}
         add("ensemble", len(results["ensemble"]), "final", False, named)
+    for each in results.get("by_frequency") or ():
+        of_kind = {f"accuracy on classes of {each['name']} images": each["accuracy"]}
+        add("ensemble", len(results["ensemble"]), "final", False, of_kind)
     for number, member in enumerate(results["members"], start=1):
         for which in ("selected", "best_on_test"):
             if (value := member.get(which)) is not None:
@@ -74,6 +83,8 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
     if "metrics" not in results:
         return []
     found, fitted = metrics.of_ensemble(results), results["calibration"]
+    for tta, seen in results.get("tta", {}).items():
+        found |= {f"{tta}, {how}": each for how, each in metrics.of_ensemble(seen).items()}
     rows = [
         [
             f"{name.words} ({name.unit})" if name.unit else name.words,
@@ -113,6 +124,24 @@ def families_table(results: Mapping[str, Any]) -> list[str]:
         error = _interval(coarsened["error"], percent=True)
         lines.append(f"wrong among what is answered so: {error} %")
     return lines
+
+
+def frequency_table(results: Mapping[str, Any]) -> list[str]:
+    """Accuracy on classes of many, some and few training images; nothing where they are alike."""
+    judged = results.get("by_frequency")
+    if not judged:
+        return []
+    rows = [
+        [
+            f"{each['name']} ({each['least']} to {each['most']})",
+            each["classes"],
+            each["images"],
+            _interval(each["accuracy"], percent=True),
+        ]
+        for each in judged
+    ]
+    lines = ["", "the ensemble by training images of a class"]
+    return [*lines, text.table(["", "classes", "test images", "accuracy (%)"], rows)]
 
 
 def _answered(share: float | None) -> str:

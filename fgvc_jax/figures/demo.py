@@ -27,7 +27,7 @@ def sureness(unsure: bool | None, risk: float) -> dict[str, str]:
         risk: share of answers.
     """
     level, badge, words = {
-        None: ("note", "", "Whether it is sure is not known without a validation part."),
+        None: ("note", "", "How often answers like this are wrong is not known."),
         True: ("look", "unsure", f"More than {100 * risk:.3g}% of answers like this may be wrong."),
         False: ("fine", "sure", f"At most {100 * risk:.3g}% of answers like this are wrong."),
     }[unsure]

@@ -74,10 +74,9 @@ def _text(value: object) -> object:
     return value if isinstance(value, Markup) else printable(str(value))
 
 
-def _asset(file: str) -> Markup:
-    """A style sheet or script of ours."""
-    source, _, _ = _LOADER.get_source(_TEMPLATES, file)
-    return Markup(source)
+def asset(*files: str) -> Markup:
+    """Style sheets or scripts of ours, one after the other, as they stand."""
+    return Markup("").join(Markup(_LOADER.get_source(_TEMPLATES, file)[0]) for file in files)
 
 
 def _digest(script: str) -> str:
@@ -94,7 +93,7 @@ _TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.globals["asset"] = _asset
+_TEMPLATES.globals["asset"] = asset
 _TEMPLATES.filters |= {
     "digest": _digest,
     "percent": percent,

@@ -6,14 +6,14 @@ Neither the dataset nor anything of the training is opened here.
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment
-from fgvc_jax.data.view import Photographs
+from fgvc_jax.data.view import TTA, Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.namer import Namer
 from fgvc_jax.inference.neighbours import Neighbour
@@ -61,6 +61,30 @@ class Model(Namer):
             for squares, count in self.read(images)
         ]
         return np.exp(np.concatenate(parts))
+
+    def with_tta(self, tta: TTA) -> Self:
+        """The same members, who answer for several views of an image and average what they say
+        (test-time augmentation): `fgvc_jax.load("runs/birds").with_tta("flip").predict("a.jpg")`.
+
+        What is calibrated is fitted to answers in the same views, which `evaluate --tta` keeps.
+        Vectors and maps stay those of the one view.
+
+        Args:
+            tta: "flip", "five" or "scales", see `augment.test_views`; empty: one view.
+
+        Raises:
+            UserError: for others, and for "five" where images are shown whole.
+        """
+        if tta not in get_args(TTA):
+            raise UserError(f"--tta is {tta!r}: choose {', '.join(filter(None, get_args(TTA)))}")
+        if tta == self.tta:
+            return self
+        if tta == "five" and self.view.test_side == self.view.crop:
+            raise UserError(
+                "--tta five: these members see an image whole, so that it has no other corners: "
+                "take --tta flip or scales"
+            )
+        return replace(self, tta=tta, kept=self.kept and replace(self.kept, tta=tta))
 
     def outside(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
         """The probability that all members' classes beside those of `among` have: (B,) float32.

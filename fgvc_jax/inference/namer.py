@@ -142,6 +142,10 @@ class Namer(Embedder):
         see `calibration.accept_from`; a UserError without a calibration."""
         return self._of_workdir.accept_from(self.calibration, risk)
 
+    def least_risk(self) -> float | None:
+        """The smallest risk at which some answers are accepted, see `calibration.least_risk`."""
+        return self._of_workdir.least_risk(self.calibration)
+
     @property
     def _of_workdir(self) -> Ensemble:
         if self.kept is None:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
+from fgvc_jax.ensemble import fuse
 from fgvc_jax.networks import Inputs, Network
 from fgvc_jax.objectives import accuracy
 from fgvc_jax.utils.compilation import shared
@@ -29,16 +30,19 @@ def inputs_of(
     """What a network is given at test: the features of its frozen trunk, or normalised images."""
     if network.frozen:
         return batch["features"]
-    return augment.test_view(view, images_of(batch, store))
+    return TestView(view)(batch, images_of(batch, store))
 
 
 @dataclass(frozen=True)
 class TestView:
-    """What a network is given at test: (batch, (B, R, R, 3) uint8) -> normalised images."""
+    """What a network is given at test: (batch, (B, R, R, 3) uint8) -> normalised images; those that
+    the batch has as "shown", where it has them (`views_step`)."""
 
     view: View
 
     def __call__(self, arrays: Mapping[str, jax.Array], images: jax.Array) -> jax.Array:
+        if "shown" in arrays:
+            return arrays["shown"]
         return augment.test_view(self.view, images)
 
 
@@ -179,6 +183,43 @@ def answer_step(
         in_shardings=(everywhere, split(mesh), everywhere),
         out_shardings=everywhere,
     )
+
+
+@shared
+def views_step(*, view: View, tta: str, mesh: Mesh) -> Callable:
+    """The compiled views of a batch, see `augment.test_views`: (batch, store) -> V arrays
+    (B, crop, crop, 3). Each is shown by itself, so that several views take one's memory and one
+    compilation of the network."""
+
+    def step(arrays, store):
+        return augment.test_views(view, images_of(arrays, store), tta)
+
+    rows = split(mesh)
+    return jax.jit(step, in_shardings=(rows, replicated(mesh)), out_shardings=rows)
+
+
+@shared
+def mean_step(*, mesh: Mesh, exact: bool = False) -> Callable:
+    """The compiled mean of one member's answers for several views: (V exact answers of
+    `answer_step`, their batch) -> one such answer.
+
+    Probabilities are averaged, however members are fused: so a member says one thing, in which a
+    view that is unsure weighs little, and members are then compared and fused as ever. "correct" is
+    of the "prediction" alone, "attention" of the first view: maps of others lie elsewhere.
+    """
+
+    def step(answers, arrays):
+        mean = fuse(jnp.stack([each["log_probabilities"] for each in answers]), "probabilities")
+        mean = mean if exact else kept_answers(mean)
+        right = accuracy.correct(mean, arrays["label"], arrays["mask"])
+        return answers[0] | {
+            "log_probabilities": mean,
+            "correct": {"prediction": right},
+            "finite": jnp.all(jnp.stack([each["finite"] for each in answers])),
+        }
+
+    everywhere = replicated(mesh)
+    return jax.jit(step, in_shardings=(everywhere, split(mesh)), out_shardings=everywhere)
 
 
 @shared

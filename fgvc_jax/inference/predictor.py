@@ -27,6 +27,8 @@ class Predictor:
         logits_of: outputs of a network -> (B, K) logits.
         mesh: devices.
         trunk: variables of the frozen trunk that the members share; empty or None without one.
+        tta: what views of an image are answered and averaged, see `augment.test_views`; empty: the
+            one view at test. Vectors are those of the one view.
     """
 
     view: View
@@ -34,6 +36,7 @@ class Predictor:
     logits_of: Predict
     mesh: Mesh
     trunk: Any = None
+    tta: str = ""
 
     def __post_init__(self) -> None:
         self.members = tuple(self.members)
@@ -58,9 +61,32 @@ class Predictor:
             embed: also what the members see.
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
+        # Of several views the mean alone is rounded.
+        asked = [(m, self._step(m, exact or bool(self.tta), embed)) for m in chosen]
         for batch in batches:
+            if self.tta:
+                yield self._mean_answers(batch, store, asked, exact)
+                continue
             batch = self.seen(batch, store)
-            yield [self._step(m, exact, embed)(m.variables, batch, store) for m in chosen]
+            yield [step(m.variables, batch, store) for m, step in asked]
+
+    def _mean_answers(
+        self,
+        batch: devices.Packed | dict[str, jax.Array],
+        store: jax.Array | None,
+        asked: Sequence[tuple[Member, Callable]],
+        exact: bool,
+    ) -> list[dict[str, jax.Array]]:
+        """What members, by their steps, answer for a batch of images on average over the views."""
+        shown: dict[View, list[Any]] = {}
+        for view in {member.view for member, _ in asked}:
+            views = passes.views_step(view=view, tta=self.tta, mesh=self.mesh)(batch, store)
+            shown[view] = [self.seen(batch | {"shown": each}, store) for each in views]
+        mean = passes.mean_step(mesh=self.mesh, exact=exact)
+        return [
+            mean([step(m.variables, each, store) for each in shown[m.view]], batch)
+            for m, step in asked
+        ]
 
     def seen(
         self, batch: devices.Packed | dict[str, jax.Array], store: jax.Array | None
@@ -80,7 +106,7 @@ class Predictor:
             embed=embed,
         )
 
-    @property
+    @cached_property
     def _trunk_step(self) -> Callable:
         network, _, view = self.members[0]
         return passes.trunk_step(network=network, show=passes.TestView(view), mesh=self.mesh)

@@ -148,7 +148,8 @@ class AnswerRows:
 
 def accept_from(asked: Model, risk: float) -> float | None:
     """The largest calibrated probability from which on an answer is not unsure; None without a
-    calibration."""
+    calibration, and where there is no such probability: then a line names the smallest risk that
+    can be promised."""
     try:
         fitted = asked.calibration
         threshold = asked.accept_from(risk)
@@ -156,12 +157,15 @@ def accept_from(asked: Model, risk: float) -> float | None:
         log.info("unsure is left empty: %s", error)
         return None
     if threshold == math.inf:
+        least = asked.least_risk()
         log.warning(
-            "warning: every answer is unsure, since %s let nobody promise that "
-            "at most %g %% of any answers are wrong: allow a larger --risk",
+            "warning: which answers are sure is left empty, since %s let nobody promise that at "
+            "most %g %% of any are wrong: %s",
             fitted.kind,
             100 * risk,
+            f"the smallest that can be is --risk {least:g}" if least else "nor any other share",
         )
+        return None
     return threshold
 
 

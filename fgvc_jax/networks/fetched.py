@@ -60,8 +60,8 @@ def from_hub(name: str, fetch: Callable[[Any, str], str]) -> Path:
         import huggingface_hub
     except ImportError as error:
         raise UserError(
-            f"{name!r} needs the package huggingface_hub: pip install -e '.[hf]', or take a file: "
-            "--network.weights FILE"
+            f"{name!r} needs the package huggingface_hub: pip install huggingface_hub (in a "
+            "checkout pip install -e '.[hf]'), or give a file, as in --network.weights FILE"
         ) from error
     try:
         return Path(fetch(huggingface_hub, repository))

@@ -189,20 +189,24 @@ class Method:
         raise NotImplementedError(type(self))
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array, *, smoothing: float) -> jax.Array:
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, *, smoothing: float, weights: jax.Array | None = None
+) -> jax.Array:
     """Mean cross entropy against labels mixed with the uniform distribution.
 
     Args:
         logits: (B, K).
         labels: (B,) int, or (B, K) the share of each class.
         smoothing: weight of the uniform distribution, in [0, 1).
+        weights: (B,) of the images; None: all are 1.
 
     Returns:
         float32 scalar.
     """
     shares = jax.nn.one_hot(labels, logits.shape[-1]) if labels.ndim == 1 else labels
     targets = optax.smooth_labels(shares, smoothing)
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets).mean()
+    each = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+    return (each if weights is None else weights * each).mean()
 
 
 def distillation(student: jax.Array, teacher: jax.Array, *, temperature: float) -> jax.Array:

@@ -24,7 +24,7 @@ from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import begun, checkpoint, journal, predictions, remembered, storage, taxonomy
-from fgvc_jax.workdir.calibration import Ensemble, judge_families, verdict
+from fgvc_jax.workdir.calibration import Ensemble, judge_families, judge_frequency, verdict
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
 
@@ -139,6 +139,7 @@ def judge_run(
     kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
     families = taxonomy.kept(workdir.path, run.splits.classes)
     found = verdict(parts["test"], kept, families, write=jax.process_index() == 0)
+    counts = np.bincount(run.splits.train.labels, minlength=len(run.splits.classes))
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
     splits, known = run.splits, run.record.digests
     return {
@@ -168,6 +169,7 @@ def judge_run(
         "response_overlap": found["response_overlap"],
         "metrics": found["metrics"],
         "families": found["families"],
+        "by_frequency": judge_frequency(parts["test"], kept, counts),
         "calibration": found["calibration"],
         "published_protocol": published_protocol(run, workdir, len(frozen)),
         "predictions": {name: part.folder.name for name, part in parts.items()},

@@ -15,6 +15,7 @@ from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.training import step
+from fgvc_jax.training.gradients import Gradients
 from fgvc_jax.training.optimizer import Layers, optimizer, schedule
 from fgvc_jax.training.state import State, stack_teachers
 from fgvc_jax.transfer import Transfer, weigh
@@ -100,7 +101,8 @@ class MemberPlan:
         )
 
 
-@compilation.shared
+# Of the programs the largest; a member asks for its own once.
+@partial(compilation.shared, most=2)
 def _train_step(
     *,
     architecture: Architecture,
@@ -115,19 +117,21 @@ def _train_step(
 ) -> Callable:
     layers = layers_of(optimizer, architecture.network.backbone)
     return step.train_step(
-        network=architecture.network,
-        objective=architecture.objective,
+        Gradients(
+            network=architecture.network,
+            objective=architecture.objective,
+            weigh=partial(weigh, alpha=transfer.alpha, weighting=transfer.weighting),
+            view=architecture.view,
+            seed=seed,
+            total_steps=steps_per_epoch * epochs,
+            mixup=mixup,
+            cutmix=cutmix,
+            parts=optimizer.accumulate,
+        ),
         optimizer=optimizer_of(optimizer, steps_per_epoch, epochs, layers),
         learning_rate=schedules(optimizer, steps_per_epoch, epochs)["backbone"],
-        weigh=partial(weigh, alpha=transfer.alpha, weighting=transfer.weighting),
-        view=architecture.view,
-        seed=seed,
-        total_steps=steps_per_epoch * epochs,
         mesh=mesh,
-        mixup=mixup,
-        cutmix=cutmix,
         ema=optimizer.ema,
-        accumulate=optimizer.accumulate,
     )
 
 

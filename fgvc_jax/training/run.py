@@ -217,6 +217,7 @@ class Run:
             batch_size=self.experiment.batch_size,
             start=start,
             views=self.cache.views(member),
+            balance=self.experiment.data.balance,
         )
 
 

@@ -27,12 +27,12 @@ def cheaply() -> dict[str, int] | None:
     return {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
 
 
-def shared(make: Make) -> Make:
+def shared(make: Make, most: int = MOST_SHARED) -> Make:
     """Decorate what makes a compiled program of its arguments, all by keyword: the same ones give
     the same program, so that runs and models of one process do not trace and compile it again.
 
     Arguments are the same if they are equal, or one object where they have no hash (Linen's
-    modules). The programs that were asked for last are kept.
+    modules). The `most` programs that were asked for last are kept.
     """
     kept: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
 
@@ -43,7 +43,7 @@ def shared(make: Make) -> Make:
             # With the arguments, so that no later object has the `id` of one of them.
             kept[key] = make(**arguments), arguments
         kept.move_to_end(key)
-        while len(kept) > MOST_SHARED:
+        while len(kept) > most:
             kept.popitem(last=False)
         return kept[key][0]
 

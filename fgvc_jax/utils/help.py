@@ -81,7 +81,7 @@ def _kind(kind: Any) -> str:
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
-        return "|".join(get_args(kind))
+        return "|".join(map(str, get_args(kind)))
     if get_origin(kind) is tuple:
         inner, *others = get_args(kind)
         return f"{_kind(inner)} ..." if others == [...] else " ".join(map(_kind, (inner, *others)))

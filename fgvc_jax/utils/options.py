@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 
 from fgvc_jax.utils.errors import ArgumentError, UserError
 
+try:
+    from tyro.conf import Suppress
+except ImportError:  # an image that has no tyro can build experiments, and has no command line
+    Suppress = "not on a command line"  # type: ignore[misc]  # a mark of any kind
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import calibration, families, tallies
+from fgvc_jax.evaluation import calibration, families, frequency, tallies
 from fgvc_jax.evaluation.calibration import (
     COVERAGE,
     SPREAD,
@@ -19,6 +19,7 @@ from fgvc_jax.evaluation.calibration import (
     accept_from,
     calibrated_tally,
     fit,
+    least_risk,
 )
 from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.evaluation.tallies import Chosen, Fused, KeptAnswers
@@ -38,7 +39,8 @@ class Ensemble:
     workdir: its folder. identities: digests of the members. fusion: see `ensemble.fuse`. view: at
     test. part, images: what it is fitted to, and the images' digest: the validation part, or else
     the training images that a solver held out; None where there are none. listed: classes that are
-    told apart, by their numbers, as if there were no others; empty: all.
+    told apart, by their numbers, as if there were no others; empty: all. tta: in which views images
+    are answered; a temperature of the one view need not hold for the mean of several.
     """
 
     workdir: Path
@@ -48,6 +50,7 @@ class Ensemble:
     part: str
     images: str | None
     listed: tuple[int, ...] = ()
+    tta: str = ""
 
     @classmethod
     def of(
@@ -93,7 +96,10 @@ class Ensemble:
         except UserError:
             part = None
         if part is None or not all(part.has(identity) for identity in self.identities):
-            what, instead = "its validation part", predictions.way_out(self.workdir)
+            what, instead = (
+                "its validation part",
+                predictions.way_out(self.workdir, f" --tta {self.tta}" if self.tta else ""),
+            )
             if self.part == predictions.HELD_OUT:
                 what, instead = "training images that were held out", "train again elsewhere"
             raise UserError(
@@ -106,6 +112,11 @@ class Ensemble:
         """See `accept_from`, of the images that it was fitted to."""
         tally = calibrated_tally(calibration, self._fused(self._chosen))
         return accept_from(tally.confidence, tally.right, risk)
+
+    def least_risk(self, calibration: Calibration) -> float | None:
+        """See `least_risk`, of the images that it was fitted to."""
+        tally = calibrated_tally(calibration, self._fused(self._chosen))
+        return least_risk(tally.confidence, tally.right)
 
     def coarsening(self, taxonomy: Taxonomy, risk: float) -> Coarsening:
         """How far answers climb, see `families.Coarsening`: the threshold is fitted to images that
@@ -122,7 +133,7 @@ class Ensemble:
         try:
             return families.fit(taxonomy, temperature, fused, risk)
         except ValueError:
-            count, kind = len(fused.part.labels), part.part.replace("_", "-")
+            count, kind = len(fused.part.labels), self.part.replace("_", "-")
             least = math.ceil(1e4 * families.least_risk(count)) / 1e4
             raise UserError(
                 f"--coarsen {risk:g}: the smallest risk that {count:,} {kind} images can promise "
@@ -154,7 +165,14 @@ class Ensemble:
                 f"workdir {str(self.workdir)!r} has no validation part, which calibration needs: "
                 "train with --data.validation 0.1, in a new --workdir"
             )
-        return predictions.folder_of(self.workdir, self.part, self.view, self.images)
+        if self.tta and self.part == predictions.HELD_OUT:
+            raise UserError(
+                f"workdir {str(self.workdir)!r} is calibrated on training images that were held "
+                f"out, in one view: leave out --tta {self.tta}, or train with --data.validation "
+                "0.1, in a new --workdir"
+            )
+        part = predictions.in_views(self.part, self.tta)
+        return predictions.folder_of(self.workdir, part, self.view, self.images)
 
     @property
     def _named(self) -> dict[str, Any]:
@@ -208,12 +226,23 @@ def verdict(
     return found | {"calibration": calibration.judge_calibration(fitted, fused)}
 
 
+def judge_frequency(part: Part, kept: Ensemble, counts: np.ndarray) -> list[dict[str, Any]]:
+    """What all members say together on a part, of classes of many, some and few training images,
+    see `frequency.judge`."""
+    return frequency.judge(part.labels, _predicted(part, kept), counts)
+
+
+def _predicted(part: Part, kept: Ensemble) -> np.ndarray:
+    """(N,) int, the class that all members name together."""
+    fused = Fused(part, kept.identities, kept.fusion)
+    return np.concatenate([values.argmax(-1) for _, values in fused])
+
+
 def judge_families(part: Part, kept: Ensemble, taxonomy: Taxonomy) -> dict[str, Any]:
     """What all members say together on a part at every level, see `families.judge`; with
     "coarsened", see `families.judge_coarsening`, None where nothing can promise `families.RISK`."""
     fused = Fused(part, kept.identities, kept.fusion)
-    predicted = np.concatenate([values.argmax(-1) for _, values in fused])
-    found = families.judge(taxonomy, part.labels, predicted)
+    found = families.judge(taxonomy, part.labels, _predicted(part, kept))
     try:
         coarsening = kept.coarsening(taxonomy, families.RISK)
     except UserError as error:

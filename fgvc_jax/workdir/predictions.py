@@ -5,6 +5,7 @@
         MEMBER.log_probabilities.npy      (N, K) float16
         MEMBER.attention.npy              (N, h, w) float16: the map Z on the member's own grid
 
+Answers for several views of each image have a folder of their own, as test-flip-0123456789abcdef.
 The folder is known by the digest of its images and view, MEMBER is that of the member's variables,
 so nothing is served for anything else. Readers need neither the dataset nor the networks.
 """
@@ -82,6 +83,12 @@ def way_out(workdir: Path, asked: str = "") -> str:
     if storage.writable(workdir):
         return f"{command} keeps them"
     return f"nothing can be written there; of a copy elsewhere, {command} --workdir COPY keeps them"
+
+
+def in_views(part: str, tta: str) -> str:
+    """What a part is called whose images are answered in several views, see `augment.test_views`:
+    "test-flip" and the like, so that such answers lie beside the plain ones."""
+    return f"{part}-{tta}" if tta else part
 
 
 def folder_of(workdir: Path, part: str, view: View, images: str) -> Path:

@@ -6,9 +6,10 @@ import sys
 import pytest
 from conftest import ROOT
 
-from fgvc_jax import __main__, config
+from fgvc_jax import __main__
 from fgvc_jax.commands import asked
 from fgvc_jax.config import Experiment
+from fgvc_jax.training import experiments
 from fgvc_jax.utils import options
 
 DOORS = sorted(__main__.commands())
@@ -31,23 +32,24 @@ def test_help_tells_of_every_option(command, capsys):
 
 def test_help_of_train_tells_what_people_change(capsys):
     with pytest.raises(SystemExit):
-        config.parse(["-h"])
+        experiments.parse(["-h"])
     short = capsys.readouterr().out
     with pytest.raises(SystemExit):
-        config.parse(["--help-all"])
+        experiments.parse(["--help-all"])
     whole = capsys.readouterr().out
     flags = [flag for flag, _, _ in options.fields(Experiment())]
     told = [line.split()[0] for line in short.splitlines() if line.startswith("  --")]
     assert set(told) <= set(flags) and 18 <= len(told) <= 22
     assert len(short.splitlines()) < 60 < len(whole.splitlines())
     assert "--help-all tells of" in short
+    nobodys = "--networks", "--ce.counts"  # which a config alone, and the data, set
     for flag in flags:
-        assert (f"  {flag} " in whole) != (flag == "--networks"), flag  # which a config alone sets
+        assert (f"  {flag} " in whole) != (flag in nobodys), flag
 
 
 def test_help_tells_the_defaults_of_a_config(capsys):
     with pytest.raises(SystemExit):
-        config.parse(["--config", "tiny", "--help"])
+        experiments.parse(["--config", "tiny", "--help"])
     assert "--epochs N              Epochs per member (default 2)" in capsys.readouterr().out
 
 

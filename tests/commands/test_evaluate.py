@@ -64,19 +64,19 @@ def kept(monkeypatch):
     return here, first
 
 
-def parts(tmp_path, options=Evaluation(), selects=True):  # noqa: B008  # it is frozen
-    workdir = SimpleNamespace(path=tmp_path, config=tmp_path / "config.json")
-    record = SimpleNamespace(selects=selects)
-    found, left = evaluate._parts(workdir, tmp_path, None, record, options)
-    assert left == []
-    return found
+OPENED = None, None, "digest of the images"
+
+
+def parts(tmp_path, options=Evaluation(), names=("test", "validation"), opened=dict):  # noqa: B008
+    asked = SimpleNamespace(tta="", classes=("a",), kept=SimpleNamespace(workdir=tmp_path))
+    return evaluate._parts(asked, None, options, tmp_path, names, opened)
 
 
 def test_nothing_is_opened_where_all_answers_are_kept(tmp_path, kept):
     here, _ = kept
     here |= {"test": "the test part", "validation": "the validation part"}
     assert parts(tmp_path) == here
-    assert parts(tmp_path, selects=False) == {"test": "the test part"}
+    assert parts(tmp_path, names=["test"]) == {"test": "the test part"}
 
 
 def test_a_folder_that_only_the_first_process_sees_is_one_line(tmp_path, kept):
@@ -91,20 +91,21 @@ def test_what_is_missing_is_asked_for_and_the_rest_is_not(tmp_path, kept, monkey
     here["validation"] = "the validation part"
     asked = []
     monkeypatch.setattr(
-        evaluate, "_opened",
-        lambda *_: {name: (None, None, f"a new {name}") for name in ("test", "validation")},
-    )  # fmt: skip
+        evaluate.predictions, "part_of", lambda _, name, *__, **___: f"a new {name}"
+    )
     monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *words: asked.append(words[1]))
-    found = parts(tmp_path)
+    found = parts(tmp_path, opened=lambda: dict.fromkeys(("test", "validation"), OPENED))
     assert found == {"validation": "the validation part", "test": "a new test"}
     assert asked == ["a new test"]
 
 
-def test_another_source_is_judged_on_its_test_part_alone(tmp_path, kept, monkeypatch):
-    monkeypatch.setattr(evaluate, "_opened", lambda *_: {"test": (None, None, "theirs")})
+def test_another_source_is_judged_on_its_own_images(tmp_path, kept, monkeypatch):
+    monkeypatch.setattr(evaluate.predictions, "part_of", lambda *_, images, **__: images)
     monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *_: None)
     kept[0]["test"] = "the run's own, which is not meant"
-    assert parts(tmp_path, Evaluation(source="folder:mine")) == {"test": "theirs"}
+    asked = Evaluation(source="folder:mine")
+    found = parts(tmp_path, asked, ["test"], lambda: {"test": (None, None, "theirs")})
+    assert found == {"test": "theirs"}
 
 
 def test_a_few_broken_images_of_another_source_are_left_out_and_named(tmp_path, caplog):

@@ -58,6 +58,13 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
         (["--workdir", "RUN", "--output", "TMP/a", "--which", "selected"], "no validation part"),
         (["--workdir", "RUN", "--output", "TMP/a", "--format", "torch"], "onnx"),
         (["--worker", "RUN"], "did you mean --workdir"),
+        (
+            ["RUN", "--output", "TMP/a", "--with-thumbnails"],
+            "--with-thumbnails is for --format web",
+        ),
+        (["RUN", "--output", "TMP/a", "--runtime", "a.tgz"], "--runtime is for --format web alone"),
+        (["RUN", "--output", "TMP/a", "--format", "hub", "--batch", "1"], "is for --format onnx"),
+        (["RUN", "--output", "TMP/a", "--format", "web", "--runtime", "TMP/b"], "npm pack"),
     ],
 )
 def test_mistakes_are_told_in_a_line(run, tmp_path, arguments, words):

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import socket
 
@@ -92,7 +93,8 @@ def test_json_lines_have_the_same_keys_and_values(here, tmp_path):
     run(*words, "--output", str(tmp_path / "a.jsonl"))
     for text, row in zip(table(tmp_path / "a.csv"), objects(tmp_path / "a.jsonl"), strict=True):
         assert list(text) == list(row)
-        assert json.loads(text["set"]) == row["set"] and json.loads(text["unsure"]) is row["unsure"]
+        assert json.loads(text["set"]) == row["set"]
+        assert text["unsure"] == ("" if row["unsure"] is None else json.dumps(row["unsure"]))
         assert float(text["probability1"]) == row["probability1"]
         assert text["path"] == row["path"] and row["error"] is None
 
@@ -134,6 +136,17 @@ def test_calibrated_probabilities_and_fewer_members(here, tmp_path, model):
     assert one["agreement"] == 1
 
 
+def test_several_views_of_a_photograph_are_answered(here, tmp_path, model, caplog):
+    with caplog.at_level(logging.INFO):
+        run("photos", "--tta", "flip", "--output", str(tmp_path / "a.jsonl"))
+    rows = objects(tmp_path / "a.jsonl")
+    expected = model.with_tta("flip").predict([row["path"] for row in rows]).max(-1)
+    np.testing.assert_allclose([row["probability1"] for row in rows], expected, rtol=1e-5)
+    assert {row["unsure"] for row in rows} == {None} and "evaluate --tta flip keeps" in caplog.text
+    with pytest.raises(UserError, match="python -m fgvc_jax.evaluate --tta flip keeps them"):
+        run("photos", "--tta", "flip", "--calibrated")
+
+
 def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
     here, tmp_path, model, monkeypatch
 ):
@@ -159,8 +172,9 @@ def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
 
 def test_too_few_validation_images_promise_nothing(here, tmp_path, caplog):
     run("photos/00.png", "--output", str(tmp_path / "a.jsonl"))
-    assert objects(tmp_path / "a.jsonl")[0]["unsure"] is True
-    assert "every answer is unsure, since 8 validation images" in caplog.text
+    assert objects(tmp_path / "a.jsonl")[0]["unsure"] is None
+    assert "is left empty, since 8 validation images" in caplog.text
+    assert re.search(r"that can be is --risk [\d.]+|nor any other share", caplog.text)
     assert "promise anything of sets" not in caplog.text
     run("photos/00.png", "--sets", "--output", str(tmp_path / "a.jsonl"))
     assert "8 validation images are too few to promise anything of sets" in caplog.text
@@ -300,7 +314,7 @@ def test_as_a_command_a_broken_image_is_exit_code_2(here, tmp_path):
     assert err.splitlines()[-1] == (
         "error: 1 of 2 images could not be read: the column error says why"
     )
-    assert err.splitlines()[0].startswith("warning: every answer is unsure")
+    assert err.splitlines()[0].startswith("warning: which answers are sure is left empty")
     assert len(table(tmp_path / "a.csv")) == 2
 
 
@@ -330,7 +344,7 @@ def test_two_processes_share_the_files(here, tmp_path):
 def test_the_threshold_is_found_from_what_is_kept(model):
     part = model.kept.fitted_to
     assert isinstance(part, predictions.Part) and len(part.labels) == 8
-    assert accept_from(model, 0.05) == math.inf
+    assert model.accept_from(0.05) == math.inf and accept_from(model, 0.05) is None
 
 
 def test_names_are_no_formulas_where_a_spreadsheet_reads_them(here, tmp_path, monkeypatch):

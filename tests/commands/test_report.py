@@ -317,7 +317,11 @@ def test_started_as_a_command(runs, tmp_path):
     code, out, err = finish(
         command("report", "--workdir", runs / "one", "--output", tmp_path / "a.html")
     )
-    assert (code, err) == (0, "") and out.startswith("written: ") and "a.confusion.csv" in out
+    assert code == 0 and out.startswith("written: ") and "a.confusion.csv" in out
+    # Its families are judged, and without a validation part nothing can promise coarser answers.
+    assert [line.partition(":")[0] for line in err.splitlines()] == [
+        "not answered at coarser levels"
+    ]
 
 
 def test_selected_members_are_never_taken_for_final_ones(runs):

@@ -51,6 +51,46 @@ OPERATIONS = {
 }
 
 
+VIEW = View(resize=16, crop=12)
+
+
+def test_views_of_a_mirrored_image_are_those_of_the_image_the_other_way_round():
+    images = pixels(3, VIEW.test_side)
+    one, mirrored = augment.test_views(VIEW, images, "flip")
+    np.testing.assert_array_equal(one, augment.test_view(VIEW, images))
+    again = augment.test_views(VIEW, images[:, :, ::-1], "flip")
+    np.testing.assert_array_equal(again, [mirrored, one])
+
+
+def test_five_views_are_the_centre_and_the_corners():
+    images = pixels(2, VIEW.test_side)
+    found = augment.test_views(VIEW, images, "five")
+    cut = (
+        images[:, 2:14, 2:14],
+        images[:, :12, :12],
+        images[:, :12, 4:],
+        images[:, 4:, :12],
+        images[:, 4:, 4:],
+    )
+    for view, expected in zip(found, cut, strict=True):
+        np.testing.assert_allclose(view, expected / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sides"), [({}, [12, 14, 10]), ({"test_view": "whole"}, [12, 10])]
+)
+def test_scales_are_the_middle_at_several_sizes(changes, sides):
+    """At the test view's own size it is the test view, to the bit."""
+    view = replace(VIEW, **changes)
+    images = pixels(2, view.test_side)
+    first, *others = augment.test_views(view, images, "scales")
+    np.testing.assert_array_equal(first, augment.test_view(view, images))
+    for shown, side in zip(others, sides[1:], strict=True):
+        middle = augment.center_crop(images, crop=side)
+        expected = augment.normalize(augment.resized(middle, 12), "half")
+        np.testing.assert_array_equal(shown, expected)
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation_is_a_pure_function_of_seed_view_and_id(name):
     """An image's view is the same in any batch, jitted or eager; other views differ."""

@@ -140,6 +140,7 @@ jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, two)
 """
 
 
+@pytest.mark.slow
 def test_two_devices_mix_as_one():
     """Views and mixing of a batch that is split, whose partners are across the border."""
     flags = f"{FAST} --xla_force_host_platform_device_count=2"

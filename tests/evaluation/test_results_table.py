@@ -33,6 +33,14 @@ def test_members_and_ensembles_in_percent():
     assert len(header) == len(first) == len(second)
 
 
+def test_answers_for_several_views_are_a_line_and_a_column():
+    seen = judged(accuracy=ENDS, nll=ENDS)
+    lines = results_table(judged(accuracy=ENDS, nll=ENDS) | {"tta": {"flip": seen}}).splitlines()
+    assert "--tta flip: 50.00 (25.00-75.00) together; the members 50.00, 55.00" in lines
+    (header,) = (line for line in lines if "raw" in line)
+    assert header.split("  ")[-1].strip() == "flip, raw"
+
+
 def test_chosen_members_keep_their_numbers():
     _, _, header, first, second, *_ = results_table(RESULTS | {"numbers": [2, 4]}).splitlines()
     assert header.endswith("ensemble up to it") and [first[5], second[5]] == ["2", "4"]

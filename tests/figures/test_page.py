@@ -50,7 +50,7 @@ def test_a_page_asks_for_nothing_from_elsewhere():
     picture = Image.fromarray(np.zeros((10, 400, 3), np.uint8))
     text = made(
         '{% extends "page.html" %}'
-        '{% set styles, script, connect, title = [], "", "none", hostile %}'
+        '{% set styles, scripts, connect, title = [], "", "none", hostile %}'
         "{% block body %}{{ image }}{% endblock %}",
         hostile=HOSTILE,
         image=image(picture, HOSTILE),
@@ -68,7 +68,7 @@ def test_a_page_asks_for_nothing_from_elsewhere():
 def test_a_script_is_known_by_its_digest_and_stands_as_it_is_in_its_file():
     text = made(
         '{% extends "page.html" %}'
-        '{% set styles, script, connect, title = [], "report.js", "self", "a" %}'
+        '{% set styles, scripts, connect, title = [], ["report.js"], "self", "a" %}'
         "{% block body %}{% endblock %}"
     )
     script = text.partition("<script>")[2].partition("</script>")[0]

@@ -37,6 +37,9 @@ class Stand:
         _ = self.calibration
         return self._threshold
 
+    def least_risk(self):
+        return 0.075
+
     def fused(self, answers, *, calibrated=False):
         values = answers[0]["log_probabilities"]
         return self.calibration.log_probabilities(values) if calibrated else values
@@ -92,8 +95,9 @@ def test_without_a_calibration_nobody_is_called_unsure_and_no_set_is_made(caplog
 
 
 def test_a_risk_that_nobody_can_promise_is_told(caplog):
-    assert accept_from(Stand(calibration(), math.inf), 0.01) == math.inf
-    assert "every answer is unsure, since 500 validation images" in caplog.text
+    assert accept_from(Stand(calibration(), math.inf), 0.01) is None
+    assert "is left empty, since 500 validation images let nobody promise" in caplog.text
+    assert "the smallest that can be is --risk 0.075" in caplog.text
 
 
 def test_numbers_have_as_few_digits_as_tell_them():

@@ -1,80 +1,65 @@
-"""Cross entropy, the objective that every other one contains."""
+"""Cross entropy for sets with a long tail: weights and adjustments by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgvc_jax.objectives.base import Batch, cross_entropy
-from fgvc_jax.objectives.ce import ce
+from fgvc_jax.data.mixing import Mixing
+from fgvc_jax.data.view import View
+from fgvc_jax.objectives.base import Batch
+from fgvc_jax.objectives.ce import CE, EFFECTIVE, class_weights
 
-LABELS = np.array([2, 0, 6, 3])
-LOGITS = np.random.default_rng(0).normal(0, 2, (4, 7))
-
-
-def golden(logits, labels, smoothing):
-    """float64, one image and one class at a time."""
-    total = 0.0
-    for z, label in zip(np.asarray(logits, np.float64), labels, strict=True):
-        log_p = z - z.max() - np.log(np.exp(z - z.max()).sum())
-        for c, value in enumerate(log_p):
-            target = (1 - smoothing) * (c == label) + smoothing / len(z)
-            total -= target * value
-    return total / len(labels)
+LABELS = np.repeat([0, 1, 2], [60, 30, 10])
+LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
-def test_cross_entropy_is_golden_jitted_or_not(smoothing):
-    expected = golden(LOGITS, LABELS, smoothing)
-    arguments = jnp.float32(LOGITS), jnp.asarray(LABELS)
-    assert cross_entropy(*arguments, smoothing=smoothing) == pytest.approx(expected, rel=1e-6)
-    jitted = jax.jit(cross_entropy, static_argnames="smoothing")
-    assert jitted(*arguments, smoothing=smoothing) == pytest.approx(expected, rel=1e-6)
+def loss(options, mixing=None):
+    """Of four images of classes 0, 1, 2, 2."""
+    made = options.settle(LABELS).make(classes=3, label_smoothing=0.0, view=View())
+    batch = Batch(None, jnp.array([0, 1, 2, 2]), None, None, mixing=mixing)
+    found = made.loss(lambda *_: ({}, {"logits": LOGITS}, {}), {}, batch, ())
+    return float(found.loss)
 
 
-def test_cross_entropy_of_equal_logits_is_log_of_classes_at_any_smoothing():
-    for smoothing in (0.0, 0.3):
-        value = cross_entropy(jnp.full((2, 7), 5.0), jnp.array([1, 4]), smoothing=smoothing)
-        assert value == pytest.approx(np.log(7), rel=1e-6)
+def log_softmax(logits):
+    return np.asarray(jax.nn.log_softmax(logits))
 
 
-def test_cross_entropy_gradient_is_probability_minus_target():
-    gradient = jax.grad(cross_entropy)(jnp.float32(LOGITS), jnp.asarray(LABELS), smoothing=0.2)
-    p = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
-    target = 0.8 * np.eye(7)[LABELS] + 0.2 / 7
-    np.testing.assert_allclose(gradient, (p - target) / 4, atol=1e-6)
+def test_weights_by_hand():
+    """Their mean over the 100 training images is 1."""
+    counts = np.array([60.0, 30, 10])
+    np.testing.assert_allclose(class_weights(counts, "balanced"), 100 / (3 * counts))
+    own = (1 - EFFECTIVE) / (1 - EFFECTIVE**counts)
+    np.testing.assert_allclose(class_weights(counts, "effective"), own / (own * counts).sum() * 100)
+    assert class_weights(counts, "none") is None
 
 
-def test_cross_entropy_of_half_precision_is_computed_in_float32():
-    half = jnp.asarray(LOGITS, jnp.bfloat16)
-    value = cross_entropy(half, jnp.asarray(LABELS), smoothing=0.1)
-    assert value.dtype == jnp.float32
-    assert value == pytest.approx(golden(half.astype(jnp.float32), LABELS, 0.1), rel=1e-6)
+@pytest.mark.parametrize("kind", ["balanced", "effective"])
+def test_an_image_weighs_as_its_class(kind):
+    weights = class_weights(np.array([60.0, 30, 10]), kind)
+    each = -log_softmax(LOGITS)[np.arange(4), [0, 1, 2, 2]]
+    expected = (weights[[0, 1, 2, 2]] * each).mean()
+    assert loss(CE(class_weights=kind)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_cross_entropy_of_huge_logits_is_finite():
-    logits = jnp.array([[1e4, -1e4, 0.0]])
-    value, gradient = jax.value_and_grad(cross_entropy)(logits, jnp.array([1]), smoothing=0.1)
-    assert value == pytest.approx(golden(logits, [1], 0.1), rel=1e-6)
-    assert jnp.isfinite(gradient).all()
+def test_logits_are_adjusted_by_log_frequencies():
+    shifted = LOGITS + 1.5 * np.log([0.6, 0.3, 0.1])
+    expected = -log_softmax(shifted)[np.arange(4), [0, 1, 2, 2]].mean()
+    assert loss(CE(logit_adjustment=1.5)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_objective_is_the_main_heads_cross_entropy():
-    objective = ce(label_smoothing=0.1)
-    taps = {"stage5": jnp.ones((4, 2, 2, 3))}
-    outputs = {"logits": jnp.float32(LOGITS), "features": jnp.ones((4, 3))}
+def test_a_mixed_image_weighs_as_its_parts():
+    mixing = Mixing(jnp.float32(0.25), jnp.bool_(False), jnp.zeros((2, 2), int), 8)
+    weights = class_weights(np.array([60.0, 30, 10]), "balanced")
+    shares = 0.75 * np.eye(3)[[0, 1, 2, 2]] + 0.25 * np.eye(3)[[2, 0, 1, 2]]
+    each = -(shares * log_softmax(LOGITS)).sum(-1)
+    expected = (shares @ weights * each).mean()
+    assert loss(CE(class_weights="balanced"), mixing) == pytest.approx(expected, rel=1e-6)
 
-    def forward(variables, images, keys):
-        assert (variables, images, keys) == ("variables", "images", "keys")
-        return taps, outputs, "new statistics"
 
-    right = LOGITS.argmax(1)
-    labels = np.where(np.arange(4) < 3, right, (right + 1) % 7)  # three of four
-    batch = Batch("images", jnp.asarray(labels), "keys", jnp.float32(0))
-    step = objective.loss(forward, "variables", batch, ())
-
-    assert step.loss == pytest.approx(golden(LOGITS, labels, 0.1), rel=1e-6)
-    assert step.metrics == {"cross_entropy": step.loss, "accuracy": 0.75}
-    assert step.taps is taps and step.batch_stats == "new statistics" and step.memory == ()
-    assert objective.heads == {} and objective.init_memory("variables", outputs) == ()
-    assert objective.predict(outputs) is outputs["logits"]
+def test_plain_it_keeps_no_counts_and_is_what_it_was():
+    assert CE().settle(LABELS) == CE()
+    assert CE(logit_adjustment=1.0).settle(LABELS).counts == (60, 30, 10)
+    expected = -log_softmax(LOGITS)[np.arange(4), [0, 1, 2, 2]].mean()
+    assert loss(CE()) == pytest.approx(expected, rel=1e-6)

@@ -16,6 +16,7 @@ from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.objectives import csdnet as m
 from fgvc_jax.objectives import csdnet_views as views
 from fgvc_jax.objectives.base import Batch
+from fgvc_jax.training import experiments
 from fgvc_jax.utils.errors import ArgumentError, UserError
 
 SIZE, BATCH, CLASSES = 32, 4, 3
@@ -525,13 +526,13 @@ def test_mistakes_are_named(changes, words):
 )
 def test_mistakes_of_the_viewpoint_are_named_before_anything_runs(arguments, words):
     with pytest.raises(UserError, match=words) as caught:
-        config.parse(["--objective", "csdnet", *arguments.split()])
+        experiments.parse(["--objective", "csdnet", *arguments.split()])
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("arguments", ["--objective ce", "--objective csdnet --csdnet.view mirror"])
 def test_only_the_viewpoint_has_to_divide_into_patches(arguments):
-    config.parse([*arguments.split(), "--csdnet.shuffle", "3"])
+    experiments.parse([*arguments.split(), "--csdnet.shuffle", "3"])
 
 
 def test_config_decides_everything():

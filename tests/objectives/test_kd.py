@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr, softmax
 
-from fgvc_jax import config
 from fgvc_jax.data.mixing import Mixing
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.base import Batch, TeacherQuery
 from fgvc_jax.objectives.kd import KD
+from fgvc_jax.training import experiments
 from fgvc_jax.utils.errors import UserError
 
 LABELS = np.array([1, 0, 4, 1])
@@ -114,5 +114,5 @@ def test_whom_it_asks():
 )
 def test_mistakes_are_one_line(arguments, words):
     with pytest.raises(UserError) as error:
-        config.parse(["--objective", "kd", *arguments.split()])
+        experiments.parse(["--objective", "kd", *arguments.split()])
     assert words in str(error.value) and "\n" not in str(error.value)

@@ -20,12 +20,12 @@ from comparison import (
     rebased,
 )
 from conftest import ROOT, tiny
-from results_pages import figures
+from results_pages import claims, figures
 from results_pages import study as study_page
 
 from fgvc_jax.config import Network
 from fgvc_jax.evaluation import statistics
-from fgvc_jax.study import Study, ledger
+from fgvc_jax.study import Study, definition, ledger
 from fgvc_jax.study.bits import unpack
 from fgvc_jax.study.ledger import Correctness, Ledger
 from fgvc_jax.utils.errors import UserError
@@ -591,3 +591,23 @@ def test_intervals_cover_what_they_say():
     assert 0.93 <= on_these <= 0.97
     assert on_new < 0.92
     assert found["crossed"][0] > on_these and 0.93 <= found["crossed"][1] <= 0.97
+
+
+# -- claims --------------------------------------------------------------------------------------
+
+
+def test_every_claim_names_a_row_that_a_study_has_or_says_why_none_does():
+    for each in claims.CLAIMS:
+        assert bool(each.study) != bool(each.why), each
+        if each.study:
+            study = definition.load(str(ROOT / f"scripts/studies/{each.study}.py"))
+            assert each.row in list(study.rows)[1:], each
+
+
+def test_a_claim_says_what_was_found_on_the_studys_own_base():
+    one = differences_of(("fixed_0.5", -0.005, (-0.01, 0.0)))
+    study = SimpleNamespace(gain=0.0)
+    text = claims.page({"effect": [(one, Plan(study, []))]})
+    assert "fixed_0.5 minus none: -0.50 points (-1.00 to +0.00; 4 pairs)" in text
+    moved = claims.page({"effect": [(one, Plan(study, ["epochs 4 -> 3"]))]})
+    assert "-0.50" not in moved and "not here: needs 448 px" in moved

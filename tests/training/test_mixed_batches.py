@@ -52,6 +52,7 @@ def kinds(run):
     return [bool(mixing.draw(0, 2, step, side=32, **numbers).cut) for step in range(STEPS)]
 
 
+@pytest.mark.slow
 def test_precomputed_maps_are_the_teachers_in_the_step(tmp_path):
     """Of steps of mixup and of CutMix."""
     assert set(kinds(online())) == {False, True}

@@ -2,12 +2,9 @@
 
 import dataclasses
 from functools import cache, partial
-from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from conftest import tiny
 
@@ -15,11 +12,9 @@ from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.inference import answers
 from fgvc_jax.networks import convnext
 from fgvc_jax.objectives import CSDNet
-from fgvc_jax.objectives.base import Objective, Step
 from fgvc_jax.training import evaluator, plan
 from fgvc_jax.training.run import Run
-from fgvc_jax.training.state import State, Teachers
-from fgvc_jax.training.step import norm, train_step
+from fgvc_jax.training.step import norm
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
@@ -204,36 +199,6 @@ def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
     images = 2 * len(batch["row"]) if options else len(batch["row"])
     whole = {(len(batch["row"]), None)} if options and options.keys == "ema" else set()
     assert set(asked) == {(images, (images,))} | whole
-
-
-def test_what_is_left_out_is_new_in_every_step_and_member():
-    """The same view of an image lost the same branches in every epoch and in all members. A step
-    that is taken again, after a restart, leaves out what it did."""
-
-    def loss(forward, variables, batch, memory):
-        taps = {"stage5": jnp.zeros((4, 1, 1, 1))}
-        return Step(variables["params"].sum(), {}, taps, {}, jax.random.key_data(batch.key))
-
-    mesh = devices.create(4, 4)
-    step = train_step(
-        network=SimpleNamespace(frozen="stage3"),
-        objective=Objective({}, None, loss, None),
-        optimizer=optax.identity(),
-        learning_rate=lambda step: jnp.float32(0),
-        weigh=None, view=tiny().data.view, seed=0, total_steps=10, mesh=mesh,
-    )  # fmt: skip
-    rows = np.arange(4, dtype=np.int32)
-    batch = {"view": 0 * rows, "id": rows, "label": rows, "features": rows}
-
-    def keys(member, number):
-        numbers = np.int32(member), np.int32(number)
-        state = State(*numbers, np.float32([1]), {}, optax.EmptyState(), (), Teachers(0, ()))
-        state, _ = step(devices.replicate(mesh, state), devices.shard_batch(mesh, batch), None)
-        return np.array(state.memory)
-
-    found = {each: keys(*each) for each in ((1, 0), (1, 4), (2, 0), (2, 4))}
-    assert len(np.unique(np.concatenate(list(found.values())), axis=0)) == 4 * len(rows)
-    np.testing.assert_array_equal(keys(2, 4), found[2, 4])
 
 
 def test_options_that_a_network_does_not_have_are_refused():

@@ -119,6 +119,7 @@ def test_it_is_trained_recorded_and_continued_as_every_run(trained, tmp_path, ca
         members.train(dataclasses.replace(more, members=3))
 
 
+@pytest.mark.slow
 def test_a_trunk_that_is_shared_goes_on_and_one_that_is_not_is_refused(trained, tmp_path):
     frozen = dataclasses.replace(trained.network, frozen="stage3")
     first = of_four(tmp_path / "first", network=frozen)

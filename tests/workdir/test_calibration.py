@@ -34,13 +34,11 @@ def workdir(tmp_path_factory):
     return folder
 
 
-def keep(folder, log_probabilities, labels):
+def keep(folder, log_probabilities, labels, part="validation"):
     source = SimpleNamespace(
         names=[f"{i}.jpg" for i in range(len(labels))], labels=labels, ids=np.arange(len(labels))
     )
-    part = predictions.part_of(
-        folder, "validation", source, classes="abcdef", view=VIEW, images="digest"
-    )
+    part = predictions.part_of(folder, part, source, classes="abcdef", view=VIEW, images="digest")
     members = [f"member{n}" for n in range(len(log_probabilities))]
     with predictions.keep(part, members, [(1, 1)] * len(members)) as arrays:
         for (answers, maps), member in zip(arrays, log_probabilities, strict=True):
@@ -277,6 +275,16 @@ def test_no_promise_without_enough_images():
     assert calibration.accept_from(np.full(500, 0.9), np.zeros(500, bool), 0.05) == math.inf
 
 
+def test_the_least_risk_is_promised_and_none_below_it():
+    sure, right = risky(np.random.default_rng(0), 100)
+    least = calibration.least_risk(sure, right)
+    assert calibration.accept_from(sure, right, least) < math.inf
+    for step in np.arange(calibration.RISK_STEP, least - 1e-9, calibration.RISK_STEP):
+        assert calibration.accept_from(sure, right, step) == math.inf
+    assert calibration.least_risk(np.full(5, 0.9), np.zeros(5, bool)) is None
+    assert calibration.least_risk(np.empty(0), np.empty(0, bool)) is None
+
+
 # -- kept in a workdir -----------------------------------------------------------------------------
 
 
@@ -299,6 +307,20 @@ def test_what_belongs_to_others_is_not_used(tmp_path, changes):
     storage.remove(tmp_path / "predictions")
     with pytest.raises(UserError, match="fgvc_jax.evaluate keeps them"):
         ensemble_of(tmp_path, **changes).find()
+
+
+def test_answers_for_several_views_are_calibrated_by_such_answers(tmp_path):
+    """Training images that were held out have none."""
+    log_probabilities, labels = inputs()
+    keep(tmp_path, log_probabilities, labels)
+    with pytest.raises(UserError, match=r"fgvc_jax.evaluate --tta flip keeps them$"):
+        ensemble_of(tmp_path, tta="flip").find()
+    keep(tmp_path, log_probabilities / 2, labels, "validation-flip")
+    plain, several = (ensemble_of(tmp_path, tta=tta).find(write=True) for tta in ("", "flip"))
+    assert several.temperature < plain.temperature
+    assert several == ensemble_of(tmp_path, tta="flip").find() != ensemble_of(tmp_path).find()
+    with pytest.raises(UserError, match="held out, in one view: leave out --tta flip, or train"):
+        ensemble_of(tmp_path, tta="flip", part="held_out").find()
 
 
 def test_what_was_fitted_by_an_earlier_rule_is_fitted_again(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from conftest import ROOT, tiny
 
-from fgvc_jax import config
+from fgvc_jax.training import experiments
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import Record, Workdir, storage
 
@@ -55,7 +55,7 @@ def test_more_members_continue_an_experiment_and_another_rate_is_another(workdir
         workdir.continued(tiny(seed=7))
     *_, advice = str(error.value).partition("what it has: ")
     words = shlex.split(advice)  # which holds when it is followed
-    saved = config.parse(["--config", str(ROOT / "configs/tiny.py"), "--seed=7", *words])
+    saved = experiments.parse(["--config", str(ROOT / "configs/tiny.py"), "--seed=7", *words])
     assert workdir.continued(replace(saved, workdir=str(workdir.path)))
 
 

@@ -16,12 +16,14 @@ class Inference(NamedTuple):
     """All that happens to an image once it is decoded.
 
     variables: of the trunk and the members, on the host. answer: (variables, (B, R, R, 3) uint8) ->
-    (B, K) float32 probabilities. side: R.
+    (B, K) float32 probabilities. side: R. answers: as `answer`, a pair of that and each member's,
+    (B, N, K).
     """
 
     variables: Any
     answer: Callable[[Any, jax.Array], jax.Array]
     side: int
+    answers: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -43,7 +45,7 @@ def of(model: Model) -> Inference:
     whatever they were trained in; a frozen trunk runs once."""
     chosen = [networks.in_float32(member.network) for member in model.members]
 
-    def answer(variables: Any, images: jax.Array) -> jax.Array:
+    def logits_of(variables: Any, images: jax.Array) -> jax.Array:
         inputs = {
             view: chosen[0].apply(
                 variables["trunk"], augment.test_view(view, images), method="features"
@@ -54,7 +56,15 @@ def of(model: Model) -> Inference:
         for network, own, member in zip(chosen, variables["members"], model.members, strict=True):
             answered: Any = network.apply(own, inputs[member.view], False)  # (taps, outputs)
             logits.append(model.logits_of(answered[1]))
-        return jax.nn.softmax(ensemble.fuse(jnp.stack(logits), model.fusion))
+        return jnp.stack(logits)
+
+    def answer(variables: Any, images: jax.Array) -> jax.Array:
+        return jax.nn.softmax(ensemble.fuse(logits_of(variables, images), model.fusion))
+
+    def answers(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits = logits_of(variables, images)
+        fused = jax.nn.softmax(ensemble.fuse(logits, model.fusion))
+        return fused, jax.nn.softmax(logits).swapaxes(0, 1)
 
     variables = {"trunk": model.trunk, "members": [member.variables for member in model.members]}
-    return Inference(jax.device_get(variables), answer, model.view.test_side)
+    return Inference(jax.device_get(variables), answer, model.view.test_side, answers)

@@ -54,10 +54,12 @@ class Graph:
     Args:
         images: the graph's input.
         rules: of the primitives.
+        batch: how many images it takes at a time; 0: any number.
     """
 
-    def __init__(self, images: Tensor, rules: Rules):
+    def __init__(self, images: Tensor, rules: Rules, batch: int = 0):
         self.images = images
+        self._batch = batch
         self._rules = rules
         self.nodes: list[onnx.NodeProto] = []
         self.stored: list[onnx.TensorProto] = []
@@ -97,6 +99,8 @@ class Graph:
 
     def _sides(self, shape: Shape) -> Value:
         """A shape as an array, the batch's side as it is when the graph runs."""
+        if self._batch:
+            return np.array([s // BATCH * self._batch if of_images(s) else s for s in shape])
         batch = self.node("Shape", self.images, shape=(1,), start=0, end=1)
         parts = [
             self.node("Mul", batch, np.array([side // BATCH]), shape=(1,))

@@ -1,7 +1,7 @@
 """Each JAX primitive of our inference in ONNX's words, and the model that they make."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -303,30 +303,35 @@ WHOLE: dict[str, Callable] = {
 
 
 def model_of(
-    function: Callable[[Any, jax.Array], jax.Array], variables: Any, shape: Shape
+    function: Callable[[Any, jax.Array], Any],
+    variables: Any,
+    shape: Shape,
+    outputs: Sequence[str] = ("probabilities",),
+    batch: int = 0,
 ) -> onnx.ModelProto:
     """The ONNX model of a function, with its variables inside.
 
     Args:
-        function: (variables, images (B, ...) uint8) -> probabilities (B, K).
+        function: (variables, images (B, ...) uint8) -> an array (B, ...), or a tuple of them.
         variables: arrays on the host.
         shape: of one image.
+        outputs: what the arrays are called.
+        batch: how many images it takes at a time; 0: any number.
 
     Raises:
         NotImplementedError: for a primitive that is not known here.
     """
     images = jax.ShapeDtypeStruct((BATCH, *shape), np.uint8)
     traced = jax.make_jaxpr(function)(variables, images)
-    graph = Graph(Tensor("images", images.shape), Rules(LAZY, ELEMENTWISE, WHOLE))
+    graph = Graph(Tensor("images", images.shape), Rules(LAZY, ELEMENTWISE, WHOLE), batch)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
-    (answer,) = graph.run(traced.jaxpr, traced.consts, [*leaves, graph.images])
-    (aval,) = traced.out_avals
-    graph.nodes.append(
-        helper.make_node("Identity", [graph.name(graph.full(answer, aval))], ["probabilities"])
-    )
+    answers = graph.run(traced.jaxpr, traced.consts, [*leaves, graph.images])
+    for name, answer, aval in zip(outputs, answers, traced.out_avals, strict=True):
+        whole = graph.name(graph.full(answer, aval))
+        graph.nodes.append(helper.make_node("Identity", [whole], [name]))
     ends = [
-        helper.make_tensor_value_info(name, _type(each), ["batch", *each.shape[1:]])
-        for name, each in (("images", images), ("probabilities", aval))
+        helper.make_tensor_value_info(name, _type(each), [batch or "batch", *each.shape[1:]])
+        for name, each in zip(("images", *outputs), (images, *traced.out_avals), strict=True)
     ]
     made = helper.make_graph(graph.nodes, "fgvc_jax", ends[:1], ends[1:], graph.stored)
     return helper.make_model(

@@ -84,7 +84,7 @@ class Trained:
         return function.of(self.model)
 
     @cached_property
-    def _drawn(self) -> np.ndarray:
+    def drawn(self) -> np.ndarray:
         """(DRAWN, R, R, 3) uint8: drawn birds, which are nobody's photographs."""
         birds, side = open_source("sketchbirds").test, self.inference.side
         return np.stack([decode(birds[i], side, orientation="stored") for i in range(DRAWN)])
@@ -96,7 +96,7 @@ class Trained:
         Raises:
             UserError: when that is not finite.
         """
-        answered = self.inference(self._drawn)
+        answered = self.inference(self.drawn)
         if not np.isfinite(answered).all():
             raise UserError(
                 "the members' answers are not finite numbers: their training has diverged, so that "
@@ -107,7 +107,7 @@ class Trained:
     @property
     def image(self) -> np.ndarray:
         """(1, R, R, 3) uint8: a drawn bird."""
-        return self._drawn[:1]
+        return self.drawn[:1]
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -119,13 +119,22 @@ class Trained:
         """How far the export's answers, which are float32's, are from those that the workdir's own
         members give, in the precision that they were trained in."""
         squares = self.model.squares(DRAWN)
-        squares[:DRAWN] = self._drawn
+        squares[:DRAWN] = self.drawn
         own = np.exp(self.model.fused(collect(self.model.ask(squares), DRAWN)))
         return Drift(
             float(np.abs(self._answered - own).max()),
             int((self._answered.argmax(-1) != own.argmax(-1)).sum()),
             distinct(network.dtype for network in self.networks),
         )
+
+    @property
+    def accuracy(self) -> dict[str, float] | None:
+        """Of all members together on the test images: {"value", "low", "high", "images"}; None
+        where they were not judged."""
+        if not self.results:
+            return None
+        found = self.results["metrics"]["ensemble"][-1]["accuracy"]
+        return found | {"images": self.results["images"]["test"]}
 
     @property
     def head(self) -> str:

@@ -82,9 +82,9 @@ class Attention:
     ) -> dict[str, jax.Array]:
         """{"sum": (B, h, w) float16}; of the first `begun` members the batch has the sum."""
         total: Any = batch["attention"]["sum"] if begun else np.float16(0)
-        for _, member in self.members[begun:]:
+        for (_, member), step in list(zip(self.members, self._steps, strict=True))[begun:]:
             variables = backbone_only(member.variables)
-            total = self._add(total, self._step(member)(variables, batch, store))
+            total = self._add(total, step(variables, batch, store))
         return {"sum": total}
 
     def mean(self, batch: Mapping[str, Any]) -> jax.Array:
@@ -94,15 +94,19 @@ class Attention:
             return self._counts
         return self._mean(batch["attention"]["sum"], self._counts)
 
-    def _step(self, member: Member) -> Callable:
-        """The compiled |Z| of a member."""
-        return passes.attention_step(
-            network=member.network,
-            view=member.view,
-            seed=self.seed,
-            grid=self.grid,
-            mesh=self.mesh,
-        )
+    @cached_property
+    def _steps(self) -> list[Callable]:
+        """The compiled |Z| of each member."""
+        return [
+            passes.attention_step(
+                network=member.network,
+                view=member.view,
+                seed=self.seed,
+                grid=self.grid,
+                mesh=self.mesh,
+            )
+            for _, member in self.members
+        ]
 
     # Programs of their own: fused into a member's, a sum might be rounded otherwise.
 

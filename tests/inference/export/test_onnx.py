@@ -46,6 +46,31 @@ def test_any_number_of_images_is_answered_as_by_us(variant, tmp_path):
         np.testing.assert_allclose(answers(tmp_path, some), of.inference(some), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "variant",
+    ["trunk", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vit", "swin", "knn"))],
+)
+def test_one_image_at_a_time_leaves_no_side_open(variant, tmp_path):
+    of = trained(**VARIANTS[variant])
+    assert "batch is 1" in onnx.write(of, tmp_path, batch=1)
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    (given,), (made,) = session.get_inputs(), session.get_outputs()
+    assert given.shape == [1, *of.inference.shape] and made.shape == [1, len(of.model.classes)]
+    import onnx as package
+
+    graph = package.load(tmp_path / "model.onnx").graph
+    assert "Shape" not in {node.op_type for node in graph.node}
+    some = images(of, 1)
+    (answered,) = session.run(None, {"images": some})
+    np.testing.assert_allclose(answered, of.inference(some), atol=1e-5)
+
+
+def test_the_readme_states_versions(tmp_path):
+    text = written(trained(members=1), tmp_path)
+    assert "Opset 18, IR version 8, which onnxruntime reads from 1.14 on" in text
+    assert f"tried under onnxruntime {runtime.__version__}" in text and "`--batch 1`" in text
+
+
 @pytest.mark.slow
 def test_vgg_and_the_view_of_whole_images(tmp_path):
     of = trained(name="vgg_micro", head="linear", view={"test_view": "whole"})
@@ -69,7 +94,7 @@ def test_half_precision_counts_as_what_it_becomes(tmp_path, monkeypatch):
     of = trained(members=1)
     (member,) = of.model.members
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.float16), member.variables)
-    of.model.members[0] = member._replace(variables=half)
+    of.model.members = (member._replace(variables=half),)
     monkeypatch.setattr(onnx, "LARGEST", int(1.2 * of.inference.nbytes))
     assert "model.onnx.data" in written(of, tmp_path)
 

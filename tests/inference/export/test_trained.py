@@ -45,8 +45,8 @@ def test_the_difference_from_the_members_own_answers_is_told(dtype):
     """The self-test compares the export with itself: 1.5e-8, where predict's answers, in bfloat16,
     differ by 0.005."""
     of = trained(dtype=dtype)
-    own = of.model.predict(list(of._drawn))
-    expected = np.abs(of.inference(of._drawn) - own).max()
+    own = of.model.predict(list(of.drawn))
+    expected = np.abs(of.inference(of.drawn) - own).max()
     assert of.drift.largest == pytest.approx(expected, abs=1e-6)
     assert (of.drift.largest < 1e-5) == (dtype == "float32")
     of.drift.check()

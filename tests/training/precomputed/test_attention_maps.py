@@ -62,9 +62,9 @@ def make(folder, members, calls=None, *, grid=GRID, images="images", parts=(), *
         (f"member {number}", Member(NETWORK, {"params": {"backbone": number}}, VIEW))
         for number in members
     ]
-    compiled = {(id(NETWORK), grid): step}
     own = [parts] * len(before)
-    found = Attention(before, own, grid, [grid], VIEW, 0, None, BATCH, MESH, compiled)
+    found = Attention(before, own, grid, [grid], VIEW, 0, None, BATCH, MESH)
+    vars(found)["_steps"] = [step] * len(before)  # in place of the compiled ones
     said = []
     cache.prepare(1, found, said.append)
     return cache, said

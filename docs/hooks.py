@@ -1,0 +1,93 @@
+"""What the site has beside docs/: the README, results, and every command's --help."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = [
+    "train",
+    "inspect",
+    "evaluate",
+    "report",
+    "predict",
+    "explain",
+    "embed",
+    "export",
+    "demo",
+]
+# Where the site has a file of the project, by where the project has it.
+PLACES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "CONTRIBUTING.md",
+    "CHANGELOG.md": "CHANGELOG.md",
+    "scripts/BENCHMARKS.md": "BENCHMARKS.md",
+}
+LINK = re.compile(r"(\]\()([^)#\s:]+)([)#])")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add them: pages with their links to each other, figures as they are."""
+    studies = ROOT / "scripts/studies"
+    pages = [*studies.glob("*.md"), *studies.glob("pages/*.md"), *studies.glob("figures/*.svg")]
+    places = PLACES | {
+        str(path.relative_to(ROOT)): str(Path("studies") / path.relative_to(studies))
+        for path in pages
+    }
+    places |= {
+        str(path.relative_to(ROOT)): str(path.relative_to(ROOT / "docs"))
+        for path in (ROOT / "docs").rglob("*.md")
+    }
+    for source, place in places.items():
+        if source.startswith("docs/"):
+            continue
+        if source.endswith(".md"):
+            text = linked((ROOT / source).read_text(), source, place, places)
+            files.append(File.generated(config, place, content=text))
+        else:
+            files.append(File.generated(config, place, content=(ROOT / source).read_bytes()))
+    files.append(File.generated(config, "reference/commands.md", content=commands()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Links of docs/ that lead out of it lead to where the site has their aims."""
+    return markdown.replace("../../scripts/studies/", "../studies/")
+
+
+def linked(text: str, source: str, place: str, places: dict[str, str]) -> str:
+    """A page whose links lead where the site has their aims; a link to what it has not, as to code,
+    becomes its words."""
+
+    def moved(match: re.Match[str]) -> str:
+        before, aim, after = match.groups()
+        there = (ROOT / source).parent.joinpath(aim).resolve()
+        aim = places.get(str(there.relative_to(ROOT)) if there.is_relative_to(ROOT) else "", "")
+        up = "../" * place.count("/")
+        return f"{before}{up}{aim}{after}" if aim else match.group(0)
+
+    text = LINK.sub(moved, text)
+    known = {Path(aim).name for aim in places.values()}
+    return re.sub(
+        r"!?\[([^\]]*)\]\(([^):]+)\)",
+        lambda found: found.group(0) if Path(found.group(2)).name in known else found.group(1),
+        text,
+    )
+
+
+def commands() -> str:
+    """What every command says of itself."""
+    parts, narrow = ["# Commands\n"], os.environ | {"COLUMNS": "76"}
+    for name in COMMANDS:
+        asked = "--help-all" if name == "train" else "--help"
+        said = subprocess.run(
+            [sys.executable, "-m", f"fgvc_jax.{name}", asked],
+            capture_output=True, text=True, cwd=ROOT, check=True, env=narrow,
+        ).stdout  # fmt: skip
+        parts.append(f"## {name}\n\n```text\n{said.rstrip()}\n```\n")
+    return "\n".join(parts)

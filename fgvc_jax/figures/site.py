@@ -1,0 +1,68 @@
+"""The files of a site that answers for photographs in the browser.
+
+index.html     the page, with its own script and style inside
+worker.js      asks the network, apart from the page
+resize.js      Pillow's resizing, for the worker
+service.js     keeps the files for offline use, and adds the headers that several threads need
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from fgvc_jax.figures.demo import sureness
+from fgvc_jax.figures.page import asset, render
+
+
+def pages(
+    *,
+    source: str,
+    classes: int,
+    members: int,
+    accuracy: Mapping[str, float] | None,
+    calibrated: bool,
+    boxed: bool,
+    megabytes: int,
+) -> Mapping[str, str]:
+    """The text of each file but service.js.
+
+    Args:
+        source: the data, by name.
+        classes: number of them.
+        members: number of them.
+        accuracy: {"value", "low", "high", "images"} on test images; None where it is not known.
+        calibrated: whether calibrated probabilities are shown.
+        boxed: whether parts of photographs were learned from.
+        megabytes: of the site.
+    """
+    made = render(
+        "web.html",
+        source=source,
+        classes=classes,
+        members=members,
+        accuracy=accuracy,
+        calibrated=calibrated,
+        boxed=boxed,
+        megabytes=megabytes,
+    )
+    scripts = {f"{name}.js": asset(f"web_{name}.js") for name in ("worker", "resize")}
+    return {"index.html": made} | scripts
+
+
+def sure(risk: float) -> dict[str, dict[str, str]]:
+    """How sure an answer is, in words, see `demo.sureness`: "sure", "unsure", "never" where too few
+    photographs were kept apart for any to be sure, and "unknown"."""
+    found = {"sure": False, "unsure": True, "unknown": None}
+    words = (
+        "Too few photographs were kept apart to promise that at most "
+        f"{100 * risk:.3g}% of answers like this are wrong."
+    )
+    never = sureness(True, risk) | {"words": words}
+    return {word: sureness(unsure, risk) for word, unsure in found.items()} | {"never": never}
+
+
+def service(digests: Mapping[str, str]) -> str:
+    """The service worker of a site whose files have these SHA-256."""
+    files = json.dumps(digests, indent=2, sort_keys=True)
+    release = hashlib.sha256(files.encode()).hexdigest()[:16]
+    return f'const FILES = {files};\nconst RELEASE = "{release}";\n\n{asset("web_service.js")}'

@@ -1,0 +1,178 @@
+"""A site: a folder of static files that answers for photographs in any browser, also offline.
+
+index.html, worker.js, resize.js, service.js    the page, see `fgvc_jax.figures.site`
+model.onnx, about.json                          the network, and what the page knows of it
+ort.js, ort.wasm                                onnxruntime-web, see `onnxruntime_web`
+selftest.json                                   photographs, and what they must be answered with
+examples.json                                   small photographs of each class, where asked for
+"""
+
+import base64
+import functools
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fgvc_jax.data.framing import FILL
+from fgvc_jax.data.images import decode
+from fgvc_jax.inference.export import onnx, onnxruntime_web, readme, writing
+from fgvc_jax.inference.export.trained import Trained
+from fgvc_jax.inference.rows import accept_from
+from fgvc_jax.utils import digests
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import printable
+from fgvc_jax.workdir import storage
+
+WITHIN = 1e-3  # of a probability; browsers round products of float32 otherwise
+SIZES = (1.3, 0.9), (0.7, 1.6), (1.6, 1.2)  # of the kept photographs, in sides of the square
+LICENSE = "onnxruntime-web.LICENSE.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What a site is made of, beside the members.
+
+    runtime: onnxruntime-web's files. pages: megabytes of the site -> the text of its files.
+    service: the files' SHA-256 -> service.js. sure: how sure an answer is in words, by "sure",
+    "unsure", "never" (the validation part is too small for any to be sure) and "unknown". risk:
+    share of answers that are not unsure and yet wrong. calibrated: whether probabilities are
+    calibrated. pictures: data: addresses by class; None: none.
+    """
+
+    runtime: Mapping[str, bytes]
+    pages: Callable[[int], Mapping[str, str]]
+    service: Callable[[Mapping[str, str]], str]
+    sure: Mapping[str, Mapping[str, str]]
+    risk: float
+    calibrated: bool
+    pictures: Mapping[int, Sequence[str]] | None
+
+
+def format_of(site: Site) -> writing.Format:
+    """How a site is written."""
+    return onnx.FORMAT._replace(write=functools.partial(_write, site))
+
+
+def _write(site: Site, trained: Trained, path: Path) -> str:
+    pictures = json.dumps(site.pictures or {})
+    storage.check_space(
+        path.parent,
+        int(1.1 * trained.inference.nbytes) + sum(map(len, site.runtime.values())) + len(pictures),
+    )
+    if onnx.save(trained, path / "model.onnx", members=True):
+        raise UserError(
+            "the members have more than 2 GiB, which no browser holds: take fewer, as --members 1"
+        )
+    for name, data in site.runtime.items():
+        storage.write_bytes(path / name, data)
+    storage.write_text(path / LICENSE, onnxruntime_web.LICENSE)
+    kept = {"within": WITHIN, "examples": _kept(trained)}
+    storage.write_text(path / "selftest.json", json.dumps(kept))
+    if site.pictures is not None:
+        storage.write_text(path / "examples.json", pictures)
+    loaded = sum((path / name).stat().st_size for name in ("model.onnx", "ort.wasm"))
+    storage.write_json(path / "about.json", _about(site, trained, loaded))
+    total = sum(file.stat().st_size for file in path.iterdir())
+    for name, text in site.pages(round(total / 1e6)).items():
+        storage.write_text(path / name, text)
+    served = sorted(file for file in path.iterdir() if file.name != LICENSE)
+    text = site.service({file.name: digests.of_file(file) for file in served})
+    storage.write_text(path / "service.js", text)
+    return readme.text(trained, files=_FILES, use=f"{_USE}\n{onnx.versions()}")
+
+
+def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
+    """What the page knows: names, the view, and what was fitted on the validation part."""
+    model = trained.model
+    return {
+        "names": list(map(printable, model.classes)),
+        "members": len(model.members),
+        "side": model.view.test_side,
+        "fit": model.view.fit,
+        "fill": FILL,
+        "scaled": model.view.reading["decoding"] == "scaled",
+        "calibration": _calibration(site, trained),
+        "sure": site.sure,
+        "examples": site.pictures is not None,
+        "bytes": loaded,
+    }
+
+
+def _calibration(site: Site, trained: Trained) -> dict[str, Any] | None:
+    threshold = accept_from(trained.model, site.risk)  # None, too, where nothing can be promised
+    try:
+        fitted = trained.model.calibration
+    except UserError:
+        if site.calibrated:
+            raise
+        return None
+    return {
+        "temperature": fitted.temperature,
+        "acceptFrom": threshold,
+        "shown": site.calibrated,
+    }
+
+
+def _kept(trained: Trained) -> list[dict[str, Any]]:
+    """Drawn photographs, each wide, tall or large, and what they are answered with here."""
+    found = []
+    for number, (across, down) in enumerate(SIZES):
+        side = trained.inference.side
+        size = max(1, round(across * side)), max(1, round(down * side))
+        picture = Image.fromarray(trained.drawn[number]).resize(size)
+        file = io.BytesIO()
+        picture.save(file, "PNG")  # which every decoder reads alike
+        record = {"image": file.getvalue(), "name": "drawn"}
+        reading = trained.model.view.reading | {"orientation": "exif", "banner": 0}
+        (answer,) = trained.inference(decode(record, side, **reading)[None])
+        shares = [float(str(share)) for share in answer.astype(np.float32)]
+        encoded = base64.b64encode(file.getvalue()).decode()
+        found.append({"photograph": encoded, "probabilities": shares})
+    return found
+
+
+_FILES = [
+    "`index.html`, `worker.js`, `resize.js`: the page; `service.js`: what keeps it for offline use",
+    "`model.onnx`: the graph and its weights; `about.json`: what the page knows of it",
+    f"`ort.js`, `ort.wasm`: onnxruntime-web {onnxruntime_web.VERSION}; `{LICENSE}`: its licence, "
+    "which goes with it",
+    "`selftest.json`: what `index.html#self-test` asks and compares",
+    "`examples.json`: small photographs of each class, where `--with-thumbnails` was asked for",
+]
+_USE = """\
+Put the folder on a web server, as it is; any that serves files will do, over https. To try it on
+this machine:
+
+```bash
+python -m http.server --bind 127.0.0.1 8000   # in this folder
+```
+
+and open <http://localhost:8000/>. <http://localhost:8000/index.html#self-test> asks for photographs
+that are kept here and says `self-test: ok` where the browser answers as fgvc_jax does.
+
+- Photographs stay in the browser: the page asks for files of its own folder and for nothing else.
+- From the second visit on it works offline, and in several threads: a service worker keeps the
+  files and adds the headers that threads need. It needs https, or localhost; over plain http the
+  page answers in one thread, while it is online.
+- It was tried in Chromium. Firefox and Safari of 2023 or later have what it needs; the self-test
+  tells.
+- A new export in the same place is shown once every tab with the old one was closed.
+- The page turns photographs as their EXIF tag says, and converts no colours. It resizes as Pillow
+  does, bit for bit. Browsers may decode a JPEG a little differently, and make transparent pixels
+  black.
+- `model.onnx` has, beside `probabilities`, the output `members`: what each member says, (batch,
+  members, classes). Python asks it, too, as below.
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+print([(each.name, each.shape) for each in session.get_outputs()])
+```
+"""

@@ -1,0 +1,163 @@
+"""A site's files: nobody else is asked, and the page resizes as Pillow does."""
+
+import base64
+import hashlib
+import io
+import itertools
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgvc_jax.data.framing import FILL, fitted
+from fgvc_jax.data.images import decode
+from fgvc_jax.figures import site
+from fgvc_jax.figures.page import asset
+
+NODE = shutil.which("node")
+TOLD = {
+    "source": "birds",
+    "classes": 12,
+    "members": 1,
+    "accuracy": None,
+    "calibrated": False,
+    "boxed": False,
+    "megabytes": 29,
+}
+
+
+def made(**changes):
+    return site.pages(**TOLD | changes)
+
+
+def test_the_files_ask_nobody_else():
+    files = made() | {"service.js": site.service({"index.html": "0"})}
+    assert sorted(files) == ["index.html", "resize.js", "service.js", "worker.js"]
+    for text in files.values():
+        assert set(re.findall(r"https?://[^\s\"'`]*", text)) <= {"http://localhost:8000/."}
+        for word in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("):
+            assert word not in text
+        for word in ("XMLHttpRequest", "sendBeacon", "WebSocket", "method:", "body:"):
+            assert word not in text  # nothing is sent
+
+
+def test_the_policy_lets_our_scripts_run_and_asks_this_site_alone():
+    text = made()["index.html"]
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert dict(rule.split(" ", 1) for rule in policy.split("; ")) == {
+        "default-src": "'none'",
+        "img-src": "data:",
+        "style-src": "'unsafe-inline'",
+        "connect-src": "'self'",
+        "script-src": f"'sha256-{digest}' 'self' 'wasm-unsafe-eval'",
+        "worker-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+
+
+def test_what_a_stranger_asks_is_answered():
+    found = {"value": 0.904, "low": 0.79, "high": 0.96, "images": 1234}
+    text = " ".join(
+        made(accuracy=found, members=3, calibrated=True, boxed=True)["index.html"].split()
+    )
+    for words in (
+        "It never leaves this device.",
+        "3 networks tell 12 classes",
+        "Of 1,234 photographs that were kept apart, it named 90% right (79% to 96%",
+        "Of many answers with 80%, about 80 in 100 are right.",
+        "cut yours likewise",
+        "29 MB stay in this browser",
+    ):
+        assert words in text
+    assert "That was not measured." in made()["index.html"]
+
+
+def test_how_sure_an_answer_is_in_words():
+    found = site.sure(0.05)
+    assert [found[word]["badge"] for word in ("sure", "unsure", "never", "unknown")] == [
+        "sure",
+        "unsure",
+        "unsure",
+        "",
+    ]
+    assert "at most 5% of answers like this are wrong" in found["never"]["words"]
+
+
+def test_another_file_makes_another_release():
+    one, other = (site.service({"index.html": digest}) for digest in "01")
+    release = re.compile(r'const RELEASE = "(\w{16})"')
+    assert release.search(one)[1] != release.search(other)[1]
+
+
+# -- resizing --------------------------------------------------------------------------------------
+
+SIZES = (90, 90), (90, 61), (61, 90), (7, 83), (1, 3), (301, 200), (200, 301), (48, 48), (47, 48)
+ASK = """
+import fs from "fs";
+const { square } = await import(process.argv[1]);
+for (const { file, width, height, ...view } of JSON.parse(fs.readFileSync(0))) {
+  const all = fs.readFileSync(file);
+  const read = (left, top, across, down) => {
+    const data = new Uint8ClampedArray(4 * across * down);
+    for (let y = 0; y < down; y++) {
+      const from = 4 * (width * (top + y) + left);
+      data.set(all.subarray(from, from + 4 * across), 4 * across * y);
+    }
+    return { data, width: across, height: down };
+  };
+  fs.writeFileSync(`${file}.square`, square(read, width, height, view));
+}
+"""
+
+
+def squares(folder, pictures):
+    """What resize.js makes of (RGBA, options) each."""
+    module, asked = folder / "resize.mjs", []
+    module.write_text(asset("web_resize.js").replace("2 ** 22", "2 ** 12", 1))  # several bands
+    for number, (rgba, options) in enumerate(pictures):
+        file = folder / str(number)
+        file.write_bytes(rgba.tobytes())
+        height, width, _ = rgba.shape
+        asked.append({"file": str(file), "width": width, "height": height, "fill": FILL, **options})
+    words = [NODE, "--input-type=module", "-e", ASK, str(module)]
+    subprocess.run(words, input=json.dumps(asked), text=True, check=True)
+    for each in asked:
+        data = np.fromfile(f"{each['file']}.square", np.uint8)
+        yield data.reshape(each["side"], each["side"], 3)
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_page_resizes_as_pillow_does_bit_for_bit(tmp_path):
+    random, cases = np.random.default_rng(0), []
+    for (width, height), fit, side in itertools.product(SIZES, ("squash", "crop", "pad"), (48, 33)):
+        rgba = random.integers(0, 256, (height, width, 4), np.uint8)
+        cases.append((rgba, {"side": side, "fit": fit, "scaled": False}))
+    for (rgba, options), found in zip(cases, squares(tmp_path, cases), strict=True):
+        picture, (height, width) = Image.fromarray(rgba[..., :3]), rgba.shape[:2]
+        whole = 0.0, 0.0, float(width), float(height)
+        wanted = np.asarray(fitted(picture, whole, options["side"], options["fit"], FILL))
+        np.testing.assert_array_equal(found, wanted, str((rgba.shape, options)))
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_a_large_jpeg_becomes_nearly_what_a_scaled_decoder_makes(tmp_path):
+    """Its blocks' means stand for what the decoder makes of fewer frequencies."""
+    random = np.random.default_rng(0)
+    for width, height in (640, 403), (405, 640):
+        small = random.integers(0, 256, (height // 40, width // 40, 3), np.uint8)
+        picture = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=92, subsampling=0)
+        rgba = np.asarray(Image.open(file).convert("RGBA"))
+        for side in (24, 50, 101):  # a factor of 8, 4 and 1
+            record = {"image": file.getvalue(), "name": "a"}
+            wanted = decode(record, side, orientation="exif", decoding="scaled").astype(int)
+            (found,) = squares(tmp_path, [(rgba, {"side": side, "fit": "squash", "scaled": True})])
+            assert np.abs(found - wanted).max() <= 6 and np.abs(found - wanted).mean() < 0.6

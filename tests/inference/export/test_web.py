@@ -1,0 +1,170 @@
+"""A site's folder: whole, of files that belong together, or not there."""
+
+import base64
+import errno
+import functools
+import json
+import re
+
+import numpy as np
+import pytest
+from exports import CLASSES, images, trained
+
+from fgvc_jax.data.images import decode
+from fgvc_jax.evaluation.calibration import Calibration
+from fgvc_jax.figures import site
+from fgvc_jax.inference.export import onnx, web, writing
+from fgvc_jax.utils import digests
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import printable
+
+runtime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+RUNTIME = {"ort.js": b"export {};", "ort.wasm": b"\0asm"}
+PICTURES = {0: ["data:image/jpeg;base64,AA=="]}
+
+
+def format_of(of, *, calibrated=False, pictures=None, service=site.service):
+    pages = functools.partial(
+        site.pages,
+        source="birds",
+        classes=len(of.model.classes),
+        members=len(of.model.members),
+        accuracy=of.accuracy,
+        calibrated=calibrated,
+        boxed=False,
+    )
+    return web.format_of(
+        web.Site(
+            runtime=RUNTIME,
+            pages=lambda megabytes: pages(megabytes=megabytes),
+            service=service,
+            sure=site.sure(0.05),
+            risk=0.05,
+            calibrated=calibrated,
+            pictures=pictures,
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def of():
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def folder(of, tmp_path_factory):
+    path = tmp_path_factory.mktemp("site") / "out"
+    writing.write(of, path, "web", format_of(of, pictures=PICTURES))
+    return path
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def test_every_file_that_the_page_asks_for_is_there_and_known(folder):
+    (kept,) = re.findall(
+        r"const FILES = (\{.*?\});", (folder / "service.js").read_text(), re.DOTALL
+    )
+    kept = json.loads(kept)
+    assert set(kept) == {
+        "about.json",
+        "examples.json",
+        "index.html",
+        "model.onnx",
+        "ort.js",
+        "ort.wasm",
+        "resize.js",
+        "selftest.json",
+        "worker.js",
+    }
+    assert kept == {name: digests.of_file(folder / name) for name in kept}
+    asked = (folder / "worker.js").read_text() + (folder / "index.html").read_text()
+    files = r'"(?:\./)?([\w.]+\.(?:js|json|wasm|onnx))"'
+    assert set(re.findall(files, asked)) == {*kept, "service.js"} - {"index.html"}
+    assert "Copyright (c) Microsoft" in (folder / web.LICENSE).read_text()
+    assert read(folder, "about.json")["bytes"] == sum(
+        (folder / name).stat().st_size for name in ("model.onnx", "ort.wasm")
+    )
+
+
+def test_names_are_data_that_nothing_disguises(folder):
+    names = read(folder, "about.json")["names"]
+    assert names == list(map(printable, CLASSES)) and "d\\u202eright" in names
+    for file in ("index.html", "worker.js", "service.js"):
+        assert "d\u202eright" not in (folder / file).read_text()
+
+
+def test_the_graph_also_tells_what_each_member_says(of, folder):
+    some = images(of, 3)
+    session = runtime.InferenceSession(folder / "model.onnx")
+    fused, members = session.run(["probabilities", "members"], {"images": some})
+    np.testing.assert_allclose(fused, of.inference(some), atol=1e-5)
+    assert members.shape == (3, 2, len(CLASSES))
+    np.testing.assert_allclose(members.mean(1), fused, atol=1e-5)  # as it fuses
+
+
+def test_the_self_test_has_what_we_answer_for_photographs_of_other_shapes(of, folder):
+    kept = read(folder, "selftest.json")
+    assert kept["within"] == web.WITHIN and len(kept["examples"]) == len(web.SIZES)
+    for example in kept["examples"]:
+        record = {"image": base64.b64decode(example["photograph"]), "name": "kept"}
+        square = decode(record, 36, orientation="exif")
+        wanted = of.model.predict(square)[0]
+        np.testing.assert_allclose(example["probabilities"], wanted, atol=1e-5)
+
+
+def test_without_photographs_there_is_no_file_of_them(of, tmp_path):
+    writing.write(of, tmp_path / "out", "web", format_of(of))
+    assert not (tmp_path / "out" / "examples.json").exists()
+    about = read(tmp_path / "out", "about.json")
+    assert about["examples"] is False and about["calibration"] is None
+    assert "examples.json" not in (tmp_path / "out" / "service.js").read_text()
+
+
+@pytest.mark.parametrize(("threshold", "kept"), [(0.75, 0.75), (np.inf, None)])
+def test_what_is_calibrated_is_told(of, tmp_path, monkeypatch, threshold, kept):
+    found = Calibration(1.5, 0.9, 0.8, 100, 1.2, 1.9)
+    monkeypatch.setattr(type(of.model), "calibration", found)
+    monkeypatch.setattr(type(of.model), "accept_from", lambda *_: threshold)
+    monkeypatch.setattr(type(of.model), "least_risk", lambda _: 0.2)
+    writing.write(of, tmp_path / "out", "web", format_of(of, calibrated=True))
+    about = read(tmp_path / "out", "about.json")
+    assert about["calibration"] == {"temperature": 1.5, "acceptFrom": kept, "shown": True}
+
+
+def test_calibrated_needs_a_calibration(of, tmp_path):
+    with pytest.raises(UserError, match="nothing is fitted"):
+        writing.write(of, tmp_path / "out", "web", format_of(of, calibrated=True))
+    assert not list(tmp_path.iterdir())
+
+
+def interrupted(_digests):
+    raise KeyboardInterrupt
+
+
+def full(_digests):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("service", [interrupted, full])
+def test_an_interrupted_export_leaves_nothing_and_an_earlier_one_as_it_was(of, tmp_path, service):
+    path, broken = tmp_path / "out", format_of(of, service=service)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        writing.write(of, path, "web", broken)
+    assert not list(tmp_path.iterdir())
+    writing.write(of, path, "web", format_of(of))
+    before = digests.of_file(path / "service.js")
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        writing.write(of, path, "web", broken)
+    assert digests.of_file(path / "service.js") == before
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+def test_members_that_no_browser_holds_are_refused(of, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "LARGEST", 1000)
+    with pytest.raises(UserError, match="no browser holds.*--members 1"):
+        writing.write(of, tmp_path / "out", "web", format_of(of))
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,53 @@
+"""The site of docs/: it is built without a warning, has what it should, and asks nobody."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        subprocess.run([sys.executable, "-c", "import mkdocs"], capture_output=True).returncode
+        != 0,
+        reason="pip install -e '.[docs]'",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(folder)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_it_has_its_pages(site):
+    pages = {str(path.relative_to(site)) for path in site.rglob("*.html")}
+    assert len(pages) >= 12
+    assert {"index.html", "studies/RESULTS.html", "reference/commands.html"} <= pages
+    assert "--network.start" in (site / "reference/commands.html").read_text()
+    assert "Train an experiment to its end" in (site / "reference/python.html").read_text()
+    assert (site / "studies/figures/differences.svg").is_file()
+
+
+def test_it_asks_nobody_for_anything(site):
+    for page in site.rglob("*.html"):
+        asked = re.findall(r"<(?:script|img|link|iframe)[^>]+https?://[^>]+>", page.read_text())
+        assert not [each for each in asked if 'rel="canonical"' not in each], page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(?:url|@import)[^;]*https?://", sheet.read_text()), sheet
+
+
+def test_links_lead_somewhere(site):
+    """Those between pages; mkdocs itself looks only at those that it knows to be pages."""
+    for page in site.rglob("*.html"):
+        for aim in re.findall(r'<a[^>]+href="([^"#:]+?)(?:#[^"]*)?"', page.read_text()):
+            if page.name != "404.html":
+                assert (page.parent / aim).resolve().exists(), (page, aim)
