@@ -172,10 +172,11 @@ def _keep_neighbours(
     most = len(part.labels) if part else remembered.fitting(sum(asked.widths()))
     _, training, _ = opened["train"]
     part, rows = remembered.part_of(workdir.path, training, record, most)
+    size = feed.evaluation_size(len(test.labels), options.batch_size, asked.mesh)
 
     def begin(name: str, rows: np.ndarray) -> tuple[Iterator[devices.Packed], None]:
         view, source, _ = opened[name]
-        return _Feeding(asked, view, Subset(source, rows), options.batch_size).batches(), None
+        return _Feeding(asked, view, Subset(source, rows), size).batches(whole=True), None
 
     answers.keep_neighbours(
         asked,
@@ -184,7 +185,7 @@ def _keep_neighbours(
         test,
         training=partial(begin, "train"),
         testing=partial(begin, "test"),
-        report=lambda line, **_: log.info(line),
+        report=lambda line, /, **_: log.info(line),
     )
 
 
@@ -278,7 +279,8 @@ class _Feeding:
     source: Source
     batch_size: int
 
-    def batches(self) -> Iterator[devices.Packed]:
+    def batches(self, whole: bool = False) -> Iterator[devices.Packed]:
+        """A pass over them; `whole` has batches of `batch_size`, however few there are."""
         images = feed.load(
             self.source,
             self.view.test_side,
@@ -287,4 +289,5 @@ class _Feeding:
             mesh=self.asked.mesh,
             **self.view.reading,
         )
-        return feed.evaluation_batches(images, self.batch_size, self.asked.mesh)
+        begin = feed.batches if whole else feed.evaluation_batches
+        return begin(images, self.batch_size, self.asked.mesh)

@@ -250,11 +250,16 @@ def train_batches(
 def evaluation_batches(
     images: Images, most: int, mesh: Mesh, *, view: int = 0
 ) -> Iterator[devices.Packed]:
-    """Every image of a set once, on the devices: in no more batches than `most` images a batch
-    needs, each as small as that allows, so that little of the last one is padding."""
-    count = -(-len(images.source) // most)
-    share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
-    return batches(images, share * mesh.size, mesh, view=view)
+    """Every image of a set once, on the devices, in batches of `evaluation_size`."""
+    size = evaluation_size(len(images.source), most, mesh)
+    return batches(images, size, mesh, view=view)
+
+
+def evaluation_size(count: int, most: int, mesh: Mesh) -> int:
+    """Images in a batch of a pass over `count`: in no more batches than `most` images a batch need,
+    as small as that allows, so that little of the last one is padding."""
+    share = -(-count // (-(-count // most) * mesh.size))  # images per batch and device
+    return share * mesh.size
 
 
 def batches(images: Images, size: int, mesh: Mesh, *, view: int = 0) -> Iterator[devices.Packed]:

@@ -157,11 +157,13 @@ def _seen(
     members: Sequence[int],
     names: Sequence[str],
 ) -> list[np.ndarray]:
-    """(N, D) float32 of each member in a pass over images of such names."""
+    """(N, D) float32 of each member in a pass over images of such names: by the program that judges
+    them, so that no other is compiled."""
     widths = model.widths()
     found = [np.zeros((len(names), widths[n]), np.float32) for n in members]
-    for answer in model.embedded(batches, store, members):
-        for vectors, each in zip(found, jax.device_get(answer), strict=True):
+    for answer in model.answers(batches, store, members):
+        wanted = [{name: each[name] for name in ("row", "mask", "embedding")} for each in answer]
+        for vectors, each in zip(found, jax.device_get(wanted), strict=True):
             vectors[each["row"][each["mask"]]] = each["embedding"][each["mask"]]
     check_finite(found, names, [model.numbers[n] for n in members])
     return found

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -111,19 +111,6 @@ class Embedder(Predictor):
         parts = [each["embedding"] for each in seen]
         check_finite(parts, names, self.numbers)
         return joined(parts, normalize=normalize)
-
-    def embedded(
-        self,
-        batches: Iterable[devices.Packed],
-        store: jax.Array | None,
-        members: Iterable[int] | None = None,
-    ) -> Iterator[list[dict[str, jax.Array]]]:
-        """What members see, batch by batch (`inference.passes.embed_step`); arguments as for
-        `answers`."""
-        chosen = [self.members[n] for n in members] if members is not None else self.members
-        for batch in batches:
-            seen = self.seen(batch, store)
-            yield [self._embed_step(m, "")(m.variables, seen, store) for m in chosen]
 
     def _embed_step(self, member: Member, tap: str) -> Any:
         return passes.embed_step(network=member.network, tap=tap, view=member.view, mesh=self.mesh)

@@ -142,7 +142,7 @@ def answer_step(
     view: View,
     mesh: Mesh,
     exact: bool = False,
-    embed: bool = False,
+    embed: bool = True,
 ) -> Callable:
     """The compiled answers of one member at test: (variables, batch, store) -> a dict of
 
@@ -153,7 +153,8 @@ def answer_step(
     - "correct": number of images that are right, int32, of the "prediction" and of every head.
     - "finite": () bool, whether all logits are.
     - "row", "mask": of the batch; answers are put in place by them.
-    - "embedding": where `embed`, as `embed_step` has it.
+    - "embedding": where `embed`, as `embed_step` has it: a judged run keeps that of some images, by
+      the program that judges.
     """
 
     def step(variables, arrays, store):

@@ -44,7 +44,7 @@ class Predictor:
 
     def answers(
         self,
-        batches: Iterable[devices.Packed | dict[str, jax.Array]],
+        batches: Iterable[devices.Packed],
         store: jax.Array | None,
         members: Iterable[int] | None = None,
         *,
@@ -58,7 +58,7 @@ class Predictor:
             store: the images on the devices, where the batches have none.
             members: numbers of the members to ask, from 0; None asks all.
             exact: log-probabilities that nobody keeps, hence not rounded.
-            embed: also what the members see.
+            embed: whether `exact` ones have what the members see, too; others always have it.
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
         # Of several views the mean alone is rounded.
@@ -72,7 +72,7 @@ class Predictor:
 
     def _mean_answers(
         self,
-        batch: devices.Packed | dict[str, jax.Array],
+        batch: devices.Packed,
         store: jax.Array | None,
         asked: Sequence[tuple[Member, Callable]],
         exact: bool,
@@ -88,12 +88,12 @@ class Predictor:
             for m, step in asked
         ]
 
-    def seen(
-        self, batch: devices.Packed | dict[str, jax.Array], store: jax.Array | None
-    ) -> devices.Packed | dict[str, jax.Array]:
+    def seen(self, batch: devices.Packed, store: jax.Array | None) -> devices.Packed:
         """A batch with what the frozen trunk makes of it, where there is one."""
         if self.trunk and "features" not in batch:
-            return batch | {"features": self._trunk_step(self.trunk, batch, store)}
+            features = self._trunk_step(self.trunk, batch, store)
+            # As where they are looked up, so that members have one program for both.
+            return batch.without("image") | {"features": features}
         return batch
 
     def _step(self, member: Member, exact: bool, embed: bool = False) -> Callable:
@@ -103,7 +103,7 @@ class Predictor:
             view=member.view,
             mesh=self.mesh,
             exact=exact,
-            embed=embed,
+            embed=embed or not exact,
         )
 
     @cached_property
