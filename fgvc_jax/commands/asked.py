@@ -51,6 +51,11 @@ class Prediction(Photographs):
     an empty answer is left open. It is so on average over photographs like the validation part, of
     which a fifth fits the temperature and the rest the threshold: conformal risk control (arXiv
     2208.02814). 0: no such answer."""
+    unknown_rate: float = option(0.0, at_least=0, below=1)
+    """Also say which photographs may be of none of the classes, so that this share of photographs
+    of known ones is called unknown, too, as 0.05; typicality is the share of known images that are
+    as strange or stranger. A species that looks like a known one is often missed: evaluate
+    --unknown says how often. Needs a validation part, or a solved head. 0: it is not said."""
     neighbours: int = option(0, at_least=0)
     """Also the so many training photographs that the members take for most like each one: name,
     class, and similarity, the cosine of what is seen of both, of several members its mean. They are
@@ -110,6 +115,10 @@ class Evaluation:
     tta: TTA = ""
     """Judge the members also as they answer for several views of an image: flip, five or scales, as
     in predict. It is told beside the plain answers, and kept apart from them."""
+    unknown: str = ""
+    """A source of images that are of none of the classes, as folder:OTHERS: say how well they are
+    told from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept
+    for the report. Classes of known names are left out."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     json: bool = False

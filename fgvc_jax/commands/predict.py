@@ -83,8 +83,16 @@ def answer(
         sets=options.sets,
         boxes=bool(options.boxes),
         coarsen=options.coarsen or None,
+        unknown_rate=options.unknown_rate or None,
         neighbours=options.neighbours,
     )
+    if options.unknown_rate:
+        log.info(
+            "--unknown-rate %g: %g %% of photographs of known classes are called unknown, too; %s",
+            options.unknown_rate,
+            100 * options.unknown_rate,
+            asked.novelty.about,
+        )
     if rows.coarsening:
         log.info("--coarsen %g: %s", options.coarsen, rows.coarsening.about)
     answered = stream.answer(
@@ -92,7 +100,7 @@ def answer(
         files,
         batch_size=options.batch_size,
         threads=machine.cores(processes.processes_here()),
-        embed=options.neighbours > 0,
+        embed=options.neighbours > 0 or options.unknown_rate > 0,
     )
     counts = {"files": 0, "problems": 0}
     with _table(output, rows.columns, options.csv_safe) as write, _progress(output) as progress:
@@ -191,6 +199,7 @@ class _Printed:
         self._sets = "set" in columns
         self._boxes = "box" in columns
         self._outside, self._coarser = "outside" in columns, "level" in columns
+        self._unknown = "unknown" in columns
         self._neighbours = sum(column.startswith("similarity") for column in columns)
         self._widths: list[int] = []
 
@@ -215,6 +224,7 @@ class _Printed:
                 *(["in set"] if self._sets else []),
                 *(["outside"] if self._outside else []),
                 *(["answer"] if self._coarser else []),
+                *(["unknown"] if self._unknown else []),
                 *(f"near {n}" for n in range(1, self._neighbours + 1)),
             ]
             lines = [header, *map(self._cells, rows)]
@@ -241,6 +251,7 @@ class _Printed:
         cells += [str(len(row["set"]))] if self._sets else []
         cells += [f"{row['outside']:.1%}"] if self._outside else []
         cells += [_coarser(row)] if self._coarser else []
+        cells += ["unknown" if row["unknown"] else ""] if self._unknown else []
         cells += [_near(row, n) for n in range(1, self._neighbours + 1)]
         return [printable(cell) for cell in cells]
 

@@ -20,6 +20,7 @@ from fgvc_jax.workdir.record import Record
 from fgvc_jax.workdir.thumbnails import Thumbnails
 
 BLOCK = 8192  # rows that are multiplied at a time
+NOVELTY = "embedding", "energy", "max_logit"  # what an answer has to have, see `Neighbours.novelty`
 
 
 class Neighbour(NamedTuple):
@@ -134,6 +135,14 @@ class Neighbours:
             return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
         rows, values = nearest(queries, self.vectors[mine], count)
         return mine[rows], values
+
+    def novelty(self, answers: dict[str, np.ndarray]) -> np.ndarray:
+        """(B, 3) float32, how strange images are to the only member, see `evaluation.novelty`, from
+        the arrays `NOVELTY` that it answers."""
+        seen = joined([answers["embedding"]], normalize=True)
+        _, nearest = self.nearest(seen, 1)
+        scores = answers["energy"], answers["max_logit"], 1 - nearest[:, 0]
+        return np.stack(scores, axis=-1).astype(np.float32)
 
     def told(self, rows: np.ndarray, similarities: np.ndarray) -> list[list[Neighbour]]:
         """What `nearest` found, with names and classes."""

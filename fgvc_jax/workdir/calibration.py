@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import calibration, families, frequency, tallies
+from fgvc_jax.evaluation import calibration, families, frequency, novelty, tallies
 from fgvc_jax.evaluation.calibration import (
     COVERAGE,
     SPREAD,
@@ -22,6 +22,7 @@ from fgvc_jax.evaluation.calibration import (
     least_risk,
 )
 from fgvc_jax.evaluation.families import Coarsening
+from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.evaluation.tallies import Chosen, Fused, KeptAnswers
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
@@ -141,6 +142,29 @@ class Ensemble:
             ) from None
 
     @property
+    def novelty(self) -> Novelty:
+        """How strange images of known classes are to these members; whatever is listed, they know
+        all classes. It is of the one view.
+
+        Raises:
+            UserError: where that is not kept.
+        """
+        plain = replace(self, tta="", listed=())
+        part = plain.fitted_to
+        if not all(part.has_novelty(identity) for identity in self.identities):
+            instead = predictions.way_out(self.workdir)
+            if self.part == predictions.HELD_OUT:
+                instead = "train again, in a new --workdir"
+            raise UserError(
+                f"workdir {str(self.workdir)!r} does not keep how strange known images are to "
+                f"these members: as long as the dataset is where it was, {instead}"
+            )
+        areas = predictions.chosen(part, self.identities[0]) if len(self.identities) == 1 else {}
+        score = max(areas, key=areas.__getitem__) if areas else novelty.FIXED
+        known = strangeness(part, self.identities)[:, novelty.SCORES.index(score)]
+        return Novelty(score, known, f"{len(known):,} {self.part.replace('_', '-')} images", areas)
+
+    @property
     def _chosen(self) -> KeptAnswers:
         """Those of `fitted_to` whose class is listed."""
         part = self.fitted_to
@@ -196,6 +220,12 @@ class Ensemble:
                 f"{str(path)!r} is damaged ({error}): remove it, then "
                 "python -m fgvc_jax.evaluate makes it again"
             ) from error
+
+
+def strangeness(part: Part, members: Sequence[str]) -> np.ndarray:
+    """(N, 3), how strange the images of a part are to members by their digests, see
+    `evaluation.novelty.SCORES`: on average. Errors as of `Part.novelty`."""
+    return np.mean([part.novelty(member) for member in members], axis=0)
 
 
 def verdict(

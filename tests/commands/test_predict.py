@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -549,3 +550,38 @@ def test_without_kept_photographs_neighbours_are_one_line(here, tmp_path, model)
         dataclasses.replace(model, kept=None).neighbours("photos/00.png")
     with pytest.raises(UserError, match="at least 1"):
         model.neighbours("photos/00.png", 0)
+
+
+def test_unknown_is_told_with_its_rate_and_beside_the_same_answers(
+    here, tmp_path, model, capsys, caplog
+):
+    """Of 8 validation images, which promise no fewer than one false alarm in 9."""
+    with caplog.at_level(logging.INFO):
+        run("photos", "--unknown-rate", "0.25", "--output", str(tmp_path / "a.jsonl"))
+    run("photos", "--output", str(tmp_path / "b.jsonl"))
+    assert "25 % of photographs of known classes are called unknown" in caplog.text
+    rows, plain = objects(tmp_path / "a.jsonl"), objects(tmp_path / "b.jsonl")
+    typical = model.typicality([row["path"] for row in rows])
+    for row, without, value in zip(rows, plain, typical, strict=True):
+        assert [k for k in row if k not in without] == ["unknown", "typicality"]
+        assert row["typicality"] == pytest.approx(value) and row["unknown"] == (value <= 0.25)
+        assert row["probability1"] == pytest.approx(without["probability1"], rel=1e-5)
+    known = model.novelty
+    assert known.score == "max_logit" and len(known.known) == 8 and not known.chosen
+    kept = predictions.read(next(Path("run/predictions").glob("validation-*")))
+    each = [kept.novelty(member) for member in model.identities]
+    assert known.known.tolist() == np.mean(each, axis=0)[:, 1].tolist()
+    with pytest.raises(UserError, match="--unknown-rate 0.05: the smallest .* is 0.1112"):
+        run("photos", "--unknown-rate", "0.05")
+    run("photos/00.png", "--unknown-rate", "0.99", "--top", "1")
+    header, line = capsys.readouterr().out.splitlines()[-2:]
+    assert header.split()[-1] == "unknown" and line.split()[-1] == "unknown"
+
+
+def test_where_it_is_not_kept_how_strange_known_images_are_it_is_one_line(here, tmp_path, model):
+    shutil.copytree("run", tmp_path / "run")
+    next((tmp_path / "run/predictions").glob("validation-*/*.novelty.npy")).unlink()
+    with pytest.raises(UserError, match="how strange known images .* evaluate keeps them"):
+        predict.main([str(tmp_path / "run"), "photos", "--unknown-rate", "0.2"])
+    with pytest.raises(UserError, match="nothing is fitted"):
+        dataclasses.replace(model, kept=None).typicality("photos/00.png")
