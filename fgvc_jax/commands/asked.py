@@ -61,6 +61,16 @@ class Prediction(Photographs):
     class, and similarity, the cosine of what is seen of both, of several members its mean. They are
     of those that the run keeps, at most 5,000 as evenly by class as there are, and with --classes
     of these. The same for photographs that are nothing like any of them."""
+    group: str = ""
+    """One answer an event, as a burst of a camera trap: IMAGES is one list, such as photos.csv,
+    with the columns path and this one, which names the event of each photograph. It is the mean of
+    their calibrated probabilities, so that frames that look alike count no more than one; of frames
+    that differ it is right more often than it says. Needs a validation part, or a solved head."""
+    label_next: int = option(0, at_least=0)
+    """Instead of a table of all, write a list of the so many photographs that are most worth a
+    label to --output: those that members disagree on, of one member those it is unsure of, and of
+    these the ones that are unlike the kept training photographs and each other. With its column
+    label filled in it is the source csv:OUTPUT."""
     members: int | str = option(0, at_least=0)
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"

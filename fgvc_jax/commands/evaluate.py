@@ -34,7 +34,6 @@ from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
 
 log = logging.getLogger(__name__)
-UNKNOWN = "unknown.json"  # in a workdir: how images of other classes were told from known ones
 Opened = tuple[View, Source, str]  # how images are shown, these, and their digest
 
 
@@ -102,7 +101,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     }
     if options.unknown:
         results["unknown"] = strange
-        storage.write_json(workdir.path / UNKNOWN, {"members": asked.identities, **strange})
+        calibration.keep_unknown(workdir.path, asked.identities, strange)
     if options.tta:
         (seen,) = in_views
         results["tta"] = {options.tta: {n: seen[n] for n in ("members", "ensemble", *kinds)}}

@@ -17,7 +17,7 @@ from tqdm import tqdm
 import fgvc_jax
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Prediction
-from fgvc_jax.data import detections, inputs
+from fgvc_jax.data import detections, grouped, inputs
 from fgvc_jax.inference import listed, stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
@@ -62,7 +62,12 @@ def predict(options: Prediction) -> None:
     asked = asked.with_tta(options.tta)
     if lists:
         asked = asked.among(lists.get("classes"), exclude=lists.get("exclude", ()))
-    counts = answer(asked, options, _share(files), output)
+    if options.label_next:
+        counts = lists.to_label(asked, options, files)
+    elif options.group:
+        counts = lists.of_events(asked, options, files)
+    else:
+        counts = answer(asked, options, _share(files), output)
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))
     if problems:
         raise UserError(
@@ -117,7 +122,14 @@ def answer(
 
 
 def _files(options: Prediction) -> Iterator[inputs.Found]:
-    """What is asked for: photographs, or boxes of some."""
+    """What is asked for: photographs, boxes of some, or those of a list with their events."""
+    if options.group:
+        if len(options.images) != 1 or Path(options.images[0]).suffix.lower() != ".csv":
+            raise UserError(
+                "--group takes one list, such as photos.csv, with the columns path and "
+                f"{options.group!r}"
+            )
+        return grouped.listed(paths.local(options.images[0], "list"), options.group)
     if not options.boxes:
         return inputs.some(options.images)
     file = paths.local(options.boxes, "--boxes")
@@ -131,6 +143,16 @@ def _files(options: Prediction) -> Iterator[inputs.Found]:
 
 def _output(options: Prediction) -> Path | None:
     """The table's file, refused before the work begins if it cannot be written."""
+    alone = [name for name in ("label_next", "group") if getattr(options, name)]
+    others = "group", "sets", "coarsen", "neighbours", "unknown_rate", "boxes", "distributed"
+    asked = [name for name in others if getattr(options, name) and name not in alone[:1]]
+    if alone and asked:
+        one, other = (name.replace("_", "-") for name in (alone[0], asked[0]))
+        raise UserError(f"--{other} says nothing of --{one}: leave it out")
+    if options.label_next and Path(options.output).suffix.lower() != ".csv":
+        raise UserError("--label-next needs --output, a list to fill in such as next.csv")
+    if options.group and options.output and Path(options.output).suffix.lower() != ".csv":
+        raise UserError(f"--output {options.output!r}: with --group end it in .csv")
     if not options.output:
         if options.distributed:
             raise UserError("--distributed needs --output, where each process writes its part")

@@ -29,6 +29,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     """
     given = {"classes": numbers["class_names"], "show": show}
     learned, families = judged.curves(numbers), judged.families(numbers)
+    unknown = judged.unknown(numbers)
     against = [
         Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
         for n, found in enumerate(numbers["against"], start=1)
@@ -42,6 +43,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
             render("pairs.html", pairs=numbers["confused_pairs"], **given),
         ),
         *([Section("families", "Families", families)] if families else []),
+        *([Section("unknown", "None of these", unknown)] if unknown else []),
         Section(
             "errors",
             "Most confident errors",

@@ -135,15 +135,14 @@ class Model(Namer):
             UserError: for an image that cannot be read, or where it is not known how strange known
                 images are.
         """
-        known = self.novelty
-        plain = replace(self, tta="") if self.tta else self
-        parts = [
-            known.typicality(
-                self.strangeness(collect(plain.ask(squares, embed=True), count, NOVELTY))
-            )
-            for squares, count in self.read(images)
-        ]
+        _ = self.novelty
+        parts = [self.typicality_of(squares)[:count] for squares, count in self.read(images)]
         return np.concatenate(parts)
+
+    def typicality_of(self, squares: np.ndarray) -> np.ndarray:
+        """The same of decoded images, (B, R, R, 3) uint8, see `squares`."""
+        answers = collect(self.ask(squares, embed=True), len(squares), NOVELTY)
+        return self.novelty.typicality(self.strangeness(answers))
 
     def attention(self, images: Any) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fgvc_jax.data.view import View
-from fgvc_jax.objectives.base import HeldOut, Method, Objective, Solved
+from fgvc_jax.objectives.base import HeldOut, Method, Objective, Refit, Solved
 from fgvc_jax.objectives.ce import ce
 from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
@@ -39,6 +39,11 @@ class Linear(Method):
 
     def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         return ce(label_smoothing=label_smoothing)
+
+    @staticmethod
+    def refit(decay: float, watch: Watch = lambda said: None) -> Refit:
+        """Heads that are solved for some embeddings at a weight decay, to four digits."""
+        return partial(_refit, decay=decay, watch=watch)
 
     def solve(
         self,
@@ -66,7 +71,7 @@ class Linear(Method):
         }
         layer = dict(zip(("kernel", "bias"), spanned.layer(weights), strict=True))
         params = {"fc": {name: array.astype(np.float32) for name, array in layer.items()}}
-        return Solved(params, metrics, held_out, partial(_refit, decay=decay, watch=watch))
+        return Solved(params, metrics, held_out, self.refit(decay, watch))
 
 
 def _refit(

@@ -30,6 +30,7 @@ from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
 
+UNKNOWN = "unknown.json"  # in a workdir
 log = logging.getLogger(__name__)
 
 
@@ -220,6 +221,39 @@ class Ensemble:
                 f"{str(path)!r} is damaged ({error}): remove it, then "
                 "python -m fgvc_jax.evaluate makes it again"
             ) from error
+
+
+def keep_unknown(workdir: Path, members: Sequence[str], found: dict[str, Any]) -> None:
+    """Keep how images of other classes were told from known ones by members, by their digests:
+    `inference.unknown.judge`, with the "source" of these images."""
+    storage.write_json(workdir / UNKNOWN, {"members": list(members), **found})
+
+
+def unknown(workdir: Path, members: Sequence[str]) -> dict[str, Any] | None:
+    """What `keep_unknown` kept of the same members; None where that is nothing, or damaged."""
+
+    def number(found: dict[str, Any]) -> dict[str, float]:
+        return {key: float(found[key]) for key in ("value", "low", "high")}
+
+    try:
+        kept = storage.read_json(workdir / UNKNOWN)
+        if kept["members"] != list(members):
+            return None
+        at = kept["at"]
+        return {
+            "source": str(kept["source"]),
+            "images": {key: int(kept["images"][key]) for key in ("known", "unknown")},
+            "score": novelty.SCORES[novelty.SCORES.index(kept["score"])],
+            "scores": {
+                name: {key: number(kept["scores"][name][key]) for key in ("auroc", "fpr95")}
+                for name in novelty.SCORES
+            },
+            "at": at
+            and {"rate": float(at["rate"])} | {key: number(at[key]) for key in ("found", "alarms")},
+            "about": str(kept["about"]),
+        }
+    except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
+        return None
 
 
 def strangeness(part: Part, members: Sequence[str]) -> np.ndarray:
