@@ -16,16 +16,16 @@ import numpy as np
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Evaluation
-from fgvc_jax.data import feed, left_out, sources
+from fgvc_jax.data import feed, grouped, left_out, sources
 from fgvc_jax.data.images import OWN
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import results_table
+from fgvc_jax.evaluation import places, results_table, tallies
 from fgvc_jax.inference import answers, model, unknown
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import compilation, devices, digests, machine, processes
+from fgvc_jax.utils import compilation, devices, digests, machine, paths, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import calibration, predictions, remembered, storage, taxonomy, unread
@@ -99,6 +99,8 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
             for name in ("members", "ensemble", "attention_overlap", "response_overlap", *kinds)
         },
     }
+    if options.by:
+        results["by"] = _by(options.by, source, parts[0]["test"], asked)
     if options.unknown:
         results["unknown"] = strange
         calibration.keep_unknown(workdir.path, asked.identities, strange)
@@ -106,6 +108,38 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         (seen,) = in_views
         results["tta"] = {options.tta: {n: seen[n] for n in ("members", "ensemble", *kinds)}}
     return results
+
+
+def _by(asked_for: str, source: str, test: Part, asked: Model) -> dict[str, Any]:
+    """How many test images are right at each place that a column of a list names, see
+    `places.judge`."""
+    name, _, column = asked_for.rpartition(":")
+    if not name and not source.startswith("csv:"):
+        raise UserError(
+            f"--by {asked_for}: {source!r} is no csv: list with columns: name one, as --by "
+            f"FILE.csv:{asked_for}"
+        )
+    file = paths.local(name or source.partition(":")[2], "--by")
+    values = grouped.values(file, column)
+    of_group = grouped.values(file, "group") if grouped.has(file, "group") else {}
+    images = [each.partition("#xywh=")[0] for each in test.names]
+    rows = np.array([n for n, each in enumerate(images) if values.get(each)], int)
+    if not len(rows):
+        raise UserError(
+            f"--by: {str(file)!r} says the {column} of none of the test images, as {images[0]!r}"
+        )
+    if len(rows) < len(images):
+        log.warning(
+            "warning: --by: the %s of %d of %d test images is not told: they are left out",
+            column,
+            len(images) - len(rows),
+            len(images),
+        )
+    fused = tallies.Fused(test, asked.identities, asked.fusion)
+    said = np.concatenate([each.argmax(-1) for _, each in fused])
+    where = [values[images[row]] for row in rows]
+    groups = [of_group.get(images[row]) or images[row] for row in rows]
+    return {"column": column, **places.judge(where, groups, said[rows] == test.labels[rows])}
 
 
 def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:

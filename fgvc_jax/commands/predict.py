@@ -43,7 +43,7 @@ def predict(options: Prediction) -> None:
     """
     output = _output(options)
     files = _files(options)
-    lists = {
+    chosen = {
         name: listed.read_list(file, f"--{name}")
         for name in ("classes", "exclude")
         if (file := getattr(options, name))
@@ -60,8 +60,8 @@ def predict(options: Prediction) -> None:
         **options.reading,
     )
     asked = asked.with_tta(options.tta)
-    if lists:
-        asked = asked.among(lists.get("classes"), exclude=lists.get("exclude", ()))
+    if chosen:
+        asked = asked.among(chosen.get("classes"), exclude=chosen.get("exclude", ()))
     if options.label_next:
         counts = lists.to_label(asked, options, files)
     elif options.group:

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,25 @@ def listed(file: Path, column: str) -> Iterator[Found]:
     Raises:
         UserError: for a file that cannot be read, has no such columns, or no row.
     """
+    for path, value in _rows(file, column, "--group"):
+        path = os.path.join(file.parent, path)
+        yield Found(path, event=value or path)
+
+
+def values(file: Path, column: str) -> dict[str, str]:
+    """{path as sources name it: the text of a column} of a CSV file; errors likewise."""
+    found = _rows(file, column, "--by")
+    return {posixpath.normpath(path.strip().replace("\\", "/")): value for path, value in found}
+
+
+def has(file: Path, column: str) -> bool:
+    """Whether a list has such a column."""
+    header = next(csv.reader(io.StringIO(csv_text(file, "list"), newline="")), [])
+    return column in [name.strip() for name in header]
+
+
+def _rows(file: Path, column: str, option: str) -> Iterator[tuple[str, str]]:
+    """(path, text of the column) of every row that is not blank."""
     reader = csv.reader(io.StringIO(csv_text(file, "list"), newline=""), strict=True)
     header: list[str] = []
     count, start = 0, 1
@@ -41,7 +61,7 @@ def listed(file: Path, column: str) -> Iterator[Found]:
                 if header.count(name) != 1:
                     raise UserError(
                         f"{where}: the header {','.join(values)[:80]!r} has {header.count(name)} "
-                        f"columns {name!r}: --group takes a list with one, and one {PATH!r}"
+                        f"columns {name!r}: {option} takes a list with one, and one {PATH!r}"
                     )
             continue
         if len(values) != len(header):
@@ -52,8 +72,7 @@ def listed(file: Path, column: str) -> Iterator[Found]:
         row = dict(zip(header, values, strict=True))
         if not row[PATH].strip():
             raise UserError(f"{where} has no {PATH}")
-        path = os.path.join(file.parent, row[PATH])
         count += 1
-        yield Found(path, event=row[column].strip() or path)
+        yield row[PATH], row[column].strip()
     if not count:
         raise UserError(f"{shown(file)} has no row below its header: list a photograph a line")

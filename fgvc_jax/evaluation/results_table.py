@@ -40,6 +40,7 @@ def results_table(results: dict[str, Any]) -> str:
         + metrics_table(results)
         + families_table(results)
         + frequency_table(results)
+        + places_table(results)
         + unknown_table(results)
     )
 
@@ -146,6 +147,21 @@ def frequency_table(results: Mapping[str, Any]) -> list[str]:
     ]
     lines = ["", "the ensemble by training images of a class"]
     return [*lines, text.table(["", "classes", "test images", "accuracy (%)"], rows)]
+
+
+def places_table(results: Mapping[str, Any]) -> list[str]:
+    """Accuracy at each place, or date; nothing where nobody asked."""
+    judged = results.get("by")
+    if not judged:
+        return []
+    rows = [
+        [each["name"], each["images"], each["groups"], _interval(each["accuracy"], percent=True)]
+        for each in judged["places"]
+    ]
+    lines = ["", f"the ensemble by {text.printable(judged['column'])}, the worst first"]
+    lines.append(text.table(["", "images", "groups", "accuracy (%)"], rows))
+    together = _interval(judged["accuracy"], percent=True)
+    return [*lines, f"all of them, with an interval for others like these: {together} %"]
 
 
 def unknown_table(results: Mapping[str, Any]) -> list[str]:

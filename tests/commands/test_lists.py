@@ -1,4 +1,4 @@
-"""Paths of a list to fill in lie below its folder; tests/commands/test_predict.py asks for lists."""
+"""Paths of a list to fill in lie below its folder; test_predict.py asks for whole lists."""
 
 import pytest
 

@@ -30,3 +30,10 @@ def test_photographs_have_the_event_that_the_column_names(tmp_path):
 def test_what_is_no_list_of_events_is_one_line(tmp_path, text, problem):
     with pytest.raises(UserError, match=problem):
         read(tmp_path, text)
+
+
+def test_values_are_by_paths_as_sources_name_images(tmp_path):
+    file = tmp_path / "photos.csv"
+    file.write_text("path,label,site\n./a/1.jpg,x,north\na\\2.jpg,x, south \n")
+    assert grouped.values(file, "site") == {"a/1.jpg": "north", "a/2.jpg": "south"}
+    assert grouped.has(file, "site") and not grouped.has(file, "group")
