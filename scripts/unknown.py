@@ -99,15 +99,13 @@ def main(arguments: list[str]) -> None:
         header += [f"{key} (%)", "seeds"]
     print(markdown_table(header, rows))
     differences = [m["chosen AUROC"] - m[f"{novelty.FIXED} AUROC"] for m in each]
-    print(f"chosen less {novelty.FIXED}, AUROC: {_told(differences)} points")
+    print(f"chosen less {novelty.FIXED}, AUROC: {_told(differences, -1.0)} points")
 
 
-def _told(values: list[float]) -> str:
-    found = statistics.describe(values)
-    ends = found["interval"]
-    low, high = (100 * end for end in ends) if ends else (None, None)
-    told = f"{100 * found['mean']:.1f}"
-    return told if low is None else f"{told} ({low:.1f} to {high:.1f})"
+def _told(values: list[float], least: float = 0.0) -> str:
+    found = statistics.describe(values, ends=(least, 1.0))
+    ends, told = found["interval"], f"{100 * found['mean']:.1f}"
+    return f"{told} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})" if ends else told
 
 
 if __name__ == "__main__":

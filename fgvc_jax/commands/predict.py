@@ -15,7 +15,7 @@ import jax
 from tqdm import tqdm
 
 import fgvc_jax
-from fgvc_jax.commands import named
+from fgvc_jax.commands import lists, named
 from fgvc_jax.commands.asked import Prediction
 from fgvc_jax.data import detections, grouped, inputs
 from fgvc_jax.inference import listed, stream
