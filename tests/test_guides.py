@@ -28,6 +28,7 @@ def test_there_are_notebooks_without_outputs():
             assert cell["outputs"] == [] and cell["execution_count"] is None, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, elsewhere, capsys):
     names = {}

@@ -136,6 +136,7 @@ def test_calibrated_probabilities_and_fewer_members(here, tmp_path, model):
     assert one["agreement"] == 1
 
 
+@pytest.mark.slow
 def test_several_views_of_a_photograph_are_answered(here, tmp_path, model, caplog):
     with caplog.at_level(logging.INFO):
         run("photos", "--tta", "flip", "--output", str(tmp_path / "a.jsonl"))

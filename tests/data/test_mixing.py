@@ -55,6 +55,7 @@ def test_both_have_half_of_the_steps():
     assert 0.46 < cut.mean() < 0.54
 
 
+@pytest.mark.slow
 def test_it_is_a_function_of_seed_member_and_step():
     first = drawn(0.2, 1.0, 4)[0]
     np.testing.assert_array_equal(first, drawn(0.2, 1.0, 4)[0])

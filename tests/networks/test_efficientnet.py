@@ -30,7 +30,9 @@ def shapes(network, size):
     ("name", "parameters", "size", "widths"),
     [
         ("efficientnet_lite0", 3_371_008, 224, (24, 40, 112, 1280)),
-        ("efficientnet_lite2", 4_811_072, 260, (24, 48, 120, 1280)),
+        pytest.param(
+            "efficientnet_lite2", 4_811_072, 260, (24, 48, 120, 1280), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_parameters_and_maps(name, parameters, size, widths):
@@ -62,6 +64,7 @@ def drawn():
     return network, variables, jnp.float32(rng.normal(size=(2, 32, 32, 3)))
 
 
+@pytest.mark.slow
 def test_stage5_is_positive_as_attention_maps_need_it(drawn):
     network, variables, images = drawn
     taps, _ = jax.jit(lambda v, x: network.apply(v, x, False))(variables, images)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import first_quick, tiny
 from safetensors.numpy import load_file, save_file
 
 from fgvc_jax import networks
@@ -144,7 +144,7 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("case", GOLDEN)
+@pytest.mark.parametrize("case", first_quick(GOLDEN, 2))
 def test_networks_answer_as_in_torch(case, tmp_path):
     make, size, projections, logits = GOLDEN[case]
     network = make()
@@ -161,7 +161,7 @@ def test_networks_answer_as_in_torch(case, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in networks.NAMES if name.endswith("micro")])
-@pytest.mark.parametrize("head", [LinearHead(classes=3), KTHead(classes=3, width=4)])
+@pytest.mark.parametrize("head", first_quick([LinearHead(classes=3), KTHead(classes=3, width=4)]))
 def test_round_trip_is_exact(name, head, tmp_path):
     network = build(name, head)
     rng = np.random.default_rng(0)
@@ -232,6 +232,7 @@ def test_classifier_is_loaded_or_listed_never_guessed(micro, caplog, head, loade
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_a_network_without_batch_norm_starts_from_its_weights(tmp_path):
     file = tmp_path / "w.safetensors"
     network = Network(name="vit_micro", head="linear")
@@ -244,6 +245,7 @@ def test_a_network_without_batch_norm_starts_from_its_weights(tmp_path):
     run.state(1, [])
 
 
+@pytest.mark.slow
 def test_a_workdirs_first_member_is_taken_as_weights(tmp_path):
     """`no such file`, it was told to be."""
     network = Network(name="resnet_micro", head="linear", dtype="float32")

@@ -36,7 +36,9 @@ def solved(workdir, objective="linear", network="resnet_micro", **changes):
             "linear", "vit_micro", {"test_view": "whole", "resize": 40}, marks=pytest.mark.slow
         ),
         pytest.param("linear", "convnext_micro", {}, marks=pytest.mark.slow),
-        ("knn", "resnet_micro", {"test_view": "whole", "resize": 40}),
+        pytest.param(
+            "knn", "resnet_micro", {"test_view": "whole", "resize": 40}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path):
@@ -59,6 +61,7 @@ def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path
     assert scores["selected"] is None and scores["best_on_test"] is None
 
 
+@pytest.mark.slow
 def test_interrupted_and_started_again_it_ends_as_uninterrupted(tmp_path, monkeypatch, capsys):
     whole = members.train(solved(tmp_path / "whole"))
 
@@ -112,6 +115,7 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
     assert "In the training part" in page.read_text()
 
 
+@pytest.mark.slow
 def test_runs_share_embeddings(tmp_path, monkeypatch):
     data = {"cache": str(tmp_path / "cache")}
     members.train(solved(tmp_path / "linear", data=data))

@@ -238,6 +238,7 @@ def test_whole_numbers_of_a_batch_lie_in_one_array():
         placed["attention"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_over_processes_is_told(tmp_path):
     for code, _, err in two_processes(tmp_path / "run", "--batch-size", 6):
         assert code == 2
