@@ -288,6 +288,7 @@ def unfinished(root, name, **changes):
     return chosen
 
 
+@pytest.mark.slow
 def test_an_image_that_changed_is_seen(root, tmp_path):
     """One pixel, the size of the file stays."""
     shutil.copytree(root / "images", tmp_path / "images")
@@ -616,6 +617,7 @@ def test_a_training_image_that_breaks_later_ends_the_workdir_by_name(photos):
         members.train(on_it(members=2))
 
 
+@pytest.mark.slow
 def test_a_test_image_that_breaks_later_is_left_out_from_then_on(photos, caplog):
     folder, on_it = photos
     members.train(on_it())
@@ -630,6 +632,7 @@ def test_a_test_image_that_breaks_later_is_left_out_from_then_on(photos, caplog)
         assert judged[key] == results[key]
 
 
+@pytest.mark.slow
 def test_many_test_images_that_break_later_may_be_removed(photos, caplog):
     folder, on_it = photos
     members.train(on_it())

@@ -67,6 +67,7 @@ def variables(network, tmp_path):
     return load_torch(tmp_path / "timm.safetensors", shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", SOME, indirect=True)
 def test_taps_and_gradients_are_timms(network, variables, tmp_path):
     name, made = network

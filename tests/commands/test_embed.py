@@ -79,6 +79,7 @@ def test_the_file_has_the_rows_that_python_users_get_in_order(here, tmp_path, mo
     assert {path.name for path in tmp_path.iterdir()} == {f"a{kind}"} | beside
 
 
+@pytest.mark.slow
 def test_the_kinds_agree_to_the_bit(here, tmp_path):
     found = []
     for kind in KINDS:

@@ -55,6 +55,7 @@ def test_the_patch_is_as_small_as_the_reach_allows(platform):
             np.testing.assert_allclose(found[0, ..., 0], wanted, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [15.0, 45.0, 359.0])
 def test_a_view_is_the_same_on_every_platform(degrees):
     """The whole random affine: as a TPU computes it, and as all others do."""

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import first_quick
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from scipy.ndimage import map_coordinates
 
@@ -143,7 +142,7 @@ def test_levels_are_counted_and_looked_up_exactly_by_products():
     np.testing.assert_array_equal(found, table[levels])
 
 
-@pytest.mark.parametrize("platform", first_quick(["tpu", "cuda", "cpu"]), indirect=True)
+@pytest.mark.slow
 def test_a_view_is_the_same_on_every_platform(platform):
     image = jnp.asarray(pixels(), jnp.float32)[None]
     images = jnp.tile(image, (len(OPERATIONS), 1, 1, 1)) / 255

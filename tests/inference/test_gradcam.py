@@ -179,6 +179,7 @@ def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk()
     np.testing.assert_allclose(frozen.cam, e.cam, atol=1e-3 * e.cam.max())
 
 
+@pytest.mark.slow
 def test_a_sure_prediction_of_several_heads_still_has_evidence():
     """Where a log-probability is 0 to the last bit, so is its gradient; that of log-odds is not."""
     objective = HSD(stages=(3, 5), fusion=True, fusion_width=4).make(

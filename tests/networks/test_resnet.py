@@ -101,6 +101,7 @@ def micro():
     return network, variables, jnp.float32(rng.normal(size=(4, 32, 32, 3)))
 
 
+@pytest.mark.slow
 def test_outputs_of_taps_are_the_networks(micro):
     network, variables, images = micro
     taps, outputs = jax.jit(lambda v, x: network.apply(v, x, False))(variables, images)

@@ -43,6 +43,7 @@ def test_parameters_and_maps(name, parameters, width):
     assert {x.dtype for x in outputs.values()} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", first_quick(["token", "avg"]))
 def test_features_are_the_class_token_and_every_head_may_choose(pool):
     network = build("vit_micro", pool)

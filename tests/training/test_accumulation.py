@@ -163,6 +163,7 @@ def test_it_is_of_weights_and_statistics_and_is_what_is_judged():
     assert plain[-1].average == {} and "average" not in plain[-1].saved()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_the_same_average():
     run = averaging()
     whole, _ = trained(run, steps=4)

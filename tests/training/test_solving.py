@@ -91,6 +91,7 @@ def test_with_a_validation_part_it_is_calibrated_and_nothing_was_selected(tmp_pa
         fgvc_jax.load(tmp_path / "run", which="selected")
 
 
+@pytest.mark.slow
 def test_without_one_the_images_that_were_held_out_calibrate_it(tmp_path):
     results = members.train(solved(tmp_path / "run", data={"images_per_class": 15}))
     found = results["calibration"]
