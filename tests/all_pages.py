@@ -30,7 +30,7 @@ def pages(text):
     labels = list(range(WORST + 2))
     run = run_of(labels, [*labels[1:], 0], [text] * len(labels), text)
     return {
-        "report": report_page(example(text), Pictures()),
+        "report": report_page(example(text), Pictures(), Pictures()),
         "inspection": inspection_page(
             text,
             classes=[text, text],

@@ -40,7 +40,8 @@ def example(text):
     metric = {"value": 0.5, "low": 0.4, "high": 0.6}
     every = {name: metric for name in metrics.NAMES}
     image = {"image": 0, "name": text, "label": 0}
-    error = image | {"predicted": 1, "confidence": 0.75}
+    near = {"row": 0, "name": text, "label": 1, "similarity": 0.9}
+    error = image | {"predicted": 1, "confidence": 0.75, "nearest": [near] * 5}
     row = {"what": text, "paper": text, "code": text, "run": text, "deviates": True}
     epoch = {"epoch": 1, "loss": 2.0, "orthogonal": 0.5, "test_accuracy": 0.5}
     pair = {"classes": [0, 1], "counts": [2, 1], "images": [4, 4], "examples": [[0], [1]]}

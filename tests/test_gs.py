@@ -169,10 +169,9 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, peace, tmp
     assert json.loads(out)["ensemble"] == there["ensemble"]
     shutil.rmtree(env["FGVC_JAX_MIRRORS"])
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
-    code, out, err = finish(
-        command("predict", "--workdir", "gs://birds/run", tmp_path / "a.png", env=env)
-    )
-    assert code == 0 and "a.png" in out, err
+    words = "--workdir", "gs://birds/run", tmp_path / "a.png", "--neighbours", 2
+    code, out, err = finish(command("predict", *words, env=env))
+    assert code == 0 and "a.png" in out and "near 2" in out, err
 
 
 def test_a_service_that_goes_away_half_way_is_one_line_and_the_run_continues(peace, tmp_path):

@@ -51,6 +51,11 @@ class Prediction(Photographs):
     an empty answer is left open. It is so on average over photographs like the validation part, of
     which a fifth fits the temperature and the rest the threshold: conformal risk control (arXiv
     2208.02814). 0: no such answer."""
+    neighbours: int = option(0, at_least=0)
+    """Also the so many training photographs that the members take for most like each one: name,
+    class, and similarity, the cosine of what is seen of both, of several members its mean. They are
+    of those that the run keeps, at most 5,000 as evenly by class as there are, and with --classes
+    of these. The same for photographs that are nothing like any of them."""
     members: int | str = option(0, at_least=0)
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
@@ -116,7 +121,8 @@ class Evaluation:
 @dataclass(frozen=True)
 class Explanation(Photographs):
     """Draw what the members look at in photographs, and which regions speak for the class that they
-    name rather than for another: one picture a photograph, and pictures.csv to find them by.
+    name rather than for another, with the nearest training photographs of both: one picture a
+    photograph, and pictures.csv to find them by.
 
     A map shows where the evidence is, not that it is good: --score counts how often it is on the
     object.

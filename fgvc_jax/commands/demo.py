@@ -10,9 +10,10 @@ from PIL import Image
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Demo
 from fgvc_jax.data.images import Unreadable
+from fgvc_jax.figures import nearest
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.examples import Examples
-from fgvc_jax.figures.page import address
+from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
 from fgvc_jax.inference import gradcam, model
 from fgvc_jax.inference.gradcam import Evidence
@@ -106,26 +107,31 @@ class Answerer:
 
     def _shown(self, square: np.ndarray) -> dict[str, Any]:
         """Of a decoded image, (R, R, 3) uint8."""
-        (found,) = gradcam.find_evidence(self._model, [square])
+        (found,) = gradcam.find_evidence(self._model, [square], decoded=True)
         answers = [{"log_probabilities": each[None]} for each in found.each]
         (row,) = self._rows.of(Answered([""], [""], answers))
         return {
             "image": address(Image.fromarray(found.shown), PICTURE),
-            "classes": self._candidates(row),
+            "classes": self._candidates(row, square),
             "agreement": row["agreement"],
             "sure": sureness(row["unsure"], self._risk),
             "members": [self._member(found, n) for n in range(self.members)],
             "why": self._why(found),
         }
 
-    def _candidates(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """The likeliest classes, as `predict` has them in its row."""
+    def _candidates(self, row: dict[str, Any], square: np.ndarray) -> list[dict[str, Any]]:
+        """The likeliest classes, as `predict` has them in its row, with the training photographs
+        that look most like the image; of a run that keeps none with some test photographs."""
         titles = [row[f"class{n}"] for n in range(1, 1 + min(CLASSES, len(self.classes)))]
+        numbers = [self.classes.index(title) for title in titles]
+        near = nearest.photographs(self._model, square, numbers)
         return [
             {
                 "name": printable(title),
                 "probability": row[f"probability{n}"],
-                "examples": self._examples.addresses(self.classes.index(title)),
+                "nearest": bool(near[n - 1]),
+                "examples": [address(each.picture, THUMBNAIL) for each in near[n - 1]]
+                or self._examples.addresses(numbers[n - 1]),
             }
             for n, title in enumerate(titles, start=1)
         ]

@@ -7,6 +7,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from fgvc_jax.inference import answers, model
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import calibration, predictions, storage, taxonomy, unread
+from fgvc_jax.workdir import calibration, predictions, remembered, storage, taxonomy, unread
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
@@ -71,10 +72,12 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     ways = [asked, asked.with_tta(options.tta)] if options.tta else [asked]
     with _folder(workdir) as folder:
         opened = functools.cache(lambda: _opened(asked, record, options, names, left))
+        parts = [_parts(way, record, options, folder, names, opened) for way in ways]
         found, *in_views = (
-            _judged(way, record, _parts(way, record, options, folder, names, opened))
-            for way in ways
+            _judged(way, record, each) for way, each in zip(ways, parts, strict=True)
         )
+        if own and folder == workdir.path:
+            _keep_neighbours(workdir, asked, record, options, parts[0]["test"])
     if jax.process_index() > 0:
         return {}
     kinds = "metrics", "families", "calibration"
@@ -148,6 +151,42 @@ def _parts(
             feeding = _Feeding(asked, view, source, options.batch_size)
             answers.keep_answers(asked, parts[name], feeding.batches, None)
     return parts
+
+
+def _keep_neighbours(
+    workdir: Workdir, asked: Model, record: Record, options: Evaluation, test: Part
+) -> None:
+    """Give a run, such as one of an older version, the training photographs that it is to keep; a
+    line says why not, where the dataset has gone."""
+    part = remembered.find(workdir.path, record)
+    whole = len(asked.members) == record.experiment.members
+    done = part is not None and remembered.is_kept(part, asked.identities)
+    if processes.of_first(np.bool_(done or (part is None and not whole))):
+        return
+    try:
+        left = list(unread.left_out(workdir))
+        opened = _opened(asked, record, options, ["train", "test"], left)
+    except UserError as error:
+        log.warning("no training photographs are kept, to show the nearest ones: %s", error)
+        return
+    most = len(part.labels) if part else remembered.fitting(sum(asked.widths()))
+    _, training, _ = opened["train"]
+    part, rows = remembered.part_of(workdir.path, training, record, most)
+    size = feed.evaluation_size(len(test.labels), options.batch_size, asked.mesh)
+
+    def begin(name: str, rows: np.ndarray) -> tuple[Iterator[devices.Packed], None]:
+        view, source, _ = opened[name]
+        return _Feeding(asked, view, Subset(source, rows), size).batches(whole=True), None
+
+    answers.keep_neighbours(
+        asked,
+        part,
+        rows,
+        test,
+        training=partial(begin, "train"),
+        testing=partial(begin, "test"),
+        report=lambda line, /, **_: log.info(line),
+    )
 
 
 @contextlib.contextmanager
@@ -240,7 +279,8 @@ class _Feeding:
     source: Source
     batch_size: int
 
-    def batches(self) -> Iterator[devices.Packed]:
+    def batches(self, whole: bool = False) -> Iterator[devices.Packed]:
+        """A pass over them; `whole` has batches of `batch_size`, however few there are."""
         images = feed.load(
             self.source,
             self.view.test_side,
@@ -249,4 +289,5 @@ class _Feeding:
             mesh=self.asked.mesh,
             **self.view.reading,
         )
-        return feed.evaluation_batches(images, self.batch_size, self.asked.mesh)
+        begin = feed.batches if whole else feed.evaluation_batches
+        return begin(images, self.batch_size, self.asked.mesh)

@@ -17,7 +17,7 @@ from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Explanation
 from fgvc_jax.data import inputs, left_out, regions, sources
 from fgvc_jax.data.inputs import Found
-from fgvc_jax.figures import explained, explanation
+from fgvc_jax.figures import explained, explanation, nearest
 from fgvc_jax.inference import gradcam, model, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
@@ -102,18 +102,21 @@ def draw(options: Explanation) -> None:
     asked = _open(options)
     against = gradcam.class_number(asked, options.against)
     readable = _Readable(asked, files)
-    found = gradcam.find_evidence(asked, readable, against=against, calibrated=options.calibrated)
+    found = gradcam.find_evidence(
+        asked, readable, against=against, calibrated=options.calibrated, decoded=True
+    )
     with (
         storage.new_text(output / INDEX) as file,
         tqdm(desc="explained", unit=" images", disable=None) as progress,
     ):
         write = csv_table(file, COLUMNS, safe=options.csv_safe)
         for e in found:
-            broken, number, path = readable.next()
+            broken, number, path, square = readable.next()
             write(broken)
             name = f"{number:04d}-{_stem(path)}.png"
             drawn.add(name)
-            page = explanation.page(asked.classes, e, explanation.end(path), asked.numbers)
+            near = nearest.panel_rows(asked, square, [e.predicted, e.against])
+            page = explanation.page(asked.classes, e, explanation.end(path), asked.numbers, near)
             explained.write(page, output / name)
             write([{"path": path, "picture": name} | _said(asked, e)])
             progress.update(1 + len(broken))
@@ -138,7 +141,7 @@ class _Readable:
     def __init__(self, asked: Model, files: Iterator[Found]):
         self._asked = asked
         self._files = files
-        self._waiting: deque[tuple[list[dict[str, str]], int, str]] = deque()
+        self._waiting: deque[tuple[list[dict[str, str]], int, str, np.ndarray]] = deque()
         self.count = 0
         self.problems = 0
         self.broken: list[dict[str, str]] = []  # behind the last that was read
@@ -155,13 +158,13 @@ class _Readable:
                 self.broken.append({"path": found.path, "error": str(error)})
                 log.warning("warning: %s", printable(str(error)))
                 continue
-            self._waiting.append((self.broken, self.count, found.path))
+            self._waiting.append((self.broken, self.count, found.path, square))
             self.broken = []
             yield square
 
-    def next(self) -> tuple[list[dict[str, str]], int, str]:
+    def next(self) -> tuple[list[dict[str, str]], int, str, np.ndarray]:
         """Of the earliest image that was not asked for yet: rows of the broken ones before it, its
-        number from 1, and its path."""
+        number from 1, its path, and its square."""
         return self._waiting.popleft()
 
     def tell(self) -> None:
@@ -233,7 +236,7 @@ def figure(options: Explanation) -> None:
         drawn = explanation.comparison(
             [os.path.basename(image) for image in images],
             theirs=list(gradcam.find_evidence(alone, images)),
-            ours=list(gradcam.find_evidence(asked, squares)),
+            ours=list(gradcam.find_evidence(asked, squares, decoded=True)),
             runs=(options.independent, options.workdir),
             kind=options.map,
         )

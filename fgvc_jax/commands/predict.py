@@ -83,6 +83,7 @@ def answer(
         sets=options.sets,
         boxes=bool(options.boxes),
         coarsen=options.coarsen or None,
+        neighbours=options.neighbours,
     )
     if rows.coarsening:
         log.info("--coarsen %g: %s", options.coarsen, rows.coarsening.about)
@@ -91,6 +92,7 @@ def answer(
         files,
         batch_size=options.batch_size,
         threads=machine.cores(processes.processes_here()),
+        embed=options.neighbours > 0,
     )
     counts = {"files": 0, "problems": 0}
     with _table(output, rows.columns, options.csv_safe) as write, _progress(output) as progress:
@@ -181,14 +183,15 @@ _WRITERS = {".csv": _csv, ".jsonl": _json_lines}
 
 
 class _Printed:
-    """A table on the terminal, with as many of the likeliest classes as fit side by side; the first
-    rows decide on the widths of the columns."""
+    """A table on the terminal, with as many of the likeliest classes, and of the neighbours, as fit
+    side by side; the first rows decide on the widths of the columns."""
 
     def __init__(self, columns: Sequence[str]):
         self._ranks = sum(column.startswith("class") for column in columns)
         self._sets = "set" in columns
         self._boxes = "box" in columns
         self._outside, self._coarser = "outside" in columns, "level" in columns
+        self._neighbours = sum(column.startswith("similarity") for column in columns)
         self._widths: list[int] = []
 
     def __call__(self, rows: Iterable[AnswerRow]) -> None:
@@ -212,12 +215,16 @@ class _Printed:
                 *(["in set"] if self._sets else []),
                 *(["outside"] if self._outside else []),
                 *(["answer"] if self._coarser else []),
+                *(f"near {n}" for n in range(1, self._neighbours + 1)),
             ]
             lines = [header, *map(self._cells, rows)]
             self._widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-            if self._ranks == 1 or sum(self._widths) + 2 * len(self._widths) <= room:
+            most = max(self._ranks, self._neighbours)
+            if most == 1 or sum(self._widths) + 2 * len(self._widths) <= room:
                 return self._print(header)
-            self._ranks -= 1
+            self._ranks, self._neighbours = (
+                min(count, most - 1) for count in (self._ranks, self._neighbours)
+            )
 
     def _print(self, cells: Sequence[str]) -> None:
         padded = (f"{cell:<{width}}" for cell, width in zip(cells, self._widths, strict=False))
@@ -234,6 +241,7 @@ class _Printed:
         cells += [str(len(row["set"]))] if self._sets else []
         cells += [f"{row['outside']:.1%}"] if self._outside else []
         cells += [_coarser(row)] if self._coarser else []
+        cells += [_near(row, n) for n in range(1, self._neighbours + 1)]
         return [printable(cell) for cell in cells]
 
 
@@ -247,6 +255,12 @@ def _coarser(row: AnswerRow) -> str:
     if not row["level"]:
         return "left open"
     return f"{row['answer']} ({row['level']}) {row['answer_probability']:.1%}"
+
+
+def _near(row: AnswerRow, n: int) -> str:
+    """The n-th nearest training photograph, in a cell."""
+    file = row[f"neighbour{n}"].rpartition("/")[2] or row[f"neighbour{n}"]
+    return f"{row[f'neighbour_class{n}']} {row[f'similarity{n}']:.2f} ({file})"
 
 
 def _progress(output: Path | None) -> tqdm:

@@ -23,15 +23,17 @@ from fgvc_jax.published import card
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula, printable
-from fgvc_jax.workdir import mirror, storage, taxonomy
+from fgvc_jax.workdir import mirror, remembered, storage, taxonomy
 from fgvc_jax.workdir.calibration import judge_families
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
+from fgvc_jax.workdir.remembered import Nearest
 from fgvc_jax.workdir.thumbnails import Thumbnails
 
 Progress = Callable[[int], Any]  # is told how many images were read
 
 PICTURES = 5 * 2**20  # bytes of pictures in a page
+NEAR = 2**20  # likewise of training photographs
 LOOKED = 8  # images that are shown with the members' attention
 PAIRS = 1000  # confused pairs that are kept
 MATRIX = 1000  # classes up to which the confusion matrix is written whole; 10,000 make 196 MB
@@ -67,7 +69,7 @@ def report(options: Report) -> list[Path]:
             _against(run, answers, other, seen) | {"seeds": _over_seeds(paired, seen)}
             for other, paired in zip(others, pairs, strict=True)
         ]
-    storage.write_text(page, report_page(cast(Numbers, found), _pictures(run)))
+    storage.write_text(page, report_page(cast(Numbers, found), _pictures(run), _photographs(run)))
     storage.write_text(numbers, json.dumps(found | {"report": 1}, indent=1) + "\n")
     _write_confusion(matrix, answers, run.part.classes, safe=options.csv_safe)
     return [page, numbers, matrix]
@@ -113,7 +115,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
     results, count, classes = run.results, len(run.identities), len(run.part.classes)
     published = results["published_protocol"]
     made = card(run.record.experiment, run.which)
-    known = results["digests"]
+    known, nearest = results["digests"], _nearest(run)
     return {
         "workdir": mirror.by_url(str(run.workdir.path)),
         "source": results["source"],
@@ -144,6 +146,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
         "errors": [
             _image(run.part, i)
             | {"predicted": int(answers.predicted[i]), "confidence": _confidence(answers, i)}
+            | nearest.get(int(i), {})
             for i in answers.errors()
         ],
         "doubted_labels": _doubts(run.part, answers, answers.doubted(), answers.suggested),
@@ -167,6 +170,29 @@ def _families(run: FinishedRun, answers: Answers) -> dict[str, Any] | None:
         return None
     tree = families.tree(found, answers.labels, answers.predicted)
     return judge_families(run.part, run.kept, found) | {"tree": tree}
+
+
+def _nearest(run: FinishedRun) -> dict[int, dict[str, Any]]:
+    """{image: {"nearest": training photographs}} of the most confident errors, where that is kept
+    of these members."""
+    part = remembered.find(run.workdir.path, run.record)
+    kept = part and Nearest.read(part, run.identities)
+    if not (part and kept and kept.is_of(run.identities, run.part)):
+        return {}
+    return {
+        image: {
+            "nearest": [
+                {
+                    "row": row,
+                    "name": part.names[row],
+                    "label": int(part.labels[row]),
+                    "similarity": round(similarity, 4),
+                }
+                for row, similarity in rows
+            ]
+        }
+        for image, rows in kept.found.items()
+    }
 
 
 def _implausible(run: FinishedRun) -> list[dict[str, Any]]:
@@ -320,22 +346,31 @@ def _over_seeds(
 
 def _pictures(run: FinishedRun) -> Pictures:
     """The kept thumbnails and attention maps."""
-    try:
-        encoded = Thumbnails(run.part.folder, len(run.part.labels)).__getitem__
-    except (FileNotFoundError, ValueError):
-        encoded = _no_picture
     maps = [run.part.attention(identity) for identity in run.identities]
     view = run.record.experiment.data.view
     return Pictures(
-        encoded,
+        _encoded(run.part),
         lambda image, member: maps[member - 1][image],
         share=view.crop / view.test_side,
         budget=PICTURES,
     )
 
 
-def _no_picture(_image: int) -> bytes:
-    return b""
+def _photographs(run: FinishedRun) -> Pictures | None:
+    """The kept training photographs."""
+    part = remembered.find(run.workdir.path, run.record)
+    return Pictures(_encoded(part), _no_map, share=1, budget=NEAR) if part else None
+
+
+def _encoded(part: Part) -> Callable[[int], bytes]:
+    try:
+        return Thumbnails(part.folder, len(part.labels)).__getitem__
+    except (FileNotFoundError, ValueError):
+        return lambda image: b""
+
+
+def _no_map(image: int, member: int) -> np.ndarray:
+    raise ValueError("nobody kept where members look in training photographs")
 
 
 def _write_confusion(

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from fgvc_jax.data import pipeline, whole
 from fgvc_jax.data.images import Broken, content_digest
 from fgvc_jax.data.left_out import LeftOut
-from fgvc_jax.data.records import Source, Splits
+from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes, progress
 
@@ -70,6 +70,21 @@ class Dataset:
                 **self._view.reading,
             )
         return self._decoded[part]
+
+    def at_test(self, part: str, rows: np.ndarray) -> Images:
+        """Some images of a part, by their rows (M,), as they are shown at test: of what is decoded,
+        where that has the size for it, else decoded as they are needed."""
+        source, side = Subset(self.splits.parts[part], rows), self._view.test_side
+        if self._side(part) != side or self.place == "stream":
+            threads = machine.cores(self._processes_here)
+            reading = self._view.reading
+            return load(source, side, place="stream", threads=threads, mesh=self._mesh, **reading)
+        whole = self[part]
+        if whole.store is not None:
+            some = jax.jit(lambda store: store[rows], out_shardings=devices.replicated(self._mesh))
+            return Images(source, None, some(whole.store), None)
+        fetch = whole.fetch
+        return Images(source, fetch and (lambda chosen: fetch(rows[chosen])), None, None)
 
     @property
     def judged(self) -> dict[str, Images]:
@@ -235,11 +250,16 @@ def train_batches(
 def evaluation_batches(
     images: Images, most: int, mesh: Mesh, *, view: int = 0
 ) -> Iterator[devices.Packed]:
-    """Every image of a set once, on the devices: in no more batches than `most` images a batch
-    needs, each as small as that allows, so that little of the last one is padding."""
-    count = -(-len(images.source) // most)
-    share = -(-len(images.source) // (count * mesh.size))  # images per batch and device
-    return batches(images, share * mesh.size, mesh, view=view)
+    """Every image of a set once, on the devices, in batches of `evaluation_size`."""
+    size = evaluation_size(len(images.source), most, mesh)
+    return batches(images, size, mesh, view=view)
+
+
+def evaluation_size(count: int, most: int, mesh: Mesh) -> int:
+    """Images in a batch of a pass over `count`: in no more batches than `most` images a batch need,
+    as small as that allows, so that little of the last one is padding."""
+    share = -(-count // (-(-count // most) * mesh.size))  # images per batch and device
+    return share * mesh.size
 
 
 def batches(images: Images, size: int, mesh: Mesh, *, view: int = 0) -> Iterator[devices.Packed]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fgvc_jax.figures import explanation
+from fgvc_jax.figures import explanation, nearest
 from fgvc_jax.figures.page import render
 from fgvc_jax.inference import gradcam
 from fgvc_jax.inference.model import Model
@@ -71,9 +71,13 @@ class Explainer(Model):
         number = gradcam.class_number(self, against)
         if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim > 3):
             raise UserError("one image is drawn at a time: call it once for each")
-        (found,) = gradcam.find_evidence(self, image, against=number, calibrated=calibrated)
+        square = self.square(image)
+        (found,) = gradcam.find_evidence(
+            self, [square], against=number, calibrated=calibrated, decoded=True
+        )
         path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
-        drawn = explanation.page(self.classes, found, explanation.end(path), self.numbers)
+        near = nearest.panel_rows(self, square, [found.predicted, found.against])
+        drawn = explanation.page(self.classes, found, explanation.end(path), self.numbers, near)
         return Explained(drawn, found, explanation.words(self.classes, found))
 
 

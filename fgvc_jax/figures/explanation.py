@@ -13,10 +13,15 @@ from fgvc_jax.inference.gradcam import Evidence
 
 
 def page(
-    classes: Sequence[str], e: Evidence, note: str, numbers: Sequence[int] = ()
+    classes: Sequence[str],
+    e: Evidence,
+    note: str,
+    numbers: Sequence[int] = (),
+    near: Sequence[PanelRow] = (),
 ) -> Image.Image:
     """All that is known of one image; `note` says which it is, `numbers` those of the members in
-    their run, from 1, where they are not the first ones."""
+    their run, from 1, where they are not the first ones; `near` are rows of training photographs,
+    see `nearest.panel_rows`."""
     named = [f"member {n}" for n in numbers or range(1, len(e.each) + 1)]
     name, other = classes[e.predicted], classes[e.against]
     chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
@@ -29,6 +34,7 @@ def page(
         PanelRow("The ensemble", f"which regions speak for {name}", together),
         PanelRow("Where each member looks", "KT's attention map, where it is above its mean",
             [_looks(classes, e, n, name) for n, name in enumerate(named)]),
+        *near,
     ]  # fmt: skip
     if len(e.each) > 1:
         shares = e.cams.sum((1, 2)) / max(e.cams.sum(), np.finfo(np.float32).tiny)

@@ -98,11 +98,22 @@ class Look(Image):
     predicted: Sequence[int]
 
 
+class Neighbour(TypedDict):
+    """A training photograph that a run keeps: its row among these, and how similar it is."""
+
+    row: int
+    name: str
+    label: int
+    similarity: float
+
+
 class Error(Image):
-    """An image, and what is said of it, wrongly."""
+    """An image, and what is said of it, wrongly; of the most confident ones, the nearest training
+    photographs."""
 
     predicted: int
     confidence: float
+    nearest: NotRequired[Sequence[Neighbour]]
 
 
 class Doubt(Image):

@@ -19,12 +19,13 @@ class Section(NamedTuple):
     content: Markup
 
 
-def report_page(numbers: Numbers, show: Pictures) -> Markup:
+def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) -> Markup:
     """The page as HTML.
 
     Args:
         numbers: the content of report.json.
         show: makes pictures.
+        near: makes pictures of the training photographs that the run keeps; None where it has none.
     """
     given = {"classes": numbers["class_names"], "show": show}
     learned, families = judged.curves(numbers), judged.families(numbers)
@@ -44,7 +45,7 @@ def report_page(numbers: Numbers, show: Pictures) -> Markup:
         Section(
             "errors",
             "Most confident errors",
-            render("errors.html", errors=numbers["errors"], **given),
+            render("errors.html", errors=numbers["errors"], near=near, **given),
         ),
         Section(
             "doubted",

@@ -1,16 +1,24 @@
-"""A model judged on a part of a dataset: what is not kept of its answers yet is asked for."""
+"""What is not kept yet of a model is asked for: its answers for a part of a dataset, and what it
+sees of training photographs."""
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
 
+from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.inference import passes
+from fgvc_jax.inference.embeddings import check_finite, joined
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import devices, machine, processes
-from fgvc_jax.workdir import predictions, storage, thumbnails
+from fgvc_jax.inference.neighbours import Neighbours
+from fgvc_jax.utils import devices, machine, processes, progress
+from fgvc_jax.utils.progress import Report
+from fgvc_jax.workdir import predictions, remembered, storage, thumbnails
 from fgvc_jax.workdir.predictions import Part
+from fgvc_jax.workdir.remembered import Nearest
 from fgvc_jax.workdir.thumbnails import Collector
 
 
@@ -34,7 +42,9 @@ def keep_answers(
     have = processes.of_first(np.array([part.has(identity) for identity in model.identities]))
     missing = [n for n, there in enumerate(have) if not there]
     if missing:
-        collector, seen = _collector(model, part, store), batches()
+        collector, seen = None, batches()
+        if part.part == "test":
+            collector = pictures_of(model, part, store)
         if collector and pictures:
             deque(collector.watch(pictures()), maxlen=0)
         elif collector:
@@ -51,14 +61,121 @@ def keep_answers(
     processes.wait_for_all("answers are kept")
 
 
-def _collector(
-    model: Model, part: Part, store: jax.Array | None
+def pictures_of(
+    model: Model, part: Part, store: jax.Array | None, budget: int = thumbnails.BUDGET
 ) -> Collector[devices.Packed] | None:
-    """What makes thumbnails in a pass over test images that have none yet."""
-    there = storage.exists(thumbnails.path(part.folder))
-    if part.part != "test" or processes.of_first(np.array(there)):
+    """What makes thumbnails in a pass over images that have none yet, in so many bytes."""
+    count = len(part.labels)
+    if processes.of_first(np.array(storage.exists(thumbnails.path(part.folder)))):
         return None
-    side = thumbnails.side(len(part.labels), model.view.test_side)
+    side = thumbnails.side(count, model.view.test_side, budget)
     shrink = passes.shrink_step(side=side, mesh=model.mesh)
     threads = machine.cores(processes.processes_here())
-    return Collector(len(part.labels), lambda batch: shrink(batch, store), threads)
+    return Collector(count, lambda batch: shrink(batch, store), threads, budget)
+
+
+# -- training photographs --------------------------------------------------------------------------
+
+# Rows of images -> a pass over these, and the images on the devices where its batches have none.
+Begin = Callable[[np.ndarray], tuple[Iterator[devices.Packed], jax.Array | None]]
+
+
+def keep_neighbours(
+    model: Model,
+    part: Part,
+    rows: np.ndarray,
+    test: Part,
+    training: Begin,
+    testing: Begin,
+    report: Report,
+    known: np.ndarray | None = None,
+) -> None:
+    """Keep some training photographs, small, with what the members see of them, and which of these
+    are nearest to the test images named most wrongly: what is not kept yet.
+
+    Args:
+        model: the members.
+        part: the photographs, see `remembered.part_of`.
+        rows: theirs among the training images.
+        test: the test images, for which all members' answers are kept.
+        training, testing: begin a pass over some images of either.
+        report: prints a line for people.
+        known: (M, D) what the only member sees of the photographs, where that is known.
+    """
+    began = time.perf_counter()
+    have = processes.of_first(np.array([remembered.has(part, each) for each in model.identities]))
+    missing = [n for n, there in enumerate(have) if not there]
+    there = processes.of_first(np.array(storage.exists(thumbnails.path(part.folder))))
+    if missing or not there:
+        passed, store = training(rows)
+        collector = pictures_of(model, part, store, remembered.PICTURES)
+        passed = _told(passed, len(rows))
+        passed = collector.watch(passed) if collector else passed
+        if known is None:
+            seen = _seen(model, passed, store, missing, part.names)
+        else:
+            deque(passed, maxlen=0)
+            seen = [known] if missing else []
+        if jax.process_index() == 0:
+            identities = [model.identities[n] for n in missing]
+            with remembered.keep(part, identities, [each.shape[1] for each in seen]) as arrays:
+                for array, vectors in zip(arrays, seen, strict=True):
+                    array[:] = joined([vectors], normalize=True)
+            if collector:
+                collector.write(thumbnails.path(part.folder))
+            remembered.forget_others(part)
+    processes.wait_for_all("training photographs are kept")
+    done = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
+    if not processes.of_first(np.bool_(done is not None and done.is_of(model.identities, test))):
+        _keep_nearest(model, part, test, testing)
+    if missing or not there:
+        report(
+            f"{len(rows):,} training photographs are kept with what the members see of them, so "
+            f"that the nearest can be shown: {time.perf_counter() - began:.1f} s"
+        )
+
+
+def _keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
+    """Keep which photographs are nearest to the test images named most wrongly."""
+    errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: remembered.ERRORS]
+    found = {}
+    if len(errors):
+        names, everyone = [test.names[i] for i in errors], range(len(model.identities))
+        seen = _seen(model, *testing(errors), everyone, names)
+        known = Neighbours.of(part, model.identities)
+        rows, values = known.nearest(joined(seen, normalize=True), remembered.NEAREST)
+        for image, *each in zip(errors.tolist(), rows.tolist(), values.tolist(), strict=True):
+            found[image] = list(zip(*each, strict=True))
+    if jax.process_index() == 0:
+        Nearest(tuple(model.identities), test.images, found).write(part)
+
+
+def _seen(
+    model: Model,
+    batches: Iterable[devices.Packed],
+    store: jax.Array | None,
+    members: Sequence[int],
+    names: Sequence[str],
+) -> list[np.ndarray]:
+    """(N, D) float32 of each member in a pass over images of such names: by the program that judges
+    them, so that no other is compiled."""
+    widths = model.widths()
+    found = [np.zeros((len(names), widths[n]), np.float32) for n in members]
+    for answer in model.answers(batches, store, members):
+        wanted = [{name: each[name] for name in ("row", "mask", "embedding")} for each in answer]
+        for vectors, each in zip(found, jax.device_get(wanted), strict=True):
+            vectors[each["row"][each["mask"]]] = each["embedding"][each["mask"]]
+    check_finite(found, names, [model.numbers[n] for n in members])
+    return found
+
+
+def _told(batches: Iterable[devices.Packed], count: int) -> Iterator[devices.Packed]:
+    """The batches of a pass over so many images, with a bar where that takes a while."""
+    first = jax.process_index() == 0
+    with progress.bar(
+        total=count, desc="training photographs", unit=" images", leave=False, delay=2,
+        disable=None if first else True,
+    ) as bar:  # fmt: skip
+        for batch in batches:
+            yield batch
+            bar.update(min(len(batch["mask"]), bar.total - bar.n))

@@ -102,15 +102,14 @@ class Embedder(Predictor):
         Raises:
             UserError: for a vector that is not finite.
         """
-        parts = [each["embedding"] for each in collect(begun, len(names), ["embedding"])]
-        for number, part in zip(self.numbers, parts, strict=True):
-            broken = np.flatnonzero(~np.isfinite(part).all(-1))
-            if broken.size:
-                raise UserError(
-                    f"what member {number} sees of {names[broken[0]]!r} is not finite numbers: its "
-                    "training has diverged; take others (--members), or train again with a lower "
-                    "--optimizer.learning-rate"
-                )
+        return self.whole(collect(begun, len(names), ["embedding"]), names, normalize=normalize)
+
+    def whole(
+        self, seen: Sequence[dict[str, np.ndarray]], names: Sequence[str], *, normalize: bool
+    ) -> np.ndarray:
+        """As `vectors`, of what each member saw: its "embedding"."""
+        parts = [each["embedding"] for each in seen]
+        check_finite(parts, names, self.numbers)
         return joined(parts, normalize=normalize)
 
     def _embed_step(self, member: Member, tap: str) -> Any:
@@ -147,6 +146,19 @@ class Embedder(Predictor):
                 rows,
             )
         return decode(record, self.view.test_side, **self.view.reading | self.photographs.reading)
+
+
+def check_finite(parts: Sequence[np.ndarray], names: Sequence[str], numbers: Sequence[int]) -> None:
+    """Raise a UserError where vectors (B, C) of the members of such numbers are not finite; `names`
+    are those of the images."""
+    for number, part in zip(numbers, parts, strict=True):
+        broken = np.flatnonzero(~np.isfinite(part).all(-1))
+        if broken.size:
+            raise UserError(
+                f"what member {number} sees of {names[broken[0]]!r} is not finite numbers: its "
+                "training has diverged; take others (--members), or train again with a lower "
+                "--optimizer.learning-rate"
+            )
 
 
 def joined(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:

@@ -93,7 +93,12 @@ def class_number(model: Model, name: str) -> int | None:
 
 
 def find_evidence(
-    model: Model, images: Any, *, against: int | None = None, calibrated: bool = False
+    model: Model,
+    images: Any,
+    *,
+    against: int | None = None,
+    calibrated: bool = False,
+    decoded: bool = False,
 ) -> Iterator[Evidence]:
     """Evidence for the likeliest class of each image, one by one, a few images in memory at a time.
 
@@ -103,6 +108,8 @@ def find_evidence(
         against: number of the class to weigh the likeliest one against; None, or for images whose
             likeliest class it is, takes the second.
         calibrated: see `Model.predict`.
+        decoded: whether images are squares already (`Embedder.square`), of which no banner is cut
+            again.
 
     Raises:
         UserError: for an image that cannot be read, a class that is not there, or answers that are
@@ -112,7 +119,8 @@ def find_evidence(
         raise UserError("what speaks for a class is found among all classes: ask the whole model")
     if against is not None and not 0 <= against < len(model.classes):
         raise UserError(f"there is no class number {against}: there are {len(model.classes)}")
-    return _explained(model, _each(images), against, calibrated)
+    squares = iter(images) if decoded else map(model.square, _each(images))
+    return _explained(model, squares, against, calibrated)
 
 
 def _explained(
@@ -123,7 +131,7 @@ def _explained(
         squares = model.squares(len(some) if first else AT_ONCE)  # later ones by the same program
         first = False
         for row, image in enumerate(some):
-            squares[row] = model.square(image)
+            squares[row] = image
         answers = collected(model.ask(squares), len(some))
         fused = model.fused(answers, calibrated=calibrated)
         predicted, others = _classes(fused, against)

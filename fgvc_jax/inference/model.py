@@ -16,6 +16,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.data.view import TTA, Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.namer import Namer
+from fgvc_jax.inference.neighbours import Neighbour
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
@@ -102,6 +103,26 @@ class Model(Namer):
         parts = [
             found.told(self._among(self._together(collect(self.ask(squares), count))))
             for squares, count in self.read(images)
+        ]
+        return list(itertools.chain(*parts))
+
+    def neighbours(self, images: Any, count: int = 5) -> list[list[Neighbour]]:
+        """The training photographs that the members take for most like each image, the most similar
+        first, of those that the run keeps (at most 5,000, as evenly by class as there are). Of
+        several members the similarity is the mean of their cosines. With `among` they are of the
+        listed classes.
+
+            for name, of_class, similarity in model.neighbours("a.jpg")[0]: ...
+
+        Raises:
+            UserError: for an image that cannot be read, or where none are kept.
+        """
+        if count < 1:
+            raise UserError(f"{count} neighbours: ask for at least 1")
+        _ = self.remembered
+        parts = [
+            self.nearest(collect(self.begin(squares), number, ["embedding"]), count)
+            for squares, number in self.read(images)
         ]
         return list(itertools.chain(*parts))
 

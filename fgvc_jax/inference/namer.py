@@ -14,6 +14,7 @@ from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.inference import listed
 from fgvc_jax.inference.embeddings import Embedder
+from fgvc_jax.inference.neighbours import Neighbour, Neighbours
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import taxonomy
 from fgvc_jax.workdir.calibration import Ensemble
@@ -96,6 +97,24 @@ class Namer(Embedder):
         if not self.listed:
             return np.zeros(len(whole), np.float32)
         return np.exp(np.delete(whole, list(self.listed), axis=1)).sum(-1)
+
+    def nearest(
+        self, answers: Sequence[dict[str, np.ndarray]], count: int
+    ) -> list[list[Neighbour]]:
+        """As `neighbours`, from what each member answers and sees."""
+        names = [f"image {n}" for n in range(1, 1 + len(answers[0]["embedding"]))]
+        seen = self.whole(answers, names, normalize=True)
+        return self.remembered.told(*self.remembered.nearest(seen, count, self.listed))
+
+    @cached_property
+    def remembered(self) -> Neighbours:
+        """The training photographs that the workdir keeps; a UserError says how to get them."""
+        if self.kept is None:
+            raise UserError(
+                "these members are of no workdir, which would keep training photographs: ask the "
+                "run that they are of"
+            )
+        return Neighbours.open(self.kept.workdir, self.identities)
 
     def coarsening(self, risk: float) -> Coarsening:
         """How far answers climb from the likeliest class to its genus, its family, so that at most

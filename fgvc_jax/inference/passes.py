@@ -142,6 +142,7 @@ def answer_step(
     view: View,
     mesh: Mesh,
     exact: bool = False,
+    embed: bool = True,
 ) -> Callable:
     """The compiled answers of one member at test: (variables, batch, store) -> a dict of
 
@@ -152,6 +153,8 @@ def answer_step(
     - "correct": number of images that are right, int32, of the "prediction" and of every head.
     - "finite": () bool, whether all logits are.
     - "row", "mask": of the batch; answers are put in place by them.
+    - "embedding": where `embed`, as `embed_step` has it: a judged run keeps that of some images, by
+      the program that judges.
     """
 
     def step(variables, arrays, store):
@@ -165,7 +168,8 @@ def answer_step(
             for name, value in {**heads, "prediction": answers}.items()
         }
         maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
-        return {
+        seen = {"embedding": network.apply({}, taps, method="embedded")} if embed else {}
+        return seen | {
             "log_probabilities": answers,
             "attention": maps.astype(jnp.float16),
             "correct": right,
@@ -222,13 +226,13 @@ def mean_step(*, mesh: Mesh, exact: bool = False) -> Callable:
 @shared
 def embed_step(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callable:
     """The compiled vectors of one member at test: (variables, batch, store) -> a dict of
-    "embedding", (B, C) float32 (`networks.Network.embedded`), and "row" of the batch."""
+    "embedding", (B, C) float32 (`networks.Network.embedded`), and "row", "mask" of the batch."""
 
     def step(variables, arrays, store):
         inputs = inputs_of(network, view, arrays, store)
         taps = network.apply(variables, inputs, False, method="taps")
         vectors = network.apply({}, taps, tap, method="embedded")
-        return {"embedding": vectors, "row": arrays["row"]}
+        return {"embedding": vectors, "row": arrays["row"], "mask": arrays["mask"]}
 
     everywhere = replicated(mesh)
     return jax.jit(

@@ -44,11 +44,12 @@ class Predictor:
 
     def answers(
         self,
-        batches: Iterable[devices.Packed | dict[str, jax.Array]],
+        batches: Iterable[devices.Packed],
         store: jax.Array | None,
         members: Iterable[int] | None = None,
         *,
         exact: bool = False,
+        embed: bool = False,
     ) -> Iterator[list[dict[str, jax.Array]]]:
         """What every member answers, batch by batch (`inference.passes.answer_step`).
 
@@ -57,10 +58,11 @@ class Predictor:
             store: the images on the devices, where the batches have none.
             members: numbers of the members to ask, from 0; None asks all.
             exact: log-probabilities that nobody keeps, hence not rounded.
+            embed: whether `exact` ones have what the members see, too; others always have it.
         """
         chosen = [self.members[n] for n in members] if members is not None else self.members
         # Of several views the mean alone is rounded.
-        asked = [(m, self._step(m, exact or bool(self.tta))) for m in chosen]
+        asked = [(m, self._step(m, exact or bool(self.tta), embed)) for m in chosen]
         for batch in batches:
             if self.tta:
                 yield self._mean_answers(batch, store, asked, exact)
@@ -70,7 +72,7 @@ class Predictor:
 
     def _mean_answers(
         self,
-        batch: devices.Packed | dict[str, jax.Array],
+        batch: devices.Packed,
         store: jax.Array | None,
         asked: Sequence[tuple[Member, Callable]],
         exact: bool,
@@ -86,21 +88,22 @@ class Predictor:
             for m, step in asked
         ]
 
-    def seen(
-        self, batch: devices.Packed | dict[str, jax.Array], store: jax.Array | None
-    ) -> devices.Packed | dict[str, jax.Array]:
+    def seen(self, batch: devices.Packed, store: jax.Array | None) -> devices.Packed:
         """A batch with what the frozen trunk makes of it, where there is one."""
         if self.trunk and "features" not in batch:
-            return batch | {"features": self._trunk_step(self.trunk, batch, store)}
+            features = self._trunk_step(self.trunk, batch, store)
+            # As where they are looked up, so that members have one program for both.
+            return batch.without("image") | {"features": features}
         return batch
 
-    def _step(self, member: Member, exact: bool) -> Callable:
+    def _step(self, member: Member, exact: bool, embed: bool = False) -> Callable:
         return passes.answer_step(
             network=member.network,
             predict=self.logits_of,
             view=member.view,
             mesh=self.mesh,
             exact=exact,
+            embed=embed or not exact,
         )
 
     @cached_property
@@ -136,9 +139,10 @@ class Predictor:
         size = -(-size // self.mesh.size) * self.mesh.size
         return np.zeros((size, self.view.test_side, self.view.test_side, 3), np.uint8)
 
-    def ask(self, squares: np.ndarray) -> list[dict[str, jax.Array]]:
-        """Begin to answer for (B, R, R, 3) uint8; `collect` waits for what every member says."""
-        (answers,) = self.answers([self.batch(squares)], None, exact=True)
+    def ask(self, squares: np.ndarray, *, embed: bool = False) -> list[dict[str, jax.Array]]:
+        """Begin to answer for (B, R, R, 3) uint8, and with `embed` to say what is seen; `collect`
+        waits for what every member says."""
+        (answers,) = self.answers([self.batch(squares)], None, exact=True, embed=embed)
         return answers
 
     def batch(self, squares: np.ndarray) -> devices.Packed:

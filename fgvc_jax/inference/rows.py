@@ -15,6 +15,7 @@ from fgvc_jax.utils.errors import UserError
 
 AnswerRow = dict[str, Any]
 COARSER = "answer", "level", "answer_probability"  # columns of an answer at a coarser level
+NEIGHBOUR = "neighbour", "neighbour_class", "similarity"  # columns of each, with its number
 log = logging.getLogger(__name__)
 
 
@@ -29,6 +30,8 @@ class AnswerRows:
         sets: whether conformal sets are named, too.
         boxes: whether rows tell the box that is meant, and how sure the detector was.
         coarsen: of answers at coarser levels at most this share is wrong; None asks for none.
+        neighbours: so many of the nearest training photographs are named, too, and answers have
+            what the members see.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class AnswerRows:
         sets: bool = False,
         boxes: bool = False,
         coarsen: float | None = None,
+        neighbours: int = 0,
     ):
         self._model = asked
         self._with_calibrated, self._with_sets, self._with_boxes = calibrated, sets, boxes
@@ -52,6 +56,9 @@ class AnswerRows:
         self.coarsening = None if coarsen is None else asked.coarsening(coarsen)
         self._levels: Counter[str] = Counter()  # of what was answered
         self._among = bool(asked.listed)
+        self._neighbours = (
+            min(neighbours, asked.remembered.count(asked.listed)) if neighbours else 0
+        )
         ranks = range(1, self._top + 1)
         self.columns = [
             "path",
@@ -62,6 +69,7 @@ class AnswerRows:
             *(("set",) if sets else ()),
             *(("outside",) if self._among else ()),
             *(COARSER if self.coarsening else ()),
+            *(f"{name}{n}" for n in range(1, self._neighbours + 1) for name in NEIGHBOUR),
             "error",
         ]
 
@@ -86,8 +94,8 @@ class AnswerRows:
             yield row | ({"set": sets[i]} if self._with_sets else {}) | more[i]
 
     def _more(self, some: Answered) -> list[AnswerRow]:
-        """Of each answer what is outside of the listed classes, and what is said at a coarser
-        level; nothing where that is not asked for."""
+        """Of each answer what is outside of the listed classes, what is said at a coarser level,
+        and the nearest training photographs; nothing where that is not asked for."""
         rows: list[AnswerRow] = [{} for _ in some.paths]
         if self._among:
             mass = self._model.mass_outside(some.answers, calibrated=self._with_calibrated)
@@ -102,6 +110,12 @@ class AnswerRows:
                 row |= dict(
                     zip(COARSER, (name, level, _short(np.float32(probability))), strict=True)
                 )
+        if self._neighbours:
+            nearest = self._model.nearest(some.answers, self._neighbours)
+            for row, found in zip(rows, nearest, strict=True):
+                for n, (name, of_class, similarity) in enumerate(found, start=1):
+                    values = name, of_class, _short(np.float32(similarity))
+                    row |= {f"{key}{n}": v for key, v in zip(NEIGHBOUR, values, strict=True)}
         return rows
 
     @property

@@ -62,7 +62,12 @@ class _Batch:
 
 
 def answer(
-    model: Model, files: Iterable[Found], *, batch_size: int, threads: int
+    model: Model,
+    files: Iterable[Found],
+    *,
+    batch_size: int,
+    threads: int,
+    embed: bool = False,
 ) -> Iterator[Answered]:
     """Ask a model for files, batch by batch.
 
@@ -71,11 +76,13 @@ def answer(
         files: what is asked for.
         batch_size: files at a time; where there are fewer at all, a smaller program is compiled.
         threads: that read and decode.
+        embed: whether answers have what the members see, too.
 
     Raises:
         UserError: when the members' answers are not finite.
     """
-    for begun in _begun(model, files, model.ask, batch_size, threads):
+    ask = partial(model.ask, embed=True) if embed else model.ask
+    for begun in _begun(model, files, ask, batch_size, threads):
         yield _answered(*begun)
 
 
@@ -171,4 +178,5 @@ def collected(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str,
             "the members' answers are not finite numbers: their training has diverged; train again "
             "with a lower --optimizer.learning-rate"
         )
-    return collect(answers, count)
+    asked = "log_probabilities", "attention", "embedding"
+    return collect(answers, count, [name for name in asked if name in answers[0]])

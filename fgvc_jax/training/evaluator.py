@@ -14,14 +14,16 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.data import feed, whole
 from fgvc_jax.data.feed import Images
 from fgvc_jax.evaluation import tallies
-from fgvc_jax.inference.answers import keep_answers
+from fgvc_jax.inference.answers import keep_answers, keep_neighbours
 from fgvc_jax.inference.architecture import Member
+from fgvc_jax.inference.model import Model
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
+from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.text import printable
-from fgvc_jax.workdir import begun, checkpoint, journal, predictions, storage, taxonomy
+from fgvc_jax.workdir import begun, checkpoint, journal, predictions, remembered, storage, taxonomy
 from fgvc_jax.workdir.calibration import Ensemble, judge_families, judge_frequency, verdict
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
@@ -118,21 +120,19 @@ def batches_of(run: Run, images: Images) -> Iterator[Packed]:
 
 
 def judge_run(
-    run: Run, workdir: Workdir, frozen: Sequence[tuple[str, Member]], environment: dict[str, Any]
+    run: Run,
+    workdir: Workdir,
+    frozen: Sequence[tuple[str, Member]],
+    environment: dict[str, Any],
+    report: Report,
 ) -> dict[str, Any]:
-    """Judge all members of a run; the content of results.json."""
+    """Judge all members of a run, and keep what they see of some training photographs; the content
+    of results.json."""
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
     parts = {}
     for name, images in run.cache.judged.items():
-        parts[name] = predictions.part_of(
-            workdir.path,
-            name,
-            images.source,
-            classes=run.splits.classes,
-            view=run.experiment.data.view,
-            images=digests.best(run.record.digests[name]),
-        )
+        parts[name] = _part(run, workdir, name)
         decoded = run.images[name]
         keep_answers(
             model,
@@ -141,6 +141,7 @@ def judge_run(
             decoded.store,
             pictures=partial(batches_of, run, decoded) if images.lookups else None,
         )
+    _keep_neighbours(run, workdir, model, parts["test"], report)
     kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
     families = taxonomy.kept(workdir.path, run.splits.classes)
     found = verdict(parts["test"], kept, families, write=jax.process_index() == 0)
@@ -181,6 +182,45 @@ def judge_run(
         "environment": environment,
         "seconds": {"members": [each["seconds"] for each in histories]},
     }
+
+
+def _part(run: Run, workdir: Workdir, name: str) -> predictions.Part:
+    """Where members' answers for a part are kept."""
+    return predictions.part_of(
+        workdir.path,
+        name,
+        run.splits.parts[name],
+        classes=run.splits.classes,
+        view=run.experiment.data.view,
+        images=digests.best(run.record.digests[name]),
+    )
+
+
+def _keep_neighbours(
+    run: Run, workdir: Workdir, model: Model, test: predictions.Part, report: Report
+) -> None:
+    """Keep some training photographs of a run, and what its members see of them, see
+    `workdir.remembered`."""
+    most = remembered.fitting(sum(model.widths()))
+    part, rows = remembered.part_of(workdir.path, run.splits.train, run.record, most)
+    # As the test images were shown, for which all programs are compiled.
+    judged = len(test.labels), run.experiment.evaluation_batch_size, run.mesh
+    size = feed.evaluation_size(*judged)
+
+    def begin(name: str, rows: np.ndarray) -> tuple[Iterator[Packed], jax.Array | None]:
+        images = run.images.at_test(name, rows)
+        return feed.batches(images, size, run.mesh), images.store
+
+    keep_neighbours(
+        model,
+        part,
+        rows,
+        test,
+        training=partial(begin, "train"),
+        testing=partial(begin, "test"),
+        report=report,
+        known=run.cache.seen_at_test(rows),
+    )
 
 
 def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: Experiment) -> str:

@@ -122,7 +122,7 @@ def train(
         with remembering_broken(run, workdir), config.flagged(run.experiment):
             for number in range(1, experiment.members + 1):
                 frozen.append(member(run, workdir, number, frozen, lend, report, signals))
-            results = evaluator.judge_run(run, workdir, frozen, summary.environment(run))
+            results = evaluator.judge_run(run, workdir, frozen, summary.environment(run), report)
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)

@@ -84,6 +84,11 @@ class Packed(Mapping[str, Any]):
         """The same with more arrays, of other names."""
         return type(self)(self._columns, self._numbers, {**self._others, **more})
 
+    def without(self, name: str) -> Self:
+        """The same without an array that is no column, where it has that."""
+        others = {key: array for key, array in self._others.items() if key != name}
+        return type(self)(self._columns, self._numbers, others)
+
     def tree_flatten(self) -> tuple:
         return (self._numbers, self._others), self._columns
 

@@ -144,6 +144,20 @@ def read(folder: Path) -> Part:
         ) from error
 
 
+def name_images(part: Part) -> None:
+    """Write down which images a part has, unless that is done."""
+    kept: dict[str, Any] = {
+        "part": part.part,
+        "images": part.images,
+        "classes": list(part.classes),
+        "names": list(part.names),
+        "labels": part.labels.tolist(),
+        "ids": part.ids.tolist(),
+    }
+    if not storage.exists(part.folder / "images.json"):
+        storage.write_json(part.folder / "images.json", kept)
+
+
 @contextlib.contextmanager
 def keep(
     part: Part, members: Sequence[str], grids: Sequence[tuple[int, int]]
@@ -161,16 +175,7 @@ def keep(
     size = sum(2 * count * (classes + h * w) for h, w in grids)
     if size > TOLD:
         log.info("%s: keeping %.1f GiB of answers", part.folder, size / 2**30)
-    kept: dict[str, Any] = {
-        "part": part.part,
-        "images": part.images,
-        "classes": list(part.classes),
-        "names": list(part.names),
-        "labels": part.labels.tolist(),
-        "ids": part.ids.tolist(),
-    }
-    if not storage.exists(part.folder / "images.json"):
-        storage.write_json(part.folder / "images.json", kept)
+    name_images(part)
     with contextlib.ExitStack() as stack:
         yield [
             (

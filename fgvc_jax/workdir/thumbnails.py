@@ -4,7 +4,7 @@
 
 The file begins with N + 1 int64 offsets; picture i is what lies between the i-th and the next. It
 is a WebP (a JPEG where Pillow knows no WebP) of the square that members see before it is cropped.
-All pictures of a part together stay within `BUDGET`.
+All pictures of a part together stay within `BUDGET`, or what is said instead.
 """
 
 import io
@@ -37,15 +37,15 @@ def path(folder: Path) -> Path:
     return folder / "thumbnails.npy"
 
 
-def share(count: int) -> int:
-    """Bytes that each of so many pictures may take."""
-    return max(BUDGET - HEADER - 8 * (count + 1), 0) // count
+def share(count: int, budget: int = BUDGET) -> int:
+    """Bytes that each of so many pictures may take of a file's."""
+    return max(budget - HEADER - 8 * (count + 1), 0) // count
 
 
-def side(count: int, most: int) -> int:
+def side(count: int, most: int, budget: int = BUDGET) -> int:
     """Pixels of the side of so many pictures, made from squares of `most` pixels."""
     smallest, largest = SIDES
-    fitting = int((share(count) / BYTES_PER_PIXEL) ** 0.5)
+    fitting = int((share(count, budget) / BYTES_PER_PIXEL) ** 0.5)
     return min(max(fitting, smallest), largest, most)
 
 
@@ -69,11 +69,14 @@ class Collector(Generic[Batch]):
         count: number of images.
         shrink: batch -> {"image": (B, s, s, 3) uint8, "row", "mask"} (`passes.shrink_step`).
         threads: that encode.
+        budget: bytes of the file.
     """
 
-    def __init__(self, count: int, shrink: Callable[[Batch], dict], threads: int):
+    def __init__(
+        self, count: int, shrink: Callable[[Batch], dict], threads: int, budget: int = BUDGET
+    ):
         self._pictures = [b""] * count
-        self._share = share(count)
+        self._share = share(count, budget)
         self._shrink = shrink
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="thumbnails")
         self._waiting: deque[list[Future]] = deque()

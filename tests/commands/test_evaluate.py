@@ -2,10 +2,12 @@
 
 import json
 import logging
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import tiny
 from datasets import write
 from photographs import encoded, photograph
 
@@ -13,6 +15,7 @@ from fgvc_jax.commands import evaluate
 from fgvc_jax.commands.evaluate import Evaluation
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.data.view import View
+from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 
 RESULTS = {
@@ -118,3 +121,23 @@ def test_a_few_broken_images_of_another_source_are_left_out_and_named(tmp_path, 
     write(tmp_path, {"b/0.png": b""})
     with pytest.raises(UserError, match="^2 of 21 images cannot be used"):
         evaluate._broken(splits, view, asked, strict=False)
+
+
+@pytest.mark.slow
+def test_a_run_of_an_older_version_gets_its_training_photographs(tmp_path, caplog):
+    """To the bit what training would have kept; members of it, or without its dataset, get none."""
+    workdir = tmp_path / "run"
+    members.train(tiny(workdir, members=1, epochs=1))
+    (folder,) = (workdir / "predictions").glob("neighbours-*")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    shutil.rmtree(folder)
+    evaluate.evaluate(Evaluation(str(workdir), source="sketchbirds"))
+    assert not folder.exists()
+    evaluate.evaluate(Evaluation(str(workdir)))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    shutil.rmtree(folder)
+    gone = json.loads((workdir / "config.json").read_text())
+    gone["data"]["source"] = "folder:/nowhere"
+    (workdir / "config.json").write_text(json.dumps(gone))
+    assert evaluate.evaluate(Evaluation(str(workdir)))["images"] == {"test": 100}
+    assert not folder.exists() and "no training photographs are kept" in caplog.text

@@ -492,3 +492,62 @@ def test_a_finished_run_takes_a_taxonomy_and_answers_at_its_levels(
     assert local.coarsening(0.3).images < 7
     run(photos, "--coarsen", "0.3", "--classes", listing(tmp_path, *NAMES[:3]))
     assert "outside" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_neighbours_are_named_beside_the_same_answers(here, tmp_path, model, capsys):
+    """Of a run whose dataset has gone; its 24 training images are all kept."""
+    run("photos", "--neighbours", "3", "--output", str(tmp_path / "a.csv"))
+    run("photos", "--neighbours", "3", "--output", str(tmp_path / "a.jsonl"))
+    run("photos", "--output", str(tmp_path / "b.jsonl"))
+    rows, plain = objects(tmp_path / "a.jsonl"), objects(tmp_path / "b.jsonl")
+    seen = model.embed([row["path"] for row in rows], normalize=True)
+    remembered = model.remembered
+    assert remembered.count() == 24
+    for text, row, without, vector in zip(
+        table(tmp_path / "a.csv"), rows, plain, seen, strict=True
+    ):
+        more = [k for k in row if k not in without]
+        assert more == [f"{k}{n}" for n in (1, 2, 3)
+                        for k in ("neighbour", "neighbour_class", "similarity")]  # fmt: skip
+        assert [row[f"class{n}"] for n in range(1, 5)] == [
+            without[f"class{n}"] for n in range(1, 5)
+        ]
+        assert row["probability1"] == pytest.approx(without["probability1"], rel=1e-5)
+        products = remembered.vectors @ vector
+        best = np.argsort(-products, kind="stable")[:3]
+        found = [row[f"similarity{n}"] for n in (1, 2, 3)]
+        np.testing.assert_allclose(found, products[best], rtol=1e-4)
+        assert row["neighbour_class1"] in NAMES and row["neighbour1"] in remembered.part.names
+        assert text["neighbour1"] == row["neighbour1"]
+        assert float(text["similarity3"]) == row["similarity3"] <= 1
+    told = model.neighbours(rows[0]["path"], 3)[0]
+    assert [each.name for each in told] == [rows[0][f"neighbour{n}"] for n in (1, 2, 3)]
+    capsys.readouterr()
+    run("photos/00.png", "--neighbours", "1", "--top", "1")
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split()[-2:] == ["near", "1"] and f"{rows[0]['similarity1']:.2f} (" in line
+
+
+def test_neighbours_are_of_the_listed_classes_and_no_more_than_there_are(here, tmp_path, model):
+    some = model.among([NAMES[0], NAMES[3]])
+    (found,) = some.neighbours("photos/00.png", 99)
+    assert len(found) == 12 and {each.of_class for each in found} == {NAMES[0], NAMES[3]}
+    values = [each.similarity for each in found]
+    assert values == sorted(values, reverse=True)
+    (tmp_path / "here.txt").write_text(f"{NAMES[0]}\n{NAMES[3]}\n")
+    words = "--neighbours", "50", "--classes", str(tmp_path / "here.txt")
+    run("photos/00.png", *words, "--output", str(tmp_path / "a.jsonl"))
+    (row,) = objects(tmp_path / "a.jsonl")
+    assert row["neighbour12"] == found[-1].name and "neighbour13" not in row
+
+
+def test_without_kept_photographs_neighbours_are_one_line(here, tmp_path, model):
+    shutil.copytree("run", tmp_path / "run")
+    shutil.rmtree(next((tmp_path / "run/predictions").glob("neighbours-*")))
+    with pytest.raises(UserError, match="python -m fgvc_jax.evaluate keeps them"):
+        predict.main([str(tmp_path / "run"), "photos", "--neighbours", "2"])
+    predict.main([str(tmp_path / "run"), "photos/00.png"])
+    with pytest.raises(UserError, match="of no workdir"):
+        dataclasses.replace(model, kept=None).neighbours("photos/00.png")
+    with pytest.raises(UserError, match="at least 1"):
+        model.neighbours("photos/00.png", 0)

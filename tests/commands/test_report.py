@@ -27,8 +27,9 @@ from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir import predictions, remembered
 from fgvc_jax.workdir.finished import FinishedRun
+from fgvc_jax.workdir.folder import Workdir
 
 pytestmark = pytest.mark.slow
 
@@ -123,6 +124,22 @@ def test_the_numbers_are_those_of_the_results(runs, made):
     assert accuracies == sorted(accuracies)
     assert [len(epochs) for epochs in numbers["learning"]] == [2, 2]
     assert "test_accuracy" in numbers["learning"][0][0]
+
+
+def test_errors_have_their_nearest_training_photographs(runs, made, tmp_path):
+    text, numbers = made
+    part = remembered.find(runs / "one", Workdir(runs / "one").record())
+    assert len(part.labels) == 40 and numbers["errors"]
+    for entry in numbers["errors"][: remembered.ERRORS]:
+        assert len(entry["nearest"]) == remembered.NEAREST
+        values = [each["similarity"] for each in entry["nearest"]]
+        assert values == sorted(values, reverse=True)
+        for each in entry["nearest"]:
+            row = each["row"]
+            assert (each["name"], each["label"]) == (part.names[row], part.labels[row])
+    assert text.count('class="near"') == len(numbers["errors"][: remembered.ERRORS])
+    report.report(Report(str(runs / "one"), str(tmp_path / "a.html"), members=1))  # of whom not
+    assert 'class="near"' not in (tmp_path / "a.html").read_text(encoding="utf-8")
 
 
 def test_errors_are_told_at_the_levels_of_the_taxonomy(runs, made):

@@ -1,5 +1,6 @@
 """A model draws what the command draws, for a notebook and for a file."""
 
+import dataclasses
 import re
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from pages import HOSTILE, SEEN, Elements
 from patchworks import linear, model_of, patchwork, picture
 from PIL import Image
 
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.figures import explanation
 from fgvc_jax.figures.explained import Explainer
 from fgvc_jax.inference.gradcam import find_evidence
@@ -35,12 +37,20 @@ def test_it_is_the_commands_drawing(model, tmp_path):
 
 def test_a_path_is_told_by_its_end(model, tmp_path, monkeypatch):
     notes = []
-    monkeypatch.setattr(explanation, "page", lambda _, __, note, ___: notes.append(note))
+    monkeypatch.setattr(explanation, "page", lambda _, __, note, *___: notes.append(note))
     (tmp_path / "birds").mkdir()
     Image.fromarray(IMAGE).save(tmp_path / "birds/a.png")
     model.explain(tmp_path / "birds/a.png")
     model.explain(Image.open(tmp_path / "birds/a.png"))
     assert notes == ["birds/a.png", ""]
+
+
+def test_a_banner_is_cut_once(model):
+    strip = np.zeros((4, *IMAGE.shape[1:]), np.uint8)
+    (whole,) = find_evidence(model, IMAGE)
+    banner = dataclasses.replace(model, photographs=Photographs(banner=4))
+    for image in (np.concatenate([IMAGE, strip]), Image.fromarray(np.concatenate([IMAGE, strip]))):
+        assert (banner.explain(image).evidence.shown == whole.shown).all()
 
 
 def test_a_notebook_shows_it_and_nothing_of_a_name_is_html(model):

@@ -8,8 +8,10 @@ import pytest
 
 from fgvc_jax.inference import answers
 from fgvc_jax.utils import devices
-from fgvc_jax.workdir import predictions, thumbnails
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import predictions, remembered, thumbnails
 from fgvc_jax.workdir.predictions import Part
+from fgvc_jax.workdir.remembered import Nearest
 
 COUNT = 3
 
@@ -23,6 +25,11 @@ class Stand:
     def __init__(self):
         self.mesh, self.asked = devices.create(), []
 
+    fusion, numbers, seen = "probabilities", (1, 2, 3), 0.0
+
+    def widths(self):
+        return (2, 4, 4)
+
     def grid(self, number):
         return (2, 2 + number)
 
@@ -32,8 +39,9 @@ class Stand:
             yield [self._answer(batch, n) for n in members]
 
     def _answer(self, batch, n):
-        rows = len(batch["row"])
+        rows, width, given = len(batch["row"]), self.widths()[n], np.asarray(batch["row"])
         return {
+            "embedding": np.eye(width)[given % width] * (given + 1)[:, None] + self.seen,
             "log_probabilities": jnp.full((rows, 2), -n, jnp.float16),
             "attention": jnp.full((rows, *self.grid(n)), n, jnp.float16),
             "correct": {"prediction": jnp.int32(0)}, "finite": jnp.array(True),
@@ -87,3 +95,93 @@ def test_pictures_come_from_a_pass_of_their_own_where_batches_have_features(part
 
     answers.keep_answers(Stand(), part, features, None, pictures=batches)
     assert len(thumbnails.Thumbnails(part.folder, COUNT)) == COUNT
+
+
+def images(rows):
+    """A pass over some images, the devices in another order, with one that is padding."""
+    count = len(rows)
+    yield {
+        "image": jnp.zeros((count + 1, 16, 16, 3), jnp.uint8),
+        "row": jnp.asarray([0, *range(count)][::-1]),
+        "mask": jnp.asarray([False, *[True] * count][::-1]),
+    }
+
+
+def keep(model, part, test, report=lambda line: None, known=None):
+    passes = []
+
+    def begin(rows):
+        passes.append(len(rows))
+        return images(rows), None
+
+    answers.keep_neighbours(
+        model, part, np.arange(COUNT), test, training=begin, testing=begin, report=report,
+        known=known,
+    )  # fmt: skip
+    return passes
+
+
+@pytest.fixture
+def judged(part):
+    """Test images that all members name "a", the first and the last wrongly."""
+    wrong = Part(
+        part.folder, "test", part.names, np.array([1, 0, 1], np.int32), part.ids, part.classes, "t"
+    )
+    answers.keep_answers(Stand(), wrong, batches, None)
+    return wrong
+
+
+@pytest.fixture
+def photographs(part):
+    folder = part.folder.with_name("neighbours-01")
+    return Part(folder, "neighbours", part.names, part.labels, part.ids, part.classes, "n")
+
+
+def test_training_photographs_are_kept_once_with_what_each_member_sees(photographs, judged):
+    model, lines = Stand(), []
+    assert keep(model, photographs, judged, lines.append) == [COUNT, 2]  # and the two errors
+    assert len(lines) == 1 and lines[0].startswith("3 training photographs are kept")
+    for number, identity in enumerate(model.identities):
+        vectors = remembered.embedding(photographs, identity)
+        width = model.widths()[number]
+        np.testing.assert_array_equal(vectors, np.eye(width)[np.arange(COUNT) % width])
+    assert remembered.is_kept(photographs, model.identities)
+    assert keep(model, photographs, judged, lines.append) == [] and len(lines) == 1
+    later = Stand()
+    later.identities = (*model.identities[:2], "d" * 40)
+    answers.keep_answers(later, judged, batches, None)
+    later.asked.clear()
+    keep(later, photographs, judged)
+    assert later.asked[0] == [2]
+
+
+def test_errors_have_the_nearest_photographs_of_all_members(photographs, judged):
+    model = Stand()
+    keep(model, photographs, judged)
+    assert Nearest.read(photographs, model.identities[:1]) is None
+    kept = Nearest.read(photographs, model.identities)
+    assert kept.is_of(model.identities, judged) and not kept.is_of(model.identities[:1], judged)
+    assert sorted(kept.found) == [0, 2]
+    # The second error is the second image of its pass, which all members see as photograph 1.
+    assert [row for row, _ in kept.found[2]] == [1, 0, 2]
+    assert kept.found[2][0][1] == pytest.approx(1)
+
+
+def test_what_is_known_of_the_only_member_is_not_asked_for_again(photographs, judged):
+    model = Stand()
+    model.identities = model.identities[:1]
+    known = np.array([[3, 0], [0, 2], [1, 1]], np.float32)
+    model.widths = lambda: (2,)
+    keep(model, photographs, judged, known=known)
+    assert model.asked == [[0]]  # about the errors alone
+    vectors = remembered.embedding(photographs, model.identities[0])
+    np.testing.assert_allclose(vectors, known / np.linalg.norm(known, axis=1)[:, None], rtol=1e-3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_that_are_not_finite_are_one_line_and_nothing_is_kept(photographs, judged, value):
+    model = Stand()
+    model.seen = value
+    with pytest.raises(UserError, match="member 1 sees of 'x' is not finite"):
+        keep(model, photographs, judged)
+    assert not any(remembered.has(photographs, each) for each in model.identities)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from conftest import tiny
@@ -12,6 +13,7 @@ from fgvc_jax.config import Network
 from fgvc_jax.data.files import Entry, Files
 from fgvc_jax.data.framing import Box
 from fgvc_jax.training import evaluator
+from fgvc_jax.training.members import train
 from fgvc_jax.training.run import Run
 from fgvc_jax.workdir import Workdir, begun, storage
 
@@ -39,6 +41,24 @@ def test_seconds_of_training_are_those_of_the_journal(tmp_path):
     lines = [{"step": 1, "seconds": 1.5}, {"step": 2}, {"step": 3, "seconds": 2.0}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert evaluator.seconds(tmp_path) == 3.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frozen", ["", "stage4"])
+def test_training_photographs_are_kept_by_the_programs_that_judged(
+    frozen, tmp_path, monkeypatch, caplog
+):
+    kept = evaluator.keep_neighbours
+
+    def watched(*words, **options):
+        with jax.log_compiles():
+            kept(*words, **options)
+
+    monkeypatch.setattr(evaluator, "keep_neighbours", watched)
+    network = Network(name="resnet_micro", head="linear", pool="avg", frozen=frozen)
+    train(tiny(tmp_path / "run", network=network, epochs=1))
+    assert next((tmp_path / "run/predictions").glob("neighbours-*/*.embedding.npy"))
+    assert not [line for line in caplog.messages if line.startswith("Compiling jit(step)")]
 
 
 def test_a_broken_image_is_of_the_test_part_by_its_name_or_file():

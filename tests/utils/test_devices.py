@@ -46,8 +46,8 @@ def losses(workdir, member=1):
 
 
 def counts(workdir):
-    results = json.loads((workdir / "results.json").read_text())
-    return results["ensemble"], [member["final"] for member in results["members"]]
+    found = results(workdir)
+    return found["ensemble"], [member["final"] for member in found["members"]]
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +60,26 @@ def four(tmp_path_factory):
     return train(tmp_path_factory.mktemp("four") / "run", count=4)
 
 
+def remembered(workdir):
+    """(members, N, D) float32: what the members see of the training photographs that are kept."""
+    files = sorted(workdir.glob("predictions/neighbours-*/*.embedding.npy"))
+    places = {digest[:16]: n for n, digest in enumerate(results(workdir)["digests"]["members"])}
+    order = sorted(files, key=lambda file: places[file.name.partition(".")[0]])
+    return np.stack([np.load(file) for file in order]).astype(np.float32)
+
+
+def results(workdir):
+    return json.loads((workdir / "results.json").read_text())
+
+
 def assert_equal(one, other):
     assert len(losses(one)) == 20
     for member in (1, 2):
         np.testing.assert_allclose(losses(one, member), losses(other, member), rtol=1e-4)
     assert counts(one) == counts(other)
+    seen = remembered(one)
+    assert seen.shape[:2] == (2, 32)
+    np.testing.assert_allclose(seen, remembered(other), atol=0.02)
 
 
 @pytest.mark.slow
@@ -137,9 +152,9 @@ def test_two_processes_leave_out_the_same_images(tmp_path):
     pair = two_processes(tmp_path / "run", *words)
     assert [code for code, _, _ in pair] == [0, 0], [err for _, _, err in pair]
     assert "left out one image of 240" in pair[0][2] and "left out" not in pair[1][2]
-    results = json.loads((tmp_path / "run/results.json").read_text())
-    assert [each["name"] for each in results["left_out"]] == ["a/002.png", "b/007.png"]
-    assert sum(results["images"].values()) == 238
+    found = results(tmp_path / "run")
+    assert [each["name"] for each in found["left_out"]] == ["a/002.png", "b/007.png"]
+    assert sum(found["images"].values()) == 238
 
 
 @pytest.mark.slow
@@ -231,6 +246,7 @@ def test_whole_numbers_of_a_batch_lie_in_one_array():
     assert set(placed) == set(batch) and len(placed) == 5
     more = placed | {"features": placed["mask"]}
     assert "features" in more and "features" not in placed
+    assert set(more.without("image")) == set(more) - {"image"} and "image" in more
     seen = jax.jit(lambda batch: dict(batch), in_shardings=devices.split(mesh))(more)
     for name, array in {**batch, "features": batch["mask"]}.items():
         jax.tree.map(partial(np.testing.assert_array_equal, strict=True), array, seen[name])

@@ -23,7 +23,8 @@ function tell(words, kind = "soft") {
   told.className = `told ${kind}`;
 }
 
-function candidate({ name: title, probability, examples }) {
+function candidate({ name: title, probability, nearest, examples }) {
+  const what = nearest ? "a training photograph" : "an image";
   const bar = make("i", {});
   bar.style.width = percent(probability);
   return make("li", {},
@@ -31,7 +32,7 @@ function candidate({ name: title, probability, examples }) {
       make("div", { className: "said" }, name(title), soft(chance(probability))),
       make("div", { className: "meter", ariaHidden: "true" }, bar)),
     make("div", { className: "examples" },
-      ...examples.map(src => image(src, `an image of ${title}`))));
+      ...examples.map(src => image(src, `${what} of ${title}`))));
 }
 
 // The likeliest classes beside the picture that they were found in; sure: {level, badge, words}.
@@ -43,6 +44,8 @@ function verdict({ classes, sure }, picture, words) {
         make("h2", { tabIndex: -1 }, name(classes[0].name)),
         ...(sure.badge ? [make("span", { className: `badge ${sure.level}` }, sure.badge)] : [])),
       make("p", { className: "soft" }, sure.words),
+      ...(classes[0].nearest ? [make("p", { className: "soft" }, "Beside each class: its " +
+        "training photographs that look most like this one to the members.")] : []),
       make("ol", { className: "named" }, ...classes.map(candidate))));
 }
 

@@ -119,6 +119,14 @@ class OutputCache:
         rows = np.arange(len(self._data["train"].source))
         return self._lookups["train"]["embedding"](0, rows)["embedding"]
 
+    def seen_at_test(self, rows: np.ndarray) -> np.ndarray | None:
+        """(M, D) what the main head sees of some training images, where that was stored: nothing is
+        behind a layer norm of the head's own."""
+        stored = self._lookups.get("train", {}).get("embedding")
+        if stored is None or self._spec.network.pool == "norm":
+            return None
+        return stored(0, rows)["embedding"].astype(np.float32)
+
     def complete(self, batch: Packed) -> Packed:
         """A batch of training views as `train_step` takes it: with the outputs that were not looked
         up, and the mean attention of the members before."""
