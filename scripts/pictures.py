@@ -7,6 +7,7 @@ The report is photographed by a Chromium that is installed; the explanation is o
 the first ones, whose members agree and are surest.
 """
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -24,9 +25,8 @@ from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.errors import UserError
 
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
-SIDES = 1180, 900  # px of the page
+SIDES = 960, 1380  # px of the page: as high for its width as an explanation of three members
 LOOKED_AT = 60
-COLOURS = 128  # of the palette: keeps a picture below 200 KB
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,26 @@ class Pictures:
     workdir: str = "runs/sketchbirds"
     """A finished run on sketchbirds."""
     output: Path = Path(".github")
-    """The folder for report.png and explanation.png."""
+    """The folder for report.png and explanation.jpg."""
 
 
 def main(arguments: list[str]) -> None:
-    options = command_line(Pictures, arguments, program="python scripts/pictures.py")
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "report.html"
-        report.report(Report(options.workdir, str(page)))
-        small(photograph(page), options.output / "report.png")
-    model = fgvc_jax.load(options.workdir)
+    program = "python scripts/pictures.py"
+    options = command_line(Pictures, arguments, program=program, default=Pictures())
+    workdir, output = Path(options.workdir).resolve(), options.output.resolve()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        named = Path(Pictures.workdir)  # as it is called on the page
+        named.parent.mkdir()
+        named.symlink_to(workdir)
+        report.report(Report(str(named), "report.html"))
+        keep(photograph(Path(folder) / "report.html"), output / "report.png")
+    model = fgvc_jax.load(workdir)
     birds = open_source("sketchbirds").test
     images = [birds[number]["image"] for number in range(LOOKED_AT)]
     said = model.predict(images)
     right = said.argmax(-1) == birds.labels[:LOOKED_AT]
     surest = int(np.argmax(said.max(-1) * right))
-    small(model.explain(images[surest]).picture, options.output / "explanation.png")
+    keep(model.explain(images[surest]).picture, output / "explanation.jpg")
 
 
 def photograph(page: Path) -> Image.Image:
@@ -69,8 +73,11 @@ def photograph(page: Path) -> Image.Image:
     return Image.open(picture)
 
 
-def small(picture: Image.Image, file: Path) -> None:
-    picture.convert("RGB").quantize(COLOURS).save(file, optimize=True)
+def keep(picture: Image.Image, file: Path) -> None:
+    """As a small file: a page has few colours, an explanation many."""
+    picture = picture.convert("RGB")
+    picture = picture.quantize(256) if file.suffix == ".png" else picture
+    picture.save(file, optimize=True, quality=80)
     print(f"written: {file} ({file.stat().st_size:,} bytes)")
 
 
