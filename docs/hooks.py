@@ -28,6 +28,7 @@ PLACES = {
     "CHANGELOG.md": "CHANGELOG.md",
     "scripts/BENCHMARKS.md": "BENCHMARKS.md",
 }
+PICTURES = ROOT / ".github"
 LINK = re.compile(r"(\]\()([^)#\s:]+)([)#])")
 
 
@@ -43,6 +44,7 @@ def on_files(files: Files, config: Any) -> Files:
         str(path.relative_to(ROOT)): str(path.relative_to(ROOT / "docs"))
         for path in (ROOT / "docs").rglob("*.md")
     }
+    places |= {f".github/{path.name}": f"pictures/{path.name}" for path in PICTURES.glob("*.*g")}
     for source, place in places.items():
         if source.startswith("docs/"):
             continue

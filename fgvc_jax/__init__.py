@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fgvc_jax.figures.explained import Explainer
     from fgvc_jax.figures.fitted import Fitted
 
-__version__ = "0.2.0"
+__version__ = "0.4.0"
 
 
 def fit(

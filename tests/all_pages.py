@@ -6,7 +6,7 @@ from PIL import Image
 from report_numbers import example
 
 from fgvc_jax.data.soundness import Finding, Picture
-from fgvc_jax.figures import page
+from fgvc_jax.figures import explanation, page
 from fgvc_jax.figures.demo import demo_page
 from fgvc_jax.figures.fitted import WORST, framed, run_page
 from fgvc_jax.figures.inspection import inspection_page
@@ -43,6 +43,12 @@ def pages(text):
         ),
         "fitted": run_page(run)[0],
         "framed": framed(run),
+        "explained": explanation.gallery(
+            [
+                {"name": "1.png", "class": text, "probability": 0.5, "path": text, "small": small}
+                for small in ("data:image/jpeg;base64,", None)
+            ]
+        ),
         "demo": demo_page(text, 2, members=2, most_bytes=2**20),
         "site": site_pages(
             source=text,

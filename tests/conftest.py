@@ -89,6 +89,15 @@ def finish(process: subprocess.Popen, timeout: float = 240) -> tuple[int, str, s
     return process.returncode, out, err
 
 
+def first_quick(cases, count: int = 1) -> list:
+    """Cases of one kind: the first ones run with the quick tests, the others with the slow ones."""
+    cases = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [
+        pytest.param(*case, marks=pytest.mark.slow if number >= count else ())
+        for number, case in enumerate(cases)
+    ]
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """In an empty folder of its own."""

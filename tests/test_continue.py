@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, finish, tiny
+from conftest import ROOT, command, finish, first_quick, tiny
 from photographs import photograph
 from PIL import Image
 
@@ -162,6 +162,7 @@ def begun_by_an_earlier_version(workdir, number):
     return saved
 
 
+@pytest.mark.slow
 def test_a_member_in_the_middle_keeps_to_the_version_that_began_it(root):
     """It went on with other numbers, under the digest of a run that had them from the start."""
     chosen = experiment(root, "begun", members=1, epochs=2, save_every=1, transfer=NO_TRANSFER)
@@ -179,6 +180,7 @@ def test_a_member_in_the_middle_keeps_to_the_version_that_began_it(root):
     assert results["digests"]["training"] == [told["training"]]
 
 
+@pytest.mark.slow
 def test_a_member_without_a_checkpoint_begins_anew(root):
     """With what computes it now; nothing of the former beginning is selected."""
     chosen = experiment(
@@ -231,6 +233,7 @@ def test_the_selected_epoch_keeps_its_weights(finished, capsys):
     assert results["members"][0]["selected"] == best["test_accuracy"]
 
 
+@pytest.mark.slow
 def test_what_is_selected_is_no_teacher(root, monkeypatch):
     """Of the first epoch here, other weights than the final ones, which alone teach."""
     monkeypatch.setattr(Best, "improves", lambda self, scores: self.record is None)
@@ -247,6 +250,7 @@ def test_what_is_selected_is_no_teacher(root, monkeypatch):
     assert again["digests"]["members"] == results["digests"]["members"] == list(final)
 
 
+@pytest.mark.slow
 def test_without_a_validation_part_nothing_is_selected(root, capsys):
     chosen = experiment(root, "plain", members=1, epochs=1)
     assert members.train(chosen)["members"][0]["selected"] is None
@@ -284,6 +288,7 @@ def unfinished(root, name, **changes):
     return chosen
 
 
+@pytest.mark.slow
 def test_an_image_that_changed_is_seen(root, tmp_path):
     """One pixel, the size of the file stays."""
     shutil.copytree(root / "images", tmp_path / "images")
@@ -315,6 +320,7 @@ def test_the_dataset_may_move(root, tmp_path):
     assert members.train(dataclasses.replace(chosen, data=data))["ensemble"]
 
 
+@pytest.mark.slow
 def test_pretrained_weights_that_changed_are_seen(root, tmp_path):
     network = Network(name="resnet_micro", head_width=16)
     start = Run(experiment(root, network=network))
@@ -588,6 +594,7 @@ def test_what_decoding_finds_is_left_out_before_anything_is_written(photos, capl
     assert not workdir.path.exists()
 
 
+@pytest.mark.slow
 def test_a_mended_image_stays_out_of_the_run_that_was_begun_without_it(photos, caplog):
     folder, on_it = photos
     good = hidden(folder / "train/ant/x.png")
@@ -610,6 +617,7 @@ def test_a_training_image_that_breaks_later_ends_the_workdir_by_name(photos):
         members.train(on_it(members=2))
 
 
+@pytest.mark.slow
 def test_a_test_image_that_breaks_later_is_left_out_from_then_on(photos, caplog):
     folder, on_it = photos
     members.train(on_it())
@@ -624,6 +632,7 @@ def test_a_test_image_that_breaks_later_is_left_out_from_then_on(photos, caplog)
         assert judged[key] == results[key]
 
 
+@pytest.mark.slow
 def test_many_test_images_that_break_later_may_be_removed(photos, caplog):
     folder, on_it = photos
     members.train(on_it())
@@ -639,7 +648,7 @@ def test_many_test_images_that_break_later_may_be_removed(photos, caplog):
     assert "the test images are no longer those" in caplog.text
 
 
-@pytest.mark.parametrize("mend", ["repair", "remove", "leave"])
+@pytest.mark.parametrize("mend", first_quick(["repair", "remove", "leave"]))
 def test_a_broken_test_image_does_not_end_the_workdir(photos, mend, caplog):
     """Streamed, whole by its ends, and broken inside: the first judging finds it."""
     folder, on_it = photos
@@ -684,6 +693,7 @@ def handlers():
         signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_a_young_run_has_a_checkpoint_when_a_batch_system_warns(root, handlers, monkeypatch):
     """SIGUSR1, as Slurm sends it, ended it with nothing kept."""
     chosen = experiment(root, "warned")

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import ROOT
 
+import fgvc_jax
 from fgvc_jax.config import Experiment, load_config
 from fgvc_jax.utils import options
 
@@ -117,8 +118,8 @@ def test_every_file_has_its_test():
 
 
 def test_tracked_files_are_sources():
-    """Data, weights, runs and caches are never committed; the README's picture is small, the ledger
-    of studies grows."""
+    """Data, weights, runs and caches are never committed; the README's pictures are small, the
+    ledger of studies grows."""
     try:
         listed = subprocess.run(
             ["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=True
@@ -130,8 +131,10 @@ def test_tracked_files_are_sources():
     for name in listed:
         path = ROOT / name
         ledger = name.startswith("scripts/studies/RES") or path.match("studies/results/*")
-        own = name in (".github/sketchbirds.png", "mkdocs.yml") or (
-            ledger and path.suffix in (".csv", ".jsonl")
+        own = (
+            path.match(".github/*.*g")
+            or name in ("mkdocs.yml", "CITATION.cff")
+            or (ledger and path.suffix in (".csv", ".jsonl"))
         )
         drawn = path.match("scripts/studies/figures/*.svg")
         own = own or name == "fgvc_jax/data/cub_taxonomy.csv"  # a table, which people may copy
@@ -144,6 +147,12 @@ def test_tracked_files_are_sources():
         "fgvc_jax", "configs", "scripts", "tests", "docs", "pyproject.toml", "README.md", "LICENSE",
         "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "mkdocs.yml",
     }  # fmt: skip
+
+
+def test_one_version_is_said_everywhere():
+    heading = re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.M)
+    assert heading[1] == cited[1] == fgvc_jax.__version__
 
 
 def test_every_package_is_in_the_wheel():

@@ -21,8 +21,7 @@ NORM = re.compile(r"\bbn\d\.weight$")
 NETWORKS = {name: family for family, (_, made) in script["MICRO"].items() for name in made}
 # Compiling them takes long; what the slow ones have of their own is in their families' tests too.
 SOME = [
-    pytest.param(name, marks=pytest.mark.slow) if name in ("swin_micro", "dinov2_micro") else name
-    for name in NETWORKS
+    name if name == "vit_micro" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS
 ]
 
 
@@ -68,6 +67,7 @@ def variables(network, tmp_path):
     return load_torch(tmp_path / "timm.safetensors", shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", SOME, indirect=True)
 def test_taps_and_gradients_are_timms(network, variables, tmp_path):
     name, made = network

@@ -44,6 +44,7 @@ def test_a_command_tells_the_version_and_no_more(name):
     assert finish(command(*name, "--version")) == (0, f"fgvc_jax {fgvc_jax.__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_a_command_may_follow_a_space(tmp_path):
     for number in range(6):
         file = tmp_path / f"my birds/{'ab'[number % 2]}/{number}.png"

@@ -61,6 +61,7 @@ def test_the_files_that_a_run_leaves(finished):
         assert all((line["orthogonal"] > 0) == (member == "02") for line in steps)
 
 
+@pytest.mark.slow
 def test_a_student_without_a_config_is_trained_as_its_teachers_were(finished, tmp_path):
     """And goes on by its workdir alone."""
     teacher, _ = finished
@@ -195,6 +196,7 @@ def test_members_by_another_epoch_are_calibrated_by_their_own_answers(finished, 
     assert len(json.loads((tmp_path / "run/calibration.json").read_text())) == 2
 
 
+@pytest.mark.slow
 def test_several_views_are_judged_beside_the_plain_answers_and_calibrated(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
     kept = {p: p.read_bytes() for p in (tmp_path / "run/predictions").rglob("*.npy")}
@@ -253,6 +255,7 @@ def test_killed_and_continued_equals_uninterrupted(finished, tmp_path):
         assert continued[key] == results[key]
 
 
+@pytest.mark.slow
 def test_a_finished_member_leaves_no_checkpoints(tmp_path, monkeypatch):
     """Nor where it was killed before they were removed."""
     chosen = tiny(tmp_path / "run", members=1, epochs=1, save_every=1)

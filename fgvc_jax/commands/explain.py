@@ -17,7 +17,9 @@ from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Explanation
 from fgvc_jax.data import inputs, left_out, regions, sources
 from fgvc_jax.data.inputs import Found
-from fgvc_jax.figures import explained, explanation, nearest
+from fgvc_jax.figures import explained, explanation, nearest, panels
+from fgvc_jax.figures.framed import framed
+from fgvc_jax.figures.page import address
 from fgvc_jax.inference import gradcam, model, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
@@ -31,6 +33,8 @@ FIGURE_MOST = 24  # images side by side and below each other
 LONGEST_STEM = 60  # letters of an image's name that its picture keeps
 PICTURE = re.compile(r"[0-9]{4,}-[A-Za-z0-9_-]+\.png")  # a name that pictures have
 INDEX = "pictures.csv"
+PAGE = "index.html"  # which shows them
+SHOWN, SMALL = 200, 480  # on it, and their longest side in pixels; the others are named
 COLUMNS = "path", "picture", "class", "probability", "against", "probability_against", "error"
 
 log = logging.getLogger(__name__)
@@ -98,6 +102,7 @@ def draw(options: Explanation) -> None:
         "again: name another folder",
     )
     earlier, drawn = _earlier(output), set()
+    cards: list[dict[str, Any]] = []
     compilation.use_compilation_cache()
     asked = _open(options)
     against = gradcam.class_number(asked, options.against)
@@ -116,11 +121,19 @@ def draw(options: Explanation) -> None:
             name = f"{number:04d}-{_stem(path)}.png"
             drawn.add(name)
             near = nearest.panel_rows(asked, square, [e.predicted, e.against])
-            page = explanation.page(asked.classes, e, explanation.end(path), asked.numbers, near)
+            whole = framed(asked, path, panels.SIDE, panels.PAPER)
+            end = explanation.end(path)
+            page = explanation.page(asked.classes, e, end, asked.numbers, near, whole)
             explained.write(page, output / name)
-            write([{"path": path, "picture": name} | _said(asked, e)])
+            row = {"path": path, "picture": name} | _said(asked, e)
+            write([row])
+            small = address(page, SMALL) if len(cards) < SHOWN else None
+            cards.append({"name": name, "path": path, "class": row["class"], "small": small,
+                          "probability": float(row["probability"])})  # fmt: skip
             progress.update(1 + len(broken))
         write(readable.broken)
+    if drawn:
+        storage.write_text(output / PAGE, explanation.gallery(cards))
     gone = earlier if drawn else set()  # a misspelt path costs nobody the pictures that are there
     for name in gone - drawn:
         storage.remove(output / name)
@@ -184,6 +197,11 @@ def _earlier(output: Path) -> set[str]:
     """
     path = output / INDEX
     if not path.exists():
+        if (output / PAGE).exists():
+            raise UserError(
+                f"{str(output / PAGE)!r} is no page of this command, which would replace it: name "
+                "another --output"
+            )
         return set()
     try:
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:

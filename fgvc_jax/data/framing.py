@@ -100,3 +100,17 @@ def fitted(
     else:
         edges = left, top + first * height, right, top + last * height
     return image.resize((size, size), Image.Resampling.BILINEAR, edges)
+
+
+def seen(size: tuple[int, int], fit: Fit, share: float) -> Edges:
+    """The edges of what is seen of an image of (width, height) pixels: of the square that `fitted`
+    makes of all of it the middle, `share` of its side."""
+    width, height = size
+    sides = {
+        "squash": (width, height),
+        "crop": (min(size), min(size)),
+        "pad": (max(size), max(size)),
+    }[fit]
+    across, down = (min(side * share, length) for side, length in zip(sides, size, strict=True))
+    left, top = (width - across) / 2, (height - down) / 2
+    return left, top, left + across, top + down

@@ -82,7 +82,14 @@ def _around(low: float, high: float, least: float = 1e-3) -> tuple[float, float]
 
 
 def chart(
-    title: str, words: str, x: Axis, y: Axis, lines: Sequence[Line], *, ideal: bool = False
+    title: str,
+    words: str,
+    x: Axis,
+    y: Axis,
+    lines: Sequence[Line],
+    *,
+    ideal: bool = False,
+    reading: str = "",
 ) -> Markup:
     """A figure with lines.
 
@@ -92,6 +99,7 @@ def chart(
         x, y: the axes.
         lines: in the order of their colours.
         ideal: draw the diagonal of equal x and y.
+        reading: under it, whether what it shows is good, in a sentence.
     """
     return render(
         "chart.html",
@@ -101,6 +109,7 @@ def chart(
         y=y,
         lines=lines,
         ideal=ideal,
+        reading=reading,
         place=_Place(x, y),
         at=_AT,
         colours=COLOURS,

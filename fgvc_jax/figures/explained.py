@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fgvc_jax.figures import explanation, nearest
+from fgvc_jax.figures import explanation, nearest, panels
+from fgvc_jax.figures.framed import framed
 from fgvc_jax.figures.page import render
 from fgvc_jax.inference import gradcam
 from fgvc_jax.inference.model import Model
@@ -77,7 +78,9 @@ class Explainer(Model):
         )
         path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
         near = nearest.panel_rows(self, square, [found.predicted, found.against])
-        drawn = explanation.page(self.classes, found, explanation.end(path), self.numbers, near)
+        whole = framed(self, image, panels.SIDE, panels.PAPER)
+        note = explanation.end(path)
+        drawn = explanation.page(self.classes, found, note, self.numbers, near, whole)
         return Explained(drawn, found, explanation.words(self.classes, found))
 
 

@@ -2,14 +2,20 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from fgvc_jax.figures import panels
+from fgvc_jax.figures.page import render
 from fgvc_jax.figures.panels import PanelRow, Tile
 from fgvc_jax.inference.gradcam import Evidence
+
+LOOKS = "KT's attention map, where it is above its mean"
 
 
 def page(
@@ -18,36 +24,57 @@ def page(
     note: str,
     numbers: Sequence[int] = (),
     near: Sequence[PanelRow] = (),
+    whole: np.ndarray | None = None,
 ) -> Image.Image:
     """All that is known of one image; `note` says which it is, `numbers` those of the members in
     their run, from 1, where they are not the first ones; `near` are rows of training photographs,
-    see `nearest.panel_rows`."""
+    see `nearest.panel_rows`, and `whole` is the photograph with a frame, see `framed.framed`."""
     named = [f"member {n}" for n in numbers or range(1, len(e.each) + 1)]
     name, other = classes[e.predicted], classes[e.against]
     chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
+    alone = len(e.each) == 1
+    if whole is None:
+        photograph = Tile(e.shown, title="The photograph", note="as it is seen")
+    else:
+        photograph = Tile(whole, title="The photograph", note="in the frame: what is seen of it")
+    looks = [_looks(classes, e, n, name) for n, name in enumerate(named)]
     together = [
-        Tile(e.shown, title="photograph", note="as the members see it"),
-        _tile(e, e.cam, "speaks for it", "Grad-CAM, mean of the members"),
-        _tile(e, e.contrast, "rather than the other", "the same of the difference of both"),
+        photograph,
+        *(
+            [replace(looks[0], title="Where it looks", value="", note="KT's attention map")]
+            if alone
+            else []
+        ),
+        _tile(e, e.cam, "Speaks for it", "Grad-CAM" if alone else "Grad-CAM, mean of the members"),
+        _tile(e, e.contrast, "More than for the other", "Grad-CAM of the difference"),
     ]
-    rows = [
-        PanelRow("The ensemble", f"which regions speak for {name}", together),
-        PanelRow("Where each member looks", "KT's attention map, where it is above its mean",
-            [_looks(classes, e, n, name) for n, name in enumerate(named)]),
-        *near,
-    ]  # fmt: skip
-    if len(e.each) > 1:
+    rows = [PanelRow("The network" if alone else "The ensemble", f"says {name}.", together)]
+    if not alone:
+        rows.append(PanelRow("Where each member looks", f"{LOOKS}.", looks))
+    rows += near
+    if not alone:
         shares = e.cams.sum((1, 2)) / max(e.cams.sum(), np.finfo(np.float32).tiny)
         tiles = [
             _tile(e, cam, member, f"{share:.0%} of the ensemble's")
             for member, cam, share in zip(named, e.cams, shares, strict=True)
         ]
-        rows.append(PanelRow("Evidence of each member", f"Grad-CAM for {name}", tiles))
+        about = f"Its Grad-CAM shows what speaks for {name}."
+        rows.append(PanelRow("Evidence of each member", about, tiles))
     for head in sorted(e.heads, key=_depth):
         tiles = [_tile(e, cam, member) for member, cam in zip(named, e.heads[head], strict=True)]
-        rows.append(PanelRow(f"Head {head}", f"Grad-CAM for {name}", tiles))
+        rows.append(PanelRow(f"Head {head}", f"Its Grad-CAM shows what speaks for {name}.", tiles))
     title = [(name, True), (f"{chance:.1%}", False), ("rather than", False)]
     return panels.sheet([*title, (other, True), (f"{less:.1%}", False)], note, rows)
+
+
+def gallery(cards: Sequence[dict[str, Any]]) -> Markup:
+    """A page of many such pictures.
+
+    Args:
+        cards: of each its file's "name", the "class" that is said, its "probability", the "path" of
+            the photograph, and the address of the "small" picture or None.
+    """
+    return render("explained.html", cards=cards)
 
 
 def words(classes: Sequence[str], e: Evidence) -> str:

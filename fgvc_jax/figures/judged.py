@@ -11,7 +11,7 @@ from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.evaluation.novelty import WORDS
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
-from fgvc_jax.figures.numbers import Numbers
+from fgvc_jax.figures.numbers import Bin, Numbers
 from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
@@ -128,8 +128,15 @@ def members(numbers: Numbers) -> Markup:
     else:
         other, words = "final", "last epoch"
     apart = [member[other] for member in numbers["single"]]
-    accuracies = render(
+    count, last = len(single), interval(ensemble[-1], True)
+    return render(
         "members.html",
+        reading=(
+            f"One network, {last.value} of the test images."
+            if count == 1
+            else f"Together {last.value}, alone {_range([each['value'] for each in single])}."
+        ),
+        metrics=_metrics(numbers),
         growth=_growth(ensemble, single) if len(ensemble) > 1 else Markup(),
         other=words if any(each is not None for each in apart) else None,
         rows=[
@@ -146,7 +153,11 @@ def members(numbers: Numbers) -> Markup:
         protocol=numbers["published_protocol"],
         published=numbers["card"]["published"],
     )
-    return accuracies + _metrics(numbers)
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = percent(min(shares)), percent(max(shares))
+    return low if low == high else f"{low} to {high}"
 
 
 def _growth(ensemble: Sequence[Metric], single: Sequence[Metric]) -> Markup:
@@ -299,6 +310,7 @@ def sureness(numbers: Numbers) -> Markup:
         Axis("right", 0, 1),
         [Line("raw", [(b["confidence"], b["accuracy"]) for b in bins], dots=True)],
         ideal=True,
+        reading=calibration_reading(bins),
     )
     risky = charts.chart(
         "Error rate among those answered (risk and coverage)",
@@ -308,14 +320,61 @@ def sureness(numbers: Numbers) -> Markup:
         Axis("share of images answered", 0, 1),
         risk_axis,
         [Line("raw", curve)],
+        reading=risk_reading(curve, sum(b["images"] for b in bins)),
     )
     return charts.side_by_side([reliable, risky])
+
+
+def calibration_reading(bins: Sequence[Bin]) -> str:
+    """Whether confidence means what it says: by the difference of its mean from the accuracy, where
+    it is larger than noise."""
+    images = np.array([each["images"] for each in bins])
+    sure, right = (
+        float(np.average([each[key] for each in bins], weights=images))
+        for key in ("confidence", "accuracy")
+    )
+    noise = 1.96 * np.sqrt(right * (1 - right) / images.sum())
+    said = f"on average it says {percent(sure, 0)} and is right for {percent(right, 0)}"
+    if abs(sure - right) <= max(noise, 0.01):
+        return f"Good: {said}."
+    return f"{'Too sure' if sure > right else 'Not sure enough'}: {said}."
+
+
+def risk_reading(curve: Sequence[tuple[float, float]], images: int) -> str:
+    """Whether errors are among the answers that are least sure: how many a fifth of these holds."""
+    errors = round(curve[-1][1] * images)
+    if not errors:
+        return "Nothing is named wrongly."
+    answered, risk = min(curve, key=lambda each: abs(each[0] - 0.8))
+    out = errors - round(risk * answered * images)
+    share = out / errors
+    word = "Good" if share >= 0.5 else "Fair" if share >= 0.3 else "Poor"  # by chance a fifth
+    return (
+        f"{word}: leaving the least sure fifth unanswered leaves out {out:,} of {errors:,} errors."
+    )
+
+
+def overlap_reading(numbers: Sequence[int], overlap: Sequence[Sequence[float]]) -> str:
+    """Which members look at the same places most and least; empty below three members."""
+    if len(overlap) < 3:
+        return ""
+    pairs = {
+        (numbers[i], numbers[j]): (overlap[i][j] + overlap[j][i]) / 2
+        for i in range(len(overlap))
+        for j in range(i)
+    }
+    least, most = (choose(pairs, key=lambda pair: pairs[pair]) for choose in (min, max))
+    return (
+        f"Members {most[1]} and {most[0]} look most at the same places, "
+        f"{least[1]} and {least[0]} least."
+    )
 
 
 def looks(numbers: Numbers, show: Pictures) -> Markup:
     """Overlap of the members' attention, and a few images in the light of each member's map."""
     return render(
         "looks.html",
+        reading=overlap_reading(numbers["numbers"], numbers["attention_overlap"]),
         numbers=numbers["numbers"],
         overlap=numbers["attention_overlap"],
         looks=numbers["looks"],

@@ -59,7 +59,7 @@ def panel_rows(asked: Model, square: np.ndarray, classes: Sequence[int]) -> list
     return [
         PanelRow(
             "Nearest training photographs",
-            f"of {asked.classes[number]}, and how similar they are",
+            f"of {asked.classes[number]}, with how similar they are.",
             [
                 Tile(np.asarray(each.picture), value=f"{each.similarity:.2f}", note=each.name)
                 for each in found

@@ -171,7 +171,7 @@ def _legend(page: Image.Image, draw: ImageDraw.ImageDraw, top: int, width: int) 
     colour, cover = scale()[np.round(255 * ramp).astype(np.uint8)], _cover(ramp)
     bar = 128 * (1 - cover) + colour * cover
     page.paste(Image.fromarray(np.round(bar).astype(np.uint8)), (MARGIN, top))
-    words = "none to strongest, by each picture's own largest value; outlined: above half of it"
+    words = "Colours go from nothing to a picture's largest value; the line is around half of it."
     place = (MARGIN + size[0] + 12, top + 11)
     room = width - 2 * MARGIN - size[0] - 12
     write(draw, place, words, size=13, colour=SOFT, width=room)

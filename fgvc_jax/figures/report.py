@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from fgvc_jax.figures import judged
+from fgvc_jax.figures import judged, matrix
 from fgvc_jax.figures.numbers import Against, Numbers, Seeds
 from fgvc_jax.figures.page import render, thousands
 from fgvc_jax.figures.pictures import Pictures
@@ -30,6 +30,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     given = {"classes": numbers["class_names"], "show": show}
     learned, families = judged.curves(numbers), judged.families(numbers)
     unknown = judged.unknown(numbers)
+    confused = matrix.confusion(numbers["classes"], numbers["confused_pairs"])
     against = [
         Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
         for n, found in enumerate(numbers["against"], start=1)
@@ -46,19 +47,17 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
         *([Section("unknown", "None of these", unknown)] if unknown else []),
         Section(
             "errors",
-            "Most confident errors",
-            render("errors.html", errors=numbers["errors"], near=near, **given),
-        ),
-        Section(
-            "doubted",
-            "Doubted labels",
+            "Errors and doubted labels",
             render(
-                "doubted.html",
+                "errors.html",
+                errors=numbers["errors"],
                 doubted=numbers["doubted_labels"],
                 training=numbers["doubted_training_labels"],
+                near=near,
                 **given,
             ),
         ),
+        *([Section("matrix", "Which class for which", confused)] if confused else []),
         Section(
             "classes",
             "Classes, the worst first",
@@ -73,6 +72,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     return render(
         "report.html",
         workdir=numbers["workdir"],
+        run=numbers["workdir"].rstrip("/").rpartition("/")[2],
         source=numbers["source"],
         classes=numbers["class_names"],
         headline=judged.headline(numbers),

@@ -85,7 +85,7 @@ def _novelty_told(
     for batch in predictions.one_behind(answers):
         wanted = [{name: each[name] for name in ("row", *NOVELTY)} for each in batch]
         seen = jax.device_get(wanted)
-        names = [part.names[min(row, len(part.names) - 1)] for row in seen[0]["row"]]
+        names = [part.names[row] for row in seen[0]["row"]]
         numbers = [model.numbers[n] for n in members]
         check_finite([each["embedding"] for each in seen], names, numbers)
         yield [

@@ -18,6 +18,7 @@ from fgvc_jax.utils.errors import Interrupted
 _NAMES = "SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"
 # Windows, where commands end with their first line, has not all of them.
 Handler = Callable[[int, FrameType | None], object] | int | None  # as `signal` gives and takes it
+HEARD = "stopping as soon as what is under way allows it"
 SECONDS_OF_SILENCE = 0.4  # for a command that ends at once, which has a line of its own
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
@@ -57,9 +58,8 @@ def acknowledge() -> None:
         while number := os.read(reading, 1):
             if number[0] in SIGNALS and number[0] != getattr(signal, "SIGHUP", 0):
                 time.sleep(SECONDS_OF_SILENCE)
-                line = "stopping as soon as what is under way allows it"
                 below = "\n" if sys.stderr.isatty() else ""  # a bar of progress
-                print(f"{below}{line}", file=sys.stderr, flush=True)
+                print(f"{below}{HEARD}", file=sys.stderr, flush=True)
                 return
 
     threading.Thread(target=tell, daemon=True).start()

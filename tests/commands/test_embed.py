@@ -8,7 +8,7 @@ import sys
 import datasets
 import numpy as np
 import pytest
-from conftest import ODD, command, finish, tiny
+from conftest import ODD, command, finish, first_quick, tiny
 from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from pyarrow import parquet
@@ -79,6 +79,7 @@ def test_the_file_has_the_rows_that_python_users_get_in_order(here, tmp_path, mo
     assert {path.name for path in tmp_path.iterdir()} == {f"a{kind}"} | beside
 
 
+@pytest.mark.slow
 def test_the_kinds_agree_to_the_bit(here, tmp_path):
     found = []
     for kind in KINDS:
@@ -103,7 +104,7 @@ def test_whose_the_columns_are(here, tmp_path, model, caplog):
     np.testing.assert_array_equal(read(tmp_path / "b.parquet")[1], both[:, first:])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_quick(KINDS))
 def test_broken_images_are_rows_that_are_no_numbers(here, tmp_path, kind):
     folder = datasets.hostile(tmp_path / "hostile", here / "photos/00.png")
     (tmp_path / "out").mkdir()
@@ -240,6 +241,7 @@ def test_without_pyarrow_a_parquet_is_one_line(here, tmp_path, monkeypatch):
     of_run("photos/00.png", "--output", tmp_path / "a.npz")
 
 
+@pytest.mark.slow
 def test_as_a_command_a_broken_image_is_exit_code_2(here, tmp_path):
     words = ["photos/00.png", "gone.jpg", "--workdir", "run", "--output", tmp_path / "a.npz"]
     code, out, err = finish(command("embed", *words, cwd=here))

@@ -54,7 +54,10 @@ def test_every_image_has_a_picture_of_its_own(here, capsys):
     assert [row["path"] for row in rows] == paths
     assert [row["picture"] for row in rows][:2] == ["0001-0.png", "0002-1.png"]
     assert rows[5]["picture"] == "0006-it-s-q.png" and rows[6]["picture"] == "0007-0.png"
-    assert set(os.listdir("out")) == {row["picture"] for row in rows} | {"pictures.csv"}
+    assert set(os.listdir("out")) == {row["picture"] for row in rows} | {
+        "pictures.csv",
+        "index.html",
+    }
     for row in rows:
         with Image.open(here / "out" / row["picture"]) as drawn:
             assert drawn.format == "PNG" and drawn.width > 800
@@ -62,6 +65,16 @@ def test_every_image_has_a_picture_of_its_own(here, capsys):
         assert float(row["probability"]) >= float(row["probability_against"]) > 0
     assert [row["class"] for row in rows[1:3]] == [NAMES[1], NAMES[2]]
     assert capsys.readouterr().out == "written: 7 pictures in out\n"
+
+
+def test_a_page_shows_the_pictures_and_takes_the_place_of_no_other(here):
+    run("photos/0.png", "photos/3.png", "--output", "out")
+    page = (here / "out/index.html").read_text()
+    assert 'href="0001-0.png"' in page and page.count("data:image/jpeg") == 2
+    (here / "out/pictures.csv").unlink()
+    with pytest.raises(UserError, match="out/index.html' is no page of this command"):
+        run("photos/0.png", "--output", "out")
+    assert (here / "out/index.html").read_text() == page
 
 
 def test_pictures_of_an_earlier_run_make_way(here, capsys):
@@ -73,7 +86,7 @@ def test_pictures_of_an_earlier_run_make_way(here, capsys):
     run("photos/0.png", "photos/3.png", "--output", "out")  # the first as it was called before
     assert [row["picture"] for row in table(here / "out")] == ["0001-0.png", "0002-3.png"]
     assert set(os.listdir("out")) == {
-        "0001-0.png", "0002-3.png", "0002-mine.png", "mine.txt", "pictures.csv"
+        "0001-0.png", "0002-3.png", "0002-mine.png", "mine.txt", "pictures.csv", "index.html"
     }  # fmt: skip
     assert (here / "photos/0.png").exists()
     assert capsys.readouterr().out.endswith(
@@ -138,7 +151,7 @@ def test_hostile_files_are_told_and_the_others_drawn(here, caplog):
         assert words in rows[name]["error"] and rows[name]["picture"] == "", name
         assert words in caplog.text
     drawn = {row["picture"] for row in rows.values()} - {""}
-    assert len(drawn) == 2 and set(os.listdir("out")) == drawn | {"pictures.csv"}
+    assert len(drawn) == 2 and set(os.listdir("out")) == drawn | {"pictures.csv", "index.html"}
     assert all("\n" not in record.getMessage() for record in caplog.records)
 
 
@@ -250,7 +263,7 @@ def test_a_run_is_explained_and_scored_as_commands(tmp_path):
         output=str(tmp_path / "half"),
     )  # fmt: skip
     explain.draw(options)
-    assert len(os.listdir(tmp_path / "half")) == 2
+    assert len(os.listdir(tmp_path / "half")) == 3
     record = json.loads((tmp_path / "run/config.json").read_text())
     (tmp_path / "run/config.json").write_text(json.dumps(record | {"format": 99}))
     with pytest.raises(UserError, match="does not understand"):

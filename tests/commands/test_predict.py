@@ -137,6 +137,7 @@ def test_calibrated_probabilities_and_fewer_members(here, tmp_path, model):
     assert one["agreement"] == 1
 
 
+@pytest.mark.slow
 def test_several_views_of_a_photograph_are_answered(here, tmp_path, model, caplog):
     with caplog.at_level(logging.INFO):
         run("photos", "--tta", "flip", "--output", str(tmp_path / "a.jsonl"))
@@ -308,6 +309,7 @@ def test_file_names_that_are_no_text_are_data(here, tmp_path):
     assert objects(tmp_path / "a.jsonl")[0]["path"] == str(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_as_a_command_a_broken_image_is_exit_code_2(here, tmp_path):
     words = ["photos/00.png", "gone.jpg", "--workdir", "run", "--output", tmp_path / "a.csv"]
     code, out, err = finish(command("predict", *words, cwd=here))

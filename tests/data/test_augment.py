@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 from PIL import Image
 from scipy.ndimage import gaussian_filter, map_coordinates
 
@@ -33,13 +34,13 @@ def unit_images(count, size):
 
 
 OPERATIONS = {
+    "jitter": lambda k, x: augment.color_jitter(k, x, strength=0.3),
+    "erase": lambda k, x: augment.random_erase(k, x, **BOX),
+    "shuffle": lambda k, x: augment.patch_shuffle(k, x, grid=2),
     "crop": lambda k, x: augment.random_crop(
         k, (x * 255).astype(jnp.uint8), crop=12, pad=2, flip=True
     ),
     "affine": lambda k, x: augment.random_affine(k, x, **CROP, degrees=15.0, flip=True),
-    "jitter": lambda k, x: augment.color_jitter(k, x, strength=0.3),
-    "erase": lambda k, x: augment.random_erase(k, x, **BOX),
-    "shuffle": lambda k, x: augment.patch_shuffle(k, x, grid=2),
     "resized crop": lambda k, x: augment.random_resized_crop(
         k, (x * 255).astype(jnp.uint8), crop=12, **CROP, flip=True
     ),
@@ -91,7 +92,7 @@ def test_scales_are_the_middle_at_several_sizes(changes, sides):
         np.testing.assert_array_equal(shown, expected)
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", first_quick(OPERATIONS, 4))
 def test_operation_is_a_pure_function_of_seed_view_and_id(name):
     """An image's view is the same in any batch, jitted or eager; other views differ."""
     operation, images = jax.jit(OPERATIONS[name]), unit_images(6, 16)
@@ -150,6 +151,7 @@ def test_golden_crops():
     assert places(5, 20, crop=16, pad=3) == golden
 
 
+@pytest.mark.slow
 def test_every_place_is_reached_alike():
     found = places(360, 6, crop=6, pad=1)
     counts = {place: found.count(place) for place in set(found)}
@@ -211,6 +213,7 @@ def fitted_maps(count, size, **options):
         yield fit
 
 
+@pytest.mark.slow
 def test_affine_ranges():
     options = {**CROP, "degrees": 15.0, "flip": True}
     areas, ratios, angles, mirrored, centres = [], [], [], [], []
@@ -230,6 +233,7 @@ def test_affine_ranges():
     assert np.abs(centres).max() <= 1.05 and np.abs(centres).max() > 0.9  # the crop fits in
 
 
+@pytest.mark.slow
 def test_affine_resamples_bilinearly():
     """Against scipy in float64, with the map read off ramps that were resampled by the same key."""
     count, size = 4, 20
@@ -381,7 +385,7 @@ def test_resized_crops_have_the_areas_ratios_and_places_asked_for():
         assert abs((start / (96 - length))[free].mean() - 0.5) < 0.1
 
 
-@pytest.mark.parametrize("crop", [40, 90, 130])
+@pytest.mark.parametrize("crop", first_quick([130, 40, 90]))
 def test_a_resized_crop_is_pillows_resize_of_a_box(crop, monkeypatch):
     """Smaller with antialiasing, and larger; Pillow rounds to whole levels, twice."""
     box = 0.13, 0.29, 0.6, 0.47
@@ -397,6 +401,7 @@ def test_a_resized_crop_is_pillows_resize_of_a_box(crop, monkeypatch):
     np.testing.assert_allclose(found[0] * 255, np.asarray(expected, float), atol=1.1)
 
 
+@pytest.mark.slow
 def test_a_resized_crop_of_everything_is_the_image():
     images = pixels(2, 20)
     whole = {"area": (1.0, 1.0), "ratio": (3 / 4, 4 / 3), "flip": False}
@@ -448,6 +453,7 @@ def test_the_named_sets_are_what_they_were():
     }
 
 
+@pytest.mark.slow
 def test_a_set_is_its_numbers():
     images, keys = pixels(8, 20), keys_of(8)
     named, said = View(resize=20, crop=16, augment="standard"), View(resize=20, crop=16)

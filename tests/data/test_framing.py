@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fgvc_jax.data.framing import Box, inside
+from fgvc_jax.data.framing import Box, inside, seen
 
 WHOLE = (1, 1)
 
@@ -61,3 +61,13 @@ def test_a_box_of_the_photograph_as_it_is_stored_is_not_taken_for_one_of_it_upri
 def test_a_box_as_text():
     assert str(Box(1, 2, 30.5, 4)) == "#xywh=1,2,30.5,4"
     assert str(Box(0.1, 0.25, 0.5, 1, WHOLE)) == "#xywh=percent:10,25,50,100"
+
+
+@pytest.mark.parametrize(
+    ("fit", "edges"),
+    [("squash", (50, 25, 150, 75)), ("crop", (75, 25, 125, 75)), ("pad", (50, 0, 150, 100))],
+)
+def test_what_is_seen_of_an_image(fit, edges):
+    """The middle half of the side of its square; of a padded one the paper is no part of it."""
+    assert seen((200, 100), fit, 0.5) == edges
+    assert seen((100, 100), fit, 1) == (0, 0, 100, 100)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import FAST, ROOT
+from conftest import FAST, ROOT, first_quick
 
 from fgvc_jax.data import mixing
 
@@ -31,7 +31,7 @@ def mixing_of(kind, step=0, member=1, seed=0):
     return mixing.draw(seed, member, step, mixup=mixup, cutmix=cutmix, side=SIDE)
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0])
+@pytest.mark.parametrize("alpha", first_quick([0.2, 1.0]))
 def test_mixups_share_is_from_its_beta(alpha):
     share, cut, _ = drawn(alpha, 0.0)
     assert not cut.any() and share.min() >= 0 and share.max() <= 1
@@ -39,6 +39,7 @@ def test_mixups_share_is_from_its_beta(alpha):
     assert share.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.06)
 
 
+@pytest.mark.slow
 def test_cutmixs_share_is_the_area_of_its_box():
     share, cut, box = drawn(0.0, 1.0)
     sides = box[..., 1] - box[..., 0]
@@ -50,11 +51,13 @@ def test_cutmixs_share_is_the_area_of_its_box():
     assert 0.1 < whole.mean() < 0.5
 
 
+@pytest.mark.slow
 def test_both_have_half_of_the_steps():
     _, cut, _ = drawn(0.2, 1.0)
     assert 0.46 < cut.mean() < 0.54
 
 
+@pytest.mark.slow
 def test_it_is_a_function_of_seed_member_and_step():
     first = drawn(0.2, 1.0, 4)[0]
     np.testing.assert_array_equal(first, drawn(0.2, 1.0, 4)[0])

@@ -4,6 +4,7 @@ import dataclasses
 import io
 
 import numpy as np
+import pytest
 from conftest import tiny
 from PIL import Image
 
@@ -31,6 +32,7 @@ def test_what_is_kept_of_no_picture_is_left_out():
     assert len(kept.addresses(0)) == 1
 
 
+@pytest.mark.slow
 def test_without_kept_photographs_there_are_none(tmp_path):
     members.train(tiny(tmp_path / "run", epochs=1, members=1))
     view = Workdir(tmp_path / "run").record().experiment.data.view

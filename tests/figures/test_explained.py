@@ -11,8 +11,9 @@ from patchworks import linear, model_of, patchwork, picture
 from PIL import Image
 
 from fgvc_jax.data.view import Photographs
-from fgvc_jax.figures import explanation
+from fgvc_jax.figures import explanation, panels
 from fgvc_jax.figures.explained import Explainer
+from fgvc_jax.figures.framed import framed
 from fgvc_jax.inference.gradcam import find_evidence
 from fgvc_jax.utils.errors import UserError
 
@@ -29,7 +30,8 @@ def test_it_is_the_commands_drawing(model, tmp_path):
     found = model.explain(IMAGE, against="blue")
     (e,) = find_evidence(model, IMAGE, against=2)
     assert (found.evidence.cam == e.cam).all() and found.evidence.against == 2
-    assert found.picture == explanation.page(model.classes, e, "", model.numbers)
+    whole = framed(model, IMAGE, panels.SIDE, panels.PAPER)
+    assert found.picture == explanation.page(model.classes, e, "", model.numbers, whole=whole)
     found.save(tmp_path / "a.png")
     found.save(str(tmp_path / "a.png"))  # over the first
     assert Image.open(tmp_path / "a.png").convert("RGB") == found.picture

@@ -65,14 +65,15 @@ def test_advice_names_labels_classes_and_whether_one_is_enough(together, enough)
     assert enough in told
 
 
-def test_a_single_member_has_no_overlap():
+def test_overlap_is_told_of_three_members_or_more():
     nothing = {"looks": [], "class_names": []}
-    assert judged.looks({"numbers": [1], "attention_overlap": [[0.5]], **nothing}, None) == ""
-    overlap = [[0.5, 0.125], [0.25, 0.5]]
-    text = judged.looks({"numbers": [2, 3], "attention_overlap": overlap, **nothing}, None)
+    two = {"numbers": [1, 2], "attention_overlap": [[0.5, 0.1], [0.1, 0.5]]}
+    assert judged.looks({**two, **nothing}, None) == ""
+    overlap = [[0.5, 0.125, 0.2], [0.25, 0.5, 0.3], [0.2, 0.3, 0.5]]
+    text = judged.looks({"numbers": [2, 3, 4], "attention_overlap": overlap, **nothing}, None)
     assert "<td>0.125</td>" in text and "<td>0.250</td>" in text
     for scope in ("col", "row"):  # members by their numbers in the run
-        assert all(f'<th scope="{scope}">{number}</th>' in text for number in (2, 3))
+        assert all(f'<th scope="{scope}">{number}</th>' in text for number in (2, 3, 4))
         assert f'<th scope="{scope}">1</th>' not in text
 
 
@@ -112,3 +113,34 @@ def test_families_without_errors_have_no_tree():
     page = judged.families({"families": found})
     assert "There is no error." in page and "Where errors" not in page and "<b>group" not in page
     assert judged.families({"families": None}) == ""
+
+
+def bins(sure, right, images):
+    return [{"confidence": sure, "accuracy": right, "images": images}]
+
+
+@pytest.mark.parametrize(
+    ("sure", "right", "images", "words"),
+    [
+        (0.93, 0.9, 60, "Good: on average it says 93% and is right for 90%."),
+        (0.93, 0.9, 6000, "Too sure: on average it says 93%"),
+        (0.5, 0.8, 600, "Not sure enough: "),
+        (0.905, 0.9, 10**7, "Good"),  # a point matters to nobody
+    ],
+)
+def test_confidence_in_a_sentence(sure, right, images, words):
+    assert judged.calibration_reading(bins(sure, right, images)).startswith(words)
+
+
+@pytest.mark.parametrize(("at_80", "words"), [(0.0, "Good: "), (0.16, "Fair: "), (0.19, "Poor: ")])
+def test_whether_errors_are_among_the_least_sure(at_80, words):
+    """20 of 100 are wrong: of the 80 that are surest 0, 13, 15."""
+    assert judged.risk_reading([(0.4, 0.0), (0.8, at_80), (1.0, 0.2)], 100).startswith(words)
+    assert judged.risk_reading([(1.0, 0.0)], 100) == "Nothing is named wrongly."
+
+
+def test_overlap_in_words_from_three_members_on():
+    overlap = [[0, 0.1, 0.5], [0.1, 0, 0.3], [0.5, 0.3, 0]]
+    words = judged.overlap_reading([1, 2, 4], overlap)
+    assert words == "Members 1 and 4 look most at the same places, 1 and 2 least."
+    assert judged.overlap_reading([1, 2], [[0, 1], [1, 0]]) == ""

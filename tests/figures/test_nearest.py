@@ -8,8 +8,9 @@ import pytest
 from patchworks import linear, model_of, patchwork, picture
 from PIL import Image
 
-from fgvc_jax.figures import explanation, nearest
+from fgvc_jax.figures import explanation, nearest, panels
 from fgvc_jax.figures.explained import Explainer
+from fgvc_jax.figures.framed import framed
 from fgvc_jax.inference.neighbours import Neighbours
 from fgvc_jax.workdir.predictions import Part
 
@@ -59,7 +60,8 @@ def test_a_drawing_has_them(model):
     near = nearest.panel_rows(model, model.square(IMAGE), [0, 1])
     e = drawn.evidence
     assert len(near) == 2
-    assert drawn.picture == explanation.page(model.classes, e, "", model.numbers, near)
+    whole = framed(model, IMAGE, panels.SIDE, panels.PAPER)
+    assert drawn.picture == explanation.page(model.classes, e, "", model.numbers, near, whole)
 
 
 @pytest.mark.parametrize("pictures", [None, [b"", b"no picture", b""]])

@@ -43,7 +43,7 @@ def test_the_pages_have_every_template_in_them(rendered):
     assert set().union(*(parts(name) for name, _ in rendered)) == TEMPLATES
 
 
-@pytest.mark.parametrize("kind", ["report", "inspection", "demo", "fitted", "site"])
+@pytest.mark.parametrize("kind", ["report", "inspection", "explained", "demo", "fitted", "site"])
 def test_hostile_texts_change_nothing_but_the_text(kind):
     """Elements and attributes are those of a page whose texts are harmless and as long."""
     hostile, harmless = (Elements(pages(text)[kind]) for text in (LONG, PLAIN))

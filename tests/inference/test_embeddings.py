@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from conftest import first_quick
 from exports import VARIANTS, images, trained
 from flax.traverse_util import flatten_dict, unflatten_dict
 from patchworks import linear, model_of, patchwork, picture
@@ -73,8 +74,14 @@ LINEAR = {name: changes for name, changes in VARIANTS.items() if changes.get("he
 
 @pytest.mark.parametrize(
     "changes",
-    [*LINEAR.values(), {"head": "linear", "frozen": "stage3"}, {"head": "linear", "pool": "max"}],
-    ids=[*LINEAR, "trunk", "max"],
+    first_quick(
+        [
+            {"head": "linear", "frozen": "stage3"},
+            {"head": "linear", "pool": "max"},
+            *LINEAR.values(),
+        ]
+    ),
+    ids=["trunk", "max", *LINEAR],
 )
 def test_the_head_by_hand_gives_what_predict_says(changes):
     of = trained(members=1, **changes)
@@ -101,7 +108,7 @@ def test_one_by_one_is_as_together_and_members_stand_side_by_side(monkeypatch):
     assert second == part.shape[1] and np.abs(rows[:, :first] - part).max() > 0.01
 
 
-@pytest.mark.parametrize("frozen", ["", "stage3"])
+@pytest.mark.parametrize("frozen", first_quick(["stage3", ""]))
 def test_other_taps_are_averages(frozen):
     model = trained(members=1, frozen=frozen).model  # a KT head, which takes the maximum
     (member,) = model.members
@@ -121,6 +128,7 @@ def test_other_taps_are_averages(frozen):
     np.testing.assert_allclose(model.embed(image), largest, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_transformer_has_a_token_and_an_average():
     model = trained(members=1, **VARIANTS["dinov2"]).model
     image = np.random.default_rng(0).integers(0, 256, (36, 36, 3), np.uint8)
@@ -164,7 +172,7 @@ def whole(of):
     return unflatten_dict({k: v for part in parts for k, v in flatten_dict(part).items()})
 
 
-@pytest.mark.parametrize("name", ["resnet_micro", "dinov2_micro", "convnext_micro"])
+@pytest.mark.parametrize("name", first_quick(["resnet_micro", "dinov2_micro", "convnext_micro"]))
 def test_a_bare_network_sees_what_the_member_with_its_weights_does(name, tmp_path):
     of = trained(members=1, name=name, head="linear")
     export_torch(tmp_path / "a.safetensors", whole(of))

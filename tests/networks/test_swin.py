@@ -39,6 +39,7 @@ def test_parameters_and_maps(name, parameters, width):
     assert {x.dtype for x in taps.values()} == {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "window"), [(32, 2), (112, 7), (192, 12)])
 def test_the_window_grows_with_the_image(side, window):
     """As from 224 to 384 px in the published networks, whose patches are twice as large."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import LinearHead
@@ -28,7 +29,7 @@ def init_shapes(network, size):
         ("vit_b16", 85_798_656, 768),
         ("vit_s16", 21_665_664, 384),
         pytest.param("dinov3_b16", 85_641_216, 768, marks=pytest.mark.slow),
-        ("dinov3_s16", 21_586_944, 384),
+        pytest.param("dinov3_s16", 21_586_944, 384, marks=pytest.mark.slow),
     ],
 )
 def test_parameters_and_maps(name, parameters, width):
@@ -42,7 +43,8 @@ def test_parameters_and_maps(name, parameters, width):
     assert {x.dtype for x in outputs.values()} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize("pool", ["token", "avg"])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", first_quick(["token", "avg"]))
 def test_features_are_the_class_token_and_every_head_may_choose(pool):
     network = build("vit_micro", pool)
     rng = np.random.default_rng(0)

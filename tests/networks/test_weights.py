@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import first_quick, tiny
 from safetensors.numpy import load_file, save_file
 
 from fgvc_jax import networks
@@ -104,6 +104,7 @@ plain_vgg = partial(
 token = LinearHead(classes=3, pool="token")
 
 # network, image size, a projection of stage2 ... stage5, logits of the two images
+MICRO = [name for name in networks.NAMES if name.endswith("micro")]
 GOLDEN = {
     "basic blocks": (
         lambda: build("resnet_micro"),
@@ -144,7 +145,7 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("case", GOLDEN)
+@pytest.mark.parametrize("case", first_quick(GOLDEN))
 def test_networks_answer_as_in_torch(case, tmp_path):
     make, size, projections, logits = GOLDEN[case]
     network = make()
@@ -160,8 +161,8 @@ def test_networks_answer_as_in_torch(case, tmp_path):
     np.testing.assert_allclose(got, projections, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in networks.NAMES if name.endswith("micro")])
-@pytest.mark.parametrize("head", [LinearHead(classes=3), KTHead(classes=3, width=4)])
+@pytest.mark.parametrize("name", first_quick(MICRO, 2))
+@pytest.mark.parametrize("head", first_quick([LinearHead(classes=3), KTHead(classes=3, width=4)]))
 def test_round_trip_is_exact(name, head, tmp_path):
     network = build(name, head)
     rng = np.random.default_rng(0)
@@ -232,6 +233,7 @@ def test_classifier_is_loaded_or_listed_never_guessed(micro, caplog, head, loade
     assert len(caplog.records) == 1
 
 
+@pytest.mark.slow
 def test_a_network_without_batch_norm_starts_from_its_weights(tmp_path):
     file = tmp_path / "w.safetensors"
     network = Network(name="vit_micro", head="linear")
@@ -244,6 +246,7 @@ def test_a_network_without_batch_norm_starts_from_its_weights(tmp_path):
     run.state(1, [])
 
 
+@pytest.mark.slow
 def test_a_workdirs_first_member_is_taken_as_weights(tmp_path):
     """`no such file`, it was told to be."""
     network = Network(name="resnet_micro", head="linear", dtype="float32")
@@ -345,7 +348,9 @@ def test_a_prefix_of_some_names_only_is_none(micro):
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet101", "vgg16", "vit_s16"])
+@pytest.mark.parametrize(
+    "name", first_quick(["vgg16", "resnet18", "resnet34", "resnet101", "vit_s16"])
+)
 def test_real_weights_are_refused_by_other_networks(name):
     variables = shapes(build(name), 64)
     with pytest.raises(UserError, match="it looks like resnet50: choose network.name"):

@@ -214,6 +214,7 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
 STILL = dict(crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [STILL, {"view": "mirror"}])
 def test_no_view_is_mirrored_where_the_raw_one_is_not(options):
     """Of 64 images half were, so that what tells left from right was taught wrongly; and what a
@@ -265,6 +266,7 @@ def memory_for(target, variables):
     return target.init_memory(variables, {"features": shape})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["viewpoint", "adaptive"])
 def test_each_view_leaves_out_blocks_by_keys_of_its_own(view):
     """And the moving average, a teacher, leaves out none."""
@@ -392,6 +394,7 @@ def gradients_of(target):
     return jax.grad(loss)(variables["params"])
 
 
+@pytest.mark.slow
 def test_contrast_gradient_flows_through_queries_only():
     """Finite differences with the keys held fixed give the gradient: keys pass none on."""
     off = dict(view="mirror", view_weight=0.0, distill_weight=0.0)

@@ -37,6 +37,7 @@ def test_viewpoint_is_a_pure_function_of_seed_view_and_id():
         assert np.abs(other - whole).max((1, 2, 3)).min() > 0.1
 
 
+@pytest.mark.slow
 def test_viewpoint_can_do_without_each_of_its_parts():
     """All off leaves the mirror of every second image; each part alone changes every image."""
     keys, images = augment.image_keys(0, 0, jnp.arange(4)), IMAGES

@@ -442,6 +442,7 @@ def test_every_stage_of_other_backbones_in_half_precision(backbone):
 # -- cost -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_parameters_added_to_resnet50():
     """At K=200: the two intermediate heads 1.3 %, the fusion head of width 512 another 8.1 %."""
 

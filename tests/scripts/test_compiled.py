@@ -111,6 +111,7 @@ def test_every_row_is_the_program_of_its_name(row):
 MICRO = compiled.Compiled(network="resnet_micro", crop=32, images_per_device=2)
 
 
+@pytest.mark.slow
 def test_arithmetic_of_online_teachers_counts_one_by_one():
     rows = "KT, precomputed maps", "KT, 1 online teacher", "KT, 4 online teachers", compiled.PASS
     none, one, four, alone = (compiled.flop(row, MICRO) for row in rows)
@@ -143,6 +144,7 @@ def test_bytes_of_online_teachers_count_one_by_one(gpu, counted, monkeypatch):
     assert (row["bytes"], row["kernels"]) == counted
 
 
+@pytest.mark.slow
 def test_textbook_networks_have_as_many_parameters_as_ours():
     from fgvc_jax import networks
     from fgvc_jax.networks.heads import LinearHead

@@ -71,6 +71,7 @@ def test_parts_are_every_kth_row_one_after_the_other(unroll):
     np.testing.assert_allclose(found["w"], x.sum(0) / 3 + 1)
 
 
+@pytest.mark.slow
 def test_without_batch_norm_it_is_the_whole_batch():
     whole, parts = (run_of(network=WITHOUT_NORM, accumulate=k) for k in (1, 2))
     (states, metrics), (others, more) = trained(whole), trained(parts)
@@ -147,6 +148,7 @@ def averaging():
     return run_of(ema=0.5)
 
 
+@pytest.mark.slow
 def test_it_is_of_weights_and_statistics_and_is_what_is_judged():
     run = averaging()
     states, _ = trained(run, steps=3)
@@ -161,6 +163,7 @@ def test_it_is_of_weights_and_statistics_and_is_what_is_judged():
     assert plain[-1].average == {} and "average" not in plain[-1].saved()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_the_same_average():
     run = averaging()
     whole, _ = trained(run, steps=4)

@@ -40,6 +40,7 @@ def whole(tmp_path_factory):
     return run, told, started
 
 
+@pytest.mark.slow
 def test_it_tells_of_lines_and_of_epochs_in_numbers(whole):
     _, told, _ = whole
     assert all(isinstance(each["line"], str) for each in told)
@@ -64,6 +65,7 @@ def test_what_it_returns_is_what_is_in_the_folder(whole):
     assert repr(run.model) == repr(fgvc_jax.load(run.workdir)) and "<iframe" in run._repr_html_()
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_is_continued_bit_for_bit(whole, tmp_path):
     """Ctrl-C in a notebook is KeyboardInterrupt, wherever the training is."""
     run, folder = whole[0], tmp_path / "run"
@@ -86,6 +88,7 @@ def test_an_interrupted_call_is_continued_bit_for_bit(whole, tmp_path):
     assert len(told) == 1 and "nothing to do" in told[0]["line"]
 
 
+@pytest.mark.slow
 def test_what_progress_raises_ends_it_and_silence_is_silent(tmp_path, capfd):
     def stop(told):
         logging.getLogger("absl").warning("a slow save")  # as Orbax tells of it

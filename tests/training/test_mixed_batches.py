@@ -66,6 +66,7 @@ def test_precomputed_maps_are_the_teachers_in_the_step(tmp_path):
             assert other[name] == pytest.approx(one[name], rel=2e-3)
 
 
+@pytest.mark.slow
 def test_a_step_that_is_taken_again_mixes_as_it_did():
     """A run that goes on from what a checkpoint holds ends where the uninterrupted one does."""
     run, teacher = online(), online().start.variables(1)
@@ -78,6 +79,7 @@ def test_a_step_that_is_taken_again_mixes_as_it_did():
     assert all(jax.tree.leaves(same))
 
 
+@pytest.mark.slow
 def test_the_orthogonal_loss_is_linear_in_maps_that_are_mixed():
     """Mixed maps of two teachers, and their mean mixed: the same, so that a sum is enough."""
     features, one, other = np.random.default_rng(0).random((3, 4, 5, 5, 6), np.float32)

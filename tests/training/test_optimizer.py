@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import first_quick
 
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import LinearHead
@@ -172,7 +173,7 @@ FIRST_TRAINED = {"convnext_micro": 3, "swin_micro": 3, "dinov3_micro": 3}
 
 
 @pytest.mark.parametrize("frozen", ["", "stage3"])
-@pytest.mark.parametrize("name", FIRST_TRAINED)
+@pytest.mark.parametrize("name", first_quick(FIRST_TRAINED))
 def test_layers_learn_at_the_stated_rates(name, frozen):
     """A frozen trunk takes its layers away and leaves the others as they were."""
     network = build(name, frozen)

@@ -30,6 +30,7 @@ def test_groups_of_a_batch_norm_that_is_not_there_are_refused():
         Run(tiny(network=Network(name="vit_micro", head="linear", batch_norm_groups=2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("maps", "room"), [("online", 2), ("precomputed", 0)])
 def test_a_state_has_room_for_the_teachers_of_the_last_member_where_they_are_asked(maps, room):
     network = Network(name="vit_micro", head="linear")

@@ -36,7 +36,9 @@ def solved(workdir, objective="linear", network="resnet_micro", **changes):
             "linear", "vit_micro", {"test_view": "whole", "resize": 40}, marks=pytest.mark.slow
         ),
         pytest.param("linear", "convnext_micro", {}, marks=pytest.mark.slow),
-        ("knn", "resnet_micro", {"test_view": "whole", "resize": 40}),
+        pytest.param(
+            "knn", "resnet_micro", {"test_view": "whole", "resize": 40}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path):
@@ -54,11 +56,25 @@ def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path
     else:  # an image votes for itself, with the weight of the nearest
         assert (right > 1 / 21 / len(model.classes)).all()
         assert (answers.argmax(-1) == train.labels).mean() > 1 / len(model.classes)
+    known = model.novelty
+    assert known.kind == f"{len(given)} held-out images" and not known.chosen  # of four classes
+    assert ((known.typicality(known.known) > 0) & np.isfinite(known.known)).all()
     (scores,) = results["members"]
     assert results["ensemble"] == [scores["final"]]
     assert scores["selected"] is None and scores["best_on_test"] is None
 
 
+@pytest.mark.slow
+def test_new_classes_are_told_by_what_told_classes_that_were_left_out(tmp_path):
+    members.train(solved(tmp_path / "run", data={"classes": 8}))
+    model = fgvc_jax.load(tmp_path / "run")
+    known = model.novelty
+    assert sorted(known.chosen) == ["distance", "energy", "max_logit"]
+    assert known.score == max(known.chosen, key=known.chosen.get)
+    assert model.typicality(np.zeros((32, 32, 3), np.uint8)).shape == (1,)
+
+
+@pytest.mark.slow
 def test_interrupted_and_started_again_it_ends_as_uninterrupted(tmp_path, monkeypatch, capsys):
     whole = members.train(solved(tmp_path / "whole"))
 
@@ -88,6 +104,7 @@ def test_with_a_validation_part_it_is_calibrated_and_nothing_was_selected(tmp_pa
         fgvc_jax.load(tmp_path / "run", which="selected")
 
 
+@pytest.mark.slow
 def test_without_one_the_images_that_were_held_out_calibrate_it(tmp_path):
     results = members.train(solved(tmp_path / "run", data={"images_per_class": 15}))
     found = results["calibration"]
@@ -112,6 +129,7 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
     assert "In the training part" in page.read_text()
 
 
+@pytest.mark.slow
 def test_runs_share_embeddings(tmp_path, monkeypatch):
     data = {"cache": str(tmp_path / "cache")}
     members.train(solved(tmp_path / "linear", data=data))

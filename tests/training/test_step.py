@@ -6,7 +6,7 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import first_quick, tiny
 
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.inference import answers
@@ -69,17 +69,11 @@ PAIRS = [
     for i, objective in enumerate(("ce", "hsd", "csdnet"))
     for j, network in enumerate(NETWORKS)
 ]
-# One of each runs with the quick tests.
-QUICK = {
-    ("ce", "orthogonal", "resnet_micro"),
-    ("hsd", "none", "vit_micro"),
-    ("csdnet", "none", "vgg_micro"),
-}
 
 
 @pytest.mark.parametrize(
     ("objective", "transfer", "network"),
-    [pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow) for each in PAIRS],
+    first_quick(PAIRS),
 )
 def test_every_two_of_objective_transfer_and_network(objective, transfer, network):
     run = run_of(objective, network, transfer)
@@ -119,6 +113,7 @@ def test_the_norm_that_is_told_is_that_of_the_gradient():
     np.testing.assert_allclose(told["gradient_norm"], norm(gradient), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_frozen_norms_learn_their_scale_alone():
     run = Run(tiny(network=Network(name="resnet_micro", head_width=16, frozen_norm=True)))
     before, after, _ = train(run, 1, [])
@@ -231,6 +226,7 @@ def test_members_start_differently_and_see_another_order():
     assert not np.array_equal(*rows)
 
 
+@pytest.mark.slow
 def test_evaluation_counts_are_the_same_at_every_batch_size():
     experiment = tiny(network=NETWORKS["resnet_micro"])
     runs = [

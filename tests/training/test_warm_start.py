@@ -74,6 +74,7 @@ def test_each_member_begins_as_its_own(trained):
             np.testing.assert_array_equal(start[place], before[place])
 
 
+@pytest.mark.slow
 def test_new_classes_have_new_rows_and_old_ones_their_own(trained):
     """Of six species the first four are the same."""
     more = next_of(trained, data=birds(6))
@@ -103,6 +104,7 @@ def test_classes_are_known_by_their_names(trained):
     assert member.digest != warm_start.Predecessor(trained.workdir, 2).digest
 
 
+@pytest.mark.slow
 def test_it_is_trained_recorded_and_continued_as_every_run(trained, tmp_path, capsys):
     more = next_of(trained, tmp_path / "more", data=birds(6))
     results = members.train(more)

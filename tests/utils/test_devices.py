@@ -19,6 +19,7 @@ from PIL import Image
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.utils import devices, processes
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.signals import HEARD
 from fgvc_jax.workdir.journal import read
 
 EPOCHS = 5  # of four steps: twenty in all
@@ -127,6 +128,7 @@ def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single
     workers[1].send_signal(signal.SIGTERM)
     for code, _, err in map(finish, workers):
         assert code == 128 + signal.SIGTERM, err
+        err = err.removeprefix(f"{HEARD}\n")  # where stopping takes longer than silence is borne
         assert err.startswith("interrupted: ") and err.count("\n") == 1, err
     for code, _, err in two_processes(tmp_path / "run"):
         assert code == 0, err
@@ -252,6 +254,7 @@ def test_whole_numbers_of_a_batch_lie_in_one_array():
         placed["attention"]
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_over_processes_is_told(tmp_path):
     for code, _, err in two_processes(tmp_path / "run", "--batch-size", 6):
         assert code == 2
@@ -311,7 +314,8 @@ def test_sigterm_is_ours_after_processes_have_joined():
         env=os.environ | names, cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
-    assert done.stderr == "interrupted: what was finished is kept; the same command continues\n"
+    told = done.stderr.removeprefix(f"{HEARD}\n")  # on a busy machine
+    assert told == "interrupted: what was finished is kept; the same command continues\n"
 
 
 def test_processes_on_this_host_are_counted_by_name(monkeypatch):

@@ -82,7 +82,7 @@ def test_a_signal_is_told_at_once_while_a_compiler_has_the_main_thread():
     )  # fmt: skip
     assert started.stdout.readline() == "ready\n"
     started.send_signal(signal.SIGINT)
-    assert started.stderr.readline() == "stopping as soon as what is under way allows it\n"
+    assert started.stderr.readline() == f"{signals.HEARD}\n"
     assert started.poll() is None
     started.kill()
     started.communicate()

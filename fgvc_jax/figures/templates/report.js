@@ -19,6 +19,18 @@ box.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeou
 box.addEventListener("keydown", event => {
   if (event.key === "Escape") { box.value = ""; filter(); }
 });
+// A thumbnail that is clicked is shown as large as it is kept, with all of its words.
+const large = document.createElement("dialog");
+document.body.append(large);
+large.addEventListener("click", () => large.close());
+document.addEventListener("click", event => {
+  const figure = event.target.matches("figure img") && event.target.closest("figure");
+  if (!figure || large.contains(figure)) return;
+  const copy = figure.cloneNode(true);
+  for (const span of copy.querySelectorAll(".clamp")) span.classList.remove("clamp");
+  large.replaceChildren(copy);
+  large.showModal();
+});
 for (const button of document.querySelectorAll("button.copy")) {
   if (!navigator.clipboard) continue;
   button.hidden = false;

@@ -64,6 +64,7 @@ def read(folder, name):
     return json.loads((folder / name).read_text())
 
 
+@pytest.mark.slow
 def test_every_file_that_the_page_asks_for_is_there_and_known(folder):
     (kept,) = re.findall(
         r"const FILES = (\{.*?\});", (folder / "service.js").read_text(), re.DOTALL

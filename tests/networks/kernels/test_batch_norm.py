@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 from platforms import waves
 
 from fgvc_jax.networks.kernels.batch_norm import normalize, variance
@@ -96,8 +97,8 @@ def test_a_layer_norm_of_bfloat16_takes_one_pass_on_a_gpu(platform_name, dtype):
     assert bool(second) == (platform_name != "cuda" or dtype == jnp.float32)
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("use_bias", first_quick([True, False]))
+@pytest.mark.parametrize("size", first_quick([3, 1]))
 def test_a_norm_in_inference_and_its_gradient(platform, size, use_bias):
     """What a GPU folds into the weights, against the convolution and the norm one by one."""
     conv = Conv(5, size, 1, size // 2, use_bias, jnp.float32)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 from platforms import lowered, waves
 
 from fgvc_jax.networks.kernels.convolutions import depthwise, patchwise, pointwise
@@ -47,20 +48,20 @@ def test_patchwise_convolution_and_its_gradients(platform, size, side):
 
 
 CASES = [  # size of the kernel, of the map, channels, stride
-    (7, (5, 8), 3, 1),
     (3, (4, 3), 16, 1),
     (7, (2, 2), 32, 1),
     (3, (3, 5), 37, 1),
-    (7, (3, 5), 37, 1),
     (3, (6, 5), 3, 2),
-    (5, (8, 7), 20, 2),
     (5, (2, 1), 3, 2),
+    (7, (5, 8), 3, 1),
+    (7, (3, 5), 37, 1),
+    (5, (8, 7), 20, 2),
     (7, (6, 5), 20, 2),
     (3, (7, 4), 3, 3),
 ]
 
 
-@pytest.mark.parametrize(("size", "side", "channels", "stride"), CASES)
+@pytest.mark.parametrize(("size", "side", "channels", "stride"), first_quick(CASES, 5))
 def test_depthwise_convolution_and_its_gradients(platform, size, side, channels, stride):
     """The kernel may be larger than the map; groups of channels may overlap. Zeros around are
     TensorFlow's SAME: of an odd number one more is at the end."""
@@ -120,6 +121,7 @@ def test_depthwise_sums_are_computed_once_for_all_who_use_them(size):
     assert size**2 <= text.count(" multiply(") < 2 * size**2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [3, 7])
 def test_depthwise_convolutions_of_stacked_networks(size):
     x, kernels = waves(3, 2, 5, 4, 3), waves(3, size, size, 3)
@@ -135,7 +137,7 @@ def test_depthwise_gradient_of_the_kernel_adds_up_in_float32():
     assert gradient(x)[1][1, 1, 0] == 64 * 64
 
 
-@pytest.mark.parametrize("size", [3, 7])
+@pytest.mark.parametrize("size", first_quick([7, 3]))
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_convolution_in_bfloat16_adds_up_in_float32(stride, size):
     """49 terms were rounded one after the other: 7 times the grouped form's error."""

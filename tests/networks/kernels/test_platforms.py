@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 from jax import lax
 from platforms import waves
 
@@ -15,7 +16,8 @@ from fgvc_jax.networks.kernels.platforms import precision
 from fgvc_jax.objectives import csdnet
 
 
-@pytest.mark.parametrize("name", ["resnet_micro", "vgg_micro"])
+@pytest.mark.parametrize("platform", first_quick(["tpu", "cuda", "cpu"]), indirect=True)
+@pytest.mark.parametrize("name", first_quick(["vgg_micro", "resnet_micro"]))
 def test_a_network_in_inference_answers_alike_on_every_platform(platform, name):
     network = networks.create(
         name, heads={"logits": LinearHead(3)}, dtype=jnp.float32, batch_norm_groups=1

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 from platforms import lowered, waves
 
 from fgvc_jax.networks.kernels.projections import qkv
 
 
-@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize("use_bias", first_quick([True, False]))
 def test_queries_keys_and_values_and_their_gradients(platform, use_bias):
     x, kernel = jnp.float32(waves(2, 3, 8)), jnp.float32(waves(8, 24))
     bias = jnp.float32(waves(24)) if use_bias else None
