@@ -68,6 +68,10 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     )
     source = options.source or record.experiment.data.source
     own = not options.source
+    if options.unknown and not own:
+        raise UserError("--unknown is against the run's own test images: leave out --source")
+    if options.unknown and not storage.writable(workdir.path):
+        raise UserError("--unknown needs a workdir that can be written: take a copy")
     names = ["test", "validation"] if own and record.selects else ["test"]
     left = [each for each in unread.left_out(workdir) if each.part in names] if own else []
     ways = [asked, asked.with_tta(options.tta)] if options.tta else [asked]
@@ -81,8 +85,6 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
             _keep_neighbours(workdir, asked, record, options, parts[0])
         strange: dict[str, Any] = {}
         if options.unknown:
-            if folder != workdir.path:
-                raise UserError("--unknown needs a workdir that can be written: take a copy")
             strange = _unknown(asked, options, parts[0]["test"])
     if jax.process_index() > 0:
         return {}

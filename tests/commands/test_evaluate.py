@@ -161,6 +161,8 @@ def test_other_classes_are_told_from_the_test_images_and_known_ones_are_left_out
     assert json.loads((workdir / "unknown.json").read_text())["source"] == others
     evaluate.main([str(workdir), "--unknown", others])
     assert "2 images of other classes against 100 known" in capsys.readouterr().out
+    with pytest.raises(UserError, match="leave out --source"):
+        evaluate.evaluate(Evaluation(str(workdir), unknown=others, source=others))
     with pytest.raises(UserError, match="all its images are of known classes"):
         shutil.rmtree(tmp_path / "others/noise")
         evaluate.evaluate(Evaluation(str(workdir), unknown=others))
