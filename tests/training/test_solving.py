@@ -126,7 +126,7 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
     labels = dict(zip(train.names, train.labels.tolist(), strict=True))
     assert doubted and all(labels[each["name"]] == each["label"] for each in doubted)
     assert all(each["suggested"] != each["label"] for each in doubted)
-    assert "In the training part" in page.read_text()
+    assert "Doubted in the training part" in page.read_text()
 
 
 @pytest.mark.slow
