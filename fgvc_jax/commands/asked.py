@@ -54,7 +54,7 @@ class Prediction(Photographs):
     unknown_rate: float = option(0.0, at_least=0, below=1)
     """Also say which photographs may be of none of the classes, so that this share of photographs
     of known ones is called unknown, too, as 0.05; typicality is the share of known images that are
-    as strange or stranger. A species that looks like a known one is often missed: evaluate
+    as strange or stranger. A species that looks like a known one is mostly missed: evaluate
     --unknown says how often. Needs a validation part, or a solved head. 0: it is not said."""
     neighbours: int = option(0, at_least=0)
     """Also the so many training photographs that the members take for most like each one: name,
