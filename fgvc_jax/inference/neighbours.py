@@ -57,11 +57,14 @@ def nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.nd
     best = np.full((len(asked), count), -np.inf, np.float32)  # so far
     found: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in asked]
     for start in range(0, len(vectors), BLOCK):
-        products = asked @ np.asarray(vectors[start : start + BLOCK], np.float32).T
+        block = np.asarray(vectors[start : start + BLOCK], np.float32)
+        # Several queries, in this order, take half the time that they take the other way round.
+        products = asked @ block.T if len(asked) == 1 else (block @ asked.T).T
         for b in np.flatnonzero(products.max(axis=1) >= best.min(axis=1) - slack).tolist():
-            both = np.concatenate([best[b], products[b]])
+            rows = np.flatnonzero(products[b] >= best[b].min() - slack)  # few but at first
+            both = np.concatenate([best[b], products[b, rows]])
             best[b] = np.partition(both, len(both) - count)[-count:]
-            rows = np.flatnonzero(products[b] >= best[b].min() - slack)
+            rows = rows[products[b, rows] >= best[b].min() - slack]
             found[b].append((start + rows, products[b, rows]))
     chosen = np.empty((len(asked), count), np.int64)
     values = np.empty((len(asked), count), np.float32)
