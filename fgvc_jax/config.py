@@ -56,7 +56,9 @@ class Network:
     """Keep the backbone's batch norms at their pretrained statistics; for small batches."""
     last_stride: int = option(0, at_least=0, at_most=2)
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
-    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = option("auto", later=True)
+    normalize: Literal["auto", "clip", "half", "imagenet", "tensorflow"] = option(
+        "auto", later=True
+    )
     """As --data.normalize, for this network alone; auto: as that says."""
 
 

@@ -32,7 +32,14 @@ from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
 from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vgg import VGG
-from fgvc_jax.networks.vit import DINOV2, DINOV3, VisionTransformer
+from fgvc_jax.networks.vit import (
+    DINOV2,
+    DINOV2_REG,
+    DINOV3,
+    OPENCLIP,
+    SIGLIP2,
+    VisionTransformer,
+)
 from fgvc_jax.utils.errors import ArgumentError
 
 STAGES = ("stage2", "stage3", "stage4", "stage5")
@@ -127,7 +134,11 @@ _small_resnet = partial(
 _lite = partial(EfficientNet, stem=32, head=1280)
 
 _dinov2 = partial(VisionTransformer, variant=DINOV2)
+_dinov2_reg = partial(VisionTransformer, variant=DINOV2_REG)
 _dinov3 = partial(VisionTransformer, variant=DINOV3)
+_openclip = partial(VisionTransformer, variant=OPENCLIP)
+_siglip2 = partial(VisionTransformer, variant=SIGLIP2)
+_MICRO_VIT = {"patch": 8, "width": 16, "depth": 4, "heads": 2}  # strides 8
 
 # Each builds a backbone from those of `_backbone`'s options that it has. The taps have strides
 # 4, 8, 16, 32, those of the vision transformers the side of their patches, unless said otherwise.
@@ -164,13 +175,20 @@ _BACKBONES: dict[str, partial] = {
     ),
     "vit_b16": partial(VisionTransformer, patch=16, width=768, depth=12, heads=12),
     "vit_s16": partial(VisionTransformer, patch=16, width=384, depth=12, heads=6),
-    "vit_micro": partial(VisionTransformer, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "vit_micro": partial(VisionTransformer, **_MICRO_VIT),
     "dinov2_s14": partial(_dinov2, patch=14, width=384, depth=12, heads=6),
     "dinov2_b14": partial(_dinov2, patch=14, width=768, depth=12, heads=12),
-    "dinov2_micro": partial(_dinov2, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov2_micro": partial(_dinov2, **_MICRO_VIT),
+    "dinov2_reg_s14": partial(_dinov2_reg, patch=14, width=384, depth=12, heads=6),
+    "dinov2_reg_b14": partial(_dinov2_reg, patch=14, width=768, depth=12, heads=12),
+    "dinov2_reg_micro": partial(_dinov2_reg, **_MICRO_VIT),
     "dinov3_s16": partial(_dinov3, patch=16, width=384, depth=12, heads=6),
     "dinov3_b16": partial(_dinov3, patch=16, width=768, depth=12, heads=12),
-    "dinov3_micro": partial(_dinov3, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov3_micro": partial(_dinov3, **_MICRO_VIT),
+    "bioclip2_l14": partial(_openclip, patch=14, width=1024, depth=24, heads=16),
+    "bioclip2_micro": partial(_openclip, **_MICRO_VIT),
+    "siglip2_b16": partial(_siglip2, patch=16, width=768, depth=12, heads=12),
+    "siglip2_micro": partial(_siglip2, **_MICRO_VIT),
     "convnext_tiny": partial(ConvNeXt, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768)),
     "convnext_small": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(96, 192, 384, 768)),
     "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(128, 256, 512, 1024)),
@@ -186,8 +204,10 @@ _BACKBONES: dict[str, partial] = {
 
 NAMES = tuple(_BACKBONES)
 
-_NORMALIZED: dict[str, Literal["half", "tensorflow"]] = {
+_NORMALIZED: dict[str, Literal["clip", "half", "tensorflow"]] = {
+    "bioclip2": "clip",
     "efficientnet": "tensorflow",
+    "siglip2": "half",
     "vit": "half",
 }
 
@@ -273,7 +293,7 @@ def pooling(name: str) -> str:
     return _backbone(name, dtype=jnp.float32, batch_norm_groups=1).pooling
 
 
-def normalization(name: str) -> Literal["half", "imagenet", "tensorflow"]:
+def normalization(name: str) -> Literal["clip", "half", "imagenet", "tensorflow"]:
     """How images were normalised for the usual pretrained weights of the network called `name`."""
     return _NORMALIZED.get(name.partition("_")[0], "imagenet")
 

@@ -29,6 +29,7 @@ def init_shapes(network, size):
         ("vit_s16", 21_665_664, 384),
         pytest.param("dinov3_b16", 85_641_216, 768, marks=pytest.mark.slow),
         ("dinov3_s16", 21_586_944, 384),
+        ("siglip2_b16", 92_884_224, 768),
     ],
 )
 def test_parameters_and_maps(name, parameters, width):
@@ -57,6 +58,12 @@ def test_features_are_the_class_token_and_every_head_may_choose(pool):
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_bioclip2_at_224_px_is_the_published_vit_l14():
+    """timm's vit_large_patch14_clip_224 without a classifier."""
+    variables, _ = init_shapes(build("bioclip2_l14"), 224)
+    assert sum(x.size for x in jax.tree.leaves(variables["params"]["backbone"])) == 303_179_776
+
+
 def test_images_that_patches_do_not_tile_are_refused():
     with pytest.raises(ArgumentError, match="multiple of 16"):
         init_shapes(build("vit_s16"), 100)
@@ -75,6 +82,7 @@ def test_images_of_another_size_than_at_init_are_refused():
     [
         ("dinov2_s14", 22_056_192),
         pytest.param("dinov2_b14", 86_579_712, marks=pytest.mark.slow),
+        ("dinov2_reg_s14", 22_057_344),
     ],
 )
 def test_dinov2_at_its_own_image_size_has_as_many_parameters_as_timms(name, parameters):

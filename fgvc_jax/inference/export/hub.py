@@ -58,6 +58,12 @@ _EFFICIENTNET = Family({"avg": "avg", "max": "max"}, ("conv_stem", "classifier")
 _CONVNEXT = Family({"norm": "avg"}, ("stem.0", "head.fc"))
 _SWIN = Family({"avg": "avg"}, ("patch_embed.proj", "head.fc"), sized=True)
 _DINOV3 = Family({"token": "token"}, ("patch_embed.proj", "head"), sized=True)
+_SIGLIP2 = Family(
+    {"token": "map", "avg": "avg"},
+    ("patch_embed.proj", "head"),
+    {"act_layer": "gelu_tanh", "fc_norm": False},
+    sized=True,
+)
 _MICRO_VIT = {"patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2}
 
 # Networks that were compared with timm's: its name, their family, and arguments of their own.
@@ -69,6 +75,13 @@ TIMM: dict[str, tuple[str, Family, dict[str, Any]]] = {
     "dinov2_s14": ("vit_small_patch14_dinov2", _VIT, {}),
     "dinov2_b14": ("vit_base_patch14_dinov2", _VIT, {}),
     "dinov2_micro": ("vit_small_patch14_dinov2", _VIT, _MICRO_VIT),
+    "dinov2_reg_s14": ("vit_small_patch14_reg4_dinov2", _VIT, {}),
+    "dinov2_reg_b14": ("vit_base_patch14_reg4_dinov2", _VIT, {}),
+    "dinov2_reg_micro": ("vit_small_patch14_reg4_dinov2", _VIT, _MICRO_VIT),
+    "bioclip2_l14": ("vit_large_patch14_clip_224", _VIT, {}),
+    "bioclip2_micro": ("vit_large_patch14_clip_224", _VIT, _MICRO_VIT),
+    "siglip2_b16": ("vit_base_patch16_siglip_224", _SIGLIP2, {}),
+    "siglip2_micro": ("vit_base_patch16_siglip_224", _SIGLIP2, _MICRO_VIT),
     "dinov3_s16": ("vit_small_patch16_dinov3", _DINOV3, {}),
     "dinov3_b16": ("vit_base_patch16_dinov3", _DINOV3, {}),
     "dinov3_micro": ("vit_small_patch16_dinov3", _DINOV3, _MICRO_VIT),
