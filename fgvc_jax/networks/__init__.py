@@ -6,7 +6,8 @@
 A backbone is called as `backbone(x, train, after="", until="stage5", keys=None) -> (taps, state)`:
 from images, or from the state behind the stage `after`, to the stage `until`. The state is a dict
 of arrays with a leading axis of images, "map" among them; `taps` are those on the way. So a network
-can have a frozen trunk, which ends with a stage, and members that go on from its features. `keys`
+can have a frozen trunk, which ends with a stage, and members that go on from its features; or one
+that is the whole backbone, to which each member adds adapters of its own (`lora`). `keys`
 (B,) are the images' random keys of stochastic depth; without them no block is left out.
 
 `pooling` of a backbone is how its authors pool before a linear classifier, see `heads`. One with
@@ -53,12 +54,21 @@ class Network(nn.Module):
     `features` runs it, and everything else goes on from what it gives, with variables of its own.
     Without one the inputs of everything else are the images. With `frozen_norm` the backbone's
     batch norms are in inference mode while it trains: only their scale and bias learn.
+
+    With adapters (`lora_rank` of the backbone) there is a trunk as well, all the rest of the
+    backbone: it is not run by itself, and whoever runs the network gives all variables
+    (`lora.joined`).
     """
 
     backbone: nn.Module
     heads: Heads
     frozen: str = ""
     frozen_norm: bool = False
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is a shared trunk with adapters of its own."""
+        return bool(getattr(self.backbone, "lora_rank", 0))
 
     def features(self, images: jax.Array) -> Inputs:
         """Normalised images (B,H,W,3) -> what the frozen trunk makes of them, in inference mode.
@@ -241,6 +251,7 @@ def create(
     last_stride: int = 0,
     attention: Attend = attend,
     stochastic_depth: float = 0.0,
+    lora_rank: int = 0,
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
@@ -249,17 +260,19 @@ def create(
     backbone's batch norms at their running statistics. `last_stride` is that of
     a ResNet's stage5, 0 for its own. `attention` is how a vision transformer attends:
     `kernels.attention.attention_on` makes the one that is best on given devices.
-    `stochastic_depth` is the last block's chance of being left out in training.
+    `stochastic_depth` is the last block's chance of being left out in training. `lora_rank` is that
+    of the adapters, 0 for none.
 
     Raises ArgumentError for what `check` refuses.
     """
-    check(name, frozen, last_stride, stochastic_depth)
+    check(name, frozen, last_stride, stochastic_depth, lora_rank)
     backbone = _backbone(
         name,
         dtype=dtype,
         batch_norm_groups=batch_norm_groups,
         attend=attention,
         stochastic_depth=stochastic_depth,
+        lora_rank=lora_rank,
     )
     if last_stride:
         backbone = backbone.clone(strides=(*backbone.strides[:-1], last_stride))
@@ -270,9 +283,12 @@ def create(
     return Network(backbone, Heads(constructors), frozen, frozen_norm)
 
 
-def check(name: str, frozen: str, last_stride: int, stochastic_depth: float) -> None:
+def check(
+    name: str, frozen: str, last_stride: int, stochastic_depth: float, lora_rank: int = 0
+) -> None:
     """Raise an ArgumentError for what `create` cannot make: an unknown name, a stage that is none
-    or leaves nothing to train, `last_stride` or `stochastic_depth` of a family that has none."""
+    or leaves nothing to train, adapters beside such a stage or as wide as what they add to, and
+    `last_stride`, `stochastic_depth` or `lora_rank` of a family that has none."""
     kind, stages = _kind(name).func, ", ".join(STAGES[:-1])
     if frozen and frozen not in STAGES:
         raise ArgumentError(f"`frozen` is {frozen!r}: {name} has no such stage, but {stages}")
@@ -284,8 +300,28 @@ def check(name: str, frozen: str, last_stride: int, stochastic_depth: float) -> 
         raise ArgumentError(
             f"`stochastic_depth` {stochastic_depth:g}: {name} has none, leave it at 0"
         )
+    if lora_rank:
+        _check_adapters(name, frozen, lora_rank)
     if last_stride and kind is not ResNet:
         raise ArgumentError(f"`last_stride` {last_stride}: {name} is no ResNet, leave it at 0")
+
+
+def _check_adapters(name: str, frozen: str, rank: int) -> None:
+    make = _kind(name)
+    if make.func is not VisionTransformer:
+        raise ArgumentError(
+            f"`lora_rank` {rank}: {name} has no adapters, which are for vision transformers (vit, "
+            "dinov2, dinov3, bioclip2, siglip2): leave it at 0, or freeze a part by `frozen`"
+        )
+    if frozen:
+        raise ArgumentError(
+            f"`lora_rank` {rank} adds to a trunk that is frozen whole, and `frozen` {frozen} asks "
+            "for another: leave one of them at its default"
+        )
+    if rank >= (width := make.keywords["width"]):
+        raise ArgumentError(
+            f"`lora_rank` {rank}: {name} is {width} wide, choose a smaller one (8 is usual)"
+        )
 
 
 def pooling(name: str) -> str:
@@ -321,3 +357,10 @@ def in_float32(network: Network) -> Network:
     if isinstance(backbone, VisionTransformer):
         backbone = backbone.clone(attend=attend)
     return network.clone(backbone=backbone)
+
+
+def without_adapters(network: Network) -> Network:
+    """The same network without adapters, for variables that `lora.merged` made."""
+    if not network.adapted:
+        return network
+    return network.clone(backbone=network.backbone.clone(lora_rank=0))

@@ -24,6 +24,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
+from fgvc_jax.networks.lora import Adapter
 from fgvc_jax.utils.errors import ArgumentError
 
 LAST = "stage4_last"
@@ -101,21 +102,30 @@ def turn(x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
 class Attention(nn.Module):
     """Multi-head self-attention with one fused projection: (B,T,D) -> (B,T,D).
 
-    `rotary` is what `turns` makes; None turns nothing.
+    `rotary` is what `turns` makes; None turns nothing. With a `lora_rank` all four projections have
+    an adapter of it, see `lora`.
     """
 
     heads: int
     dtype: Dtype
     attend: Attend
     use_bias: bool
+    lora_rank: int
 
     @nn.compact
     def __call__(self, x: jax.Array, rotary: tuple[np.ndarray, np.ndarray] | None) -> jax.Array:
         q, k, v = QKV(self.heads, self.dtype, self.use_bias, name="qkv")(x)
+        if self.lora_rank:
+            added = Adapter(self.lora_rank, 3, self.dtype, name="lora_qkv")(x)
+            q, k, v = (a + b.reshape(a.shape) for a, b in zip((q, k, v), added, strict=True))
         if rotary:
             q, k = turn(q, *rotary), turn(k, *rotary)
         y = self.attend(q, k, v).reshape(x.shape)
-        return dense(x.shape[-1], self.dtype, name="proj")(y)
+        out = dense(x.shape[-1], self.dtype, name="proj")(y)
+        if self.lora_rank:
+            (added,) = Adapter(self.lora_rank, 1, self.dtype, name="lora_proj")(y)
+            out = out + added
+        return out
 
 
 class LayerScale(nn.Module):
@@ -142,6 +152,7 @@ class Block(nn.Module):
     variant: Variant
     number: int
     rate: float
+    lora_rank: int
 
     @nn.compact
     def __call__(
@@ -161,9 +172,8 @@ class Block(nn.Module):
         def norm(name):
             return LayerNorm(self.dtype, self.variant.epsilon, name=name)(x)
 
-        attention = Attention(
-            self.heads, self.dtype, self.attend, self.variant.qkv_bias, name="attn"
-        )
+        bias, rank = self.variant.qkv_bias, self.lora_rank
+        attention = Attention(self.heads, self.dtype, self.attend, bias, rank, name="attn")
         x = beside(1, attention(norm("norm1"), rotary))
         mlp = Mlp(self.dtype, self.variant.tanh, name="mlp")
         return beside(2, mlp(norm("norm2")))
@@ -190,6 +200,8 @@ class VisionTransformer(nn.Module):
     it, see `fgvc_jax.networks`; the state between is the patches' tokens as a map, and the class
     token and the registers where there are some.
 
+    With a `lora_rank` the blocks' attention has adapters (`lora`), which a shared trunk has not.
+
     Raises ArgumentError for images that the patches do not tile, or of another size than at init.
     """
 
@@ -201,6 +213,7 @@ class VisionTransformer(nn.Module):
     variant: Variant = Variant()
     attend: Attend = attend
     stochastic_depth: float = 0.0
+    lora_rank: int = 0
 
     pooling = "token"
 
@@ -257,8 +270,9 @@ class VisionTransformer(nn.Module):
             if not after < tap <= until:
                 continue
             for i in range(done, end):
-                block = self.heads, self.dtype, self.attend, self.variant, i, rates[i]
-                x = Block(*block, name=f"blocks_{i}")(x, rotary, keys)
+                kind = self.heads, self.dtype, self.attend, self.variant
+                block = Block(*kind, i, rates[i], self.lora_rank, name=f"blocks_{i}")
+                x = block(x, rotary, keys)
             done = end
             if tap == "stage5":
                 x = LayerNorm(self.dtype, self.variant.epsilon, name="norm")(x)

@@ -19,7 +19,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
-from fgvc_jax.networks import fetched, schemes, stored
+from fgvc_jax.networks import fetched, lora, schemes, stored
 from fgvc_jax.networks.kernels.resample import (
     class_tokens,
     linear_positions,
@@ -131,7 +131,9 @@ def load_variables(path: Path, theirs: Variables, variables: Variables) -> Varia
 
 def _load(path: Path, file: File, variables: Variables, heads: bool) -> Variables:
     loaded = dict(flatten_dict(variables))
-    backbone = {_torch_name(place): place for place in loaded if place[1] == "backbone"}
+    # Adapters are added to what a file has.
+    inside = [place for place in loaded if place[1] == "backbone" and not lora.of_adapter(place)]
+    backbone = {_torch_name(place): place for place in inside}
     expected = {name: _torch_shape(loaded[place], place) for name, place in backbone.items()}
     if wrapper := schemes.prefix(file.shapes, expected):
         log.info("%s: its names are read without %r before them", path, wrapper)

@@ -35,7 +35,7 @@ class Attention:
         grids: those of all students of the run; each has a sum of its own.
         view: what is shown of an image.
         seed: of the views.
-        trunk: digest of the frozen trunk that all members share; None where there is none.
+        trunk: digest of what all members share, a frozen trunk; None where there is none.
         batch_size: of training.
         mesh: devices.
     """
@@ -71,11 +71,16 @@ class Attention:
             shapes={"sum": self.grid},
             known=[digests, self.view.known, self.seed, self.trunk, self.grid],
             parts=sorted({part for own in self.parts[:count] for part in own}),
-            needs=("features",) if self.trunk else (),
-            as_in_step=bool(self.trunk),
+            needs=("features",) if self._behind else (),
+            as_in_step=self._behind,
             earlier=[],
             room=sum(h * w for h, w in self.grids) / math.prod(self.grid),
         )
+
+    @property
+    def _behind(self) -> bool:
+        """Whether the members go on from what a trunk makes of images."""
+        return any(member.network.frozen for _, member in self.members)
 
     def sum(
         self, batch: Mapping[str, Any], store: jax.Array | None, begun: int = 0
