@@ -316,7 +316,7 @@ def _check_adapters(name: str, frozen: str, rank: int) -> None:
     if frozen:
         raise ArgumentError(
             f"`lora_rank` {rank} adds to a trunk that is frozen whole, and `frozen` {frozen} asks "
-            "for another: leave one of them at its default"
+            "for another: leave `frozen` empty, or `lora_rank` at 0"
         )
     if rank >= (width := make.keywords["width"]):
         raise ArgumentError(

@@ -283,6 +283,7 @@ def attention_before(
         trunk=run.record.digests["trunk"],
         batch_size=spec.batch_size,
         mesh=run.mesh,
+        behind=bool(run.features),
     )
 
 

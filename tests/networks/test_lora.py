@@ -89,7 +89,7 @@ def test_what_a_trunk_and_a_member_have_is_put_together_without_copies(start):
     [
         ("resnet_micro", {}, "resnet_micro has no adapters, which are for vision transformers"),
         ("swin_micro", {}, "swin_micro has no adapters"),
-        ("vit_micro", {"frozen": "stage3"}, "`frozen` stage3 asks for another: leave one of them"),
+        ("vit_micro", {"frozen": "stage3"}, "`frozen` stage3 asks for another: leave `frozen` e"),
         ("vit_micro", {"lora_rank": 16}, "vit_micro is 16 wide, choose a smaller one"),
     ],
 )

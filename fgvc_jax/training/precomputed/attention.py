@@ -38,6 +38,7 @@ class Attention:
         trunk: digest of what all members share, a frozen trunk; None where there is none.
         batch_size: of training.
         mesh: devices.
+        behind: whether they go on from what that trunk makes of images.
     """
 
     members: Sequence[tuple[str, Member]]
@@ -49,6 +50,7 @@ class Attention:
     trunk: str | None
     batch_size: int
     mesh: Mesh
+    behind: bool = False
 
     what = "attention maps"
     broken = "the training of a member before has diverged"
@@ -71,16 +73,11 @@ class Attention:
             shapes={"sum": self.grid},
             known=[digests, self.view.known, self.seed, self.trunk, self.grid],
             parts=sorted({part for own in self.parts[:count] for part in own}),
-            needs=("features",) if self._behind else (),
-            as_in_step=self._behind,
+            needs=("features",) if self.behind else (),
+            as_in_step=self.behind,
             earlier=[],
             room=sum(h * w for h, w in self.grids) / math.prod(self.grid),
         )
-
-    @property
-    def _behind(self) -> bool:
-        """Whether the members go on from what a trunk makes of images."""
-        return any(member.network.frozen for _, member in self.members)
 
     def sum(
         self, batch: Mapping[str, Any], store: jax.Array | None, begun: int = 0
