@@ -192,8 +192,8 @@ def _tower(
 
 
 def _is_beside(name: str, prefix: str) -> bool:
-    if name.startswith(prefix):
-        return name == f"{prefix}proj"
+    if name.startswith(prefix):  # BioCLIP 2's authors learned with two of these
+        return bool(re.fullmatch(r"proj\w*", name.removeprefix(prefix)))
     return bool(_BESIDE.match(name))
 
 

@@ -115,12 +115,13 @@ def test_what_does_not_fit_is_named_as_the_file_names_it(file, name, change, wor
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("file", ["openclip", "clip", "registers"])
+@pytest.mark.parametrize("file", ["openclip", "clip", "siglip", "registers"])
 def test_a_tower_by_itself_and_one_in_a_wrapper_are_the_same(file, tmp_path):
     """transformers 5 has no `vision_model.` in a tower's own names."""
     tensors = tower(file)
     part = next(iter(tensors)).partition(".")[0]
-    name = {"registers": "dinov2_reg_micro"}.get(file, "bioclip2_micro")
+    names = {"registers": "dinov2_reg_micro", "siglip": "siglip2_micro"}
+    name = names.get(file, "bioclip2_micro")
     expected = load(name, tensors, tmp_path)
     short = {each.removeprefix(f"{part}."): value for each, value in tensors.items()}
     assert same(expected, load(name, short, tmp_path))
