@@ -29,7 +29,10 @@ TOWERS = {
 }
 # Compiling them takes long; what the slow ones have of their own is in their families' tests too,
 # or that of a tower.
-SLOW = "swin_micro", "dinov2_micro", "dinov2_reg_micro", "bioclip2_micro", "siglip2_micro", "clip"
+SLOW = (
+    *("swin_micro", "dinov2_micro", "dinov2_reg_micro", "bioclip2_micro", "siglip2_micro"),
+    *("clip", "siglip", "registers"),
+)
 SOME = [
     pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
     for name in (*NETWORKS, *TOWERS)

@@ -9,6 +9,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from fgvc_jax import networks
 from fgvc_jax.networks import lora
 from fgvc_jax.networks.heads import LinearHead
+from fgvc_jax.networks.kernels.attention import attend
+from fgvc_jax.networks.vit import Attention
 from fgvc_jax.utils.errors import ArgumentError
 
 IMAGES = jnp.float32(np.random.default_rng(0).normal(size=(2, 32, 32, 3)))
@@ -45,6 +47,7 @@ def learned(variables):
     return unflatten_dict(leaves | adapters)
 
 
+@pytest.mark.slow
 def test_a_member_begins_as_its_trunk_and_merged_answers_as_it_did(start):
     network, variables = start
     plain = networks.without_adapters(network)
@@ -57,6 +60,18 @@ def test_a_member_begins_as_its_trunk_and_merged_answers_as_it_did(start):
     assert np.abs(answered - at_start).max() > 0.1
     np.testing.assert_allclose(logits(plain, lora.merged(after)), answered, rtol=1e-4, atol=1e-4)
     assert networks.without_adapters(plain) is plain
+
+
+def test_merged_attention_is_what_it_was_up_to_rounding():
+    x = jnp.float32(np.random.default_rng(3).normal(size=(1, 5, 8)))
+    adapted, plain = (Attention(2, jnp.float32, attend, True, rank) for rank in (3, 0))
+    shapes = jax.eval_shape(lambda: adapted.init(jax.random.key(0), x, None))
+    rng = np.random.default_rng(4)
+    drawn = jax.tree.map(lambda leaf: jnp.float32(rng.normal(0, 0.3, leaf.shape)), shapes)
+    expected = adapted.apply(drawn, x, None)
+    np.testing.assert_allclose(plain.apply(lora.merged(drawn), x, None), expected, atol=1e-5)
+    alone = {name: leaf for name, leaf in drawn["params"].items() if "lora" not in name}
+    assert np.abs(plain.apply({"params": alone}, x, None) - expected).max() > 0.1
 
 
 def test_adapters_are_on_queries_keys_values_and_outputs_of_every_block(start):
