@@ -39,12 +39,14 @@ _DINO3 = "DINOv3 License, by agreement"
 TRUNKS = {
     "efficientnet_lite0": Trunk(
         "a laptop, a telephone: the default for one's own photographs",
-        "`package:efficientnet_lite0`", _LITE, probe=70.9,
+        "`package:efficientnet_lite0`", _LITE, speed=36.9, probe=70.9,
     ),
     "efficientnet_lite2": Trunk("the same, larger", "`package:efficientnet_lite2`", _LITE, px=260),
     "resnet18": Trunk("quick trials", "`hf:timm/resnet18.tv_in1k`", _TV),
     "resnet34": Trunk("quick trials", "`hf:timm/resnet34.tv_in1k`", _TV),
-    "resnet50": Trunk("comparing with publications", "`hf:timm/resnet50.tv_in1k`", _TV, probe=63.7),
+    "resnet50": Trunk(
+        "comparing with publications", "`hf:timm/resnet50.tv_in1k`", _TV, speed=6.24, probe=63.7
+    ),
     "resnet101": Trunk("comparing with publications", "`hf:timm/resnet101.tv_in1k`", _TV),
     "vgg16_bn": Trunk("KT's publication", "`hf:timm/vgg16_bn.tv_in1k`", _TV),
     "vgg19_bn": Trunk("KT's publication", "`hf:timm/vgg19_bn.tv_in1k`", _TV),
@@ -64,10 +66,12 @@ TRUNKS = {
         "all of it trained, many images", "`hf:timm/swin_base_patch4_window7_224.ms_in22k`", "MIT"
     ),
     "vit_s16": Trunk(
-        "comparing with publications", "`hf:timm/vit_small_patch16_224.augreg_in21k`", _LITE
+        "comparing with publications", "`hf:timm/vit_small_patch16_224.augreg_in21k`", _LITE,
+        speed=4.34,
     ),
     "vit_b16": Trunk(
-        "comparing with publications", "`hf:timm/vit_base_patch16_224.augreg_in21k`", _LITE
+        "comparing with publications", "`hf:timm/vit_base_patch16_224.augreg_in21k`", _LITE,
+        speed=1.71,
     ),
     "dinov2_s14": Trunk(
         "frozen, of what no label says", "`hf:timm/vit_small_patch14_dinov2.lvd142m`", _LITE, px=518
@@ -95,7 +99,7 @@ TRUNKS = {
     ),
     "siglip2_b16": Trunk(
         "frozen or with adapters, of everything that captions name",
-        "`hf:google/siglip2-base-patch16-224`", _LITE,
+        "`hf:google/siglip2-base-patch16-224`", _LITE, speed=1.6,
     ),
 }  # fmt: skip
 # Of the same sizes and weights as another, or none that anybody trained.

@@ -19,7 +19,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -148,7 +148,7 @@ _dinov2_reg = partial(VisionTransformer, variant=DINOV2_REG)
 _dinov3 = partial(VisionTransformer, variant=DINOV3)
 _openclip = partial(VisionTransformer, variant=OPENCLIP)
 _siglip2 = partial(VisionTransformer, variant=SIGLIP2)
-_MICRO_VIT = {"patch": 8, "width": 16, "depth": 4, "heads": 2}  # strides 8
+_MICRO_VIT: dict[str, Any] = {"patch": 8, "width": 16, "depth": 4, "heads": 2}  # strides 8
 
 # Each builds a backbone from those of `_backbone`'s options that it has. The taps have strides
 # 4, 8, 16, 32, those of the vision transformers the side of their patches, unless said otherwise.

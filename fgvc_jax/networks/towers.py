@@ -29,10 +29,10 @@ def _both(ours: str, *theirs: str) -> dict[str, _Place]:
     }
 
 
-def _packed(ours: str, theirs: str, *parts: int) -> dict[str, _Place]:
+def _packed(ours: str, theirs: str, first: int = 0, last: int = 3) -> dict[str, _Place]:
     """Weight and bias of a layer of ours that is in a torch.nn.MultiheadAttention."""
     return {
-        f"{ours}.{leaf}": _Place((f"{theirs}_{leaf}",), parts or (0, 3))
+        f"{ours}.{leaf}": _Place((f"{theirs}_{leaf}",), (first, last))
         for leaf in ("weight", "bias")
     }
 

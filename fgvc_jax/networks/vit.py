@@ -123,8 +123,8 @@ class Attention(nn.Module):
         y = self.attend(q, k, v).reshape(x.shape)
         out = dense(x.shape[-1], self.dtype, name="proj")(y)
         if self.lora_rank:
-            (added,) = Adapter(self.lora_rank, 1, self.dtype, name="lora_proj")(y)
-            out = out + added
+            (more,) = Adapter(self.lora_rank, 1, self.dtype, name="lora_proj")(y)
+            out = out + more
         return out
 
 
