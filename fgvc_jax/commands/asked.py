@@ -206,7 +206,7 @@ class Shown:
     """Side of the square that the network sees."""
     test_view: Literal["center", "whole"] = "center"
     """The centre crop, or the whole image resized to the crop's size."""
-    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = "auto"
+    normalize: Literal["auto", "clip", "half", "imagenet", "tensorflow"] = "auto"
     """As in train; auto: what the network's usual weights were trained with."""
     decode: Literal["exact", "scaled"] = "scaled"
     """As in train."""

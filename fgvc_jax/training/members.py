@@ -92,6 +92,12 @@ def train(
             report(
                 f"the frozen {what} has random weights: name pretrained ones by --network.weights"
             )
+        if run.shared:
+            report(
+                f"adapters of rank {run.experiment.network.lora_rank}: no features are kept, since "
+                "each member makes others of the trunk, which runs whole in every step, and once "
+                "for each member wherever an ensemble is asked"
+            )
         run.start.check()  # before all images are decoded
         unread += leave_out(run, workdir, run.images.undecodable())
         run.check_input()
@@ -216,7 +222,7 @@ def member(
     if processes.of_first(np.bool_(storage.exists(final))):
         _drop_checkpoints(run, folder)  # of one that was killed before it could
         variables = checkpoint.load_final(final, plan.variables, run.mesh)
-        return digests.of_arrays(variables), plan.member(variables)
+        return digests.of_arrays(variables), run.member(number, variables)
 
     known = begun.read(workdir, number)
     if jax.process_index() == 0:
@@ -246,7 +252,7 @@ def member(
         checkpoint.save_final(final, variables)
         _drop_checkpoints(run, folder)
         asked.number = processes.largest(asked.number)
-    return identity, plan.member(variables)
+    return identity, run.member(number, variables)
 
 
 def _drop_checkpoints(run: Run, folder: Path) -> None:
@@ -277,6 +283,7 @@ def attention_before(
         trunk=run.record.digests["trunk"],
         batch_size=spec.batch_size,
         mesh=run.mesh,
+        behind=bool(run.features),
     )
 
 
@@ -290,7 +297,7 @@ def train_member(
 ) -> tuple[Any, dict[str, Any]]:
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
     spec, folder = run.experiment, workdir.member(number)
-    store = run.images["train"].store if not run.trunk else None
+    store = run.images["train"].store if not run.features else None
     judged = evaluator.Epochs(run, number, folder)
     train_step = run.plan(number).train_step
     with _memory_told(spec):
@@ -298,7 +305,9 @@ def train_member(
             run.state(number, [member.variables for _, member in frozen]),
             folder=folder,
             title=f"member {number}/{spec.members}",
-            train_step=lambda state, batch: train_step(state, run.cache.complete(batch), store),
+            train_step=lambda state, batch: train_step(
+                state, run.cache.complete(batch), store, *run.shared
+            ),
             train_batches=lambda start: run.train_batches(number, start),
             evaluate=judged,
             mesh=run.mesh,

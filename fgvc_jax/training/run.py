@@ -95,7 +95,7 @@ class Run:
 
     def member(self, member: int, variables: VariableDict) -> Member:
         """Member `member` (from 1) with its variables."""
-        return self.plan(member).architecture.member(variables)
+        return self.plan(member).architecture.member(variables, *self.shared)
 
     @cached_property
     def record(self) -> Record:
@@ -155,13 +155,24 @@ class Run:
 
     @cached_property
     def trunk(self) -> Trunk | None:
-        """What all members share, where a part of the network is frozen."""
+        """What all members share, where a part of the network is frozen, or all but adapters."""
         spec, architecture = self.experiment, self.plan(1).architecture
-        if not spec.network.frozen:
+        if not architecture.trunk:
             return None
         return Trunk.of(
             spec.network, architecture, self.start.trunk(), spec.data.view_seed, self.mesh
         )
+
+    @property
+    def features(self) -> Trunk | None:
+        """The trunk, where it is run by itself and members go on from what it makes."""
+        return self.trunk if self.experiment.network.frozen else None
+
+    @property
+    def shared(self) -> Sequence[VariableDict]:
+        """The trunk's variables, on the devices, where members run it with adapters of their own:
+        one, else none."""
+        return [self.trunk.on_devices] if self.trunk and not self.features else []
 
     @cached_property
     def teacher(self) -> Teacher | None:
@@ -186,7 +197,7 @@ class Run:
             self.experiment,
             self.images,
             lambda: self.record.digests,
-            trunk=self.trunk or self.embeddings,
+            trunk=self.features or self.embeddings,
             teacher=self.teacher,
             mesh=self.mesh,
         )
@@ -205,7 +216,7 @@ class Run:
             logits_of=self.plan(1).architecture.objective.predict,
             fusion=self.experiment.fusion,
             mesh=self.mesh,
-            trunk=self.trunk and self.trunk.on_devices,
+            trunk=self.features and self.features.on_devices,
         )
 
     def train_batches(self, member: int, start: int) -> Iterator[dict[str, np.ndarray]]:
