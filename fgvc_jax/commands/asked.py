@@ -289,6 +289,12 @@ class Export:
     batch: Literal[0, 1] = 0
     """For onnx: 0 for a graph that takes any number of images at a time, 1 for one that takes one,
     as TensorRT and CoreML like best."""
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    """For onnx and web: float16 is half as large, int8 about a quarter, calibrated on training
+    images, which must be there. How good it still is stands in the README."""
+    tolerance: float = option(0.01, at_least=0, at_most=1)
+    """For onnx and web: by how much accuracy may fall on the validation part, or on the test part
+    of a run without one, before a smaller precision is refused."""
     runtime: str = ""
     """For web: onnxruntime-web as `npm pack` makes it, a file or its unpacked folder; empty: npm
     fetches it."""

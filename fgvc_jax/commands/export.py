@@ -8,15 +8,18 @@ from fgvc_jax.commands.asked import Export
 from fgvc_jax.figures import site
 from fgvc_jax.figures.examples import Examples
 from fgvc_jax.inference.export import hub, onnx, onnxruntime_web, readme, stablehlo, web, writing
+from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.utils import compilation
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
+from fgvc_jax.workdir.folder import Workdir
 
-FORMATS = {"onnx": onnx.FORMAT, "stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT}
-ALONE = {"batch": "onnx"} | dict.fromkeys(
-    ("runtime", "with_thumbnails", "risk", "calibrated"), "web"
-)
+FORMATS = {"stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT}
+# The formats that an option is for.
+ONLY = {"batch": ("onnx",)}
+ONLY |= dict.fromkeys(("precision", "tolerance"), ("onnx", "web"))
+ONLY |= dict.fromkeys(("runtime", "with_thumbnails", "risk", "calibrated"), ("web",))
 
 
 def main(arguments: list[str]) -> None:
@@ -38,9 +41,13 @@ def export(options: Export) -> str:
     options = named.of_a_run(options)
     compilation.use_compilation_cache()
     trained = Trained.of(options.workdir, which=options.which, members=options.members)
-    format = onnx.ONE_BY_ONE if options.batch else FORMATS.get(options.format)
-    if format is None:
-        format = _site(options, trained, runtime)
+    smaller = _smaller(options)
+    if options.format == "onnx":
+        format = onnx.format_of(options.batch, smaller)
+    elif options.format == "web":
+        format = _site(options, trained, runtime, smaller)
+    else:
+        format = FORMATS[options.format]
     tried = writing.write(trained, path, options.format, format)
     return f"written: {printable(str(path))}\n{tried}"
 
@@ -48,9 +55,10 @@ def export(options: Export) -> str:
 def _check(options: Export) -> None:
     """Raise a UserError for an option of another format."""
     for field in fields(options):
-        format = ALONE.get(field.name, options.format)
-        if format != options.format and getattr(options, field.name) != field.default:
-            raise UserError(f"--{field.name.replace('_', '-')} is for --format {format} alone")
+        formats = ONLY.get(field.name, (options.format,))
+        if options.format not in formats and getattr(options, field.name) != field.default:
+            flag = field.name.replace("_", "-")
+            raise UserError(f"--{flag} is for --format {' and '.join(formats)} alone")
 
 
 def _runtime(options: Export) -> dict[str, bytes]:
@@ -61,7 +69,15 @@ def _runtime(options: Export) -> dict[str, bytes]:
     return onnxruntime_web.runtime(options.runtime)
 
 
-def _site(options: Export, trained: Trained, runtime: dict[str, bytes]) -> writing.Format:
+def _smaller(options: Export) -> Smaller | None:
+    if options.precision == "float32":
+        return None
+    return Smaller.of(Workdir(options.workdir), options.precision, options.tolerance)
+
+
+def _site(
+    options: Export, trained: Trained, runtime: dict[str, bytes], smaller: Smaller | None
+) -> writing.Format:
     model, pictures = trained.model, None
     if options.with_thumbnails:
         kept = Examples.of(options.workdir, model.view)
@@ -89,5 +105,6 @@ def _site(options: Export, trained: Trained, runtime: dict[str, bytes]) -> writi
             risk=options.risk,
             calibrated=options.calibrated,
             pictures=pictures,
+            smaller=smaller,
         )
     )

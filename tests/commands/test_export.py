@@ -48,6 +48,19 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
         assert "largest difference" in selftest(out)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_smaller_one_is_judged_on_the_runs_own_images(run, tmp_path, precision):
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "out"
+    words = [str(run), "--output", str(out), "--precision", precision, "--tolerance", "1"]
+    export.main(words)
+    readme = (out / "README.md").read_text()
+    images = json.loads((run / "results.json").read_text())["images"]["test"]
+    assert f"On {images} test images" in readme and f"| {precision}" in readme
+    assert "largest difference" in selftest(out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -65,6 +78,12 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
         (["RUN", "--output", "TMP/a", "--runtime", "a.tgz"], "--runtime is for --format web alone"),
         (["RUN", "--output", "TMP/a", "--format", "hub", "--batch", "1"], "is for --format onnx"),
         (["RUN", "--output", "TMP/a", "--format", "web", "--runtime", "TMP/b"], "npm pack"),
+        (
+            ["RUN", "--output", "TMP/a", "--format", "hub", "--precision", "int8"],
+            "--precision is for --format onnx and web alone",
+        ),
+        (["RUN", "--output", "TMP/a", "--precision", "int4"], "float16"),
+        (["RUN", "--output", "TMP/a", "--tolerance", "2"], "--tolerance"),
     ],
 )
 def test_mistakes_are_told_in_a_line(run, tmp_path, arguments, words):
