@@ -49,6 +49,19 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
 
 
 @pytest.mark.slow
+def test_what_would_go_to_a_hub_is_told_and_nothing_is_left(run, elsewhere):
+    words = [str(run), "--format", "hub", "--push", "museum/birds", "--dry-run"]
+    told = export.export(export.named.read(export.Export, "export", words))
+    assert "would go to museum/birds (private): 9 files" in told and "written" not in told
+    told = export.export(
+        export.named.read(export.Export, "export", [*words, "--with-thumbnails", "--output", "a"])
+    )
+    assert "examples.json" in told and (elsewhere / "a/examples.json").exists()
+    readme = (elsewhere / "a/README.md").read_text()
+    assert "The intervals above are over images" in readme
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_a_smaller_one_is_judged_on_the_runs_own_images(run, tmp_path, precision):
     pytest.importorskip("onnxruntime")
@@ -73,7 +86,7 @@ def test_a_smaller_one_is_judged_on_the_runs_own_images(run, tmp_path, precision
         (["--worker", "RUN"], "did you mean --workdir"),
         (
             ["RUN", "--output", "TMP/a", "--with-thumbnails"],
-            "--with-thumbnails is for --format web",
+            "--with-thumbnails is for --format hub and web",
         ),
         (["RUN", "--output", "TMP/a", "--runtime", "a.tgz"], "--runtime is for --format web alone"),
         (["RUN", "--output", "TMP/a", "--format", "hub", "--batch", "1"], "is for --format onnx"),
@@ -83,6 +96,9 @@ def test_a_smaller_one_is_judged_on_the_runs_own_images(run, tmp_path, precision
             "--precision is for --format onnx and web alone",
         ),
         (["RUN", "--output", "TMP/a", "--precision", "int4"], "float16"),
+        (["RUN", "--push", "museum/birds"], "--push is for --format hub alone"),
+        (["RUN", "--format", "hub", "--push", "birds"], "expected ORG/NAME"),
+        (["RUN", "--format", "hub", "--output", "TMP/a", "--public"], "are for --push ORG/NAME"),
         (["RUN", "--output", "TMP/a", "--tolerance", "2"], "--tolerance"),
     ],
 )
