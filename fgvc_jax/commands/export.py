@@ -28,7 +28,7 @@ from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir.folder import Workdir
 
 # The formats that an option is for.
-ONLY = {"batch": ("onnx",)}
+ONLY: dict[str, tuple[str, ...]] = {"batch": ("onnx",)}
 ONLY |= dict.fromkeys(("precision", "tolerance"), ("onnx", "web"))
 ONLY |= dict.fromkeys(("runtime", "risk", "calibrated"), ("web",))
 ONLY |= dict.fromkeys(("push", "public", "dry_run"), ("hub",))

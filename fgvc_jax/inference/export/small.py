@@ -71,11 +71,15 @@ def _join(graph: onnx.GraphProto) -> None:
     types = {name: cast.attribute[0].i for name, cast in casts.items()}
     for name, cast in casts.items():
         before = casts.get(cast.input[0])
-        half = before is not None and types[before.output[0]] == onnx.TensorProto.FLOAT16
-        if half and types[name] == onnx.TensorProto.FLOAT and types.get(before.input[0]) is None:
+        if before is None or before.input[0] in casts:
+            continue
+        if (types[before.output[0]], types[name]) == (_FLOAT16, _FLOAT):
             cast.op_type = "Identity"
             del cast.attribute[:]
             cast.input[0] = before.input[0]
+
+
+_FLOAT16, _FLOAT = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 
 
 def _end(model: onnx.ModelProto) -> list[str]:

@@ -76,7 +76,8 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     for name, data in site.runtime.items():
         storage.write_bytes(path / name, data)
     storage.write_text(path / LICENSE, onnxruntime_web.LICENSE)
-    within, answer = WITHIN, trained.inference
+    within = WITHIN
+    answer: Callable[[np.ndarray], np.ndarray] = trained.inference.__call__
     if site.smaller:
         within = float(precision.WITHIN[site.smaller.precision])
         answer = functools.partial(precision.answer, path)
