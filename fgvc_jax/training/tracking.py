@@ -9,6 +9,7 @@ tracker says what it has: each step is there once. What could not be sent, the n
 import contextlib
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,10 @@ from fgvc_jax.workdir import journal, storage, trackers
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.trackers import Row, Tracker
 
-PATIENCE = 120  # seconds that the end waits for a tracker
+PATIENCE = 120  # seconds that the end of a run waits for a tracker
+HURRY = 10  # likewise of one that is stopped
 _END = sys.maxsize
+_IDENTITY = re.compile(r"[0-9a-f]{16}")  # of a run
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +62,7 @@ def followed(experiment: Experiment, report: Report) -> Iterator[Report]:
         yield partial(_told, follower, report)
         finished = True
     finally:
-        if jax.process_index() == 0:
+        if (finished or follower.begun) and jax.process_index() == 0:
             follower.close(finished=finished)
 
 
@@ -86,6 +89,11 @@ class Follower:
         self._tracker: Tracker | None = None
         self._thread: threading.Thread | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether there was anything to send."""
+        return self._thread is not None
+
     def wake(self, member: int, step: int) -> None:
         """Have what journals say up to a step sent."""
         self._upto = member, step
@@ -96,14 +104,13 @@ class Follower:
 
     def close(self, *, finished: bool) -> None:
         """Send what is left, with the artefacts of a finished run, and wait for it."""
-        if not finished and self._thread is None:
-            return
         self._closing = finished
         self.wake(*((_END, _END) if finished else self._upto))
         assert self._thread
-        self._thread.join(PATIENCE)
+        patience = PATIENCE if finished else HURRY
+        self._thread.join(patience)
         if self._thread.is_alive():
-            self._warn(f"it did not answer in {PATIENCE} s")
+            self._warn(f"it did not answer in {patience} s")
 
     def _warn(self, reason: str) -> None:
         name = self._experiment.track
@@ -138,10 +145,11 @@ class Follower:
         name = self._experiment.track
         try:
             found = storage.read_json(self._file)
-            if found["track"] == name and isinstance(found["sent"], dict):
-                return {"attached": "", "ended": False, **found}
-        except (FileNotFoundError, UserError, KeyError, TypeError):
-            pass
+            if found["track"] == name and _IDENTITY.fullmatch(found["run"]):
+                sent = {str(int(number)): int(step) for number, step in found["sent"].items()}
+                return {"attached": "", "ended": False, **found, "sent": sent}
+        except (FileNotFoundError, UserError, KeyError, TypeError, ValueError, AttributeError):
+            pass  # none was begun, or it is damaged
         begun = {"sent": {}, "attached": "", "ended": True}
         return {"track": name, "run": uuid.uuid4().hex[:16], **begun}
 
