@@ -130,9 +130,8 @@ def test_tracked_files_are_sources():
     for name in listed:
         path = ROOT / name
         ledger = name.startswith("scripts/studies/RES") or path.match("studies/results/*")
-        own = name in (".github/sketchbirds.png", "mkdocs.yml") or (
-            ledger and path.suffix in (".csv", ".jsonl")
-        )
+        configured = ".github/sketchbirds.png", ".github/workflows/tests.yml", "mkdocs.yml"
+        own = name in configured or (ledger and path.suffix in (".csv", ".jsonl"))
         drawn = path.match("scripts/studies/figures/*.svg")
         own = own or name == "fgvc_jax/data/cub_taxonomy.csv"  # a table, which people may copy
         guide = path.match("docs/guides/*.ipynb")
@@ -142,7 +141,7 @@ def test_tracked_files_are_sources():
         assert not path.exists() or path.stat().st_size < largest, name
     assert {name.split("/")[0] for name in listed if not name.startswith(".")} <= {
         "fgvc_jax", "configs", "scripts", "tests", "docs", "pyproject.toml", "README.md", "LICENSE",
-        "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "mkdocs.yml",
+        "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "Dockerfile", "mkdocs.yml",
     }  # fmt: skip
 
 
