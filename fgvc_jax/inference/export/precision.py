@@ -128,12 +128,12 @@ _MADE = {
     "float16": "Weights and what is computed are float16, input and output as in float32; what "
     "follows the last layer is computed in float32. The file is half as large. onnxruntime "
     "computes in float32 where a processor has no half precision, as most CPUs and the WASM of "
-    "browsers, and is no faster there; GPUs, and CoreML and TensorRT on theirs, are.",
+    "browsers, and is no faster there; GPUs may be.",
     "int8": "Weights are 8-bit integers with one scale a channel, activations 8-bit integers "
-    "between what {count} training images reach in the mean (onnxruntime's static quantisation, "
-    "QDQ); the first layer, sums of branches, attention and what follows the last layer are "
-    "computed in float32. Weights use 7 of the 8 bits, so that all processors answer alike. How "
-    "fast it is depends on the processor: those with VNNI, AMX or ARM's dot products gain most. "
-    "TensorRT reads such graphs with zero points of 0 alone, which these are not, and CoreML reads "
-    "none: give those float16.",
+    "between what up to {count} training images reach (onnxruntime's static quantisation, QDQ); "
+    "the first layer, sums of branches, attention and what follows the last layer are computed in "
+    "float32. Weights use 7 of the 8 bits, since with all of them sums overflow on some "
+    "processors. How fast it is depends on the processor: those with VNNI, AMX or ARM's dot "
+    "products gain most. TensorRT reads such graphs with zero points of 0 alone, which these are "
+    "not, and CoreML reads none: give those float16.",
 }

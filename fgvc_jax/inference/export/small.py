@@ -113,9 +113,9 @@ def _start(model: onnx.ModelProto) -> list[str]:
 
 def to_int8(model: onnx.ModelProto, squares: Iterable[np.ndarray]) -> onnx.ModelProto:
     """A graph of `folded` with 8-bit weights, one scale a channel, and 8-bit activations, whose
-    ranges are those that training images reach in the mean (static quantisation, QDQ); the first
-    layer of each member and what follows the last one stay as they are, which loses least for what
-    it costs.
+    ranges are those that training images reach (static quantisation, QDQ): a mean of them would
+    clip what transformers depend on. The first layer of each member and what follows the last one
+    stay as they are, which loses least for what it costs.
 
     Weights take 7 of the 8 bits: with all of them the sums of two products overflow 16 bits on
     processors without VNNI (AVX2), where answers would be others.
@@ -138,7 +138,6 @@ def to_int8(model: onnx.ModelProto, squares: Iterable[np.ndarray]) -> onnx.Model
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"CalibMovingAverage": True},
         )
         return onnx.load(file)
 
