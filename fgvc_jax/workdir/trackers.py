@@ -5,6 +5,7 @@ MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME, ...), keys and tokens among them.
 """
 
 import importlib.util
+import logging
 import os
 import struct
 import time
@@ -156,6 +157,7 @@ class Mlflow:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells of each table it makes
         self._metric: Callable[..., Any] = Metric
         self._client = client = MlflowClient()
         project = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
