@@ -26,15 +26,13 @@ def format_of(batch: int = 0, smaller: Smaller | None = None) -> writing.Format:
         batch: 1 for one image at a time, 0 for any number.
         smaller: than in float32.
     """
-    format = FORMAT._replace(write=functools.partial(write, batch=batch, smaller=smaller))
-    return in_precision(format, smaller)._replace(script=functools.partial(_script, smaller))
-
-
-def in_precision(format: writing.Format, smaller: Smaller | None) -> writing.Format:
-    """A format whose model.onnx is smaller: it answers for itself."""
+    format = FORMAT._replace(
+        write=functools.partial(write, batch=batch, smaller=smaller),
+        script=functools.partial(_script, smaller),
+    )
     if smaller is None:
         return format
-    return format._replace(answer=precision.answer, precision=smaller.precision)
+    return format._replace(answer=precision.answer, precision=smaller.precision)  # for itself
 
 
 def write(trained: Trained, path: Path, *, batch: int = 0, smaller: Smaller | None = None) -> str:

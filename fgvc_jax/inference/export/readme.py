@@ -230,7 +230,8 @@ def limits(trained: Trained) -> str:
     made = card(trained.experiment, trained.which)
     judged = (
         "The intervals above are over images of the same collection: other places, seasons and "
-        "cameras may be harder."
+        "cameras may be harder. Probabilities are raw; what they are worth is told by the "
+        "calibration error."
         if trained.results
         else "It was not judged, or not with these members: nobody knows how often it errs."
     )
@@ -242,7 +243,6 @@ def limits(trained: Trained) -> str:
         f"It knows {len(trained.model.classes):,} classes and no other: whatever else is shown is "
         "called by one of their names, and may look sure.",
         judged,
-        "Probabilities are raw. What they are worth is told by the calibration error above.",
         *protocol,
     ]
     wrong = [
