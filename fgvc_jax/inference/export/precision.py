@@ -80,7 +80,7 @@ class Smaller(NamedTuple):
         from fgvc_jax.inference.export import compared, small
 
         size = made.ByteSize()
-        storage.check_space(file.parent, 3 * size)  # what is made of it, in steps
+        storage.check_space(file.parents[1], 3 * size)  # what is made of it, in steps
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             plain = Path(folder) / file.name
             onnx.save_model(made, plain)
