@@ -144,6 +144,9 @@ class _Experiment:
     """Keep the checkpoints of members that are finished."""
     log_every: int = option(10, at_least=1, free=True)
     """Steps between lines of metrics.jsonl."""
+    track: Literal["none", "wandb", "mlflow"] = option("none", free=True)
+    """Send the journals, results and report on to Weights & Biases or MLflow, which are where their
+    own variables say (WANDB_..., MLFLOW_...). The report has small photographs of the dataset."""
     distributed: bool = option(False, free=True)
     """Join the other processes of a pod or cluster (jax.distributed) before starting."""
 

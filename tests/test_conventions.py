@@ -135,11 +135,9 @@ def test_tracked_files_are_sources():
     for name in listed:
         path = ROOT / name
         ledger = name.startswith("scripts/studies/RES") or path.match("studies/results/*")
-        own = (
-            path.match(".github/*.*g")
-            or name in ("mkdocs.yml", "CITATION.cff")
-            or (ledger and path.suffix in (".csv", ".jsonl"))
-        )
+        configured = ".github/workflows/tests.yml", "mkdocs.yml", "CITATION.cff"
+        own = path.match(".github/*.*g") or name in configured
+        own = own or (ledger and path.suffix in (".csv", ".jsonl"))
         drawn = path.match("scripts/studies/figures/*.svg")
         own = own or name == "fgvc_jax/data/cub_taxonomy.csv"  # a table, which people may copy
         guide = path.match("docs/guides/*.ipynb")
@@ -149,7 +147,7 @@ def test_tracked_files_are_sources():
         assert not path.exists() or path.stat().st_size < largest, name
     assert {name.split("/")[0] for name in listed if not name.startswith(".")} <= {
         "fgvc_jax", "configs", "scripts", "tests", "docs", "pyproject.toml", "README.md", "LICENSE",
-        "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "mkdocs.yml",
+        "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "Dockerfile", "mkdocs.yml",
     }  # fmt: skip
 
 

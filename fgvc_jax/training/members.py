@@ -18,7 +18,7 @@ from fgvc_jax.data import left_out, sources
 from fgvc_jax.data.images import Broken
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
-from fgvc_jax.training import evaluator, loop, solving, suitability, summary
+from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tracking
 from fgvc_jax.training.precomputed import Attention, check_apart
 from fgvc_jax.training.run import Run, opened
 from fgvc_jax.utils import compilation, digests, processes
@@ -57,8 +57,16 @@ def train(
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
         Interrupted: after a signal (`utils.signals`); what was finished is kept.
     """
-    began = time.perf_counter()
     experiment = config.check(experiment)
+    with tracking.followed(experiment, report) as report:
+        return _train(experiment, lend, report, signals)
+
+
+def _train(
+    experiment: Experiment, lend: FindTrained, report: Report, signals: Sequence[int]
+) -> dict[str, Any]:
+    """See `train`."""
+    began = time.perf_counter()
     workdir = Workdir(experiment.workdir)
     compilation.use_compilation_cache()
     if experiment.distributed:

@@ -15,7 +15,7 @@ from fgvc_jax.data import feed, left_out, pipeline, sources
 from fgvc_jax.data.feed import Dataset
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Splits
-from fgvc_jax.inference import architecture
+from fgvc_jax.inference import architecture, own_images
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.model import Model
 from fgvc_jax.training import warm_start
@@ -234,14 +234,7 @@ class Run:
 
 def opened(experiment: Experiment) -> Splits:
     """The dataset that an experiment names, restricted as it says."""
-    data = experiment.data
-    splits = sources.restrict(
-        sources.open_source(data.source, allow_links=data.allow_links),
-        classes=data.classes,
-        images_per_class=data.images_per_class,
-        validation=data.validation,
-        seed=experiment.seed,
-    )
+    splits = own_images.opened(experiment)
     sources.check_can_learn(splits)
     return splits
 

@@ -55,7 +55,9 @@ def write(trained: Trained, path: Path) -> str:
         f"{_whose(trained)} names; nothing is a pickle",
         "`config.json`: timm's, with what fgvc_jax needs under `fgvc_jax`",
     ]
-    return readme.text(trained, files=files, use=_use(trained), front=_front(trained))
+    return readme.text(
+        trained, files=files, use=_use(trained), front=_front(trained), end=readme.limits(trained)
+    )
 
 
 def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
