@@ -20,7 +20,8 @@ from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tracking
 from fgvc_jax.training.precomputed import Attention, check_apart
-from fgvc_jax.training.run import Run, opened
+from fgvc_jax.training.prepared import opened
+from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.progress import Report

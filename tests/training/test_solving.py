@@ -16,7 +16,8 @@ from fgvc_jax.evaluation import error_analysis
 from fgvc_jax.objectives import Linear
 from fgvc_jax.training import experiments, members
 from fgvc_jax.training.precomputed.store import Store
-from fgvc_jax.training.run import Run, opened
+from fgvc_jax.training.prepared import opened
+from fgvc_jax.training.run import Run
 from fgvc_jax.utils.errors import Interrupted, UserError
 from fgvc_jax.workdir import journal, storage
 
@@ -113,7 +114,7 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
     labels = dict(zip(train.names, train.labels.tolist(), strict=True))
     assert doubted and all(labels[each["name"]] == each["label"] for each in doubted)
     assert all(each["suggested"] != each["label"] for each in doubted)
-    assert "In the training part" in page.read_text()
+    assert "Doubted in the training part" in page.read_text()
 
 
 @pytest.mark.slow

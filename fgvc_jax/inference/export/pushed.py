@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fgvc_jax.inference.export import writing
 from fgvc_jax.inference.export.trained import Trained
@@ -121,7 +121,7 @@ def push(folder: Path, name: str, listed: Sequence[File], *, public: bool) -> st
         kept = {writing.README} & there  # which somebody may have filled in
         sent = [file.name for file in listed if file.name not in kept]
         left = sorted(each for each in there if _MEMBERS.fullmatch(each) and each not in sent)
-        operations = [
+        operations: list[Any] = [
             *(huggingface_hub.CommitOperationAdd(each, str(folder / each)) for each in sent),
             *(huggingface_hub.CommitOperationDelete(each) for each in left),
         ]
