@@ -59,7 +59,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Links of docs/ that lead out of it lead to where the site has their aims."""
-    return markdown.replace("../../scripts/studies/", "../studies/")
+    return re.sub(r"\]\(((?:\.\./)*)\.\./scripts/studies/", r"](\1studies/", markdown)
 
 
 def linked(text: str, source: str, place: str, places: dict[str, str]) -> str:

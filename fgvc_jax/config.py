@@ -52,11 +52,16 @@ class Network:
     """Chance that the last block is left out for an image, evenly from 0 at the first."""
     frozen: str = ""
     """Freeze the network up to stage2, stage3 or stage4, one trunk for all members; empty: no."""
+    lora_rank: int = option(0, at_least=0, at_most=1024, later=True)
+    """Freeze the whole of a vision transformer, one trunk for all members, each of which learns
+    adapters of this rank on its attention, and its heads (LoRA); 0: no."""
     frozen_norm: bool = option(False, later=True)
     """Keep the backbone's batch norms at their pretrained statistics; for small batches."""
     last_stride: int = option(0, at_least=0, at_most=2)
     """Stride of a ResNet's stage5; 1 gives attention maps of twice the usual side; 0: its own."""
-    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = option("auto", later=True)
+    normalize: Literal["auto", "clip", "half", "imagenet", "tensorflow"] = option(
+        "auto", later=True
+    )
     """As --data.normalize, for this network alone; auto: as that says."""
 
 
@@ -139,6 +144,9 @@ class _Experiment:
     """Keep the checkpoints of members that are finished."""
     log_every: int = option(10, at_least=1, free=True)
     """Steps between lines of metrics.jsonl."""
+    track: Literal["none", "wandb", "mlflow"] = option("none", free=True)
+    """Send the journals, results and report on to Weights & Biases or MLflow, which are where their
+    own variables say (WANDB_..., MLFLOW_...). The report has small photographs of the dataset."""
     distributed: bool = option(False, free=True)
     """Join the other processes of a pod or cluster (jax.distributed) before starting."""
 
@@ -265,7 +273,8 @@ def check(experiment: Experiment) -> Experiment:
         if experiment.data.mixes:
             experiment.method.check_mixed()
         for spec in experiment.each:
-            networks.check(spec.name, spec.frozen, spec.last_stride, spec.stochastic_depth)
+            depth, rank = spec.stochastic_depth, spec.lora_rank
+            networks.check(spec.name, spec.frozen, spec.last_stride, depth, rank)
     maps = experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "precomputed"
     if maps and experiment.data.view_sharing == "own":
         raise UserError(
@@ -355,6 +364,8 @@ def _check_networks(experiment: Experiment) -> None:
         )
     if any(network.frozen for network in experiment.networks):
         raise UserError(f"--network.frozen: {networks} have no trunk to share, leave it empty")
+    if any(network.lora_rank for network in experiment.networks):
+        raise UserError(f"--network.lora-rank: {networks} have no trunk to share, leave it at 0")
     if experiment.transfer.name == "orthogonal" and experiment.transfer.maps == "online":
         raise UserError(
             f"--transfer.maps online: {networks} cannot be stacked in a step, take precomputed"

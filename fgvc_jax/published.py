@@ -35,6 +35,7 @@ PUBLISHED = {
 }
 
 NORMALIZED = {
+    "clip": "those of OpenAI's CLIP",
     "half": "mean 0.5, deviation 0.5",
     "imagenet": "those of ImageNet",
     "tensorflow": "(x - 127) / 128",

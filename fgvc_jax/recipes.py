@@ -38,7 +38,7 @@ BENCHMARKS = {
 
 _TRANSFORMER_STEPS = 10_000
 _RESNET50 = "hf:timm/resnet50.tv_in1k"
-Normalize = Literal["half", "imagenet", "tensorflow"]
+Normalize = Literal["clip", "half", "imagenet", "tensorflow"]
 
 
 @dataclass(frozen=True)

@@ -139,6 +139,18 @@ def dinov2_micro(timm: Any) -> Any:
     return vit_micro(timm, init_values=1e-5)
 
 
+def dinov2_reg_micro(timm: Any) -> Any:
+    return vit_micro(timm, init_values=1e-5, reg_tokens=4, no_embed_class=True)
+
+
+def bioclip2_micro(timm: Any) -> Any:
+    return vit_micro(timm, pre_norm=True, norm_layer=partial(timm.layers.LayerNorm, eps=1e-5))
+
+
+def siglip2_micro(timm: Any) -> Any:
+    return vit_micro(timm, class_token=False, global_pool="map", act_layer="gelu_tanh")
+
+
 def dinov3_micro(timm: Any) -> Any:
     """With the options of timm's vit_small_patch16_dinov3, and the class token classified."""
     return timm.models.eva.Eva(
@@ -171,7 +183,7 @@ def vit_taps(model: Any, x: Any) -> dict[str, Any]:
     taps = {f"stage{i}": tap.permute(0, 2, 3, 1) for i, tap in enumerate(maps, start=2)}
     return taps | {
         "stage5": last[:, first:].reshape(taps["stage4"].shape),
-        "token": last[:, 0],
+        "token": model.pool(last),
         "logits": model.forward_head(last),
     }
 
@@ -183,7 +195,10 @@ MICRO: dict[str, tuple[Callable, dict[str, Callable]]] = {
     "efficientnet": (efficientnet_taps, {"efficientnet_micro": efficientnet_micro}),
     "vit": (vit_taps, {"vit_micro": vit_micro}),
     "dinov2": (vit_taps, {"dinov2_micro": dinov2_micro}),
+    "dinov2_reg": (vit_taps, {"dinov2_reg_micro": dinov2_reg_micro}),
     "dinov3": (vit_taps, {"dinov3_micro": dinov3_micro}),
+    "bioclip2": (vit_taps, {"bioclip2_micro": bioclip2_micro}),
+    "siglip2": (vit_taps, {"siglip2_micro": siglip2_micro}),
 }
 # Our names -> timm's.
 FULL = {
@@ -198,9 +213,16 @@ FULL = {
     "vit_b16": "vit_base_patch16_224",
     "dinov2_s14": "vit_small_patch14_dinov2",
     "dinov2_b14": "vit_base_patch14_dinov2",
+    "dinov2_reg_s14": "vit_small_patch14_reg4_dinov2",
+    "dinov2_reg_b14": "vit_base_patch14_reg4_dinov2",
     "dinov3_s16": "vit_small_patch16_dinov3",
     "dinov3_b16": "vit_base_patch16_dinov3",
+    "bioclip2_l14": "vit_large_patch14_clip_224",
+    "siglip2_b16": "vit_base_patch16_siglip_224",
 }
+
+
+_OPTIONS = {"dinov3": {"global_pool": "token"}, "siglip2": {"act_layer": "gelu_tanh"}}
 
 
 def fill(model: Any, make: Callable[[str, tuple[int, ...]], np.ndarray]) -> dict[str, Any]:
@@ -271,7 +293,7 @@ def compare(name: str, size: int | None) -> list[str]:
     from fgvc_jax.networks.weights import load_torch
 
     family = name.partition("_")[0]
-    options = {"num_classes": 3} | ({"global_pool": "token"} if family == "dinov3" else {})
+    options = {"num_classes": 3} | _OPTIONS.get(family, {})
     model = timm.create_model(FULL[name], **options)
     fill(model, random_weights)
     size = size or model.pretrained_cfg["input_size"][-1]

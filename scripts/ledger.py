@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison import Comparison, Plan, commits, comparisons, held_to, plan_of
-from results_pages import claims, figures, study
+from results_pages import claims, figures, note, study
 from results_pages.figures import DECIDING, Pair
 from results_pages.study import of_networks
 
@@ -36,6 +36,7 @@ from fgvc_jax.utils.text import markdown_table
 from fgvc_jax.workdir import storage
 
 STUDIES = Path(__file__).parent / "studies"
+NOTE = STUDIES.parents[1] / "docs/note.md"
 CLAIMS = STUDIES.parents[1] / "docs/methods/claims.md"
 
 HEAD = """# Results
@@ -99,6 +100,7 @@ def main(arguments: list[str]) -> None:
     made = {folder / name: text for name, text in texts(pairs).items()}
     if options.folder == str(STUDIES):
         made[CLAIMS] = claims.page(by_study(pairs))
+        made[NOTE] = note.filled(NOTE.read_text(), by_study(pairs))
     for path, text in made.items():
         if not options.check:
             storage.write_text(path, text)

@@ -36,7 +36,7 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
         )
         shared, own = plan.split(whole)
         trunk = trunk or shared  # of the first, as in a run
-        found.append(plan.member(own))
+        found.append(plan.member(own, trunk))
     opened = Model(
         classes=CLASSES,
         view=spec.data.view,
@@ -45,7 +45,7 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
         logits_of=plan.objective.predict,
         fusion=fusion,
         mesh=mesh,
-        trunk=trunk,
+        trunk={} if plan.network.adapted else trunk,
     )
     return Trained(opened, spec, {}, "final")
 

@@ -24,6 +24,7 @@ from fgvc_jax.utils.text import printable
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
+SMALLER = "float16", "int8"
 READY = "document.documentElement.dataset.threads"
 ANSWERED = "!document.querySelector('#shown').hidden"
 TOLD = "document.querySelector('.told').textContent"
@@ -79,6 +80,9 @@ def made(tmp_path_factory):
     shutil.move(photograph, root / "photograph.png")
     words = ["--format", "web", "--output", str(root / "site"), "--runtime", str(package)]
     export.main([str(root / "run"), *words, "--with-thumbnails"])
+    for precision in SMALLER:  # on the run's own images, while they are there
+        words = ["--format", "web", "--output", str(root / precision), "--runtime", str(package)]
+        export.main([str(root / "run"), *words, "--precision", precision, "--tolerance", "1"])
     shutil.rmtree(source)
     turned = Image.open(root / "photograph.png").resize((300, 200))
     exif = Image.Exif()
@@ -123,6 +127,15 @@ def test_it_answers_at_once_and_offline_in_several_threads(made, tmp_path):
         assert page.complaints() == []
         page.choose("input[type=file]", made / "photograph.png")
         page.wait(ANSWERED)
+
+
+@pytest.mark.parametrize("precision", SMALLER)
+def test_a_smaller_one_answers_as_it_did_where_it_was_made(made, browser, precision):
+    server = Server(made / precision)
+    page = opened(browser, server, "#self-test")
+    page.wait(f"{TESTED}.startsWith('self-test: ok 3, largest difference ')")
+    assert page.complaints() == []
+    server.close()
 
 
 def test_it_says_what_predict_says(made, browser, served):

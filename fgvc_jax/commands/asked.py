@@ -229,7 +229,7 @@ class Shown:
     """Side of the square that the network sees."""
     test_view: Literal["center", "whole"] = "center"
     """The centre crop, or the whole image resized to the crop's size."""
-    normalize: Literal["auto", "half", "imagenet", "tensorflow"] = "auto"
+    normalize: Literal["auto", "clip", "half", "imagenet", "tensorflow"] = "auto"
     """As in train; auto: what the network's usual weights were trained with."""
     decode: Literal["exact", "scaled"] = "scaled"
     """As in train."""
@@ -310,7 +310,7 @@ class Export:
     torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network; web:
     a site of static files that answers in any browser, also offline."""
     output: str = ""
-    """The folder to write."""
+    """The folder to write; with --push it may be left out."""
     members: int | str = option(0, at_least=0)
     """Export the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
@@ -318,12 +318,25 @@ class Export:
     batch: Literal[0, 1] = 0
     """For onnx: 0 for a graph that takes any number of images at a time, 1 for one that takes one,
     as TensorRT and CoreML like best."""
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    """For onnx and web: float16 is half as large, int8 about a quarter, calibrated on training
+    images, which must be there. How good it still is stands in the README."""
+    tolerance: float = option(0.01, at_least=0, at_most=1)
+    """For onnx and web: by how much accuracy may fall on the validation part, or on the test part
+    of a run without one, before a smaller precision is refused."""
     runtime: str = ""
     """For web: onnxruntime-web as `npm pack` makes it, a file or its unpacked folder; empty: npm
     fetches it."""
     with_thumbnails: bool = False
-    """For web: small photographs of the run's dataset beside the names of classes. Whoever can open
-    the site can copy them."""
+    """For web and hub: small photographs of the run's dataset beside the names of classes. Whoever
+    can open the site, or the repository, can copy them."""
+    push: str = ""
+    """For hub: ORG/NAME of a model on the Hugging Face hub, to which the folder is sent in one
+    commit, by the token of the variable HF_TOKEN. A new one is private. Needs huggingface_hub."""
+    public: bool = False
+    """With --push: everybody may read a new one."""
+    dry_run: bool = False
+    """With --push: tell what would go, and send nothing."""
     risk: float = option(0.05, above=0, below=1)
     """For web: unsure is what must be left out to err on at most this share of the rest, as in
     predict."""

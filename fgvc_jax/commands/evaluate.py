@@ -23,7 +23,7 @@ from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import places, results_table, tallies
-from fgvc_jax.inference import answers, model, unknown
+from fgvc_jax.inference import answers, model, own_images, unknown
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, digests, machine, paths, processes
 from fgvc_jax.utils.errors import UserError
@@ -298,20 +298,15 @@ def _opened(
     that cannot be read are added to `left`; those that are there are left out.
     """
     data, own = record.experiment.data, not options.source
-    spec = options.source or data.source
-    links = options.allow_links or (data.allow_links if own else "")
-    splits = sources.restrict(
-        sources.open_source(spec, to_train=own, allow_links=links),
-        classes=data.classes if own else 0,
-        images_per_class=data.images_per_class if own else 0,
-        validation=data.validation if own else 0.0,
-        seed=record.experiment.seed,
-    )
-    view = asked.view
-    if not own:
+    spec, view = options.source or data.source, asked.view
+    if own:
+        links = options.allow_links or data.allow_links
+        splits = own_images.splits_of(Workdir(options.workdir), links)
+    else:
+        splits = sources.open_source(spec, to_train=False, allow_links=options.allow_links)
         view = dataclasses.replace(view, orientation=splits.orientation, banner=OWN)
         left += _broken(splits, view, asked, options.strict)
-    splits = left_out.without(splits, {each.name for each in left})
+        splits = left_out.without(splits, {each.name for each in left})
     opened = {}
     for name in names:
         source = with_classes(

@@ -1,22 +1,38 @@
 """Hand trained members on, as ONNX, StableHLO, a hub's folder or a site."""
 
+import contextlib
 import functools
+import tempfile
 from dataclasses import fields
+from pathlib import Path
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Export
 from fgvc_jax.figures import site
 from fgvc_jax.figures.examples import Examples
-from fgvc_jax.inference.export import hub, onnx, onnxruntime_web, readme, stablehlo, web, writing
+from fgvc_jax.inference.export import (
+    hub,
+    onnx,
+    onnxruntime_web,
+    pushed,
+    readme,
+    stablehlo,
+    web,
+    writing,
+)
+from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.utils import compilation
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
+from fgvc_jax.workdir.folder import Workdir
 
-FORMATS = {"onnx": onnx.FORMAT, "stablehlo": stablehlo.FORMAT, "hub": hub.FORMAT}
-ALONE = {"batch": "onnx"} | dict.fromkeys(
-    ("runtime", "with_thumbnails", "risk", "calibrated"), "web"
-)
+# The formats that an option is for.
+ONLY: dict[str, tuple[str, ...]] = {"batch": ("onnx",)}
+ONLY |= dict.fromkeys(("precision", "tolerance"), ("onnx", "web"))
+ONLY |= dict.fromkeys(("runtime", "risk", "calibrated"), ("web",))
+ONLY |= dict.fromkeys(("push", "public", "dry_run"), ("hub",))
+ONLY["with_thumbnails"] = ("hub", "web")
 
 
 def main(arguments: list[str]) -> None:
@@ -30,27 +46,59 @@ def export(options: Export) -> str:
     Raises:
         UserError: when something is missing to do it, or it does not answer as the members do.
     """
-    if not options.output:
-        raise UserError("--output is missing: name the folder to write")
     _check(options)
-    path = writing.target(options.output)
+    with contextlib.ExitStack() as stack:
+        if options.output:
+            path = writing.target(options.output)
+        else:  # it is pushed
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "export"
+        return _export(options, path)
+
+
+def _export(options: Export, path: Path) -> str:
     runtime = _runtime(options)
     options = named.of_a_run(options)
     compilation.use_compilation_cache()
     trained = Trained.of(options.workdir, which=options.which, members=options.members)
-    format = onnx.ONE_BY_ONE if options.batch else FORMATS.get(options.format)
-    if format is None:
-        format = _site(options, trained, runtime)
+    smaller = _smaller(options)
+    if options.format == "onnx":
+        format = onnx.format_of(options.batch, smaller)
+    elif options.format == "web":
+        format = _site(options, trained, runtime, smaller)
+    elif options.format == "hub":
+        format = hub.FORMAT
+        if options.with_thumbnails:
+            format = pushed.illustrated(format, _pictures(options, trained))
+    else:
+        format = stablehlo.FORMAT
     tried = writing.write(trained, path, options.format, format)
-    return f"written: {printable(str(path))}\n{tried}"
+    written = f"written: {printable(str(path))}\n" if options.output else ""
+    return f"{written}{tried}{_pushed(options, path)}"
+
+
+def _pushed(options: Export, path: Path) -> str:
+    """Send an export to the hub where that is asked for; what was done."""
+    if not options.push:
+        return ""
+    listed = pushed.files(path, pictures=options.with_thumbnails)
+    if options.dry_run:
+        return "\n" + pushed.told(listed, options.push, public=options.public)
+    return "\n" + pushed.push(path, options.push, listed, public=options.public)
 
 
 def _check(options: Export) -> None:
-    """Raise a UserError for an option of another format."""
+    """Raise a UserError for an option of another format, or one that nothing comes of."""
     for field in fields(options):
-        format = ALONE.get(field.name, options.format)
-        if format != options.format and getattr(options, field.name) != field.default:
-            raise UserError(f"--{field.name.replace('_', '-')} is for --format {format} alone")
+        formats = ONLY.get(field.name, (options.format,))
+        if options.format not in formats and getattr(options, field.name) != field.default:
+            flag = field.name.replace("_", "-")
+            raise UserError(f"--{flag} is for --format {' and '.join(formats)} alone")
+    if options.push:
+        pushed.check(options.push, dry_run=options.dry_run)
+    elif options.public or options.dry_run:
+        raise UserError("--public and --dry-run are for --push ORG/NAME alone")
+    elif not options.output:
+        raise UserError("--output is missing: name the folder to write")
 
 
 def _runtime(options: Export) -> dict[str, bytes]:
@@ -61,16 +109,29 @@ def _runtime(options: Export) -> dict[str, bytes]:
     return onnxruntime_web.runtime(options.runtime)
 
 
-def _site(options: Export, trained: Trained, runtime: dict[str, bytes]) -> writing.Format:
-    model, pictures = trained.model, None
-    if options.with_thumbnails:
-        kept = Examples.of(options.workdir, model.view)
-        pictures = {label: kept.addresses(label) for label in range(len(model.classes))}
-        if not any(pictures.values()):
-            raise UserError(
-                "--with-thumbnails: the run keeps no photographs, as before it is finished: leave "
-                "the option out"
-            )
+def _smaller(options: Export) -> Smaller | None:
+    if options.precision == "float32":
+        return None
+    return Smaller.of(Workdir(options.workdir), options.precision, options.tolerance)
+
+
+def _pictures(options: Export, trained: Trained) -> dict[int, list[str]]:
+    """Photographs of each class that the run keeps, as data: addresses."""
+    model = trained.model
+    kept = Examples.of(options.workdir, model.view)
+    pictures = {label: kept.addresses(label) for label in range(len(model.classes))}
+    if not any(pictures.values()):
+        raise UserError(
+            "--with-thumbnails: the run keeps no photographs, as before it is finished: leave the "
+            "option out"
+        )
+    return pictures
+
+
+def _site(
+    options: Export, trained: Trained, runtime: dict[str, bytes], smaller: Smaller | None
+) -> writing.Format:
+    model = trained.model
     made = functools.partial(
         site.pages,
         source=readme.source(trained).rpartition(":")[2],
@@ -88,6 +149,7 @@ def _site(options: Export, trained: Trained, runtime: dict[str, bytes]) -> writi
             sure=site.sure(options.risk),
             risk=options.risk,
             calibrated=options.calibrated,
-            pictures=pictures,
+            pictures=_pictures(options, trained) if options.with_thumbnails else None,
+            smaller=smaller,
         )
     )

@@ -23,7 +23,7 @@ from fgvc_jax.published import card
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula, printable
-from fgvc_jax.workdir import calibration, mirror, remembered, storage, taxonomy
+from fgvc_jax.workdir import calibration, finished, mirror, remembered, storage, taxonomy
 from fgvc_jax.workdir.calibration import judge_families
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
@@ -60,8 +60,8 @@ def report(options: Report) -> list[Path]:
     others = [read(other, what="--against") for other in options.against]
     for other in others:
         run.check_comparable(other)
-    seeds = run.seeds() if others else {}
-    pairs = [_pairs_of_seeds(seeds, other.seeds()) for other in others]
+    seeds = finished.seeds(run) if others else {}
+    pairs = [_pairs_of_seeds(seeds, finished.seeds(other)) for other in others]
     with _progress(run, 2 * len([run, *others]) + 2 * sum(map(len, pairs))) as seen:
         answers = Answers.of(run.fused(seen))
         found = _numbers(run, answers)

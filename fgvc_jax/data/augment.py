@@ -21,6 +21,8 @@ from fgvc_jax.data.view import AMOUNTS, View
 from fgvc_jax.utils.errors import ArgumentError
 
 MEAN_STD = {
+    # OpenAI's CLIP, and what learned after it (OpenCLIP, BioCLIP 2).
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "tensorflow": ((127 / 255,) * 3, (128 / 255,) * 3),  # of its authors' EfficientNet-Lite

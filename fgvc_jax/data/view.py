@@ -80,9 +80,9 @@ class View:
     """Mirror half of the training images."""
     test_view: Literal["center", "whole"] = "center"
     """At test: the centre crop, or the whole image resized to the crop's size."""
-    normalize: Literal["half", "imagenet", "tensorflow"] = "half"
-    """Mean and deviation of 0.5 (KT's code), those of ImageNet (most pretrained weights), or of 127
-    and 128 of 255 (EfficientNet-Lite)."""
+    normalize: Literal["clip", "half", "imagenet", "tensorflow"] = "half"
+    """Mean and deviation of 0.5 (KT's code, SigLIP), those of OpenAI's CLIP (BioCLIP 2) or of
+    ImageNet (most pretrained weights), or of 127 and 128 of 255 (EfficientNet-Lite)."""
     orientation: Literal["auto", "exif", "stored"] = option("auto", automatic=True)
     """Turn photographs as their EXIF tag says, or not; auto: folders yes, published sets no."""
     banner: int = option(-1, at_least=-1, at_most=16_384, automatic=True, later=True)

@@ -58,7 +58,7 @@ def keep_answers(
             deque(collector.watch(pictures()), maxlen=0)
         elif collector:
             seen = collector.watch(seen)
-        answers = model.answers(seen, store, missing)
+        answers = _watched(model.answers(seen, store, missing), part)
         if jax.process_index() == 0:
             identities = [model.identities[n] for n in missing]
             if photographs:
@@ -92,6 +92,17 @@ def _novelty_told(
             each | {"novelty": near.novelty(found)}
             for each, found, near in zip(batch, seen, known, strict=True)
         ]
+
+
+def _watched(
+    answers: Iterable[list[dict[str, jax.Array]]], part: Part
+) -> Iterator[list[dict[str, jax.Array]]]:
+    """The same, with a bar on a terminal."""
+    what = f"{part.part} images answered"
+    with progress.bar(total=len(part.labels), desc=what, unit=" images", leave=False) as shown:
+        for batch in answers:
+            yield batch
+            shown.update(min(batch[0]["mask"].shape[0], shown.total - shown.n))
 
 
 def pictures_of(

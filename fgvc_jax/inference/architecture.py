@@ -20,7 +20,7 @@ from fgvc_jax import networks
 from fgvc_jax.config import Experiment, flagged
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.view import View
-from fgvc_jax.networks import heads
+from fgvc_jax.networks import heads, lora
 from fgvc_jax.networks.kernels.attention import attention_on
 from fgvc_jax.objectives.base import Method, Objective
 from fgvc_jax.utils import compilation
@@ -92,6 +92,9 @@ class Architecture:
     @cached_property
     def _places(self) -> frozenset[tuple[str, ...]]:
         """Where the trunk's variables are among all."""
+        if self.network.adapted:
+            places = flatten_dict(self.whole)
+            return frozenset(p for p in places if p[1] == "backbone" and not lora.of_adapter(p))
         if not self.network.frozen:
             return frozenset()
         initial = jax.eval_shape(
@@ -127,8 +130,11 @@ class Architecture:
         taps, _ = self.answer
         return taps["stage5"].shape[1:3]
 
-    def member(self, variables: Any) -> Member:
-        """A member of this architecture."""
+    def member(self, variables: Any, trunk: Any = None) -> Member:
+        """A member of this architecture: with adapters it has the trunk's variables beside its own,
+        as all members have the same arrays."""
+        if self.network.adapted:
+            variables = lora.joined(trunk, variables)
         return Member(self.network, variables, self.view)
 
 
@@ -194,5 +200,6 @@ def _architecture(
         last_stride=spec.last_stride,
         attention=attention_on(mesh),
         stochastic_depth=spec.stochastic_depth,
+        lora_rank=spec.lora_rank,
     )
     return Architecture(network, objective, view)

@@ -223,11 +223,12 @@ def open_model(
                 f"{str(workdir.trunk)!r} is not the frozen trunk that the members were trained "
                 "with: put that one back"
             )
-    found = [
-        plan.member(checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh))
+    own = [
+        checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh)
         for n, plan in zip(numbers, plans, strict=True)
     ]
-    identities = [digests.of_arrays(member.variables) for member in found]
+    found = [plan.member(variables, trunk) for plan, variables in zip(plans, own, strict=True)]
+    identities = [digests.of_arrays(variables) for variables in own]
     return kind(
         classes=record.classes,
         view=experiment.data.view,
@@ -237,7 +238,7 @@ def open_model(
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
-        trunk=trunk,
+        trunk=None if plans[0].network.adapted else trunk,
         photographs=photographs,
         cut=experiment.data.cut,
         numbers=numbers,

@@ -6,7 +6,8 @@
 A backbone is called as `backbone(x, train, after="", until="stage5", keys=None) -> (taps, state)`:
 from images, or from the state behind the stage `after`, to the stage `until`. The state is a dict
 of arrays with a leading axis of images, "map" among them; `taps` are those on the way. So a network
-can have a frozen trunk, which ends with a stage, and members that go on from its features. `keys`
+can have a frozen trunk, which ends with a stage, and members that go on from its features; or one
+that is the whole backbone, to which each member adds adapters of its own (`lora`). `keys`
 (B,) are the images' random keys of stochastic depth; without them no block is left out.
 
 `pooling` of a backbone is how its authors pool before a linear classifier, see `heads`. One with
@@ -18,7 +19,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -32,7 +33,14 @@ from fgvc_jax.networks.layers import Dtype
 from fgvc_jax.networks.resnet import BasicBlock, Bottleneck, ResNet
 from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vgg import VGG
-from fgvc_jax.networks.vit import DINOV2, DINOV3, VisionTransformer
+from fgvc_jax.networks.vit import (
+    DINOV2,
+    DINOV2_REG,
+    DINOV3,
+    OPENCLIP,
+    SIGLIP2,
+    VisionTransformer,
+)
 from fgvc_jax.utils.errors import ArgumentError
 
 STAGES = ("stage2", "stage3", "stage4", "stage5")
@@ -46,12 +54,21 @@ class Network(nn.Module):
     `features` runs it, and everything else goes on from what it gives, with variables of its own.
     Without one the inputs of everything else are the images. With `frozen_norm` the backbone's
     batch norms are in inference mode while it trains: only their scale and bias learn.
+
+    With adapters (`lora_rank` of the backbone) there is a trunk as well, all the rest of the
+    backbone: it is not run by itself, and whoever runs the network gives all variables
+    (`lora.joined`).
     """
 
     backbone: nn.Module
     heads: Heads
     frozen: str = ""
     frozen_norm: bool = False
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it is a shared trunk with adapters of its own."""
+        return bool(getattr(self.backbone, "lora_rank", 0))
 
     def features(self, images: jax.Array) -> Inputs:
         """Normalised images (B,H,W,3) -> what the frozen trunk makes of them, in inference mode.
@@ -127,7 +144,11 @@ _small_resnet = partial(
 _lite = partial(EfficientNet, stem=32, head=1280)
 
 _dinov2 = partial(VisionTransformer, variant=DINOV2)
+_dinov2_reg = partial(VisionTransformer, variant=DINOV2_REG)
 _dinov3 = partial(VisionTransformer, variant=DINOV3)
+_openclip = partial(VisionTransformer, variant=OPENCLIP)
+_siglip2 = partial(VisionTransformer, variant=SIGLIP2)
+_MICRO_VIT: dict[str, Any] = {"patch": 8, "width": 16, "depth": 4, "heads": 2}  # strides 8
 
 # Each builds a backbone from those of `_backbone`'s options that it has. The taps have strides
 # 4, 8, 16, 32, those of the vision transformers the side of their patches, unless said otherwise.
@@ -164,13 +185,20 @@ _BACKBONES: dict[str, partial] = {
     ),
     "vit_b16": partial(VisionTransformer, patch=16, width=768, depth=12, heads=12),
     "vit_s16": partial(VisionTransformer, patch=16, width=384, depth=12, heads=6),
-    "vit_micro": partial(VisionTransformer, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "vit_micro": partial(VisionTransformer, **_MICRO_VIT),
     "dinov2_s14": partial(_dinov2, patch=14, width=384, depth=12, heads=6),
     "dinov2_b14": partial(_dinov2, patch=14, width=768, depth=12, heads=12),
-    "dinov2_micro": partial(_dinov2, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov2_micro": partial(_dinov2, **_MICRO_VIT),
+    "dinov2_reg_s14": partial(_dinov2_reg, patch=14, width=384, depth=12, heads=6),
+    "dinov2_reg_b14": partial(_dinov2_reg, patch=14, width=768, depth=12, heads=12),
+    "dinov2_reg_micro": partial(_dinov2_reg, **_MICRO_VIT),
     "dinov3_s16": partial(_dinov3, patch=16, width=384, depth=12, heads=6),
     "dinov3_b16": partial(_dinov3, patch=16, width=768, depth=12, heads=12),
-    "dinov3_micro": partial(_dinov3, patch=8, width=16, depth=4, heads=2),  # strides 8
+    "dinov3_micro": partial(_dinov3, **_MICRO_VIT),
+    "bioclip2_l14": partial(_openclip, patch=14, width=1024, depth=24, heads=16),
+    "bioclip2_micro": partial(_openclip, **_MICRO_VIT),
+    "siglip2_b16": partial(_siglip2, patch=16, width=768, depth=12, heads=12),
+    "siglip2_micro": partial(_siglip2, **_MICRO_VIT),
     "convnext_tiny": partial(ConvNeXt, depths=(3, 3, 9, 3), widths=(96, 192, 384, 768)),
     "convnext_small": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(96, 192, 384, 768)),
     "convnext_base": partial(ConvNeXt, depths=(3, 3, 27, 3), widths=(128, 256, 512, 1024)),
@@ -186,8 +214,10 @@ _BACKBONES: dict[str, partial] = {
 
 NAMES = tuple(_BACKBONES)
 
-_NORMALIZED: dict[str, Literal["half", "tensorflow"]] = {
+_NORMALIZED: dict[str, Literal["clip", "half", "tensorflow"]] = {
+    "bioclip2": "clip",
     "efficientnet": "tensorflow",
+    "siglip2": "half",
     "vit": "half",
 }
 
@@ -221,6 +251,7 @@ def create(
     last_stride: int = 0,
     attention: Attend = attend,
     stochastic_depth: float = 0.0,
+    lora_rank: int = 0,
 ) -> Network:
     """The network called `name` (one of NAMES) with `heads`, e.g. {"logits": KTHead(...)}.
 
@@ -229,17 +260,19 @@ def create(
     backbone's batch norms at their running statistics. `last_stride` is that of
     a ResNet's stage5, 0 for its own. `attention` is how a vision transformer attends:
     `kernels.attention.attention_on` makes the one that is best on given devices.
-    `stochastic_depth` is the last block's chance of being left out in training.
+    `stochastic_depth` is the last block's chance of being left out in training. `lora_rank` is that
+    of the adapters, 0 for none.
 
     Raises ArgumentError for what `check` refuses.
     """
-    check(name, frozen, last_stride, stochastic_depth)
+    check(name, frozen, last_stride, stochastic_depth, lora_rank)
     backbone = _backbone(
         name,
         dtype=dtype,
         batch_norm_groups=batch_norm_groups,
         attend=attention,
         stochastic_depth=stochastic_depth,
+        lora_rank=lora_rank,
     )
     if last_stride:
         backbone = backbone.clone(strides=(*backbone.strides[:-1], last_stride))
@@ -250,9 +283,12 @@ def create(
     return Network(backbone, Heads(constructors), frozen, frozen_norm)
 
 
-def check(name: str, frozen: str, last_stride: int, stochastic_depth: float) -> None:
+def check(
+    name: str, frozen: str, last_stride: int, stochastic_depth: float, lora_rank: int = 0
+) -> None:
     """Raise an ArgumentError for what `create` cannot make: an unknown name, a stage that is none
-    or leaves nothing to train, `last_stride` or `stochastic_depth` of a family that has none."""
+    or leaves nothing to train, adapters beside such a stage or as wide as what they add to, and
+    `last_stride`, `stochastic_depth` or `lora_rank` of a family that has none."""
     kind, stages = _kind(name).func, ", ".join(STAGES[:-1])
     if frozen and frozen not in STAGES:
         raise ArgumentError(f"`frozen` is {frozen!r}: {name} has no such stage, but {stages}")
@@ -264,8 +300,28 @@ def check(name: str, frozen: str, last_stride: int, stochastic_depth: float) -> 
         raise ArgumentError(
             f"`stochastic_depth` {stochastic_depth:g}: {name} has none, leave it at 0"
         )
+    if lora_rank:
+        _check_adapters(name, frozen, lora_rank)
     if last_stride and kind is not ResNet:
         raise ArgumentError(f"`last_stride` {last_stride}: {name} is no ResNet, leave it at 0")
+
+
+def _check_adapters(name: str, frozen: str, rank: int) -> None:
+    make = _kind(name)
+    if make.func is not VisionTransformer:
+        raise ArgumentError(
+            f"`lora_rank` {rank}: {name} has no adapters, which are for vision transformers (vit, "
+            "dinov2, dinov3, bioclip2, siglip2): leave it at 0, or freeze a part by `frozen`"
+        )
+    if frozen:
+        raise ArgumentError(
+            f"`lora_rank` {rank} adds to a trunk that is frozen whole, and `frozen` {frozen} asks "
+            "for another: leave `frozen` empty, or `lora_rank` at 0"
+        )
+    if rank >= (width := make.keywords["width"]):
+        raise ArgumentError(
+            f"`lora_rank` {rank}: {name} is {width} wide, choose a smaller one (8 is usual)"
+        )
 
 
 def pooling(name: str) -> str:
@@ -273,7 +329,7 @@ def pooling(name: str) -> str:
     return _backbone(name, dtype=jnp.float32, batch_norm_groups=1).pooling
 
 
-def normalization(name: str) -> Literal["half", "imagenet", "tensorflow"]:
+def normalization(name: str) -> Literal["clip", "half", "imagenet", "tensorflow"]:
     """How images were normalised for the usual pretrained weights of the network called `name`."""
     return _NORMALIZED.get(name.partition("_")[0], "imagenet")
 
@@ -301,3 +357,10 @@ def in_float32(network: Network) -> Network:
     if isinstance(backbone, VisionTransformer):
         backbone = backbone.clone(attend=attend)
     return network.clone(backbone=backbone)
+
+
+def without_adapters(network: Network) -> Network:
+    """The same network without adapters, for variables that `lora.merged` made."""
+    if not network.adapted:
+        return network
+    return network.clone(backbone=network.backbone.clone(lora_rank=0))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fgvc_jax.networks.kernels.activations import gelu
+from fgvc_jax.networks.kernels.attention import attend
 from fgvc_jax.networks.kernels.batch_norm import folded, normalize, normalized, variance
 from fgvc_jax.networks.kernels.convolutions import depthwise, patchwise, pointwise
 from fgvc_jax.networks.kernels.platforms import Dtype, precision
@@ -149,15 +150,18 @@ class QKV(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with the exact GELU between, four times as wide inside."""
+    """Two linear layers with GELU between, the exact one or that of `tanh`, four times as wide
+    inside."""
 
     dtype: Dtype
+    tanh: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         width = x.shape[-1]
         y = dense(4 * width, self.dtype, name="fc1")(x)
-        return dense(width, self.dtype, name="fc2")(gelu(y))
+        y = nn.gelu(y, approximate=True) if self.tanh else gelu(y)
+        return dense(width, self.dtype, name="fc2")(y)
 
 
 class LayerNorm(nn.Module):
@@ -177,6 +181,28 @@ class LayerNorm(nn.Module):
         return ((x - mean) * share + bias).astype(self.dtype)
 
 
+class AttentionPool(nn.Module):
+    """What a learned query attends to, and an MLP beside a shortcut: (B,T,D) -> (B,D), the pooling
+    of SigLIP (Zhai et al., arXiv 2106.04560, section on multihead attention pooling)."""
+
+    heads: int
+    dtype: Dtype
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, _, width = x.shape
+        latent = self.param("latent", normal, (1, 1, width)).astype(self.dtype)
+        q = dense(width, self.dtype, name="q")(latent).reshape(1, 1, self.heads, -1)
+        kv = dense(2 * width, self.dtype, name="kv")(x)
+        k, v = jnp.moveaxis(kv.reshape(*x.shape[:2], 2, self.heads, -1), 2, 0)
+        # Plainly: kernels are for as many queries as keys, and one query's matrix is a row.
+        y = attend(jnp.broadcast_to(q, (batch, *q.shape[1:])), k, v).reshape(batch, width)
+        y = dense(width, self.dtype, name="proj")(y)
+        normed = LayerNorm(self.dtype, self.epsilon, name="norm")(y)
+        return y + Mlp(self.dtype, True, name="mlp")(normed)
+
+
 class PatchEmbed(nn.Module):
     """Patches of `size` px -> tokens: (B,H,W,3) -> (B,H/size,W/size,width), with a layer norm
     behind where it has an `epsilon`."""
@@ -185,12 +211,14 @@ class PatchEmbed(nn.Module):
     width: int
     dtype: Dtype
     epsilon: float = 0.0
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         init = uniform_fan_in(self.size**2 * images.shape[-1])
         size = self.size
-        x = Conv(self.width, size, size, 0, True, self.dtype, init, init, name="proj")(images)
+        bias = self.use_bias
+        x = Conv(self.width, size, size, 0, bias, self.dtype, init, init, name="proj")(images)
         return LayerNorm(self.dtype, self.epsilon, name="norm")(x) if self.epsilon else x
 
 

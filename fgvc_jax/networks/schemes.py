@@ -128,9 +128,15 @@ def _transformer(shapes: Mapping[str, Shape]) -> Likely:
     if len(patch) != 4:
         return None
     sizes = f"of width {patch[0]} and patches of {patch[-1]} px"
-    registers = next((shapes[n] for n in ("reg_token", "register_tokens") if n in shapes), None)
-    if registers and any(name.endswith("ls1.gamma") for name in shapes):
-        return f"DINOv2 with {registers[1]} registers, {sizes}", True
+    for mark, name in (
+        ("norm_pre.weight", "the vision tower of a CLIP"),
+        ("attn_pool.latent", "the vision tower of a SigLIP"),
+        ("blocks.0.ls1.gamma", "DINOv2"),
+    ):
+        if mark in shapes:
+            registers = shapes.get("reg_token")
+            behind = f" with {registers[1]} registers," if registers else ""
+            return f"{name}{behind} {sizes}", False
     return f"a vision transformer {sizes}", False
 
 

@@ -1,5 +1,7 @@
-"""Vision transformers: Dosovitskiy et al., arXiv 2010.11929, and what DINOv2 (arXiv 2304.07193) and
-DINOv3 (arXiv 2508.10104) made of them. Module names are timm's, with `_` for `.`."""
+"""Vision transformers: Dosovitskiy et al., arXiv 2010.11929, and what others made of them: DINOv2
+(arXiv 2304.07193), with registers (arXiv 2309.16588), DINOv3 (arXiv 2508.10104), and the vision
+towers of OpenCLIP (BioCLIP 2, arXiv 2505.23883) and of SigLIP 2 (arXiv 2502.14786). Module names
+are timm's, with `_` for `.`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import numpy as np
 from fgvc_jax.networks.kernels.attention import Attend, attend
 from fgvc_jax.networks.layers import (
     QKV,
+    AttentionPool,
     Dtype,
     LayerNorm,
     Mlp,
@@ -21,6 +24,7 @@ from fgvc_jax.networks.layers import (
     normal,
     stochastic_depth,
 )
+from fgvc_jax.networks.lora import Adapter
 from fgvc_jax.utils.errors import ArgumentError
 
 LAST = "stage4_last"
@@ -33,7 +37,11 @@ class Variant:
 
     `layer_scale` is what timm calls the factors of a block's two branches, up to the branch's
     number; empty where there are none. `registers` are tokens that no patch gave. Positions are
-    learned and added to the tokens, or `rotary`: queries and keys are turned by them.
+    learned and added to the tokens, the patches' alone where the class token has none of its own
+    (`class_position`), or `rotary`: queries and keys are turned by them. With `pre_norm` patches
+    have no bias, and all tokens go through a layer norm before the first block. With
+    `attention_pool` there is no class token: a learned query attends to the patches in its place.
+    With `tanh` GELU is the approximate one.
     """
 
     epsilon: float = 1e-6  # of the layer norms
@@ -41,9 +49,28 @@ class Variant:
     qkv_bias: bool = True
     registers: int = 0
     rotary: bool = False
+    class_position: bool = True
+    pre_norm: bool = False
+    attention_pool: bool = False
+    tanh: bool = False
+
+    @property
+    def before(self) -> int:
+        """Tokens before those of the patches."""
+        return 0 if self.attention_pool else 1 + self.registers
+
+    @property
+    def placed(self) -> int:
+        """Those of them that have a learned position."""
+        return int(self.class_position and not self.attention_pool)
 
 
 DINOV2 = Variant(layer_scale="ls")
+# timm's form: what the authors add to the class token as its position is part of the token.
+DINOV2_REG = Variant(layer_scale="ls", registers=4, class_position=False)
+# Not OpenAI's own weights, whose GELU is another.
+OPENCLIP = Variant(epsilon=1e-5, pre_norm=True)
+SIGLIP2 = Variant(attention_pool=True, tanh=True)
 # Up to size B it has no SwiGLU; coordinates are not jittered in training.
 DINOV3 = Variant(epsilon=1e-5, layer_scale="gamma_", qkv_bias=False, registers=4, rotary=True)
 
@@ -75,21 +102,30 @@ def turn(x: jax.Array, cosines: np.ndarray, sines: np.ndarray) -> jax.Array:
 class Attention(nn.Module):
     """Multi-head self-attention with one fused projection: (B,T,D) -> (B,T,D).
 
-    `rotary` is what `turns` makes; None turns nothing.
+    `rotary` is what `turns` makes; None turns nothing. With a `lora_rank` all four projections have
+    an adapter of it, see `lora`.
     """
 
     heads: int
     dtype: Dtype
     attend: Attend
     use_bias: bool
+    lora_rank: int
 
     @nn.compact
     def __call__(self, x: jax.Array, rotary: tuple[np.ndarray, np.ndarray] | None) -> jax.Array:
         q, k, v = QKV(self.heads, self.dtype, self.use_bias, name="qkv")(x)
+        if self.lora_rank:
+            added = Adapter(self.lora_rank, 3, self.dtype, name="lora_qkv")(x)
+            q, k, v = (a + b.reshape(a.shape) for a, b in zip((q, k, v), added, strict=True))
         if rotary:
             q, k = turn(q, *rotary), turn(k, *rotary)
         y = self.attend(q, k, v).reshape(x.shape)
-        return dense(x.shape[-1], self.dtype, name="proj")(y)
+        out = dense(x.shape[-1], self.dtype, name="proj")(y)
+        if self.lora_rank:
+            (more,) = Adapter(self.lora_rank, 1, self.dtype, name="lora_proj")(y)
+            out = out + more
+        return out
 
 
 class LayerScale(nn.Module):
@@ -116,6 +152,7 @@ class Block(nn.Module):
     variant: Variant
     number: int
     rate: float
+    lora_rank: int
 
     @nn.compact
     def __call__(
@@ -135,11 +172,11 @@ class Block(nn.Module):
         def norm(name):
             return LayerNorm(self.dtype, self.variant.epsilon, name=name)(x)
 
-        attention = Attention(
-            self.heads, self.dtype, self.attend, self.variant.qkv_bias, name="attn"
-        )
+        bias, rank = self.variant.qkv_bias, self.lora_rank
+        attention = Attention(self.heads, self.dtype, self.attend, bias, rank, name="attn")
         x = beside(1, attention(norm("norm1"), rotary))
-        return beside(2, Mlp(self.dtype, name="mlp")(norm("norm2")))
+        mlp = Mlp(self.dtype, self.variant.tanh, name="mlp")
+        return beside(2, mlp(norm("norm2")))
 
 
 def tokens(*parts: jax.Array) -> jax.Array:
@@ -153,13 +190,17 @@ class VisionTransformer(nn.Module):
 
     All maps have the stride of the patches: `stage2`, `stage3`, `stage4` are the tokens behind a
     quarter, a half and three quarters of the blocks; `stage5` those behind the last block and the
-    final norm, where `token` is the class token. A learned position embedding fixes the image size
-    at initialisation; `weights.load_torch` resamples stored ones.
+    final norm, where `token` is the class token, or what a learned query attends to. OpenCLIP's
+    projection to the space of texts is left out: `token` is before it, which is what CLIP's authors
+    probe (arXiv 2103.00020, A.3). A learned position embedding fixes the image size at
+    initialisation; `weights.load_torch` resamples stored ones.
 
     `stochastic_depth` is the last block's chance, for each of its branches, of being left out for
     an image, growing evenly from 0 at the first. It can be run up to a stage or LAST and on from
-    it, see `fgvc_jax.networks`; the state between is the patches' tokens as a map, the class token,
-    and the registers where there are some.
+    it, see `fgvc_jax.networks`; the state between is the patches' tokens as a map, and the class
+    token and the registers where there are some.
+
+    With a `lora_rank` the blocks' attention has adapters (`lora`), which a shared trunk has not.
 
     Raises ArgumentError for images that the patches do not tile, or of another size than at init.
     """
@@ -172,6 +213,7 @@ class VisionTransformer(nn.Module):
     variant: Variant = Variant()
     attend: Attend = attend
     stochastic_depth: float = 0.0
+    lora_rank: int = 0
 
     pooling = "token"
 
@@ -185,7 +227,7 @@ class VisionTransformer(nn.Module):
         name, _, number = path[0].partition("_")
         if name == "blocks":
             return 1 + int(number)
-        return self.layers if path[0] == "norm" else 0
+        return self.layers if path[0] in ("norm", "attn_pool") else 0
 
     @nn.compact
     def __call__(
@@ -199,21 +241,24 @@ class VisionTransformer(nn.Module):
         del train  # no batch statistics; keys are there in training only
         if isinstance(x, Mapping):
             shape = x["map"].shape
-            x = tokens(x["token"], *self._registers(x), x["map"]).astype(self.dtype)
+            known = [x[name] for name in ("token", "registers", "map") if name in x]
+            x = tokens(*known).astype(self.dtype)
         else:
             self._check(x.shape[1:3])
-            x = PatchEmbed(self.patch, self.width, self.dtype, name="patch_embed")(x)
+            bias = not self.variant.pre_norm
+            x = PatchEmbed(self.patch, self.width, self.dtype, use_bias=bias, name="patch_embed")(x)
             shape = x.shape
             x = self._embed(x)
 
-        first = 1 + self.variant.registers  # of the patches
+        first = self.variant.before  # of the patches
         rotary = None
         if self.variant.rotary:
             rotary = turns(shape[1], shape[2], self.width // self.heads, first)
 
         def state(x):
+            token = {"token": x[:, 0]} if first else {}
             registers = {"registers": x[:, 1:first]} if self.variant.registers else {}
-            return {"map": x[:, first:].reshape(shape), "token": x[:, 0]} | registers
+            return {"map": x[:, first:].reshape(shape)} | token | registers
 
         taps = {}
         quarter = self.depth // 4
@@ -225,31 +270,42 @@ class VisionTransformer(nn.Module):
             if not after < tap <= until:
                 continue
             for i in range(done, end):
-                block = self.heads, self.dtype, self.attend, self.variant, i, rates[i]
-                x = Block(*block, name=f"blocks_{i}")(x, rotary, keys)
+                kind = self.heads, self.dtype, self.attend, self.variant
+                block = Block(*kind, i, rates[i], self.lora_rank, name=f"blocks_{i}")
+                x = block(x, rotary, keys)
             done = end
             if tap == "stage5":
                 x = LayerNorm(self.dtype, self.variant.epsilon, name="norm")(x)
-                taps["token"] = x[:, 0]
+                taps["token"] = self._pooled(x)
             if tap != LAST:
                 taps[tap] = state(x)["map"]
         return taps, state(x)
 
-    def _registers(self, state: Mapping[str, jax.Array]) -> list[jax.Array]:
-        return [state["registers"]] if self.variant.registers else []
+    def _pooled(self, x: jax.Array) -> jax.Array:
+        if not self.variant.attention_pool:
+            return x[:, 0]
+        pool = AttentionPool(self.heads, self.dtype, self.variant.epsilon, name="attn_pool")
+        return pool(x)
 
     def _embed(self, patches: jax.Array) -> jax.Array:
         """(B,h,w,D) of the patches -> (B,T,D), with the class token and registers before them."""
         batch, rows, columns, width = patches.shape
-        before = [self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))]
-        if count := self.variant.registers:
-            before.append(self.param("reg_token", normal, (1, count, width)))
-        same = jnp.concatenate(before, axis=1).astype(self.dtype)
-        x = tokens(jnp.broadcast_to(same, (batch, *same.shape[1:])), patches)
-        if self.variant.rotary:
-            return x
-        position = self.param("pos_embed", normal, (1, 1 + rows * columns, width))
-        return x + position.astype(self.dtype)
+        kind = self.variant
+        if not kind.before:
+            x = tokens(patches)
+        else:
+            before = [self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, width))]
+            if kind.registers:
+                before.append(self.param("reg_token", normal, (1, kind.registers, width)))
+            same = jnp.concatenate(before, axis=1).astype(self.dtype)
+            x = tokens(jnp.broadcast_to(same, (batch, *same.shape[1:])), patches)
+        if not kind.rotary:
+            shape = (1, kind.placed + rows * columns, width)
+            position = self.param("pos_embed", normal, shape).astype(self.dtype)
+            if others := kind.before - kind.placed:  # before the patches, without a position
+                position = jnp.pad(position, ((0, 0), (others, 0), (0, 0)))
+            x = x + position
+        return LayerNorm(self.dtype, kind.epsilon, name="norm_pre")(x) if kind.pre_norm else x
 
     def _check(self, size: Sequence[int]) -> None:
         height, width = size
@@ -259,7 +315,7 @@ class VisionTransformer(nn.Module):
                 f"choose a multiple of {self.patch}"
             )
         position: jax.Array | None = self.get_variable("params", "pos_embed")
-        count = 1 + (height // self.patch) * (width // self.patch)
+        count = self.variant.placed + (height // self.patch) * (width // self.patch)
         if position is not None and position.shape[1] != count:
             raise ArgumentError(
                 f"`images`: {height}x{width} px make {count} tokens, but this transformer was "

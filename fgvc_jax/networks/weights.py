@@ -8,29 +8,31 @@ or (O,I) there.
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import isqrt
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from fgvc_jax.networks import fetched, schemes
-from fgvc_jax.networks.efficientnet import timm_names
-from fgvc_jax.networks.kernels.resample import positions, relative_biases
+from fgvc_jax.networks import fetched, lora, schemes, stored
+from fgvc_jax.networks.kernels.resample import (
+    class_tokens,
+    linear_positions,
+    positions,
+    relative_biases,
+)
+from fgvc_jax.networks.schemes import Shape
+from fgvc_jax.networks.stored import File
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
 Variables = Mapping[str, Any]
 Place = tuple[str, ...]  # ("params", "backbone", "layer1_0", "conv1", "kernel")
-Shape = tuple[int, ...]
 
 _LEAVES = {
     "kernel": "weight",
@@ -43,6 +45,7 @@ log = logging.getLogger(__name__)
 
 # What a classifier is called there, by a tensor that tells the family; elsewhere "fc".
 _CLASSIFIERS = {
+    "attn_pool.latent": "head",
     "cls_token": "head",
     "stages.0.blocks.0.gamma": "head.fc",
     "patch_embed.norm.weight": "head.fc",
@@ -50,11 +53,10 @@ _CLASSIFIERS = {
 }
 # ConvNeXt's layer norm before its classifier: of ours, and there.
 _NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "weight")}
-# What depends on the image size, and how timm brings it to another one.
+# What depends on the image size, and how it is brought to another one.
 _RESAMPLED = {"pos_embed": positions, "relative_position_bias_table": relative_biases}
-# What is in some files and no weight.
-_BUFFERS = ("num_batches_tracked", "relative_position_index", "attn_mask", "mask_token")
 FIRST = "model.safetensors"  # what hubs call the weights
+_OPEN_CLIP = "open_clip_model.safetensors"  # and where they are OpenCLIP's
 _PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
@@ -62,16 +64,15 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     """The local file of `hf:ORG/NAME` (downloaded once, then from the hub's cache), of
     `package:NAME` (see `fetched`), or of a path.
 
-    Of a hub and of a folder `model.safetensors` is taken and nothing else. Raises UserError for a
-    missing file, a pickle, a hub that cannot be reached, and without huggingface_hub.
+    Of a hub and of a folder `model.safetensors` is taken, else OpenCLIP's, and nothing else. Raises
+    UserError for a missing file, a pickle, a hub that cannot be reached, and without
+    huggingface_hub.
     """
     name = os.fspath(name_or_path)
     if name.startswith("package:"):
         return fetched.from_package(name)
     if name.startswith("hf:"):
-        return fetched.from_hub(
-            name, lambda hub, repository: hub.hf_hub_download(repository, FIRST)
-        )
+        return fetched.from_hub(name, _download)
     if name.endswith(_PICKLES):
         raise UserError(
             f"weights {name!r}: a pickle can run code; convert it once with "
@@ -79,9 +80,10 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
         )
     path = paths.local(name, "weights")
     if path.is_dir():
-        if not (path / FIRST).is_file():
+        there = [file for file in (FIRST, _OPEN_CLIP) if (path / file).is_file()]
+        if not there:
             raise UserError(f"weights {name!r}: a folder without {FIRST} in it: name the file")
-        path /= FIRST
+        path /= there[0]
     if not path.is_file():
         raise UserError(
             f"weights {name!r}: no such file (give a path, hf:ORG/NAME or package:NAME)"
@@ -89,11 +91,21 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     return path
 
 
+def _download(hub: Any, repository: str) -> str:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return hub.hf_hub_download(repository, FIRST)
+    except EntryNotFoundError:
+        return hub.hf_hub_download(repository, _OPEN_CLIP)
+
+
 def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = False) -> Variables:
     """The `variables` of a Network, with the weights of a file (see `resolve`) put in as float32.
 
-    Reads `.safetensors` with torchvision's, timm's or EfficientNet-PyTorch's names, or as
-    `export_torch` wrote them, and `.npz` with the names of the original vision transformers.
+    Reads `.safetensors` with torchvision's, timm's or EfficientNet-PyTorch's names, vision towers
+    and DINOv2 with those of OpenCLIP and transformers as well (see `towers`), or as `export_torch`
+    wrote them, and `.npz` with the names of the original vision transformers.
     Strict in names and shapes: the whole backbone must be there, and beside it only classifiers. A
     head is loaded when all its tensors are there and fit (a plain linear `logits` also from torch's
     classifier) and stays as it is otherwise; what was not loaded is listed in one line of the log.
@@ -106,25 +118,27 @@ def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = F
     Raises UserError for the weights of another network, a damaged file, and values not finite.
     """
     path = resolve(path)
-    return _load(path, _open(path), variables, heads)
+    return _load(path, stored.opened(path), variables, heads)
 
 
 def load_variables(path: Path, theirs: Variables, variables: Variables) -> Variables:
     """As `load_torch`, from the variables of a Network, which are kept at a path."""
     tensors = {_torch_name(place): (place, leaf) for place, leaf in flatten_dict(theirs).items()}
     shapes = {name: _torch_shape(leaf, place) for name, (place, leaf) in tensors.items()}
-    file = _File(shapes, lambda name: _to_torch(tensors[name][1], tensors[name][0]))
+    file = File(shapes, lambda name: _to_torch(tensors[name][1], tensors[name][0]))
     return _load(path, file, variables, heads=False)
 
 
-def _load(path: Path, file: "_File", variables: Variables, heads: bool) -> Variables:
+def _load(path: Path, file: File, variables: Variables, heads: bool) -> Variables:
     loaded = dict(flatten_dict(variables))
-    backbone = {_torch_name(place): place for place in loaded if place[1] == "backbone"}
+    # Adapters are added to what a file has.
+    inside = [place for place in loaded if place[1] == "backbone" and not lora.of_adapter(place)]
+    backbone = {_torch_name(place): place for place in inside}
     expected = {name: _torch_shape(loaded[place], place) for name, place in backbone.items()}
     if wrapper := schemes.prefix(file.shapes, expected):
         log.info("%s: its names are read without %r before them", path, wrapper)
         file = file.without(wrapper)
-    _check(path, file.shapes, expected)
+    _check(path, file, expected)
 
     wanted = backbone | _fitting_heads(file.shapes, loaded)
     absent = sorted(_torch_name(place) for place in loaded.keys() - set(wanted.values()))
@@ -134,9 +148,11 @@ def _load(path: Path, file: "_File", variables: Variables, heads: bool) -> Varia
             f"({', '.join(map(repr, absent[:3]))}{', ...' if len(absent) > 3 else ''})"
         )
     for name, place in wanted.items():
-        value = _from_torch(_read(path, file, name), place)
+        value = _from_torch(stored.read(path, file, name), place)
         if place[-1] in _RESAMPLED:
-            value = _RESAMPLED[place[-1]](value, loaded[place].shape)
+            linear = place[-1] == "pos_embed" and "attn_pool.latent" in expected  # SigLIP's
+            resampled = linear_positions if linear else _RESAMPLED[place[-1]]
+            value = resampled(value, loaded[place].shape)
         loaded[place] = jnp.asarray(value)
 
     # Beside them what has no leaves: the statistics of a network without batch norm.
@@ -210,17 +226,18 @@ def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> 
     return fitting
 
 
-def _check(path: Path, shapes: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
-    missing = [repr(name) for name in expected if name not in shapes]
+def _check(path: Path, file: File, expected: Mapping[str, Shape]) -> None:
+    shapes = file.shapes
+    missing = [repr(file.called(name)) for name in expected if name not in shapes]
     unexpected = [
-        repr(name)
+        repr(file.called(name))
         for name in shapes
         if name not in expected
         and not name.startswith("heads.")
         and not schemes.CLASSIFIER.match(name)
     ]
     wrong = [
-        f"{name!r} {shapes[name]} for {shape}"
+        f"{file.called(name)!r} {shapes[name]} for {shape}"
         for name, shape in expected.items()
         if name in shapes and not _same_shape(name, shapes[name], shape)
     ]
@@ -241,151 +258,9 @@ def _same_shape(name: str, theirs: Shape, ours: Shape) -> bool:
     leaf = name.rpartition(".")[2]
     if leaf not in _RESAMPLED:
         return theirs == ours
-    axis, tokens = (1, 1) if leaf == "pos_embed" else (0, 0)
+    axis, tokens = (1, class_tokens(ours[1])) if leaf == "pos_embed" else (0, 0)
     rest = tuple(side for i, side in enumerate(theirs) if i != axis)
     if len(theirs) != len(ours) or rest != tuple(side for i, side in enumerate(ours) if i != axis):
         return False
     grid = theirs[axis] - tokens
     return grid > 0 and isqrt(grid) ** 2 == grid
-
-
-# --- files
-
-
-@dataclass(frozen=True)
-class _File:
-    """What a file holds, in torch's names and layouts; tensors are read one by one."""
-
-    shapes: Mapping[str, Shape]
-    read: Callable[[str], np.ndarray]
-
-    def without(self, prefix: str) -> "_File":
-        """The same with names that have no such prefix."""
-        names = {name.removeprefix(prefix): name for name in self.shapes}
-        shapes = {short: self.shapes[name] for short, name in names.items()}
-        return _File(shapes, lambda short: self.read(names[short]))
-
-
-# What damaged or hostile files raise in the two readers.
-_DAMAGED = (
-    SafetensorError,
-    BadZipFile,
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    MemoryError,
-)
-
-
-def _open(path: Path) -> _File:
-    readers = {".safetensors": _open_safetensors, ".npz": _open_npz}
-    if path.suffix not in readers:
-        raise UserError(f"weights {str(path)!r}: only .safetensors and .npz files are read")
-    try:
-        return readers[path.suffix](path)
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-
-
-def _read(path: Path, file: _File, name: str) -> np.ndarray:
-    try:
-        value = file.read(name)
-    except _DAMAGED as error:
-        raise _damaged(path, error) from error
-    if not jnp.issubdtype(value.dtype, jnp.floating):
-        raise UserError(f"weights {str(path)!r}: {name!r} is of type {value.dtype}, not floating")
-    value = value.astype(np.float32)
-    if not np.isfinite(value).all():
-        raise UserError(f"weights {str(path)!r}: {name!r} holds values that are not finite")
-    return value
-
-
-def _damaged(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return UserError(f"weights {str(path)!r} cannot be read ({reason}): fetch the file again")
-
-
-def _open_safetensors(path: Path) -> _File:
-    file = safe_open(path, framework="numpy")
-    stored = {
-        name: tuple(file.get_slice(name).get_shape())
-        for name in file.keys()  # noqa: SIM118
-        if not name.endswith(_BUFFERS)
-    }
-    timms = timm_names(stored) if "_conv_stem.weight" in stored else {}
-    # Swin's authors merge at the end of a stage, timm at the beginning of the next.
-    if "layers.0.downsample.reduction.weight" in stored:
-        timms = {name: _merging_first(name) for name in stored}
-    names = {timms.get(name, name): name for name in stored}
-    shapes = {name: stored[theirs] for name, theirs in names.items()}
-    return _File(shapes, lambda name: file.get_tensor(names[name]))
-
-
-def _merging_first(name: str) -> str:
-    later = re.sub(
-        r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) + 1}.downsample", name
-    )
-    return re.sub(r"^head\.(?!fc\.)", "head.fc.", later)
-
-
-# The original names of a vision transformer -> timm's, applied in turn.
-_AUGREG = (
-    (r"^cls$", "cls_token"),
-    (r"^embedding/", "patch_embed/proj/"),
-    (r"^Transformer/posembed_input/pos_embedding$", "pos_embed"),
-    (r"^Transformer/encoder_norm/", "norm/"),
-    (r"^Transformer/encoderblock_", "blocks/"),
-    (r"/LayerNorm_0/", "/norm1/"),
-    (r"/MultiHeadDotProductAttention_1/(query|key|value)/", "/attn/qkv/"),
-    (r"/MultiHeadDotProductAttention_1/out/", "/attn/proj/"),
-    (r"/LayerNorm_2/", "/norm2/"),
-    (r"/MlpBlock_3/Dense_0/", "/mlp/fc1/"),
-    (r"/MlpBlock_3/Dense_1/", "/mlp/fc2/"),
-    (r"/(kernel|scale)$", "/weight"),
-    (r"/", "."),
-)
-
-
-def _open_npz(path: Path) -> _File:
-    """A vision transformer as its authors saved it, query, key and value apart."""
-    with ZipFile(path) as members:
-        stored = {
-            name.removesuffix(".npy"): _npy_shape(members, name) for name in members.namelist()
-        }
-    parts: dict[str, list[str]] = {}
-    for key in sorted(stored, key=lambda key: ("/key/" in key) + 2 * ("/value/" in key)):
-        name = key
-        for pattern, replacement in _AUGREG:
-            name = re.sub(pattern, replacement, name)
-        parts.setdefault(name, []).append(key)
-
-    shapes = {}
-    for name, keys in parts.items():
-        blanks = [_augreg_to_torch(np.broadcast_to(np.float32(0), stored[k]), k) for k in keys]
-        shapes[name] = (sum(blank.shape[0] for blank in blanks), *blanks[0].shape[1:])
-    arrays = np.load(path, allow_pickle=False)
-
-    def read(name: str) -> np.ndarray:
-        return np.concatenate([_augreg_to_torch(arrays[key], key) for key in parts[name]])
-
-    return _File(shapes, read)
-
-
-def _augreg_to_torch(value: np.ndarray, key: str) -> np.ndarray:
-    """Their layouts: kernels with inputs first, those of attention with the heads as an axis."""
-    if key.endswith("/kernel"):
-        if key.startswith("embedding"):
-            return value.transpose(3, 2, 0, 1)
-        shape = (-1, value.shape[-1]) if "/out/" in key else (value.shape[0], -1)
-        return value.reshape(shape).T
-    return value.reshape(-1) if key.endswith("/bias") else value
-
-
-def _npy_shape(members: ZipFile, name: str) -> Shape:
-    """The shape in an array's header, to be checked first: a small zip may unpack to terabytes."""
-    with members.open(name) as member:
-        if np.lib.format.read_magic(member) != (1, 0):
-            raise ValueError(f"array {name!r} is of an unknown version")
-        return np.lib.format.read_array_header_1_0(member)[0]

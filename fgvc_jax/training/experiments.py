@@ -168,7 +168,8 @@ def student(teacher: str, arguments: Sequence[str]) -> Experiment:
     if spec.method.solves:
         raise UserError(
             f"--kd.teacher {teacher!r} is one network, solved and not trained by steps, so that a "
-            "student has no recipe of its own: name one by --config"
+            f"student has no recipe of its own: name one by --config, or take that of one's own "
+            f"photographs: train {spec.data.source} --objective kd --kd.teacher {teacher}"
         )
     return replace(
         spec,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from fgvc_jax import transfer
 from fgvc_jax.data import augment, mixing
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.passes import images_of
-from fgvc_jax.networks import Inputs, Network
+from fgvc_jax.networks import Inputs, Network, lora
 from fgvc_jax.objectives.base import Batch, Objective
 from fgvc_jax.training.state import State
 
@@ -50,8 +51,15 @@ class Gradients:
     parts: int = 1
 
     def __call__(
-        self, state: State, arrays: Arrays, store: jax.Array | None, part: jax.Array | int = 0
+        self,
+        state: State,
+        arrays: Arrays,
+        store: jax.Array | None,
+        part: jax.Array | int = 0,
+        *,
+        trunk: VariableDict | None = None,
     ) -> tuple[Any, tuple[Any, Any], dict[str, jax.Array]]:
+        """`trunk` has the variables that members with adapters share."""
         keys = augment.image_keys(self.seed, arrays["view"], arrays["id"])
         shown, second = self._views(arrays, store, keys)
         mixed = self._mixing(state, part)
@@ -64,9 +72,10 @@ class Gradients:
 
         def loss(params):
             variables = {"params": params, "batch_stats": state.batch_stats}
-            result = self.objective.loss(self._forward, variables, batch, state.memory)
+            forward = partial(self._forward, trunk)
+            result = self.objective.loss(forward, variables, batch, state.memory)
             features = result.taps["stage5"]
-            attention = self._attention(state, arrays, shown, features.shape[:3])
+            attention = self._attention(state, arrays, shown, features.shape[:3], trunk)
             if attention is None:
                 return result.loss, (result, result.metrics)
             attention = mixed.of_places(attention) if mixed else attention
@@ -104,16 +113,26 @@ class Gradients:
         return shown if self.network.frozen else augment.normalize(shown, self.view.normalize)
 
     def _forward(
-        self, variables: VariableDict, shown: Inputs, keys: jax.Array | None
+        self,
+        trunk: VariableDict | None,
+        variables: VariableDict,
+        shown: Inputs,
+        keys: jax.Array | None,
     ) -> tuple[dict, dict, Any]:
         """See `objectives.base.Objective.loss`."""
+        variables = lora.joined(trunk, variables) if trunk else variables
         (taps, outputs), new = self.network.apply(
             variables, self._inputs(shown), True, keys, mutable=["batch_stats"]
         )
         return taps, outputs, new.get("batch_stats", {})
 
     def _attention(
-        self, state: State, arrays: Arrays, shown: Inputs, shape: tuple[int, ...]
+        self,
+        state: State,
+        arrays: Arrays,
+        shown: Inputs,
+        shape: tuple[int, ...],
+        trunk: VariableDict | None,
     ) -> jax.Array | None:
         """Mean |Z| of the teachers: with the batch, from the teachers in the state, or None."""
         if "attention" in arrays:
@@ -122,6 +141,7 @@ class Gradients:
             return None
 
         def features_of(variables):
+            variables = lora.joined(trunk, variables) if trunk else variables
             taps: Any = self.network.apply(variables, inputs, False, method="taps")
             return taps["stage5"]
 

@@ -12,7 +12,7 @@ from flax.typing import VariableDict
 
 from fgvc_jax.inference import model
 from fgvc_jax.inference.architecture import Architecture
-from fgvc_jax.networks import weights
+from fgvc_jax.networks import lora, weights
 from fgvc_jax.training.warm_start import Rows, WarmStart
 from fgvc_jax.utils import devices, digests
 from fgvc_jax.utils.errors import UserError
@@ -75,12 +75,13 @@ class Start:
             for architecture, weights, start in zip(
                 self._architectures, self._pretrained, starts, strict=True
             )
-            if isinstance(weights, WarmStart) and architecture.network.frozen
+            if isinstance(weights, WarmStart) and architecture.trunk
         }
         if len(trunks) > 1:
             raise UserError(
                 "the members that --network.start names were trained whole, so that they have no "
-                "trunk in common: leave --network.frozen empty, or take --members 1"
+                "trunk in common: leave --network.frozen and --network.lora-rank at their "
+                "defaults, or take --members 1"
             )
 
     def _start_of(self, member: int) -> VariableDict:
@@ -121,7 +122,9 @@ class _Member:
     def __init__(self, workdir: Path):
         self._workdir = workdir
         asked = model.open_model(workdir, members=1, mesh=devices.own())
-        parts = asked.members[0].variables, asked.trunk
+        first = asked.members[0]
+        own = lora.merged(first.variables) if first.network.adapted else first.variables
+        parts = own, asked.trunk
         self._variables = unflatten_dict(
             {k: v for part in parts for k, v in flatten_dict(part).items()}
         )

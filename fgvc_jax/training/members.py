@@ -18,9 +18,10 @@ from fgvc_jax.data import left_out, sources
 from fgvc_jax.data.images import Broken
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
-from fgvc_jax.training import evaluator, loop, solving, suitability, summary
+from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tracking
 from fgvc_jax.training.precomputed import Attention, check_apart
-from fgvc_jax.training.run import Run, opened
+from fgvc_jax.training.prepared import opened
+from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.progress import Report
@@ -57,8 +58,16 @@ def train(
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
         Interrupted: after a signal (`utils.signals`); what was finished is kept.
     """
-    began = time.perf_counter()
     experiment = config.check(experiment)
+    with tracking.followed(experiment, report) as report:
+        return _train(experiment, lend, report, signals)
+
+
+def _train(
+    experiment: Experiment, lend: FindTrained, report: Report, signals: Sequence[int]
+) -> dict[str, Any]:
+    """See `train`."""
+    began = time.perf_counter()
     workdir = Workdir(experiment.workdir)
     compilation.use_compilation_cache()
     if experiment.distributed:
@@ -91,6 +100,12 @@ def train(
             what = "trunk" if run.trunk else "network"
             report(
                 f"the frozen {what} has random weights: name pretrained ones by --network.weights"
+            )
+        if run.shared:
+            report(
+                f"adapters of rank {run.experiment.network.lora_rank}: no features are kept, since "
+                "each member makes others of the trunk, which runs whole in every step, and once "
+                "for each member wherever an ensemble is asked"
             )
         run.start.check()  # before all images are decoded
         unread += leave_out(run, workdir, run.images.undecodable())
@@ -216,7 +231,7 @@ def member(
     if processes.of_first(np.bool_(storage.exists(final))):
         _drop_checkpoints(run, folder)  # of one that was killed before it could
         variables = checkpoint.load_final(final, plan.variables, run.mesh)
-        return digests.of_arrays(variables), plan.member(variables)
+        return digests.of_arrays(variables), run.member(number, variables)
 
     known = begun.read(workdir, number)
     if jax.process_index() == 0:
@@ -246,7 +261,7 @@ def member(
         checkpoint.save_final(final, variables)
         _drop_checkpoints(run, folder)
         asked.number = processes.largest(asked.number)
-    return identity, plan.member(variables)
+    return identity, run.member(number, variables)
 
 
 def _drop_checkpoints(run: Run, folder: Path) -> None:
@@ -277,6 +292,7 @@ def attention_before(
         trunk=run.record.digests["trunk"],
         batch_size=spec.batch_size,
         mesh=run.mesh,
+        behind=bool(run.features),
     )
 
 
@@ -290,7 +306,7 @@ def train_member(
 ) -> tuple[Any, dict[str, Any]]:
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""
     spec, folder = run.experiment, workdir.member(number)
-    store = run.images["train"].store if not run.trunk else None
+    store = run.images["train"].store if not run.features else None
     judged = evaluator.Epochs(run, number, folder)
     train_step = run.plan(number).train_step
     with _memory_told(spec):
@@ -298,7 +314,9 @@ def train_member(
             run.state(number, [member.variables for _, member in frozen]),
             folder=folder,
             title=f"member {number}/{spec.members}",
-            train_step=lambda state, batch: train_step(state, run.cache.complete(batch), store),
+            train_step=lambda state, batch: train_step(
+                state, run.cache.complete(batch), store, *run.shared
+            ),
             train_batches=lambda start: run.train_batches(number, start),
             evaluate=judged,
             mesh=run.mesh,

@@ -7,6 +7,8 @@ import jax
 import optax
 from flax.typing import Collection
 
+from fgvc_jax.networks import lora
+
 # A label of each parameter, or of whole groups of them; or what gives it.
 Labels = Mapping[str, Any] | Callable[[Collection], Any]
 
@@ -123,4 +125,5 @@ def _by_layer(layers: Layers) -> Callable[[Collection], Collection]:
 
 
 def _kernels(params: Collection) -> Collection:
-    return jax.tree.map_with_path(lambda path, leaf: path[-1].key == "kernel", params)
+    kernels = "kernel", *lora.LEAVES
+    return jax.tree.map_with_path(lambda path, leaf: path[-1].key in kernels, params)

@@ -71,6 +71,7 @@ class MemberPlan:
         transfer = self.experiment.transfer
         online = transfer.name == "orthogonal" and transfer.maps == "online"
         room = self.experiment.members - 1 if online else 0
+        before = [self.architecture.split(member)[1] for member in frozen] if room else []
         _, outputs = self.architecture.answer
         state = State(
             member=jnp.int32(member),
@@ -79,7 +80,7 @@ class MemberPlan:
             batch_stats=variables["batch_stats"],
             opt_state=self.optimizer.init(variables["params"]),
             memory=self.architecture.objective.init_memory(variables, outputs),
-            teachers=stack_teachers(frozen if room else [], room, variables),
+            teachers=stack_teachers(before, room, variables),
             average=variables if self.experiment.optimizer.ema else {},
         )
         return devices.replicate(self.mesh, state)

@@ -1,11 +1,13 @@
 """The training step: pure, jitted here."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.typing import VariableDict
 from jax import lax
 from jax.sharding import Mesh
 
@@ -22,7 +24,8 @@ def train_step(
     mesh: Mesh,
     ema: float = 0.0,
 ) -> Callable:
-    """The compiled step: (state, batch, store) -> (state, metrics), these () float32 by name.
+    """The compiled step: (state, batch, store) -> (state, metrics), these () float32 by name. Where
+    members have adapters the variables of their trunk come fourth.
 
     The state is donated. The batch is split over the devices, so that batch statistics, losses and
     gradients are those of the global batch whatever the number of devices.
@@ -35,7 +38,9 @@ def train_step(
         ema: largest decay of the variables' moving average, see `averaged`; 0: none is kept.
     """
 
-    def step(state: State, arrays: Arrays, store: jax.Array | None):
+    def step(state: State, arrays: Arrays, store: jax.Array | None, *trunk: VariableDict):
+        of_part = partial(gradients, trunk=trunk[0]) if trunk else gradients
+        of_batch = in_parts(of_part, parts, unroll=on_cpu) if parts > 1 else of_part
         gradient, (batch_stats, memory), logged = of_batch(state, arrays, store)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -57,12 +62,11 @@ def train_step(
     # XLA's CPU has no threads for what is in a loop.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     parts = gradients.parts
-    of_batch = in_parts(gradients, parts, unroll=on_cpu) if parts > 1 else gradients
-    everywhere = replicated(mesh)
+    everywhere, adapted = replicated(mesh), gradients.network.adapted
     return jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(everywhere, split(mesh), everywhere),
+        in_shardings=(everywhere, split(mesh), everywhere, *[everywhere] * adapted),
         out_shardings=everywhere,
     )
 

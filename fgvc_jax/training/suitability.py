@@ -75,7 +75,9 @@ def of_network(
     if not variables.get("batch_stats"):
         return []
     said, ours = [], Remembering(name, variables)
-    seen = {kind: ours.distances(images, kind) for kind in NORMALIZATIONS}
+    seen = {
+        kind: ours.distances(images, kind) for kind in dict.fromkeys((*NORMALIZATIONS, normalize))
+    }
     first = ours.norms("stage2")
     stem = {kind: max(found[place] for place in first) for kind, found in seen.items()}
     usual = networks.normalization(name)

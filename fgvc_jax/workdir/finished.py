@@ -158,31 +158,30 @@ class FinishedRun:
         same = not digests.differ(self.record.digests["test"], other.record.digests["test"])
         return same and np.array_equal(self.part.labels, other.part.labels)
 
-    def seeds(self) -> dict[int, "FinishedRun"]:
-        """The runs of a study that are this one with other seeds, and itself: those beside it, in
-        folders named by their seeds, that differ in nothing else and keep as many members."""
-        spec, folder = self.record.experiment, self.workdir.address
-        found = {spec.seed: self}
-        row, _, name = (folder if mirror.is_url(folder) else os.path.abspath(folder)).rpartition(
-            "/"
-        )
-        if name != str(spec.seed) or f"{row}/" == mirror.SCHEME:
-            return found
-        for beside in storage.matching(storage.location(row, "--workdir"), "*"):
-            if not beside.name.isdecimal() or beside.name == name:
-                continue
-            try:
-                other = FinishedRun.of(
-                    f"{row}/{beside.name}", self.numbers, self.which, select=self.select
-                )
-            except UserError:  # not finished, or something else
-                continue
-            theirs = other.record.experiment
-            changed = config.differences(spec, theirs)
-            alike = all(each.flag in OF_A_SEED for each in changed)
-            if alike and beside.name == str(theirs.seed) and self.is_comparable(other):
-                found[theirs.seed] = other
-        return dict(sorted(found.items()))
+
+def seeds(run: FinishedRun) -> dict[int, FinishedRun]:
+    """The runs of a study that are one with other seeds, and itself: those beside it, in
+    folders named by their seeds, that differ in nothing else and keep as many members."""
+    spec, folder = run.record.experiment, run.workdir.address
+    found = {spec.seed: run}
+    row, _, name = (folder if mirror.is_url(folder) else os.path.abspath(folder)).rpartition("/")
+    if name != str(spec.seed) or f"{row}/" == mirror.SCHEME:
+        return found
+    for beside in storage.matching(storage.location(row, "--workdir"), "*"):
+        if not beside.name.isdecimal() or beside.name == name:
+            continue
+        try:
+            other = FinishedRun.of(
+                f"{row}/{beside.name}", run.numbers, run.which, select=run.select
+            )
+        except UserError:  # not finished, or something else
+            continue
+        theirs = other.record.experiment
+        changed = config.differences(spec, theirs)
+        alike = all(each.flag in OF_A_SEED for each in changed)
+        if alike and beside.name == str(theirs.seed) and run.is_comparable(other):
+            found[theirs.seed] = other
+    return dict(sorted(found.items()))
 
 
 def records_of(path: str | os.PathLike) -> list[dict[str, Any]]:

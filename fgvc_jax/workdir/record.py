@@ -60,34 +60,13 @@ class Record:
         Raises:
             UserError: where there is none, or it is of an export, another format or version.
         """
-        folder = str(file.parent)
-        try:
-            saved = storage.read_json(file)
-        except FileNotFoundError:
-            raise UserError(
-                f"{folder!r} is no workdir of a run (it has no config.json): "
-                "train first, or name another --workdir"
-            ) from None
-        saved = saved if isinstance(saved, dict) else {"format": None}
-        found, program = saved.pop("format", 1), str(saved.pop("program", ""))
-        if found != FORMAT:
-            if "fgvc_jax" in saved or storage.exists(file.parent / "export.json"):
-                raise UserError(
-                    f"{folder!r} is an export, which predict and fgvc_jax.load read; for "
-                    "anything else name a workdir, such as the one that it was made of"
-                )
-            if isinstance(found, int) and found > FORMAT:
-                raise _newer(folder, program or f"a newer version (format {found})")
-            raise UserError(
-                f"workdir {folder!r} has format {found}, and this program reads format "
-                f"{FORMAT}: name another --workdir"
-            )
+        saved, program = _saved(file)
         try:
             extra = {name: saved.pop(name) for name in ("class_names", "digests", "selects")}
             experiment = config.check(config.from_dict(saved))
         except (KeyError, TypeError, UserError) as error:
             if program not in ("", fgvc_jax.__version__):  # whose fields need not be ours
-                raise _newer(folder, program) from error
+                raise _newer(str(file.parent), program) from error
             raise UserError(f"{str(file)!r} cannot be read: {error}") from error
         return cls(
             experiment, tuple(extra["class_names"]), extra["digests"], bool(extra["selects"])
@@ -203,6 +182,37 @@ def another(saved: Experiment, given: Experiment) -> list[config.Change]:
 def moved(saved: Experiment, given: Experiment) -> bool:
     """Whether data, weights or teachers are said to be elsewhere."""
     return any(_MOVABLE.fullmatch(each.flag) for each in config.differences(saved, given))
+
+
+def _saved(file: Path) -> tuple[dict[str, Any], str]:
+    """(what a config.json of this format says, the version that wrote it).
+
+    Raises:
+        UserError: as `Record.read`.
+    """
+    folder = str(file.parent)
+    try:
+        saved = storage.read_json(file)
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder!r} is no workdir of a run (it has no config.json): "
+            "train first, or name another --workdir"
+        ) from None
+    saved = saved if isinstance(saved, dict) else {"format": None}
+    found, program = saved.pop("format", 1), str(saved.pop("program", ""))
+    if found != FORMAT:
+        if "fgvc_jax" in saved or storage.exists(file.parent / "export.json"):
+            raise UserError(
+                f"{folder!r} is an export, which predict and fgvc_jax.load read; for "
+                "anything else name a workdir, such as the one that it was made of"
+            )
+        if isinstance(found, int) and found > FORMAT:
+            raise _newer(folder, program or f"a newer version (format {found})")
+        raise UserError(
+            f"workdir {folder!r} has format {found}, and this program reads format "
+            f"{FORMAT}: name another --workdir"
+        )
+    return saved, program
 
 
 def _newer(folder: str, program: str) -> UserError:

@@ -24,12 +24,13 @@ STEPS: dict[str, dict[str, Any]] = {
     "KT, 4 online teachers": {"maps": "online", "members": 5},
     "HSD": {"transfer": "none", "objective": "hsd"},
     "CSDNet": {"transfer": "none", "objective": "csdnet"},
+    "adapters": {"transfer": "none", "lora_rank": 8},
 }
 # What training shows of a batch, alone: the sets that --data.augment names, mixing included.
 VIEWS = {f"{name} views": name for name in ("published", "standard", "strong")}
 KNOWN = (*STEPS, EVALUATION, TEXTBOOK, FORWARD, *VIEWS)
-FEW = "KT, 2 online teachers", "KT, 3 online teachers"
-ROWS = tuple(row for row in KNOWN if row not in (*FEW, *VIEWS))
+ASKED = "KT, 2 online teachers", "KT, 3 online teachers", "adapters", *VIEWS  # by name alone
+ROWS = tuple(row for row in KNOWN if row not in ASKED)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Compiled:
     """Devices, as v5e:2x2, v5e:16x16, h100 or h100:8; of several each has a line in every row."""
     network: str = "resnet50"
     """As --network.name of the training; textbook Flax has resnet50, vit_b16, dinov2_s14,
-    dinov3_s16, convnext_tiny and swin_tiny."""
+    dinov3_s16, bioclip2_l14, siglip2_b16, convnext_tiny and swin_tiny."""
     crop: int = 448
     """Side of the square that the network sees."""
     images_per_device: int = 32

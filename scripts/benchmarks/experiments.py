@@ -22,6 +22,7 @@ def experiment(
     head: str = "kt",
     decode: str = "auto",
     augment: str = "published",
+    lora_rank: int = 0,
 ) -> dict[str, Any]:
     """The Experiment of a row, as a dictionary for the other process."""
     from fgvc_jax import config
@@ -45,7 +46,7 @@ def experiment(
         epochs=epochs,
         batch_size=spec.batch_size,
         data=data,
-        network=config.Network(name=spec.network, dtype=spec.dtype, head=head),
+        network=config.Network(name=spec.network, dtype=spec.dtype, head=head, lora_rank=lora_rank),
         objective=objective,
         transfer=config.Transfer(name=transfer, maps=maps),
         optimizer=config.Optimizer(**LEARNING_RATES),

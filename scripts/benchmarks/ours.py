@@ -74,7 +74,8 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     if transfer.name == "orthogonal" and transfer.maps == "precomputed":
         maps = (*batch["label"].shape, *plan.grid)
         batch["attention"] = jax.ShapeDtypeStruct(maps, jnp.float32)
-    return member.train_step, (jax.eval_shape(initial, variables), batch, None)
+    trunk = [plan.trunk] if plan.network.adapted else []
+    return member.train_step, (jax.eval_shape(initial, variables), batch, None, *trunk)
 
 
 def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:

@@ -66,7 +66,8 @@ def mlp(x: jax.Array) -> jax.Array:
 
 
 class ViT(nn.Module):
-    """(B,H,W,3) -> logits (B,classes): also DINOv2's, whose branches are scaled, and DINOv3's."""
+    """(B,H,W,3) -> logits (B,classes): also DINOv2's, whose branches are scaled, DINOv3's, and the
+    towers of OpenCLIP, with a norm before the blocks, and SigLIP, whose tokens a query pools."""
 
     classes: int
     patch: int
@@ -74,6 +75,9 @@ class ViT(nn.Module):
     heads: int
     scaled: bool = False
     rotary: bool = False  # DINOv3: positions turn queries and keys; registers; no bias before them
+    depth: int = 12
+    normed: bool = False
+    pooled: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -81,8 +85,9 @@ class ViT(nn.Module):
         width, registers, attend = self.width, 4 * self.rotary, nn.dot_product_attention
         x = nn.Conv(width, (self.patch,) * 2, (self.patch,) * 2, dtype=jnp.bfloat16)(x)
         batch, rows, columns = x.shape[:3]
-        before = self.param("tokens", nn.initializers.zeros, (1, 1 + registers, width))
-        before = jnp.broadcast_to(before.astype(x.dtype), (batch, 1 + registers, width))
+        count = 0 if self.pooled else 1 + registers
+        before = self.param("tokens", nn.initializers.zeros, (1, count, width))
+        before = jnp.broadcast_to(before.astype(x.dtype), (batch, count, width))
         x = jnp.concatenate([before, x.reshape(batch, -1, width)], axis=1)
         if self.rotary:
             turns = vit.turns(rows, columns, width // self.heads, 1 + registers)
@@ -90,7 +95,8 @@ class ViT(nn.Module):
         else:
             position = self.param("position", nn.initializers.normal(0.02), (1, *x.shape[1:]))
             x = x + position.astype(x.dtype)
-        for block in range(12):
+        x = LayerNorm()(x) if self.normed else x
+        for block in range(self.depth):
             y = nn.MultiHeadDotProductAttention(
                 self.heads, dtype=jnp.bfloat16, use_bias=not self.rotary, attention_fn=attend
             )(LayerNorm()(x))
@@ -99,7 +105,12 @@ class ViT(nn.Module):
             x = x + (y * self._vector(f"scale1_{block}", x) if self.scaled else y)
             y = mlp(x)
             x = x + (y * self._vector(f"scale2_{block}", x) if self.scaled else y)
-        return nn.Dense(self.classes)(LayerNorm()(x)[:, 0].astype(jnp.float32))
+        x = LayerNorm()(x)
+        if self.pooled:
+            query = jnp.broadcast_to(self._vector("query", x), (batch, 1, width))
+            y = nn.MultiHeadDotProductAttention(self.heads, dtype=jnp.bfloat16)(query, x)
+            x = y + mlp(y)
+        return nn.Dense(self.classes)(x[:, 0].astype(jnp.float32))
 
     def _vector(self, name: str, x: jax.Array) -> jax.Array:
         return self.param(name, nn.initializers.constant(1e-5), x.shape[-1:]).astype(x.dtype)
@@ -190,6 +201,8 @@ NETWORKS = {
     "vit_b16": partial(ViT, patch=16, width=768, heads=12),
     "dinov2_s14": partial(ViT, patch=14, width=384, heads=6, scaled=True),
     "dinov3_s16": partial(ViT, patch=16, width=384, heads=6, scaled=True, rotary=True),
+    "bioclip2_l14": partial(ViT, patch=14, width=1024, heads=16, depth=24, normed=True),
+    "siglip2_b16": partial(ViT, patch=16, width=768, heads=12, pooled=True),
     "convnext_tiny": ConvNeXtTiny,
     "swin_tiny": SwinTiny,
 }

@@ -42,7 +42,7 @@ def use_cpu(network: str) -> None:
     os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-16"
     # libtpu locks the chips of a machine: without any, one that was killed left only the lock.
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-    if network.startswith(("vit", "dino", "swin", "convnext")):
+    if network.startswith(("vit", "dino", "bioclip", "siglip", "swin", "convnext")):
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_enable_triton_gemm=false".strip()
 

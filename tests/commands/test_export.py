@@ -48,6 +48,32 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
         assert "largest difference" in selftest(out)
 
 
+@pytest.mark.slow
+def test_what_would_go_to_a_hub_is_told_and_nothing_is_left(run, elsewhere):
+    words = [str(run), "--format", "hub", "--push", "museum/birds", "--dry-run"]
+    told = export.export(export.named.read(export.Export, "export", words))
+    assert "would go to museum/birds (private): 9 files" in told and "written" not in told
+    told = export.export(
+        export.named.read(export.Export, "export", [*words, "--with-thumbnails", "--output", "a"])
+    )
+    assert "examples.json" in told and (elsewhere / "a/examples.json").exists()
+    readme = (elsewhere / "a/README.md").read_text()
+    assert "The intervals above are over images" in readme
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_smaller_one_is_judged_on_the_runs_own_images(run, tmp_path, precision):
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "out"
+    words = [str(run), "--output", str(out), "--precision", precision, "--tolerance", "1"]
+    export.main(words)
+    readme = (out / "README.md").read_text()
+    images = json.loads((run / "results.json").read_text())["images"]["test"]
+    assert f"On {images} test images" in readme and f"| {precision}" in readme
+    assert "largest difference" in selftest(out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -60,11 +86,20 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
         (["--worker", "RUN"], "did you mean --workdir"),
         (
             ["RUN", "--output", "TMP/a", "--with-thumbnails"],
-            "--with-thumbnails is for --format web",
+            "--with-thumbnails is for --format hub and web",
         ),
         (["RUN", "--output", "TMP/a", "--runtime", "a.tgz"], "--runtime is for --format web alone"),
         (["RUN", "--output", "TMP/a", "--format", "hub", "--batch", "1"], "is for --format onnx"),
         (["RUN", "--output", "TMP/a", "--format", "web", "--runtime", "TMP/b"], "npm pack"),
+        (
+            ["RUN", "--output", "TMP/a", "--format", "hub", "--precision", "int8"],
+            "--precision is for --format onnx and web alone",
+        ),
+        (["RUN", "--output", "TMP/a", "--precision", "int4"], "float16"),
+        (["RUN", "--push", "museum/birds"], "--push is for --format hub alone"),
+        (["RUN", "--format", "hub", "--push", "birds"], "expected ORG/NAME"),
+        (["RUN", "--format", "hub", "--output", "TMP/a", "--public"], "are for --push ORG/NAME"),
+        (["RUN", "--output", "TMP/a", "--tolerance", "2"], "--tolerance"),
     ],
 )
 def test_mistakes_are_told_in_a_line(run, tmp_path, arguments, words):

@@ -28,7 +28,7 @@ from fgvc_jax.figures.report import report_page
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, remembered
-from fgvc_jax.workdir.finished import FinishedRun
+from fgvc_jax.workdir.finished import FinishedRun, seeds
 from fgvc_jax.workdir.folder import Workdir
 
 pytestmark = pytest.mark.slow
@@ -247,8 +247,8 @@ def test_what_is_the_same_run_with_another_seed(runs, tmp_path):
     copied(runs / "one", row / "8", seed=8)
     (row / "8/results.json").unlink()  # not finished
     (row / "9").mkdir()  # not begun
-    assert list(kept.seeds()) == [0, 3]
-    assert list(FinishedRun.of(str(copied(runs / "one", row / "copy"))).seeds()) == [0]
+    assert list(seeds(kept)) == [0, 3]
+    assert list(seeds(FinishedRun.of(str(copied(runs / "one", row / "copy"))))) == [0]
 
 
 def test_the_first_members_alone(runs, tmp_path):

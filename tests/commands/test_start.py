@@ -119,6 +119,13 @@ def test_on_windows_the_first_line_says_where_it_runs():
     assert "this runs on Linux and macOS: on Windows start it in WSL" in done.stderr
 
 
+def test_where_malloc_is_not_glibcs_it_is_left_alone(monkeypatch):
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(start.ctypes, "CDLL", lambda _: object())
+    start.keep_freed_memory()
+
+
 SAVES = """
 import resource, sys
 from pathlib import Path

@@ -207,5 +207,6 @@ def test_a_network_that_cannot_be_is_one_line(changes, words, tmp_path):
 
 def test_usual_weights_are_shown_what_they_were_trained_with():
     known = {"efficientnet_lite0": "tensorflow", "vit_b16": "half", "resnet50": "imagenet",
-             "dinov2_s14": "imagenet", "dinov3_s16": "imagenet"}  # fmt: skip
+             "dinov2_s14": "imagenet", "dinov3_s16": "imagenet", "dinov2_reg_b14": "imagenet",
+             "bioclip2_l14": "clip", "siglip2_b16": "half"}  # fmt: skip
     assert {name: networks.normalization(name) for name in known} == known

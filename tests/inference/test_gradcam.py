@@ -227,7 +227,7 @@ def test_a_class_token_is_explained_by_what_the_last_block_reads():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["convnext", "swin", "dinov2", "dinov3"])
+@pytest.mark.parametrize("name", ["convnext", "swin", "dinov2", "dinov3", "siglip2"])
 def test_networks_of_today_are_explained_with_and_without_a_trunk(name):
     name = f"{name}_micro"
     head = LinearHead(classes=3, pool=networks.pooling(name))

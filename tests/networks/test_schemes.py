@@ -32,12 +32,16 @@ BOTTLENECK = {
         (BOTTLENECK | {"conv1.0.weight": (32, 3, 3, 3)}, "resnet50d: this program has no such"),
         (BOTTLENECK | {"layer1.0.se.fc1.weight": (1,)}, "squeeze-and-excitation ResNet of 50"),
         (
+            {"patch_embed.proj.weight": (1024, 3, 14, 14), "norm_pre.weight": (1024,)},
+            "the vision tower of a CLIP of width 1024 and patches of 14 px: choose network.name",
+        ),
+        (
             {
                 "patch_embed.proj.weight": (768, 3, 14, 14),
                 "reg_token": (1, 4, 768),
                 "blocks.0.ls1.gamma": (768,),
             },
-            "DINOv2 with 4 registers, of width 768 and patches of 14 px: this program has no such",
+            "DINOv2 with 4 registers, of width 768 and patches of 14 px: choose network.name",
         ),
         ({"embeddings.cls_token": (1,)}, "names are those of transformers: take"),
         ({"vit.embeddings.cls_token": (1,)}, "names are those of transformers: take"),

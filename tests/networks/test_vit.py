@@ -8,7 +8,7 @@ from conftest import first_quick
 
 from fgvc_jax import networks
 from fgvc_jax.networks.heads import LinearHead
-from fgvc_jax.networks.vit import turn, turns
+from fgvc_jax.networks.vit import LAST, turn, turns
 from fgvc_jax.utils.errors import ArgumentError
 
 
@@ -30,6 +30,7 @@ def init_shapes(network, size):
         ("vit_s16", 21_665_664, 384),
         pytest.param("dinov3_b16", 85_641_216, 768, marks=pytest.mark.slow),
         pytest.param("dinov3_s16", 21_586_944, 384, marks=pytest.mark.slow),
+        pytest.param("siglip2_b16", 92_884_224, 768, marks=pytest.mark.slow),
     ],
 )
 def test_parameters_and_maps(name, parameters, width):
@@ -59,6 +60,12 @@ def test_features_are_the_class_token_and_every_head_may_choose(pool):
     np.testing.assert_allclose(outputs["logits"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_bioclip2_at_224_px_is_the_published_vit_l14():
+    """timm's vit_large_patch14_clip_224 without a classifier."""
+    variables, _ = init_shapes(build("bioclip2_l14"), 224)
+    assert sum(x.size for x in jax.tree.leaves(variables["params"]["backbone"])) == 303_179_776
+
+
 def test_images_that_patches_do_not_tile_are_refused():
     with pytest.raises(ArgumentError, match="multiple of 16"):
         init_shapes(build("vit_s16"), 100)
@@ -77,6 +84,7 @@ def test_images_of_another_size_than_at_init_are_refused():
     [
         ("dinov2_s14", 22_056_192),
         pytest.param("dinov2_b14", 86_579_712, marks=pytest.mark.slow),
+        ("dinov2_reg_s14", 22_057_344),
     ],
 )
 def test_dinov2_at_its_own_image_size_has_as_many_parameters_as_timms(name, parameters):
@@ -103,3 +111,26 @@ def test_products_of_turned_vectors_depend_on_their_distance_alone():
     assert abs(patches[0, 1, 2, 3] - patches[0, 1, 2, 2]) > 1e-3
     # What is before the patches is not turned.
     np.testing.assert_allclose(products[0, 1], (q[0, 0, 0] * k[0, 0, 0]).sum(), rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["siglip2", "bioclip2", "dinov2_reg", "dinov3"])
+def test_a_tower_goes_on_from_a_stage_as_if_it_had_not_stopped(name):
+    """Without a class token the state has none; what pools the patches is behind it."""
+    network = build(f"{name}_micro")
+    rng = np.random.default_rng(0)
+    variables, images = jax.tree.map(
+        lambda leaf: jnp.float32(rng.normal(0, 0.3, leaf.shape)), init_shapes(network, 32)
+    )
+
+    def halves(network, images):
+        _, state = network.backbone(images, False, until=LAST)
+        taps, _ = network.backbone(state, False, after=LAST)
+        return taps, state
+
+    whole, _ = jax.jit(lambda v, x: network.apply(v, x, False))(variables, images)
+    late, state = jax.jit(lambda v, x: network.apply(v, x, method=halves))(variables, images)
+    assert ("token" in state) == (name != "siglip2")
+    assert late.keys() == {"stage5", "token"}
+    for tap, value in late.items():
+        np.testing.assert_allclose(value, whole[tap], rtol=1e-4, atol=1e-5)

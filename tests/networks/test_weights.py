@@ -482,7 +482,7 @@ def test_names_that_lead_nowhere(name, message):
 
 def test_weights_that_are_missing_are_told_before_images_are_read(monkeypatch):
     monkeypatch.setattr(
-        "fgvc_jax.training.run.opened", lambda experiment: pytest.fail("images were read")
+        "fgvc_jax.training.prepared.opened", lambda experiment: pytest.fail("images were read")
     )
     network = dataclasses.replace(tiny().network, weights="missing.safetensors")
     with pytest.raises(UserError, match=r"'missing\.safetensors': no such file"):
@@ -498,6 +498,8 @@ def test_other_kinds_of_files_are_refused(tmp_path):
 def test_a_hubs_folder_is_its_first_file(tmp_path):
     with pytest.raises(UserError, match="a folder without model.safetensors in it: name the file"):
         resolve(tmp_path)
+    (tmp_path / "open_clip_model.safetensors").touch()
+    assert resolve(tmp_path) == tmp_path / "open_clip_model.safetensors"
     (tmp_path / "model.safetensors").touch()
     assert resolve(tmp_path) == tmp_path / "model.safetensors"
 
@@ -507,16 +509,21 @@ def test_hub(monkeypatch, tmp_path):
 
     def download(repository, file):
         asked.append((repository, file))
+        if repository == "org/tower" and file == "model.safetensors":
+            raise FileNotFoundError(file)
         if repository == "org/away":
             raise ConnectionError("no route\nto host")
         return str(tmp_path / file)
 
     hub = types.SimpleNamespace(hf_hub_download=download)
+    errors = types.SimpleNamespace(EntryNotFoundError=FileNotFoundError)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     assert resolve("hf:org/name") == tmp_path / "model.safetensors"
     with pytest.raises(UserError, match=r"cannot be fetched \(no route to host\)"):
         resolve("hf:org/away")
     assert asked == [(name, "model.safetensors") for name in ("org/name", "org/away")]
+    assert resolve("hf:org/tower") == tmp_path / "open_clip_model.safetensors"
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="pip install huggingface_hub"):

@@ -20,7 +20,7 @@ from comparison import (
     rebased,
 )
 from conftest import ROOT, tiny
-from results_pages import claims, figures
+from results_pages import claims, figures, note
 from results_pages import study as study_page
 
 from fgvc_jax.config import Network
@@ -611,3 +611,27 @@ def test_a_claim_says_what_was_found_on_the_studys_own_base():
     assert "fixed_0.5 minus none: -0.50 points (-1.00 to +0.00; 4 pairs)" in text
     moved = claims.page({"effect": [(one, Plan(study, ["epochs 4 -> 3"]))]})
     assert "-0.50" not in moved and "not here: needs 448 px" in moved
+
+
+# -- the note --------------------------------------------------------------------------------------
+
+
+def test_the_note_names_rows_that_studies_have():
+    marked = note.MARKED.findall((ROOT / "docs/note.md").read_text())
+    assert len(marked) >= 12
+    for name, row, _ in marked:
+        study = definition.load(str(ROOT / f"scripts/studies/{name}.py"))
+        assert row in list(study.rows)[1:], (name, row)
+
+
+def test_a_changed_line_changes_the_note():
+    study = SimpleNamespace(gain=0.0, rows={"none": {}, "fixed_0.5": {}})
+    text = "Under it: <!--effect:fixed_0.5-->open<!--/-->; <!--dose:alpha_0.5-->x<!--/-->."
+    for mean in (-0.005, 0.005):
+        one = differences_of(("fixed_0.5", mean, (-0.01, 0.01)))
+        filled = note.filled(text, {"effect": [(one, Plan(study, []))]})
+        assert f"fixed_0.5 minus none: {100 * mean:+.2f} points" in filled
+        assert filled.endswith("<!--dose:alpha_0.5-->open<!--/-->.")
+        assert note.filled(filled, {}) == text.replace("x<", "open<")
+    with pytest.raises(UserError, match="names effect:gone, and that study has no such row"):
+        note.filled("<!--effect:gone--><!--/-->", {"effect": [(one, Plan(study, []))]})

@@ -25,7 +25,7 @@ def test_what_is_left_out_is_new_in_every_step_and_member():
 
     mesh = devices.create(4, 4)
     gradients = Gradients(
-        network=SimpleNamespace(frozen="stage3"),
+        network=SimpleNamespace(frozen="stage3", adapted=False),
         objective=Objective({}, None, loss, None),
         weigh=None, view=tiny().data.view, seed=0, total_steps=10,
     )  # fmt: skip

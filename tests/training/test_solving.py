@@ -16,7 +16,8 @@ from fgvc_jax.evaluation import error_analysis
 from fgvc_jax.objectives import Linear
 from fgvc_jax.training import experiments, members
 from fgvc_jax.training.precomputed.store import Store
-from fgvc_jax.training.run import Run, opened
+from fgvc_jax.training.prepared import opened
+from fgvc_jax.training.run import Run
 from fgvc_jax.utils.errors import Interrupted, UserError
 from fgvc_jax.workdir import journal, storage
 

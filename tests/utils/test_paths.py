@@ -4,6 +4,7 @@ import importlib
 import os
 import pwd
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import command, finish, first_quick, tiny
@@ -142,3 +143,23 @@ def test_an_output_replaces_files_only(tmp_path):
             paths.output(str(tmp_path / name))
     for name in ("file", "new"):
         assert paths.output(str(tmp_path / name)) == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("system", "function", "wanted"),
+    [
+        ("darwin", "renamex_np", (b"one", b"other", 2)),
+        ("linux", "renameat2", (-100, b"one", -100, b"other", 2)),
+    ],
+)
+def test_two_folders_change_names_as_each_system_does_it(monkeypatch, system, function, wanted):
+    asked = []
+    libc = SimpleNamespace(**{function: lambda *arguments: asked.append(arguments) or 0})
+    monkeypatch.setattr(paths.sys, "platform", system)
+    monkeypatch.setattr(paths.ctypes, "CDLL", lambda _: libc)
+    assert paths.exchange(Path("one"), Path("other")) and asked == [wanted]
+
+
+def test_where_a_system_cannot_exchange_names_it_says_so(monkeypatch):
+    monkeypatch.setattr(paths.ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert not paths.exchange(Path("one"), Path("other"))

@@ -2,9 +2,11 @@
 
 import errno
 import fcntl
+import importlib
 import json
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from functools import partial
@@ -12,11 +14,19 @@ from functools import partial
 import numpy as np
 import pytest
 
+import fgvc_jax.workdir
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import InUse, UserError
 from fgvc_jax.workdir import locks, storage
 from fgvc_jax.workdir.checkpoint import Checkpoints, save_final
 from fgvc_jax.workdir.journal import Journal
+
+
+def test_without_the_systems_locks_importing_says_where_it_runs(monkeypatch):
+    """As on Windows, for whoever imports it from Python."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(ImportError, match="on Windows start it in WSL"):
+        importlib.reload(fgvc_jax.workdir)
 
 
 def hold(folder, ready):

@@ -10,6 +10,7 @@ import numpy as np
 from fgvc_jax import ensemble, networks
 from fgvc_jax.data import augment
 from fgvc_jax.inference.model import Model
+from fgvc_jax.networks import lora
 
 
 class Inference(NamedTuple):
@@ -42,8 +43,9 @@ class Inference(NamedTuple):
 
 def of(model: Model) -> Inference:
     """The inference of a model's members, fused as it fuses them: float32 on every platform,
-    whatever they were trained in; a frozen trunk runs once."""
-    chosen = [networks.in_float32(member.network) for member in model.members]
+    whatever they were trained in; a frozen trunk runs once, and adapters are merged into theirs."""
+    plain = [networks.without_adapters(member.network) for member in model.members]
+    chosen = [networks.in_float32(network) for network in plain]
 
     def logits_of(variables: Any, images: jax.Array) -> jax.Array:
         inputs = {
@@ -66,5 +68,9 @@ def of(model: Model) -> Inference:
         fused = jax.nn.softmax(ensemble.fuse(logits, model.fusion))
         return fused, jax.nn.softmax(logits).swapaxes(0, 1)
 
-    variables = {"trunk": model.trunk, "members": [member.variables for member in model.members]}
+    members = [
+        lora.merged(member.variables) if member.network.adapted else member.variables
+        for member in model.members
+    ]
+    variables = {"trunk": model.trunk, "members": members}
     return Inference(jax.device_get(variables), answer, model.view.test_side, answers)

@@ -126,7 +126,7 @@ class Graph:
         def read(atom: Any) -> Value:
             if isinstance(atom, core.Literal):
                 number = np.asarray(atom.val, atom.aval.dtype)  # type: ignore[attr-defined]
-                if abs(number) == BATCH:
+                if abs(float(number)) == BATCH:  # half precision cannot hold it
                     raise NotImplementedError("no rule for the number of images as a number")
                 return number
             return values[atom]

@@ -2,7 +2,7 @@
 
 config.json is timm's, and has under "fgvc_jax" what our own `load` needs. `model.safetensors` is
 the first member, `model-02.safetensors` the second, and so on: each is a whole network, a shared
-frozen trunk in each of them, so that any of them loads alone.
+frozen trunk in each of them and adapters merged into it, so that any of them loads alone.
 """
 
 import json
@@ -11,8 +11,9 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
@@ -24,6 +25,7 @@ from fgvc_jax.data.augment import MEAN_STD
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.export import readme, writing
+from fgvc_jax.inference.export.timms import NETWORKS, RESNET
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.model import Model, told_of
 from fgvc_jax.networks import fetched, weights
@@ -35,69 +37,6 @@ from fgvc_jax.workdir import mirror, storage
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
 MOST_BYTES = 2**26  # of a config.json, which may come from anywhere
-
-
-class Family(NamedTuple):
-    """What timm must be told of networks of one kind.
-
-    pools: {how our linear head pools: timm's word}. places: of its first and its last layer.
-    arguments: of its constructor. sized: whether it must know the images' size beforehand.
-    """
-
-    pools: dict[str, str]
-    places: tuple[str, str]
-    arguments: dict[str, Any] = {}
-    sized: bool = False
-
-
-_RESNET = Family({"avg": "avg", "max": "max"}, ("conv1", "fc"))
-_VIT = Family(
-    {"token": "token", "avg": "avg"}, ("patch_embed.proj", "head"), {"fc_norm": False}, sized=True
-)
-_EFFICIENTNET = Family({"avg": "avg", "max": "max"}, ("conv_stem", "classifier"))
-_CONVNEXT = Family({"norm": "avg"}, ("stem.0", "head.fc"))
-_SWIN = Family({"avg": "avg"}, ("patch_embed.proj", "head.fc"), sized=True)
-_DINOV3 = Family({"token": "token"}, ("patch_embed.proj", "head"), sized=True)
-_MICRO_VIT = {"patch_size": 8, "embed_dim": 16, "depth": 4, "num_heads": 2}
-
-# Networks that were compared with timm's: its name, their family, and arguments of their own.
-TIMM: dict[str, tuple[str, Family, dict[str, Any]]] = {
-    **{name: (name, _RESNET, {}) for name in ("resnet18", "resnet34", "resnet50", "resnet101")},
-    "vit_b16": ("vit_base_patch16_224", _VIT, {}),
-    "vit_s16": ("vit_small_patch16_224", _VIT, {}),
-    "vit_micro": ("vit_tiny_patch16_224", _VIT, _MICRO_VIT),
-    "dinov2_s14": ("vit_small_patch14_dinov2", _VIT, {}),
-    "dinov2_b14": ("vit_base_patch14_dinov2", _VIT, {}),
-    "dinov2_micro": ("vit_small_patch14_dinov2", _VIT, _MICRO_VIT),
-    "dinov3_s16": ("vit_small_patch16_dinov3", _DINOV3, {}),
-    "dinov3_b16": ("vit_base_patch16_dinov3", _DINOV3, {}),
-    "dinov3_micro": ("vit_small_patch16_dinov3", _DINOV3, _MICRO_VIT),
-    **{
-        name: (f"tf_{name}", _EFFICIENTNET, {})
-        for name in ("efficientnet_lite0", "efficientnet_lite2")
-    },
-    **{
-        name: (name, _CONVNEXT, {}) for name in ("convnext_tiny", "convnext_small", "convnext_base")
-    },
-    "convnext_micro": (
-        "convnext_tiny",
-        _CONVNEXT,
-        {"depths": [1, 1, 4, 1], "dims": [4, 8, 8, 16], "patch_size": 1},
-    ),
-    "swin_tiny": ("swin_tiny_patch4_window7_224", _SWIN, {}),
-    "swin_base": ("swin_base_patch4_window7_224", _SWIN, {}),
-    "swin_micro": (
-        "swin_tiny_patch4_window7_224",
-        _SWIN,
-        {
-            "patch_size": 2,
-            "embed_dim": 4,
-            "depths": [2, 1, 2, 1],
-            "num_heads": [1, 2, 2, 4],
-            "window_size": 2,
-        },
-    ),
-}
 
 
 def write(trained: Trained, path: Path) -> str:
@@ -116,14 +55,16 @@ def write(trained: Trained, path: Path) -> str:
         f"{_whose(trained)} names; nothing is a pickle",
         "`config.json`: timm's, with what fgvc_jax needs under `fgvc_jax`",
     ]
-    return readme.text(trained, files=files, use=_use(trained), front=_front(trained))
+    return readme.text(
+        trained, files=files, use=_use(trained), front=_front(trained), end=readme.limits(trained)
+    )
 
 
 def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
     view, classes = trained.model.members[0].view, trained.model.classes
     first = trained.networks[0]
     name, pool = first.name, first.pool
-    architecture, family, arguments = TIMM.get(name, (name, _RESNET, {}))
+    architecture, family, arguments = NETWORKS.get(name, (name, RESNET, {}))
     size = {"img_size": view.crop} if family.sized else {}
     pooled = {"global_pool": family.pools.get(pool, pool)}
     start, end = family.places
@@ -152,9 +93,14 @@ def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
             "version": fgvc_jax.__version__,
             "which": trained.which,
             "members": names,
-            "experiment": _shareable(config.to_dict(trained.experiment)) | {"workdir": ""},
+            "experiment": _shareable(config.to_dict(_merged(trained.experiment))) | {"workdir": ""},
         },
     }
+
+
+def _merged(experiment: Experiment) -> Experiment:
+    """An experiment whose members have no adapters any more: each is whole."""
+    return replace(experiment, network=replace(experiment.network, lora_rank=0))
 
 
 _CROP_MODES = {"squash": "squash", "crop": "center", "pad": "border"}
@@ -181,7 +127,7 @@ def _shareable(value: Any) -> Any:
 def obstacles(trained: Trained) -> list[str]:
     """Why timm alone makes other answers of it; empty where it makes the same."""
     spec = trained.networks[0]
-    known = TIMM.get(spec.name)
+    known = NETWORKS.get(spec.name)
     linear = trained.head == "linear"
     reasons = [
         ("its members are averaged", len(trained.model.members) > 1),

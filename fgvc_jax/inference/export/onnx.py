@@ -8,9 +8,10 @@ import importlib.util
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from fgvc_jax.inference.export import readme, writing
+from fgvc_jax.inference.export import precision, readme, writing
+from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.utils.errors import UserError
 
@@ -18,34 +19,65 @@ from fgvc_jax.utils.errors import UserError
 LARGEST = 2**31 - 2**24
 
 
-def write(trained: Trained, path: Path, *, batch: int = 0) -> str:
+def format_of(batch: int = 0, smaller: Smaller | None = None) -> writing.Format:
+    """How it is written.
+
+    Args:
+        batch: 1 for one image at a time, 0 for any number.
+        smaller: than in float32.
+    """
+    format = FORMAT._replace(
+        write=functools.partial(write, batch=batch, smaller=smaller),
+        script=functools.partial(_script, smaller),
+    )
+    if smaller is None:
+        return format
+    return format._replace(answer=precision.answer, precision=smaller.precision)  # for itself
+
+
+def write(trained: Trained, path: Path, *, batch: int = 0, smaller: Smaller | None = None) -> str:
     """Write model.onnx, and model.onnx.data where it is too large for one file.
 
     Args:
         trained: what is written.
         path: of the folder.
-        batch: 1 for one image at a time, 0 for any number.
+        batch, smaller: see `format_of`.
 
     Raises:
-        UserError: when the package onnx is missing.
+        UserError: when the package onnx is missing, or smaller is not good enough.
     """
-    apart = save(trained, path / "model.onnx", batch=batch)
-    files = ["`model.onnx`: the graph" + ("" if apart else " and its weights")]
-    files += ["`model.onnx.data`: its weights, to stay beside it"] if apart else []
-    return readme.text(trained, files=files, use=_use(trained, batch))
+    saved = save(trained, path / "model.onnx", batch=batch, smaller=smaller)
+    files = ["`model.onnx`: the graph" + ("" if saved.apart else " and its weights")]
+    files += ["`model.onnx.data`: its weights, to stay beside it"] if saved.apart else []
+    return readme.text(trained, files=files, use=f"{_use(trained, batch, smaller)}{saved.about}")
 
 
-def save(trained: Trained, file: Path, *, members: bool = False, batch: int = 0) -> bool:
-    """Write the graph to a file; whether its weights had to go into another, FILE.data.
+class Saved(NamedTuple):
+    """apart: whether the weights had to go into another file, FILE.data. about: the precision, for
+    a README; nothing of float32."""
+
+    apart: bool
+    about: str
+
+
+def save(
+    trained: Trained,
+    file: Path,
+    *,
+    members: bool = False,
+    batch: int = 0,
+    smaller: Smaller | None = None,
+) -> Saved:
+    """Write the graph to a file.
 
     Args:
         trained: what is written.
         file: to write.
         members: whether it also tells what each member says, as "members".
-        batch: see `write`.
+        batch, smaller: see `format_of`.
 
     Raises:
-        UserError: when the package onnx is missing.
+        UserError: as for `write`.
     """
     check()
     import onnx
@@ -58,9 +90,16 @@ def save(trained: Trained, file: Path, *, members: bool = False, batch: int = 0)
     made = rules.model_of(answer, inference.variables, inference.shape, outputs, batch)
     # Not those of the variables: of half precision they are stored as the float32 they become.
     apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST
+    if smaller:
+        if apart:
+            raise UserError(
+                f"--precision {smaller.precision} is for members of at most 2 GiB together: take "
+                "fewer, as --members 1"
+            )
+        return Saved(False, smaller.about(smaller.save(made, file, trained.model.view)))
     onnx.save_model(made, file, save_as_external_data=apart, location=f"{file.name}.data")
     onnx.checker.check_model(str(file))
-    return apart
+    return Saved(apart, "")
 
 
 def check() -> None:
@@ -69,12 +108,12 @@ def check() -> None:
         raise UserError("--format onnx and web need the package onnx: pip install onnx")
 
 
-def _use(trained: Trained, batch: int) -> str:
+def _use(trained: Trained, batch: int, smaller: Smaller | None) -> str:
     many = "one image at a time (batch is 1)" if batch else "any number of images"
     return (
         "Needs onnxruntime (`pip install onnxruntime`). Input `images`: (batch, height, width, 3) "
         f"uint8, {many}; output `probabilities`: (batch, classes) float32. It "
-        "computes in float32.\n\n"
+        f"computes in {smaller.precision if smaller else 'float32'}.\n\n"
         "```python\n"
         "import json\n\nimport onnxruntime\n"
         f"{readme.image_code(trained)}\n"
@@ -106,15 +145,15 @@ def versions(batch: int = 0) -> str:
     )
 
 
-def _script(_trained: Trained) -> str:
+def _script(smaller: Smaller | None, _trained: Trained) -> str:
     return writing.script(
         ["import onnxruntime"],
         [
             'session = onnxruntime.InferenceSession(here / "model.onnx")',
             '(answered,) = session.run(["probabilities"], {"images": kept["images"]})',
         ],
+        within=precision.WITHIN[smaller.precision if smaller else "float32"],
     )
 
 
-FORMAT = writing.Format(write, _script, lambda trained: "onnxruntime")
-ONE_BY_ONE = FORMAT._replace(write=functools.partial(write, batch=1))
+FORMAT = writing.Format(write, functools.partial(_script, None), lambda trained: "onnxruntime")

@@ -12,7 +12,9 @@ from fgvc_jax.published import card
 from fgvc_jax.utils.text import distinct, markdown_table, printable
 
 
-def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -> str:
+def text(
+    trained: Trained, *, files: Sequence[str], use: str, front: str = "", end: str = ""
+) -> str:
     """The whole README.
 
     Args:
@@ -20,6 +22,7 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         files: "`name`: what it is", those of the format.
         use: Markdown that tells how to load it.
         front: what comes before the title.
+        end: what comes last.
     """
     names = [network.name for network in trained.networks]
     kinds = [f"{names.count(name)} `{name}`" for name in dict.fromkeys(names)]
@@ -47,7 +50,7 @@ def text(trained: Trained, *, files: Sequence[str], use: str, front: str = "") -
         "Probabilities are raw, not calibrated, and hold for photographs of these classes: "
         "anything else is named like what it resembles, and may look sure.\n\n"
         f"## Files\n\n{listed}\n"
-        f"{accuracy(trained)}\n{training(trained)}"
+        f"{accuracy(trained)}\n{training(trained)}{end}"
     )
 
 
@@ -177,7 +180,8 @@ def accuracy(trained: Trained) -> str:
     judged = {f"ensemble of {len(members)}": ensemble[-1]} if len(members) > 1 else {}
     judged |= {f"member {number}": member for number, member in enumerate(members, start=1)}
     rows = [(name, *_shares(found["accuracy"])) for name, found in judged.items()]
-    others = "\n".join(results_table.metrics_table(results)).strip("\n")
+    tables = results_table.metrics_table, results_table.families_table
+    others = "\n".join(line for table in tables for line in table(results)).strip("\n")
     return "## Accuracy\n\n" + markdown_table(header, rows) + f"\n\n```text\n{others}\n```\n"
 
 
@@ -219,6 +223,41 @@ def training(trained: Trained) -> str:
         *kept,
     ]
     return "## Training\n\n" + "".join(f"- {line}.\n" for line in lines)
+
+
+def limits(trained: Trained) -> str:
+    """What it does not know and is not for, as Markdown."""
+    made = card(trained.experiment, trained.which)
+    judged = (
+        "The intervals above are over images of the same collection: other places, seasons and "
+        "cameras may be harder. Probabilities are raw; what they are worth is told by the "
+        "calibration error."
+        if trained.results
+        else "It was not judged, or not with these members: nobody knows how often it errs."
+    )
+    protocol = [
+        f"A published protocol (`{made.recipe}`) is followed but for {len(made.deviations)} "
+        "settings, so that its numbers are not to be compared with that paper's."
+    ] * bool(made.recipe and made.deviations)
+    lines = [
+        f"It knows {len(trained.model.classes):,} classes and no other: whatever else is shown is "
+        "called by one of their names, and may look sure.",
+        judged,
+        *protocol,
+    ]
+    wrong = [
+        "decisions on safety, health or law that no expert checks, such as what may be eaten, "
+        "handled, hunted or built upon",
+        "telling people apart",
+        "counting what is rare without a look at each photograph: most of what it calls rare may "
+        "be something common",
+    ]
+    return (
+        "\n## Limits\n\n"
+        + "".join(f"- {line}\n" for line in lines)
+        + "\n## Not for\n\n"
+        + "".join(f"- {line}.\n" for line in wrong)
+    )
 
 
 _EPOCH = {"final": "last epoch", "selected": "epoch that did best on the validation part"}

@@ -78,6 +78,33 @@ def _is_finite(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
     return graph.node("Not", graph.node("Or", infinite, unknown, shape=shape), shape=shape)
 
 
+def _sub(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tensor:
+    """What is known is added, to the same bits: runtimes fold sums and products of constants into
+    the convolution before them, and no difference."""
+    if isinstance(y, np.ndarray) and np.issubdtype(y.dtype, np.floating):
+        return graph.node("Add", x, -y, shape=shape)
+    return graph.node("Sub", x, y, shape=shape)
+
+
+def _max(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tensor:
+    """Relu where it is one, as runtimes know it at the end of a convolution."""
+    x, y = (y, x) if isinstance(x, np.ndarray) else (x, y)
+    if isinstance(y, np.ndarray) and y.dtype == np.float32 and not y.any():
+        return graph.node("Relu", x, shape=shape)
+    return graph.node("Max", x, y, shape=shape)
+
+
+def _min(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tensor:
+    """Clip where one number is the bound, for the same reason."""
+    x, y = (y, x) if isinstance(x, np.ndarray) else (x, y)
+    if isinstance(y, np.ndarray) and y.dtype == np.float32 and y.size == 1:
+        return graph.node("Clip", x, _NO_BOUND, y.reshape(()), shape=shape)
+    return graph.node("Min", x, y, shape=shape)
+
+
+_NO_BOUND = Tensor("", ())  # an input that is left out
+
+
 def _same(graph: Graph, equation: Any, shape: Shape, x: Value) -> Value:
     return x
 
@@ -102,8 +129,8 @@ ELEMENTWISE: dict[str, Callable] = {
     "log": _simple("Log"),
     "logistic": _simple("Sigmoid"),
     "lt": _simple("Less"),
-    "max": _simple("Max"),
-    "min": _simple("Min"),
+    "max": _max,
+    "min": _min,
     "mul": _simple("Mul"),
     "ne": _chain("Equal", "Not"),
     "neg": _simple("Neg"),
@@ -115,7 +142,7 @@ ELEMENTWISE: dict[str, Callable] = {
     "sqrt": _simple("Sqrt"),
     "square": _square,
     "stop_gradient": _same,
-    "sub": _simple("Sub"),
+    "sub": _sub,
     "tanh": _simple("Tanh"),
 }
 

@@ -151,6 +151,9 @@ class Trained:
         return tuple(name for name in network.heads.constructors if name != "logits")
 
 
+_OF_ALL = "calibration", "families"  # what results say of all members together alone
+
+
 def _judged(results: dict[str, Any] | None, opened: Model) -> dict[str, Any]:
     """The results, as far as they are of these very members."""
     if results is None:
@@ -164,7 +167,7 @@ def _judged(results: dict[str, Any] | None, opened: Model) -> dict[str, Any]:
             "members": results["members"][:count],
             "ensemble": results["ensemble"][:count],
             "metrics": {name: found[:count] for name, found in results["metrics"].items()},
-            "calibration": results["calibration"] if complete else None,
+            **{each: results.get(each) if complete else None for each in _OF_ALL},
         }
     except (KeyError, TypeError):
         return {}

@@ -21,7 +21,8 @@ from PIL import Image
 
 from fgvc_jax.data.framing import FILL
 from fgvc_jax.data.images import decode
-from fgvc_jax.inference.export import onnx, onnxruntime_web, readme, writing
+from fgvc_jax.inference.export import onnx, onnxruntime_web, precision, readme, writing
+from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.rows import accept_from
 from fgvc_jax.utils import digests
@@ -42,7 +43,7 @@ class Site:
     service: the files' SHA-256 -> service.js. sure: how sure an answer is in words, by "sure",
     "unsure", "never" (the validation part is too small for any to be sure) and "unknown". risk:
     share of answers that are not unsure and yet wrong. calibrated: whether probabilities are
-    calibrated. pictures: data: addresses by class; None: none.
+    calibrated. pictures: data: addresses by class; None: none. smaller: than in float32.
     """
 
     runtime: Mapping[str, bytes]
@@ -52,11 +53,13 @@ class Site:
     risk: float
     calibrated: bool
     pictures: Mapping[int, Sequence[str]] | None
+    smaller: Smaller | None = None
 
 
 def format_of(site: Site) -> writing.Format:
     """How a site is written."""
-    return onnx.FORMAT._replace(write=functools.partial(_write, site))
+    format = onnx.format_of(smaller=site.smaller)
+    return format._replace(write=functools.partial(_write, site))
 
 
 def _write(site: Site, trained: Trained, path: Path) -> str:
@@ -65,14 +68,20 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
         path.parent,
         int(1.1 * trained.inference.nbytes) + sum(map(len, site.runtime.values())) + len(pictures),
     )
-    if onnx.save(trained, path / "model.onnx", members=True):
+    saved = onnx.save(trained, path / "model.onnx", members=True, smaller=site.smaller)
+    if saved.apart:
         raise UserError(
             "the members have more than 2 GiB, which no browser holds: take fewer, as --members 1"
         )
     for name, data in site.runtime.items():
         storage.write_bytes(path / name, data)
     storage.write_text(path / LICENSE, onnxruntime_web.LICENSE)
-    kept = {"within": WITHIN, "examples": _kept(trained)}
+    within = WITHIN
+    answer: Callable[[np.ndarray], np.ndarray] = trained.inference.__call__
+    if site.smaller:
+        within = float(precision.WITHIN[site.smaller.precision])
+        answer = functools.partial(precision.answer, path)
+    kept = {"within": within, "examples": _kept(trained, answer)}
     storage.write_text(path / "selftest.json", json.dumps(kept))
     if site.pictures is not None:
         storage.write_text(path / "examples.json", pictures)
@@ -84,7 +93,7 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     served = sorted(file for file in path.iterdir() if file.name != LICENSE)
     text = site.service({file.name: digests.of_file(file) for file in served})
     storage.write_text(path / "service.js", text)
-    return readme.text(trained, files=_FILES, use=f"{_USE}\n{onnx.versions()}")
+    return readme.text(trained, files=_FILES, use=f"{_USE}\n{onnx.versions()}{saved.about}")
 
 
 def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
@@ -119,7 +128,7 @@ def _calibration(site: Site, trained: Trained) -> dict[str, Any] | None:
     }
 
 
-def _kept(trained: Trained) -> list[dict[str, Any]]:
+def _kept(trained: Trained, answer: Callable[[np.ndarray], np.ndarray]) -> list[dict[str, Any]]:
     """Drawn photographs, each wide, tall or large, and what they are answered with here."""
     found = []
     for number, (across, down) in enumerate(SIZES):
@@ -130,8 +139,8 @@ def _kept(trained: Trained) -> list[dict[str, Any]]:
         picture.save(file, "PNG")  # which every decoder reads alike
         record = {"image": file.getvalue(), "name": "drawn"}
         reading = trained.model.view.reading | {"orientation": "exif", "banner": 0}
-        (answer,) = trained.inference(decode(record, side, **reading)[None])
-        shares = [float(str(share)) for share in answer.astype(np.float32)]
+        (answered,) = answer(decode(record, side, **reading)[None])
+        shares = [float(str(share)) for share in answered.astype(np.float32)]
         encoded = base64.b64encode(file.getvalue()).decode()
         found.append({"photograph": encoded, "probabilities": shares})
     return found

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import fgvc_jax
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.utils import digests, paths
@@ -29,12 +31,15 @@ class Format(NamedTuple):
 
     write: puts its files into a folder and returns the text of README.md. script: of selftest.py,
     which prints the largest difference of a probability and fails if it is too large. runtime: the
-    package that the script needs.
+    package that the script needs. answer: what the export says to (B, R, R, 3) uint8 images, its
+    folder being written, where that is not what the members say. precision: that it computes in.
     """
 
     write: Callable[[Trained, Path], str]
     script: Callable[[Trained], str]
     runtime: Callable[[Trained], str]
+    answer: Callable[[Path, np.ndarray], np.ndarray] | None = None
+    precision: str = "float32"
 
 
 def target(text: str) -> Path:
@@ -93,11 +98,15 @@ def write(trained: Trained, path: Path, name: str, format: Format) -> str:
         storage.write_text(folder / README, readme)
         _write_labels(folder, trained.model.classes)
         storage.write_text(folder / "selftest.py", format.script(trained))
-        arrays = {"images": trained.image, "probabilities": trained.probabilities}
+        probabilities = trained.probabilities
+        if format.answer:
+            probabilities = format.answer(folder, trained.image)
+        arrays = {"images": trained.image, "probabilities": probabilities}
         storage.write_arrays(folder / "selftest.npz", **arrays)
         files = sorted([MARK, *(each.name for each in folder.iterdir())])
         kept = {"files": files, "readme": digests.of_file(folder / README)}
-        storage.write_json(folder / MARK, _mark(trained, name) | kept)
+        made = _mark(trained, name) | {"precision": format.precision}
+        storage.write_json(folder / MARK, made | kept)
         return f"{_tried(folder, format.runtime(trained))}\n{trained.drift}"
 
 

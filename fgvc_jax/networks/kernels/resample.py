@@ -1,4 +1,5 @@
-"""What depends on the image size in a stored network, brought to another one as timm does.
+"""What depends on the image size in a stored network, brought to another one as its authors, or
+timm, do.
 
 It runs once, when weights are read: no step is faster or slower by it.
 """
@@ -9,19 +10,41 @@ import jax
 import numpy as np
 
 
-def positions(stored: jax.typing.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """Position embeddings (1,1+n*n,D) -> `shape`, the class token's first and untouched.
+def class_tokens(count: int) -> int:
+    """How many of so many position embeddings are not of a square grid: the class token's, or
+    none."""
+    return int(count > 1 and isqrt(count - 1) ** 2 == count - 1)
 
-    As timm's `resample_abs_pos_embed`: bicubic with antialias (which in torch means a = -0.5).
+
+def positions(stored: jax.typing.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Position embeddings (1,n*n,D), or (1,1+n*n,D) with the class token's first and untouched, ->
+    `shape`.
+
+    As timm's `resample_abs_pos_embed` and OpenCLIP's `resize_pos_embed`: bicubic with antialias
+    (which in torch means a = -0.5).
     """
-    stored = np.asarray(stored)
-    old, new = isqrt(stored.shape[1] - 1), isqrt(shape[1] - 1)
+    stored, first = np.asarray(stored), class_tokens(shape[1])
+    old, new = isqrt(stored.shape[1] - first), isqrt(shape[1] - first)
     if old == new:
         return stored
     width = stored.shape[2]
-    grid = stored[0, 1:].reshape(old, old, width)
+    grid = stored[0, first:].reshape(old, old, width)
     grid = jax.image.resize(grid, (new, new, width), "cubic", antialias=True)
-    return np.concatenate([stored[:, :1], np.asarray(grid).reshape(1, -1, width)], axis=1)
+    return np.concatenate([stored[:, :first], np.asarray(grid).reshape(1, -1, width)], axis=1)
+
+
+def linear_positions(stored: jax.typing.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """Position embeddings (1,n*n,D) -> `shape`, linearly between the grid's corners, which stay: as
+    SigLIP's authors bring them to another image size (big_vision's `resample_posemb`)."""
+    stored = np.asarray(stored)
+    old, new = isqrt(stored.shape[1]), isqrt(shape[1])
+    if old == new:
+        return stored
+    wanted = np.linspace(0, old - 1, new)
+    shares = np.stack([np.interp(wanted, np.arange(old), row) for row in np.eye(old)], axis=1)
+    grid = stored.reshape(old, old, -1)
+    grid = np.einsum("ai,bj,ijd->abd", shares, shares, grid)
+    return grid.reshape(1, new * new, -1).astype(stored.dtype)
 
 
 def relative_biases(stored: jax.typing.ArrayLike, shape: tuple[int, ...]) -> np.ndarray:

@@ -35,9 +35,10 @@ class Attention:
         grids: those of all students of the run; each has a sum of its own.
         view: what is shown of an image.
         seed: of the views.
-        trunk: digest of the frozen trunk that all members share; None where there is none.
+        trunk: digest of what all members share, a frozen trunk; None where there is none.
         batch_size: of training.
         mesh: devices.
+        behind: whether they go on from what that trunk makes of images.
     """
 
     members: Sequence[tuple[str, Member]]
@@ -49,6 +50,7 @@ class Attention:
     trunk: str | None
     batch_size: int
     mesh: Mesh
+    behind: bool = False
 
     what = "attention maps"
     broken = "the training of a member before has diverged"
@@ -71,8 +73,8 @@ class Attention:
             shapes={"sum": self.grid},
             known=[digests, self.view.known, self.seed, self.trunk, self.grid],
             parts=sorted({part for own in self.parts[:count] for part in own}),
-            needs=("features",) if self.trunk else (),
-            as_in_step=bool(self.trunk),
+            needs=("features",) if self.behind else (),
+            as_in_step=self.behind,
             earlier=[],
             room=sum(h * w for h, w in self.grids) / math.prod(self.grid),
         )

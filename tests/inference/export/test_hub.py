@@ -219,7 +219,16 @@ def test_why_timm_would_answer_otherwise(options, words):
         {"name": "vit_micro", "pool": "avg"},
         *(
             {"name": f"{family}_micro"}
-            for family in ("vit", "dinov2", "dinov3", "convnext", "swin")
+            for family in (
+                "vit",
+                "dinov2",
+                "dinov2_reg",
+                "dinov3",
+                "bioclip2",
+                "siglip2",
+                "convnext",
+                "swin",
+            )  # fmt: skip
         ),
     ],
 )

@@ -65,6 +65,21 @@ def test_one_image_at_a_time_leaves_no_side_open(variant, tmp_path):
     np.testing.assert_allclose(answered, of.inference(some), atol=1e-5)
 
 
+def test_a_shared_trunk_is_stored_and_computed_once(tmp_path):
+    import onnx as package
+
+    convolutions, stored = [], []
+    for count in (1, 2):
+        of = trained(members=count, **VARIANTS["trunk"])
+        written(of, tmp_path / f"{count}")
+        graph = package.load(tmp_path / f"{count}/model.onnx").graph
+        convolutions.append(sum(node.op_type == "Conv" for node in graph.node))
+        stored.append(sum(len(array.raw_data) for array in graph.initializer))
+        assert stored[-1] < 1.1 * of.inference.nbytes + 2**12
+    assert convolutions[0] < convolutions[1] < 2 * convolutions[0]
+    assert stored[0] < stored[1] < 1.95 * stored[0]
+
+
 def test_the_readme_states_versions(tmp_path):
     text = written(trained(members=1), tmp_path)
     assert "Opset 18, IR version 8, which onnxruntime reads from 1.14 on" in text

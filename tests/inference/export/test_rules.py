@@ -37,6 +37,7 @@ ELEMENTWISE = {
         jnp.where((x > 0.5) | (x <= 0.1), x, c[1])
         + jnp.where((x >= 0.3) & (x != 0) & ~(x < 0.2), 1.0, 2.0)
     ),
+    "bounds": lambda c, x: jnp.maximum(x - 0.5, 0) - jnp.minimum(0.25, x) + jnp.maximum(x, c[3]),
     "limits": lambda c, x: jnp.clip(x, 0.2, 0.7) + jnp.sign(c[2]) + jnp.minimum(x, c[3]),
     "half": lambda c, x: x.astype(jnp.float16).astype(jnp.float32),
     "finite": lambda c, x: jnp.where(jnp.isfinite(jnp.log(x - x)), 1.0, 2.0),

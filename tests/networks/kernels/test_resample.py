@@ -1,8 +1,15 @@
 """Resampling against values that torch and timm gave."""
 
 import numpy as np
+import pytest
+import scipy.ndimage
 
-from fgvc_jax.networks.kernels.resample import positions, relative_biases
+from fgvc_jax.networks.kernels.resample import (
+    class_tokens,
+    linear_positions,
+    positions,
+    relative_biases,
+)
 
 
 def test_positions_are_timms():
@@ -40,3 +47,19 @@ def test_relative_biases_of_a_larger_window_keep_the_middle_and_the_corners():
     grid = relative_biases(stored, (49, 1)).reshape(7, 7)
     np.testing.assert_allclose(grid[3, 3], 4)
     np.testing.assert_allclose(grid[[0, 0, 6, 6], [0, 6, 0, 6]], [0, 2, 6, 8], atol=1e-4)
+
+
+@pytest.mark.parametrize("side", [2, 4, 7])
+def test_linear_positions_are_those_of_siglips_authors(side):
+    stored = np.sin(np.arange(50.0)).reshape(1, 25, 2)
+    zoomed = scipy.ndimage.zoom(stored.reshape(5, 5, 2), (side / 5, side / 5, 1), order=1)
+    got = linear_positions(stored, (1, side * side, 2))
+    np.testing.assert_allclose(got, zoomed.reshape(1, -1, 2), atol=1e-12)
+    assert linear_positions(stored, (1, 25, 2)) is stored
+
+
+def test_positions_without_a_class_token_are_a_square():
+    assert [class_tokens(count) for count in (1, 2, 4, 5, 16, 17)] == [0, 1, 0, 1, 0, 1]
+    grid = np.sin(np.arange(18.0)).reshape(1, 9, 2)
+    stored = np.concatenate([np.zeros((1, 1, 2)), grid], axis=1)
+    np.testing.assert_array_equal(positions(grid, (1, 16, 2)), positions(stored, (1, 17, 2))[:, 1:])
