@@ -102,6 +102,17 @@ def example(text):
             },
             "tree": [group | {"below": [group] * 3}],
         },
+        "unknown": {
+            "source": text,
+            "images": {"known": 8, "unknown": 4},
+            "score": "energy",
+            "scores": {
+                name: {"auroc": metric, "fpr95": metric}
+                for name in ("energy", "max_logit", "distance")
+            },
+            "at": {"rate": 0.05, "found": metric, "alarms": metric},
+            "about": text,
+        },
         "confused_pairs": [pair] * 30,
         "errors": [error] * 60,
         "doubted_labels": [image | {"suggested": 1, "probability": 0.5}] * 60,

@@ -51,11 +51,26 @@ class Prediction(Photographs):
     an empty answer is left open. It is so on average over photographs like the validation part, of
     which a fifth fits the temperature and the rest the threshold: conformal risk control (arXiv
     2208.02814). 0: no such answer."""
+    unknown_rate: float = option(0.0, at_least=0, below=1)
+    """Also say which photographs may be of none of the classes, so that this share of photographs
+    of known ones is called unknown, too, as 0.05; typicality is the share of known images that are
+    as strange or stranger. A species that looks like a known one is mostly missed: evaluate
+    --unknown says how often. Needs a validation part, or a solved head. 0: it is not said."""
     neighbours: int = option(0, at_least=0)
     """Also the so many training photographs that the members take for most like each one: name,
     class, and similarity, the cosine of what is seen of both, of several members its mean. They are
     of those that the run keeps, at most 5,000 as evenly by class as there are, and with --classes
     of these. The same for photographs that are nothing like any of them."""
+    group: str = ""
+    """One answer an event, as a burst of a camera trap: IMAGES is one list, such as photos.csv,
+    with the columns path and this one, which names the event of each photograph. It is the mean of
+    their calibrated probabilities, so that frames that look alike count no more than one; of frames
+    that differ it is right more often than it says. Needs a validation part, or a solved head."""
+    label_next: int = option(0, at_least=0)
+    """Instead of a table of all, write a list of the so many photographs that are most worth a
+    label to --output: those that members disagree on, of one member those it is unsure of, and of
+    these the ones that are unlike the kept training photographs and each other. With its column
+    label filled in it is the source csv:OUTPUT."""
     members: int | str = option(0, at_least=0)
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
@@ -110,6 +125,14 @@ class Evaluation:
     tta: TTA = ""
     """Judge the members also as they answer for several views of an image: flip, five or scales, as
     in predict. It is told beside the plain answers, and kept apart from them."""
+    by: str = ""
+    """A column of the run's own csv: list, as site or date, or of another one, FILE.csv:site: say
+    how many test images are right at each site, with intervals by its column group where it has
+    one, and what is to be expected at another site. It is by what is kept: nothing is inferred."""
+    unknown: str = ""
+    """A source of images that are of none of the classes, as folder:OTHERS: say how well they are
+    told from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept
+    for the report. Classes of known names are left out."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     json: bool = False

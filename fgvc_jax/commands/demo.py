@@ -114,7 +114,7 @@ class Answerer:
             "image": address(Image.fromarray(found.shown), PICTURE),
             "classes": self._candidates(row, square),
             "agreement": row["agreement"],
-            "sure": sureness(row["unsure"], self._risk),
+            "sure": sureness(row["unsure"], self._risk, self._typicality(square)),
             "members": [self._member(found, n) for n in range(self.members)],
             "why": self._why(found),
         }
@@ -135,6 +135,14 @@ class Answerer:
             }
             for n, title in enumerate(titles, start=1)
         ]
+
+    def _typicality(self, square: np.ndarray) -> float:
+        """See `Model.typicality`; 1 where it is not known how strange known images are."""
+        try:
+            _ = self._model.novelty, self._model.alone
+        except UserError:
+            return 1.0
+        return float(self._model.typicality_of(square[None])[0])
 
     def _member(self, found: Evidence, number: int) -> dict[str, Any]:
         """What a member says, where it looks, and what speaks to it for the ensemble's class."""

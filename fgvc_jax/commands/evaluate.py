@@ -16,17 +16,18 @@ import numpy as np
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Evaluation
-from fgvc_jax.data import feed, left_out, sources
+from fgvc_jax.data import feed, grouped, left_out, sources
 from fgvc_jax.data.images import OWN
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import results_table
-from fgvc_jax.inference import answers, model, own_images
+from fgvc_jax.evaluation import places, results_table, tallies
+from fgvc_jax.inference import answers, model, own_images, unknown
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import compilation, devices, digests, machine, processes
+from fgvc_jax.utils import compilation, devices, digests, machine, paths, processes
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import calibration, predictions, remembered, storage, taxonomy, unread
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
@@ -67,6 +68,10 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     )
     source = options.source or record.experiment.data.source
     own = not options.source
+    if options.unknown and not own:
+        raise UserError("--unknown is against the run's own test images: leave out --source")
+    if options.unknown and not storage.writable(workdir.path):
+        raise UserError("--unknown needs a workdir that can be written: take a copy")
     names = ["test", "validation"] if own and record.selects else ["test"]
     left = [each for each in unread.left_out(workdir) if each.part in names] if own else []
     ways = [asked, asked.with_tta(options.tta)] if options.tta else [asked]
@@ -77,7 +82,10 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
             _judged(way, record, each) for way, each in zip(ways, parts, strict=True)
         )
         if own and folder == workdir.path:
-            _keep_neighbours(workdir, asked, record, options, parts[0]["test"])
+            _keep_neighbours(workdir, asked, record, options, parts[0])
+        strange: dict[str, Any] = {}
+        if options.unknown:
+            strange = _unknown(asked, options, parts[0]["test"])
     if jax.process_index() > 0:
         return {}
     kinds = "metrics", "families", "calibration"
@@ -93,10 +101,71 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
             for name in ("members", "ensemble", "attention_overlap", "response_overlap", *kinds)
         },
     }
+    if options.by:
+        results["by"] = _by(options.by, source, parts[0]["test"], asked)
+    if options.unknown:
+        results["unknown"] = strange
+        calibration.keep_unknown(workdir.path, asked.identities, strange)
     if options.tta:
         (seen,) = in_views
         results["tta"] = {options.tta: {n: seen[n] for n in ("members", "ensemble", *kinds)}}
     return results
+
+
+def _by(asked_for: str, source: str, test: Part, asked: Model) -> dict[str, Any]:
+    """How many test images are right at each place that a column of a list names, see
+    `places.judge`."""
+    name, _, column = asked_for.rpartition(":")
+    if not name and not source.startswith("csv:"):
+        raise UserError(
+            f"--by {asked_for}: {source!r} is no csv: list with columns: name one, as --by "
+            f"FILE.csv:{asked_for}"
+        )
+    file = paths.local(name or source.partition(":")[2], "--by")
+    values = grouped.values(file, column)
+    of_group = grouped.values(file, "group") if grouped.has(file, "group") else {}
+    images = [each.partition("#xywh=")[0] for each in test.names]
+    rows = np.array([n for n, each in enumerate(images) if values.get(each)], int)
+    if not len(rows):
+        raise UserError(
+            f"--by: {str(file)!r} says the {column} of none of the test images, as {images[0]!r}"
+        )
+    if len(rows) < len(images):
+        log.warning(
+            "warning: --by: the %s of %d of %d test images is not told: they are left out",
+            column,
+            len(images) - len(rows),
+            len(images),
+        )
+    fused = tallies.Fused(test, asked.identities, asked.fusion)
+    said = np.concatenate([each.argmax(-1) for _, each in fused])
+    where = [values[images[row]] for row in rows]
+    groups = [of_group.get(images[row]) or images[row] for row in rows]
+    return {"column": column, **places.judge(where, groups, said[rows] == test.labels[rows])}
+
+
+def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
+    """How images of other classes are told from the test images, see `unknown.judge`. Those of
+    known classes are left out, by the names of these."""
+    splits = sources.open_source(options.unknown, to_train=False, allow_links=options.allow_links)
+    view = dataclasses.replace(asked.view, orientation=splits.orientation, banner=OWN)
+    left = _broken(splits, view, asked, options.strict)
+    source = left_out.without(splits, {each.name for each in left}).test
+    known = [n for n, name in enumerate(splits.classes) if name in set(asked.classes)]
+    others = np.flatnonzero(~np.isin(source.labels, known))
+    if len(others) < len(source):
+        log.warning(
+            "warning: --unknown: %d of %d images are left out, which are of known classes: %s",
+            len(source) - len(others),
+            len(source),
+            printable(", ".join(splits.classes[n] for n in known)),
+        )
+    if not len(others):
+        raise UserError(f"--unknown {options.unknown!r}: all its images are of known classes")
+    source = Subset(source, others)
+    feeding = _Feeding(asked, view, source, options.batch_size)
+    found = unknown.judge(asked, test, feeding.batches(), list(source.names))
+    return {"source": options.unknown, **found}
 
 
 def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, Any]:
@@ -154,39 +223,44 @@ def _parts(
 
 
 def _keep_neighbours(
-    workdir: Workdir, asked: Model, record: Record, options: Evaluation, test: Part
+    workdir: Workdir,
+    asked: Model,
+    record: Record,
+    options: Evaluation,
+    parts: dict[str, Part],
 ) -> None:
-    """Give a run, such as one of an older version, the training photographs that it is to keep; a
-    line says why not, where the dataset has gone."""
+    """Give a run, such as one of an older version, the training photographs that it is to keep, and
+    how strange its members find the images of its parts; a line says why not, where the dataset has
+    gone."""
     part = remembered.find(workdir.path, record)
     whole = len(asked.members) == record.experiment.members
     done = part is not None and remembered.is_kept(part, asked.identities)
+    done &= all(p.has_novelty(each) for p in parts.values() for each in asked.identities)
     if processes.of_first(np.bool_(done or (part is None and not whole))):
         return
     try:
         left = list(unread.left_out(workdir))
-        opened = _opened(asked, record, options, ["train", "test"], left)
+        opened = _opened(asked, record, options, ["train", *parts], left)
     except UserError as error:
         log.warning("no training photographs are kept, to show the nearest ones: %s", error)
         return
     most = len(part.labels) if part else remembered.fitting(sum(asked.widths()))
     _, training, _ = opened["train"]
     part, rows = remembered.part_of(workdir.path, training, record, most)
-    size = feed.evaluation_size(len(test.labels), options.batch_size, asked.mesh)
+    size = feed.evaluation_size(len(parts["test"].labels), options.batch_size, asked.mesh)
 
     def begin(name: str, rows: np.ndarray) -> tuple[Iterator[devices.Packed], None]:
         view, source, _ = opened[name]
         return _Feeding(asked, view, Subset(source, rows), size).batches(whole=True), None
 
-    answers.keep_neighbours(
-        asked,
-        part,
-        rows,
-        test,
-        training=partial(begin, "train"),
-        testing=partial(begin, "test"),
-        report=lambda line, /, **_: log.info(line),
+    answers.keep_photographs(
+        asked, part, rows, partial(begin, "train"), lambda line, /, **_: log.info(line)
     )
+    for name, each in parts.items():
+        view, source, _ = opened[name]
+        feeding = _Feeding(asked, view, source, options.batch_size)
+        answers.keep_answers(asked, each, feeding.batches, None, photographs=part)
+    answers.keep_nearest(asked, part, parts["test"], partial(begin, "test"))
 
 
 @contextlib.contextmanager

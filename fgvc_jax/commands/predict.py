@@ -15,9 +15,9 @@ import jax
 from tqdm import tqdm
 
 import fgvc_jax
-from fgvc_jax.commands import named
+from fgvc_jax.commands import lists, named
 from fgvc_jax.commands.asked import Prediction
-from fgvc_jax.data import detections, inputs
+from fgvc_jax.data import detections, grouped, inputs
 from fgvc_jax.inference import listed, stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
@@ -43,7 +43,7 @@ def predict(options: Prediction) -> None:
     """
     output = _output(options)
     files = _files(options)
-    lists = {
+    chosen = {
         name: listed.read_list(file, f"--{name}")
         for name in ("classes", "exclude")
         if (file := getattr(options, name))
@@ -60,9 +60,14 @@ def predict(options: Prediction) -> None:
         **options.reading,
     )
     asked = asked.with_tta(options.tta)
-    if lists:
-        asked = asked.among(lists.get("classes"), exclude=lists.get("exclude", ()))
-    counts = answer(asked, options, _share(files), output)
+    if chosen:
+        asked = asked.among(chosen.get("classes"), exclude=chosen.get("exclude", ()))
+    if options.label_next:
+        counts = lists.to_label(asked, options, files)
+    elif options.group:
+        counts = lists.of_events(asked, options, files)
+    else:
+        counts = answer(asked, options, _share(files), output)
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))
     if problems:
         raise UserError(
@@ -83,8 +88,16 @@ def answer(
         sets=options.sets,
         boxes=bool(options.boxes),
         coarsen=options.coarsen or None,
+        unknown_rate=options.unknown_rate or None,
         neighbours=options.neighbours,
     )
+    if options.unknown_rate:
+        log.info(
+            "--unknown-rate %g: %g %% of photographs of known classes are called unknown, too; %s",
+            options.unknown_rate,
+            100 * options.unknown_rate,
+            asked.novelty.about,
+        )
     if rows.coarsening:
         log.info("--coarsen %g: %s", options.coarsen, rows.coarsening.about)
     answered = stream.answer(
@@ -92,7 +105,7 @@ def answer(
         files,
         batch_size=options.batch_size,
         threads=machine.cores(processes.processes_here()),
-        embed=options.neighbours > 0,
+        embed=options.neighbours > 0 or options.unknown_rate > 0,
     )
     counts = {"files": 0, "problems": 0}
     with _table(output, rows.columns, options.csv_safe) as write, _progress(output) as progress:
@@ -109,7 +122,14 @@ def answer(
 
 
 def _files(options: Prediction) -> Iterator[inputs.Found]:
-    """What is asked for: photographs, or boxes of some."""
+    """What is asked for: photographs, boxes of some, or those of a list with their events."""
+    if options.group:
+        if len(options.images) != 1 or Path(options.images[0]).suffix.lower() != ".csv":
+            raise UserError(
+                "--group takes one list, such as photos.csv, with the columns path and "
+                f"{options.group!r}"
+            )
+        return grouped.listed(paths.local(options.images[0], "list"), options.group)
     if not options.boxes:
         return inputs.some(options.images)
     file = paths.local(options.boxes, "--boxes")
@@ -123,6 +143,16 @@ def _files(options: Prediction) -> Iterator[inputs.Found]:
 
 def _output(options: Prediction) -> Path | None:
     """The table's file, refused before the work begins if it cannot be written."""
+    alone = [name for name in ("label_next", "group") if getattr(options, name)]
+    others = "group", "sets", "coarsen", "neighbours", "unknown_rate", "boxes", "distributed"
+    asked = [name for name in others if getattr(options, name) and name not in alone[:1]]
+    if alone and asked:
+        one, other = (name.replace("_", "-") for name in (alone[0], asked[0]))
+        raise UserError(f"--{other} says nothing of --{one}: leave it out")
+    if options.label_next and Path(options.output).suffix.lower() != ".csv":
+        raise UserError("--label-next needs --output, a list to fill in such as next.csv")
+    if options.group and options.output and Path(options.output).suffix.lower() != ".csv":
+        raise UserError(f"--output {options.output!r}: with --group end it in .csv")
     if not options.output:
         if options.distributed:
             raise UserError("--distributed needs --output, where each process writes its part")
@@ -191,6 +221,7 @@ class _Printed:
         self._sets = "set" in columns
         self._boxes = "box" in columns
         self._outside, self._coarser = "outside" in columns, "level" in columns
+        self._unknown = "unknown" in columns
         self._neighbours = sum(column.startswith("similarity") for column in columns)
         self._widths: list[int] = []
 
@@ -215,6 +246,7 @@ class _Printed:
                 *(["in set"] if self._sets else []),
                 *(["outside"] if self._outside else []),
                 *(["answer"] if self._coarser else []),
+                *(["unknown"] if self._unknown else []),
                 *(f"near {n}" for n in range(1, self._neighbours + 1)),
             ]
             lines = [header, *map(self._cells, rows)]
@@ -241,6 +273,7 @@ class _Printed:
         cells += [str(len(row["set"]))] if self._sets else []
         cells += [f"{row['outside']:.1%}"] if self._outside else []
         cells += [_coarser(row)] if self._coarser else []
+        cells += ["unknown" if row["unknown"] else ""] if self._unknown else []
         cells += [_near(row, n) for n in range(1, self._neighbours + 1)]
         return [printable(cell) for cell in cells]
 

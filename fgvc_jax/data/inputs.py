@@ -22,12 +22,13 @@ log = logging.getLogger(__name__)
 
 class Found(NamedTuple):
     """A path as it was given, joined with what is below it, and why there is no image there; of
-    what a detector found, the box that is meant, and how sure it is."""
+    what a detector found, the box that is meant, and how sure it is; the event that it is of."""
 
     path: str
     problem: str = ""
     box: Box | None = None
     confidence: float | None = None
+    event: str = ""
 
 
 def some(words: Sequence[str]) -> Iterator[Found]:

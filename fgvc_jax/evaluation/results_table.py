@@ -36,7 +36,12 @@ def results_table(results: dict[str, Any]) -> str:
     if overlap is not None:
         lines.append(f"mean attention overlap between members: {overlap:.3f}")
     return "\n".join(
-        lines + metrics_table(results) + families_table(results) + frequency_table(results)
+        lines
+        + metrics_table(results)
+        + families_table(results)
+        + frequency_table(results)
+        + places_table(results)
+        + unknown_table(results)
     )
 
 
@@ -142,6 +147,45 @@ def frequency_table(results: Mapping[str, Any]) -> list[str]:
     ]
     lines = ["", "the ensemble by training images of a class"]
     return [*lines, text.table(["", "classes", "test images", "accuracy (%)"], rows)]
+
+
+def places_table(results: Mapping[str, Any]) -> list[str]:
+    """Accuracy at each place, or date; nothing where nobody asked."""
+    judged = results.get("by")
+    if not judged:
+        return []
+    rows = [
+        [each["name"], each["images"], each["groups"], _interval(each["accuracy"], percent=True)]
+        for each in judged["places"]
+    ]
+    lines = ["", f"the ensemble by {text.printable(judged['column'])}, the worst first"]
+    lines.append(text.table(["", "images", "groups", "accuracy (%)"], rows))
+    together = _interval(judged["accuracy"], percent=True)
+    return [*lines, f"all of them, with an interval for others like these: {together} %"]
+
+
+def unknown_table(results: Mapping[str, Any]) -> list[str]:
+    """How well images of other classes are told from known ones; nothing where nobody asked."""
+    judged = results.get("unknown")
+    if not judged:
+        return []
+    rows = [
+        [
+            f"{name} *" if name == judged["score"] else name,
+            _interval(each["auroc"], percent=True),
+            _interval(each["fpr95"], percent=True),
+        ]
+        for name, each in judged["scores"].items()
+    ]
+    count = judged["images"]
+    lines = ["", f"{count['unknown']:,} images of other classes against {count['known']:,} known"]
+    lines.append(text.table(["score", "AUROC (%)", "taken for known where 95 % are (%)"], rows))
+    if at := judged["at"]:
+        found, alarms = (_interval(at[name], percent=True) for name in ("found", "alarms"))
+        lines.append(
+            f"--unknown-rate {at['rate']:g} finds {found} % of them, and {alarms} % of known ones"
+        )
+    return [*lines, f"* {judged['about']}"]
 
 
 def _answered(share: float | None) -> str:

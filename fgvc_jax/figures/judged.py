@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from fgvc_jax.evaluation import error_analysis, metrics
 from fgvc_jax.evaluation.metrics import Metric
+from fgvc_jax.evaluation.novelty import WORDS
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
 from fgvc_jax.figures.numbers import Bin, Numbers
@@ -235,6 +236,32 @@ def families(numbers: Numbers) -> Markup:
         coarsened=coarsened,
         wrong=coarsened and interval(coarsened["error"], True),
         tree=found["tree"],
+    )
+
+
+def unknown(numbers: Numbers) -> Markup:
+    """How images of other classes are told from known ones; empty where nobody asked."""
+    found = numbers["unknown"]
+    if not found:
+        return Markup()
+    at = found["at"]
+    return render(
+        "unknown.html",
+        source=found["source"],
+        images=found["images"],
+        at=at
+        and {"rate": at["rate"]}
+        | {"found": interval(at["found"], True), "alarms": interval(at["alarms"], True)},
+        rows=[
+            {
+                "words": WORDS[name],
+                "taken": name == found["score"],
+                "auroc": interval(each["auroc"], True),
+                "fpr95": interval(each["fpr95"], True),
+            }
+            for name, each in found["scores"].items()
+        ],
+        about=found["about"],
     )
 
 

@@ -236,6 +236,25 @@ class Environment(TypedDict, total=False):
     commit: str | None
 
 
+class AtRate(TypedDict):
+    """What a rate of false alarms comes to: shares of images of other classes, and of known."""
+
+    rate: float
+    found: Metric
+    alarms: Metric
+
+
+class Unknown(TypedDict):
+    """How images of other classes are told from known ones, see `inference.unknown.judge`."""
+
+    source: str
+    images: Mapping[str, int]
+    score: str
+    scores: Mapping[str, Mapping[str, Metric]]
+    at: AtRate | None
+    about: str
+
+
 class Numbers(TypedDict):
     """The whole."""
 
@@ -258,6 +277,7 @@ class Numbers(TypedDict):
     risk_coverage: Sequence[Sequence[float]]
     looks: Sequence[Look]
     families: Families | None
+    unknown: Unknown | None
     confused_pairs: Sequence[Pair]
     errors: Sequence[Error]
     doubted_labels: Sequence[Doubt]

@@ -29,6 +29,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     """
     given = {"classes": numbers["class_names"], "show": show}
     learned, families = judged.curves(numbers), judged.families(numbers)
+    unknown = judged.unknown(numbers)
     confused = matrix.confusion(numbers["classes"], numbers["confused_pairs"])
     against = [
         Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
@@ -43,6 +44,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
             render("pairs.html", pairs=numbers["confused_pairs"], **given),
         ),
         *([Section("families", "Families", families)] if families else []),
+        *([Section("unknown", "None of these", unknown)] if unknown else []),
         Section(
             "errors",
             "Errors and doubted labels",

@@ -4,6 +4,7 @@ sees of training photographs."""
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.embeddings import check_finite, joined
 from fgvc_jax.inference.model import Model
-from fgvc_jax.inference.neighbours import Neighbours
+from fgvc_jax.inference.neighbours import NOVELTY, Neighbours
 from fgvc_jax.utils import devices, machine, processes, progress
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.workdir import predictions, remembered, storage, thumbnails
@@ -28,6 +29,7 @@ def keep_answers(
     batches: Callable[[], Iterator[devices.Packed]],
     store: jax.Array | None,
     pictures: Callable[[], Iterator[devices.Packed]] | None = None,
+    photographs: Part | None = None,
 ) -> None:
     """Ask the members whose answers for a part are not kept yet, all in one pass, and keep them.
 
@@ -38,8 +40,15 @@ def keep_answers(
         store: the images on the devices, where the batches have none.
         pictures: starts a pass over the images themselves, where `batches` has a frozen trunk's
             features in their place.
+        photographs: the training photographs that are kept, so that it is kept, too, how strange
+            images are. None where there are none.
     """
-    have = processes.of_first(np.array([part.has(identity) for identity in model.identities]))
+    novel = photographs is not None
+
+    def has(member: str) -> bool:
+        return part.has(member) and (part.has_novelty(member) or not novel)
+
+    have = processes.of_first(np.array([has(identity) for identity in model.identities]))
     missing = [n for n, there in enumerate(have) if not there]
     if missing:
         collector, seen = None, batches()
@@ -52,13 +61,37 @@ def keep_answers(
         answers = _watched(model.answers(seen, store, missing), part)
         if jax.process_index() == 0:
             identities = [model.identities[n] for n in missing]
-            with predictions.keep(part, identities, [model.grid(n) for n in missing]) as arrays:
+            if photographs:
+                answers = _novelty_told(model, part, answers, missing, photographs)
+            grids = [model.grid(n) for n in missing]
+            with predictions.keep(part, identities, grids, novel=novel) as arrays:
                 predictions.fill(answers, arrays)
             if collector:
                 collector.write(thumbnails.path(part.folder))
         else:
             predictions.fill(answers, [])
     processes.wait_for_all("answers are kept")
+
+
+def _novelty_told(
+    model: Model,
+    part: Part,
+    answers: Iterable[list[dict[str, Any]]],
+    members: Sequence[int],
+    photographs: Part,
+) -> Iterator[list[dict[str, Any]]]:
+    """Answers of members for a part, each with its "novelty": (B, 3) float32."""
+    known = [Neighbours.of(photographs, [model.identities[n]]) for n in members]
+    for batch in predictions.one_behind(answers):
+        wanted = [{name: each[name] for name in ("row", *NOVELTY)} for each in batch]
+        seen = jax.device_get(wanted)
+        names = [part.names[row] for row in seen[0]["row"]]
+        numbers = [model.numbers[n] for n in members]
+        check_finite([each["embedding"] for each in seen], names, numbers)
+        yield [
+            each | {"novelty": near.novelty(found)}
+            for each, found, near in zip(batch, seen, known, strict=True)
+        ]
 
 
 def _watched(
@@ -91,25 +124,22 @@ def pictures_of(
 Begin = Callable[[np.ndarray], tuple[Iterator[devices.Packed], jax.Array | None]]
 
 
-def keep_neighbours(
+def keep_photographs(
     model: Model,
     part: Part,
     rows: np.ndarray,
-    test: Part,
     training: Begin,
-    testing: Begin,
     report: Report,
     known: np.ndarray | None = None,
 ) -> None:
-    """Keep some training photographs, small, with what the members see of them, and which of these
-    are nearest to the test images named most wrongly: what is not kept yet.
+    """Keep some training photographs, small, with what the members see of them: what is not kept
+    yet.
 
     Args:
         model: the members.
         part: the photographs, see `remembered.part_of`.
         rows: theirs among the training images.
-        test: the test images, for which all members' answers are kept.
-        training, testing: begin a pass over some images of either.
+        training: begins a pass over some training images.
         report: prints a line for people.
         known: (M, D) what the only member sees of the photographs, where that is known.
     """
@@ -135,15 +165,26 @@ def keep_neighbours(
             if collector:
                 collector.write(thumbnails.path(part.folder))
             remembered.forget_others(part)
-    processes.wait_for_all("training photographs are kept")
-    done = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
-    if not processes.of_first(np.bool_(done is not None and done.is_of(model.identities, test))):
-        _keep_nearest(model, part, test, testing)
-    if missing or not there:
         report(
             f"{len(rows):,} training photographs are kept with what the members see of them, so "
             f"that the nearest can be shown: {time.perf_counter() - began:.1f} s"
         )
+    processes.wait_for_all("training photographs are kept")
+
+
+def keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
+    """Keep which training photographs are nearest to the test images named most wrongly, unless
+    that is kept.
+
+    Args:
+        model: the members.
+        part: the photographs.
+        test: the test images, for which all members' answers are kept.
+        testing: begins a pass over some of them.
+    """
+    done = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
+    if not processes.of_first(np.bool_(done is not None and done.is_of(model.identities, test))):
+        _keep_nearest(model, part, test, testing)
 
 
 def _keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:

@@ -16,7 +16,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.data.view import TTA, Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.namer import Namer
-from fgvc_jax.inference.neighbours import Neighbour
+from fgvc_jax.inference.neighbours import NOVELTY, Neighbour
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
@@ -125,6 +125,24 @@ class Model(Namer):
             for squares, number in self.read(images)
         ]
         return list(itertools.chain(*parts))
+
+    def typicality(self, images: Any) -> np.ndarray:
+        """Of each image the share of known images that are as strange or stranger, (B,): one of at
+        most 0.05 may be of none of the classes; 5 in 100 photographs of known ones have it, too.
+        See `novelty.about`.
+
+        Raises:
+            UserError: for an image that cannot be read, or where it is not known how strange known
+                images are.
+        """
+        _ = self.novelty
+        parts = [self.typicality_of(squares)[:count] for squares, count in self.read(images)]
+        return np.concatenate(parts)
+
+    def typicality_of(self, squares: np.ndarray) -> np.ndarray:
+        """The same of decoded images, (B, R, R, 3) uint8, see `squares`."""
+        answers = collect(self.ask(squares, embed=True), len(squares), NOVELTY)
+        return self.novelty.typicality(self.strangeness(answers))
 
     def attention(self, images: Any) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.

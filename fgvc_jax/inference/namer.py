@@ -12,8 +12,9 @@ from fgvc_jax.data.records import check_names
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.evaluation.families import Coarsening
+from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.inference import listed
-from fgvc_jax.inference.embeddings import Embedder
+from fgvc_jax.inference.embeddings import Embedder, check_finite
 from fgvc_jax.inference.neighbours import Neighbour, Neighbours
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import taxonomy
@@ -105,6 +106,24 @@ class Namer(Embedder):
         names = [f"image {n}" for n in range(1, 1 + len(answers[0]["embedding"]))]
         seen = self.whole(answers, names, normalize=True)
         return self.remembered.told(*self.remembered.nearest(seen, count, self.listed))
+
+    def strangeness(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+        """(B,) how strange images are, by the score of `novelty`, from what each member answers
+        and sees."""
+        names = [f"image {n}" for n in range(1, 1 + len(answers[0]["embedding"]))]
+        check_finite([each["embedding"] for each in answers], names, self.numbers)
+        found = [near.novelty(each) for near, each in zip(self.alone, answers, strict=True)]
+        return np.mean(found, axis=0)[:, self.novelty.column]
+
+    @cached_property
+    def novelty(self) -> Novelty:
+        """How strange images of known classes are; a UserError says how to get it."""
+        return self._of_workdir.novelty
+
+    @cached_property
+    def alone(self) -> list[Neighbours]:
+        """The training photographs as each member sees them."""
+        return [Neighbours.of(self.remembered.part, [member]) for member in self.identities]
 
     @cached_property
     def remembered(self) -> Neighbours:

@@ -155,6 +155,7 @@ def answer_step(
     - "row", "mask": of the batch; answers are put in place by them.
     - "embedding": where `embed`, as `embed_step` has it: a judged run keeps that of some images, by
       the program that judges.
+    - "energy", "max_logit": likewise, (B,) float32, see `evaluation.novelty`.
     """
 
     def step(variables, arrays, store):
@@ -168,7 +169,13 @@ def answer_step(
             for name, value in {**heads, "prediction": answers}.items()
         }
         maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
-        seen = {"embedding": network.apply({}, taps, method="embedded")} if embed else {}
+        seen = {}
+        if embed:
+            seen = {
+                "embedding": network.apply({}, taps, method="embedded"),
+                "energy": -jax.nn.logsumexp(logits, axis=-1),
+                "max_logit": -jnp.max(logits, axis=-1),
+            }
         return seen | {
             "log_probabilities": answers,
             "attention": maps.astype(jnp.float16),

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax.evaluation.families import told_shares
+from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
 
 AnswerRow = dict[str, Any]
 COARSER = "answer", "level", "answer_probability"  # columns of an answer at a coarser level
+UNKNOWN = "unknown", "typicality"  # columns, see `Model.typicality`
 NEIGHBOUR = "neighbour", "neighbour_class", "similarity"  # columns of each, with its number
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ class AnswerRows:
         sets: whether conformal sets are named, too.
         boxes: whether rows tell the box that is meant, and how sure the detector was.
         coarsen: of answers at coarser levels at most this share is wrong; None asks for none.
+        unknown_rate: so large a share of photographs of known classes are called unknown; None: it
+            is not told which are. With it answers have what the members see.
         neighbours: so many of the nearest training photographs are named, too, and answers have
             what the members see.
     """
@@ -44,6 +48,7 @@ class AnswerRows:
         sets: bool = False,
         boxes: bool = False,
         coarsen: float | None = None,
+        unknown_rate: float | None = None,
         neighbours: int = 0,
     ):
         self._model = asked
@@ -55,6 +60,9 @@ class AnswerRows:
         self._accept_from = accept_from(asked, risk)
         self.coarsening = None if coarsen is None else asked.coarsening(coarsen)
         self._levels: Counter[str] = Counter()  # of what was answered
+        self._unknown_rate = unknown_rate
+        if unknown_rate is not None:
+            check_rate(asked.novelty, unknown_rate)
         self._among = bool(asked.listed)
         self._neighbours = (
             min(neighbours, asked.remembered.count(asked.listed)) if neighbours else 0
@@ -69,6 +77,7 @@ class AnswerRows:
             *(("set",) if sets else ()),
             *(("outside",) if self._among else ()),
             *(COARSER if self.coarsening else ()),
+            *(UNKNOWN if unknown_rate is not None else ()),
             *(f"{name}{n}" for n in range(1, self._neighbours + 1) for name in NEIGHBOUR),
             "error",
         ]
@@ -95,7 +104,8 @@ class AnswerRows:
 
     def _more(self, some: Answered) -> list[AnswerRow]:
         """Of each answer what is outside of the listed classes, what is said at a coarser level,
-        and the nearest training photographs; nothing where that is not asked for."""
+        whether it is unknown, and the nearest training photographs; nothing where that is not asked
+        for."""
         rows: list[AnswerRow] = [{} for _ in some.paths]
         if self._among:
             mass = self._model.mass_outside(some.answers, calibrated=self._with_calibrated)
@@ -110,6 +120,11 @@ class AnswerRows:
                 row |= dict(
                     zip(COARSER, (name, level, _short(np.float32(probability))), strict=True)
                 )
+        if self._unknown_rate is not None:
+            typical = self._model.novelty.typicality(self._model.strangeness(some.answers))
+            for row, value in zip(rows, typical.tolist(), strict=True):
+                said = value <= self._unknown_rate, _short(np.float32(value))
+                row |= dict(zip(UNKNOWN, said, strict=True))
         if self._neighbours:
             nearest = self._model.nearest(some.answers, self._neighbours)
             for row, found in zip(rows, nearest, strict=True):
@@ -144,6 +159,16 @@ class AnswerRows:
             chosen = (o[mask[o]] for o, mask in zip(order, inside, strict=True))
             sets = [[self._model.classes[c] for c in numbers] for numbers in chosen]
         return unsure, sets
+
+
+def check_rate(known: Novelty, rate: float) -> None:
+    """Raise a UserError where so few false alarms cannot be promised."""
+    if rate < known.least_rate:
+        least = math.ceil(1e4 * known.least_rate) / 1e4
+        raise UserError(
+            f"--unknown-rate {rate:g}: the smallest rate of false alarms that {known.kind} can "
+            f"promise is {least:g}: allow that, or calibrate on more"
+        )
 
 
 def accept_from(asked: Model, risk: float) -> float | None:

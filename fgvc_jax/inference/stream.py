@@ -17,6 +17,7 @@ import numpy as np
 from fgvc_jax.data.inputs import Found
 from fgvc_jax.inference.embeddings import Embedder
 from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.neighbours import NOVELTY
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils.errors import UserError
 
@@ -178,5 +179,5 @@ def collected(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str,
             "the members' answers are not finite numbers: their training has diverged; train again "
             "with a lower --optimizer.learning-rate"
         )
-    asked = "log_probabilities", "attention", "embedding"
+    asked = "log_probabilities", "attention", *NOVELTY
     return collect(answers, count, [name for name in asked if name in answers[0]])

@@ -88,6 +88,12 @@ class HeldOut(NamedTuple):
 
     rows: np.ndarray  # (n,) int, increasing
     log_probabilities: np.ndarray  # (n, K) float32
+    energy: np.ndarray  # (n,) float32, -log sum exp of what these are the softmax of
+
+
+# Vectors (n, D) and their labels below K, and K -> vectors (m, D) -> logits (m, K) of a head that
+# is solved for the former alone.
+Refit = Callable[[np.ndarray, np.ndarray, int], Callable[[np.ndarray], np.ndarray]]
 
 
 class Solved(NamedTuple):
@@ -96,6 +102,7 @@ class Solved(NamedTuple):
     params: Tree  # of the head "logits", numpy: what `Method.solve` determines of it
     metrics: dict[str, float]  # to log
     held_out: HeldOut
+    refit: Refit | None = None  # where what a head says of new classes is worth a try
 
 
 class Objective(NamedTuple):

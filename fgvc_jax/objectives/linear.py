@@ -10,12 +10,13 @@ b, so that the head takes the embedding itself.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fgvc_jax.data.view import View
-from fgvc_jax.objectives.base import HeldOut, Method, Objective, Solved
+from fgvc_jax.objectives.base import HeldOut, Method, Objective, Refit, Solved
 from fgvc_jax.objectives.ce import ce
 from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
@@ -39,6 +40,11 @@ class Linear(Method):
     def make(self, *, classes: int, label_smoothing: float, view: View) -> Objective:
         return ce(label_smoothing=label_smoothing)
 
+    @staticmethod
+    def refit(decay: float, watch: Watch = lambda said: None) -> Refit:
+        """Heads that are solved for some embeddings at a weight decay, to four digits."""
+        return partial(_refit, decay=decay, watch=watch)
+
     def solve(
         self,
         embeddings: np.ndarray,
@@ -49,32 +55,68 @@ class Linear(Method):
         seed: int,
         watch: Watch,
     ) -> Solved:
-        shift, scale = embeddings.mean(0, dtype=np.float64), embeddings.std(0, dtype=np.float64)
-        scale = np.where(scale > 0, scale, 1)
-        x = (embeddings - shift) / scale
-        # Where there are fewer images than numbers, W lies in the space that the images span.
-        axes = np.linalg.qr(x.T)[0] if len(x) < len(scale) else np.eye(len(scale))
-        x = x @ axes
+        x, spanned = _standardised(embeddings)
         fold = folds(labels, groups, seed)
         decay, held_out = cross_fitted(
             x, labels, fold, classes=classes, watch=watch, decay=self.weight_decay
         )
-        rough, exact = (_Regression(x, labels, classes, kind) for kind in (np.float32, np.float64))
-        weights = rough.start
-        for stronger in _decays(decay)[:-1]:
-            weights = rough.minimum(stronger, weights, watch)
-        weights = exact.minimum(decay, weights, watch)
-        answers = exact.log_probabilities(weights)
+        exact = _Regression(x, labels, classes, np.float64)
+        weights = exact.minimum(decay, _roughly(x, labels, classes, decay, watch), watch)
+        answers, _ = _normalised(exact.logits(weights))
         metrics = {
             "loss": exact.loss(weights, decay)[0],
             "cross_entropy": _cross_entropy(answers, labels),
             "accuracy": float((answers.argmax(-1) == labels).mean()),
             "weight_decay": decay,
         }
-        kernel = (axes @ weights[:-1]) / scale[:, None]
-        layer = {"kernel": kernel, "bias": weights[-1] - shift @ kernel}
+        layer = dict(zip(("kernel", "bias"), spanned.layer(weights), strict=True))
         params = {"fc": {name: array.astype(np.float32) for name, array in layer.items()}}
-        return Solved(params, metrics, held_out)
+        return Solved(params, metrics, held_out, self.refit(decay, watch))
+
+
+def _refit(
+    embeddings: np.ndarray, labels: np.ndarray, classes: int, *, decay: float, watch: Watch
+) -> Callable[[np.ndarray], np.ndarray]:
+    """See `base.Refit`: the minimum to four digits."""
+    x, spanned = _standardised(embeddings)
+    weights = _roughly(x, labels, classes, decay, watch, last=True)
+    kernel, bias = spanned.layer(weights)
+    return lambda others: others @ kernel + bias
+
+
+class _Spanned(NamedTuple):
+    """Embeddings as they are solved for: shifted, scaled, and turned onto axes (D, d)."""
+
+    shift: np.ndarray
+    scale: np.ndarray
+    axes: np.ndarray
+
+    def layer(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(kernel (D, K), bias (K,)) on embeddings, of weights (d + 1, K)."""
+        kernel = (self.axes @ weights[:-1]) / self.scale[:, None]
+        return kernel, weights[-1] - self.shift @ kernel
+
+
+def _standardised(embeddings: np.ndarray) -> tuple[np.ndarray, _Spanned]:
+    """(N, d) float64 of embeddings (N, D), and how they became so."""
+    shift, scale = embeddings.mean(0, dtype=np.float64), embeddings.std(0, dtype=np.float64)
+    scale = np.where(scale > 0, scale, 1)
+    x = (embeddings - shift) / scale
+    # Where there are fewer images than numbers, W lies in the space that the images span.
+    axes = np.linalg.qr(x.T)[0] if len(x) < len(scale) else np.eye(len(scale))
+    return x @ axes, _Spanned(shift, scale, axes)
+
+
+def _roughly(
+    x: np.ndarray, labels: np.ndarray, classes: int, decay: float, watch: Watch, last: bool = False
+) -> np.ndarray:
+    """(D + 1, K) near the minimum at a weight decay: of the next stronger one, or with `last` its
+    own in float32."""
+    rough = _Regression(x, labels, classes, np.float32)
+    weights = rough.start
+    for each in _decays(decay)[: None if last else -1]:
+        weights = rough.minimum(each, weights, watch)
+    return weights
 
 
 def cross_fitted(
@@ -116,16 +158,17 @@ def cross_fitted(
         if (fold == left_out).any()
     ]
     best, chosen, least = np.zeros((len(labels), classes), np.float32), 0.0, np.inf
+    energy = np.zeros(len(labels), np.float32)
     for each in _decays(decay):
         watch(f"weight decay {each:g}")
-        found = np.zeros_like(best)
-        for left_out, answers in map(next, paths):
-            found[left_out] = answers
+        found, energies = np.zeros_like(best), np.zeros_like(energy)
+        for left_out, logits in map(next, paths):
+            found[left_out], energies[left_out] = _normalised(logits)
         loss = _cross_entropy(found[rows], labels[rows])
         if not decay and loss > least:
             break
-        best, chosen, least = found, each, loss
-    return chosen, HeldOut(rows, best[rows])
+        best, energy, chosen, least = found, energies, each, loss
+    return chosen, HeldOut(rows, best[rows], energy[rows])
 
 
 def _decays(decay: float) -> tuple[float, ...]:
@@ -158,7 +201,7 @@ def _held_out(
     decays: tuple[float, ...],
     watch: Watch,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`left_out` (N,) bool, and log-probabilities (n, K) of these images, at each weight decay."""
+    """`left_out` (N,) bool, and logits (n, K) of these images, at each weight decay."""
     seen, others = (
         _Regression(x[part], labels[part], classes, np.float32) for part in (~left_out, left_out)
     )
@@ -166,7 +209,7 @@ def _held_out(
     for decay in decays:
         if not left_out.all():  # else nothing is learned, and all classes are alike
             weights = seen.minimum(decay, weights, watch)
-        yield left_out, others.log_probabilities(weights)
+        yield left_out, others.logits(weights)
 
 
 def _cross_entropy(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -213,7 +256,7 @@ class _Regression:
 
     def loss(self, weights: np.ndarray, decay: float) -> tuple[float, np.ndarray]:
         """(loss, its gradient) at weights (D + 1, K)."""
-        answers = self.log_probabilities(weights)
+        answers, _ = _normalised(self.logits(weights))
         value = -float(answers[self._labels].mean(dtype=np.float64))
         shares = np.exp(answers, out=answers)
         shares[self._labels] -= 1
@@ -221,9 +264,15 @@ class _Regression:
         gradient[:-1] += decay * weights[:-1]
         return value + decay / 2 * float((weights[:-1] ** 2).sum()), gradient
 
-    def log_probabilities(self, weights: np.ndarray) -> np.ndarray:
+    def logits(self, weights: np.ndarray) -> np.ndarray:
         """(N, K) at weights (D + 1, K)."""
-        logits = self._x @ weights.astype(self._x.dtype)
-        logits -= logits.max(-1, keepdims=True)
-        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
-        return logits
+        return self._x @ weights.astype(self._x.dtype)
+
+
+def _normalised(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(log-probabilities (N, K) in place of the logits, their energy (N,))."""
+    largest = logits.max(-1, keepdims=True)
+    logits -= largest
+    total = np.log(np.exp(logits).sum(-1, keepdims=True))
+    logits -= total
+    return logits, -(largest + total)[:, 0]

@@ -14,7 +14,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.data import feed, whole
 from fgvc_jax.data.feed import Images
 from fgvc_jax.evaluation import tallies
-from fgvc_jax.inference.answers import keep_answers, keep_neighbours
+from fgvc_jax.inference.answers import keep_answers, keep_nearest, keep_photographs
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.model import Model
 from fgvc_jax.training.best import Best
@@ -130,6 +130,7 @@ def judge_run(
     of results.json."""
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
+    photographs = _keep_photographs(run, workdir, model, report)
     parts = {}
     for name, images in run.cache.judged.items():
         parts[name] = _part(run, workdir, name)
@@ -140,8 +141,9 @@ def judge_run(
             partial(batches_of, run, images),
             decoded.store,
             pictures=partial(batches_of, run, decoded) if images.lookups else None,
+            photographs=photographs,
         )
-    _keep_neighbours(run, workdir, model, parts["test"], report)
+    keep_nearest(model, photographs, parts["test"], partial(_some, run, "test"))
     kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
     families = taxonomy.kept(workdir.path, run.splits.classes)
     found = verdict(parts["test"], kept, families, write=jax.process_index() == 0)
@@ -196,31 +198,22 @@ def _part(run: Run, workdir: Workdir, name: str) -> predictions.Part:
     )
 
 
-def _keep_neighbours(
-    run: Run, workdir: Workdir, model: Model, test: predictions.Part, report: Report
-) -> None:
+def _keep_photographs(run: Run, workdir: Workdir, model: Model, report: Report) -> predictions.Part:
     """Keep some training photographs of a run, and what its members see of them, see
     `workdir.remembered`."""
     most = remembered.fitting(sum(model.widths()))
     part, rows = remembered.part_of(workdir.path, run.splits.train, run.record, most)
-    # As the test images were shown, for which all programs are compiled.
-    judged = len(test.labels), run.experiment.evaluation_batch_size, run.mesh
-    size = feed.evaluation_size(*judged)
+    known = run.cache.seen_at_test(rows)
+    keep_photographs(model, part, rows, partial(_some, run, "train"), report, known)
+    return part
 
-    def begin(name: str, rows: np.ndarray) -> tuple[Iterator[Packed], jax.Array | None]:
-        images = run.images.at_test(name, rows)
-        return feed.batches(images, size, run.mesh), images.store
 
-    keep_neighbours(
-        model,
-        part,
-        rows,
-        test,
-        training=partial(begin, "train"),
-        testing=partial(begin, "test"),
-        report=report,
-        known=run.cache.seen_at_test(rows),
-    )
+def _some(run: Run, name: str, rows: np.ndarray) -> tuple[Iterator[Packed], jax.Array | None]:
+    """A pass over some images of a part, in batches as all test images are shown in, for which the
+    programs are compiled; and the images on the devices."""
+    images = run.images.at_test(name, rows)
+    count, most = len(run.splits.test), run.experiment.evaluation_batch_size
+    return feed.batches(images, feed.evaluation_size(count, most, run.mesh), run.mesh), images.store
 
 
 def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: Experiment) -> str:

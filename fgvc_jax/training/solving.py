@@ -11,14 +11,17 @@ from fgvc_jax import config
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.inference.passes import kept_answers
 from fgvc_jax.objectives.base import HeldOut, Solved
+from fgvc_jax.training import novel
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices, digests, processes, progress
 from fgvc_jax.utils.errors import Interrupted
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.signals import Deferred
-from fgvc_jax.workdir import predictions
+from fgvc_jax.workdir import predictions, remembered
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.journal import Journal
+
+BLOCK = 1024  # images whose distances are looked for at a time
 
 
 def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) -> VariableDict:
@@ -36,7 +39,10 @@ def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) ->
     """
     spec, train, began = run.experiment, run.splits.train, time.perf_counter()
     start = run.start.variables(1)
-    solved = Solved({}, {}, HeldOut(np.zeros(0, int), np.zeros((0, 0), np.float32)))
+    nothing = np.zeros((0, 0), np.float32)
+    solved = Solved({}, {}, HeldOut(np.zeros(0, int), nothing, np.zeros(0, np.float32)))
+    chosen: dict[str, float] = {}
+    groups = np.arange(len(train)) if train.groups is None else _numbered(train)
     if jax.process_index() == 0:
         with progress.bar(desc=spec.objective, unit=" steps", leave=False) as bar:
 
@@ -48,14 +54,19 @@ def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) ->
                     raise Interrupted(asked.number, "the embeddings are kept")
 
             with config.flagged(spec):
+                embeddings = run.cache.embeddings().astype(np.float32)
                 solved = spec.method.solve(
-                    run.cache.embeddings().astype(np.float32),
+                    embeddings,
                     train.labels,
-                    np.arange(len(train)) if train.groups is None else _numbered(train),
+                    groups,
                     classes=len(run.splits.classes),
                     seed=spec.seed,
                     watch=watch,
                 )
+                if solved.refit:
+                    watch("new classes")
+                    of_all = embeddings, train.labels, groups
+                    chosen = novel.choose(*of_all, solved.refit, spec.seed)
     head = {**start["params"]["heads"]["logits"], **solved.params}
     heads = {**start["params"]["heads"], "logits": jax.tree.map(processes.of_first, head)}
     variables = devices.replicate(
@@ -71,7 +82,7 @@ def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) ->
     finally:
         journal.close()
     if jax.process_index() == 0:
-        _keep(run, workdir, variables, solved.held_out)
+        _keep(run, workdir, variables, solved.held_out, groups, chosen)
     decay = solved.metrics.get("weight_decay")
     report(f"{spec.objective}: {f'weight decay {decay:g}, ' if decay else ''}{seconds:.1f} s")
     return variables
@@ -84,9 +95,16 @@ def _numbered(train: Source) -> np.ndarray:
     return np.where(groups == "", len(numbers) + np.arange(count), numbers)
 
 
-def _keep(run: Run, workdir: Workdir, variables: VariableDict, held_out: HeldOut) -> None:
+def _keep(
+    run: Run,
+    workdir: Workdir,
+    variables: VariableDict,
+    held_out: HeldOut,
+    groups: np.ndarray,
+    chosen: dict[str, float],
+) -> None:
     """Keep what is said of training images that were held out, for whoever wants answers for images
-    that nothing was learned from."""
+    that nothing was learned from; and by what new classes are told, see `novel.choose`."""
     part = predictions.part_of(
         workdir.path,
         predictions.HELD_OUT,
@@ -95,7 +113,26 @@ def _keep(run: Run, workdir: Workdir, variables: VariableDict, held_out: HeldOut
         view=run.experiment.data.view,
         images=run.record.held_out,
     )
-    with predictions.keep(part, [digests.of_arrays(variables)], [(1, 1)]) as arrays:
-        answers, attention = arrays[0]
+    identity = digests.of_arrays(variables)
+    predictions.keep_chosen(part, identity, chosen)
+    with predictions.keep(part, [identity], [(1, 1)], novel=True) as arrays:
+        answers, attention, novelty = arrays[0]
+        largest = held_out.energy - held_out.log_probabilities.max(-1)
+        far = _distances(run, workdir, held_out.rows, groups)
+        novelty[:] = np.stack([held_out.energy, largest, far], axis=-1)
         answers[:] = np.asarray(kept_answers(jnp.asarray(held_out.log_probabilities)))
         attention[:] = 0  # nobody asked where anything was looked at
+
+
+def _distances(run: Run, workdir: Workdir, held_out: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(n,) of images that were held out, by their rows: to the nearest training photograph of
+    another group that the run will keep."""
+    embeddings = run.cache.embeddings()
+    most = remembered.fitting(embeddings.shape[1])
+    _, rows = remembered.part_of(workdir.path, run.splits.train, run.record, most)
+    kept, found = embeddings[rows].astype(np.float32), []
+    for start in range(0, len(held_out), BLOCK):
+        some = held_out[start : start + BLOCK]
+        apart = groups[some, None] == groups[rows]
+        found.append(novel.distances(embeddings[some].astype(np.float32), kept, apart))
+    return np.concatenate(found or [np.zeros(0)])

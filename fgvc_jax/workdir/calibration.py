@@ -11,7 +11,7 @@ import numpy as np
 
 from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import calibration, families, frequency, tallies
+from fgvc_jax.evaluation import calibration, families, frequency, novelty, tallies
 from fgvc_jax.evaluation.calibration import (
     COVERAGE,
     SPREAD,
@@ -22,6 +22,7 @@ from fgvc_jax.evaluation.calibration import (
     least_risk,
 )
 from fgvc_jax.evaluation.families import Coarsening
+from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.evaluation.tallies import Chosen, Fused, KeptAnswers
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
@@ -29,6 +30,7 @@ from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
 
+UNKNOWN = "unknown.json"  # in a workdir
 log = logging.getLogger(__name__)
 
 
@@ -141,6 +143,29 @@ class Ensemble:
             ) from None
 
     @property
+    def novelty(self) -> Novelty:
+        """How strange images of known classes are to these members; whatever is listed, they know
+        all classes. It is of the one view.
+
+        Raises:
+            UserError: where that is not kept.
+        """
+        plain = replace(self, tta="", listed=())
+        part = plain.fitted_to
+        if not all(part.has_novelty(identity) for identity in self.identities):
+            instead = predictions.way_out(self.workdir)
+            if self.part == predictions.HELD_OUT:
+                instead = "train again, in a new --workdir"
+            raise UserError(
+                f"workdir {str(self.workdir)!r} does not keep how strange known images are to "
+                f"these members: as long as the dataset is where it was, {instead}"
+            )
+        areas = predictions.chosen(part, self.identities[0]) if len(self.identities) == 1 else {}
+        score = max(areas, key=areas.__getitem__) if areas else novelty.FIXED
+        known = strangeness(part, self.identities)[:, novelty.SCORES.index(score)]
+        return Novelty(score, known, f"{len(known):,} {self.part.replace('_', '-')} images", areas)
+
+    @property
     def _chosen(self) -> KeptAnswers:
         """Those of `fitted_to` whose class is listed."""
         part = self.fitted_to
@@ -196,6 +221,45 @@ class Ensemble:
                 f"{str(path)!r} is damaged ({error}): remove it, then "
                 "python -m fgvc_jax.evaluate makes it again"
             ) from error
+
+
+def keep_unknown(workdir: Path, members: Sequence[str], found: dict[str, Any]) -> None:
+    """Keep how images of other classes were told from known ones by members, by their digests:
+    `inference.unknown.judge`, with the "source" of these images."""
+    storage.write_json(workdir / UNKNOWN, {"members": list(members), **found})
+
+
+def unknown(workdir: Path, members: Sequence[str]) -> dict[str, Any] | None:
+    """What `keep_unknown` kept of the same members; None where that is nothing, or damaged."""
+
+    def number(found: dict[str, Any]) -> dict[str, float]:
+        return {key: float(found[key]) for key in ("value", "low", "high")}
+
+    try:
+        kept = storage.read_json(workdir / UNKNOWN)
+        if kept["members"] != list(members):
+            return None
+        at = kept["at"]
+        return {
+            "source": str(kept["source"]),
+            "images": {key: int(kept["images"][key]) for key in ("known", "unknown")},
+            "score": novelty.SCORES[novelty.SCORES.index(kept["score"])],
+            "scores": {
+                name: {key: number(kept["scores"][name][key]) for key in ("auroc", "fpr95")}
+                for name in novelty.SCORES
+            },
+            "at": at
+            and {"rate": float(at["rate"])} | {key: number(at[key]) for key in ("found", "alarms")},
+            "about": str(kept["about"]),
+        }
+    except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
+        return None
+
+
+def strangeness(part: Part, members: Sequence[str]) -> np.ndarray:
+    """(N, 3), how strange the images of a part are to members by their digests, see
+    `evaluation.novelty.SCORES`: on average. Errors as of `Part.novelty`."""
+    return np.mean([part.novelty(member) for member in members], axis=0)
 
 
 def verdict(

@@ -4,6 +4,8 @@
         images.json                       names, labels, ids, class names, and what it is known by
         MEMBER.log_probabilities.npy      (N, K) float16
         MEMBER.attention.npy              (N, h, w) float16: the map Z on the member's own grid
+        MEMBER.novelty.npy                (N, 3) float32: how strange it finds each image, see
+                                          `evaluation.novelty.SCORES`
 
 Answers for several views of each image have a folder of their own, as test-flip-0123456789abcdef.
 The folder is known by the digest of its images and view, MEMBER is that of the member's variables,
@@ -22,6 +24,7 @@ import numpy as np
 
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.view import View
+from fgvc_jax.evaluation import novelty
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
@@ -54,6 +57,20 @@ class Part:
         """(N, h, w) float16 maps Z of a member, by its digest, memory-mapped."""
         return self._array(member, "attention", (len(self.labels),))
 
+    def novelty(self, member: str) -> np.ndarray:
+        """(N, 3) float32, how strange a member, by its digest, finds each image. Runs of older
+        versions have none."""
+        shape = len(self.labels), len(novelty.SCORES)
+        return self._array(member, "novelty", shape, np.float32)
+
+    def has_novelty(self, member: str) -> bool:
+        """Whether that is kept and readable."""
+        try:
+            self.novelty(member)
+        except (FileNotFoundError, UserError):
+            return False
+        return True
+
     def has(self, member: str) -> bool:
         """Whether everything of a member is kept and readable."""
         try:
@@ -66,13 +83,15 @@ class Part:
         """Where a member's array is, or would be."""
         return self.folder / f"{member[:16]}.{kind}.npy"
 
-    def _array(self, member: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    def _array(
+        self, member: str, kind: str, shape: tuple[int, ...], dtype: type = np.float16
+    ) -> np.ndarray:
         path = self.path(member, kind)
         try:
             array = storage.map_array(path)
         except ValueError as error:
             raise UserError(f"{str(path)!r} is damaged ({error}): remove it") from error
-        if array.shape[: len(shape)] != shape or array.dtype != np.float16:
+        if array.shape[: len(shape)] != shape or array.dtype != dtype:
             raise UserError(f"{str(path)!r} is damaged (of shape {array.shape}): remove it")
         return array
 
@@ -158,11 +177,27 @@ def name_images(part: Part) -> None:
         storage.write_json(part.folder / "images.json", kept)
 
 
+def keep_chosen(part: Part, member: str, areas: dict[str, float]) -> None:
+    """Keep how well each score of `evaluation.novelty` told classes that a member's head was solved
+    without, by its digest."""
+    storage.write_json(part.folder / f"{member[:16]}.chosen.json", areas)
+
+
+def chosen(part: Part, member: str) -> dict[str, float]:
+    """What `keep_chosen` kept; {} where that is nothing, or damaged."""
+    try:
+        kept = storage.read_json(part.folder / f"{member[:16]}.chosen.json")
+        return {name: float(kept[name]) for name in novelty.SCORES}
+    except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
+        return {}
+
+
 @contextlib.contextmanager
 def keep(
-    part: Part, members: Sequence[str], grids: Sequence[tuple[int, int]]
-) -> Iterator[list[tuple[np.ndarray, np.ndarray]]]:
-    """Arrays to fill in with what members answer: [(log-probabilities, attention), ...].
+    part: Part, members: Sequence[str], grids: Sequence[tuple[int, int]], *, novel: bool = False
+) -> Iterator[list[tuple[np.ndarray, ...]]]:
+    """Arrays to fill in with what members answer: [(log-probabilities, attention), ...], and with
+    `novel` the scores of novelty.
 
     They appear at the end of the block, all or, after an error, none.
 
@@ -170,6 +205,7 @@ def keep(
         part: of the dataset.
         members: their digests.
         grids: (h, w) of each member's attention map.
+        novel: whether it is known how strange images are.
     """
     count, classes = len(part.labels), len(part.classes)
     size = sum(2 * count * (classes + h * w) for h, w in grids)
@@ -178,28 +214,27 @@ def keep(
     name_images(part)
     with contextlib.ExitStack() as stack:
         yield [
-            (
-                stack.enter_context(
-                    storage.new_array(
-                        part.path(member, "log_probabilities"), (count, classes), np.float16
-                    )
-                ),
-                stack.enter_context(
-                    storage.new_array(part.path(member, "attention"), (count, *grid), np.float16)
-                ),
+            tuple(
+                stack.enter_context(storage.new_array(part.path(member, kind), shape, dtype))
+                for kind, shape, dtype in (
+                    ("log_probabilities", (count, classes), np.float16),
+                    ("attention", (count, *grid), np.float16),
+                    *([("novelty", (count, len(novelty.SCORES)), np.float32)] if novel else []),
+                )
             )
             for member, grid in zip(members, grids, strict=True)
         ]
 
 
 def fill(
-    answers: Iterable[list[dict[str, jax.Array]]], arrays: Sequence[tuple[np.ndarray, ...]]
+    answers: Iterable[list[dict[str, Any]]], arrays: Sequence[tuple[np.ndarray, ...]]
 ) -> list[dict[str, int]]:
     """Put what members answer batch by batch where each answer's `row` says, and add up.
 
     Args:
         answers: for each batch, one result of `inference.passes.answer_step` a member.
-        arrays: (log-probabilities, attention) of each member, or nothing to fill in.
+        arrays: (log-probabilities, attention, novelty) of each member, or the first of these, or
+            nothing to fill in.
 
     Returns:
         Number of correct images of every head, for each member.
@@ -209,9 +244,10 @@ def fill(
     """
     totals: list[dict[str, int]] = []
     wanted = {"finite", "correct"}
+    kinds = ("log_probabilities", "attention", "novelty")[: len(arrays[0]) if arrays else 0]
     if arrays:
-        wanted |= {"mask", "row", "log_probabilities", "attention"}
-    for batch in _one_behind(answers):
+        wanted |= {"mask", "row", *kinds}
+    for batch in one_behind(answers):
         batch = jax.device_get([{name: each[name] for name in wanted} for each in batch])
         totals = totals or [{} for _ in batch]
         for number, (answer, total) in enumerate(zip(batch, totals, strict=True)):
@@ -226,14 +262,12 @@ def fill(
             if arrays:
                 mask = answer["mask"]
                 rows = answer["row"][mask]
-                for array, name in zip(
-                    arrays[number], ("log_probabilities", "attention"), strict=False
-                ):
+                for array, name in zip(arrays[number], kinds, strict=True):
                     array[rows] = answer[name][mask]
     return totals
 
 
-def _one_behind(batches: Iterable[Any]) -> Iterator[Any]:
+def one_behind(batches: Iterable[Any]) -> Iterator[Any]:
     """Every batch, once the next one is under way, so that the devices never wait for the host."""
     earlier = None
     for batch in batches:

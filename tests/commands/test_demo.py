@@ -65,7 +65,8 @@ def test_an_answer_has_the_numbers_that_python_users_get(trained, asked):
     says = [member["says"] for member in answer["members"]]
     assert answer["agreement"] == says.count(titles[0]) / 2
     assert answer["why"]["against"] == titles[1]
-    assert answer["sure"] == sureness(None, 0.05)  # eight validation images promise nothing
+    # Eight validation images promise nothing, and let nothing be called strange.
+    assert answer["sure"] == sureness(None, 0.05)
 
 
 @pytest.mark.slow
@@ -107,6 +108,9 @@ def test_how_sure_it_is_in_words():
     assert sureness(None, 0.05)["badge"] == ""
     assert sureness(False, 0.125)["words"].startswith("At most 12.5% of answers")
     assert sureness(True, 0.05)["badge"] == "unsure"
+    assert sureness(False, 0.05, 0.06) == sureness(False, 0.05)
+    strange = sureness(False, 0.05, 0.034)
+    assert strange["badge"] == "none of these?" and strange["words"].startswith("Only 3.4% of")
 
 
 def test_the_page_asks_its_own_server_alone():

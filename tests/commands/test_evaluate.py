@@ -1,5 +1,6 @@
 """What evaluate does around the members: where answers are kept, what several processes share."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -141,3 +142,49 @@ def test_a_run_of_an_older_version_gets_its_training_photographs(tmp_path, caplo
     (workdir / "config.json").write_text(json.dumps(gone))
     assert evaluate.evaluate(Evaluation(str(workdir)))["images"] == {"test": 100}
     assert not folder.exists() and "no training photographs are kept" in caplog.text
+
+
+@pytest.mark.slow
+def test_other_classes_are_told_from_the_test_images_and_known_ones_are_left_out(
+    tmp_path, capsys, caplog
+):
+    workdir = tmp_path / "run"
+    data = dataclasses.replace(tiny().data, validation=0.25)
+    members.train(tiny(workdir, members=1, epochs=1, data=data))
+    known = json.loads((workdir / "results.json").read_text())["class_names"][0]
+    files = {f"{name}/{i}.png": encoded(photograph(i)) for name in ("noise", known) for i in (1, 2)}
+    others = f"folder:{write(tmp_path / 'others', files)}"
+    found = evaluate.evaluate(Evaluation(str(workdir), unknown=others))["unknown"]
+    assert found["images"] == {"known": 100, "unknown": 2} and "2 of 4 images" in caplog.text
+    assert found["score"] == "max_logit" and found["at"] is None  # of 8 validation images
+    assert set(found["scores"]) == {"energy", "max_logit", "distance"}
+    assert json.loads((workdir / "unknown.json").read_text())["source"] == others
+    evaluate.main([str(workdir), "--unknown", others])
+    assert "2 images of other classes against 100 known" in capsys.readouterr().out
+    with pytest.raises(UserError, match="leave out --source"):
+        evaluate.evaluate(Evaluation(str(workdir), unknown=others, source=others))
+    with pytest.raises(UserError, match="all its images are of known classes"):
+        shutil.rmtree(tmp_path / "others/noise")
+        evaluate.evaluate(Evaluation(str(workdir), unknown=others))
+
+
+def test_places_of_test_images_are_those_that_a_list_names(tmp_path, monkeypatch, caplog):
+    (tmp_path / "sites.csv").write_text("path,site\na/1.jpg,north\na/2.jpg,south\n")
+    test = SimpleNamespace(
+        names=("a/1.jpg", "a/2.jpg#xywh=0,0,1,1", "a/3.jpg"), labels=np.array([0, 1, 1])
+    )
+    asked = SimpleNamespace(identities=("m",), fusion="probabilities")
+    values = np.log([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])
+    monkeypatch.setattr(evaluate.tallies, "Fused", lambda *_: [(slice(None), values)])
+    found = evaluate._by(f"{tmp_path}/sites.csv:site", "folder:x", test, asked)
+    assert found["column"] == "site" and "1 of 3 test images is not told" in caplog.text
+    assert [(p["name"], p["accuracy"]["value"]) for p in found["places"]] == [
+        ("south", 0.0), ("north", 1.0)]  # fmt: skip
+    assert evaluate._by("site", f"csv:{tmp_path}/sites.csv", test, asked) == found
+    with pytest.raises(UserError, match="is no csv: list with columns"):
+        evaluate._by("site", "folder:x", test, asked)
+    with pytest.raises(UserError, match="0 columns 'date'"):
+        evaluate._by("date", f"csv:{tmp_path}/sites.csv", test, asked)
+    other = SimpleNamespace(names=("z.jpg",), labels=np.array([0]))
+    with pytest.raises(UserError, match="the site of none of the test images, as 'z.jpg'"):
+        evaluate._by("site", f"csv:{tmp_path}/sites.csv", other, asked)

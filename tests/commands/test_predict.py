@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -551,3 +552,92 @@ def test_without_kept_photographs_neighbours_are_one_line(here, tmp_path, model)
         dataclasses.replace(model, kept=None).neighbours("photos/00.png")
     with pytest.raises(UserError, match="at least 1"):
         model.neighbours("photos/00.png", 0)
+
+
+def test_unknown_is_told_with_its_rate_and_beside_the_same_answers(
+    here, tmp_path, model, capsys, caplog
+):
+    """Of 8 validation images, which promise no fewer than one false alarm in 9."""
+    with caplog.at_level(logging.INFO):
+        run("photos", "--unknown-rate", "0.25", "--output", str(tmp_path / "a.jsonl"))
+    run("photos", "--output", str(tmp_path / "b.jsonl"))
+    assert "25 % of photographs of known classes are called unknown" in caplog.text
+    rows, plain = objects(tmp_path / "a.jsonl"), objects(tmp_path / "b.jsonl")
+    typical = model.typicality([row["path"] for row in rows])
+    for row, without, value in zip(rows, plain, typical, strict=True):
+        assert [k for k in row if k not in without] == ["unknown", "typicality"]
+        assert row["typicality"] == pytest.approx(value, abs=0.12)  # one of nine, where scores tie
+        assert row["unknown"] == (row["typicality"] <= 0.25)
+        assert row["probability1"] == pytest.approx(without["probability1"], rel=1e-5)
+    known = model.novelty
+    assert known.score == "max_logit" and len(known.known) == 8 and not known.chosen
+    kept = predictions.read(next(Path("run/predictions").glob("validation-*")))
+    each = [kept.novelty(member) for member in model.identities]
+    assert known.known.tolist() == np.mean(each, axis=0)[:, 1].tolist()
+    with pytest.raises(UserError, match="--unknown-rate 0.05: the smallest .* is 0.1112"):
+        run("photos", "--unknown-rate", "0.05")
+    run("photos/00.png", "--unknown-rate", "0.99", "--top", "1")
+    header, line = capsys.readouterr().out.splitlines()[-2:]
+    assert header.split()[-1] == "unknown" and line.split()[-1] == "unknown"
+
+
+def test_where_it_is_not_kept_how_strange_known_images_are_it_is_one_line(here, tmp_path, model):
+    shutil.copytree("run", tmp_path / "run")
+    next((tmp_path / "run/predictions").glob("validation-*/*.novelty.npy")).unlink()
+    with pytest.raises(UserError, match="how strange known images .*evaluate keeps them"):
+        predict.main([str(tmp_path / "run"), "photos", "--unknown-rate", "0.2"])
+    with pytest.raises(UserError, match="nothing is fitted"):
+        dataclasses.replace(model, kept=None).typicality("photos/00.png")
+
+
+def test_photographs_to_label_are_a_source_once_that_is_filled_in(here, capsys, caplog):
+    with caplog.at_level(logging.INFO):
+        run("photos", "--label-next", "4", "--output", "next.csv")
+    assert "4 photographs to label" in caplog.text
+    rows = table(Path("next.csv"))
+    assert list(rows[0]) == ["path", "label", "suggestion", "probability", "uncertainty"]
+    assert len({row["path"] for row in rows}) == 4
+    assert all(row["suggestion"] in NAMES and not row["label"] for row in rows)
+    filled = Path("next.csv").read_text().splitlines()
+    labelled = [filled[0], *(line.replace(",", f",{'ab'[n % 2]},", 1).replace(",,", ",", 1)
+                             for n, line in enumerate(filled[1:]))]  # fmt: skip
+    Path("filled.csv").write_text("\n".join(labelled))
+    source = open_source("csv:filled.csv", to_train=False).test
+    assert sorted(source.names) == sorted(row["path"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [(("--output", "a.jsonl"), "needs --output"), ((), "needs --output"),
+     (("--output", "a.csv", "--neighbours", "2"), "--neighbours says nothing of --label-next"),
+     (("--output", "photos/sub/a.csv"), "is not below its folder")],
+)  # fmt: skip
+def test_lists_that_cannot_be_filled_in_are_one_line(here, words, problem):
+    with pytest.raises(UserError, match=problem):
+        run("photos/00.png", "--label-next", "2", *words)
+
+
+def test_an_event_has_one_answer(here, tmp_path, model, capsys):
+    files = sorted(str(path) for path in Path("photos").glob("0[0-3].png"))
+    lines = [f"{path},{event}" for path, event in zip(files, "xyxx", strict=True)]
+    Path("list.csv").write_text("\n".join(["path,burst", *lines]))
+    run("list.csv", "--group", "burst", "--output", str(tmp_path / "a.csv"))
+    first, second = table(tmp_path / "a.csv")
+    assert [first["event"], first["images"], second["images"]] == ["x", "3", "1"]
+    mean = model.predict([files[n] for n in (0, 2, 3)], calibrated=True).mean(0)
+    assert float(first["probability1"]) == pytest.approx(mean.max(), rel=1e-5)
+    assert first["class1"] == model.classes[mean.argmax()]
+    run("list.csv", "--group", "burst")
+    assert capsys.readouterr().out.splitlines()[0].split()[:3] == ["event", "images", "class"]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [(("photos", "--group", "burst"), "takes one list"),
+     (("list.csv", "--group", "burst", "--sets"), "--sets says nothing of --group"),
+     (("list.csv", "--group", "b", "--output", "a.jsonl"), "end it in .csv"),
+     (("list.csv", "--group", "b", "--label-next", "1"), "--group says nothing of --label-next")],
+)  # fmt: skip
+def test_events_that_are_not_listed_are_one_line(here, words, problem):
+    with pytest.raises(UserError, match=problem):
+        run(*words)

@@ -42,6 +42,7 @@ class Stand:
         rows, width, given = len(batch["row"]), self.widths()[n], np.asarray(batch["row"])
         return {
             "embedding": np.eye(width)[given % width] * (given + 1)[:, None] + self.seen,
+            "energy": np.full(rows, -n, np.float32), "max_logit": -given.astype(np.float32),
             "log_probabilities": jnp.full((rows, 2), -n, jnp.float16),
             "attention": jnp.full((rows, *self.grid(n)), n, jnp.float16),
             "correct": {"prediction": jnp.int32(0)}, "finite": jnp.array(True),
@@ -114,10 +115,8 @@ def keep(model, part, test, report=lambda line: None, known=None):
         passes.append(len(rows))
         return images(rows), None
 
-    answers.keep_neighbours(
-        model, part, np.arange(COUNT), test, training=begin, testing=begin, report=report,
-        known=known,
-    )  # fmt: skip
+    answers.keep_photographs(model, part, np.arange(COUNT), begin, report, known)
+    answers.keep_nearest(model, part, test, begin)
     return passes
 
 
@@ -185,3 +184,17 @@ def test_vectors_that_are_not_finite_are_one_line_and_nothing_is_kept(photograph
     with pytest.raises(UserError, match="member 1 sees of 'x' is not finite"):
         keep(model, photographs, judged)
     assert not any(remembered.has(photographs, each) for each in model.identities)
+
+
+def test_how_strange_images_are_is_kept_beside_the_answers_once_photographs_are(photographs, part):
+    model = Stand()
+    answers.keep_answers(model, part, batches, None)
+    assert not part.has_novelty(model.identities[0])
+    keep(model, photographs, part)
+    model.asked.clear()
+    answers.keep_answers(model, part, batches, None, photographs=photographs)
+    answers.keep_answers(model, part, batches, None, photographs=photographs)
+    assert model.asked == [[0, 1, 2]]
+    energy, largest, distance = part.novelty(model.identities[2]).T
+    assert energy.tolist() == [-2] * 3 and largest.tolist() == [0, -1, -2]
+    np.testing.assert_allclose(distance, 0, atol=1e-6)  # they are among the photographs

@@ -1,6 +1,7 @@
 """What is recorded of members; tests/test_train.py and test_continue.py judge whole runs."""
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,13 +49,12 @@ def test_seconds_of_training_are_those_of_the_journal(tmp_path):
 def test_training_photographs_are_kept_by_the_programs_that_judged(
     frozen, tmp_path, monkeypatch, caplog
 ):
-    kept = evaluator.keep_neighbours
-
-    def watched(*words, **options):
+    def watched(keep, *words, **options):
         with jax.log_compiles():
-            kept(*words, **options)
+            return keep(*words, **options)
 
-    monkeypatch.setattr(evaluator, "keep_neighbours", watched)
+    for name in ("keep_photographs", "keep_nearest"):
+        monkeypatch.setattr(evaluator, name, partial(watched, getattr(evaluator, name)))
     network = Network(name="resnet_micro", head="linear", pool="avg", frozen=frozen)
     train(tiny(tmp_path / "run", network=network, epochs=1))
     assert next((tmp_path / "run/predictions").glob("neighbours-*/*.embedding.npy"))

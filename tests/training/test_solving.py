@@ -57,9 +57,22 @@ def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path
     else:  # an image votes for itself, with the weight of the nearest
         assert (right > 1 / 21 / len(model.classes)).all()
         assert (answers.argmax(-1) == train.labels).mean() > 1 / len(model.classes)
+    known = model.novelty
+    assert known.kind == f"{len(given)} held-out images" and not known.chosen  # of four classes
+    assert ((known.typicality(known.known) > 0) & np.isfinite(known.known)).all()
     (scores,) = results["members"]
     assert results["ensemble"] == [scores["final"]]
     assert scores["selected"] is None and scores["best_on_test"] is None
+
+
+@pytest.mark.slow
+def test_new_classes_are_told_by_what_told_classes_that_were_left_out(tmp_path):
+    members.train(solved(tmp_path / "run", data={"classes": 8}))
+    model = fgvc_jax.load(tmp_path / "run")
+    known = model.novelty
+    assert sorted(known.chosen) == ["distance", "energy", "max_logit"]
+    assert known.score == max(known.chosen, key=known.chosen.get)
+    assert model.typicality(np.zeros((32, 32, 3), np.uint8)).shape == (1,)
 
 
 @pytest.mark.slow

@@ -1,0 +1,16 @@
+"""Paths of a list to fill in lie below its folder; test_predict.py asks for whole lists."""
+
+import pytest
+
+from fgvc_jax.commands import lists
+from fgvc_jax.data.inputs import Found
+from fgvc_jax.utils.errors import UserError
+
+
+def test_paths_are_relative_to_the_list(elsewhere):
+    output = elsewhere / "next.csv"
+    found = [Found("a/b.png"), Found(str(elsewhere / "c.png"))]
+    assert list(lists._below(found, output)) == found
+    assert [lists._relative(each.path, output) for each in found] == ["a/b.png", "c.png"]
+    with pytest.raises(UserError, match="is not below its folder"):
+        list(lists._below([Found("/other/c.png")], output))
