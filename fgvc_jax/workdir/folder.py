@@ -148,8 +148,7 @@ class Workdir:
         return replace(record, digests=digests.completed(record.digests, saved.digests))
 
     def moved(self, experiment: Experiment) -> bool:
-        """Whether data, weights or teachers are said to be elsewhere than when the folder was
-        begun, so that only their digests can tell that they are the same."""
+        """Whether data, weights or teachers are said to be elsewhere than when it was begun."""
         return moved(self.record().experiment, experiment)
 
     def claim(self, record: Record) -> None:
