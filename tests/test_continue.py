@@ -303,6 +303,7 @@ def test_an_image_that_changed_is_seen(root, tmp_path):
     assert Workdir(chosen.workdir).config.read_text() == before
 
 
+@pytest.mark.slow
 def test_a_class_that_was_added_is_named(root, tmp_path):
     shutil.copytree(root / "images", tmp_path / "images")
     chosen = unfinished(tmp_path, "run")
@@ -711,6 +712,7 @@ def test_a_young_run_has_a_checkpoint_when_a_batch_system_warns(root, handlers, 
     assert (Workdir(chosen.workdir).member(1) / "checkpoints/1").is_dir()
 
 
+@pytest.mark.slow
 def test_a_signal_during_the_last_evaluation_keeps_the_member(root, handlers, monkeypatch):
     """It was lost: the loop had ended when it looked."""
     chosen = experiment(root, "last", epochs=1)
@@ -868,6 +870,7 @@ def test_the_training_part_of_another_source_plays_no_role(finished, root, tmp_p
     assert json.loads(capsys.readouterr().out)["ensemble"] == results["ensemble"]
 
 
+@pytest.mark.slow
 def test_all_images_of_a_source_without_parts_are_judged(finished, root, tmp_path, capsys, caplog):
     """A fifth of them was; and what was known of a class without images was refused."""
     chosen, results = finished

@@ -371,6 +371,7 @@ def test_validation_images_come_off_the_training_images():
     assert differences(tiny(), tiny()) == []
 
 
+@pytest.mark.slow
 def test_what_the_heads_of_an_objective_add_is_told():
     """ResNet-50 and its linear head for K classes have 23,508,032 + 2049 K parameters; a head on an
     intermediate stage of C channels has 2 C of batch norm and (C + 1) K."""

@@ -94,6 +94,7 @@ def test_pictures_of_an_earlier_run_make_way(here, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_misspelt_path_costs_no_earlier_pictures(here, capsys):
     run("photos/0.png", "--output", "out")
     with pytest.raises(UserError, match="1 of 1 images could not be read"):
@@ -119,6 +120,7 @@ def test_a_folder_in_the_tables_place_is_told_before_the_work(here):
     assert os.listdir("out") == ["pictures.csv"]
 
 
+@pytest.mark.slow
 def test_pictures_of_an_earlier_run_are_no_photographs(here):
     for _ in range(2):
         run(".", "--output", "photos/out")

@@ -58,6 +58,7 @@ def test_memory_that_is_freed_need_not_be_asked_of_the_system_again(given, kept)
     assert (again < first / 100) == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given, used",
     [

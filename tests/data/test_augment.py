@@ -92,7 +92,7 @@ def test_scales_are_the_middle_at_several_sizes(changes, sides):
         np.testing.assert_array_equal(shown, expected)
 
 
-@pytest.mark.parametrize("name", first_quick(OPERATIONS, 4))
+@pytest.mark.parametrize("name", first_quick(OPERATIONS, 2))
 def test_operation_is_a_pure_function_of_seed_view_and_id(name):
     """An image's view is the same in any batch, jitted or eager; other views differ."""
     operation, images = jax.jit(OPERATIONS[name]), unit_images(6, 16)
@@ -260,6 +260,7 @@ def test_affine_resamples_bilinearly():
     assert uncovered
 
 
+@pytest.mark.slow
 def test_affine_of_nothing_is_the_image():
     images, keys = np.asarray(unit_images(8, 9)), keys_of(8)
     affine = jax.jit(

@@ -220,6 +220,7 @@ def test_cars_classes_of_one_name(tmp_path):
     refused(spec, "calls two classes 'Ram Van', number 1 and number 2 of 2")
 
 
+@pytest.mark.slow
 def test_cars_test_part_without_labels(tmp_path):
     root = cars_devkit(tmp_path, test=[{**BOX, "fname": "00001.jpg"}])
     refused(f"cars:{root}", "annotation 1 has no field 'class'", "cars_test_annos_withlabels.mat")

@@ -119,6 +119,7 @@ def test_signs_go_both_ways():
         assert np.abs(one - other).max() > 5, name
 
 
+@pytest.mark.slow
 def test_operations_and_strengths_are_drawn_alike(monkeypatch):
     drawn = {}
     monkeypatch.setattr(trivial, "operate", lambda images, *words: drawn.update(of=words) or images)

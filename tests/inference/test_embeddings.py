@@ -108,6 +108,7 @@ def test_one_by_one_is_as_together_and_members_stand_side_by_side(monkeypatch):
     assert second == part.shape[1] and np.abs(rows[:, :first] - part).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", first_quick(["stage3", ""]))
 def test_other_taps_are_averages(frozen):
     model = trained(members=1, frozen=frozen).model  # a KT head, which takes the maximum

@@ -562,6 +562,7 @@ def test_converter(tmp_path):
 # --- transformers of today
 
 
+@pytest.mark.slow
 def test_a_swin_of_other_windows_is_resampled_and_its_authors_names_are_read(tmp_path):
     """They merge at the end of a stage, timm at the beginning of the next."""
     network = build("swin_micro")

@@ -359,6 +359,7 @@ def moves(gradient, prefix):
     return any(leaf.any() for leaf in below)
 
 
+@pytest.mark.slow
 def test_fusion_sends_nothing_into_the_trunk_or_another_head():
     _, gradients = trained(detach=True)
     fusion = gradients["cross_entropy_fusion"]

@@ -583,6 +583,7 @@ def test_power_tells_the_seeds_that_a_half_width_needs(folder, comparison, capsy
         power.main(["--half-width", "0.0001"])
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_they_say():
     """With 8 seeds the deciding interval has the truth on these images in 93 to 97 % of studies;
     of new images it has fewer, and the crossed one has as many."""

@@ -98,6 +98,7 @@ def test_interrupted_and_started_again_it_ends_as_uninterrupted(tmp_path, monkey
     assert "nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_with_a_validation_part_it_is_calibrated_and_nothing_was_selected(tmp_path):
     results = members.train(solved(tmp_path / "run", data={"validation": 0.25}))
     assert results["calibration"]["temperature"] > 0
@@ -116,6 +117,7 @@ def test_without_one_the_images_that_were_held_out_calibrate_it(tmp_path):
     assert model.kept.fitted_to.part == "held_out"
 
 
+@pytest.mark.slow
 def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypatch):
     members.train(solved(tmp_path / "run", data={"images_per_class": 15}))
     monkeypatch.setattr(error_analysis, "PLAUSIBLE", 0.2)

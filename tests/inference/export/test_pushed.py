@@ -51,6 +51,7 @@ NAMES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_each_file_and_its_size(folder):
     text = pushed.told(listed(folder), "museum/birds", public=False)
     assert text.startswith("would go to museum/birds (private): 10 files, ")

@@ -40,6 +40,7 @@ def statistics_error(values, shift):
     )
 
 
+@pytest.mark.slow
 def test_statistics_are_exact_far_from_zero_where_the_running_mean_has_settled(platform):
     """Channels whose mean is 1,000 times their deviation, a running mean 0.1 deviations off."""
     values = 1000 + np.random.default_rng(0).normal(size=(25_000, 8))
