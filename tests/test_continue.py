@@ -745,7 +745,8 @@ def test_a_signal_during_the_joint_evaluation_leaves_nothing_half(again, handler
         patch.setattr(predictions, "fill", interrupted)
         with pytest.raises(Interrupted):
             members.train(again)
-    assert not list(workdir.predictions.rglob("*.npy*")) and workdir.trained() == 2
+    left = {path.parent.name.partition("-")[0] for path in workdir.predictions.rglob("*.npy*")}
+    assert left <= {"neighbours"} and workdir.trained() == 2  # those were whole before
     assert len(members.train(again)["members"]) == 2
 
 

@@ -22,7 +22,7 @@ def get_study(base: Experiment = BASE) -> Study:
     return Study(
         base=base,
         rows={
-            "independent": {},
+            "independent": {"transfer.name": "none"},
             "alpha_0.5": {**orthogonal, "transfer.alpha": 0.5},
             "alpha_0.1": {**orthogonal, "transfer.alpha": 0.1},
         },
