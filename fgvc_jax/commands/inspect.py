@@ -110,7 +110,9 @@ def _opened(options: Inspection) -> "tuple[Splits | None, list[str], list[str]]"
     source, links = options.data.source, options.data.allow_links
     try:
         with _heard() as ignored:
-            splits = sources.open_source(source, allow_links=links, faults=faults)
+            splits = sources.open_source(
+                source, allow_links=links, faults=faults, split_by=options.data.split_by
+            )
     except UserError as error:
         if not faults:
             raise

@@ -100,6 +100,11 @@ def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:
             continue
         if not header:
             header = _header(where, values)
+            if how.split_by and how.split_by.lower() not in header:
+                raise UserError(
+                    f"{where}: there is no column {how.split_by!r} to split by: there are "
+                    f"{', '.join(header)}"
+                )
             continue
         with how.each():
             if len(values) != len(header):
@@ -111,7 +116,10 @@ def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:
             if named.get(LEFT_OUT, "").strip():
                 left_out += 1
             else:
-                yield where, _row(where, named)
+                row = _row(where, named)
+                if how.split_by:
+                    row["group"] = named[how.split_by.lower()].strip()
+                yield where, row
     if not header:
         raise UserError(f"list {shown(file)} is empty: it takes a header with {_columns()}")
     if left_out:

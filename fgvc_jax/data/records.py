@@ -105,11 +105,13 @@ class Opening:
     links: a folder outside of the dataset that links may lead into; None for none.
     faults: where all that is wrong is to be listed: what a fault concerns is not used, and reading
       goes on; None where the first one is raised.
+    split_by: of a list the column whose values are groups; empty: "group".
     """
 
     to_train: bool = True
     links: Path | None = None
     faults: list[str] | None = None
+    split_by: str = ""
 
     @contextmanager
     def each(self) -> Iterator[None]:

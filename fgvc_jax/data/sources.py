@@ -61,14 +61,20 @@ PATHLESS = ("sketchbirds",)
 
 
 def open_source(
-    spec: str, *, to_train: bool = True, allow_links: str = "", faults: list[str] | None = None
+    spec: str,
+    *,
+    to_train: bool = True,
+    allow_links: str = "",
+    faults: list[str] | None = None,
+    split_by: str = "",
 ) -> Splits:
     """Opens the dataset that `spec` names: `sketchbirds`, or `NAME:PATH` with NAME in `OPENERS`.
 
     Where it is not opened `to_train`, what has no parts is not split: all of it is the test part,
     and there may be no other. Links may lead into the folder `allow_links`, beside the dataset's.
-    To `faults` is added what is wrong with single images, rows and folders, which are not used
-    then; without it the first is raised.
+    Of a list, images of one value in the column `split_by` are never in two parts. To `faults` is
+    added what is wrong with single images, rows and folders, which are not used then; without it
+    the first is raised.
 
     The images and their split are the same for every seed of a run, so that runs with other seeds
     are judged on the same test images. Only indices are read here, images when they are asked for.
@@ -83,7 +89,12 @@ def open_source(
         raise UserError(f"unknown data source {spec!r}: {hint}known are {known}")
     if not path and name not in PATHLESS:
         raise UserError(f"data source {spec!r} lacks what follows the colon: write {name}:PATH")
-    how = Opening(to_train, _links(allow_links), faults)
+    if split_by and name != "csv":
+        raise UserError(
+            f"--data.split-by {split_by!r} names a column of a list, and {spec!r} is none: give "
+            "csv:FILE, or leave it out"
+        )
+    how = Opening(to_train, _links(allow_links), faults, split_by)
     splits = OPENERS[name](path, how)
     check_names(splits.classes, f"{spec!r}")
     if to_train:

@@ -55,6 +55,9 @@ class Images:
     tfds:NAME."""
     allow_links: str = option("", free=True)
     """Links of the dataset may lead into this folder, too; empty: nowhere but into the dataset."""
+    split_by: str = option("", later=True)
+    """Of a csv: list, the column whose values are never in two parts, such as site: a test part of
+    places where nothing was learned. Empty: the column group, where there is one."""
     strict: bool = option(False, free=True)
     """Refuse a dataset with an image that cannot be read. Without it, of one's own images (folder:,
     csv:, coco:) at most 1 % and a tenth of a class are left out, and named."""

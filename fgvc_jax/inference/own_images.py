@@ -15,7 +15,7 @@ def opened(experiment: Experiment) -> Splits:
     """The dataset that an experiment names, restricted as it says."""
     data = experiment.data
     return sources.restrict(
-        sources.open_source(data.source, allow_links=data.allow_links),
+        sources.open_source(data.source, allow_links=data.allow_links, split_by=data.split_by),
         classes=data.classes,
         images_per_class=data.images_per_class,
         validation=data.validation,

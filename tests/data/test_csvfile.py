@@ -65,6 +65,21 @@ def test_without_parts_groups_stay_together(tmp_path):
     assert set(other.test.names) != set(splits.test.names)
 
 
+def test_a_list_is_split_by_the_column_that_is_named(tmp_path):
+    """By site, whatever the column group says, so that the test part has places of its own."""
+    names = [f"{n}-{site}.jpg" for n in "ab" for site in range(12)]
+    rows = "".join(f"{n},{n[0]},{n},s{n[2:-4]}\n" for n in names)
+    spec = listed(tmp_path, f"path,label,group,Site\n{rows}", *names)
+    splits = open_source(spec, split_by="site")
+    assert set(splits.train.groups) | set(splits.test.groups) == {f"s{n}" for n in range(12)}
+    assert len(splits.test) and not set(splits.train.groups) & set(splits.test.groups)
+    assert set(open_source(spec).train.groups) < set(names)
+    with pytest.raises(UserError, match="no column 'place' to split by: .* path, label, group, s"):
+        open_source(spec, split_by="place")
+    with pytest.raises(UserError, match="--data.split-by 'site' names a column of a list, and"):
+        open_source(f"folder:{tmp_path}", split_by="site")
+
+
 def test_without_groups_every_image_is_its_own(tmp_path):
     names = [f"{c}{i}.jpg" for c in "ab" for i in range(10)]
     text = "path,label\n" + "".join(f"{name},{name[0]}\n" for name in names)
