@@ -1,8 +1,6 @@
 """A CSV file that lists images with their labels, and perhaps their parts and groups."""
 
-import csv
 import difflib
-import io
 import logging
 import os
 from collections import Counter
@@ -13,7 +11,7 @@ from fgvc_jax.data.files import Entry, assemble, check_can_be_split, hold_out, s
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.names import composed, part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
-from fgvc_jax.data.tables import csv_text, line_of
+from fgvc_jax.data.tables import check_length, csv_rows
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -84,20 +82,9 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
 
 def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:
     """(place, {column: value}) of every row that is used and not blank; known columns only."""
-    reader = csv.reader(io.StringIO(csv_text(file, "list"), newline=""), strict=True)
     header: list[str] = []
-    start, left_out = 1, 0  # a quoted value may go over several lines
-    while True:
-        where = line_of(file, start)
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            raise UserError(f"{where}: {error}: it is not a row of a CSV file") from error
-        if values is None:
-            break
-        start = reader.line_num + 1
-        if not "".join(values).strip():
-            continue
+    left_out = 0
+    for where, values in csv_rows(file, "list"):
         if not header:
             header = _header(where, values)
             if how.split_by and how.split_by.lower() not in header:
@@ -107,11 +94,7 @@ def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:
                 )
             continue
         with how.each():
-            if len(values) != len(header):
-                raise UserError(
-                    f"{where} has {len(values)} values for {len(header)} columns: quote a value "
-                    "that holds a comma"
-                )
+            check_length(where, values, header)
             named = dict(zip(header, values, strict=True))
             if named.get(LEFT_OUT, "").strip():
                 left_out += 1

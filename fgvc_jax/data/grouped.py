@@ -1,7 +1,5 @@
 """Photographs that belong together, as of one burst of a camera trap, by a column of a list."""
 
-import csv
-import io
 import os
 import posixpath
 from collections.abc import Iterator
@@ -9,7 +7,7 @@ from pathlib import Path
 
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.inputs import Found
-from fgvc_jax.data.tables import csv_text, line_of
+from fgvc_jax.data.tables import check_length, csv_rows
 from fgvc_jax.utils.errors import UserError
 
 PATH = "path"
@@ -35,26 +33,15 @@ def values(file: Path, column: str) -> dict[str, str]:
 
 def has(file: Path, column: str) -> bool:
     """Whether a list has such a column."""
-    header = next(csv.reader(io.StringIO(csv_text(file, "list"), newline="")), [])
+    _, header = next(csv_rows(file, "list"), ("", []))
     return column in [name.strip() for name in header]
 
 
 def _rows(file: Path, column: str, option: str) -> Iterator[tuple[str, str]]:
     """(path, text of the column) of every row that is not blank."""
-    reader = csv.reader(io.StringIO(csv_text(file, "list"), newline=""), strict=True)
     header: list[str] = []
-    count, start = 0, 1
-    while True:
-        where = line_of(file, start)
-        try:
-            values = next(reader, None)
-        except csv.Error as error:
-            raise UserError(f"{where}: {error}: it is not a row of a CSV file") from error
-        if values is None:
-            break
-        start = reader.line_num + 1
-        if not "".join(values).strip():
-            continue
+    count = 0
+    for where, values in csv_rows(file, "list"):
         if not header:
             header = [value.strip() for value in values]
             for name in (PATH, column):
@@ -64,11 +51,7 @@ def _rows(file: Path, column: str, option: str) -> Iterator[tuple[str, str]]:
                         f"columns {name!r}: {option} takes a list with one, and one {PATH!r}"
                     )
             continue
-        if len(values) != len(header):
-            raise UserError(
-                f"{where} has {len(values)} values for {len(header)} columns: quote a value that "
-                "holds a comma"
-            )
+        check_length(where, values, header)
         row = dict(zip(header, values, strict=True))
         if not row[PATH].strip():
             raise UserError(f"{where} has no {PATH}")

@@ -1,5 +1,7 @@
 """Index files of text and of MATLAB, whose content may be anything: every value is checked."""
 
+import csv
+import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +49,36 @@ def csv_text(file: Path, what: str) -> str:
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {what} {shown(file)}: {error.strerror}") from error
+
+
+def csv_rows(file: Path, what: str) -> Iterator[tuple[str, list[str]]]:
+    """(place, values) of every row of a CSV file that is not blank, the header first.
+
+    Raises:
+        UserError: as `csv_text`, and for what is no row.
+    """
+    reader = csv.reader(io.StringIO(csv_text(file, what), newline=""), strict=True)
+    start = 1  # a quoted value may go over several lines
+    while True:
+        where = line_of(file, start)
+        try:
+            values = next(reader, None)
+        except csv.Error as error:
+            raise UserError(f"{where}: {error}: it is not a row of a CSV file") from error
+        if values is None:
+            return
+        start = reader.line_num + 1
+        if "".join(values).strip():
+            yield where, values
+
+
+def check_length(where: str, values: Sequence[str], header: Sequence[str]) -> None:
+    """Raise a UserError where a row has not as many values as the header."""
+    if len(values) != len(header):
+        raise UserError(
+            f"{where} has {len(values)} values for {len(header)} columns: quote a value that "
+            "holds a comma"
+        )
 
 
 def number_rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]]]:

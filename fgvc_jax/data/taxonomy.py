@@ -14,10 +14,8 @@ and `White_necked_Raven` for the African; `Frigatebird`, `Geococcyx`, `Nighthawk
 `White_Pelican` are several species of one genus.
 """
 
-import csv
 import difflib
 import graphlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +26,7 @@ import numpy as np
 
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.names import alike, composed, words
-from fgvc_jax.data.tables import csv_text, line_of
+from fgvc_jax.data.tables import csv_rows
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -152,15 +150,8 @@ def _lines(file: Path) -> list[tuple[str, list[str]]]:
 
 
 def _cells(file: Path) -> Iterator[tuple[str, list[str]]]:
-    reader = csv.reader(io.StringIO(csv_text(file, "taxonomy"), newline=""), strict=True)
-    try:
-        for values in reader:
-            if "".join(values).strip():
-                yield line_of(file, reader.line_num), [composed(v.strip()) for v in values]
-    except csv.Error as error:
-        raise UserError(
-            f"{line_of(file, reader.line_num)}: {error}: it is no row of CSV"
-        ) from error
+    for where, values in csv_rows(file, "taxonomy"):
+        yield where, [composed(value.strip()) for value in values]
 
 
 def _in_the_spelling_of(

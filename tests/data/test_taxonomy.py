@@ -83,7 +83,7 @@ def test_a_genus_may_be_called_as_its_only_species(tmp_path):
         ("species,genus,family", "species,genus,genus", "name every level, each once"),
         ("species,genus,family\n", "", "line 1: 'Corvus corax' is a class: put a header above"),
         ("species,genus,family", "species,,family", "name every level, each once"),
-        ("Pica pica", '"Pica', "it is no row of CSV"),
+        ("Pica pica", '"Pica', "it is not a row of a CSV file"),
         (TEXT, "species\nPica pica\n", "has the classes alone"),
         (TEXT, "species,genus\n", "no row below its header"),
         (TEXT, "", "no row below its header"),
