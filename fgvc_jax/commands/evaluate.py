@@ -201,6 +201,10 @@ def _parts(
     kept = {name: _kept(workdir, asked, record, name) if own else None for name in names}
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
     parts: dict[str, Part] = {}
+    # How strange images are is told with the answers, where it can be.
+    photographs = remembered.find(workdir, record) if own else None
+    if photographs and not remembered.is_kept(photographs, asked.identities):
+        photographs = None
     for (name, part), found in zip(kept.items(), there, strict=True):
         if found:
             if part is None:
@@ -218,7 +222,9 @@ def _parts(
                 images=images,
             )
             feeding = _Feeding(asked, view, source, options.batch_size)
-            answers.keep_answers(asked, parts[name], feeding.batches, None)
+            answers.keep_answers(
+                asked, parts[name], feeding.batches, None, photographs=photographs
+            )
     return parts
 
 

@@ -94,7 +94,7 @@ def test_what_is_missing_is_asked_for_and_the_rest_is_not(tmp_path, kept, monkey
     monkeypatch.setattr(
         evaluate.predictions, "part_of", lambda _, name, *__, **___: f"a new {name}"
     )
-    monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *words: asked.append(words[1]))
+    monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *words, **_: asked.append(words[1]))
     found = parts(tmp_path, opened=lambda: dict.fromkeys(("test", "validation"), OPENED))
     assert found == {"validation": "the validation part", "test": "a new test"}
     assert asked == ["a new test"]

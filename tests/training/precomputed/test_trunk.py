@@ -354,7 +354,7 @@ def test_evaluate_and_load_answer_what_train_answered(trained, monkeypatch):
     """The trunk runs once for all members: with what it costs the tails are all that is added."""
     workdir, results = trained
     again = evaluate.evaluate(evaluate.Evaluation(workdir=str(workdir)))
-    storage.remove(workdir / "predictions")
+    storage.remove(workdir / "predictions" / results["predictions"]["test"])
     runs = []
     trunk_step = passes.trunk_step
 
