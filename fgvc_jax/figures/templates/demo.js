@@ -1,24 +1,24 @@
+const SILENT = "The program does not answer: is it still running?";
 let asking = null;
 
-function seen({ classes, members, agreement, sure, image: src }) {
-  const agree = Math.round(agreement * members.length);
-  const many = members.length > 1 ? ` Members that say so: ${agree} of ${members.length}.` : "";
-  const picture = image(src, "the photograph, as the members see it");
-  return verdict({ classes, sure: { ...sure, words: sure.words + many } }, picture,
-    "as the members see it");
+function seen({ classes, members, agreement, sure, image: src, whole }) {
+  const many = agreed(Math.round(agreement * members.length), members.length);
+  return verdict({ classes, sure: { ...sure, words: sure.words + many } },
+    image(src, "the photograph"), whole);
 }
 
 function looks({ members }) {
   const view = ({ number, says, probability, attention, evidence }) => make("div", {},
-    make("p", {}, `Member ${number} says `, name(says), " ", soft(percent(probability))),
+    ...(members.length > 1 ? [make("p", {}, `Network ${number} says `, name(says), " ",
+      soft(chance(probability)))] : []),
     make("div", { className: "maps" },
-      figure(image(attention, `where member ${number} looks`), soft("where it looks")),
-      figure(image(evidence, `what speaks to member ${number} for the first class`),
+      figure(image(attention, `where network ${number} looks`), soft("where it looks")),
+      figure(image(evidence, `what speaks to network ${number} for the first class`),
         soft("what speaks for the first class"))));
   return make("section", {},
-    make("h2", {}, members.length > 1 ? "What the members see" : "What the network sees"),
-    make("p", { className: "soft" }, "Coloured is what counts; outlined, what counts more than " +
-      "half as much as the most."),
+    make("h2", {}, members.length > 1 ? "What the networks see" : "What the network sees"),
+    make("p", { className: "soft" }, "The stronger the colour, the more a place counts; the white " +
+      "line is around what counts more than half as much as the strongest place."),
     make("div", { className: "views" }, ...members.map(view)));
 }
 
@@ -35,22 +35,35 @@ function comparison({ classes, why }) {
         "for ", name(first), " rather than ", name(why.against))));
 }
 
-async function ask(file) {
-  if (!file) return tell("That was no file: choose, drop or paste a photograph itself.", "stops");
+// Send a question, and show the answer; `what` is asked about, `say` what is told of the answer.
+async function send(address, body, what, say) {
   asking?.abort();
   const mine = asking = new AbortController();
   shown.hidden = true;
-  if (file.size > Number(drop.dataset.most)) return tell(drop.dataset.large, "stops");
-  tell(`Looking at ${file.name} ...`, "soft busy");
+  tell(`Looking at ${what} ...`, "soft busy");
   try {
-    const response = await fetch("answer", { method: "POST", body: file, signal: mine.signal });
+    const response = await fetch(address, { method: "POST", body, signal: mine.signal });
     const answer = await response.json();
-    if (answer.error) return tell(`${file.name}: ${answer.error}`, "stops");
+    if (answer.error) return tell(`${what}: ${answer.error}`, "stops");
     shown.replaceChildren(seen(answer), looks(answer), comparison(answer));
     shown.hidden = false;
-    tell(file.name);
+    tell(say(answer));
     shown.querySelector("h2").focus();
   } catch (error) {
-    if (!mine.signal.aborted) tell("The program does not answer: is it still running?", "stops");
+    if (!mine.signal.aborted) tell(SILENT, "stops");
   }
 }
+
+function ask(file) {
+  if (!file) return tell("That was no file: choose, drop or paste a photograph itself.", "stops");
+  if (file.size <= Number(drop.dataset.most)) return send("answer", file, file.name, () => file.name);
+  asking?.abort();
+  shown.hidden = true;
+  tell(drop.dataset.large, "stops");
+}
+
+const askKept = (number, title) =>
+  send(`kept/${number}`, undefined, ofKept(title), answer => judged(title, answer));
+
+fetch("known").then(response => response.json())
+  .then(({ names, pictures }) => know(names, pictures), () => tell(SILENT, "stops"));
