@@ -1,6 +1,7 @@
 // What pages with a place for a photograph share; `ask` answers for a file, or for none, `askKept`
 // for the photograph of a class that is shown before any question: its number, name and address.
 const SOME = 12, FEW = 18; // classes that are shown of many, and that all are of less
+const LEAST = 2, NOTHING = 0.01; // classes that an answer names at least; a probability that is none
 const drop = document.querySelector(".drop");
 const told = document.querySelector(".told"), shown = document.querySelector("#shown");
 
@@ -56,7 +57,8 @@ function verdict({ classes, sure }, picture, whole) {
       make("p", { className: "soft" }, sure.words),
       ...(classes[0].nearest ? [make("p", { className: "soft" }, "Beside each class: its " +
         "training photographs that look most like this one to the network.")] : []),
-      make("ol", { className: "named" }, ...classes.map(candidate))));
+      make("ol", { className: "named" }, ...classes
+        .filter(({ probability }, n) => n < LEAST || probability >= NOTHING).map(candidate))));
 }
 
 const ofKept = title => `a test photograph of ${title}`;

@@ -7,14 +7,19 @@ function seen({ classes, members, agreement, sure, image: src, whole }) {
     image(src, "the photograph"), whole);
 }
 
-function looks({ members }) {
-  const view = ({ number, says, probability, attention, evidence }) => make("div", {},
-    ...(members.length > 1 ? [make("p", {}, `Network ${number} says `, name(says), " ",
-      soft(chance(probability)))] : []),
-    make("div", { className: "maps" },
-      figure(image(attention, `where network ${number} looks`), soft("where it looks")),
-      figure(image(evidence, `what speaks to network ${number} for the first class`),
-        soft("what speaks for the first class"))));
+const map = (src, alt, ...caption) => figure(image(src, alt), ...caption);
+
+function looks({ classes, members, why }) {
+  const view = ({ number, says, probability, attention, evidence }) => {
+    const alone = members.length === 1, who = alone ? "the network" : `network ${number}`;
+    const said = alone ? [] : [make("p", {}, `Network ${number} says `, name(says), " ",
+      soft(chance(probability)))];
+    return make("div", {}, ...said, make("div", { className: "maps" },
+      map(attention, `where ${who} looks`, soft("where it looks")),
+      map(evidence, `what speaks to ${who} for ${classes[0].name}`,
+        soft("what speaks for "), name(classes[0].name)),
+      ...(alone && why ? [rather(classes, why)] : [])));
+  };
   return make("section", {},
     make("h2", {}, members.length > 1 ? "What the networks see" : "What the network sees"),
     make("p", { className: "soft" }, "The stronger the colour, the more a place counts; the white " +
@@ -22,17 +27,21 @@ function looks({ members }) {
     make("div", { className: "views" }, ...members.map(view)));
 }
 
-function comparison({ classes, why }) {
-  if (!why) return "";
+const rather = ([{ name: first }], { against, contrast }) =>
+  map(contrast, `what speaks for ${first} rather than ${against}`,
+    soft("for "), name(first), soft(" rather than "), name(against));
+
+// Of one network it stands beside what it sees.
+function comparison({ classes, members, why }) {
+  if (!why || members.length === 1) return "";
   const first = classes[0].name;
   return make("section", {},
     make("h2", {}, "Why not ", name(why.against), "?"),
     make("p", { className: "soft" }, "On the right, only what speaks for the one more than for " +
       "the other."),
     make("div", { className: "maps" },
-      figure(image(why.evidence, `what speaks for ${first}`), "for ", name(first)),
-      figure(image(why.contrast, `what speaks for ${first} rather than ${why.against}`),
-        "for ", name(first), " rather than ", name(why.against))));
+      map(why.evidence, `what speaks for ${first}`, soft("for "), name(first)),
+      rather(classes, why)));
 }
 
 // Send a question, and show the answer; `what` is asked about, `say` what is told of the answer.
