@@ -6,6 +6,7 @@ The run behind them has classes with difficult names, and its dataset is gone.
 import dataclasses
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
 from all_pages import pages
@@ -106,7 +107,8 @@ def demo(made):
 
     text = demo_page("run", len(asked.classes), members=asked.members, most_bytes=2**20)
     listening = web.listen("127.0.0.1", 0)
-    application = web.application(text, answer)
+    told = SimpleNamespace(known=asked.known, answer=answer, answer_kept=asked.answer_kept)
+    application = web.application(text, told)
     threading.Thread(target=web.serve, args=(application, listening), daemon=True).start()
     return f"{web.url(listening)}/", seen
 
@@ -129,7 +131,55 @@ def test_the_demo_answers_an_upload(browser, made, demo, width):
     assert page.run("document.querySelectorAll('.views img').length") == 4
     assert page.run(TOLD) == "photograph.png"
     page.wait("[...document.images].every(image => image.complete)")
-    is_clean(page, address, f"{address}answer")
+    is_clean(page, address, f"{address}known", f"{address}answer")
+
+
+TILES = "document.querySelectorAll('#known .some button')"
+
+
+@WIDTHS
+def test_the_demo_is_tried_with_the_keyboard_alone(browser, demo, width):
+    address, _ = demo
+    page = Page(browser, address, width=width, dark=True)
+    page.wait(f"{TILES}.length === {len(NAMES)}")
+    assert page.run("document.querySelector('#known details').hidden")  # all are shown
+    names = page.run("[...document.querySelectorAll('#known .some bdi')].map(e => e.textContent)")
+    assert names == list(map(printable, NAMES))
+    while not page.run(f"document.activeElement === {TILES}[1]"):
+        page.press("Tab")
+    page.press("Enter")
+    page.wait(ANSWERED)
+    assert page.run(TOLD).startswith(f"A test photograph of {SCRIPT}: ")
+    assert page.run("document.activeElement.matches('.answer h2')")
+    page.wait("[...document.images].every(image => image.complete)")
+    is_clean(page, address, f"{address}known", f"{address}kept/1")
+
+
+def test_of_many_classes_some_are_shown_and_a_search_finds_the_others(browser, demo):
+    page = Page(browser, demo[0])
+    page.wait(f"{TILES}.length === {len(NAMES)}")
+    page.run("know([...Array(40).keys()].map(n => `class ${n}.`), "
+             "Object.fromEntries([...Array(30).keys()].map(n => [n, ['data:,']])))")  # fmt: skip
+    assert page.run(f"{TILES}.length") == 12
+    shown = "[...document.querySelectorAll('#known details li')].filter(e => e.checkVisibility())"
+    assert page.run(f"{shown}.length") == 0
+    page.run("document.querySelector('#known summary').click()")
+    assert page.run(f"{shown}.length") == 40
+    page.run("document.querySelector('#known [type=search]').focus()")
+    page.type(" CLASS 39.")
+    page.wait(f"{shown}.length === 1")
+    assert page.run(f"{shown}[0].textContent") == "class 39."
+
+
+def test_a_telephone_has_a_button_for_its_camera(browser, demo):
+    camera = "document.querySelector('[capture=environment]').checkVisibility()"
+    page = Page(browser, demo[0])
+    assert not page.run(camera)
+    page.call("Emulation.setTouchEmulationEnabled", enabled=True)
+    page.call("Emulation.setEmulatedMedia", features=[
+        {"name": "hover", "value": "none"}, {"name": "pointer", "value": "coarse"}])  # fmt: skip
+    page.wait(camera)
+    assert not page.run("document.querySelector('.by-mouse').checkVisibility()")
 
 
 def test_the_demo_tells_in_a_sentence_what_it_cannot_answer(browser, made, demo, tmp_path):

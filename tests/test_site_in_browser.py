@@ -179,13 +179,15 @@ def test_the_keyboard_is_enough(made, browser, served):
     assert page.run("document.activeElement.matches('input[type=file]')")
     outline = "getComputedStyle(document.querySelector('.drop')).outlineStyle"
     assert page.run(outline) == "solid"
-    page.press("Tab")
-    assert page.run("document.activeElement.matches('summary')")
-    page.press("Enter")
-    page.wait("document.querySelector('details').open")
-    names = page.run("[...document.querySelectorAll('#names bdi')].map(e => e.textContent)")
+    names = page.run("[...document.querySelectorAll('#known .some bdi')].map(e => e.textContent)")
     assert names == list(map(printable, NAMES))
-    assert page.run("document.scripts.length") == 1
+    page.press("Tab")
+    assert page.run("document.activeElement.matches('#known button')")
+    page.press("Enter")
+    page.wait(ANSWERED)
+    assert page.run(TOLD).startswith(f"A test photograph of {names[0]}: ")
+    assert page.run("document.activeElement.matches('.answer h2')")
+    assert page.run("document.scripts.length") == 1 and page.complaints() == []
 
 
 def png(width, height):
@@ -236,4 +238,4 @@ def test_a_missing_file_is_told(made, browser, tmp_path):
 def test_opened_as_a_file_it_says_that_it_must_be_served(made, browser):
     page = Page(browser, (made / "site" / "index.html").as_uri())
     assert "Put the folder on any web server with https" in page.run(TOLD)
-    assert page.run("document.querySelector('.drop').hidden") and page.complaints() == []
+    assert page.run("document.querySelector('.ask').hidden") and page.complaints() == []

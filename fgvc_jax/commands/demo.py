@@ -1,5 +1,6 @@
 """A page on this machine that answers for photographs dropped on it."""
 
+import functools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +10,12 @@ from PIL import Image
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Demo
-from fgvc_jax.data.images import Unreadable
+from fgvc_jax.data.images import Unreadable, decode
+from fgvc_jax.data.view import Photographs
 from fgvc_jax.figures import nearest
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.examples import Examples
+from fgvc_jax.figures.framed import Framed, drawn
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
 from fgvc_jax.inference import gradcam, model
@@ -24,7 +27,8 @@ from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 
 CLASSES = 5  # that are named
-PICTURE = 320  # pixels of a picture's side
+PICTURE = 320  # pixels of a picture's longer side
+PICTURED = 400  # classes, at most, that are shown before the first question
 log = logging.getLogger(__name__)
 
 
@@ -52,10 +56,13 @@ def demo(options: Demo) -> None:
             *listening.getsockname()[:2],
         )
     page = demo_page(
-        options.workdir, len(asked.classes), members=asked.members, most_bytes=server.MOST_BYTES
+        options.workdir.rstrip("/").rpartition("/")[2] or "members",
+        len(asked.classes),
+        members=asked.members,
+        most_bytes=server.MOST_BYTES,
     )
     print(f"{server.url(listening)} answers for photographs; Ctrl-C ends it", flush=True)
-    server.serve(server.application(page, asked.answer, server.names(options.host)), listening)
+    server.serve(server.application(page, asked, server.names(options.host)), listening)
 
 
 class Answerer:
@@ -83,7 +90,8 @@ class Answerer:
         )
         self._examples = Examples.of(options.workdir, self._model.view)
         side = self._model.view.test_side
-        self._shown(np.zeros((side, side, 3), np.uint8))  # compiles what the first answer needs
+        nothing = Image.new("RGB", (side, side))
+        self._shown(np.asarray(nothing), Framed(nothing, True))  # compiles what an answer needs
 
     @property
     def classes(self) -> Sequence[str]:
@@ -93,25 +101,57 @@ class Answerer:
     def members(self) -> int:
         return len(self._model.members)
 
+    @functools.cached_property
+    def known(self) -> dict[str, Any]:
+        """The classes as the page shows them: {"names", "pictures": {class: [address]}} of those
+        of which the run keeps a photograph, by their numbers; of many at even distances."""
+        count = len(self.classes)
+        some = np.unique(np.linspace(0, count - 1, min(PICTURED, count)).astype(int)).tolist()
+        found = {number: self._examples.addresses(number, 1) for number in some}
+        return {
+            "names": list(map(printable, self.classes)),
+            "pictures": {number: each for number, each in found.items() if each},
+        }
+
     def answer(self, upload: bytes) -> dict[str, Any]:
         """What the page shows of a file: texts, numbers, and pictures as data: addresses.
 
         Raises:
             UserError: a sentence for the page, when it is no photograph that can be read.
         """
+        record = {"image": upload, "name": "upload"}
+        reading = self._model.view.reading | self._model.photographs.reading
         try:
-            square = self._model.decoded({"image": upload, "name": "upload"})
+            square = self._model.decoded(record)
+            photograph = drawn(self._model.view, record, PICTURE, reading)
         except Unreadable as error:
             raise UserError(f"This file {error.problem}.") from error
-        return self._shown(square)
+        return self._shown(square, photograph)
 
-    def _shown(self, square: np.ndarray) -> dict[str, Any]:
-        """Of a decoded image, (R, R, 3) uint8."""
+    def answer_kept(self, number: int) -> dict[str, Any]:
+        """The same of the photograph of class `number` that `known` shows: small, without its
+        banner, and as the square that it was when it was tested.
+
+        Raises:
+            UserError: where there is none.
+        """
+        view, reading = self._model.view, self._model.view.reading | Photographs().reading
+        record = {"image": self._examples.first(number), "name": "kept"}
+        try:
+            square = decode(record, view.test_side, **reading)
+            photograph = drawn(view, record, PICTURE, reading)
+        except Unreadable as error:
+            raise UserError(f"The kept photograph {error.problem}.") from error
+        return self._shown(square, photograph)
+
+    def _shown(self, square: np.ndarray, photograph: Framed) -> dict[str, Any]:
+        """Of a decoded image, (R, R, 3) uint8, and of the whole that it is of."""
         (found,) = gradcam.find_evidence(self._model, [square], decoded=True)
         answers = [{"log_probabilities": each[None]} for each in found.each]
         (row,) = self._rows.of(Answered([""], [""], answers))
         return {
-            "image": address(Image.fromarray(found.shown), PICTURE),
+            "image": address(photograph.picture, PICTURE),
+            "whole": photograph.whole,
             "classes": self._candidates(row, square),
             "agreement": row["agreement"],
             "sure": sureness(row["unsure"], self._risk, self._typicality(square)),

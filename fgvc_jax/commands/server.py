@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -44,14 +44,30 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-def application(page: str, answer: Callable[[bytes], Any], names: Collection[str] = ()) -> Any:
-    """The ASGI application of one page that uploads files: GET / is the page, POST /answer has a
-    file as its body and gets JSON, in case of a problem {"error": a sentence}.
+class Asked(Protocol):
+    """Who answers, with what JSON can hold; asked in a thread, one question at a time. What it
+    raises as a UserError is a problem of the question.
+
+    known: what the page shows before any. answer: of a file's bytes. answer_kept: of what `known`
+    shows, by its number.
+    """
+
+    @property
+    def known(self) -> Any: ...
+
+    def answer(self, upload: bytes) -> Any: ...
+
+    def answer_kept(self, number: int) -> Any: ...
+
+
+def application(page: str, asked: Asked, names: Collection[str] = ()) -> Any:
+    """The ASGI application of one page that uploads files: GET / is the page, GET /known what it
+    shows before it asks, POST /answer has a file as its body, POST /kept/N none. All but the page
+    get JSON, in case of a problem {"error": a sentence}.
 
     Args:
         page: HTML.
-        answer: from a file's bytes to what JSON can hold; called in a thread, for one file at a
-            time. What it raises as a UserError is a problem of the file.
+        asked: who answers.
         names: see `Guard`.
     """
     one_at_a_time = anyio.CapacityLimiter(1)
@@ -60,15 +76,21 @@ def application(page: str, answer: Callable[[bytes], Any], names: Collection[str
     async def show(_: Request) -> Response:
         return HTMLResponse(page)
 
+    async def call(function: Callable[..., Any], *values: Any) -> Response:
+        found = await anyio.to_thread.run_sync(
+            function, *values, limiter=one_at_a_time, abandon_on_cancel=True
+        )
+        return JSONResponse(found)
+
+    async def known(_: Request) -> Response:
+        return await call(lambda: asked.known)
+
     async def reply(request: Request) -> Response:
         try:
             with places.taken():
-                upload = await body(request, MOST_BYTES)
-                return JSONResponse(
-                    await anyio.to_thread.run_sync(
-                        answer, upload, limiter=one_at_a_time, abandon_on_cancel=True
-                    )
-                )
+                if "number" in request.path_params:
+                    return await call(asked.answer_kept, request.path_params["number"])
+                return await call(asked.answer, await body(request, MOST_BYTES))
         except Refused as refused:
             return JSONResponse({"error": str(refused)}, refused.status)
         except UserError as problem:
@@ -83,7 +105,9 @@ def application(page: str, answer: Callable[[bytes], Any], names: Collection[str
 
     routes = [
         Route("/", show),
+        Route("/known", known),
         Route("/answer", reply, methods=["POST"]),
+        Route("/kept/{number:int}", reply, methods=["POST"]),
         Route("/favicon.ico", nothing),  # browsers ask for it by themselves
     ]
     return Guard(Starlette(routes=routes), names)

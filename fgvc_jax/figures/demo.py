@@ -5,18 +5,16 @@ from markupsafe import Markup
 from fgvc_jax.figures.page import render
 
 
-def demo_page(workdir: str, classes: int, *, members: int, most_bytes: int) -> Markup:
+def demo_page(run: str, classes: int, *, members: int, most_bytes: int) -> Markup:
     """The page as HTML.
 
     Args:
-        workdir: what answers, as typed.
+        run: its name.
         classes: number of them that it knows.
         members: number of them.
         most_bytes: of a photograph that is sent.
     """
-    return render(
-        "demo.html", workdir=workdir, classes=classes, members=members, most_bytes=most_bytes
-    )
+    return render("demo.html", run=run, classes=classes, members=members, most_bytes=most_bytes)
 
 
 UNUSUAL = 0.05  # share of known images that are as strange, up to which people are told
@@ -35,13 +33,22 @@ def sureness(unsure: bool | None, risk: float, typicality: float = 1.0) -> dict[
         return {
             "level": "look",
             "badge": "none of these?",
-            "words": f"Only {100 * typicality:.2g}% of photographs of known classes look as "
+            "words": f"Only about 1 in {1 / typicality:.0f} photographs of known classes looks as "
             "strange as this one: it may be of none of them. A class that looks like a known one "
             "often passes for it.",
         }
     level, badge, words = {
         None: ("note", "", "How often answers like this are wrong is not known."),
-        True: ("look", "unsure", f"More than {100 * risk:.3g}% of answers like this may be wrong."),
-        False: ("fine", "sure", f"At most {100 * risk:.3g}% of answers like this are wrong."),
+        True: ("look", "unsure", f"More than {wrong(risk, 'may be')}."),
+        False: ("fine", "sure", f"At most {wrong(risk)}."),
     }[unsure]
     return {"level": level, "badge": badge, "words": words}
+
+
+def wrong(share: float, verb: str = "") -> str:
+    """That so many answers are wrong: 0.05 -> "1 in 20 answers like this is wrong"; a share that
+    is no such fraction is told of a hundred."""
+    of = round(1 / share)
+    if of > 1 and abs(share * of - 1) < 0.01:
+        return f"1 in {of:,} answers like this {verb or 'is'} wrong"
+    return f"{100 * share:.3g} in 100 answers like this {verb or 'are'} wrong"

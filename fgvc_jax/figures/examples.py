@@ -35,9 +35,15 @@ class Examples:
         except (FileNotFoundError, ValueError, UserError):
             return cls(np.zeros(0, np.int32), ())
 
-    def addresses(self, label: int) -> list[str]:
-        """Some of a class, at even distances, as data: addresses."""
+    def addresses(self, label: int, most: int = EXAMPLES) -> list[str]:
+        """At most so many of a class, at even distances, as data: addresses."""
         mine = np.flatnonzero(self.labels == label)
-        chosen = np.unique(np.linspace(0, len(mine) - 1, min(EXAMPLES, len(mine))).astype(int))
+        chosen = np.unique(np.linspace(0, len(mine) - 1, min(most, len(mine))).astype(int))
         found = (opened(self.files[i]) for i in mine[chosen])
         return [address(picture, THUMBNAIL) for picture in found if picture is not None]
+
+    def first(self, label: int) -> bytes:
+        """The first photograph of a class, as it is kept, of which `addresses` begins; empty where
+        none is."""
+        mine = np.flatnonzero(self.labels == label)
+        return self.files[mine[0]] if len(mine) else b""

@@ -1,20 +1,29 @@
 """A photograph as a whole, with a frame around what a network sees of it."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from fgvc_jax.data import framing
 from fgvc_jax.data.images import read, record_of
+from fgvc_jax.data.view import View
 from fgvc_jax.inference.embeddings import Embedder
 
 DIMMED = 0.45  # of what is not seen, the share of its brightness that is left
 LINE = "#ffffff", "#1d1f21"  # the frame and what is around it, one of which is visible on anything
 
 
+class Framed(NamedTuple):
+    """A photograph in its own aspect, darker outside of the frame; whole: it has no frame, since
+    nothing of it is left out."""
+
+    picture: Image.Image
+    whole: bool
+
+
 def framed(asked: Embedder, image: Any, side: int, paper: str) -> np.ndarray:
-    """(side, side, 3) uint8: a photograph in its own aspect on paper, darker outside of the frame.
+    """(side, side, 3) uint8: a photograph as `drawn`, on paper.
 
     Args:
         asked: whose view it is.
@@ -23,15 +32,29 @@ def framed(asked: Embedder, image: Any, side: int, paper: str) -> np.ndarray:
         paper: what is beside the photograph, a colour.
     """
     reading = asked.view.reading | asked.photographs.reading
-    record = record_of(image)
+    picture = drawn(asked.view, record_of(image), side, reading).picture
+    return np.asarray(ImageOps.pad(picture, (side, side), color=paper))
+
+
+def drawn(view: View, record: dict[str, Any], side: int, reading: dict[str, Any]) -> Framed:
+    """A photograph whose longer side has so many pixels.
+
+    Args:
+        view: what is seen of it.
+        record: its own, see `images.decode`.
+        side: pixels.
+        reading: how it is read, see `View.reading` and `Photographs.reading`.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
     if isinstance(record["image"], np.ndarray):
         photograph = Image.fromarray(record["image"])
     else:
         photograph = read(record, orientation=reading["orientation"])
     width, height = photograph.width, photograph.height - reading["banner"]
     photograph = photograph.crop((0, 0, width, height))
-    share = asked.view.crop / asked.view.test_side
-    edges = framing.seen((width, height), reading["fit"], share)
+    edges = framing.seen((width, height), reading["fit"], view.crop / view.test_side)
     scale = side / max(width, height)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(photograph.resize(size, Image.Resampling.LANCZOS), np.float32)
@@ -40,12 +63,11 @@ def framed(asked: Embedder, image: Any, side: int, paper: str) -> np.ndarray:
     light = np.full((*size[::-1], 1), DIMMED, np.float32)
     light[top:bottom, left:right] = 1
     shown = Image.fromarray(np.round(small * light).astype(np.uint8))
-    if (right - left, bottom - top) != size:
+    whole = (right - left, bottom - top) == size
+    if not whole:
         draw = ImageDraw.Draw(shown)
         for out, colour in enumerate(LINE):
             draw.rectangle(
                 (left - out, top - out, right - 1 + out, bottom - 1 + out), outline=colour
             )
-    page = Image.new("RGB", (side, side), paper)
-    page.paste(shown, ((side - size[0]) // 2, (side - size[1]) // 2))
-    return np.asarray(page)
+    return Framed(shown, whole)

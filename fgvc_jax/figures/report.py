@@ -30,6 +30,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     given = {"classes": numbers["class_names"], "show": show}
     learned, families = judged.curves(numbers), judged.families(numbers)
     unknown = judged.unknown(numbers)
+    who = "members look" if len(numbers["numbers"]) > 1 else "the network looks"
     confused = matrix.confusion(numbers["classes"], numbers["confused_pairs"])
     against = [
         Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
@@ -64,7 +65,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
             render("classes.html", classes=numbers["classes"], show=show),
         ),
         Section("sure", "Is it sure when it is right?", judged.sureness(numbers)),
-        Section("looks", "Where members look", judged.looks(numbers, show)),
+        Section("looks", f"Where {who}", judged.looks(numbers, show)),
         *([Section("curves", "Learning", learned)] if learned else []),
         Section("members", "Members and ensembles", judged.members(numbers)),
         Section("trained", "What was trained", judged.card(numbers)),

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from fgvc_jax.figures.demo import sureness
+from fgvc_jax.figures.demo import sureness, wrong
 from fgvc_jax.figures.page import asset, render
 
 
@@ -53,10 +53,7 @@ def sure(risk: float) -> dict[str, dict[str, str]]:
     """How sure an answer is, in words, see `demo.sureness`: "sure", "unsure", "never" where too few
     photographs were kept apart for any to be sure, and "unknown"."""
     found = {"sure": False, "unsure": True, "unknown": None}
-    words = (
-        "Too few photographs were kept apart to promise that at most "
-        f"{100 * risk:.3g}% of answers like this are wrong."
-    )
+    words = f"Too few photographs were kept apart to promise that at most {wrong(risk)}."
     never = sureness(True, risk) | {"words": words}
     return {word: sureness(unsure, risk) for word, unsure in found.items()} | {"never": never}
 

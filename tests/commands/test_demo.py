@@ -80,6 +80,33 @@ def test_pictures_are_inside_the_answer(trained, asked):
     assert [len(each["examples"]) for each in answer["classes"]] == 4 * [EXAMPLES]
 
 
+@pytest.mark.slow
+def test_the_whole_photograph_is_shown_with_what_is_seen_of_it(asked):
+    wide = np.zeros((200, 400, 3), np.uint8)
+    answer = asked.answer(file_of(wide))
+    with urllib.request.urlopen(answer["image"]) as file:
+        assert Image.open(file).size == (320, 160)
+    assert not answer["whole"]  # a crop of 32 pixels of 36
+
+
+@pytest.mark.slow
+def test_each_class_is_shown_with_a_photograph_that_can_be_asked_about(asked):
+    known = json.loads(json.dumps(asked.known))
+    assert known["names"] == list(map(printable, asked.classes))
+    assert [len(known["pictures"][str(n)]) for n in range(len(NAMES))] == [1] * len(NAMES)
+    answer = asked.answer_kept(1)
+    kept = np.asarray(Image.open(io.BytesIO(asked._examples.first(1))))
+    assert answer["classes"] == asked.answer(file_of(kept))["classes"]
+    with pytest.raises(UserError, match="The kept photograph is empty"):
+        asked.answer_kept(99)
+
+
+@pytest.mark.slow
+def test_a_kept_photograph_has_no_banner_any_more(trained, asked):
+    cut = Answerer(Demo(str(trained[0]), banner=8))
+    assert cut.answer_kept(0)["classes"] == asked.answer_kept(0)["classes"]
+
+
 def test_a_photograph_is_turned_as_its_exif_tag_says(asked, trained):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -106,11 +133,18 @@ def test_what_is_no_photograph_is_a_sentence(asked, upload, words):
 
 def test_how_sure_it_is_in_words():
     assert sureness(None, 0.05)["badge"] == ""
-    assert sureness(False, 0.125)["words"].startswith("At most 12.5% of answers")
-    assert sureness(True, 0.05)["badge"] == "unsure"
+    assert sureness(False, 0.125)["words"] == "At most 1 in 8 answers like this is wrong."
+    assert sureness(False, 0.07)["words"] == "At most 7 in 100 answers like this are wrong."
+    assert sureness(True, 0.7)["words"] == "More than 70 in 100 answers like this may be wrong."
+    unsure = sureness(True, 0.05)
+    assert unsure["badge"] == "unsure"
+    assert unsure["words"] == "More than 1 in 20 answers like this may be wrong."
     assert sureness(False, 0.05, 0.06) == sureness(False, 0.05)
     strange = sureness(False, 0.05, 0.034)
-    assert strange["badge"] == "none of these?" and strange["words"].startswith("Only 3.4% of")
+    assert (
+        strange["badge"] == "none of these?"
+        and "Only about 1 in 29 photographs" in strange["words"]
+    )
 
 
 def test_the_page_asks_its_own_server_alone():
@@ -120,7 +154,8 @@ def test_the_page_asks_its_own_server_alone():
     assert not {"form", "link", "iframe"} & set(parsed.tags)
     assert "innerHTML" not in text and "http:" not in text and "https:" not in text
     assert dict(parsed.attributes)["data-large"].startswith("The file has more than 1 MiB")
-    assert "2 members" in parsed.text and "1,234 classes" in parsed.text
+    assert "2 networks" in parsed.text and "1,234 classes" in parsed.text
+    assert parsed.attributes.count(("capture", "environment")) == 1
 
 
 @pytest.mark.parametrize(
@@ -155,6 +190,8 @@ def test_as_a_command_until_interrupted(trained):
     address = process.stdout.readline().split()[0]
     with urllib.request.urlopen(f"{address}/answer", data=file_of(trained[1])) as response:
         assert len(json.load(response)["classes"]) == 4
+    with urllib.request.urlopen(f"{address}/known") as response:
+        assert len(json.load(response)["names"]) == 4
     port = address.rpartition(":")[2]
     second = command("demo", "--workdir", trained[0], "--port", port)
     _, err = second.communicate(timeout=120)

@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,16 @@ def answer(upload: bytes) -> dict:
     return {"bytes": len(upload)}
 
 
+def answer_kept(number: int) -> dict:
+    if number > 9:
+        raise UserError("The kept photograph is empty.")
+    return {"kept": number}
+
+
+def asked(answer=answer):
+    return SimpleNamespace(known={"names": ["crow"]}, answer=answer, answer_kept=answer_kept)
+
+
 def serving(application):
     """The port of a server of its own, in a thread."""
     listening = web.listen("127.0.0.1", 0)
@@ -34,7 +45,7 @@ def serving(application):
 @pytest.fixture(scope="module")
 def port():
     """Of a server in a thread, which ends with the process."""
-    return serving(web.application("<p>the page", answer, {"birds.example"}))
+    return serving(web.application("<p>the page", asked(), {"birds.example"}))
 
 
 def ask(port, method="GET", path="/", body=None, **headers):
@@ -62,6 +73,15 @@ def test_the_page_and_an_answer(port):
     assert post(port, b"abc") == (200, {"bytes": 3})
     assert ask(port, path="/favicon.ico")[0] == 204 and ask(port, path="/else")[0] == 404
     assert ask(port, path="/answer")[0] == 405
+
+
+def test_what_is_shown_before_and_what_is_kept(port):
+    status, headers, text = ask(port, path="/known")
+    assert (status, json.loads(text)) == (200, {"names": ["crow"]})
+    assert headers["cache-control"] == "no-store"
+    kept = [json.loads(ask(port, "POST", f"/kept/{number}")[2]) for number in (3, 10)]
+    assert kept == [{"kept": 3}, {"error": "The kept photograph is empty."}]
+    assert ask(port, path="/kept/3")[0] == 405 and ask(port, "POST", "/kept/-1")[0] == 404
 
 
 def test_what_cannot_be_answered_is_a_sentence(port, caplog):
@@ -111,6 +131,8 @@ def test_other_sites_pages_are_refused(port, headers):
     assert status == 403 and text.startswith("Refused: ")
     assert given["cross-origin-resource-policy"] == "same-origin"
     assert "access-control-allow-origin" not in given
+    assert ask(port, path="/known", **headers)[0] == 403
+    assert ask(port, "POST", "/kept/3", **headers)[0] == 403
 
 
 def test_a_link_on_another_page_opens_this_one_and_no_more(port):
@@ -143,7 +165,7 @@ def test_an_upload_that_does_not_arrive_is_given_up(port, monkeypatch):
 def test_connections_that_ask_nothing_are_closed(monkeypatch):
     """Silent ones, ones that begin a header over and over, and one that was answered before."""
     monkeypatch.setattr(web, "ASKING", 0.5)
-    port = serving(web.application("the page", answer))
+    port = serving(web.application("the page", asked()))
     waiting = [socket.create_connection(("127.0.0.1", port), 20) for _ in range(web.CONNECTIONS)]
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
     waiting[0].sendall(request)
@@ -171,7 +193,7 @@ def test_an_answer_that_nobody_reads_is_given_up(monkeypatch):
         lost.set()
 
     monkeypatch.setattr(web.Connection, "connection_lost", connection_lost)
-    port = serving(web.application("x" * 2**25, answer))
+    port = serving(web.application("x" * 2**25, asked()))
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert lost.wait(20)
@@ -191,7 +213,7 @@ def test_uploads_wait_for_each_other_and_more_than_that_are_refused():
             inside -= 1
         return answer(upload)
 
-    port = serving(web.application("", slowly))
+    port = serving(web.application("", asked(slowly)))
 
     async def together(count):
         return await asyncio.gather(

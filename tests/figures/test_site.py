@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc_jax.data.framing import FILL, fitted
+from fgvc_jax.data.framing import FILL, fitted, seen
 from fgvc_jax.data.images import decode
 from fgvc_jax.figures import site
 from fgvc_jax.figures.page import asset
@@ -87,7 +87,7 @@ def test_how_sure_an_answer_is_in_words():
         "unsure",
         "",
     ]
-    assert "at most 5% of answers like this are wrong" in found["never"]["words"]
+    assert "at most 1 in 20 answers like this is wrong" in found["never"]["words"]
 
 
 def test_another_file_makes_another_release():
@@ -144,6 +144,27 @@ def test_the_page_resizes_as_pillow_does_bit_for_bit(tmp_path):
         whole = 0.0, 0.0, float(width), float(height)
         wanted = np.asarray(fitted(picture, whole, options["side"], options["fit"], FILL))
         np.testing.assert_array_equal(found, wanted, str((rgba.shape, options)))
+
+
+FRAME = """
+import fs from "fs";
+const { seen } = await import(process.argv[1]);
+console.log(JSON.stringify(JSON.parse(fs.readFileSync(0)).map(each => seen(...each))));
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_frame_is_where_python_draws_it(tmp_path):
+    module = tmp_path / "resize.mjs"
+    module.write_text(asset("web_resize.js"))
+    sizes, fits = ((400, 200), (90, 301), (7, 7)), ("squash", "crop", "pad")
+    asked = [(*size, fit, share) for size in sizes for fit in fits for share in (1.0, 0.875)]
+    words = [NODE, "--input-type=module", "-e", FRAME, str(module)]
+    told = subprocess.run(
+        words, input=json.dumps(asked), text=True, check=True, capture_output=True
+    )
+    wanted = [seen((width, height), fit, share) for width, height, fit, share in asked]
+    np.testing.assert_allclose(json.loads(told.stdout), wanted)
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")

@@ -1,5 +1,8 @@
-// What pages with a place for a photograph share; `ask` answers for a file, or for none.
-const drop = document.querySelector(".drop"), input = drop.querySelector("input");
+// What pages with a place for a photograph share; `ask` answers for a file, or for none, `askKept`
+// for the photograph of a class that is shown before any question: its number, name and address.
+const SOME = 12, FEW = 18; // classes that are shown of many, and that all are of less
+const LEAST = 2, NOTHING = 0.01; // classes that an answer names at least; a probability that is none
+const drop = document.querySelector(".drop");
 const told = document.querySelector(".told"), shown = document.querySelector("#shown");
 
 function make(tag, properties, ...inside) {
@@ -35,21 +38,66 @@ function candidate({ name: title, probability, nearest, examples }) {
       ...examples.map(src => image(src, `${what} of ${title}`))));
 }
 
-// The likeliest classes beside the picture that they were found in; sure: {level, badge, words}.
-function verdict({ classes, sure }, picture, words) {
+function agreed(agree, members) {
+  if (members === 1) return "";
+  if (agree === members) return ` All ${members} networks say so.`;
+  return ` ${agree || "None"} of ${members} networks ${agree === 1 ? "says" : "say"} so by itself.`;
+}
+
+// The likeliest classes beside the photograph that they were found in, whole or with a frame around
+// what is seen of it; sure: {level, badge, words}.
+function verdict({ classes, sure }, picture, whole) {
   return make("section", { className: "answer" },
-    figure(picture, soft(words)),
+    figure(picture, soft(whole ? "All of it is looked at." :
+      "Only what is inside of the frame is looked at.")),
     make("div", {},
       make("div", { className: "heading" },
         make("h2", { tabIndex: -1 }, name(classes[0].name)),
         ...(sure.badge ? [make("span", { className: `badge ${sure.level}` }, sure.badge)] : [])),
       make("p", { className: "soft" }, sure.words),
       ...(classes[0].nearest ? [make("p", { className: "soft" }, "Beside each class: its " +
-        "training photographs that look most like this one to the members.")] : []),
-      make("ol", { className: "named" }, ...classes.map(candidate))));
+        "training photographs that look most like this one to the network.")] : []),
+      make("ol", { className: "named" }, ...classes
+        .filter(({ probability }, n) => n < LEAST || probability >= NOTHING).map(candidate))));
 }
 
-input.addEventListener("change", () => { ask(input.files[0]); input.value = ""; });
+const ofKept = title => `a test photograph of ${title}`;
+const judged = (title, { classes }) => `A test photograph of ${title}: ` +
+  (classes[0].name === title ? "named rightly." : "taken for another one.");
+
+function kind(number, title, src) {
+  if (!src) return make("li", {}, name(title));
+  const button = make("button", { type: "button", ariaLabel: `Ask about ${ofKept(title)}` },
+    image(src, ofKept(title)), name(title));
+  button.addEventListener("click", () => askKept(number, title, src));
+  return make("li", {}, button);
+}
+
+// What is shown before any question: some classes, at even distances, and all of them in a fold.
+function know(names, pictures) {
+  const known = document.querySelector("#known"), fold = known.querySelector("details");
+  const [some, all] = known.querySelectorAll("ul"), find = known.querySelector("[type=search]");
+  const made = number => kind(number, names[number], pictures[number]?.[0]);
+  const pictured = [...names.keys()].filter(number => pictures[number]?.length);
+  const count = pictured.length > FEW ? SOME : pictured.length;
+  some.replaceChildren(...Array.from({ length: count }, (_, n) =>
+    made(pictured[Math.floor(n * pictured.length / count)])));
+  some.parentElement.hidden = !count;
+  all.replaceChildren(...[...names.keys()].map(made));
+  all.classList.toggle("plain", !count);
+  fold.hidden = count === names.length;
+  find.addEventListener("input", () => {
+    const wanted = find.value.trim().toLowerCase();
+    names.forEach((title, n) => {
+      all.children[n].hidden = !title.toLowerCase().includes(wanted);
+    });
+  });
+  known.hidden = false;
+}
+
+for (const input of document.querySelectorAll("[type=file]")) {
+  input.addEventListener("change", () => { ask(input.files[0]); input.value = ""; });
+}
 document.addEventListener("paste", event => ask(event.clipboardData.files[0]));
 document.addEventListener("dragover", event => {
   event.preventDefault();

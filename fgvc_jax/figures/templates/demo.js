@@ -1,56 +1,78 @@
+const SILENT = "The program does not answer: is it still running?";
 let asking = null;
 
-function seen({ classes, members, agreement, sure, image: src }) {
-  const agree = Math.round(agreement * members.length);
-  const many = members.length > 1 ? ` Members that say so: ${agree} of ${members.length}.` : "";
-  const picture = image(src, "the photograph, as the members see it");
-  return verdict({ classes, sure: { ...sure, words: sure.words + many } }, picture,
-    "as the members see it");
+function seen({ classes, members, agreement, sure, image: src, whole }) {
+  const many = agreed(Math.round(agreement * members.length), members.length);
+  return verdict({ classes, sure: { ...sure, words: sure.words + many } },
+    image(src, "the photograph"), whole);
 }
 
-function looks({ members }) {
-  const view = ({ number, says, probability, attention, evidence }) => make("div", {},
-    make("p", {}, `Member ${number} says `, name(says), " ", soft(percent(probability))),
-    make("div", { className: "maps" },
-      figure(image(attention, `where member ${number} looks`), soft("where it looks")),
-      figure(image(evidence, `what speaks to member ${number} for the first class`),
-        soft("what speaks for the first class"))));
+const map = (src, alt, ...caption) => figure(image(src, alt), ...caption);
+
+function looks({ classes, members, why }) {
+  const view = ({ number, says, probability, attention, evidence }) => {
+    const alone = members.length === 1, who = alone ? "the network" : `network ${number}`;
+    const said = alone ? [] : [make("p", {}, `Network ${number} says `, name(says), " ",
+      soft(chance(probability)))];
+    return make("div", {}, ...said, make("div", { className: "maps" },
+      map(attention, `where ${who} looks`, soft("where it looks")),
+      map(evidence, `what speaks to ${who} for ${classes[0].name}`,
+        soft("what speaks for "), name(classes[0].name)),
+      ...(alone && why ? [rather(classes, why)] : [])));
+  };
   return make("section", {},
-    make("h2", {}, members.length > 1 ? "What the members see" : "What the network sees"),
-    make("p", { className: "soft" }, "Coloured is what counts; outlined, what counts more than " +
-      "half as much as the most."),
+    make("h2", {}, members.length > 1 ? "What the networks see" : "What the network sees"),
+    make("p", { className: "soft" }, "The stronger the colour, the more a place counts; the white " +
+      "line is around what counts more than half as much as the strongest place."),
     make("div", { className: "views" }, ...members.map(view)));
 }
 
-function comparison({ classes, why }) {
-  if (!why) return "";
+const rather = ([{ name: first }], { against, contrast }) =>
+  map(contrast, `what speaks for ${first} rather than ${against}`,
+    soft("for "), name(first), soft(" rather than "), name(against));
+
+// Of one network it stands beside what it sees.
+function comparison({ classes, members, why }) {
+  if (!why || members.length === 1) return "";
   const first = classes[0].name;
   return make("section", {},
     make("h2", {}, "Why not ", name(why.against), "?"),
     make("p", { className: "soft" }, "On the right, only what speaks for the one more than for " +
       "the other."),
     make("div", { className: "maps" },
-      figure(image(why.evidence, `what speaks for ${first}`), "for ", name(first)),
-      figure(image(why.contrast, `what speaks for ${first} rather than ${why.against}`),
-        "for ", name(first), " rather than ", name(why.against))));
+      map(why.evidence, `what speaks for ${first}`, soft("for "), name(first)),
+      rather(classes, why)));
 }
 
-async function ask(file) {
-  if (!file) return tell("That was no file: choose, drop or paste a photograph itself.", "stops");
+// Send a question, and show the answer; `what` is asked about, `say` what is told of the answer.
+async function send(address, body, what, say) {
   asking?.abort();
   const mine = asking = new AbortController();
   shown.hidden = true;
-  if (file.size > Number(drop.dataset.most)) return tell(drop.dataset.large, "stops");
-  tell(`Looking at ${file.name} ...`, "soft busy");
+  tell(`Looking at ${what} ...`, "soft busy");
   try {
-    const response = await fetch("answer", { method: "POST", body: file, signal: mine.signal });
+    const response = await fetch(address, { method: "POST", body, signal: mine.signal });
     const answer = await response.json();
-    if (answer.error) return tell(`${file.name}: ${answer.error}`, "stops");
+    if (answer.error) return tell(`${what}: ${answer.error}`, "stops");
     shown.replaceChildren(seen(answer), looks(answer), comparison(answer));
     shown.hidden = false;
-    tell(file.name);
+    tell(say(answer));
     shown.querySelector("h2").focus();
   } catch (error) {
-    if (!mine.signal.aborted) tell("The program does not answer: is it still running?", "stops");
+    if (!mine.signal.aborted) tell(SILENT, "stops");
   }
 }
+
+function ask(file) {
+  if (!file) return tell("That was no file: choose, drop or paste a photograph itself.", "stops");
+  if (file.size <= Number(drop.dataset.most)) return send("answer", file, file.name, () => file.name);
+  asking?.abort();
+  shown.hidden = true;
+  tell(drop.dataset.large, "stops");
+}
+
+const askKept = (number, title) =>
+  send(`kept/${number}`, undefined, ofKept(title), answer => judged(title, answer));
+
+fetch("known").then(response => response.json())
+  .then(({ names, pictures }) => know(names, pictures), () => tell(SILENT, "stops"));

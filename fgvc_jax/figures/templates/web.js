@@ -11,7 +11,7 @@ let about = null, examples = {}, worker = null, number = 0, busy = false;
 function stop(words) {
   busy = true; // what is still loading has nothing to say any more
   tell(words, "stops");
-  drop.hidden = true;
+  drop.parentElement.hidden = true;
 }
 
 // The worker's answer, once it has one: {found} or {error}.
@@ -22,8 +22,7 @@ const sent = message => new Promise(done => {
 
 async function ready({ threads, known, pictures }) {
   [about, examples] = [known, pictures];
-  document.querySelector("#names").replaceChildren(
-    ...about.names.map(text => make("li", {}, name(text))));
+  know(about.names, examples);
   if (!busy) tell("Ready.");
   document.documentElement.dataset.threads = threads;
   // Only now, so that what the page itself needs comes first.
@@ -47,22 +46,24 @@ function begin() {
   if (location.hash === "#self-test") selfTest();
 }
 
-// What the network is shown, as a picture.
-function looked({ pixels, side }) {
-  const canvas = make("canvas", { width: side, height: side, role: "img",
-    ariaLabel: "the photograph, as the network sees it" });
-  const drawn = new ImageData(side, side);
-  for (let from = 0, to = 0; from < pixels.length; from += 3, to += 4) {
-    drawn.data.set([pixels[from], pixels[from + 1], pixels[from + 2], 255], to);
-  }
-  canvas.getContext("2d").putImageData(drawn, 0, 0);
+// The photograph, darker outside of a frame around what the network sees of it.
+function looked({ small, frame: { left, top, right, bottom }, whole }) {
+  const { width, height } = small;
+  const canvas = make("canvas", { width, height, role: "img", ariaLabel: "the photograph" });
+  const drawn = canvas.getContext("2d");
+  drawn.drawImage(small, 0, 0);
+  if (whole) return canvas;
+  const outside = new Path2D();
+  outside.rect(0, 0, width, height);
+  outside.rect(left, top, right - left, bottom - top);
+  drawn.fillStyle = "rgb(0 0 0 / 55%)";
+  drawn.fill(outside, "evenodd");
+  ["#ffffff", "#1d1f21"].forEach((colour, out) => {
+    drawn.strokeStyle = colour;
+    drawn.strokeRect(left + 0.5 - out, top + 0.5 - out, right - left - 1 + 2 * out,
+      bottom - top - 1 + 2 * out);
+  });
   return canvas;
-}
-
-function agreed(agree, members) {
-  if (members === 1) return "";
-  if (agree === members) return ` All ${members} networks say so.`;
-  return ` ${agree || "None"} of ${members} networks ${agree === 1 ? "says" : "say"} so by itself.`;
 }
 
 function answered(found) {
@@ -70,23 +71,34 @@ function answered(found) {
   const classes = found.classes.map(({ number: c, probability }) =>
     ({ name: about.names[c], probability, examples: examples[c] ?? [] }));
   const words = sure.words + agreed(found.agree, about.members);
-  return verdict({ classes, sure: { ...sure, words } }, looked(found), "as the network sees it");
+  return { classes, sure: { ...sure, words } };
 }
 
-async function ask(file) {
-  if (!worker) return;
-  if (!file) return tell("That was no file: choose, drop or paste a photograph itself.", "stops");
+// Ask the worker, and show the answer; `what` is asked about, `say` what is told of the answer.
+async function look(file, what, say) {
   busy = true;
   shown.hidden = true;
-  tell(`Looking at ${file.name} ...`, "soft busy");
+  tell(`Looking at ${what} ...`, "soft busy");
   const asked = sent({ file }), mine = number;
   const { found, error } = await asked;
   if (mine !== number) return; // another one was asked for meanwhile
-  if (error) return tell(`${file.name}: ${error}`, "stops");
-  shown.replaceChildren(answered(found));
+  if (error) return tell(`${what}: ${error}`, "stops");
+  const answer = answered(found);
+  shown.replaceChildren(verdict(answer, looked(found), found.whole));
   shown.hidden = false;
-  tell(file.name);
+  tell(say(answer));
   shown.querySelector("h2").focus();
+}
+
+function ask(file) {
+  if (!worker) return;
+  if (!file) return tell("That was no file: choose, drop or paste a photograph itself.", "stops");
+  look(file, file.name, () => file.name);
+}
+
+function askKept(_, title, src) {
+  const bytes = Uint8Array.from(atob(src.split(",")[1]), letter => letter.charCodeAt());
+  look(new Blob([bytes]), ofKept(title), answer => judged(title, answer));
 }
 
 async function selfTest() {

@@ -68,6 +68,16 @@ export function framed(width, height, side, fit) {
     : { ...whole, top: first * height, bottom: last * height }, filled];
 }
 
+// [left, top, right, bottom] of what is seen of a picture of this size: of its square the middle, so
+// large a share of its side: fgvc_jax/data/framing.py.
+export function seen(width, height, fit, share) {
+  const sides = { squash: [width, height], crop: Array(2).fill(Math.min(width, height)),
+    pad: Array(2).fill(Math.max(width, height)) }[fit];
+  const [across, down] = [width, height].map((length, n) => Math.min(sides[n] * share, length));
+  const left = (width - across) / 2, top = (height - down) / 2;
+  return [left, top, left + across, top + down];
+}
+
 // How many times smaller a JPEG of this size is read: fgvc_jax/data/images.py.
 export function reduction(width, height, side, fit) {
   const decisive = fit === "pad" ? Math.max(width, height) : Math.min(width, height);

@@ -1,10 +1,11 @@
 // Answers for photographs, apart from the page, which stays awake meanwhile. What is asked for are
 // the site's own files; a photograph is read from memory and goes nowhere.
 import * as ort from "./ort.js";
-import { square } from "./resize.js";
+import { seen, square } from "./resize.js";
 
 const MAX_PIXELS = 80_000_000; // as in fgvc_jax/data/images.py
 const CANDIDATES = 5;
+const PICTURE = 320; // pixels of the longer side of what is shown
 const NO_PHOTOGRAPH = "this browser cannot read it as a photograph. JPEG, PNG and WebP always work.";
 
 async function fetched(name, told = () => {}) {
@@ -41,7 +42,22 @@ async function begun() {
 const started = begun();
 started.catch(error => postMessage({ failed: error.message }));
 
-// The square of a file, RGB, as the network is shown it; turned as its EXIF tag says.
+// A photograph small, and a frame in it around what the network sees, see fgvc_jax/figures/framed.py.
+async function framed(picture, { fit, share }) {
+  const { width, height } = picture, scale = PICTURE / Math.max(width, height);
+  const [across, down] = [width, height].map(length => Math.max(1, Math.round(length * scale)));
+  const small = await createImageBitmap(picture, {
+    resizeWidth: across, resizeHeight: down, resizeQuality: "high",
+  });
+  const [left, top, right, bottom] =
+    seen(width, height, fit, share).map(edge => Math.round(edge * scale));
+  const frame = { left, top, right: Math.max(right, left + 1), bottom: Math.max(bottom, top + 1) };
+  const whole = frame.right - left === across && frame.bottom - top === down;
+  return { small, frame, whole };
+}
+
+// {pixels: the square of a file, RGB, as the network is shown it, turned as its EXIF tag says;
+// small, frame, whole: see `framed`}.
 async function shown(file, about) {
   let picture;
   try {
@@ -66,7 +82,8 @@ async function shown(file, about) {
       drawn.drawImage(picture, left, top, across, down, 0, 0, across, down);
       return drawn.getImageData(0, 0, across, down);
     };
-    return square(read, width, height, { ...about, scaled });
+    const pixels = square(read, width, height, { ...about, scaled });
+    return { pixels, ...await framed(picture, about) };
   } finally {
     picture.close();
   }
@@ -115,9 +132,9 @@ function told({ probabilities, members }, { calibration }) {
 
 async function answer(file) {
   const begin = performance.now(), ready = await started, { about } = ready;
-  const pixels = await shown(file, about), found = await asked(ready, pixels);
+  const { pixels, ...photograph } = await shown(file, about), found = await asked(ready, pixels);
   const seconds = (performance.now() - begin) / 1000;
-  return { ...told(found, about), pixels, side: about.side, probabilities: found.probabilities,
+  return { ...told(found, about), ...photograph, probabilities: found.probabilities,
     seconds: { session: found.seconds, all: seconds } };
 }
 

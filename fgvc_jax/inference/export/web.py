@@ -103,6 +103,7 @@ def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
         "names": list(map(printable, model.classes)),
         "members": len(model.members),
         "side": model.view.test_side,
+        "share": model.view.crop / model.view.test_side,
         "fit": model.view.fit,
         "fill": FILL,
         "scaled": model.view.reading["decoding"] == "scaled",
