@@ -222,9 +222,7 @@ def _parts(
                 images=images,
             )
             feeding = _Feeding(asked, view, source, options.batch_size)
-            answers.keep_answers(
-                asked, parts[name], feeding.batches, None, photographs=photographs
-            )
+            answers.keep_answers(asked, parts[name], feeding.batches, None, photographs=photographs)
     return parts
 
 

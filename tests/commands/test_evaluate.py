@@ -94,7 +94,8 @@ def test_what_is_missing_is_asked_for_and_the_rest_is_not(tmp_path, kept, monkey
     monkeypatch.setattr(
         evaluate.predictions, "part_of", lambda _, name, *__, **___: f"a new {name}"
     )
-    monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *words, **_: asked.append(words[1]))
+    keep = lambda *words, **_: asked.append(words[1])  # noqa: E731
+    monkeypatch.setattr(evaluate.answers, "keep_answers", keep)
     found = parts(tmp_path, opened=lambda: dict.fromkeys(("test", "validation"), OPENED))
     assert found == {"validation": "the validation part", "test": "a new test"}
     assert asked == ["a new test"]
@@ -102,7 +103,7 @@ def test_what_is_missing_is_asked_for_and_the_rest_is_not(tmp_path, kept, monkey
 
 def test_another_source_is_judged_on_its_own_images(tmp_path, kept, monkeypatch):
     monkeypatch.setattr(evaluate.predictions, "part_of", lambda *_, images, **__: images)
-    monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *_: None)
+    monkeypatch.setattr(evaluate.answers, "keep_answers", lambda *_, **__: None)
     kept[0]["test"] = "the run's own, which is not meant"
     asked = Evaluation(source="folder:mine")
     found = parts(tmp_path, asked, ["test"], lambda: {"test": (None, None, "theirs")})
