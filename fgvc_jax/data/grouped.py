@@ -35,7 +35,8 @@ def values(file: Path, column: str) -> dict[str, str]:
 
 def has(file: Path, column: str) -> bool:
     """Whether a list has such a column."""
-    header = next(csv.reader(io.StringIO(csv_text(file, "list"), newline="")), [])
+    rows = csv.reader(io.StringIO(csv_text(file, "list"), newline=""))
+    header: list[str] = next((row for row in rows if "".join(row).strip()), [])
     return column in [name.strip() for name in header]
 
 
