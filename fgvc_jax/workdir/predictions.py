@@ -183,13 +183,16 @@ def keep_chosen(part: Part, member: str, areas: dict[str, float]) -> None:
     storage.write_json(part.folder / f"{member[:16]}.chosen.json", areas)
 
 
-def chosen(part: Part, member: str) -> dict[str, float]:
-    """What `keep_chosen` kept; {} where that is nothing, or damaged."""
-    try:
-        kept = storage.read_json(part.folder / f"{member[:16]}.chosen.json")
-        return {name: float(kept[name]) for name in novelty.SCORES}
-    except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
-        return {}
+def chosen(workdir: Path, member: str) -> dict[str, float]:
+    """What `keep_chosen` kept of a member, whatever its answers are calibrated on; {} where that is
+    nothing, or damaged."""
+    for folder in storage.matching(workdir / "predictions", f"{HELD_OUT}-*"):
+        try:
+            kept = storage.read_json(folder / f"{member[:16]}.chosen.json")
+            return {name: float(kept[name]) for name in novelty.SCORES}
+        except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
+            continue
+    return {}
 
 
 @contextlib.contextmanager
