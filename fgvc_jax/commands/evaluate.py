@@ -59,6 +59,10 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     compilation.use_compilation_cache()
     workdir = Workdir(options.workdir)
     record = workdir.record()
+    source = options.source or record.experiment.data.source
+    own = not options.source
+    if options.by:
+        _by_list(options.by, source)  # what is wrong with it is told before the work begins
     asked = model.open_model(
         workdir.path,
         which=options.which,
@@ -66,8 +70,6 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         fusion=options.fusion,
         mesh=devices.create(options.batch_size),
     )
-    source = options.source or record.experiment.data.source
-    own = not options.source
     if options.unknown and not own:
         raise UserError("--unknown is against the run's own test images: leave out --source")
     if options.unknown and not storage.writable(workdir.path):
@@ -112,9 +114,8 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     return results
 
 
-def _by(asked_for: str, source: str, test: Part, asked: Model) -> dict[str, Any]:
-    """How many test images are right at each place that a column of a list names, see
-    `places.judge`."""
+def _by_list(asked_for: str, source: str) -> tuple[str, Path, dict[str, str]]:
+    """The column that --by names, the list that has it, and its text by the names of images."""
     name, _, column = asked_for.rpartition(":")
     if not name and not source.startswith("csv:"):
         raise UserError(
@@ -122,7 +123,13 @@ def _by(asked_for: str, source: str, test: Part, asked: Model) -> dict[str, Any]
             f"FILE.csv:{asked_for}"
         )
     file = paths.local(name or source.partition(":")[2], "--by")
-    values = grouped.values(file, column)
+    return column, file, grouped.values(file, column)
+
+
+def _by(asked_for: str, source: str, test: Part, asked: Model) -> dict[str, Any]:
+    """How many test images are right at each place that a column of a list names, see
+    `places.judge`."""
+    column, file, values = _by_list(asked_for, source)
     of_group = grouped.values(file, "group") if grouped.has(file, "group") else {}
     images = [each.partition("#xywh=")[0] for each in test.names]
     rows = np.array([n for n, each in enumerate(images) if values.get(each)], int)

@@ -1,5 +1,6 @@
 """Other tables than one of all photographs, for `predict`: what to label next, and events."""
 
+import csv
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,22 @@ from fgvc_jax.workdir import storage
 
 LABELS = "path", "label", "suggestion", "probability", "uncertainty"  # of a list to fill in
 log = logging.getLogger(__name__)
+
+
+def check_unlabelled(output: Path) -> None:
+    """Raise a UserError where a list is there that somebody has begun to fill in."""
+    if not output.is_file():
+        return
+    with output.open(newline="", encoding="utf-8", errors="replace") as file:
+        try:
+            filled = any((row.get("label") or "").strip() for row in csv.DictReader(file))
+        except csv.Error:
+            filled = False
+    if filled:
+        raise UserError(
+            f"--output {str(output)!r} has labels that somebody filled in, which --label-next "
+            "would replace: name another list"
+        )
 
 
 def to_label(asked: Model, options: Prediction, files: Iterable[Found]) -> dict[str, int]:

@@ -160,6 +160,8 @@ def _output(options: Prediction) -> Path | None:
     output = paths.output(options.output)
     if output.suffix.lower() not in _WRITERS:
         raise UserError(f"--output {options.output!r}: end it in {' or '.join(_WRITERS)}")
+    if options.label_next:
+        lists.check_unlabelled(output)
     return output
 
 

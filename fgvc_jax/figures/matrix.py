@@ -20,7 +20,7 @@ def confusion(classes: Sequence[Class], pairs: Sequence[Pair]) -> Markup:
 
     Args:
         classes: of all images, in any order.
-        pairs: classes that are taken for each other.
+        pairs: classes that are taken for each other; where there are many, those that are so most.
     """
     if len(classes) > LARGEST or not pairs:
         return Markup()
@@ -46,9 +46,11 @@ def confusion(classes: Sequence[Class], pairs: Sequence[Pair]) -> Markup:
         for other, count in counts[one].items()
         if count
     ]
+    drawn = sum(cell["count"] for cell in cells)
     return render(
         "matrix.html",
         cells=cells,
+        left=max(sum(entry["images"] for entry in classes) - drawn, 0),
         names=[named[label]["class"] for label in order],
         readable=len(order) <= READABLE,
         cell=CELL,

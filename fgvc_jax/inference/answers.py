@@ -64,7 +64,10 @@ def keep_answers(
             if photographs:
                 answers = _novelty_told(model, part, answers, missing, photographs)
             grids = [model.grid(n) for n in missing]
-            with predictions.keep(part, identities, grids, novel=novel) as arrays:
+            answered = {each for each in identities if part.has(each)}
+            with predictions.keep(
+                part, identities, grids, novel=novel, answered=answered
+            ) as arrays:
                 predictions.fill(answers, arrays)
             if collector:
                 collector.write(thumbnails.path(part.folder))
@@ -144,6 +147,8 @@ def keep_photographs(
         known: (M, D) what the only member sees of the photographs, where that is known.
     """
     began = time.perf_counter()
+    if jax.process_index() == 0:
+        remembered.forget_others(part)
     have = processes.of_first(np.array([remembered.has(part, each) for each in model.identities]))
     missing = [n for n, there in enumerate(have) if not there]
     there = processes.of_first(np.array(storage.exists(thumbnails.path(part.folder))))
@@ -164,7 +169,6 @@ def keep_photographs(
                     array[:] = joined([vectors], normalize=True)
             if collector:
                 collector.write(thumbnails.path(part.folder))
-            remembered.forget_others(part)
         report(
             f"{len(rows):,} training photographs are kept with what the members see of them, so "
             f"that the nearest can be shown: {time.perf_counter() - began:.1f} s"

@@ -110,7 +110,9 @@ class Ensemble(CalibrationSet):
                 f"workdir {str(self.workdir)!r} does not keep how strange known images are to "
                 f"these members: as long as the dataset is where it was, {instead}"
             )
-        areas = predictions.chosen(part, self.identities[0]) if len(self.identities) == 1 else {}
+        areas = {}
+        if len(self.identities) == 1:
+            areas = predictions.chosen(self.workdir, self.identities[0])
         score = max(areas, key=areas.__getitem__) if areas else novelty.FIXED
         known = strangeness(part, self.identities)[:, novelty.SCORES.index(score)]
         return Novelty(score, known, f"{len(known):,} {self.part.replace('_', '-')} images", areas)

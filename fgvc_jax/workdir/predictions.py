@@ -14,7 +14,7 @@ so nothing is served for anything else. Readers need neither the dataset nor the
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,19 +183,27 @@ def keep_chosen(part: Part, member: str, areas: dict[str, float]) -> None:
     storage.write_json(part.folder / f"{member[:16]}.chosen.json", areas)
 
 
-def chosen(part: Part, member: str) -> dict[str, float]:
-    """What `keep_chosen` kept; {} where that is nothing, or damaged."""
-    try:
-        kept = storage.read_json(part.folder / f"{member[:16]}.chosen.json")
-        return {name: float(kept[name]) for name in novelty.SCORES}
-    except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
-        return {}
+def chosen(workdir: Path, member: str) -> dict[str, float]:
+    """What `keep_chosen` kept of a member, whatever its answers are calibrated on; {} where that is
+    nothing, or damaged."""
+    for folder in storage.matching(workdir / "predictions", f"{HELD_OUT}-*"):
+        try:
+            kept = storage.read_json(folder / f"{member[:16]}.chosen.json")
+            return {name: float(kept[name]) for name in novelty.SCORES}
+        except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
+            continue
+    return {}
 
 
 @contextlib.contextmanager
 def keep(
-    part: Part, members: Sequence[str], grids: Sequence[tuple[int, int]], *, novel: bool = False
-) -> Iterator[list[tuple[np.ndarray, ...]]]:
+    part: Part,
+    members: Sequence[str],
+    grids: Sequence[tuple[int, int]],
+    *,
+    novel: bool = False,
+    answered: Collection[str] = (),
+) -> Iterator[list[tuple[Any, ...]]]:
     """Arrays to fill in with what members answer: [(log-probabilities, attention), ...], and with
     `novel` the scores of novelty.
 
@@ -206,16 +214,24 @@ def keep(
         members: their digests.
         grids: (h, w) of each member's attention map.
         novel: whether it is known how strange images are.
+        answered: members whose answers are kept and stay, which have None in their place: other
+            devices round otherwise, and what was judged and calibrated is what these say.
     """
     count, classes = len(part.labels), len(part.classes)
-    size = sum(2 * count * (classes + h * w) for h, w in grids)
+    size = sum(
+        2 * count * (classes + h * w)
+        for member, (h, w) in zip(members, grids, strict=True)
+        if member not in answered
+    )
     if size > TOLD:
         log.info("%s: keeping %.1f GiB of answers", part.folder, size / 2**30)
     name_images(part)
     with contextlib.ExitStack() as stack:
         yield [
             tuple(
-                stack.enter_context(storage.new_array(part.path(member, kind), shape, dtype))
+                None
+                if member in answered and kind != "novelty"
+                else stack.enter_context(storage.new_array(part.path(member, kind), shape, dtype))
                 for kind, shape, dtype in (
                     ("log_probabilities", (count, classes), np.float16),
                     ("attention", (count, *grid), np.float16),
@@ -227,14 +243,14 @@ def keep(
 
 
 def fill(
-    answers: Iterable[list[dict[str, Any]]], arrays: Sequence[tuple[np.ndarray, ...]]
+    answers: Iterable[list[dict[str, Any]]], arrays: Sequence[tuple[Any, ...]]
 ) -> list[dict[str, int]]:
     """Put what members answer batch by batch where each answer's `row` says, and add up.
 
     Args:
         answers: for each batch, one result of `inference.passes.answer_step` a member.
         arrays: (log-probabilities, attention, novelty) of each member, or the first of these, or
-            nothing to fill in.
+            nothing to fill in; likewise None of one.
 
     Returns:
         Number of correct images of every head, for each member.
@@ -263,7 +279,8 @@ def fill(
                 mask = answer["mask"]
                 rows = answer["row"][mask]
                 for array, name in zip(arrays[number], kinds, strict=True):
-                    array[rows] = answer[name][mask]
+                    if array is not None:
+                        array[rows] = answer[name][mask]
     return totals
 
 

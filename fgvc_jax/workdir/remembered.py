@@ -153,10 +153,19 @@ def keep(part: Part, members: Sequence[str], widths: Sequence[int]) -> Iterator[
 
 
 def forget_others(part: Part) -> None:
-    """Remove what was kept when the run had fewer members, or other photographs."""
-    for folder in storage.matching(part.folder.parent, f"{PART}-*"):
-        if folder != part.folder:
-            storage.remove(folder)
+    """Remove what was kept when the run had fewer members, or other photographs: how strange images
+    are, too, which the distance to these photographs told."""
+    everything = part.folder.parent
+    others = [each for each in storage.matching(everything, f"{PART}-*") if each != part.folder]
+    if not others:
+        return
+    for folder in storage.matching(everything, "*"):
+        # A solver's head is alone, so that its photographs are ever the same.
+        if not folder.name.startswith(f"{predictions.HELD_OUT}-"):
+            for file in storage.matching(folder, "*.novelty.npy"):
+                storage.remove(file)
+    for folder in others:  # last, so that a kill before leaves them to be seen
+        storage.remove(folder)
 
 
 def pictures(part: Part) -> Thumbnails | None:

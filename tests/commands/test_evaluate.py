@@ -186,6 +186,11 @@ def test_places_of_test_images_are_those_that_a_list_names(tmp_path, monkeypatch
         evaluate._by("site", "folder:x", test, asked)
     with pytest.raises(UserError, match="0 columns 'date'"):
         evaluate._by("date", f"csv:{tmp_path}/sites.csv", test, asked)
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(evaluate.Workdir, "record", lambda self: SimpleNamespace(
+        experiment=SimpleNamespace(data=SimpleNamespace(source="folder:x"))))  # fmt: skip
+    with pytest.raises(UserError, match="is no csv: list with columns"):  # before members are read
+        evaluate.evaluate(Evaluation(str(tmp_path / "run"), by="site"))
     other = SimpleNamespace(names=("z.jpg",), labels=np.array([0]))
     with pytest.raises(UserError, match="the site of none of the test images, as 'z.jpg'"):
         evaluate._by("site", f"csv:{tmp_path}/sites.csv", other, asked)

@@ -604,6 +604,11 @@ def test_photographs_to_label_are_a_source_once_that_is_filled_in(here, capsys, 
     Path("filled.csv").write_text("\n".join(labelled))
     source = open_source("csv:filled.csv", to_train=False).test
     assert sorted(source.names) == sorted(row["path"] for row in rows)
+    with pytest.raises(UserError, match="labels that somebody filled in"):
+        run("photos", "--label-next", "4", "--output", "filled.csv")
+    assert Path("filled.csv").read_text() == "\n".join(labelled)
+    run("photos", "--label-next", "3", "--output", "next.csv")  # in which nothing is filled in
+    assert len(table(Path("next.csv"))) == 3
 
 
 @pytest.mark.parametrize(

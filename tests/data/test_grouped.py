@@ -37,3 +37,5 @@ def test_values_are_by_paths_as_sources_name_images(tmp_path):
     file.write_text("path,label,site\n./a/1.jpg,x,north\na\\2.jpg,x, south \n")
     assert grouped.values(file, "site") == {"a/1.jpg": "north", "a/2.jpg": "south"}
     assert grouped.has(file, "site") and not grouped.has(file, "group")
+    file.write_text("\n,,\npath,group\na/1.jpg,x\n")
+    assert grouped.has(file, "group") and grouped.values(file, "group") == {"a/1.jpg": "x"}

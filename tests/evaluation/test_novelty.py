@@ -62,3 +62,9 @@ def test_words_say_how_the_score_was_found():
     assert "as fixed before" in fixed.about and fixed.column == 1
     chosen = Novelty("distance", np.zeros(3), "3 held-out images", {"distance": 0.9})
     assert "solved without (AUROC: distance 0.900)" in chosen.about
+
+
+def test_images_that_are_as_strange_count_as_such():
+    """Else equal scores would break the promise of a rate of false alarms."""
+    known = Novelty("energy", np.array([1.0, 1, 2]), "images", {})
+    assert known.typicality(np.array([0, 1, 2, 3])).tolist() == [1, 1, 0.5, 0.25]

@@ -42,3 +42,10 @@ def test_of_bursts_it_holds_the_truth_where_that_of_single_images_does_not():
         low, high = intervals.proportion(right.sum(), 300)
         alone += low <= 0.7 <= high
     assert held / 300 > 0.9 and alone / 300 < 0.6
+
+
+def test_few_groups_are_worth_what_they_are():
+    """20 groups of two images: sqrt(20 / 19 * 10) / 40, times Student's 2.0930 of 19."""
+    right = np.repeat([[1, 1], [1, 0], [0, 0]], [5, 10, 5], axis=0).ravel().astype(bool)
+    found = places.by_group(np.repeat(np.arange(20), 2), right)
+    assert found["value"] == 0.5 and found["low"] == pytest.approx(0.5 - 0.16977, abs=1e-4)

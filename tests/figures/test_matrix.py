@@ -27,6 +27,9 @@ def test_every_answer_has_its_cell():
     assert "class 0 named class 3: 5 of 10" in titles and "class 3 named class 0: 2 of 10" in titles
     assert "class 1 named class 4: 3 of 10" in titles and len(titles) == 5 + 4
     assert drawn.count("<text") == 2 * 5 and "checkbox" not in drawn
+    assert "rarer" not in drawn
+    drawn = matrix.confusion(classes_of(5, 7, 9, 8, 10), PAIRS[:2])  # as many as a report keeps
+    assert "which are not drawn: 1." in drawn
 
 
 def test_classes_that_are_taken_for_each_other_are_side_by_side():

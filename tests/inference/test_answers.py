@@ -198,3 +198,36 @@ def test_how_strange_images_are_is_kept_beside_the_answers_once_photographs_are(
     energy, largest, distance = part.novelty(model.identities[2]).T
     assert energy.tolist() == [-2] * 3 and largest.tolist() == [0, -1, -2]
     np.testing.assert_allclose(distance, 0, atol=1e-6)  # they are among the photographs
+
+
+def test_answers_that_are_kept_stay_as_they_were_judged(photographs, part):
+    """Another device rounds otherwise: it adds how strange images are, and nothing else."""
+    answers.keep_answers(Stand(), part, batches, None)
+    before = {path.name: path.read_bytes() for path in part.folder.iterdir()}
+    keep(Stand(), photographs, part)
+    later = Stand()
+    later._answer = lambda batch, n: (
+        Stand._answer(later, batch, n)
+        | {"log_probabilities": jnp.full((COUNT, 2), -9, jnp.float16)}
+    )
+    answers.keep_answers(later, part, batches, None, photographs=photographs)
+    assert all(part.has_novelty(each) for each in later.identities)
+    after = {path.name: path.read_bytes() for path in part.folder.iterdir()}
+    assert {name: after[name] for name in before} == before
+
+
+def test_how_strange_images_are_is_told_anew_by_other_photographs(photographs, part):
+    """As once a run has more members, of whom fewer photographs are kept."""
+    model = Stand()
+    answers.keep_answers(model, part, batches, None)
+    keep(model, photographs, part)
+    answers.keep_answers(model, part, batches, None, photographs=photographs)
+    rows = np.array([0, 2])
+    fewer = Part(
+        photographs.folder.with_name("neighbours-02"), "neighbours", ("x", "z"),
+        photographs.labels[rows], photographs.ids[rows], photographs.classes, "m",
+    )  # fmt: skip
+    answers.keep_photographs(model, fewer, rows, lambda _: (images(rows), None), lambda line: None)
+    assert not photographs.folder.exists()
+    answers.keep_answers(model, part, batches, None, photographs=fewer)
+    assert part.novelty(model.identities[2])[:, 2].tolist() == pytest.approx([0, 0, 1])

@@ -254,3 +254,13 @@ def test_each_step_is_there_once_also_after_a_kill(tmp_path, name):
     finish(command("train", *words, env=variables, cwd=tmp_path))  # there is nothing to do
     again = wandb_rows(workdir) if name == "wandb" else mlflow_rows(workdir, uri)
     assert again == rows
+
+
+def test_nothing_is_sent_of_a_member_after_the_one_that_is_told_of(tmp_path, tracker):
+    """As of an older run that is begun anew, whose later journals are still there."""
+    write(tmp_path, 1, *LINES)
+    write(tmp_path, 2, *LINES)
+    found = follower(tmp_path)
+    found.wake(1, 6)
+    found.close(finished=False)
+    assert {row.member for row in tracker.rows} == {1}

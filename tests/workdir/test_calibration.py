@@ -65,6 +65,24 @@ def whole(fused):
     return np.concatenate([values for _, values in fused]).astype(np.float64)
 
 
+def test_a_solved_head_is_judged_strange_by_what_told_classes_that_were_left_out(tmp_path):
+    """Also where there is a validation part, by which it is then calibrated."""
+    logs, labels = inputs()
+    validation = keep(tmp_path, logs[:1], labels)
+    scores = np.float32(np.arange(900).reshape(300, 3))
+    storage.write_array(validation.path("member0", "novelty"), scores)
+    assert ensemble_of(tmp_path, 1).novelty.score == "max_logit"
+    held_out = dataclasses.replace(validation, folder=tmp_path / "predictions/held_out-1")
+    areas = {"energy": 0.6, "max_logit": 0.5, "distance": 0.7}
+    predictions.keep_chosen(held_out, "member0", areas)
+    found = ensemble_of(tmp_path, 1).novelty
+    assert found.score == "distance" and found.chosen == areas
+    assert found.known.tolist() == scores[:, 2].tolist() and "300 validation" in found.kind
+    for damaged in ([], {"energy": 0.6}, areas | {"energy": "x"}):
+        storage.write_json(held_out.folder / "member0.chosen.json", damaged)
+        assert ensemble_of(tmp_path, 1).novelty.score == "max_logit"
+
+
 def test_the_temperature_is_scikit_learns(workdir):
     lines = (ROOT / "tests/golden/metrics.txt").read_text().splitlines()
     (expected,) = (float(line.split()[-1]) for line in lines if " temperature " in line)
