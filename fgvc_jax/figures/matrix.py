@@ -46,7 +46,7 @@ def confusion(classes: Sequence[Class], pairs: Sequence[Pair]) -> Markup:
         for other, count in counts[one].items()
         if count
     ]
-    drawn = sum(cell["count"] for cell in cells)
+    drawn = sum(count for row in counts.values() for count in row.values())
     return render(
         "matrix.html",
         cells=cells,
