@@ -186,21 +186,20 @@ def keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
         test: the test images, for which all members' answers are kept.
         testing: begins a pass over some of them.
     """
-    done = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
-    if not processes.of_first(np.bool_(done is not None and done.is_of(model.identities, test))):
-        _keep_nearest(model, part, test, testing)
-
-
-def _keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
-    """Keep which photographs are nearest to the test images named most wrongly."""
     errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: remembered.ERRORS]
-    found = {}
-    if len(errors):
-        names, everyone = [test.names[i] for i in errors], range(len(model.identities))
-        seen = _seen(model, *testing(errors), everyone, names)
+    kept = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
+    kept = kept if kept and kept.is_of(model.identities, test) else None
+    found = dict(kept.found) if kept else {}
+    # Those of another fusion may be other images: what was found of these stays.
+    missing = errors[processes.of_first(np.array([image not in found for image in errors], bool))]
+    if not len(missing) and processes.of_first(np.bool_(kept is not None)):
+        return
+    if len(missing):
+        names, everyone = [test.names[i] for i in missing], range(len(model.identities))
+        seen = _seen(model, *testing(missing), everyone, names)
         known = Neighbours.of(part, model.identities)
         rows, values = known.nearest(joined(seen, normalize=True), remembered.NEAREST)
-        for image, *each in zip(errors.tolist(), rows.tolist(), values.tolist(), strict=True):
+        for image, *each in zip(missing.tolist(), rows.tolist(), values.tolist(), strict=True):
             found[image] = list(zip(*each, strict=True))
     if jax.process_index() == 0:
         Nearest(tuple(model.identities), test.images, found).write(part)

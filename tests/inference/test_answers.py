@@ -166,6 +166,18 @@ def test_errors_have_the_nearest_photographs_of_all_members(photographs, judged)
     assert kept.found[2][0][1] == pytest.approx(1)
 
 
+def test_errors_of_another_fusion_are_added(photographs, judged):
+    """Which are other images: they were not looked for where those of one fusion were kept."""
+    model = Stand()
+    keep(model, photographs, judged)
+    whole = Nearest.read(photographs, model.identities)
+    Nearest(whole.members, whole.test, {0: whole.found[0]}).write(photographs)
+    assert keep(model, photographs, judged) == [1]
+    again = Nearest.read(photographs, model.identities)
+    assert sorted(again.found) == [0, 2] and again.found[0] == whole.found[0]
+    assert keep(model, photographs, judged) == []
+
+
 def test_what_is_known_of_the_only_member_is_not_asked_for_again(photographs, judged):
     model = Stand()
     model.identities = model.identities[:1]
