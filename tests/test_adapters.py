@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from conftest import command, finish, tiny
@@ -18,6 +19,7 @@ from fgvc_jax.networks import lora
 from fgvc_jax.training import loop
 from fgvc_jax.training.members import train
 from fgvc_jax.training.run import Run
+from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import Interrupted, UserError
 
 VIT = Network(name="vit_micro", head="linear", lora_rank=2)
@@ -48,6 +50,19 @@ def test_what_adapters_do_not_go_with_is_refused_in_one_line(changes, words):
     with pytest.raises(UserError, match=words) as error:
         check(experiment("unused", **changes))
     assert "\n" not in str(error.value)
+
+
+def test_a_step_takes_the_trunk_of_all_and_moves_what_a_member_has_of_its_own():
+    """Traced, not compiled: what a step is handed, and what it gives back."""
+    run = Run(experiment("unused", transfer=Transfer(name="none"), members=1))
+    state = run.state(1, [])
+    batch = devices.shard_batch(run.mesh, next(run.train_batches(1, 0)))
+    after, metrics = jax.eval_shape(run.plan(1).train_step, state, batch, None, *run.shared)
+    own, trunk = flatten_dict(after.params), flatten_dict(run.trunk.variables["params"])
+    assert own.keys() == flatten_dict(state.params).keys() and not own.keys() & trunk.keys()
+    assert any(lora.of_adapter(("params", *place)) for place in own) and "loss" in metrics
+    with pytest.raises(Exception, match="trunk|missing|argument|param"):
+        jax.eval_shape(run.plan(1).train_step, state, batch, None)
 
 
 @pytest.mark.slow
