@@ -283,7 +283,7 @@ def test_explanations(elsewhere, photograph, tmp_path):
     explain.main(words)
     explain.main([*words, "--figure", "--independent", "gs://birds/trained"])
     names = {path.name for path in tmp_path.glob("*.*")}
-    assert {"0001-a.png", "pictures.csv", "figure.png"} == names
+    assert {"0001-a.png", "pictures.csv", "index.html", "figure.png"} == names
 
 
 def test_exports_and_models(elsewhere, photograph, tmp_path):
