@@ -207,7 +207,7 @@ def test_several_views_are_judged_beside_the_plain_answers_and_calibrated(finish
     assert all(path.read_bytes() == before for path, before in kept.items())
     images = sorted(f.name for f in (tmp_path / "run/predictions").iterdir())
     assert [name.rpartition("-")[0] for name in images] == [
-        "test", "test-flip", "validation", "validation-flip"
+        "neighbours", "test", "test-flip", "validation", "validation-flip"
     ]  # fmt: skip
     model = fgvc_jax.load(tmp_path / "run").with_tta("flip")
     assert model.calibration.temperature == seen["calibration"]["temperature"]

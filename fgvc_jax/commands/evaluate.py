@@ -208,8 +208,8 @@ def _parts(
     kept = {name: _kept(workdir, asked, record, name) if own else None for name in names}
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
     parts: dict[str, Part] = {}
-    # How strange images are is told with the answers, where it can be.
-    photographs = remembered.find(workdir, record) if own else None
+    # How strange images are is told with the answers, where it can be: it is of the one view.
+    photographs = remembered.find(workdir, record) if own and not asked.tta else None
     if photographs and not remembered.is_kept(photographs, asked.identities):
         photographs = None
     for (name, part), found in zip(kept.items(), there, strict=True):
