@@ -247,13 +247,19 @@ def _keep_neighbours(
     whole = len(asked.members) == record.experiment.members
     done = part is not None and remembered.is_kept(part, asked.identities)
     done &= all(p.has_novelty(each) for p in parts.values() for each in asked.identities)
-    if processes.of_first(np.bool_(done or (part is None and not whole))):
+    near = (
+        part is not None
+        and done
+        and not len(answers.nearest_missing(asked, part, parts["test"])[1])
+    )
+    if processes.of_first(np.bool_(near or (part is None and not whole))):
         return
     try:
         left = list(unread.left_out(workdir))
         opened = _opened(asked, record, options, ["train", *parts], left)
     except UserError as error:
-        log.warning("no training photographs are kept, to show the nearest ones: %s", error)
+        if not done:
+            log.warning("no training photographs are kept, to show the nearest ones: %s", error)
         return
     most = len(part.labels) if part else remembered.fitting(sum(asked.widths()))
     _, training, _ = opened["train"]

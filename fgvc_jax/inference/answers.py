@@ -186,23 +186,28 @@ def keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
         test: the test images, for which all members' answers are kept.
         testing: begins a pass over some of them.
     """
+    kept, missing = nearest_missing(model, part, test)
+    if not len(missing):
+        return
+    found = dict(kept.found) if kept else {}
+    names, everyone = [test.names[i] for i in missing], range(len(model.identities))
+    seen = _seen(model, *testing(missing), everyone, names)
+    known = Neighbours.of(part, model.identities)
+    rows, values = known.nearest(joined(seen, normalize=True), remembered.NEAREST)
+    for image, *each in zip(missing.tolist(), rows.tolist(), values.tolist(), strict=True):
+        found[image] = list(zip(*each, strict=True))
+    if jax.process_index() == 0:
+        Nearest(tuple(model.identities), test.images, found).write(part)
+
+
+def nearest_missing(model: Model, part: Part, test: Part) -> tuple[Nearest | None, np.ndarray]:
+    """(what is kept of these members, in the first process; the test images named most wrongly of
+    which nothing is, by their rows). Those of another fusion may be other images: what was found of these stays."""
     errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: remembered.ERRORS]
     kept = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
     kept = kept if kept and kept.is_of(model.identities, test) else None
-    found = dict(kept.found) if kept else {}
-    # Those of another fusion may be other images: what was found of these stays.
-    missing = errors[processes.of_first(np.array([image not in found for image in errors], bool))]
-    if not len(missing) and processes.of_first(np.bool_(kept is not None)):
-        return
-    if len(missing):
-        names, everyone = [test.names[i] for i in missing], range(len(model.identities))
-        seen = _seen(model, *testing(missing), everyone, names)
-        known = Neighbours.of(part, model.identities)
-        rows, values = known.nearest(joined(seen, normalize=True), remembered.NEAREST)
-        for image, *each in zip(missing.tolist(), rows.tolist(), values.tolist(), strict=True):
-            found[image] = list(zip(*each, strict=True))
-    if jax.process_index() == 0:
-        Nearest(tuple(model.identities), test.images, found).write(part)
+    new = np.array([kept is None or image not in kept.found for image in errors], bool)
+    return kept, errors[processes.of_first(new)]
 
 
 def _seen(
