@@ -202,7 +202,8 @@ def keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
 
 def nearest_missing(model: Model, part: Part, test: Part) -> tuple[Nearest | None, np.ndarray]:
     """(what is kept of these members, in the first process; the test images named most wrongly of
-    which nothing is, by their rows). Those of another fusion may be other images: what was found of these stays."""
+    which nothing is, by their rows). Those of another fusion may be other images: what was found of
+    these stays."""
     errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: remembered.ERRORS]
     kept = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
     kept = kept if kept and kept.is_of(model.identities, test) else None

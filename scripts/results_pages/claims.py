@@ -49,20 +49,18 @@ CLAIMS = [
 
 def page(studies: Mapping[str, Sequence[Pair]]) -> str:
     """The page, of all comparisons by study."""
-    rows = [[each.method, each.claim, _tested(each), _found(each, studies)] for each in CLAIMS]
+    rows = [
+        [
+            each.method,
+            each.claim,
+            _tested(each),
+            figures.found(studies.get(each.study, ()), each.row),
+        ]
+        for each in CLAIMS
+    ]
     header = "method", "claimed", "tested by", "found"
     return HEAD + markdown_table(header, rows, labels=4) + "\n"
 
 
 def _tested(claim: Claim) -> str:
     return f"`{claim.study}`, {claim.row}" if claim.study else f"not here: {claim.why}"
-
-
-def _found(claim: Claim, studies: Mapping[str, Sequence[Pair]]) -> str:
-    for one, plan in studies.get(claim.study, ()):
-        if plan.moved:  # on another base than the study's own
-            continue
-        for each in figures.differences(one, plan):
-            if each.row == claim.row:
-                return figures.said(each)
-    return ""

@@ -131,6 +131,16 @@ def _interval(
         ElementTree.SubElement(svg, "polygon", {"points": points, "class": "published"})
 
 
+def found(pairs: Sequence[Pair], row: str) -> str:
+    """What is known of a row on its study's own base, in words; empty where nothing is."""
+    for one, plan in pairs:
+        if not plan.moved:
+            for each in differences(one, plan):
+                if each.row == row:
+                    return said(each)
+    return ""
+
+
 def said(each: Difference) -> str:
     """A difference in words."""
     (low, high), pairs = each.interval, pages.count(each.pairs, "pair")

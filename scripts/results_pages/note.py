@@ -26,12 +26,6 @@ def filled(text: str, studies: Mapping[str, Sequence[Pair]]) -> str:
 
 
 def _said(name: str, row: str, pairs: Sequence[Pair]) -> str:
-    for one, plan in pairs:
-        if plan.moved:  # on another base than the study's own
-            continue
-        if plan.study and row not in plan.study.rows:
-            raise UserError(f"the note names {name}:{row}, and that study has no such row")
-        for each in figures.differences(one, plan):
-            if each.row == row:
-                return figures.said(each)
-    return OPEN
+    if any(plan.study and row not in plan.study.rows for _, plan in pairs):
+        raise UserError(f"the note names {name}:{row}, and that study has no such row")
+    return figures.found(pairs, row) or OPEN
