@@ -64,20 +64,21 @@ class Ours:
         spec = run.experiment
         frozen = [run.start.variables(number) for number in range(1, spec.members)]
         self._state = run.state(spec.members, frozen)
-        self._step, self.dtype = run.plan(1).train_step, run.experiment.network.dtype
+        member = run.plan(1)
+        plan = member.architecture
+        self._step, self.dtype = member.train_step, spec.network.dtype
         looked_up = {}
         if spec.transfer.name == "orthogonal" and spec.transfer.maps == "precomputed":
-            looked_up["attention"] = np.ones(
-                (spec.batch_size, *run.plan(1).architecture.grid), np.float32
-            )
+            looked_up["attention"] = np.ones((spec.batch_size, *plan.grid), np.float32)
         self._batch = random_batch(run, **looked_up)
+        self._beside = None, *run.shared  # no images are stored on the devices
 
     def run(self, steps: int) -> dict[str, float]:
         import jax
 
         began = time.perf_counter()
         for _ in range(steps):
-            self._state, metrics = self._step(self._state, self._batch, None)
+            self._state, metrics = self._step(self._state, self._batch, *self._beside)
         jax.block_until_ready(metrics)
         return {"seconds": (time.perf_counter() - began) / steps}
 
@@ -85,7 +86,7 @@ class Ours:
         """Of so many further steps."""
         found = []
         for _ in range(steps):
-            self._state, metrics = self._step(self._state, self._batch, None)
+            self._state, metrics = self._step(self._state, self._batch, *self._beside)
             found.append(metrics["loss"])
         return [float(loss) for loss in found]
 

@@ -67,7 +67,8 @@ def mlp(x: jax.Array) -> jax.Array:
 
 class ViT(nn.Module):
     """(B,H,W,3) -> logits (B,classes): also DINOv2's, whose branches are scaled, DINOv3's, and the
-    towers of OpenCLIP, with a norm before the blocks, and SigLIP, whose tokens a query pools."""
+    towers of OpenCLIP, with a norm before the blocks and no bias before it, and SigLIP, whose
+    tokens a query pools."""
 
     classes: int
     patch: int
@@ -83,7 +84,8 @@ class ViT(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         del train
         width, registers, attend = self.width, 4 * self.rotary, nn.dot_product_attention
-        x = nn.Conv(width, (self.patch,) * 2, (self.patch,) * 2, dtype=jnp.bfloat16)(x)
+        patches = (self.patch,) * 2
+        x = nn.Conv(width, patches, patches, use_bias=not self.normed, dtype=jnp.bfloat16)(x)
         batch, rows, columns = x.shape[:3]
         count = 0 if self.pooled else 1 + registers
         before = self.param("tokens", nn.initializers.zeros, (1, count, width))

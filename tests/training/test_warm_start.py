@@ -133,7 +133,7 @@ def test_a_trunk_that_is_shared_goes_on_and_one_that_is_not_is_refused(trained, 
         np.testing.assert_array_equal(trunk[place], leaf)
     whole = next_of(trained)
     apart = dataclasses.replace(whole.network, frozen="stage3")
-    with pytest.raises(UserError, match="no trunk in common: leave --network.frozen empty"):
+    with pytest.raises(UserError, match="no trunk in common: leave --network.frozen and"):
         Run(dataclasses.replace(whole, network=apart)).start.check()
     Run(dataclasses.replace(whole, network=apart, members=1)).start.check()
 

@@ -62,10 +62,10 @@ def four(tmp_path_factory):
 
 def remembered(workdir):
     """(members, N, D) float32: what the members see of the training photographs that are kept."""
-    files = sorted(workdir.glob("predictions/neighbours-*/*.embedding.npy"))
-    places = {digest[:16]: n for n, digest in enumerate(results(workdir)["digests"]["members"])}
-    order = sorted(files, key=lambda file: places[file.name.partition(".")[0]])
-    return np.stack([np.load(file) for file in order]).astype(np.float32)
+    (folder,) = workdir.glob("predictions/neighbours-*")
+    digests = results(workdir)["digests"]["members"]
+    files = [folder / f"{digest[:16]}.embedding.npy" for digest in digests]
+    return np.stack([np.load(file) for file in files]).astype(np.float32)
 
 
 def results(workdir):
