@@ -98,6 +98,22 @@ def first_quick(cases, count: int = 1) -> list:
     ]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of the slow cases of a test that is `sampled`, mark all but so many, which lie at even
+    distances, as exhaustive."""
+    kinds: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled") and item.get_closest_marker("slow"):
+            kinds.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for cases in kinds.values():
+        (count,) = cases[0].get_closest_marker("sampled").args
+        kept = {round(n * (len(cases) - 1) / max(count - 1, 1)) for n in range(count)}
+        for number, case in enumerate(cases):
+            if number not in kept:
+                case.add_marker("exhaustive")
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """In an empty folder of its own."""

@@ -92,6 +92,7 @@ def test_scales_are_the_middle_at_several_sizes(changes, sides):
         np.testing.assert_array_equal(shown, expected)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", first_quick(OPERATIONS, 2))
 def test_operation_is_a_pure_function_of_seed_view_and_id(name):
     """An image's view is the same in any batch, jitted or eager; other views differ."""

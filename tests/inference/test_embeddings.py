@@ -72,6 +72,7 @@ def test_a_vector_of_zeros_stays():
 LINEAR = {name: changes for name, changes in VARIANTS.items() if changes.get("head") == "linear"}
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "changes",
     first_quick(

@@ -113,6 +113,7 @@ def test_products_of_turned_vectors_depend_on_their_distance_alone():
     np.testing.assert_allclose(products[0, 1], (q[0, 0, 0] * k[0, 0, 0]).sum(), rtol=1e-5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["siglip2", "bioclip2", "dinov2_reg", "dinov3"])
 def test_a_tower_goes_on_from_a_stage_as_if_it_had_not_stopped(name):

@@ -29,6 +29,7 @@ def solved(workdir, objective="linear", network="resnet_micro", **changes):
 
 
 # The pooling, and what is between it and the classes, differ.
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("objective", "network", "view"),
     [

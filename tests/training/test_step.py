@@ -71,6 +71,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("objective", "transfer", "network"),
     first_quick(PAIRS),
@@ -136,6 +137,7 @@ def test_jit_equals_eager():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ce", "hsd", "csdnet"])
 def test_twenty_steps_in_bfloat16_lose_what_they_lose_in_float32(objective):

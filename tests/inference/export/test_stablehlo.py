@@ -11,6 +11,7 @@ from fgvc_jax.utils.errors import UserError
 pytest.importorskip("flatbuffers")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "variant",
     [

@@ -16,6 +16,7 @@ from fgvc_jax.networks.kernels.platforms import precision
 from fgvc_jax.objectives import csdnet
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("platform", first_quick(["tpu", "cuda", "cpu"]), indirect=True)
 @pytest.mark.parametrize("name", first_quick(["vgg_micro", "resnet_micro"]))
 def test_a_network_in_inference_answers_alike_on_every_platform(platform, name):
@@ -60,6 +61,7 @@ def products(text):
     return found
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MICRO)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

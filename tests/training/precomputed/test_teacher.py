@@ -149,6 +149,7 @@ def losses(run, steps, member=1, frozen=()):
         yield jax.device_get(metrics)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "maps"), list(zip(STUDENTS, itertools.cycle(["online", "precomputed"])))
@@ -169,6 +170,7 @@ def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
     assert metrics["orthogonal"] > 0 and metrics["kd"] > 0
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "placement", "augment"),

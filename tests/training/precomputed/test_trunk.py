@@ -70,6 +70,7 @@ def plain(name):
     return network, variables, images, whole
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_backbone_runs_up_to_each_stage_and_on_from_it(name):
     network, variables, images, whole = plain(name)
@@ -96,6 +97,7 @@ def test_a_backbone_runs_up_to_each_stage_and_on_from_it(name):
         np.testing.assert_allclose(array, whole[tap], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_trunk_and_member_are_the_network(name):
     """Their variables are its variables, and together they answer what it answers."""
@@ -154,6 +156,7 @@ CASES = [
 ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(("network", "objective", "transfer"), CASES)
 def test_every_objective_with_every_transfer(tmp_path, network, objective, transfer):
     experiment = frozen(
@@ -171,6 +174,7 @@ def test_every_objective_with_every_transfer(tmp_path, network, objective, trans
     assert ("orthogonal" in metrics) == (transfer == "orthogonal")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("network", "objective"),
     [("resnet_micro", "ce"), ("resnet_micro", "csdnet"), ("vit_micro", "ce"),
