@@ -55,8 +55,8 @@ def load(path: str | os.PathLike, **options: Any) -> "Explainer":
 
     Args:
         path: of the folder, or hf:ORG/NAME of an export on the hub; its dataset is not needed.
-        options: `which`, `members`, `fusion`, `mesh`, and of new photographs `orientation` and
-            `banner`, see `fgvc_jax.inference.model.open_model`.
+        options: `which`, `members`, `fusion`, `mesh`, `members_at_once`, and of new photographs
+            `orientation` and `banner`, see `fgvc_jax.inference.model.open_model`.
 
     Returns:
         A model with `.classes`, `.predict(images)`, `.attention(images)`, `.top(images, k)`,

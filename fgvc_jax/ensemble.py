@@ -1,12 +1,66 @@
-"""Members -> one fused prediction."""
+"""Members asked together, and their one fused prediction."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 AT_ONCE = 2**22  # values of one member that are fused at a time
+
+
+class Stacked(NamedTuple):
+    """Variables of members of one architecture, by their places in the tree.
+
+    own: each leaf (N, ...), a row a member. common: leaves of which all members have the same
+    array, as those of a trunk that adapters share; they are there once.
+    """
+
+    own: Mapping[tuple[str, ...], jax.Array]
+    common: Mapping[tuple[str, ...], jax.Array]
+
+    @property
+    def size(self) -> int:
+        """Number of members."""
+        return len(next(iter(self.own.values())))
+
+
+def stack(members: Sequence[Any]) -> Stacked:
+    """Stack the variables of at least one member, leaf by leaf; all have the same shapes."""
+    first, *others = leaves = [flatten_dict(member) for member in members]
+    common = {
+        place: leaf
+        for place, leaf in first.items()
+        if others and all(other[place] is leaf for other in others)
+    }
+    own = {
+        place: jnp.stack([each[place] for each in leaves]) for place in first if place not in common
+    }
+    return Stacked(own, common)
+
+
+def vmapped(ask: Callable[[Any], Any], stacked: Stacked, at_once: int) -> Any:
+    """What each of stacked members says, vectorised over members: one program has fewer and larger
+    kernels than one for each.
+
+    Args:
+        ask: variables of one member -> a tree of arrays.
+        stacked: N members.
+        at_once: members that are vectorised over; of more than these one group comes after the
+            other, so that the memory is that of a group.
+
+    Returns:
+        The tree of `ask` with leaves (N, ...).
+    """
+
+    def of_one(own):
+        return ask(unflatten_dict({**stacked.common, **own}))
+
+    if stacked.size <= at_once:
+        return jax.vmap(of_one)(stacked.own)
+    return jax.lax.map(of_one, stacked.own, batch_size=at_once)
 
 
 def fuse(logits: jax.Array, how: str) -> jax.Array:

@@ -4,7 +4,7 @@
     python scripts/bench.py job --source cub:CUB_200_2011 --classes 20 --members 5 --versus torch
     python scripts/bench.py input --source cub:CUB_200_2011 --classes 20
     python scripts/bench.py python
-    python scripts/bench.py ensemble --network resnet50 --crop 160 --resize 176 --frozen stage4
+    python scripts/bench.py ensemble --network resnet50 --crop 160 --resize 176 --members 5
     python scripts/bench.py predict --network resnet50 --crop 448 --resize 512
     python scripts/bench.py compiled --topology v5e:2x2 --network resnet50
     python scripts/bench.py device --minutes 9

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from fgvc_jax.config import ObjectiveName
+from fgvc_jax.config import MembersAtOnce, ObjectiveName
 from fgvc_jax.data.view import TTA, Images, Photographs
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.options import option
@@ -91,6 +91,9 @@ class Prediction(Photographs):
     csv_safe: bool = False
     """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an apostrophe
     before it. Names of files and classes are whoever's who gave them."""
+    members_at_once: MembersAtOnce = option("auto", at_least=1)
+    """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
+    measured faster on such devices. It changes answers by their rounding alone."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     distributed: bool = False
@@ -133,6 +136,9 @@ class Evaluation:
     """A source of images that are of none of the classes, as folder:OTHERS: say how well they are
     told from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept
     for the report. Classes of known names are left out."""
+    members_at_once: MembersAtOnce = option("auto", at_least=1)
+    """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
+    measured faster on such devices. It changes answers by their rounding alone."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     json: bool = False
@@ -295,6 +301,9 @@ class Demo(Photographs):
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
+    members_at_once: MembersAtOnce = option("auto", at_least=1)
+    """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
+    measured faster on such devices. It changes answers by their rounding alone."""
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ class Answerer:
             which=options.which,
             members=options.members,
             mesh=devices.own(1),
+            members_at_once=options.members_at_once,
             **options.reading,
         )
         self._risk = options.risk

@@ -69,6 +69,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         members=options.members,
         fusion=options.fusion,
         mesh=devices.create(options.batch_size),
+        members_at_once=options.members_at_once,
     )
     if options.unknown and not own:
         raise UserError("--unknown is against the run's own test images: leave out --source")

@@ -57,6 +57,7 @@ def predict(options: Prediction) -> None:
         which=options.which,
         members=options.members,
         mesh=devices.own(options.batch_size),
+        members_at_once=options.members_at_once,
         **options.reading,
     )
     asked = asked.with_tta(options.tta)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from jax.sharding import Mesh
 
-from fgvc_jax.config import Experiment
+from fgvc_jax.config import Experiment, MembersAtOnce
 from fgvc_jax.data.view import TTA, Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.namer import Namer
@@ -184,6 +184,7 @@ def open_model(
     mesh: Mesh | None = None,
     orientation: Literal["exif", "stored"] = "exif",
     banner: int = 0,
+    members_at_once: MembersAtOnce = "auto",
 ) -> Model:
     """The trained members of a workdir, which may still be in training.
 
@@ -196,6 +197,7 @@ def open_model(
         mesh: devices; None takes all.
         orientation: of new photographs, see `view.Photographs`; the dataset's own keep theirs.
         banner: rows to cut off new photographs, likewise.
+        members_at_once: see `together.at_once`.
 
     Raises:
         UserError: when there is no such workdir, or it has no such members.
@@ -239,6 +241,7 @@ def open_model(
         mesh=mesh,
         kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
         trunk=None if plans[0].network.adapted else trunk,
+        members_at_once=members_at_once,
         photographs=photographs,
         cut=experiment.data.cut,
         numbers=numbers,

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jax.sharding import Mesh
 from fgvc_jax import transfer
 from fgvc_jax.data import augment
 from fgvc_jax.data.view import View
-from fgvc_jax.ensemble import fuse
+from fgvc_jax.ensemble import fuse, vmapped
 from fgvc_jax.networks import Inputs, Network
 from fgvc_jax.objectives import accuracy
 from fgvc_jax.utils.compilation import shared
@@ -158,32 +160,11 @@ def answer_step(
     - "energy", "max_logit": likewise, (B,) float32, see `evaluation.novelty`.
     """
 
+    answer = partial(_answer, network, predict, exact, embed)
+
     def step(variables, arrays, store):
         inputs = inputs_of(network, view, arrays, store)
-        taps, outputs = network.apply(variables, inputs, False)
-        logits = predict(outputs).astype(jnp.float32)
-        answers = jax.nn.log_softmax(logits) if exact else kept_answers(logits)
-        heads = {name: value for name, value in outputs.items() if name != "features"}
-        right = {
-            name: accuracy.correct(value, arrays["label"], arrays["mask"])
-            for name, value in {**heads, "prediction": answers}.items()
-        }
-        maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
-        seen = {}
-        if embed:
-            seen = {
-                "embedding": network.apply({}, taps, method="embedded"),
-                "energy": -jax.nn.logsumexp(logits, axis=-1),
-                "max_logit": -jnp.max(logits, axis=-1),
-            }
-        return seen | {
-            "log_probabilities": answers,
-            "attention": maps.astype(jnp.float16),
-            "correct": right,
-            "finite": jnp.all(jnp.isfinite(logits)),
-            "row": arrays["row"],
-            "mask": arrays["mask"],
-        }
+        return answer(variables, inputs, arrays) | {name: arrays[name] for name in ("row", "mask")}
 
     everywhere = replicated(mesh)
     return jax.jit(
@@ -191,6 +172,72 @@ def answer_step(
         in_shardings=(everywhere, split(mesh), everywhere),
         out_shardings=everywhere,
     )
+
+
+@shared
+def ensemble_step(
+    *,
+    network: Network,
+    predict: Predict,
+    view: View,
+    mesh: Mesh,
+    at_once: int,
+    exact: bool = False,
+    embed: bool = True,
+) -> Callable:
+    """The compiled answers of N members of one architecture in one program: (`ensemble.Stacked`,
+    batch, store) -> a list of N answers as `answer_step` has them. Images are cut and normalised
+    once; `at_once` as for `ensemble.vmapped`, the other arguments as for `answer_step`."""
+    answer = partial(_answer, network, predict, exact, embed)
+
+    def step(stacked, arrays, store):
+        inputs = inputs_of(network, view, arrays, store)
+        found = vmapped(lambda variables: answer(variables, inputs, arrays), stacked, at_once)
+        placed = {name: arrays[name] for name in ("row", "mask")}
+        return [
+            jax.tree.map(lambda leaf, n=n: leaf[n], found) | placed for n in range(stacked.size)
+        ]
+
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
+def _answer(
+    network: Network,
+    predict: Predict,
+    exact: bool,
+    embed: bool,
+    variables: Any,
+    inputs: Inputs,
+    arrays: Mapping[str, jax.Array],
+) -> dict[str, Any]:
+    """What one member answers for a batch, see `answer_step`."""
+    taps, outputs = network.apply(variables, inputs, False)
+    logits = predict(outputs).astype(jnp.float32)
+    answers = jax.nn.log_softmax(logits) if exact else kept_answers(logits)
+    heads = {name: value for name, value in outputs.items() if name != "features"}
+    right = {
+        name: accuracy.correct(value, arrays["label"], arrays["mask"])
+        for name, value in {**heads, "prediction": answers}.items()
+    }
+    maps = transfer.standardize(transfer.attention_map(taps["stage5"]))
+    seen = {}
+    if embed:
+        seen = {
+            "embedding": network.apply({}, taps, method="embedded"),
+            "energy": -jax.nn.logsumexp(logits, axis=-1),
+            "max_logit": -jnp.max(logits, axis=-1),
+        }
+    return seen | {
+        "log_probabilities": answers,
+        "attention": maps.astype(jnp.float16),
+        "correct": right,
+        "finite": jnp.all(jnp.isfinite(logits)),
+    }
 
 
 @shared

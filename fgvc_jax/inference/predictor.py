@@ -1,9 +1,9 @@
 """Trained members on their devices: what each of them answers, batch by batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,28 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax.data.view import View
-from fgvc_jax.inference import passes
+from fgvc_jax.ensemble import Stacked, stack
+from fgvc_jax.inference import passes, together
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
+from fgvc_jax.inference.together import MembersAtOnce
 from fgvc_jax.utils import devices
+
+Answers = dict[str, jax.Array]  # of one member, see `passes.answer_step`
+
+
+class _Group(NamedTuple):
+    """Members that one program asks."""
+
+    places: Sequence[int]  # of their answers among all that are asked for
+    view: View
+    step: Callable  # `passes.answer_step` of one, `passes.ensemble_step` of several
+    variables: Any  # of one, or `Stacked`
+
+    def ask(self, batch: devices.Packed, store: jax.Array | None) -> list[Answers]:
+        """What each of them answers."""
+        found = self.step(self.variables, batch, store)
+        return found if isinstance(found, list) else [found]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -29,6 +47,8 @@ class Predictor:
         trunk: variables of the frozen trunk that the members share; empty or None without one.
         tta: what views of an image are answered and averaged, see `augment.test_views`; empty: the
             one view at test. Vectors are those of the one view.
+        members_at_once: see `together.at_once`; it changes answers by their rounding alone.
+        stacks: members that were stacked, by their numbers, for `replace` to hand on.
     """
 
     view: View
@@ -37,6 +57,8 @@ class Predictor:
     mesh: Mesh
     trunk: Any = None
     tta: str = ""
+    members_at_once: MembersAtOnce = "auto"
+    stacks: dict[tuple[int, ...], Stacked] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.members = tuple(self.members)
@@ -60,33 +82,34 @@ class Predictor:
             exact: log-probabilities that nobody keeps, hence not rounded.
             embed: whether `exact` ones have what the members see, too; others always have it.
         """
-        chosen = [self.members[n] for n in members] if members is not None else self.members
-        # Of several views the mean alone is rounded.
-        asked = [(m, self._step(m, exact or bool(self.tta), embed)) for m in chosen]
+        chosen = list(range(len(self.members)) if members is None else members)
+        groups = self._groups(chosen, exact, embed)
         for batch in batches:
             if self.tta:
-                yield self._mean_answers(batch, store, asked, exact)
+                yield self._mean_answers(batch, store, groups, exact)
                 continue
             batch = self.seen(batch, store)
-            yield [step(m.variables, batch, store) for m, step in asked]
+            yield _in_order(groups, [group.ask(batch, store) for group in groups])
 
     def _mean_answers(
         self,
         batch: devices.Packed,
         store: jax.Array | None,
-        asked: Sequence[tuple[Member, Callable]],
+        groups: Sequence[_Group],
         exact: bool,
-    ) -> list[dict[str, jax.Array]]:
-        """What members, by their steps, answer for a batch of images on average over the views."""
+    ) -> list[Answers]:
+        """What members answer for a batch of images on average over the views."""
         shown: dict[View, list[Any]] = {}
-        for view in {member.view for member, _ in asked}:
+        for view in {group.view for group in groups}:
             views = passes.views_step(view=view, tta=self.tta, mesh=self.mesh)(batch, store)
             shown[view] = [self.seen(batch | {"shown": each}, store) for each in views]
         mean = passes.mean_step(mesh=self.mesh, exact=exact)
-        return [
-            mean([step(m.variables, each, store) for each in shown[m.view]], batch)
-            for m, step in asked
-        ]
+
+        def ask(group):
+            in_views = [group.ask(each, store) for each in shown[group.view]]
+            return [mean(list(answers), batch) for answers in zip(*in_views, strict=True)]
+
+        return _in_order(groups, [ask(group) for group in groups])
 
     def seen(self, batch: devices.Packed, store: jax.Array | None) -> devices.Packed:
         """A batch with what the frozen trunk makes of it, where there is one."""
@@ -96,15 +119,37 @@ class Predictor:
             return batch.without("image") | {"features": features}
         return batch
 
-    def _step(self, member: Member, exact: bool, embed: bool = False) -> Callable:
-        return passes.answer_step(
-            network=member.network,
-            predict=self.logits_of,
-            view=member.view,
-            mesh=self.mesh,
-            exact=exact,
-            embed=embed or not exact,
-        )
+    def _groups(self, numbers: Sequence[int], exact: bool, embed: bool) -> list[_Group]:
+        """Chosen members by the programs that ask them: those of one architecture and view together
+        where that pays, all others one by one."""
+        alike: dict[tuple[int, View], list[int]] = {}
+        for place, number in enumerate(numbers):
+            network, _, view = self.members[number]
+            alike.setdefault((id(network), view), []).append(place)
+        return [
+            group
+            for several in alike.values()
+            for group in self._of_one_kind(numbers, several, exact=exact, embed=embed)
+        ]
+
+    def _of_one_kind(
+        self, numbers: Sequence[int], places: Sequence[int], *, exact: bool, embed: bool
+    ) -> list[_Group]:
+        """The same of members of one architecture and view, which have some `places`."""
+        network, _, view = self.members[numbers[places[0]]]
+        at_once = together.at_once(self.members_at_once, network, self.mesh, kept=not exact)
+        exact = exact or bool(self.tta)  # of several views the mean alone is rounded
+        made: dict[str, Any] = {"network": network, "predict": self.logits_of, "view": view}
+        made |= {"mesh": self.mesh, "exact": exact, "embed": embed or not exact}
+        if at_once == 1 or len(places) == 1:
+            step = passes.answer_step(**made)
+            variables = [self.members[numbers[place]].variables for place in places]
+            return [_Group([p], view, step, v) for p, v in zip(places, variables, strict=True)]
+        chosen = tuple(numbers[place] for place in places)
+        if chosen not in self.stacks:
+            self.stacks[chosen] = stack([self.members[number].variables for number in chosen])
+        step = passes.ensemble_step(at_once=at_once, **made)
+        return [_Group(places, view, step, self.stacks[chosen])]
 
     @cached_property
     def _trunk_step(self) -> Callable:
@@ -150,6 +195,16 @@ class Predictor:
         rows = np.arange(len(squares), dtype=np.int32)
         batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
         return devices.shard_batch(self.mesh, batch)
+
+
+def _in_order(groups: Sequence[_Group], found: Sequence[list[Answers]]) -> list[Answers]:
+    """What groups of members answer, each member's in its place."""
+    placed = {
+        place: answer
+        for group, answers in zip(groups, found, strict=True)
+        for place, answer in zip(group.places, answers, strict=True)
+    }
+    return [placed[place] for place in range(len(placed))]
 
 
 def collect(

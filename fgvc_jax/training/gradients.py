@@ -38,6 +38,7 @@ class Gradients:
             them as they were, and what they say is mixed after.
         cutmix: likewise.
         parts: of a batch, each of which is mixed in a way of its own.
+        teachers_at_once: teachers in the state that are asked together.
     """
 
     network: Network
@@ -49,6 +50,7 @@ class Gradients:
     mixup: float = 0.0
     cutmix: float = 0.0
     parts: int = 1
+    teachers_at_once: int = 1
 
     def __call__(
         self,
@@ -147,5 +149,9 @@ class Gradients:
 
         inputs, teachers = self._inputs(shown), state.teachers
         return transfer.mean_teacher_attention(
-            features_of, teachers.variables, teachers.count, shape
+            features_of,
+            teachers.variables,
+            teachers.count,
+            shape,
+            at_once=self.teachers_at_once,
         )

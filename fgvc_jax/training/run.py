@@ -130,6 +130,7 @@ class Run(Prepared):
             fusion=self.experiment.fusion,
             mesh=self.mesh,
             trunk=self.features and self.features.on_devices,
+            members_at_once=self.experiment.members_at_once,
         )
 
     def train_batches(self, member: int, start: int) -> Iterator[dict[str, np.ndarray]]:

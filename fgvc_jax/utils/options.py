@@ -15,7 +15,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fgvc_jax.utils.errors import ArgumentError, UserError
 
@@ -121,8 +131,11 @@ def check(config: "DataclassInstance") -> None:
 
 
 def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> None:
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise UserError(f"{flag} is {value!r}: choose one of {', '.join(get_args(kind))}")
+    choice = next((each for each in (kind, *get_args(kind)) if get_origin(each) is Literal), None)
+    alone = choice is kind  # beside a number it says what strings there are
+    if choice and value not in get_args(choice) and (alone or isinstance(value, str)):
+        words = ", ".join(map(str, get_args(choice))) + ("" if alone else ", or a number")
+        raise UserError(f"{flag} is {value!r}: choose one of {words}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
             raise UserError(f"{flag} is {number}: it must be a finite number")
@@ -240,6 +253,10 @@ def fitted(value: Any, kind: Any, name: str = "") -> Any:
         inner, *rest = get_args(kind)
         if rest == [...] or len(value) == 1 + len(rest):
             return tuple(fitted(item, inner, name) for item in value)
+    if get_origin(kind) in (Union, UnionType):
+        for either in get_args(kind):
+            with contextlib.suppress(UserError):
+                return fitted(value, either, name)
     if kind is int and number and value % 1 == 0:
         return int(value)
     if kind is float and number:

@@ -13,6 +13,8 @@ from benchmarks.experiments import experiment
 
 TEXTBOOK, FORWARD = "textbook flax", "textbook flax, evaluation"
 EVALUATION = "evaluation"
+# Of several members in one program.
+TOGETHER = {f"evaluation of {members} members": members for members in (2, 5)}
 PASS = "one online teacher's pass"
 # The experiment of each step of ours. The head is the textbook's, so that methods alone differ.
 STEPS: dict[str, dict[str, Any]] = {
@@ -28,8 +30,9 @@ STEPS: dict[str, dict[str, Any]] = {
 }
 # What training shows of a batch, alone: the sets that --data.augment names, mixing included.
 VIEWS = {f"{name} views": name for name in ("published", "standard", "strong")}
-KNOWN = (*STEPS, EVALUATION, TEXTBOOK, FORWARD, *VIEWS)
-ASKED = "KT, 2 online teachers", "KT, 3 online teachers", "adapters", *VIEWS  # by name alone
+KNOWN = (*STEPS, EVALUATION, *TOGETHER, TEXTBOOK, FORWARD, *VIEWS)
+# By name alone.
+ASKED = "KT, 2 online teachers", "KT, 3 online teachers", "adapters", *VIEWS, *TOGETHER
 ROWS = tuple(row for row in KNOWN if row not in ASKED)
 
 
@@ -45,6 +48,8 @@ class Compiled:
     crop: int = 448
     """Side of the square that the network sees."""
     images_per_device: int = 32
+    frozen: str = ""
+    """As --network.frozen of the training, of rows of evaluation: what is behind the trunk."""
     rows: tuple[str, ...] = ROWS
     """Which rows, by name."""
     json: bool = False
@@ -115,15 +120,17 @@ def program(row: str, spec: Compiled, devices: Any) -> tuple[Callable, tuple] | 
     chosen = STEPS.get(row, STEPS["cross entropy"])
     if row in VIEWS:
         chosen = {**chosen, "augment": VIEWS[row]}
-    run = ours.make_run(experiment(common, head="linear", **chosen))
+    options = experiment(common, head="linear", **chosen)
+    options["network"]["frozen"] = spec.frozen
+    run = ours.make_run(options)
     if row in STEPS:
         return ours.abstract_step(run, online(row), devices)
     if row in VIEWS:
         return ours.abstract_views(run, devices)
     if row == PASS:
         return ours.abstract_pass(run, devices)
-    step, arguments = ours.abstract_evaluation(run, devices)
-    if row == EVALUATION:
+    step, arguments = ours.abstract_evaluation(run, devices, TOGETHER.get(row, 1))
+    if row == EVALUATION or row in TOGETHER:
         return step, arguments
     if spec.network not in textbook.NETWORKS:
         return None

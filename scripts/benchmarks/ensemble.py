@@ -1,4 +1,4 @@
-"""What an ensemble answers for a batch of images, with whole networks and on a shared trunk."""
+"""What an ensemble answers for a batch of images, one by one and in one program."""
 
 import statistics
 import time
@@ -11,44 +11,58 @@ from benchmarks.experiments import experiment
 from benchmarks.ours import make_run, random_batch
 from benchmarks.workers import Worker
 
-ONE = "one network"
+ONE, TOGETHER = "one network", "in one program: "
 
 
 @dataclass(frozen=True)
 class Ensemble(Sliced):
-    """What an ensemble answers for a batch of images, with whole networks and on a shared trunk."""
+    """What an ensemble answers for a batch of images: whole networks, and behind a shared trunk;
+    one by one, and in one program."""
 
-    members: int = 5
+    members: tuple[int, ...] = (2, 5)
     """Networks in the ensemble."""
-    frozen: str = "stage4"
-    """As --network.frozen of the training: where the shared trunk ends."""
+    frozen: tuple[str, ...] = ("", "stage4")
+    """As --network.frozen of the training: where a trunk that they share ends; empty: they share
+    none."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
+    @property
+    def cases(self) -> dict[str, tuple[int, str]]:
+        """(members, frozen) of each row."""
+        return {
+            f"{members} {f'behind {frozen}' if frozen else 'whole networks'}": (members, frozen)
+            for frozen in self.frozen
+            for members in self.members
+        }
+
 
 def rows(spec: Ensemble, workers: dict[str, Worker]) -> list[dict[str, Any]]:
-    """{"row", "time": median seconds a batch, "ratio": that to one network's, "flop": of a batch,
-    "bytes"} of each."""
-    chosen = {
-        ONE: (1, ""),
-        "whole networks": (spec.members, ""),
-        "shared trunk": (spec.members, spec.frozen),
-    }
+    """{"row", "time": median seconds a batch, one by one, "ratio": that to one network's,
+    "together": seconds of one program to those, "flop": of a batch, "bytes"} of each."""
     worker = workers["jax"]
-    for name, (members, frozen) in chosen.items():
+
+    def build(row: str, members: int, frozen: str, at_once: int) -> str:
         options = experiment(spec, transfer="none", members=members)
         options["network"]["frozen"] = frozen
-        worker.ask("build", "ensemble", name, experiment=options)
-    found = measure({name: slices(worker, name, spec) for name in chosen}, spec)
+        worker.ask("build", "ensemble", row, experiment={**options, "members_at_once": at_once})
+        return row
+
+    built = [build(ONE, 1, "", 1)]
+    for name, (members, frozen) in spec.cases.items():
+        built.append(build(name, members, frozen, 1))
+        built.append(build(TOGETHER + name, members, frozen, members))
+    found = measure({name: slices(worker, name, spec) for name in built}, spec)
     seconds = {name: [value["seconds"] for value in values] for name, values in found.items()}
     return [
         {
             "row": name,
             "time": statistics.median(seconds[name]),
             "ratio": ratios(seconds[name], seconds[ONE]),
+            "together": ratios(seconds.get(TOGETHER + name, seconds[name]), seconds[name]),
             **{counted: found[name][0][counted] for counted in ("flop", "bytes")},
         }
-        for name in chosen
+        for name in (ONE, *spec.cases)
     ]
 
 
@@ -56,13 +70,14 @@ def table_of(found: Sequence[dict[str, Any]]) -> Table:
     """Rows as text."""
     one = found[0]
     relative = [f"{what} / one network" for what in ("time", "FLOP", "variables")]
-    header = ["answers", "seconds a batch", *relative]
+    header = ["answers", "seconds a batch", *relative, "in one program / one by one"]
     return header, [
         [
             row["row"],
-            f"{row['time']:.3f}",
+            f"{row['time']:.4f}",
             spread(row["ratio"]),
             *(f"{row[counted] / one[counted]:.2f}" for counted in ("flop", "bytes")),
+            spread(row["together"]) if row is not one else "-",
         ]
         for row in found
     ]

@@ -66,7 +66,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
             batch_stats=variables["batch_stats"],
             opt_state=member.optimizer.init(variables["params"]),
             memory=plan.objective.init_memory(variables, outputs),
-            teachers=stack_teachers([], teachers, variables),
+            teachers=stack_teachers([], member.room if teachers else 0, variables),
         )
 
     batch = abstract_batch(run, devices.size)
@@ -78,24 +78,35 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
     return member.train_step, (jax.eval_shape(initial, variables), batch, None, *trunk)
 
 
-def abstract_evaluation(run: Any, devices: Any) -> tuple[Callable, tuple]:
-    """The same for the answers of one member at test."""
+def abstract_evaluation(run: Any, devices: Any, members: int = 1) -> tuple[Callable, tuple]:
+    """The same for the answers of one member at test, or of several in one program; behind a trunk
+    for what that makes of the images."""
     import jax
     import jax.numpy as jnp
+    from flax.traverse_util import flatten_dict
 
+    from fgvc_jax.ensemble import Stacked
     from fgvc_jax.inference import passes
 
     run.place(devices)
     plan = run.plan(1).architecture
     batch = abstract_batch(run, devices.size)
-    batch["mask"] = jax.ShapeDtypeStruct(batch["label"].shape, jnp.bool_)
-    step = passes.answer_step(
-        network=plan.network,
-        predict=plan.objective.predict,
-        view=plan.view,
-        mesh=devices,
-    )
-    return step, (plan.variables, batch, None)
+    count = len(batch["label"])
+    batch["mask"] = jax.ShapeDtypeStruct((count,), jnp.bool_)
+    if plan.network.frozen:
+        del batch["image"]
+        batch["features"] = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((count, *leaf.shape[1:]), leaf.dtype), plan.features
+        )
+    made = {"network": plan.network, "predict": plan.objective.predict, "view": plan.view}
+    if members == 1:
+        return passes.answer_step(**made, mesh=devices), (plan.variables, batch, None)
+    stacked = {
+        place: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype)
+        for place, leaf in flatten_dict(plan.variables).items()
+    }
+    step = passes.ensemble_step(**made, mesh=devices, at_once=members)
+    return step, (Stacked(stacked, {}), batch, None)
 
 
 def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:

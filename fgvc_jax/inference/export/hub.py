@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 import fgvc_jax
 from fgvc_jax import config
-from fgvc_jax.config import Experiment
+from fgvc_jax.config import Experiment, MembersAtOnce
 from fgvc_jax.data.augment import MEAN_STD
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference.architecture import architectures
@@ -249,6 +249,7 @@ def open_hub(
     mesh: Mesh | None = None,
     orientation: Literal["exif", "stored"] = "exif",
     banner: int = 0,
+    members_at_once: MembersAtOnce = "auto",
 ) -> Model:
     """The members of a hub's folder, or of hf:ORG/NAME, which is fetched: arguments as for
     `model.open_model`.
@@ -286,6 +287,7 @@ def open_hub(
         fusion=fusion or experiment.fusion,
         mesh=mesh,
         trunk=devices.replicate(mesh, trunk),
+        members_at_once=members_at_once,
         photographs=photographs,
         cut=experiment.data.cut,
         numbers=numbers,

@@ -55,8 +55,9 @@ def cudnn_attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     It wants an even number of tokens; a multiple of 8 is aligned besides. What is added is left out
     by the sequences' lengths.
     """
-    batch, tokens = q.shape[:2]
-    lengths = jnp.full(batch, tokens, jnp.int32)
+    tokens = q.shape[1]
+    # Of the images, not beside them: vectorised over members JAX's kernel wants them to be, too.
+    lengths = jnp.where(jnp.isfinite(q[:, 0, 0, 0]), tokens, tokens).astype(jnp.int32)
     y = jax.nn.dot_product_attention(
         *(_padded(x, 8) for x in (q, k, v)),
         query_seq_lengths=lengths,

@@ -87,3 +87,13 @@ def test_cudnn_takes_an_odd_number_of_tokens():
     lowered = jax.jit(cudnn_attend).trace(*shapes).lower(lowering_platforms=("cuda",))
     assert "fmha" in lowered.as_text()
     assert lowered.out_info.shape == (2, 785, 2, 64)
+
+
+@pytest.mark.slow
+def test_cudnn_is_vectorised_over_members():
+    pytest.importorskip("jax_cuda13_plugin")
+    shapes = [jax.ShapeDtypeStruct((3, 2, 785, 2, 64), jnp.bfloat16)] * 3
+    step = jax.jit(jax.vmap(cudnn_attend))
+    lowered = step.trace(*shapes).lower(lowering_platforms=("cuda",))
+    assert "fmha" in lowered.as_text()
+    assert lowered.out_info.shape == (3, 2, 785, 2, 64)

@@ -1,0 +1,170 @@
+"""Members of one architecture in one program: what each says is what it says alone."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import first_quick, tiny
+
+from fgvc_jax import ensemble
+from fgvc_jax.commands.asked import Evaluation
+from fgvc_jax.config import Network
+from fgvc_jax.inference import passes, together
+from fgvc_jax.inference.architecture import architectures, settle
+from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.predictor import collect
+from fgvc_jax.utils import devices, options
+from fgvc_jax.utils.errors import UserError
+
+NAMES = "log_probabilities", "attention", "embedding", "energy", "max_logit"
+
+
+def random_members(experiment, mesh, classes=5):
+    """Architectures of an experiment, members with variables of their own, what they share."""
+    plans = architectures(experiment, classes, mesh)
+
+    def drawn(key, shapes):
+        leaves, tree = jax.tree.flatten(shapes)
+        random = np.random.default_rng(key)
+        # Positive, since running variances are among them.
+        drawn = [0.1 * random.random(leaf.shape, np.float32) for leaf in leaves]
+        return devices.replicate(mesh, jax.tree.unflatten(tree, drawn))
+
+    trunk = drawn(0, plans[0].trunk)
+    own = [drawn(number, plan.variables) for number, plan in enumerate(plans, start=1)]
+    members = [plan.member(variables, trunk) for plan, variables in zip(plans, own, strict=True)]
+    return plans, members, trunk
+
+
+def model_with(experiment, at_once, mesh):
+    plans, members, trunk = random_members(experiment, mesh)
+    return Model(
+        classes=[str(n) for n in range(5)], view=experiment.data.view, members=members,
+        identities=[str(n) for n in range(len(members))],
+        logits_of=plans[0].objective.predict, fusion="probabilities", mesh=mesh,
+        trunk=None if plans[0].network.adapted else trunk, members_at_once=at_once,
+    )  # fmt: skip
+
+
+def told(model, count=3):
+    squares = np.random.default_rng(1).integers(
+        256, size=model.squares(count).shape, dtype=np.uint8
+    )
+    return collect(model.ask(squares, embed=True), count, NAMES), squares
+
+
+FAMILIES = [
+    ("vit_micro", "", {}), ("resnet_micro", "", {}), ("vgg_micro", "", {}),
+    ("convnext_micro", "", {}), ("swin_micro", "", {}), ("efficientnet_micro", "", {}),
+    ("dinov2_micro", "", {}), ("dinov3_micro", "", {}), ("bioclip2_micro", "", {}),
+    ("siglip2_micro", "", {}), ("resnet_micro", "stage4", {}), ("vit_micro", "stage4", {}),
+    ("vit_micro", "", {"lora_rank": 2}),
+]  # fmt: skip
+
+
+@pytest.mark.sampled(4)
+@pytest.mark.parametrize(("network", "frozen", "more"), first_quick(FAMILIES, 2))
+@pytest.mark.parametrize("at_once", [3, 2])
+def test_members_say_together_what_they_say_alone(network, frozen, more, at_once):
+    """Also in groups that one is left over of, for three images in a batch of four."""
+    spec = settle(Network(name=network, frozen=frozen, head="linear", **more))
+    experiment = tiny(members=3, network=spec)
+    mesh = devices.create(1)
+    one_by_one, _ = told(model_with(experiment, 1, mesh))
+    in_one, _ = told(model_with(experiment, at_once, mesh))
+    for alone, beside in zip(one_by_one, in_one, strict=True):
+        np.testing.assert_allclose(
+            np.exp(beside["log_probabilities"]), np.exp(alone["log_probabilities"]), atol=1e-5
+        )
+        for name in ("embedding", "energy", "max_logit"):
+            np.testing.assert_allclose(beside[name], alone[name], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(beside["attention"], alone["attention"], atol=5e-3)
+    assert not np.allclose(one_by_one[0]["embedding"], one_by_one[1]["embedding"])
+
+
+def test_members_of_two_architectures_answer_in_their_order():
+    """The first and third are of one, the second is of another; the third is asked alone, too."""
+    nets = tuple(settle(Network(name=n, head="linear")) for n in ("vit_micro", "resnet_micro"))
+    experiment = tiny(members=3, network=Network(), networks=(*nets, nets[0]))
+    mesh = devices.create(1)
+    one_by_one, squares = told(model_with(experiment, 1, mesh))
+    model = model_with(experiment, 8, mesh)
+    in_one, _ = told(model)
+    for alone, beside in zip(one_by_one, in_one, strict=True):
+        np.testing.assert_allclose(
+            beside["log_probabilities"], alone["log_probabilities"], rtol=1e-4
+        )
+    assert list(model.stacks) == [(0, 2)]
+    ((last,),) = model.answers([model.batch(squares)], None, [2], exact=True)
+    (last,) = collect([last], 3)
+    np.testing.assert_allclose(
+        last["log_probabilities"], one_by_one[2]["log_probabilities"], rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_several_devices_hsd_and_views_answer_alike(count):
+    experiment = tiny(members=2, objective="hsd", network=settle(Network(name="resnet_micro")))
+    mesh = devices.create(count)
+    one, together_ = (model_with(experiment, at_once, mesh) for at_once in (1, 2))
+    for tta in ("", "flip"):
+        alone, _ = told(one.with_tta(tta))
+        beside, _ = told(together_.with_tta(tta))
+        for a, b in zip(alone, beside, strict=True):
+            np.testing.assert_allclose(b["log_probabilities"], a["log_probabilities"], rtol=1e-4)
+    assert len(together_.stacks) == 1  # other views of the same members share the stack
+
+
+def test_what_all_members_have_is_stacked_once():
+    shared = np.ones(3)
+    members = [{"params": {"trunk": shared, "own": np.full(2, n)}} for n in range(4)]
+    stacked = ensemble.stack(members)
+    assert stacked.size == 4 and list(stacked.common) == [("params", "trunk")]
+    found = ensemble.vmapped(lambda v: v["params"]["own"] + v["params"]["trunk"][:2], stacked, 3)
+    np.testing.assert_array_equal(found, np.arange(4)[:, None] + np.ones(2))
+    alone = ensemble.stack(members[:1])
+    assert not alone.common and alone.size == 1
+
+
+def test_memory_is_that_of_a_group():
+    """Twenty members in groups of two take no more than three in one group."""
+    experiment = tiny(members=1, network=settle(Network(name="resnet_micro", head="linear")))
+    mesh = devices.create(1)
+    (plan,), (member,), _ = random_members(experiment, mesh)
+    batch = {"image": np.zeros((8, 40, 40, 3), np.uint8)}
+    batch |= {name: np.arange(8, dtype=np.int32) for name in ("label", "row")}
+    batch |= {"mask": np.ones(8, bool)}
+
+    def temporaries(count, at_once):
+        step = passes.ensemble_step(
+            network=plan.network, predict=plan.objective.predict, view=experiment.data.view,
+            mesh=mesh, at_once=at_once,
+        )  # fmt: skip
+        variables = [jax.tree.map(lambda leaf: leaf + 0, member.variables) for _ in range(count)]
+        compiled = step.lower(ensemble.stack(variables), batch, None).compile()
+        found = compiled.memory_analysis()
+        return found.temp_size_in_bytes - found.output_size_in_bytes
+
+    # Of twenty there are more answers, which count in a network as small as this one.
+    assert temporaries(20, 2) < 1.1 * temporaries(3, 3) < temporaries(20, 20) / 4
+
+
+def test_auto_is_what_measured_faster():
+    mesh = devices.create(1)
+
+    def chosen(name, **more):
+        network = architectures(tiny(members=1, network=settle(Network(name=name))), 3, mesh)[
+            0
+        ].network
+        return together.at_once("auto", network, mesh, **{"kept": False} | more)
+
+    assert chosen("vit_micro") == chosen("efficientnet_micro") == together.MOST
+    assert chosen("resnet_micro") == chosen("convnext_micro") == 1
+    assert chosen("vit_micro", kept=True) == 1  # kept answers do not depend on who is beside
+    assert together.at_once(3, None, mesh, kept=True) == 3
+
+
+def test_a_number_is_asked_for():
+    with pytest.raises(UserError, match="--members-at-once is 0: it must be at least 1"):
+        options.check(Evaluation(members_at_once=0))
+    with pytest.raises(UserError, match="'many': choose one of auto, or a number"):
+        options.check(Evaluation(members_at_once="many"))
