@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,28 +11,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax.data.view import View
-from fgvc_jax.ensemble import Stacked, stack
+from fgvc_jax.ensemble import Stacked
 from fgvc_jax.inference import passes, together
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
-from fgvc_jax.inference.together import MembersAtOnce
+from fgvc_jax.inference.together import Answers, Group, MembersAtOnce, in_order
 from fgvc_jax.utils import devices
-
-Answers = dict[str, jax.Array]  # of one member, see `passes.answer_step`
-
-
-class _Group(NamedTuple):
-    """Members that one program asks."""
-
-    places: Sequence[int]  # of their answers among all that are asked for
-    view: View
-    step: Callable  # `passes.answer_step` of one, `passes.ensemble_step` of several
-    variables: Any  # of one, or `Stacked`
-
-    def ask(self, batch: devices.Packed, store: jax.Array | None) -> list[Answers]:
-        """What each of them answers."""
-        found = self.step(self.variables, batch, store)
-        return found if isinstance(found, list) else [found]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -82,20 +66,35 @@ class Predictor:
             exact: log-probabilities that nobody keeps, hence not rounded.
             embed: whether `exact` ones have what the members see, too; others always have it.
         """
-        chosen = list(range(len(self.members)) if members is None else members)
-        groups = self._groups(chosen, exact, embed)
+        groups = self.groups(members, exact=exact, embed=embed)
         for batch in batches:
             if self.tta:
                 yield self._mean_answers(batch, store, groups, exact)
                 continue
             batch = self.seen(batch, store)
-            yield _in_order(groups, [group.ask(batch, store) for group in groups])
+            yield in_order(groups, [group.ask(batch, store) for group in groups])
+
+    def groups(
+        self, members: Iterable[int] | None = None, *, exact: bool, embed: bool
+    ) -> list[Group]:
+        """The programs that ask members; arguments as for `answers`."""
+        return together.groups(
+            self.members,
+            list(range(len(self.members)) if members is None else members),
+            asked=self.members_at_once,
+            stacks=self.stacks,
+            kept=not exact,
+            predict=self.logits_of,
+            mesh=self.mesh,
+            exact=exact or bool(self.tta),  # of several views the mean alone is rounded
+            embed=embed or not (exact or self.tta),
+        )
 
     def _mean_answers(
         self,
         batch: devices.Packed,
         store: jax.Array | None,
-        groups: Sequence[_Group],
+        groups: Sequence[Group],
         exact: bool,
     ) -> list[Answers]:
         """What members answer for a batch of images on average over the views."""
@@ -109,7 +108,7 @@ class Predictor:
             in_views = [group.ask(each, store) for each in shown[group.view]]
             return [mean(list(answers), batch) for answers in zip(*in_views, strict=True)]
 
-        return _in_order(groups, [ask(group) for group in groups])
+        return in_order(groups, [ask(group) for group in groups])
 
     def seen(self, batch: devices.Packed, store: jax.Array | None) -> devices.Packed:
         """A batch with what the frozen trunk makes of it, where there is one."""
@@ -118,38 +117,6 @@ class Predictor:
             # As where they are looked up, so that members have one program for both.
             return batch.without("image") | {"features": features}
         return batch
-
-    def _groups(self, numbers: Sequence[int], exact: bool, embed: bool) -> list[_Group]:
-        """Chosen members by the programs that ask them: those of one architecture and view together
-        where that pays, all others one by one."""
-        alike: dict[tuple[int, View], list[int]] = {}
-        for place, number in enumerate(numbers):
-            network, _, view = self.members[number]
-            alike.setdefault((id(network), view), []).append(place)
-        return [
-            group
-            for several in alike.values()
-            for group in self._of_one_kind(numbers, several, exact=exact, embed=embed)
-        ]
-
-    def _of_one_kind(
-        self, numbers: Sequence[int], places: Sequence[int], *, exact: bool, embed: bool
-    ) -> list[_Group]:
-        """The same of members of one architecture and view, which have some `places`."""
-        network, _, view = self.members[numbers[places[0]]]
-        at_once = together.at_once(self.members_at_once, network, self.mesh, kept=not exact)
-        exact = exact or bool(self.tta)  # of several views the mean alone is rounded
-        made: dict[str, Any] = {"network": network, "predict": self.logits_of, "view": view}
-        made |= {"mesh": self.mesh, "exact": exact, "embed": embed or not exact}
-        if at_once == 1 or len(places) == 1:
-            step = passes.answer_step(**made)
-            variables = [self.members[numbers[place]].variables for place in places]
-            return [_Group([p], view, step, v) for p, v in zip(places, variables, strict=True)]
-        chosen = tuple(numbers[place] for place in places)
-        if chosen not in self.stacks:
-            self.stacks[chosen] = stack([self.members[number].variables for number in chosen])
-        step = passes.ensemble_step(at_once=at_once, **made)
-        return [_Group(places, view, step, self.stacks[chosen])]
 
     @cached_property
     def _trunk_step(self) -> Callable:
@@ -195,16 +162,6 @@ class Predictor:
         rows = np.arange(len(squares), dtype=np.int32)
         batch = {"image": squares, "label": 0 * rows, "row": rows, "mask": rows >= 0}
         return devices.shard_batch(self.mesh, batch)
-
-
-def _in_order(groups: Sequence[_Group], found: Sequence[list[Answers]]) -> list[Answers]:
-    """What groups of members answer, each member's in its place."""
-    placed = {
-        place: answer
-        for group, answers in zip(groups, found, strict=True)
-        for place, answer in zip(group.places, answers, strict=True)
-    }
-    return [placed[place] for place in range(len(placed))]
 
 
 def collect(

@@ -1,17 +1,41 @@
 """Which members one program asks together (`ensemble.vmapped`), and which one after the other."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
 from jax.sharding import Mesh
 
 from fgvc_jax.config import MembersAtOnce
+from fgvc_jax.data.view import View
+from fgvc_jax.ensemble import Stacked, stack
+from fgvc_jax.inference import passes
+from fgvc_jax.inference.architecture import Member
 from fgvc_jax.networks import Network
 from fgvc_jax.networks.efficientnet import EfficientNet
 from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vit import VisionTransformer
+from fgvc_jax.utils.devices import Packed
 
+Answers = dict[str, jax.Array]  # of one member, see `passes.answer_step`
 MOST = 8  # members in a group, so that memory is bounded
 # Vectorised over members, a product of matrices stays one, and so does a depthwise convolution; any
 # other becomes a grouped convolution.
 FAST = VisionTransformer, SwinTransformer, EfficientNet
+
+
+class Group(NamedTuple):
+    """Members that one program asks."""
+
+    places: Sequence[int]  # of their answers among all that are asked for
+    view: View
+    step: Callable  # `passes.answer_step` of one, `passes.ensemble_step` of several
+    variables: Any  # of one, or `Stacked`
+
+    def ask(self, batch: Packed, store: jax.Array | None) -> list[Answers]:
+        """What each of them answers."""
+        found = self.step(self.variables, batch, store)
+        return found if isinstance(found, list) else [found]
 
 
 def at_once(asked: MembersAtOnce, network: Network, mesh: Mesh, *, kept: bool) -> int:
@@ -29,3 +53,60 @@ def at_once(asked: MembersAtOnce, network: Network, mesh: Mesh, *, kept: bool) -
     if mesh.devices.flat[0].platform == "cpu" and kept:
         return 1
     return MOST if isinstance(network.backbone, FAST) else 1
+
+
+def groups(
+    members: Sequence[Member],
+    numbers: Sequence[int],
+    *,
+    asked: MembersAtOnce,
+    stacks: dict[tuple[int, ...], Stacked],
+    kept: bool,
+    mesh: Mesh,
+    **made: Any,
+) -> list[Group]:
+    """Chosen members by the programs that ask them: those of one architecture and view together
+    where that pays, all others one by one.
+
+    Args:
+        members: of a model.
+        numbers: of those that are asked, from 0, in the order of their answers.
+        asked: see `at_once`.
+        stacks: members that were stacked before, by their numbers; new ones are added.
+        kept: see `at_once`.
+        mesh: devices.
+        made: other arguments of `passes.answer_step`, but for network and view.
+    """
+    alike: dict[tuple[int, View], list[int]] = {}
+    for place, number in enumerate(numbers):
+        network, _, view = members[number]
+        alike.setdefault((id(network), view), []).append(place)
+    found = []
+    for places in alike.values():
+        several = [members[numbers[place]] for place in places]
+        network, _, view = several[0]
+        made |= {"network": network, "view": view, "mesh": mesh}
+        most = at_once(asked, network, mesh, kept=kept)
+        if most == 1 or len(places) == 1:
+            step = passes.answer_step(**made)
+            found += [
+                Group([place], view, step, member.variables)
+                for place, member in zip(places, several, strict=True)
+            ]
+            continue
+        chosen = tuple(numbers[place] for place in places)
+        if chosen not in stacks:
+            stacks[chosen] = stack([member.variables for member in several])
+        step = passes.ensemble_step(at_once=most, **made)
+        found.append(Group(places, view, step, stacks[chosen]))
+    return found
+
+
+def in_order(asked: Sequence[Group], found: Sequence[list[Answers]]) -> list[Answers]:
+    """What groups of members answer, each member's in its place."""
+    placed = {
+        place: answer
+        for group, answers in zip(asked, found, strict=True)
+        for place, answer in zip(group.places, answers, strict=True)
+    }
+    return [placed[place] for place in range(len(placed))]

@@ -67,9 +67,9 @@ def test_some_members_are_asked_and_steps_are_compiled_once(predictor):
     (both,) = predictor.answers([batch], None)
     ((second,),) = predictor.answers([batch], None, [1])
     np.testing.assert_array_equal(both[1]["log_probabilities"], second["log_probabilities"])
-    one, other = (group.step for group in predictor._groups([0, 1], False, False))
+    one, other = (group.step for group in predictor.groups(exact=False, embed=False))
     assert one is other  # of one network
-    assert one is not predictor._groups([0], True, False)[0].step
+    assert one is not predictor.groups([0], exact=True, embed=False)[0].step
 
 
 PICTURES = picture(red=200, green=90), picture(blue=200), picture(red=120, blue=50)
