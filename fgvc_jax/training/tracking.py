@@ -173,7 +173,7 @@ class Follower:
 
     def _members(self) -> list[int]:
         count = self._experiment.members
-        return [n for n in range(1, count + 1) if self._journal(n).exists()]
+        return [n for n in range(1, count + 1) if storage.exists(self._journal(n))]
 
     def _journal(self, number: int) -> Path:
         return self._workdir.member(number) / "metrics.jsonl"

@@ -111,6 +111,7 @@ def test_steps_are_built_without_what_an_image_may_lack():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_dry_run_of_all_of_it(tmp_path):
     words = ["device", "--tiny", "--minutes", "30", "--output", str(tmp_path)]
     subprocess.run(
