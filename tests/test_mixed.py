@@ -305,6 +305,7 @@ def test_they_answer_without_their_data(trained, photographs, tmp_path):
     assert "members of different networks" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "stablehlo", "hub"])
 def test_they_are_exported(trained, photographs, tmp_path, kind):

@@ -91,6 +91,7 @@ def test_the_orthogonal_loss_is_linear_in_maps_that_are_mixed():
         np.testing.assert_allclose(np.mean(apart), together, rtol=1e-5)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", [{"cutmix": 0.0}, {"mixup": 0.0}, {}])
 def test_every_supervised_head_of_hsd_learns_mixed_labels(numbers):
