@@ -171,6 +171,7 @@ for number in range(1, 11):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="a system without /proc")
+@pytest.mark.exhaustive
 def test_ten_runs_in_a_process_take_the_memory_of_two(tmp_path):
     """What a run has compiled, decoded and mapped goes with it."""
     Image.new("RGB", (150, 150)).save(tmp_path / "a.png")
