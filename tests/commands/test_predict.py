@@ -88,6 +88,15 @@ def test_a_table_has_the_numbers_that_python_users_get(here, tmp_path, model):
     ]  # fmt: skip
 
 
+def test_members_in_one_program_say_the_same_up_to_rounding(here, tmp_path):
+    for number in ("1", "2"):
+        run("photos", "--members-at-once", number, "--output", str(tmp_path / f"{number}.jsonl"))
+    for alone, beside in zip(*(objects(tmp_path / f"{n}.jsonl") for n in (1, 2)), strict=True):
+        assert alone["path"] == beside["path"]
+        found = [[row[f"probability{n}"] for n in range(1, 5)] for row in (alone, beside)]
+        np.testing.assert_allclose(*found, atol=1e-5)
+
+
 def test_json_lines_have_the_same_keys_and_values(here, tmp_path):
     words = "photos", "--top", "2", "--sets"
     run(*words, "--output", str(tmp_path / "a.csv"))
