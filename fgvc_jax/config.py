@@ -140,8 +140,8 @@ class _Experiment:
     evaluation_batch_size: int = option(64, at_least=1, free=True)
     """Images per evaluation batch, at the most."""
     members_at_once: MembersAtOnce = option("auto", at_least=1, free=True)
-    """So many finished members of one architecture are judged by one program, 1: one by one; auto:
-    whichever measured faster here. It changes answers by their rounding alone."""
+    """So many finished members of one architecture are judged by one program; auto and 1: one by
+    one, by the program that judged their epochs. It changes answers by their rounding alone."""
     save_every: int = option(0, at_least=0, free=True)
     """Steps between checkpoints; 0 saves at the end of an epoch, at most every 30 seconds."""
     keep_checkpoints: bool = option(False, free=True)

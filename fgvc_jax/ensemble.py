@@ -18,7 +18,7 @@ class Stacked(NamedTuple):
     array, as those of a trunk that adapters share; they are there once.
     """
 
-    own: Mapping[tuple[str, ...], jax.Array]
+    own: Mapping[tuple[str, ...], jax.Array | np.ndarray]
     common: Mapping[tuple[str, ...], jax.Array]
 
     @property
@@ -28,15 +28,20 @@ class Stacked(NamedTuple):
 
 
 def stack(members: Sequence[Any]) -> Stacked:
-    """Stack the variables of at least one member, leaf by leaf; all have the same shapes."""
+    """Stack the variables of at least one member, leaf by leaf, on the host, where nothing is
+    compiled for it; all have the same shapes."""
     first, *others = leaves = [flatten_dict(member) for member in members]
     common = {
         place: leaf
         for place, leaf in first.items()
         if others and all(other[place] is leaf for other in others)
     }
+    if len(common) == len(first):  # one member, several times
+        common = {}
     own = {
-        place: jnp.stack([each[place] for each in leaves]) for place in first if place not in common
+        place: np.stack([np.asarray(each[place]) for each in leaves])
+        for place in first
+        if place not in common
     }
     return Stacked(own, common)
 

@@ -167,8 +167,6 @@ def mean_teacher_attention(
     teachers: Any,
     count: jax.Array,
     shape: tuple[int, ...],
-    *,
-    at_once: int = 1,
 ) -> jax.Array:
     """A = mean over the first `count` teachers of |Z_n|; zero without teachers.
 
@@ -176,30 +174,17 @@ def mean_teacher_attention(
 
     Args:
         features_of: variables of one teacher -> (B, H, W, C) features.
-        teachers: variables stacked along a leading axis of at least `count`, a multiple of
-            `at_once`; those behind the first `count` are asked where their group is, and not heard.
+        teachers: variables stacked along a leading axis of at least `count`.
         count: int32 scalar.
         shape: (B, H, W) of the maps.
-        at_once: teachers that a round of the loop vectorises over.
 
     Returns:
         (B, H, W) float32.
     """
 
-    def map_of(teacher):
-        return teacher_attention(features_of(teacher))
-
     def add(n, total):
-        return total + map_of(jax.tree.map(lambda leaf: leaf[n], teachers))
+        teacher = jax.tree.map(lambda leaf: leaf[n], teachers)
+        return total + teacher_attention(features_of(teacher))
 
-    def add_group(group, total):
-        numbers = group * at_once + jnp.arange(at_once)
-        maps = jax.vmap(map_of)(jax.tree.map(lambda leaf: leaf[numbers], teachers))
-        return total + jnp.where(numbers[:, None, None, None] < count, maps, 0.0).sum(axis=0)
-
-    nothing = jnp.zeros(shape, jnp.float32)
-    if at_once == 1:
-        total = jax.lax.fori_loop(0, count, add, nothing)
-    else:
-        total = jax.lax.fori_loop(0, (count + at_once - 1) // at_once, add_group, nothing)
+    total = jax.lax.fori_loop(0, count, add, jnp.zeros(shape, jnp.float32))
     return total / jnp.maximum(count, 1)

@@ -122,20 +122,6 @@ def test_mean_over_teachers_is_linear_in_the_attention(features):
     np.testing.assert_allclose(transfer.overlap(student, attended), np.mean(losses), rtol=1e-5)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 6])
-def test_teachers_may_be_asked_in_groups(count):
-    """Those that are not there yet are asked, and not heard, even if they say no number."""
-    teachers = jnp.asarray(np.random.default_rng(2).normal(size=(6, 3, 5, 4, 7)), jnp.float32)
-    teachers = teachers.at[count:].set(jnp.nan)
-    one_by_one, in_groups = (
-        transfer.mean_teacher_attention(
-            lambda v: 2 * v, teachers, jnp.int32(count), (3, 5, 4), at_once=at_once
-        )
-        for at_once in (1, 3)
-    )
-    np.testing.assert_allclose(in_groups, one_by_one, rtol=1e-6)
-
-
 def test_no_teacher_yet_costs_nothing(features):
     teachers = jnp.ones((2, 3, 5, 4, 7))
     attended = transfer.mean_teacher_attention(lambda v: v, teachers, jnp.int32(0), (3, 5, 4))

@@ -93,7 +93,7 @@ class Prediction(Photographs):
     before it. Names of files and classes are whoever's who gave them."""
     members_at_once: MembersAtOnce = option("auto", at_least=1)
     """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
-    measured faster on such devices. It changes answers by their rounding alone."""
+    measured faster. Their variables are then in memory twice; answers differ by rounding."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     distributed: bool = False
@@ -138,7 +138,7 @@ class Evaluation:
     for the report. Classes of known names are left out."""
     members_at_once: MembersAtOnce = option("auto", at_least=1)
     """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
-    measured faster on such devices. It changes answers by their rounding alone."""
+    measured faster. Their variables are then in memory twice; answers differ by rounding."""
     batch_size: int = option(64, at_least=1)
     """Images per batch."""
     json: bool = False
@@ -303,7 +303,7 @@ class Demo(Photographs):
     """Members as they ended, or at the epoch that did best on the validation part."""
     members_at_once: MembersAtOnce = option("auto", at_least=1)
     """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
-    measured faster on such devices. It changes answers by their rounding alone."""
+    measured faster. Their variables are then in memory twice; answers differ by rounding."""
 
 
 @dataclass(frozen=True)

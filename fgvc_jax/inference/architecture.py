@@ -1,7 +1,7 @@
 """What an experiment's networks are, before and after they have variables.
 
-A member is a network, what it learned, and how images are shown to it, never a row of a stack:
-members of one ensemble may have networks of their own.
+A member is a network, what it learned, and how images are shown to it: members of one ensemble may
+have networks of their own, and those of one network are stacked where they are asked (`together`).
 """
 
 import dataclasses

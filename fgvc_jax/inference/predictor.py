@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from fgvc_jax.config import MembersAtOnce
 from fgvc_jax.data.view import View
-from fgvc_jax.ensemble import Stacked
 from fgvc_jax.inference import passes, together
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
-from fgvc_jax.inference.together import Answers, Group, MembersAtOnce, in_order
+from fgvc_jax.inference.together import Answers, Group, Stacks, in_order
 from fgvc_jax.utils import devices
 
 
@@ -32,7 +32,7 @@ class Predictor:
         tta: what views of an image are answered and averaged, see `augment.test_views`; empty: the
             one view at test. Vectors are those of the one view.
         members_at_once: see `together.at_once`; it changes answers by their rounding alone.
-        stacks: members that were stacked, by their numbers, for `replace` to hand on.
+        stacks: members that were stacked, for `replace` to hand on.
     """
 
     view: View
@@ -42,9 +42,10 @@ class Predictor:
     trunk: Any = None
     tta: str = ""
     members_at_once: MembersAtOnce = "auto"
-    stacks: dict[tuple[int, ...], Stacked] = field(default_factory=dict)
+    stacks: Stacks = field(default_factory=Stacks)
 
     def __post_init__(self) -> None:
+        together.check(self.members_at_once)
         self.members = tuple(self.members)
         self.trunk = self.trunk or {}
 

@@ -1,5 +1,6 @@
 """Which members one program asks together (`ensemble.vmapped`), and which one after the other."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,9 @@ from fgvc_jax.networks import Network
 from fgvc_jax.networks.efficientnet import EfficientNet
 from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vit import VisionTransformer
+from fgvc_jax.utils import devices
 from fgvc_jax.utils.devices import Packed
+from fgvc_jax.utils.errors import UserError
 
 Answers = dict[str, jax.Array]  # of one member, see `passes.answer_step`
 MOST = 8  # members in a group, so that memory is bounded
@@ -38,21 +41,47 @@ class Group(NamedTuple):
         return found if isinstance(found, list) else [found]
 
 
-def at_once(asked: MembersAtOnce, network: Network, mesh: Mesh, *, kept: bool) -> int:
+class Stacks:
+    """Members that were stacked, on the devices, beside their own variables: of each architecture
+    those that were asked for last."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Network, list[Any], Stacked]] = {}
+
+    def of(self, network: Network, variables: Sequence[Any], mesh: Mesh) -> Stacked:
+        """The variables of members of a network as one."""
+        if id(network) in self._kept:
+            _, before, stacked = self._kept[id(network)]
+            if len(before) == len(variables) and all(map(operator.is_, before, variables)):
+                return stacked
+        stacked = devices.replicate(mesh, stack(variables))
+        self._kept[id(network)] = network, list(variables), stacked
+        return stacked
+
+
+def check(asked: MembersAtOnce) -> None:
+    """Raise a UserError where it is no number of members, nor "auto"."""
+    whole = isinstance(asked, int) and not isinstance(asked, bool) and asked > 0
+    if not whole and asked != "auto":
+        raise UserError(f"--members-at-once is {asked!r}: it must be a number from 1, or auto")
+
+
+def at_once(asked: MembersAtOnce, network: Network, mesh: Mesh, *, kept: bool = False) -> int:
     """How many members of one architecture a program vectorises over; 1: one program for each.
 
     Args:
         asked: a number, or "auto": what measured fastest, see `scripts/BENCHMARKS.md` (ensemble).
         network: of the members.
-        mesh: devices that they are on.
-        kept: whether the answers are kept. On the CPU these are then asked for one by one, so that
-            they are the same to the bit whichever members were there when they were asked.
+        mesh: devices. Several GPUs would each attend for the whole batch: JAX's rule for cuDNN's
+            kernel joins members and images in one axis, which is then not split.
+        kept: whether the answers are kept. These are then asked for one by one, by the program that
+            judges a member after each epoch, so that they are the same to the bit whichever members
+            were there when they were asked.
     """
     if asked != "auto":
         return asked
-    if mesh.devices.flat[0].platform == "cpu" and kept:
-        return 1
-    return MOST if isinstance(network.backbone, FAST) else 1
+    gpus = mesh.size > 1 and mesh.devices.flat[0].platform == "gpu"
+    return MOST if isinstance(network.backbone, FAST) and not (kept or gpus) else 1
 
 
 def groups(
@@ -60,7 +89,7 @@ def groups(
     numbers: Sequence[int],
     *,
     asked: MembersAtOnce,
-    stacks: dict[tuple[int, ...], Stacked],
+    stacks: Stacks,
     kept: bool,
     mesh: Mesh,
     **made: Any,
@@ -72,7 +101,7 @@ def groups(
         members: of a model.
         numbers: of those that are asked, from 0, in the order of their answers.
         asked: see `at_once`.
-        stacks: members that were stacked before, by their numbers; new ones are added.
+        stacks: members that were stacked before.
         kept: see `at_once`.
         mesh: devices.
         made: other arguments of `passes.answer_step`, but for network and view.
@@ -94,11 +123,9 @@ def groups(
                 for place, member in zip(places, several, strict=True)
             ]
             continue
-        chosen = tuple(numbers[place] for place in places)
-        if chosen not in stacks:
-            stacks[chosen] = stack([member.variables for member in several])
+        stacked = stacks.of(network, [member.variables for member in several], mesh)
         step = passes.ensemble_step(at_once=most, **made)
-        found.append(Group(places, view, step, stacks[chosen]))
+        found.append(Group(places, view, step, stacked))
     return found
 
 

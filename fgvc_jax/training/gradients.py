@@ -38,7 +38,6 @@ class Gradients:
             them as they were, and what they say is mixed after.
         cutmix: likewise.
         parts: of a batch, each of which is mixed in a way of its own.
-        teachers_at_once: teachers in the state that are asked together.
     """
 
     network: Network
@@ -50,7 +49,6 @@ class Gradients:
     mixup: float = 0.0
     cutmix: float = 0.0
     parts: int = 1
-    teachers_at_once: int = 1
 
     def __call__(
         self,
@@ -149,9 +147,5 @@ class Gradients:
 
         inputs, teachers = self._inputs(shown), state.teachers
         return transfer.mean_teacher_attention(
-            features_of,
-            teachers.variables,
-            teachers.count,
-            shape,
-            at_once=self.teachers_at_once,
+            features_of, teachers.variables, teachers.count, shape
         )

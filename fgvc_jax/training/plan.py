@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.config import Optimizer as OptimizerOptions
-from fgvc_jax.inference import together
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.training import step
 from fgvc_jax.training.gradients import Gradients
@@ -69,7 +68,9 @@ class MemberPlan:
         """The state at step 0 of member `member` (from 1), with the frozen members before it as
         teachers where their maps are computed in the step: then with room for all that the last
         member has."""
-        room = self.room
+        transfer = self.experiment.transfer
+        online = transfer.name == "orthogonal" and transfer.maps == "online"
+        room = self.experiment.members - 1 if online else 0
         before = [self.architecture.split(member)[1] for member in frozen] if room else []
         _, outputs = self.architecture.answer
         state = State(
@@ -85,22 +86,6 @@ class MemberPlan:
         return devices.replicate(self.mesh, state)
 
     @property
-    def teachers_at_once(self) -> int:
-        """Teachers in the state that a step asks together."""
-        network = self.architecture.network
-        most = together.at_once("auto", network, self.mesh, kept=True)
-        return min(most, max(self.experiment.members - 1, 1))
-
-    @property
-    def room(self) -> int:
-        """For how many teachers a state has room: whole groups; 0 where none is asked in a step."""
-        transfer = self.experiment.transfer
-        if transfer.name != "orthogonal" or transfer.maps != "online":
-            return 0
-        group = self.teachers_at_once
-        return -(-(self.experiment.members - 1) // group) * group
-
-    @property
     def train_step(self) -> Callable:
         """See `step.train_step`."""
         spec = self.experiment
@@ -114,7 +99,6 @@ class MemberPlan:
             mesh=self.mesh,
             mixup=spec.data.amount("mixup"),
             cutmix=spec.data.amount("cutmix"),
-            teachers_at_once=self.teachers_at_once,
         )
 
 
@@ -131,7 +115,6 @@ def _train_step(
     mesh: Mesh,
     mixup: float,
     cutmix: float,
-    teachers_at_once: int,
 ) -> Callable:
     layers = layers_of(optimizer, architecture.network.backbone)
     return step.train_step(
@@ -145,7 +128,6 @@ def _train_step(
             mixup=mixup,
             cutmix=cutmix,
             parts=optimizer.accumulate,
-            teachers_at_once=teachers_at_once,
         ),
         optimizer=optimizer_of(optimizer, steps_per_epoch, epochs, layers),
         learning_rate=schedules(optimizer, steps_per_epoch, epochs)["backbone"],

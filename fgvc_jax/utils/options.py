@@ -265,8 +265,16 @@ def fitted(value: Any, kind: Any, name: str = "") -> Any:
         return value
     if (kind is str or get_origin(kind) is Literal) and isinstance(value, (str, os.PathLike)):
         return os.fspath(value)
-    wanted = kind.__name__ if isinstance(kind, type) and not get_args(kind) else kind
+    words = [_called(each) for each in get_args(kind)]
+    wanted = " or ".join(words) if get_origin(kind) in (Union, UnionType) else _called(kind)
     raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
+
+
+def _called(kind: Any) -> str:
+    """A type, in a message."""
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
 def from_dict(values: dict[str, Any], cls: type) -> Any:

@@ -121,7 +121,8 @@ def program(row: str, spec: Compiled, devices: Any) -> tuple[Callable, tuple] | 
     if row in VIEWS:
         chosen = {**chosen, "augment": VIEWS[row]}
     options = experiment(common, head="linear", **chosen)
-    options["network"]["frozen"] = spec.frozen
+    if row == EVALUATION or row in TOGETHER:
+        options["network"]["frozen"] = spec.frozen
     run = ours.make_run(options)
     if row in STEPS:
         return ours.abstract_step(run, online(row), devices)

@@ -66,7 +66,7 @@ def abstract_step(run: Any, teachers: int, devices: Any) -> tuple[Callable, tupl
             batch_stats=variables["batch_stats"],
             opt_state=member.optimizer.init(variables["params"]),
             memory=plan.objective.init_memory(variables, outputs),
-            teachers=stack_teachers([], member.room if teachers else 0, variables),
+            teachers=stack_teachers([], teachers, variables),
         )
 
     batch = abstract_batch(run, devices.size)

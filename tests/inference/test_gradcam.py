@@ -108,7 +108,7 @@ def test_any_number_of_images_takes_few_programs_and_is_read_as_it_is_asked_for(
     see = {"view": colours.view, "mesh": colours.mesh}
     programs = [gradcam._step(network=member.network, predict=colours.logits_of, **see)
                 for member in colours.members[:1]]  # fmt: skip
-    programs.append(colours._step(colours.members[0], True))
+    programs += [group.step for group in colours.groups([0], exact=True, embed=False)]
     for program in programs:
         program.clear_cache()
     stream = find_evidence(colours, images())

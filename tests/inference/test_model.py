@@ -153,7 +153,7 @@ def test_answers_do_not_depend_on_the_company(loaded, trained):
 
 
 def test_few_programs_serve_all_numbers_of_images(loaded, trained):
-    (step,) = {loaded._step(member, True) for member in loaded.members}
+    (step,) = {group.step for group in loaded.groups(exact=True, embed=False)}
     step.clear_cache()
     for count in (1, 2, 3, 4, 5, 7, 8, 20):
         loaded.predict(trained[2][:count])

@@ -1,5 +1,8 @@
 """Members of one architecture in one program: what each says is what it says alone."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -93,7 +96,6 @@ def test_members_of_two_architectures_answer_in_their_order():
         np.testing.assert_allclose(
             beside["log_probabilities"], alone["log_probabilities"], rtol=1e-4
         )
-    assert list(model.stacks) == [(0, 2)]
     ((last,),) = model.answers([model.batch(squares)], None, [2], exact=True)
     (last,) = collect([last], 3)
     np.testing.assert_allclose(
@@ -111,7 +113,9 @@ def test_several_devices_hsd_and_views_answer_alike(count):
         beside, _ = told(together_.with_tta(tta))
         for a, b in zip(alone, beside, strict=True):
             np.testing.assert_allclose(b["log_probabilities"], a["log_probabilities"], rtol=1e-4)
-    assert len(together_.stacks) == 1  # other views of the same members share the stack
+    stacks = [g.variables for g in together_.groups(exact=True, embed=False)]
+    again = [g.variables for g in together_.with_tta("flip").groups(exact=True, embed=False)]
+    assert stacks[0] is again[0]  # other views of the same members share the stack
 
 
 def test_what_all_members_have_is_stacked_once():
@@ -148,19 +152,52 @@ def test_memory_is_that_of_a_group():
     assert temporaries(20, 2) < 1.1 * temporaries(3, 3) < temporaries(20, 20) / 4
 
 
+def test_other_members_are_not_taken_for_those_that_were_stacked():
+    """Their numbers are the same: `explain --score` asks a model again with random weights."""
+    spec = settle(Network(name="vit_micro", head="linear"))
+    model = model_with(tiny(members=2, network=spec), 2, devices.create(1))
+    trained, _ = told(model)
+    member, other = model.members
+    turned = dataclasses.replace(model, members=[other, member])
+    for own, swapped in zip(trained, reversed(told(turned)[0]), strict=True):
+        np.testing.assert_array_equal(own["embedding"], swapped["embedding"])
+    same = dataclasses.replace(model, members=[member, member])
+    for each in told(same)[0]:
+        np.testing.assert_allclose(each["embedding"], trained[0]["embedding"], rtol=1e-5)
+    (kept,) = model.stacks._kept.values()
+    assert kept[1] == [member.variables] * 2  # the last ones alone
+
+
+def test_answers_that_are_kept_may_be_asked_for_together():
+    spec = settle(Network(name="resnet_micro", head="linear"))
+    found = []
+    for at_once in (1, 2):
+        model = model_with(tiny(members=2, network=spec), at_once, devices.create(1))
+        squares = np.random.default_rng(1).integers(256, size=(4, 40, 40, 3), dtype=np.uint8)
+        (answers,) = model.answers([model.batch(squares)], None)
+        found.append(answers)
+    for alone, beside in zip(*found, strict=True):
+        assert set(alone) == set(beside)
+        assert beside["log_probabilities"].dtype == alone["log_probabilities"].dtype == np.float16
+        np.testing.assert_allclose(
+            beside["log_probabilities"], alone["log_probabilities"], rtol=2e-3
+        )
+
+
 def test_auto_is_what_measured_faster():
     mesh = devices.create(1)
 
-    def chosen(name, **more):
-        network = architectures(tiny(members=1, network=settle(Network(name=name))), 3, mesh)[
-            0
-        ].network
-        return together.at_once("auto", network, mesh, **{"kept": False} | more)
+    def chosen(name, on=mesh, **more):
+        spec = settle(Network(name=name))
+        (plan,) = architectures(tiny(members=1, network=spec), 3, mesh)
+        return together.at_once("auto", plan.network, on, **more)
 
     assert chosen("vit_micro") == chosen("efficientnet_micro") == together.MOST
     assert chosen("resnet_micro") == chosen("convnext_micro") == 1
     assert chosen("vit_micro", kept=True) == 1  # kept answers do not depend on who is beside
-    assert together.at_once(3, None, mesh, kept=True) == 3
+    gpus = SimpleNamespace(size=2, devices=np.array([SimpleNamespace(platform="gpu")]))
+    assert chosen("vit_micro", on=gpus) == 1
+    assert together.at_once(3, None, gpus, kept=True) == 3
 
 
 def test_a_number_is_asked_for():
@@ -168,3 +205,8 @@ def test_a_number_is_asked_for():
         options.check(Evaluation(members_at_once=0))
     with pytest.raises(UserError, match="'many': choose one of auto, or a number"):
         options.check(Evaluation(members_at_once="many"))
+    with pytest.raises(UserError, match="is 2.5: it must be of type int or 'auto'"):
+        options.fitted(Evaluation(members_at_once=2.5), Evaluation)
+    for wrong in ("many", None, 0, 2.5, True):
+        with pytest.raises(UserError, match="must be a number from 1, or auto"):
+            together.check(wrong)

@@ -126,7 +126,7 @@ def test_torch_computes_the_same_two_training_steps(tmp_path):
 
 
 class FakeWorker:
-    """Answers in 1 s for one network and in `seconds` for others."""
+    """Answers in 1 s for one network, in `seconds` for others, in half of that in one program."""
 
     def __init__(self, seconds):
         self.seconds, self.built = seconds, {}
@@ -134,24 +134,27 @@ class FakeWorker:
     def ask(self, method, name, *rest, **options):
         if method == "build":
             chosen = options["experiment"]
-            self.built[rest[0]] = chosen["members"], chosen["network"]["frozen"]
+            frozen, at_once = chosen["network"]["frozen"], chosen["members_at_once"]
+            self.built[rest[0]] = chosen["members"], frozen, at_once
             return "float32"
-        members, frozen = self.built[name]
+        members, frozen, at_once = self.built[name]
         bytes_of = {"": members, "stage4": 1 + 0.5 * members}[frozen]
-        seconds = 1.0 if members == 1 else self.seconds[frozen]
+        seconds = 1.0 if members == 1 else self.seconds[frozen] / (2 if at_once == members else 1)
         return {"seconds": seconds, "flop": 2.0 * seconds, "bytes": bytes_of}
 
 
 def test_an_ensemble_is_compared_with_one_network():
-    spec = ensemble.Ensemble(network="resnet50", members=5, frozen="stage4", repetitions=2)
+    spec = ensemble.Ensemble(network="resnet50", members=(5,), repetitions=2)
     found = ensemble.rows(spec, {"jax": FakeWorker({"": 5.0, "stage4": 1.5})})
     assert [(row["row"], row["time"]) for row in found] == [
-        ("one network", 1.0), ("whole networks", 5.0), ("shared trunk", 1.5)
+        ("one network", 1.0), ("5 whole networks", 5.0), ("5 behind stage4", 1.5)
     ]  # fmt: skip
     _, lines = ensemble.table_of(found)
-    assert [line[2:] for line in lines[1:]] == [
-        ["5.000 [5.000, 5.000]", "5.00", "5.00"], ["1.500 [1.500, 1.500]", "1.50", "3.50"]
-    ]  # fmt: skip
+    half = "0.500 [0.500, 0.500]"
+    assert lines[0][-1] == "-" and [line[2:] for line in lines[1:]] == [
+        ["5.000 [5.000, 5.000]", "5.00", "5.00", half],
+        ["1.500 [1.500, 1.500]", "1.50", "3.50", half],
+    ]
 
 
 def small(**changes):

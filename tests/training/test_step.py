@@ -245,7 +245,7 @@ def test_epochs_and_the_end_are_judged_by_one_program(tmp_path):
     run = Run(tiny(network=NETWORKS["resnet_micro"]))
     variables, images = run.start.variables(1), run.images["test"]
     member = run.member(1, variables)
-    program = run.model([member], [""])._step(member, False)
+    ((_, _, program, _),) = run.model([member], [""]).groups(exact=False, embed=False)
     program.clear_cache()
     evaluator.evaluate_member(run, member)
     part = predictions.part_of(
