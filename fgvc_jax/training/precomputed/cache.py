@@ -23,7 +23,7 @@ from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.training.precomputed.attention import Attention
 from fgvc_jax.training.precomputed.embeddings import Embeddings
-from fgvc_jax.training.precomputed.requests import Request, Stores, affordable
+from fgvc_jax.training.precomputed.requests import Budget, Request, Stores
 from fgvc_jax.training.precomputed.store import Frozen, Output
 from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
@@ -84,7 +84,7 @@ class OutputCache:
         if requests and not self._lookups:
             _tell_of_older(Workdir(self._spec.workdir), report)
         self._lookups = {part: {} for part in self._data.splits.parts}
-        chosen = affordable(requests, self._spec.data.cache_gib, report)
+        chosen = Budget(self._spec.data.cache_gib, report).afford(requests)
         for request in reversed(chosen):  # members go on from the trunk's features
             self._make(request, report)
         self._stores.close_others([s for each in chosen for s in each.stores.values()])

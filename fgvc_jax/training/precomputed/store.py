@@ -1,4 +1,5 @@
-"""The one store for outputs of frozen networks, memory-mapped, a file per view.
+"""The one store for what is computed once, memory-mapped, a file per view: outputs of frozen networks,
+and decoded images.
 
 A view of an image is a pure function of (seed, view, id), and a frozen network never changes. So
 its output for a view serves every epoch, member, run and study that shows that view.
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.processes import SHOWN, of_first
@@ -45,6 +47,7 @@ class Output(NamedTuple):
     # batch has it. Of a view one file is kept, that of the newest sum.
     earlier: Sequence[tuple["Output", Compute]] | None = None
     room: float = 1.0  # what it takes of the budget, in times its own size
+    dtype: DTypeLike = np.float16  # of its arrays as they are stored
 
 
 class Frozen(Protocol):
@@ -64,7 +67,7 @@ class Store:
 
     A file is called NAME.view00000.CONTENT.crc01234567.npy: CONTENT is the digest of all that made
     it, at the end stands the checksum; so it is never served for anything else. It holds a record
-    of float16 arrays for each image, in their order, and appears by a rename once it is whole: a
+    of arrays for each image, in their order, and appears by a rename once it is whole: a
     kill costs the view that is being made and no other.
 
     Args:
@@ -80,7 +83,7 @@ class Store:
         self._name = output.name
         self._grows = output.earlier is not None
         self._names = sorted(output.shapes)
-        self._dtype = np.dtype([(name, np.float16, output.shapes[name]) for name in self._names])
+        self._dtype = np.dtype([(name, output.dtype, output.shapes[name]) for name in self._names])
         self.count = count
         self._content = content[:32]
         self._of = of
@@ -96,8 +99,27 @@ class Store:
     def missing(self, views: Iterable[int]) -> list[int]:
         """Those of the views that have no intact file, as the first process sees it."""
         views = list(views)
-        there = of_first(np.array([self._find(view) for view in views], bool)).tolist()
+        there = of_first(np.array([self.has(view) for view in views], bool)).tolist()
         return [view for view, found in zip(views, there, strict=True) if not found]
+
+    def has(self, view: int) -> bool:
+        """Whether there is an intact file of a view, as this process sees it; damaged ones are told of
+        and passed over."""
+        if view in self._intact:
+            return True
+        begin = f"{self._name}.view{view:05d}.{self._content}"
+        for path in storage.matching(self.folder, f"{begin}.crc*.npy"):
+            checksum = re.fullmatch(r"crc([0-9a-f]{8})\.npy", path.name[len(begin) + 1 :])
+            try:
+                records = storage.map_array(path)
+                fits = records.shape == (self.count,) and records.dtype == self._dtype
+            except (OSError, ValueError):
+                fits = False
+            if checksum and fits and _checksum(records) == int(checksum[1], 16):
+                self._intact[view] = path
+                return True
+            log.warning("%s is damaged: it is made again", path)
+        return False
 
     def make(self, view: int, batches: Iterable[dict[str, Any]], *, write: bool) -> None:
         """Write a view.
@@ -123,7 +145,7 @@ class Store:
                 rows = batch["row"][batch["mask"]]
                 for name, array in batch["output"].items():
                     array = array[batch["mask"]]
-                    if not np.isfinite(array).all():
+                    if array.dtype.kind != "u" and not np.isfinite(array).all():
                         raise UserError(
                             f"{self._of.what} are not finite numbers: {self._of.broken}"
                         )
@@ -138,7 +160,7 @@ class Store:
                     storage.remove(path)
 
     def rows(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The output for images in a view: rows (b,) -> arrays (b, ...) float16 by name."""
+        """The output for images in a view: rows (b,) -> arrays (b, ...) by name."""
         records = self._map(view)[rows]
         return {name: np.ascontiguousarray(records[name]) for name in self._names}
 
@@ -161,27 +183,9 @@ class Store:
         """Whether there is a view; a network file system may show what another host has written
         some time after."""
         deadline = time.monotonic() + (SHOWN if jax.process_count() > 1 else 0)
-        while not self._find(view) and time.monotonic() < deadline:
+        while not self.has(view) and time.monotonic() < deadline:
             time.sleep(0.1)
         return view in self._intact
-
-    def _find(self, view: int) -> bool:
-        """Whether there is an intact file of a view; damaged ones are told of and passed over."""
-        if view in self._intact:
-            return True
-        begin = f"{self._name}.view{view:05d}.{self._content}"
-        for path in storage.matching(self.folder, f"{begin}.crc*.npy"):
-            checksum = re.fullmatch(r"crc([0-9a-f]{8})\.npy", path.name[len(begin) + 1 :])
-            try:
-                records = storage.map_array(path)
-                fits = records.shape == (self.count,) and records.dtype == self._dtype
-            except (OSError, ValueError):
-                fits = False
-            if checksum and fits and _checksum(records) == int(checksum[1], 16):
-                self._intact[view] = path
-                return True
-            log.warning("%s is damaged: it is made again", path)
-        return False
 
 
 def _checksum(records: np.ndarray) -> int:
