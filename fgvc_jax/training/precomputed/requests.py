@@ -136,9 +136,9 @@ class Stores:
     def __init__(self, experiment: Experiment, known: Callable[[], Mapping[str, Any]]):
         self._known = known
         self._sizes = experiment.batch_size, experiment.evaluation_batch_size
-        self._own = self._shared = Workdir(experiment.workdir).precomputed
+        self._own = self.shared = Workdir(experiment.workdir).precomputed
         if experiment.data.cache:
-            self._shared = storage.location(experiment.data.cache, "--data.cache")
+            self.shared = storage.location(experiment.data.cache, "--data.cache")
         self._open: dict[str, Store] = {}  # by content; a file is checked once
 
     def batch_size(self, output: Output) -> int:
@@ -154,8 +154,8 @@ class Stores:
         )
         if content not in self._open:
             # A newer sum takes the place of older ones, which another run might be at.
-            folder = self._shared if output.earlier is None else self._own
-            store = Store(folder, output, count=count, content=content, of=frozen)
+            folder = self.shared if output.earlier is None else self._own
+            store = Store(folder, output.layout, count=count, content=content, of=frozen)
             self._open[content] = store
         return self._open[content]
 

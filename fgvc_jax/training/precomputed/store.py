@@ -1,5 +1,5 @@
-"""The one store for what is computed once, memory-mapped, a file per view: outputs of frozen networks,
-and decoded images.
+"""The one store for what is computed once, memory-mapped, a file per view: what frozen networks say
+of images, and the decoded images themselves.
 
 A view of an image is a pure function of (seed, view, id), and a frozen network never changes. So
 its output for a view serves every epoch, member, run and study that shows that view.
@@ -31,6 +31,15 @@ log = logging.getLogger(__name__)
 Compute = Callable[[Mapping[str, Any], jax.Array | None], Mapping[str, jax.Array]]
 
 
+class Layout(NamedTuple):
+    """What a file holds."""
+
+    name: str  # which it begins with
+    shapes: Mapping[str, tuple[int, ...]]  # of one image's arrays, by name
+    dtype: DTypeLike = np.float16  # of all of them
+    grows: bool = False  # whether of a view only the newest one is kept
+
+
 class Output(NamedTuple):
     """One output of a frozen network for a view of an image."""
 
@@ -47,14 +56,23 @@ class Output(NamedTuple):
     # batch has it. Of a view one file is kept, that of the newest sum.
     earlier: Sequence[tuple["Output", Compute]] | None = None
     room: float = 1.0  # what it takes of the budget, in times its own size
-    dtype: DTypeLike = np.float16  # of its arrays as they are stored
+
+    @property
+    def layout(self) -> Layout:
+        """Of the files that it is stored in."""
+        return Layout(self.name, self.shapes, grows=self.earlier is not None)
 
 
-class Frozen(Protocol):
+class Told(Protocol):
+    """How people are told of what is stored."""
+
+    what: str  # it is
+    broken: str  # why it may not be finite
+
+
+class Frozen(Told, Protocol):
     """A frozen network, and how people are told of its outputs."""
 
-    what: str  # they are
-    broken: str  # why they may not be finite
     instead: str  # what happens where they are not stored
 
     def outputs(self, part: str) -> Mapping[str, Output]:
@@ -63,7 +81,7 @@ class Frozen(Protocol):
 
 
 class Store:
-    """An output for a set of images.
+    """What is known of each image of a set, as an output of a frozen network.
 
     A file is called NAME.view00000.CONTENT.crc01234567.npy: CONTENT is the digest of all that made
     it, at the end stands the checksum; so it is never served for anything else. It holds a record
@@ -72,18 +90,18 @@ class Store:
 
     Args:
         folder: where the files are; runs may share it.
-        output: what is stored.
+        layout: of the files.
         count: number of images.
         content: digest of all that made it, but for the view's number.
-        of: the frozen network, for messages.
+        of: what is stored, for messages.
     """
 
-    def __init__(self, folder: Path, output: Output, *, count: int, content: str, of: Frozen):
+    def __init__(self, folder: Path, layout: Layout, *, count: int, content: str, of: Told):
         self.folder = folder
-        self._name = output.name
-        self._grows = output.earlier is not None
-        self._names = sorted(output.shapes)
-        self._dtype = np.dtype([(name, output.dtype, output.shapes[name]) for name in self._names])
+        self._name = layout.name
+        self._grows = layout.grows
+        self._names = sorted(layout.shapes)
+        self._dtype = np.dtype([(name, layout.dtype, layout.shapes[name]) for name in self._names])
         self.count = count
         self._content = content[:32]
         self._of = of
@@ -103,8 +121,8 @@ class Store:
         return [view for view, found in zip(views, there, strict=True) if not found]
 
     def has(self, view: int) -> bool:
-        """Whether there is an intact file of a view, as this process sees it; damaged ones are told of
-        and passed over."""
+        """Whether there is an intact file of a view, as this process sees it; damaged ones are told
+        of and passed over."""
         if view in self._intact:
             return True
         begin = f"{self._name}.view{view:05d}.{self._content}"
@@ -186,6 +204,15 @@ class Store:
         while not self.has(view) and time.monotonic() < deadline:
             time.sleep(0.1)
         return view in self._intact
+
+
+def check_writable(what: str, folder: Path) -> None:
+    """Raise a UserError where nothing can be kept of what is to be stored in a folder."""
+    if not storage.writable(folder):
+        raise UserError(
+            f"{what} cannot be kept in {str(folder)!r}, where nothing can be written: name another "
+            "folder by --data.cache"
+        )
 
 
 def _checksum(records: np.ndarray) -> int:
