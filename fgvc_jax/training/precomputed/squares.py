@@ -1,4 +1,4 @@
-"""Decoded images, stored: what a set that no memory holds is trained on from the second epoch on.
+"""Decoded images, stored: what a set that is larger than memory is trained on.
 
 They are decoded in a pass of their own, before the first epoch: so a broken image is told at once,
 every file is written from its beginning to its end, and processes, hosts and runs share the work.
@@ -7,12 +7,12 @@ every file is written from its beginning to its end, and processes, hosts and ru
 import re
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -28,6 +28,7 @@ from fgvc_jax.utils.errors import InUse, UserError
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.workdir import locks, mirror, storage
 
+T = TypeVar("T")
 FILE = 2**28  # bytes of a file: what a kill may cost
 FILES = 64  # at the most, of one size of squares: each takes a descriptor
 BATCH = 2**26  # bytes that are decoded at a time
@@ -85,7 +86,8 @@ class Squares:
     instead = "they are decoded in every epoch"
 
     def __init__(self, folder: Path, dataset: Dataset, reading: Mapping[str, Any]):
-        self.folder = folder / "squares"
+        self.folder = folder
+        self._own = folder / "squares"
         self._dataset = dataset
         self._reading = reading
         self._files = list(_shared_out(dataset))
@@ -147,8 +149,7 @@ class Squares:
             return
         check_writable(self.what, self.folder)
         count = sum(len(self._files[number]) for number in missing)
-        first = len(missing) * jax.process_index() // jax.process_count()
-        left = missing[first:] + missing[:first]
+        left = _in_turn(missing)
         with _bar(self.what, count) as bar:
             while left:
                 others = [number for number in left if not self._filled(number, bar)]
@@ -161,8 +162,7 @@ class Squares:
     @cached_property
     def _contents(self) -> list[str]:
         """What the images of each file are: digest of their bytes."""
-        with _bar(f"{self.what}: files are compared", sum(map(len, self._files))) as bar:
-            return list(self._each(lambda number: self._content(self._files[number]), bar))
+        return self._each(f"{self.what}: files are compared", self._content)
 
     @cached_property
     def _stores(self) -> list[Store]:
@@ -171,25 +171,28 @@ class Squares:
         for file, known in zip(self._files, self._contents, strict=True):
             content = digests.of_value([*how, file.side, file.names, known])
             layout = Layout("squares", {"square": (file.side, file.side, 3)}, np.uint8)
-            folder = self.folder / content[:32]
+            folder = self._own / content[:32]
             stores.append(Store(folder, layout, count=len(file), content=content, of=self))
         return stores
 
     def _missing(self) -> list[int]:
         """The files that are not there, by number."""
         stores = self._stores
-        with _bar(f"{self.what} are checked", sum(map(len, self._files))) as bar:
-            there = self._each(lambda number: stores[number].has(0), bar)
-            return [number for number, found in enumerate(there) if not found]
+        there = self._each(f"{self.what} are checked", lambda number: stores[number].has(0))
+        return [number for number, found in enumerate(there) if not found]
 
-    def _each(self, look, bar: tqdm) -> Iterator[Any]:
-        """What is found of each file by its number, by threads."""
-        with ThreadPoolExecutor(self._dataset.threads, thread_name_prefix="squares") as pool:
-            for file, found in zip(
-                self._files, pool.map(look, range(len(self._files))), strict=True
-            ):
-                yield found
-                bar.update(len(file))
+    def _each(self, what: str, look: Callable[[int], T]) -> list[T]:
+        """What is found of each file by its number, by threads, with a bar."""
+        found: dict[int, T] = {}
+        order = _in_turn(range(len(self._files)))
+        with (
+            ThreadPoolExecutor(self._dataset.threads, thread_name_prefix="squares") as pool,
+            _bar(what, sum(map(len, self._files))) as bar,
+        ):
+            for number, each in zip(order, pool.map(look, order), strict=True):
+                found[number] = each
+                bar.update(len(self._files[number]))
+        return [found[number] for number in range(len(self._files))]
 
     def _look(self, file: Some) -> Path | None:
         """Where it is kept what images of these names, sizes and times hold; None where there are
@@ -197,9 +200,10 @@ class Squares:
         stats = file.stats
         if None in stats:
             return None
-        return self.folder / f"{digests.of_value([file.names, stats])[:32]}.seen"
+        return self._own / f"{digests.of_value([file.names, stats])[:32]}.seen"
 
-    def _content(self, file: Some) -> str:
+    def _content(self, number: int) -> str:
+        file = self._files[number]
         if (look := self._look(file)) is None:
             return _digest(feed.contents(file))
         try:
@@ -261,6 +265,13 @@ def _shared_out(dataset: Dataset) -> Iterator[Some]:
             hashed = zlib.crc32(name.encode(errors="surrogateescape"))
             places[hashed % count].append((part, row))
         yield from (Some(parts, side, each) for each in places if each)
+
+
+def _in_turn(files: Sequence[int]) -> list[int]:
+    """Files in an order in which each process begins at another one: what one has done the others
+    find."""
+    first = len(files) * jax.process_index() // jax.process_count()
+    return [*files[first:], *files[:first]]
 
 
 def _digest(contents: Sequence[bytes]) -> str:
