@@ -30,7 +30,7 @@ from fgvc_jax.workdir import locks, mirror, storage
 
 T = TypeVar("T")
 FILE = 2**28  # bytes of a file: what a kill may cost
-FILES = 64  # at the most, of one size of squares: each takes a descriptor
+FILES = 256  # at the most, of one size of squares: each takes a descriptor
 BATCH = 2**26  # bytes that are decoded at a time
 WAIT = 0.2  # seconds until files that others are at are looked at again
 
@@ -90,17 +90,10 @@ class Squares:
         self._own = folder / "squares"
         self._dataset = dataset
         self._reading = reading
-        self._files = list(_shared_out(dataset))
-        self._where = {  # by part and row: the file, and the row there
-            part: np.zeros((len(source), 2), np.int64)
-            for part, source in dataset.splits.parts.items()
-        }
-        for number, file in enumerate(self._files):
-            for place, (part, row) in enumerate(file.places):
-                self._where[part][row] = number, place
 
     def __str__(self) -> str:
-        return f"{sum(map(len, self._files)):,} {self.what}, {self.bytes / 2**30:.2f} GiB"
+        count = sum(map(len, self._dataset.splits.parts.values()))
+        return f"{count:,} {self.what}, {self.bytes / 2**30:.2f} GiB"
 
     @property
     def bytes(self) -> int:
@@ -158,6 +151,20 @@ class Squares:
                 left = others
         seconds = time.perf_counter() - began
         report(f"{count:,} of them in {seconds:.1f} s ({count / seconds:.0f} images/s)")
+
+    @cached_property
+    def _files(self) -> list[Some]:
+        return list(_shared_out(self._dataset))
+
+    @cached_property
+    def _where(self) -> dict[str, np.ndarray]:
+        """By part and row: the file, and the row there, (N, 2) int64."""
+        parts = self._dataset.splits.parts
+        where = {part: np.zeros((len(source), 2), np.int64) for part, source in parts.items()}
+        for number, file in enumerate(self._files):
+            for place, (part, row) in enumerate(file.places):
+                where[part][row] = number, place
+        return where
 
     @cached_property
     def _contents(self) -> list[str]:
