@@ -14,13 +14,13 @@ from jax.sharding import Mesh
 from fgvc_jax.data import pipeline, whole
 from fgvc_jax.data.images import Broken, content_digest
 from fgvc_jax.data.left_out import LeftOut
-from fgvc_jax.data.records import Source, Splits, Subset
+from fgvc_jax.data.records import Records, Source, Splits, Subset
 from fgvc_jax.data.view import View
 from fgvc_jax.utils import devices, digests, machine, processes, progress
 
 T = TypeVar("T")
 DEVICE_SHARE = 0.3  # of an accelerator's memory that decoded images may take by themselves
-PLACES = "device", "host", "stream"  # the later, the less room it takes
+PLACES = "device", "host", "store", "stream"  # the later, the less memory it takes
 HOST_SHARE = 0.5  # likewise of the memory that this process may still take
 
 
@@ -39,12 +39,13 @@ class Images:
 class Dataset:
     """The images of a dataset, decoded for one view: `dataset[part]` are the `Images` of a part.
 
-    They are decoded when they are first asked for.
+    They are decoded when they are first asked for; a "store" on the disk is others' business, and
+    here its images are decoded as they are needed.
 
     Args:
         splits: the dataset.
         view: what they are decoded for, settled.
-        place: "auto", "stream", "host" or "device".
+        place: "auto", or one of PLACES.
         mesh: devices.
         as_tested: whether training images, too, are shown as at test.
     """
@@ -63,22 +64,25 @@ class Dataset:
         if part not in self._decoded:
             self._decoded[part] = load(
                 self.splits.parts[part],
-                self._side(part),
-                place=self.place,
-                threads=machine.cores(self._processes_here),
+                self.side(part),
+                place="stream" if self.streamed else self.place,
+                threads=self.threads,
                 mesh=self._mesh,
                 **self._view.reading,
             )
         return self._decoded[part]
 
+    def decoded(self, source: Records, side: int) -> tuple[np.ndarray, list[bytes]]:
+        """Some of the images as `pipeline.decoded` gives them: as they are wherever they live."""
+        return pipeline.decoded(source, side, threads=self.threads, **self._view.reading)
+
     def at_test(self, part: str, rows: np.ndarray) -> Images:
         """Some images of a part, by their rows (M,), as they are shown at test: of what is decoded,
         where that has the size for it, else decoded as they are needed."""
         source, side = Subset(self.splits.parts[part], rows), self._view.test_side
-        if self._side(part) != side or self.place == "stream":
-            threads = machine.cores(self._processes_here)
-            reading = self._view.reading
-            return load(source, side, place="stream", threads=threads, mesh=self._mesh, **reading)
+        if self.side(part) != side or self.place == "stream":
+            how = {"threads": self.threads, **self._view.reading}
+            return load(source, side, place="stream", mesh=self._mesh, **how)
         whole = self[part]
         if whole.store is not None:
             some = jax.jit(lambda store: store[rows], out_shardings=devices.replicated(self._mesh))
@@ -99,9 +103,19 @@ class Dataset:
         return PLACES[processes.largest(PLACES.index(mine))]
 
     @property
+    def streamed(self) -> bool:
+        """Whether no memory keeps the decoded images."""
+        return self.place in ("store", "stream")
+
+    @cached_property
+    def threads(self) -> int:
+        """That decode in this process."""
+        return machine.cores(self._processes_here)
+
+    @property
     def bytes(self) -> int:
         """Memory of all decoded images."""
-        return sum(3 * self._side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
+        return sum(3 * self.side(name) ** 2 * len(p) for name, p in self.splits.parts.items())
 
     def look(self, suspects: Collection[str] = ()) -> list[LeftOut]:
         """The images that are broken by header and end of their file, the same in all processes,
@@ -111,7 +125,7 @@ class Dataset:
         found = whole.look(
             list(parts.values()),
             share=slice(jax.process_index(), None, jax.process_count()),
-            threads=machine.cores(self._processes_here),
+            threads=self.threads,
             orientation=self._view.reading["orientation"],
             banner=self._view.banner,
             suspects=suspects,
@@ -132,7 +146,7 @@ class Dataset:
         """The images that cannot be decoded, the same in all processes; unless they are streamed,
         all are decoded for it."""
         found: list[tuple[str, int, str]] = []
-        if self.place == "stream":
+        if self.streamed:
             return []
         for name, part in self.splits.parts.items():
             try:
@@ -176,13 +190,14 @@ class Dataset:
     def _processes_here(self) -> int:
         return processes.processes_here()
 
-    def _side(self, part: str) -> int:
+    def side(self, part: str) -> int:
+        """Of the squares that the images of a part are decoded to."""
         varied = part == "train" and not self._as_tested
         return self._view.resize if varied else self._view.test_side
 
 
 def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
-    """Where decoded images live, with "auto" decided by their size: stream, host or device."""
+    """Where decoded images live, with "auto" decided by their size: device, host or store."""
     if chosen != "auto":
         return chosen
     device = jax.local_devices()[0]
@@ -190,7 +205,7 @@ def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
     if device.platform != "cpu" and total_bytes < DEVICE_SHARE * limit:
         return "device"
     free = machine.free_memory(processes_here)
-    return "host" if total_bytes < HOST_SHARE * free else "stream"
+    return "host" if total_bytes < HOST_SHARE * free else "store"
 
 
 def load(
@@ -216,7 +231,7 @@ def load(
     return Images(source, None, devices.replicate(mesh, images), contents)
 
 
-def contents(source: Source) -> list[bytes]:
+def contents(source: Records) -> list[bytes]:
     """SHA-256 of each image's bytes, as `load` finds them."""
     return [content_digest(source[i]["image"]) for i in range(len(source))]
 

@@ -214,6 +214,13 @@ def record_of(image: str | os.PathLike | Image.Image | np.ndarray) -> dict[str, 
         raise UserError(f"cannot read image {path!r}: {reason}") from error
 
 
+def decoders() -> list[str | None]:
+    """What decides, beside a file and how it is read, on the last bit of a square: the versions of
+    Pillow and of what it decodes photographs with."""
+    jpeg = features.version_codec("jpg"), features.version_feature("libjpeg_turbo")
+    return [Image.__version__, *jpeg, pi_heif and pi_heif.__version__]
+
+
 def content_digest(image: bytes | np.ndarray) -> bytes:
     """SHA-256 of a record's image: of the encoded bytes, or of an array's type, shape and bytes."""
     if isinstance(image, np.ndarray):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fgvc_jax.data.images import content_digest, decode, refuse
+from fgvc_jax.data.records import Records
 from fgvc_jax.data.sources import Source
 from fgvc_jax.utils.errors import UserError
 
@@ -45,7 +46,7 @@ def streamed(source: Source, size: int, *, threads: int, **reading: Any) -> Fetc
 
 
 def decoded(
-    source: Source, size: int, *, threads: int, **reading: Any
+    source: Records, size: int, *, threads: int, **reading: Any
 ) -> tuple[np.ndarray, list[bytes]]:
     """All images of a source, decoded once: (N, size, size, 3) uint8, and what they are: the
     SHA-256 of each record's encoded bytes (`images.content_digest`). A UserError lists all that

@@ -13,8 +13,16 @@ import numpy as np
 from fgvc_jax.utils.errors import UserError
 
 
+class Records(Protocol):
+    """Random access to images alone, see `Source`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
 @runtime_checkable
-class Source(Protocol):
+class Source(Records, Protocol):
     """Random access to labelled images.
 
     labels: (N,) int32, 0 <= label < number of classes.
@@ -42,10 +50,6 @@ class Source(Protocol):
 
     @property
     def groups(self) -> np.ndarray | None: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
 
     def stat(self, index: int) -> tuple[int, int] | None: ...
 

@@ -190,11 +190,13 @@ class Data(Images, View):
     a trunk is frozen, or a teacher is asked."""
     view_seed: int = option(-1, at_least=-1, automatic=True)
     """Seed of the views; -1: that of the run. Runs of one view seed see the same views."""
-    placement: Literal["auto", "stream", "host", "device"] = option("auto", free=True)
-    """Decode every time, keep the decoded images in memory, or keep them on the accelerator."""
+    placement: Literal["auto", "stream", "store", "host", "device"] = option("auto", free=True)
+    """stream: decode every time; store: once, to the disk, within `cache_gib`; host: into memory;
+    device: onto the accelerator. auto: the last of these that has room."""
     cache: str = option("", free=True)
-    """Where a frozen trunk's features and a teacher's answers are kept, a folder or gs://BUCKET/NAME;
-    runs may share it. Empty: in the workdir."""
+    """Where a frozen trunk's features, a teacher's answers and the decoded images of a `store` are
+    kept, a folder or (but for the images) gs://BUCKET/NAME; runs may share it. Empty: in the
+    workdir."""
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
     every step, with the same numbers up to rounding."""

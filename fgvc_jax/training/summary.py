@@ -57,6 +57,7 @@ def describe(run: Run) -> str:
     spec, splits = run.experiment, run.splits
     where = {
         "stream": "decoded as they are needed",
+        "store": f"decoded once, {run.images.bytes / 2**20:.0f} MiB on the disk, if they fit",
         "host": f"decoded once, {run.images.bytes / 2**20:.0f} MiB in memory",
         "device": f"decoded once, {run.images.bytes / 2**20:.0f} MiB on the device",
     }

@@ -1,5 +1,6 @@
 """How long a step waits for its batch."""
 
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,20 +20,23 @@ class Input(Sourced):
 
 def table(spec: Input, workers: dict[str, Worker]) -> Table:
     """Share of an epoch that the device had nothing to do, and images/s beside a resident batch."""
-    rows = ["resident batch", "stream", "host", "device"]
-    for name in rows:
-        placement = {"placement": name} if name != rows[0] else {}
-        chosen = experiment(spec, transfer="none", **placement)
-        workers["jax"].ask("build", "input", name, experiment=chosen, resident=name == rows[0])
-    found = measure({name: partial(workers["jax"].ask, "run", name) for name in rows}, spec)
+    rows = ["resident batch", "stream", "store", "host", "device"]
+    with tempfile.TemporaryDirectory() as cache:
+        for name in rows:
+            placement = {"placement": name} if name != rows[0] else {}
+            chosen = experiment(spec, transfer="none", cache=cache, **placement)
+            workers["jax"].ask("build", "input", name, experiment=chosen, resident=name == rows[0])
+        found = measure({name: partial(workers["jax"].ask, "run", name) for name in rows}, spec)
     base = [value["seconds"] for value in found[rows[0]]]
 
     def line(name: str) -> list[str]:
         waits = spread([100 * value["waiting"] for value in found[name]], ".2f")
         seconds = [value["seconds"] for value in found[name]]
-        return [name, waits, spread(ratios(seconds, base))]
+        speed = spread([spec.batch_size / each for each in seconds], ".0f")
+        return [name, waits, speed, spread(ratios(seconds, base))]
 
-    return ["images are", "% of the time waiting", "time / resident batch"], [*map(line, rows)]
+    header = ["images are", "% of the time waiting", "images/s", "time / resident batch"]
+    return header, [*map(line, rows)]
 
 
 class Ours:
@@ -40,6 +44,7 @@ class Ours:
 
     def __init__(self, experiment: dict[str, Any], resident: bool):
         self._run = make_run(experiment)
+        self._run.cache.prepare(1, None, print)  # the store, where images are there
         self._state = self._run.state(1, [])
         self._resident = random_batch(self._run) if resident else None
         self._epoch = 0

@@ -245,16 +245,15 @@ def waiting(tiny: bool) -> Iterator[dict[str, Any]]:
         network="resnet_micro" if tiny else "resnet50", crop=side, resize=side * 8 // 7,
         batch_size=batch, classes=0,
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
         _write_photographs(Path(folder), count)
         spec = replace(spec, source=f"folder:{folder}")
-        for place in ("resident", "stream", "host", "device"):
+        for place in ("resident", "stream", "store", "host", "device"):
             resident = place == "resident"
 
             def row(place=place, resident=resident) -> dict[str, Any]:
-                chosen = experiment(
-                    spec, transfer="none", **({} if resident else {"placement": place})
-                )
+                placement = {} if resident else {"placement": place, "cache": cache}
+                chosen = experiment(spec, transfer="none", **placement)
                 said = input.Ours(chosen, resident).run(settle=2 if tiny else 8)
                 return said | {"images_per_second": spec.batch_size / said["seconds"]}
 

@@ -24,7 +24,7 @@ def test_wherever_images_are_batches_are_the_same(place):
     np.testing.assert_array_equal(batch["row"], streamed["row"])
     shown = np.asarray(images.store)[batch["row"]] if place == "device" else batch["image"]
     np.testing.assert_array_equal(shown, streamed["image"])
-    assert (images.contents is None) == (place == "stream")
+    assert (images.contents is None) == (place in ("store", "stream"))
 
 
 def test_a_training_that_begins_later_sees_what_comes_then():
@@ -54,7 +54,7 @@ def test_digests_are_by_contents_once_something_has_read_them():
 
 def test_where_images_go_is_decided_by_their_size(monkeypatch):
     monkeypatch.setattr(feed.machine, "free_memory", lambda processes: 1000)
-    assert feed.placement("auto", 499, 1) == "host" and feed.placement("auto", 500, 1) == "stream"
+    assert feed.placement("auto", 499, 1) == "host" and feed.placement("auto", 500, 1) == "store"
     assert feed.placement("device", 10**9, 1) == "device"
 
 

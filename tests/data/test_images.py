@@ -563,3 +563,9 @@ def test_a_box_that_is_not_in_its_image_is_one_line():
 def test_what_is_read_of_an_image_with_a_box_is_the_box():
     data = encoded(Image.fromarray(noise(20, 30)))
     assert images.read(record(data, box=Box(3.5, 4, 10, 8)), orientation="exif").size == (11, 8)
+
+
+def test_what_decodes_is_known_by_its_versions():
+    pillow, *others = images.decoders()
+    assert pillow == Image.__version__ and len(others) == 3
+    assert others[0] and all(each is None or isinstance(each, str) for each in others)

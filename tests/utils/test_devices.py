@@ -120,6 +120,18 @@ def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_store_of_decoded_images(single, tmp_path):
+    """Of some thirty files, which they fill, and find, together."""
+    small = "from fgvc_jax.training.precomputed import squares; squares.FILE = 2**14"
+    for code, out, err in two_processes(
+        tmp_path / "run", "--save-every", 0, "--data.placement", "store", before=small
+    ):
+        assert code == 0, out + err
+    assert_equal(single, tmp_path / "run")
+    assert len(list((tmp_path / "run/precomputed/squares").glob("*/*.npy"))) > 8
+
+
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single, tmp_path):
     workers = started("train", *arguments(tmp_path / "run"))
     for line in workers[0].stdout:

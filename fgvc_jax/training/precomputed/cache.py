@@ -10,7 +10,8 @@ batches where there is no trunk.
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -23,8 +24,9 @@ from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.training.precomputed.attention import Attention
 from fgvc_jax.training.precomputed.embeddings import Embeddings
-from fgvc_jax.training.precomputed.requests import Request, Stores, affordable
-from fgvc_jax.training.precomputed.store import Frozen, Output
+from fgvc_jax.training.precomputed.requests import Budget, Request, Stores
+from fgvc_jax.training.precomputed.squares import Squares
+from fgvc_jax.training.precomputed.store import Frozen, Output, check_writable
 from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
 from fgvc_jax.utils import devices, processes, progress
@@ -64,6 +66,7 @@ class OutputCache:
         self._attention: Attention | None = None
         self._mesh = mesh
         self._stores = Stores(experiment, known)
+        self._squares: Squares | None = None  # where they are looked up
         self._gathered = jax.jit(_rows_of, out_shardings=devices.replicated(mesh))
         self._lookups: dict[str, dict[str, Lookup]] = {}  # by part and by name in a batch
         self._outputs: dict[str, Output] = {}  # of all networks for a training image
@@ -84,7 +87,11 @@ class OutputCache:
         if requests and not self._lookups:
             _tell_of_older(Workdir(self._spec.workdir), report)
         self._lookups = {part: {} for part in self._data.splits.parts}
-        chosen = affordable(requests, self._spec.data.cache_gib, report)
+        budget = Budget(self._spec.data.cache_gib, report)
+        chosen = budget.afford(requests)
+        self._squares = None
+        if self._data.place == "store" and self._looks(chosen):
+            self._squares = self._decoded if self._decoded.kept(budget, report) else None
         for request in reversed(chosen):  # members go on from the trunk's features
             self._make(request, report)
         self._stores.close_others([s for each in chosen for s in each.stores.values()])
@@ -145,10 +152,32 @@ class OutputCache:
         no network looks at them any more."""
         stored = self._lookups.get(part, {})
         found = {name: stored[name] for name in names if name in stored}
-        computed = [self._outputs[name] for name in names if name not in stored]
-        unseen = "features" in found and all("features" in output.needs for output in computed)
         images = dataclasses.replace(self._data[part], lookups=found)
-        return dataclasses.replace(images, fetch=None, store=None) if unseen else images
+        if self._unseen(names, found):
+            return dataclasses.replace(images, fetch=None, store=None)
+        if self._squares:
+            return dataclasses.replace(images, fetch=partial(self._squares.rows, part))
+        return images
+
+    def _unseen(self, names: Collection[str], stored: Collection[str]) -> bool:
+        """Whether no network looks at images for the outputs `names`, some of which are stored."""
+        computed = [self._outputs[name] for name in names if name not in stored]
+        return "features" in stored and all("features" in output.needs for output in computed)
+
+    def _looks(self, chosen: Sequence[Request]) -> bool:
+        """Whether a network looks at images in every epoch where these outputs are stored."""
+        stored: dict[str, set[str]] = {part: set() for part in self._data.splits.parts}
+        for request in chosen:
+            stored[request.part].update(request.outputs)
+        asked = {part: stored[part] for part in self._data.judged} | {"train": set(self._outputs)}
+        unseen = all(self._unseen(names, stored[part]) for part, names in asked.items())
+        return not (unseen or self._spec.method.solves)
+
+    @cached_property
+    def _decoded(self) -> Squares:
+        data = self._spec.data
+        reading = data.view.reading | {"banner": data.cut}
+        return Squares(self._stores.shared, self._data, reading)
 
     def _requests(self, member: int) -> list[Request]:
         """What a member needs, the most important first."""
@@ -173,11 +202,8 @@ class OutputCache:
         what, views, began = request.frozen.what, 0, time.perf_counter()
         for name, store in request.stores.items():
             for view in store.missing(request.views):
-                if jax.process_index() == 0 and not storage.writable(store.folder):
-                    raise UserError(
-                        f"{what} cannot be kept in {str(store.folder)!r}, where nothing can be "
-                        "written: name another folder by --data.cache"
-                    )
+                if jax.process_index() == 0:
+                    check_writable(what, store.folder)
                 made = self._computed(request, name, view)
                 store.make(view, _told(made, request), write=jax.process_index() == 0)
                 views += 1

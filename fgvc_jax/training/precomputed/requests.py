@@ -1,10 +1,11 @@
-"""Which outputs of frozen networks are stored, within a budget, and in which folder each is."""
+"""What is stored, within a budget, and in which folder each output of a frozen network is."""
 
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,29 @@ from fgvc_jax.workdir import space, storage
 from fgvc_jax.workdir.folder import Workdir
 
 RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
+
+
+class Asked(Protocol):
+    """Something that may be stored; `str` tells people what."""
+
+    @property
+    def bytes(self) -> int:
+        """What it takes of the budget."""
+
+    @property
+    def new(self) -> int:
+        """Bytes of it that are not on the disk yet."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+
+    @property
+    def instead(self) -> str:
+        """What happens where it is not stored."""
+
+
+R = TypeVar("R", bound=Asked)
 
 
 @dataclass(frozen=True)
@@ -46,30 +70,59 @@ class Request:
         sizes = (s.bytes_per_view * self.outputs[name].room for name, s in self.stores.items())
         return int(sum(sizes)) * self.views_in_all
 
+    @property
+    def new(self) -> int:
+        """Bytes that are not there yet."""
+        stores = self.stores.values()
+        return sum(s.bytes_per_view * len(s.missing(self.views)) for s in stores)
 
-def affordable(requests: Sequence[Request], gib: float, report: Report) -> list[Request]:
-    """Those of the requests, the most important first, that fit the budget and the disk; of the
-    others people are told."""
-    left = int(gib * 2**30)
-    added: Counter[Path] = Counter()
-    chosen = []
-    for request in requests:
-        stores = list(request.stores.values())
-        new = sum(s.bytes_per_view * len(s.missing(request.views)) for s in stores)
-        folder = stores[0].folder
-        full = new and added[folder] + new + RESERVE > space.free_space(folder)
-        full = bool(processes.of_first(np.bool_(full)))  # the first process decides
-        if request.bytes > left or full:
-            over = f"are more than is left of --data.cache-gib {gib:g}"
-            problem = over if request.bytes > left else "do not fit the disk"
-            report(f"{request}, {problem}: {request.frozen.instead} instead")
-            continue
-        left -= request.bytes
-        added[folder] += new
-        chosen.append(request)
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return next(iter(self.stores.values())).folder
+
+    @property
+    def instead(self) -> str:
+        """What happens where they are not kept."""
+        return self.frozen.instead
+
+
+class Budget:
+    """What a run may keep: so many GiB, and no more than the disk has room for.
+
+    Args:
+        gib: of the budget.
+        report: hears what is kept, and of what is not what would do.
+    """
+
+    def __init__(self, gib: float, report: Report):
+        self._gib = gib
+        self._report = report
+        self._taken = 0
+        self._added: Counter[Path] = Counter()
+
+    def afford(self, requests: Iterable[R]) -> list[R]:
+        """Those of the requests, the most important first, that fit beside what was afforded
+        before."""
+        return [request for request in requests if self._fits(request)]
+
+    def _fits(self, request: Asked) -> bool:
+        needed = self._taken + request.bytes
+        if needed > int(self._gib * 2**30):
+            enough = math.ceil(needed / 2**30 * 10) / 10
+            over = f"are more than is left of --data.cache-gib {self._gib:g}, {enough:g} would do"
+            self._report(f"{request}, {over}: {request.instead} instead")
+            return False
+        new, folder = request.new, request.folder
+        full = new and self._added[folder] + new + RESERVE > space.free_space(folder)
+        if processes.of_first(np.bool_(full)):  # the first process decides
+            self._report(f"{request}, do not fit the disk: {request.instead} instead")
+            return False
+        self._taken = needed
+        self._added[folder] += new
         if new:
-            report(f"{request}, in {folder}")
-    return chosen
+            self._report(f"{request}, in {folder}")
+        return True
 
 
 class Stores:
@@ -83,9 +136,9 @@ class Stores:
     def __init__(self, experiment: Experiment, known: Callable[[], Mapping[str, Any]]):
         self._known = known
         self._sizes = experiment.batch_size, experiment.evaluation_batch_size
-        self._own = self._shared = Workdir(experiment.workdir).precomputed
+        self._own = self.shared = Workdir(experiment.workdir).precomputed
         if experiment.data.cache:
-            self._shared = storage.location(experiment.data.cache, "--data.cache")
+            self.shared = storage.location(experiment.data.cache, "--data.cache")
         self._open: dict[str, Store] = {}  # by content; a file is checked once
 
     def batch_size(self, output: Output) -> int:
@@ -101,8 +154,8 @@ class Stores:
         )
         if content not in self._open:
             # A newer sum takes the place of older ones, which another run might be at.
-            folder = self._shared if output.earlier is None else self._own
-            store = Store(folder, output, count=count, content=content, of=frozen)
+            folder = self.shared if output.earlier is None else self._own
+            store = Store(folder, output.layout, count=count, content=content, of=frozen)
             self._open[content] = store
         return self._open[content]
 

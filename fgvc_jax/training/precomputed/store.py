@@ -1,4 +1,5 @@
-"""The one store for outputs of frozen networks, memory-mapped, a file per view.
+"""The one store for what is computed once, memory-mapped, a file per view: what frozen networks say
+of images, and the decoded images themselves.
 
 A view of an image is a pure function of (seed, view, id), and a frozen network never changes. So
 its output for a view serves every epoch, member, run and study that shows that view.
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.processes import SHOWN, of_first
@@ -27,6 +29,15 @@ log = logging.getLogger(__name__)
 
 # (batch, decoded images on the devices) -> arrays (B, ...) by name, where the batch's rows are.
 Compute = Callable[[Mapping[str, Any], jax.Array | None], Mapping[str, jax.Array]]
+
+
+class Layout(NamedTuple):
+    """What a file holds."""
+
+    name: str  # which it begins with
+    shapes: Mapping[str, tuple[int, ...]]  # of one image's arrays, by name
+    dtype: DTypeLike = np.float16  # of all of them
+    grows: bool = False  # whether of a view only the newest one is kept
 
 
 class Output(NamedTuple):
@@ -46,12 +57,22 @@ class Output(NamedTuple):
     earlier: Sequence[tuple["Output", Compute]] | None = None
     room: float = 1.0  # what it takes of the budget, in times its own size
 
+    @property
+    def layout(self) -> Layout:
+        """Of the files that it is stored in."""
+        return Layout(self.name, self.shapes, grows=self.earlier is not None)
 
-class Frozen(Protocol):
+
+class Told(Protocol):
+    """How people are told of what is stored."""
+
+    what: str  # it is
+    broken: str  # why it may not be finite
+
+
+class Frozen(Told, Protocol):
     """A frozen network, and how people are told of its outputs."""
 
-    what: str  # they are
-    broken: str  # why they may not be finite
     instead: str  # what happens where they are not stored
 
     def outputs(self, part: str) -> Mapping[str, Output]:
@@ -60,27 +81,27 @@ class Frozen(Protocol):
 
 
 class Store:
-    """An output for a set of images.
+    """What is known of each image of a set, as an output of a frozen network.
 
     A file is called NAME.view00000.CONTENT.crc01234567.npy: CONTENT is the digest of all that made
     it, at the end stands the checksum; so it is never served for anything else. It holds a record
-    of float16 arrays for each image, in their order, and appears by a rename once it is whole: a
+    of arrays for each image, in their order, and appears by a rename once it is whole: a
     kill costs the view that is being made and no other.
 
     Args:
         folder: where the files are; runs may share it.
-        output: what is stored.
+        layout: of the files.
         count: number of images.
         content: digest of all that made it, but for the view's number.
-        of: the frozen network, for messages.
+        of: what is stored, for messages.
     """
 
-    def __init__(self, folder: Path, output: Output, *, count: int, content: str, of: Frozen):
+    def __init__(self, folder: Path, layout: Layout, *, count: int, content: str, of: Told):
         self.folder = folder
-        self._name = output.name
-        self._grows = output.earlier is not None
-        self._names = sorted(output.shapes)
-        self._dtype = np.dtype([(name, np.float16, output.shapes[name]) for name in self._names])
+        self._name = layout.name
+        self._grows = layout.grows
+        self._names = sorted(layout.shapes)
+        self._dtype = np.dtype([(name, layout.dtype, layout.shapes[name]) for name in self._names])
         self.count = count
         self._content = content[:32]
         self._of = of
@@ -96,8 +117,27 @@ class Store:
     def missing(self, views: Iterable[int]) -> list[int]:
         """Those of the views that have no intact file, as the first process sees it."""
         views = list(views)
-        there = of_first(np.array([self._find(view) for view in views], bool)).tolist()
+        there = of_first(np.array([self.has(view) for view in views], bool)).tolist()
         return [view for view, found in zip(views, there, strict=True) if not found]
+
+    def has(self, view: int) -> bool:
+        """Whether there is an intact file of a view, as this process sees it; damaged ones are told
+        of and passed over."""
+        if view in self._intact:
+            return True
+        begin = f"{self._name}.view{view:05d}.{self._content}"
+        for path in storage.matching(self.folder, f"{begin}.crc*.npy"):
+            checksum = re.fullmatch(r"crc([0-9a-f]{8})\.npy", path.name[len(begin) + 1 :])
+            try:
+                records = storage.map_array(path)
+                fits = records.shape == (self.count,) and records.dtype == self._dtype
+            except (OSError, ValueError):
+                fits = False
+            if checksum and fits and _checksum(records) == int(checksum[1], 16):
+                self._intact[view] = path
+                return True
+            log.warning("%s is damaged: it is made again", path)
+        return False
 
     def make(self, view: int, batches: Iterable[dict[str, Any]], *, write: bool) -> None:
         """Write a view.
@@ -123,7 +163,7 @@ class Store:
                 rows = batch["row"][batch["mask"]]
                 for name, array in batch["output"].items():
                     array = array[batch["mask"]]
-                    if not np.isfinite(array).all():
+                    if array.dtype.kind != "u" and not np.isfinite(array).all():
                         raise UserError(
                             f"{self._of.what} are not finite numbers: {self._of.broken}"
                         )
@@ -138,7 +178,7 @@ class Store:
                     storage.remove(path)
 
     def rows(self, view: int, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The output for images in a view: rows (b,) -> arrays (b, ...) float16 by name."""
+        """The output for images in a view: rows (b,) -> arrays (b, ...) by name."""
         records = self._map(view)[rows]
         return {name: np.ascontiguousarray(records[name]) for name in self._names}
 
@@ -161,27 +201,18 @@ class Store:
         """Whether there is a view; a network file system may show what another host has written
         some time after."""
         deadline = time.monotonic() + (SHOWN if jax.process_count() > 1 else 0)
-        while not self._find(view) and time.monotonic() < deadline:
+        while not self.has(view) and time.monotonic() < deadline:
             time.sleep(0.1)
         return view in self._intact
 
-    def _find(self, view: int) -> bool:
-        """Whether there is an intact file of a view; damaged ones are told of and passed over."""
-        if view in self._intact:
-            return True
-        begin = f"{self._name}.view{view:05d}.{self._content}"
-        for path in storage.matching(self.folder, f"{begin}.crc*.npy"):
-            checksum = re.fullmatch(r"crc([0-9a-f]{8})\.npy", path.name[len(begin) + 1 :])
-            try:
-                records = storage.map_array(path)
-                fits = records.shape == (self.count,) and records.dtype == self._dtype
-            except (OSError, ValueError):
-                fits = False
-            if checksum and fits and _checksum(records) == int(checksum[1], 16):
-                self._intact[view] = path
-                return True
-            log.warning("%s is damaged: it is made again", path)
-        return False
+
+def check_writable(what: str, folder: Path) -> None:
+    """Raise a UserError where nothing can be kept of what is to be stored in a folder."""
+    if not storage.writable(folder):
+        raise UserError(
+            f"{what} cannot be kept in {str(folder)!r}, where nothing can be written: name another "
+            "folder by --data.cache"
+        )
 
 
 def _checksum(records: np.ndarray) -> int:

@@ -42,6 +42,7 @@ class Data(dict):
 
     splits = SimpleNamespace(parts=["train"])
     judged = {}
+    place = "host"
 
 
 def make(folder, members, calls=None, *, grid=GRID, images="images", parts=(), **data):

@@ -2,6 +2,7 @@
 its sisters have the outputs on their way."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from conftest import tiny
 
 from fgvc_jax.config import Network
 from fgvc_jax.training.precomputed import cache
+from fgvc_jax.training.precomputed.store import Output
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices
 from fgvc_jax.workdir import Workdir
@@ -37,6 +39,20 @@ def test_without_frozen_networks_nothing_is_stored_or_added(tmp_path):
     assert made.cache.complete(batch) is batch
     assert made.cache.train.lookups == {} and list(made.cache.judged) == list(made.images.judged)
     assert np.asarray(batch["image"]).shape[0] == made.experiment.batch_size
+
+
+def test_decoded_images_are_stored_where_a_network_looks_at_them_in_every_epoch(tmp_path):
+    """Not where it looks once, for features that are looked up after; of all parts or none."""
+    outputs = run(tmp_path, placement="store").cache
+    features = [
+        SimpleNamespace(part=part, outputs={"features": None}) for part in ("train", "test")
+    ]
+    assert outputs._looks([]) and all(outputs._looks([one]) for one in features)
+    assert not outputs._looks(features)
+    outputs._outputs = {"attention": Output("attention", None, {}, None, ())}
+    assert outputs._looks(features)
+    outputs._outputs = {"attention": Output("attention", None, {}, None, (), needs=("features",))}
+    assert not outputs._looks(features)
 
 
 def test_stores_of_an_older_version_are_told_and_stay(tmp_path):

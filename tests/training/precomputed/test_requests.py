@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import tiny
 
-from fgvc_jax.training.precomputed.requests import RESERVE, Stores, affordable
+from fgvc_jax.training.precomputed.requests import RESERVE, Budget, Stores
 from fgvc_jax.training.precomputed.store import Output
 from fgvc_jax.workdir import space
 
@@ -32,21 +32,21 @@ def request(stores, views=range(1), in_all=1, part="train", **changes):
 def test_what_fits_is_stored_and_the_rest_is_told(stores):
     told = []
     first, second = request(stores), request(stores, views=range(2), in_all=2, known=[2])
-    assert affordable([first, second], 1.2, told.append) == [first]
+    assert Budget(1.2, told.append).afford([first, second]) == [first]
     assert told[0].startswith(f"features of {COUNT:,} train images, 0.50 GiB, in ")
     assert told[1].endswith(
-        "in 2 views, 1.00 GiB, are more than is left of --data.cache-gib 1.2: the trunk runs in "
-        "every step instead"
+        "in 2 views, 1.00 GiB, are more than is left of --data.cache-gib 1.2, 1.5 would do: "
+        "the trunk runs in every step instead"
     )
-    assert affordable([second, first], 1.2, told.append) == [second]
+    assert Budget(1.2, told.append).afford([second, first]) == [second]
 
 
 def test_views_that_come_later_count_in_the_budget_and_not_on_the_disk(stores):
     told = []
     later = request(stores, views=range(1), in_all=4)
-    assert affordable([later], 2.0, told.append) == [later] and later.bytes == 2 * 2**30
+    assert Budget(2.0, told.append).afford([later]) == [later] and later.bytes == 2 * 2**30
     now = request(stores, views=range(4), in_all=4)
-    assert affordable([now], 2.0, told.append) == []
+    assert Budget(2.0, told.append).afford([now]) == []
     assert "do not fit the disk" in told[-1]
 
 

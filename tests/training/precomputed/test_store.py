@@ -19,7 +19,7 @@ NETWORK = SimpleNamespace(what="features", broken="the weights do not fit")
 
 def new_store(folder, content="a" * 64, count=COUNT, **output):
     output = Output("features", compute=None, shapes=SHAPES, known=None, parts=(), **output)
-    return Store(folder, output, count=count, content=content, of=NETWORK)
+    return Store(folder, output.layout, count=count, content=content, of=NETWORK)
 
 
 def values(view):
