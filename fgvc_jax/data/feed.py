@@ -140,7 +140,7 @@ class Dataset:
             ),
         )
         names = list(parts)
-        return self._agreed([(names[n], row, str(error)) for n, row, error in found])
+        return _agreed(self.splits, [(names[n], row, str(error)) for n, row, error in found])
 
     def undecodable(self) -> list[LeftOut]:
         """The images that cannot be decoded, the same in all processes; unless they are streamed,
@@ -158,18 +158,7 @@ class Dataset:
                 if not rows:
                     raise
                 found += [(name, row, text) for row, text in rows]
-        return self._agreed(found)
-
-    def _agreed(self, mine: list[tuple[str, int, str]]) -> list[LeftOut]:
-        """(part, row, what is wrong) of every process, each image once, in order."""
-        order = list(self.splits.parts)
-        known: dict[tuple[int, int], str] = {}
-        for part, row, text in processes.gathered(mine):
-            known.setdefault((order.index(part), row), text)
-        return [
-            LeftOut(order[number], self.splits.parts[order[number]].names[row], known[number, row])
-            for number, row in sorted(known)
-        ]
+        return _agreed(self.splits, found)
 
     def digests(self) -> dict[str, Any]:
         """What the dataset is known by, see `digests.of_data`; decodes all that is not streamed."""
@@ -194,6 +183,18 @@ class Dataset:
         """Of the squares that the images of a part are decoded to."""
         varied = part == "train" and not self._as_tested
         return self._view.resize if varied else self._view.test_side
+
+
+def _agreed(splits: Splits, mine: list[tuple[str, int, str]]) -> list[LeftOut]:
+    """(part, row, what is wrong) of every process, each image once, in order."""
+    order = list(splits.parts)
+    known: dict[tuple[int, int], str] = {}
+    for part, row, text in processes.gathered(mine):
+        known.setdefault((order.index(part), row), text)
+    return [
+        LeftOut(order[number], splits.parts[order[number]].names[row], known[number, row])
+        for number, row in sorted(known)
+    ]
 
 
 def placement(chosen: str, total_bytes: int, processes_here: int) -> str:

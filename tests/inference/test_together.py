@@ -187,7 +187,12 @@ def test_answers_that_are_kept_may_be_asked_for_together():
 def test_auto_is_what_measured_faster():
     mesh = devices.create(1)
 
-    def chosen(name, on=mesh, **more):
+    def on(platform, size=1):
+        return SimpleNamespace(size=size, devices=np.array([SimpleNamespace(platform=platform)]))
+
+    gpu = on("gpu")
+
+    def chosen(name, on=gpu, **more):
         spec = settle(Network(name=name))
         (plan,) = architectures(tiny(members=1, network=spec), 3, mesh)
         return together.at_once("auto", plan.network, on, **more)
@@ -195,9 +200,9 @@ def test_auto_is_what_measured_faster():
     assert chosen("vit_micro") == chosen("efficientnet_micro") == together.MOST
     assert chosen("resnet_micro") == chosen("convnext_micro") == 1
     assert chosen("vit_micro", kept=True) == 1  # kept answers do not depend on who is beside
-    gpus = SimpleNamespace(size=2, devices=np.array([SimpleNamespace(platform="gpu")]))
-    assert chosen("vit_micro", on=gpus) == 1
-    assert together.at_once(3, None, gpus, kept=True) == 3
+    assert chosen("vit_micro", on=on("tpu", 4)) == together.MOST
+    assert chosen("vit_micro", on=on("gpu", 2)) == chosen("vit_micro", on=mesh) == 1
+    assert together.at_once(3, None, mesh, kept=True) == 3
 
 
 def test_a_number_is_asked_for():

@@ -9,27 +9,24 @@ batches where there is no trunk.
 """
 
 import dataclasses
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment
-from fgvc_jax.data import feed
 from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.training.precomputed.attention import Attention
 from fgvc_jax.training.precomputed.embeddings import Embeddings
+from fgvc_jax.training.precomputed.filling import Filling
 from fgvc_jax.training.precomputed.requests import Budget, Request, Stores
 from fgvc_jax.training.precomputed.squares import Squares
-from fgvc_jax.training.precomputed.store import Frozen, Output, check_writable
+from fgvc_jax.training.precomputed.store import Frozen, Output
 from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
-from fgvc_jax.utils import devices, processes, progress
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.progress import Report
@@ -64,10 +61,9 @@ class OutputCache:
         self._trunk = trunk
         self._teacher = teacher
         self._attention: Attention | None = None
-        self._mesh = mesh
         self._stores = Stores(experiment, known)
         self._squares: Squares | None = None  # where they are looked up
-        self._gathered = jax.jit(_rows_of, out_shardings=devices.replicated(mesh))
+        self._filling = Filling(self._stores, self._seen, self._with, mesh)
         self._lookups: dict[str, dict[str, Lookup]] = {}  # by part and by name in a batch
         self._outputs: dict[str, Output] = {}  # of all networks for a training image
 
@@ -89,11 +85,10 @@ class OutputCache:
         self._lookups = {part: {} for part in self._data.splits.parts}
         budget = Budget(self._spec.data.cache_gib, report)
         chosen = budget.afford(requests)
-        self._squares = None
-        if self._data.place == "store" and self._looks(chosen):
-            self._squares = self._decoded if self._decoded.kept(budget, report) else None
+        looked = self._data.place == "store" and self._looks(chosen)
+        self._squares = self._decoded if looked and self._decoded.kept(budget, report) else None
         for request in reversed(chosen):  # members go on from the trunk's features
-            self._make(request, report)
+            self._filling.fill(request, self._lookups[request.part], report)
         self._stores.close_others([s for each in chosen for s in each.stores.values()])
 
     def views(self, member: int) -> range:
@@ -153,30 +148,23 @@ class OutputCache:
         stored = self._lookups.get(part, {})
         found = {name: stored[name] for name in names if name in stored}
         images = dataclasses.replace(self._data[part], lookups=found)
-        if self._unseen(names, found):
+        if _unseen(self._outputs, names, found):
             return dataclasses.replace(images, fetch=None, store=None)
         if self._squares:
             return dataclasses.replace(images, fetch=partial(self._squares.rows, part))
         return images
 
-    def _unseen(self, names: Collection[str], stored: Collection[str]) -> bool:
-        """Whether no network looks at images for the outputs `names`, some of which are stored."""
-        computed = [self._outputs[name] for name in names if name not in stored]
-        return "features" in stored and all("features" in output.needs for output in computed)
-
     def _looks(self, chosen: Sequence[Request]) -> bool:
         """Whether a network looks at images in every epoch where these outputs are stored."""
-        stored: dict[str, set[str]] = {part: set() for part in self._data.splits.parts}
-        for request in chosen:
-            stored[request.part].update(request.outputs)
+        parts = self._data.splits.parts
+        stored = {part: {n for r in chosen if r.part == part for n in r.outputs} for part in parts}
         asked = {part: stored[part] for part in self._data.judged} | {"train": set(self._outputs)}
-        unseen = all(self._unseen(names, stored[part]) for part, names in asked.items())
+        unseen = all(_unseen(self._outputs, names, stored[part]) for part, names in asked.items())
         return not (unseen or self._spec.method.solves)
 
     @cached_property
     def _decoded(self) -> Squares:
-        data = self._spec.data
-        reading = data.view.reading | {"banner": data.cut}
+        reading = self._spec.data.view.reading | {"banner": self._spec.data.cut}
         return Squares(self._stores.shared, self._data, reading)
 
     def _requests(self, member: int) -> list[Request]:
@@ -197,58 +185,11 @@ class OutputCache:
             requests.append(self._stores.request(frozen, part, outputs, count, views, number))
         return requests
 
-    def _make(self, request: Request, report: Report) -> None:
-        """Make what is missing, and look it up from now on."""
-        what, views, began = request.frozen.what, 0, time.perf_counter()
-        for name, store in request.stores.items():
-            for view in store.missing(request.views):
-                if jax.process_index() == 0:
-                    check_writable(what, store.folder)
-                made = self._computed(request, name, view)
-                store.make(view, _told(made, request), write=jax.process_index() == 0)
-                views += 1
-            self._lookups[request.part][name] = store.rows
-        if views:
-            processes.wait_for_all(f"{what} are written")
-            count, seconds = views * request.count, time.perf_counter() - began
-            report(f"{count:,} of them in {seconds:.1f} s ({count / seconds:.0f} images/s)")
 
-    def _computed(self, request: Request, name: str, view: int) -> Iterator[dict[str, jax.Array]]:
-        """An output for all images of a part, batch by batch, as `Store.make` takes it."""
-        part, output = request.part, request.outputs[name]
-        images, compute = self._seen(part, output.needs), output.compute
-        for earlier, go_on in output.earlier or ():
-            store = self._stores.open(request.frozen, part, earlier, request.count)
-            if not store.missing([view]):
-                compute, lookups = go_on, {**images.lookups, name: store.rows}
-                images = dataclasses.replace(images, lookups=lookups)
-                break
-
-        def computed(batch):
-            batch = self._with(batch, output.needs)
-            return self._gathered(batch, compute(batch, images.store))
-
-        shown = feed.batches if output.as_in_step else feed.evaluation_batches
-        size = self._stores.batch_size(output)
-        return feed.ahead(shown(images, size, self._mesh, view=view), computed, depth=1)
-
-
-def _rows_of(
-    batch: Packed, output: Mapping[str, jax.Array]
-) -> dict[str, jax.Array | Mapping[str, jax.Array]]:
-    return {"row": batch["row"], "mask": batch["mask"], "output": output}
-
-
-def _told(made: Iterator[dict[str, Any]], request: Request) -> Iterator[dict[str, Any]]:
-    """The batches of a view, with a bar where that takes longer than a moment."""
-    first = jax.process_index() == 0
-    with progress.bar(
-        total=request.count, desc=request.frozen.what, unit=" images", leave=False, delay=2,
-        dynamic_ncols=True, disable=None if first else True,
-    ) as bar:  # fmt: skip
-        for batch in made:
-            yield batch
-            bar.update(min(len(batch["mask"]), bar.total - bar.n))
+def _unseen(outputs: Mapping[str, Output], names: Collection[str], stored: Collection[str]) -> bool:
+    """Whether no network looks at images for the outputs `names`, some of which are stored."""
+    computed = [outputs[name] for name in names if name not in stored]
+    return "features" in stored and all("features" in output.needs for output in computed)
 
 
 def _tell_of_older(workdir: Workdir, report: Report) -> None:

@@ -66,6 +66,28 @@ class Some:
         for start in range(0, len(self), count):
             yield Some(self.parts, self.side, self.places[start : start + count])
 
+    def look(self, folder: Path) -> Path | None:
+        """Where it is kept what images of these names, sizes and times hold; None where there are
+        no such times."""
+        stats = self.stats
+        if None in stats:
+            return None
+        return folder / f"{digests.of_value([self.names, stats])[:32]}.seen"
+
+    def content(self, folder: Path) -> str:
+        """What they hold: digest of their bytes, which are read where `look` knows of none."""
+        if (look := self.look(folder)) is None:
+            return _digest(feed.contents(self))
+        try:
+            known = storage.read_text(look)
+        except (FileNotFoundError, UserError):
+            known = ""
+        if not re.fullmatch("[0-9a-f]{64}", known):
+            known = _digest(feed.contents(self))
+            if storage.writable(folder.parent):
+                storage.write_text(look, known)
+        return known
+
 
 class Squares:
     """All decoded images of a dataset, in files of some hundred MiB.
@@ -158,18 +180,13 @@ class Squares:
 
     @cached_property
     def _where(self) -> dict[str, np.ndarray]:
-        """By part and row: the file, and the row there, (N, 2) int64."""
-        parts = self._dataset.splits.parts
-        where = {part: np.zeros((len(source), 2), np.int64) for part, source in parts.items()}
-        for number, file in enumerate(self._files):
-            for place, (part, row) in enumerate(file.places):
-                where[part][row] = number, place
-        return where
+        return _places(self._files, self._dataset.splits.parts)
 
     @cached_property
     def _contents(self) -> list[str]:
         """What the images of each file are: digest of their bytes."""
-        return self._each(f"{self.what}: files are compared", self._content)
+        what, files = f"{self.what}: files are compared", self._files
+        return _each(files, what, lambda n: files[n].content(self._own), self._dataset.threads)
 
     @cached_property
     def _stores(self) -> list[Store]:
@@ -184,44 +201,9 @@ class Squares:
 
     def _missing(self) -> list[int]:
         """The files that are not there, by number."""
-        stores = self._stores
-        there = self._each(f"{self.what} are checked", lambda number: stores[number].has(0))
+        what, stores = f"{self.what} are checked", self._stores
+        there = _each(self._files, what, lambda n: stores[n].has(0), self._dataset.threads)
         return [number for number, found in enumerate(there) if not found]
-
-    def _each(self, what: str, look: Callable[[int], T]) -> list[T]:
-        """What is found of each file by its number, by threads, with a bar."""
-        found: dict[int, T] = {}
-        order = _in_turn(range(len(self._files)))
-        with (
-            ThreadPoolExecutor(self._dataset.threads, thread_name_prefix="squares") as pool,
-            _bar(what, sum(map(len, self._files))) as bar,
-        ):
-            for number, each in zip(order, pool.map(look, order), strict=True):
-                found[number] = each
-                bar.update(len(self._files[number]))
-        return [found[number] for number in range(len(self._files))]
-
-    def _look(self, file: Some) -> Path | None:
-        """Where it is kept what images of these names, sizes and times hold; None where there are
-        no such times."""
-        stats = file.stats
-        if None in stats:
-            return None
-        return self._own / f"{digests.of_value([file.names, stats])[:32]}.seen"
-
-    def _content(self, number: int) -> str:
-        file = self._files[number]
-        if (look := self._look(file)) is None:
-            return _digest(feed.contents(file))
-        try:
-            known = storage.read_text(look)
-        except (FileNotFoundError, UserError):
-            known = ""
-        if not re.fullmatch("[0-9a-f]{64}", known):
-            known = _digest(feed.contents(file))
-            if storage.writable(self.folder):
-                storage.write_text(look, known)
-        return known
 
     def _filled(self, number: int, bar: tqdm) -> bool:
         """Have a file filled; whether it is, or somebody else is at it."""
@@ -248,7 +230,7 @@ class Squares:
             contents += found
             bar.update(len(some))
         if _digest(contents) != self._contents[number]:
-            if look := self._look(file):
+            if look := file.look(self._own):
                 storage.remove(look)
             raise UserError(
                 "images of the dataset changed while they were decoded: when that is over, the "
@@ -272,6 +254,29 @@ def _shared_out(dataset: Dataset) -> Iterator[Some]:
             hashed = zlib.crc32(name.encode(errors="surrogateescape"))
             places[hashed % count].append((part, row))
         yield from (Some(parts, side, each) for each in places if each)
+
+
+def _places(files: Sequence[Some], parts: Mapping[str, Source]) -> dict[str, np.ndarray]:
+    """By part and row: the file, and the row there, (N, 2) int64."""
+    where = {part: np.zeros((len(source), 2), np.int64) for part, source in parts.items()}
+    for number, file in enumerate(files):
+        for place, (part, row) in enumerate(file.places):
+            where[part][row] = number, place
+    return where
+
+
+def _each(files: Sequence[Some], what: str, look: Callable[[int], T], threads: int) -> list[T]:
+    """What is found of each file by its number, by threads, with a bar."""
+    found: dict[int, T] = {}
+    order = _in_turn(range(len(files)))
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="squares") as pool,
+        _bar(what, sum(map(len, files))) as bar,
+    ):
+        for number, each in zip(order, pool.map(look, order), strict=True):
+            found[number] = each
+            bar.update(len(files[number]))
+    return [found[number] for number in range(len(files))]
 
 
 def _in_turn(files: Sequence[int]) -> list[int]:
