@@ -130,12 +130,14 @@ def _files(options: Prediction) -> Iterator[inputs.Found]:
                 "--group takes one list, such as photos.csv, with the columns path and "
                 f"{options.group!r}"
             )
-        return grouped.listed(paths.local(options.images[0], "list"), options.group)
+        file = paths.local(options.images[0], "list")
+        # Its header is looked at before a model is opened.
+        return inputs.begun(grouped.listed(file, options.group), f"{str(file)!r} lists nothing")
     if not options.boxes:
         return inputs.some(options.images)
-    file = paths.local(options.boxes, "--boxes")
-    listed = detections.read(file, confidence=options.confidence)
-    found = detections.photographs(file, listed, options.images)
+    boxes = paths.local(options.boxes, "--boxes")
+    listed = detections.read(boxes, confidence=options.confidence)
+    found = detections.photographs(boxes, listed, options.images)
     return inputs.begun(
         detections.boxes(found, whole=options.whole),
         f"no photograph has a box of --confidence {options.confidence:g}: --whole answers all",

@@ -655,3 +655,9 @@ def test_an_event_has_one_answer(here, tmp_path, model, capsys):
 def test_events_that_are_not_listed_are_one_line(here, words, problem):
     with pytest.raises(UserError, match=problem):
         run(*words)
+
+
+def test_a_list_without_the_column_is_told_before_a_model_is_opened(elsewhere):
+    Path("list.csv").write_text("path,site\na.png,north\n")
+    with pytest.raises(UserError, match="'path,site' has 0 columns 'burst': --group takes a list"):
+        predict.main(["--workdir", "gone", "list.csv", "--group", "burst"])
