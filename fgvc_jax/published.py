@@ -75,7 +75,8 @@ class Card:
 
     @property
     def paper(self) -> str:
-        return PAPERS[self.method]
+        """Where the method is from; of one that was added without a line in `PAPERS` its name."""
+        return PAPERS.get(self.method, f"the objective {self.method}")
 
 
 def card(run: Experiment, which: str = "final") -> Card:

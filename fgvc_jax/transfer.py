@@ -31,12 +31,13 @@ class Transfer:
     alpha: float = 0.5
     """Weight of the orthogonal loss; below 0 (fixed) rewards overlap."""
     weighting: Literal["fixed", "ratio"] = "fixed"
-    """fixed: loss + alpha * OR (the paper); ratio: OR rescaled to alpha * loss (the code)."""
+    """fixed: loss + alpha * OR, the orthogonal loss (the paper); ratio: OR is rescaled to alpha
+    times the objective's loss (the authors' code)."""
     maps: Literal["online", "precomputed"] = "precomputed"
     """Run the teachers in every step, or look their attention up, computed once per view."""
 
     def check(self) -> None:
-        """Raise an ArgumentError for a dose that the weighting cannot have."""
+        """Raise an ArgumentError for an `alpha` that this `weighting` does not allow."""
         if self.alpha < 0 and self.weighting == "ratio":
             raise ArgumentError(
                 f"`alpha` {self.alpha:g} rewards overlap, which a share of the loss (`weighting` "

@@ -8,7 +8,7 @@ from conftest import tiny
 from fgvc_jax import config
 from fgvc_jax.config import load_config
 from fgvc_jax.objectives import OBJECTIVES
-from fgvc_jax.published import KT, PAPERS, card
+from fgvc_jax.published import KT, PAPERS, Card, card
 
 
 def test_the_published_recipe_deviates_in_its_habits_alone():
@@ -55,6 +55,11 @@ def test_without_a_recipe_none_is_named():
     data = replace(tiny().data, source="folder:birds")
     found = card(tiny(objective="hsd", data=data))
     assert (found.recipe, found.deviations, found.published) == ("", (), "")
+
+
+def test_a_method_that_somebody_added_without_a_line_is_called_by_its_name():
+    made = Card("focal", "", (), (), "")
+    assert made.paper == "the objective focal"
 
 
 def test_every_method_has_a_line():

@@ -122,8 +122,8 @@ def decode(
 ) -> np.ndarray:
     """The record's image, resized to a square: (size, size, 3) uint8, RGB.
 
-    Encoded images may be any of `FORMATS` (of several frames the first), and whoever has opened one
-    with Pillow gets the same of it as of the file. They become RGB as under
+    Encoded images may be any of `FORMATS` (of several frames the first); one that was opened with
+    Pillow gives the same as its file. They become RGB as under
     torchvision's ImageFolder, so that results are comparable with published ones: palettes and
     CMYK are converted, an alpha channel is dropped. 16-bit gray is scaled to 8 bits (where
     torchvision clips). With orientation "exif" a photograph is turned as its EXIF tag says; with

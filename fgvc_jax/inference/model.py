@@ -30,6 +30,9 @@ from fgvc_jax.workdir.folder import Workdir
 class Model(Namer):
     """Trained members that answer for images: what Python users have in hand.
 
+    Its bases have the parts: `Predictor` runs members, `Embedder` decodes and gives vectors,
+    `Namer` fuses answers, names classes and knows the calibration.
+
     Args:
         about: of what they are and what their networks are called, see `told_of`.
     """

@@ -70,8 +70,8 @@ class Namer(Embedder):
 
     def among(self, classes: Iterable[str] | None = None, *, exclude: Iterable[str] = ()) -> Self:
         """The same members, who answer among some classes, as of the species that live somewhere:
-        probabilities are those of all classes, calibrated ones at the temperature of all, shared
-        out anew. What else is fitted (sets, risk, coarser answers) is so to images of these.
+        probabilities are renormalised over the chosen ones, after calibration by the temperature of
+        all. What else is fitted (sets, risk, coarser answers) is so to images of these.
 
             here = fgvc_jax.load("runs/birds").among(["Corvus corax", "Corvus corone"])
 

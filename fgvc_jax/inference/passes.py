@@ -148,9 +148,9 @@ def answer_step(
 ) -> Callable:
     """The compiled answers of one member at test: (variables, batch, store) -> a dict of
 
-    - "log_probabilities": (B, K) float16. What is kept of an answer is what counts as the answer:
-      every accuracy is that of these values, so that it can be found again from what was kept.
-      Where nobody keeps it, it is `exact`: float32.
+    - "log_probabilities": (B, K) float16, as they are stored: every accuracy is that of the stored
+      values, so that it can be computed again from them. Where nobody stores them they are `exact`:
+      float32.
     - "attention": (B, h, w) float16, the standardised attention map Z.
     - "correct": number of images that are right, int32, of the "prediction" and of every head.
     - "finite": () bool, whether all logits are.

@@ -21,8 +21,8 @@ Arrays = Mapping[str, Any]  # of a batch, by name
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """(state, batch, store, part) -> (gradient of the parameters, what the step changes of (running
-    statistics, memory), what is logged: () float32 by name).
+    """A function of (state, batch, store, part) that returns the gradient of the parameters, what
+    the step changes (a pair: running statistics, memory), and what is logged: () float32 by name.
 
     Args:
         network: with methods `taps` and `outputs`; behind a frozen trunk the batch has its

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Workdir:
-    """Paths of a run's files, as DESIGN names them; of one in a bucket (gs://BUCKET/RUN), those of
+    """Paths of the files in a run's folder; of one in a bucket (gs://BUCKET/RUN), those of
     its mirror.
 
     Args:
