@@ -22,7 +22,7 @@ from fgvc_jax.utils import devices, digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import checkpoint
-from fgvc_jax.workdir.calibration import Ensemble
+from fgvc_jax.workdir.calibration import CalibrationStore
 from fgvc_jax.workdir.folder import Workdir
 
 
@@ -242,7 +242,7 @@ def open_model(
         logits_of=plans[0].objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
-        kept=Ensemble.of(workdir.path, record, identities, fusion or experiment.fusion),
+        kept=CalibrationStore.of(workdir.path, record, identities, fusion or experiment.fusion),
         trunk=None if plans[0].network.adapted else trunk,
         members_at_once=members_at_once,
         photographs=photographs,

@@ -18,7 +18,7 @@ from fgvc_jax.inference.embeddings import Embedder, check_finite
 from fgvc_jax.inference.neighbours import Neighbour, Neighbours
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import taxonomy
-from fgvc_jax.workdir.calibration import Ensemble
+from fgvc_jax.workdir.calibration import CalibrationStore
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -37,7 +37,7 @@ class Namer(Embedder):
     classes: Sequence[str]
     identities: Sequence[str]
     fusion: str
-    kept: Ensemble | None = None
+    kept: CalibrationStore | None = None
     listed: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -166,7 +166,7 @@ class Namer(Embedder):
         return self._of_workdir.least_risk(self.calibration)
 
     @property
-    def _of_workdir(self) -> Ensemble:
+    def _of_workdir(self) -> CalibrationStore:
         if self.kept is None:
             raise UserError("these members are of no workdir, so that nothing is fitted to them")
         return self.kept

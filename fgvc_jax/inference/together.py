@@ -21,7 +21,7 @@ from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
 
 Answers = dict[str, jax.Array]  # of one member, see `passes.answer_step`
-MOST = 8  # members in a group, so that memory is bounded
+LARGEST_GROUP = 8  # members in a group, so that memory is bounded
 # Of which an accelerator is given few large kernels for many small ones: vectorised over members a
 # product of matrices stays one, and so does a depthwise convolution; any other becomes a grouped
 # convolution, which moves half as much again (an H100, ResNet-50). On the CPU nothing gains but
@@ -85,7 +85,7 @@ def at_once(asked: MembersAtOnce, network: Network, mesh: Mesh, *, kept: bool = 
     platform = mesh.devices.flat[0].platform
     if kept or platform == "cpu" or (platform == "gpu" and mesh.size > 1):
         return 1
-    return MOST if isinstance(network.backbone, FAST) else 1
+    return LARGEST_GROUP if isinstance(network.backbone, FAST) else 1
 
 
 def groups(

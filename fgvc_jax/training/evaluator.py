@@ -24,7 +24,7 @@ from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import begun, checkpoint, journal, predictions, remembered, storage, taxonomy
-from fgvc_jax.workdir.calibration import Ensemble, judge_families, judge_frequency, verdict
+from fgvc_jax.workdir.calibration import CalibrationStore, judge_families, judge_frequency, verdict
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
 
@@ -144,7 +144,7 @@ def judge_run(
             photographs=photographs,
         )
     keep_nearest(model, photographs, parts["test"], partial(_some, run, "test"))
-    kept = Ensemble.of(workdir.path, run.record, identities, run.experiment.fusion)
+    kept = CalibrationStore.of(workdir.path, run.record, identities, run.experiment.fusion)
     families = taxonomy.kept(workdir.path, run.splits.classes)
     found = verdict(parts["test"], kept, families, write=jax.process_index() == 0)
     counts = np.bincount(run.splits.train.labels, minlength=len(run.splits.classes))

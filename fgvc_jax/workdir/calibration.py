@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ensemble(CalibrationSet):
+class CalibrationStore(CalibrationSet):
     """Members whose calibration is kept in their workdir."""
 
     def find(self, *, write: bool = False) -> Calibration:
@@ -181,7 +181,7 @@ def strangeness(part: Part, members: Sequence[str]) -> np.ndarray:
 
 
 def verdict(
-    part: Part, kept: Ensemble, taxonomy: Taxonomy | None, *, write: bool
+    part: Part, kept: CalibrationStore, taxonomy: Taxonomy | None, *, write: bool
 ) -> dict[str, Any]:
     """Members and ensembles on a part, see `tallies.judge_ensembles`, with their "families", see
     `judge_families`, and "calibration", see `calibration.judge_calibration`; None where there is
@@ -208,19 +208,19 @@ def verdict(
     return found | {"calibration": calibration.judge_calibration(fitted, fused)}
 
 
-def judge_frequency(part: Part, kept: Ensemble, counts: np.ndarray) -> list[dict[str, Any]]:
+def judge_frequency(part: Part, kept: CalibrationStore, counts: np.ndarray) -> list[dict[str, Any]]:
     """What all members say together on a part, of classes of many, some and few training images,
     see `frequency.judge`."""
     return frequency.judge(part.labels, _predicted(part, kept), counts)
 
 
-def _predicted(part: Part, kept: Ensemble) -> np.ndarray:
+def _predicted(part: Part, kept: CalibrationStore) -> np.ndarray:
     """(N,) int, the class that all members name together."""
     fused = Fused(part, kept.identities, kept.fusion)
     return np.concatenate([values.argmax(-1) for _, values in fused])
 
 
-def judge_families(part: Part, kept: Ensemble, taxonomy: Taxonomy) -> dict[str, Any]:
+def judge_families(part: Part, kept: CalibrationStore, taxonomy: Taxonomy) -> dict[str, Any]:
     """What all members say together on a part at every level, see `families.judge`; with
     "coarsened", see `families.judge_coarsening`, None where nothing can promise `families.RISK`."""
     fused = Fused(part, kept.identities, kept.fusion)

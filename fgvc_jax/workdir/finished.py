@@ -14,7 +14,7 @@ from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.utils import digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import journal, mirror, predictions, storage
-from fgvc_jax.workdir.calibration import Ensemble, verdict
+from fgvc_jax.workdir.calibration import CalibrationStore, verdict
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
@@ -96,10 +96,10 @@ class FinishedRun:
         return Fused(part or self.part, self.identities, fusion, progress)
 
     @property
-    def kept(self) -> Ensemble:
+    def kept(self) -> CalibrationStore:
         """These members, whose calibration is kept."""
         fusion = self.record.experiment.fusion
-        return Ensemble.of(self.workdir.path, self.record, self.identities, fusion)
+        return CalibrationStore.of(self.workdir.path, self.record, self.identities, fusion)
 
     @property
     def held_out(self) -> Part | None:

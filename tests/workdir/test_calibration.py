@@ -20,7 +20,7 @@ from fgvc_jax.evaluation.tallies import Chosen, Fused
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
-from fgvc_jax.workdir.calibration import Ensemble
+from fgvc_jax.workdir.calibration import CalibrationStore
 
 inputs = runpy.run_path(str(ROOT / "scripts/golden_metrics.py"))["inputs"]
 VIEW = View()
@@ -47,8 +47,8 @@ def keep(folder, log_probabilities, labels, part="validation"):
 
 
 def ensemble_of(workdir, members=3, **changes):
-    found = Ensemble(workdir, tuple(f"member{n}" for n in range(members)), "probabilities", VIEW,
-                     "validation", "digest")  # fmt: skip
+    names = tuple(f"member{n}" for n in range(members))
+    found = CalibrationStore(workdir, names, "probabilities", VIEW, "validation", "digest")
     return dataclasses.replace(found, **changes)
 
 
@@ -394,7 +394,7 @@ def test_the_entry_names_the_parts_digest(tmp_path):
         digests={"validation": {"names": "of names", "contents": "digest"}},
         experiment=SimpleNamespace(data=SimpleNamespace(view=VIEW)),
     )
-    kept = Ensemble.of(tmp_path, record, ["member0"], "logits")
+    kept = CalibrationStore.of(tmp_path, record, ["member0"], "logits")
     assert kept.images == digests.best(record.digests["validation"]) == part.images
     assert kept.fitted_to.folder == part.folder
 

@@ -36,7 +36,7 @@ WAIT = 0.2  # seconds until files that others are at are looked at again
 
 
 @dataclass(frozen=True)
-class Some:
+class ImageSubset:
     """Images of a dataset that are decoded to one side: (part, row) of each."""
 
     parts: Mapping[str, Source]
@@ -60,11 +60,11 @@ class Some:
         """Bytes and time of change of each image's file."""
         return [self.parts[part].stat(row) for part, row in self.places]
 
-    def batches(self) -> Iterator["Some"]:
+    def batches(self) -> Iterator["ImageSubset"]:
         """The same, as many at a time as fit `BATCH`."""
         count = max(BATCH // (3 * self.side**2), 1)
         for start in range(0, len(self), count):
-            yield Some(self.parts, self.side, self.places[start : start + count])
+            yield ImageSubset(self.parts, self.side, self.places[start : start + count])
 
     def look(self, folder: Path) -> Path | None:
         """Where it is kept what images of these names, sizes and times hold; None where there are
@@ -175,7 +175,7 @@ class Squares:
         report(f"{count:,} of them in {seconds:.1f} s ({count / seconds:.0f} images/s)")
 
     @cached_property
-    def _files(self) -> list[Some]:
+    def _files(self) -> list[ImageSubset]:
         return list(_shared_out(self._dataset))
 
     @cached_property
@@ -238,7 +238,7 @@ class Squares:
             )
 
 
-def _shared_out(dataset: Dataset) -> Iterator[Some]:
+def _shared_out(dataset: Dataset) -> Iterator[ImageSubset]:
     """The images of a dataset by the files that they are in, in the order of their names."""
     parts = dataset.splits.parts
     for side in sorted({dataset.side(part) for part in parts}):
@@ -253,10 +253,10 @@ def _shared_out(dataset: Dataset) -> Iterator[Some]:
         for name, part, row in named:
             hashed = zlib.crc32(name.encode(errors="surrogateescape"))
             places[hashed % count].append((part, row))
-        yield from (Some(parts, side, each) for each in places if each)
+        yield from (ImageSubset(parts, side, each) for each in places if each)
 
 
-def _places(files: Sequence[Some], parts: Mapping[str, Source]) -> dict[str, np.ndarray]:
+def _places(files: Sequence[ImageSubset], parts: Mapping[str, Source]) -> dict[str, np.ndarray]:
     """By part and row: the file, and the row there, (N, 2) int64."""
     where = {part: np.zeros((len(source), 2), np.int64) for part, source in parts.items()}
     for number, file in enumerate(files):
@@ -265,7 +265,9 @@ def _places(files: Sequence[Some], parts: Mapping[str, Source]) -> dict[str, np.
     return where
 
 
-def _each(files: Sequence[Some], what: str, look: Callable[[int], T], threads: int) -> list[T]:
+def _each(
+    files: Sequence[ImageSubset], what: str, look: Callable[[int], T], threads: int
+) -> list[T]:
     """What is found of each file by its number, by threads, with a bar."""
     found: dict[int, T] = {}
     order = _in_turn(range(len(files)))
