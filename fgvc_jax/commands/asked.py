@@ -30,14 +30,16 @@ class Prediction(Photographs):
     """The so many likeliest classes."""
     sets: bool = False
     """Also the conformal set of classes, which holds the truth for 90 % of photographs. Needs a
-    validation part."""
+    validation part, or a solved head, which is calibrated by images held out in turn."""
     risk: float = option(0.05, above=0, below=1)
     """Unsure is what must be left out to err on at most this share of the rest, by the largest
     calibrated probability. It is so with 95 % confidence: by the exact binomial upper bound
-    (Clopper-Pearson) of errors on the validation part, Geifman and El-Yaniv (2017). Empty without
-    a validation part."""
+    (Clopper-Pearson) of errors on the validation part, or of a solved head on training images held
+    out in turn, Geifman and El-Yaniv (2017). Empty without either, and where they are too few for
+    such a promise: a warning then names the smallest."""
     calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
+    head the training images held out in turn."""
     classes: str = ""
     """A text file with the name of a class a line, as of the species that live here: answer among
     these alone. Their probabilities are shared out anew, calibrated ones after the temperature; the
@@ -181,7 +183,8 @@ class Explanation(Photographs):
     source: str = ""
     """For --score: take the test images of this source; empty: of the run's own."""
     calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
+    head the training images held out in turn."""
     members: int | str = option(0, at_least=0)
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
@@ -296,7 +299,8 @@ class Demo(Photographs):
     risk: float = option(0.05, above=0, below=1)
     """Unsure is what must be left out to err on at most this share of the rest, as in predict."""
     calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw."""
+    """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
+    head the training images held out in turn."""
     members: int | str = option(0, at_least=0)
     """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"

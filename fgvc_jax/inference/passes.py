@@ -123,6 +123,16 @@ def logits_step(*, network: Network, predict: Predict, mesh: Mesh) -> Callable:
     return jax.jit(step, in_shardings=(replicated(mesh), rows), out_shardings=rows)
 
 
+def _of_batches(step: Callable, mesh: Mesh) -> Callable:
+    """Compile (variables, batch, store) -> what every device has of all images of a batch."""
+    everywhere = replicated(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, split(mesh), everywhere),
+        out_shardings=everywhere,
+    )
+
+
 def kept_answers(logits: jax.Array) -> jax.Array:
     """log_softmax as it is kept: (B, K) float32 -> (B, K) float16 with the same highest class.
 
@@ -166,12 +176,7 @@ def answer_step(
         inputs = inputs_of(network, view, arrays, store)
         return answer(variables, inputs, arrays) | {name: arrays[name] for name in ("row", "mask")}
 
-    everywhere = replicated(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(everywhere, split(mesh), everywhere),
-        out_shardings=everywhere,
-    )
+    return _of_batches(step, mesh)
 
 
 @shared
@@ -198,12 +203,7 @@ def ensemble_step(
             jax.tree.map(lambda leaf, n=n: leaf[n], found) | placed for n in range(stacked.size)
         ]
 
-    everywhere = replicated(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(everywhere, split(mesh), everywhere),
-        out_shardings=everywhere,
-    )
+    return _of_batches(step, mesh)
 
 
 def _answer(
@@ -288,12 +288,7 @@ def embed_step(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callabl
         vectors = network.apply({}, taps, tap, method="embedded")
         return {"embedding": vectors, "row": arrays["row"], "mask": arrays["mask"]}
 
-    everywhere = replicated(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(everywhere, split(mesh), everywhere),
-        out_shardings=everywhere,
-    )
+    return _of_batches(step, mesh)
 
 
 @shared
