@@ -113,8 +113,9 @@ def complaints_in_one_line() -> Iterator[None]:
 
 
 def _unboxed(text: str) -> str:
-    """tyro's boxed message without its box, heading, help text and pointer to --help."""
+    """tyro's boxed message without its box, heading, help text, pointer to --help, and what each of
+    several types said of a value."""
     text = text.partition("Argument helptext")[0].partition("For full helptext")[0]
     lines = [re.sub(r"[^\x20-\x7e]+", " ", line).strip(" -") for line in text.splitlines()]
-    message = " ".join(line for line in lines[1:] if line).rstrip(".")
+    message = " ".join(line for line in lines[1:] if line).partition(" Got errors")[0].rstrip(".")
     return f"{message or 'the command line does not parse'}; --help lists the fields"

@@ -9,6 +9,7 @@ import pytest
 from conftest import first_quick, tiny
 
 from fgvc_jax import ensemble
+from fgvc_jax.commands import evaluate
 from fgvc_jax.commands.asked import Evaluation
 from fgvc_jax.config import Network
 from fgvc_jax.inference import passes, together
@@ -212,6 +213,10 @@ def test_a_number_is_asked_for():
         options.check(Evaluation(members_at_once="many"))
     with pytest.raises(UserError, match="is 2.5: it must be of type int or 'auto'"):
         options.fitted(Evaluation(members_at_once=2.5), Evaluation)
+    with pytest.raises(
+        UserError, match=r"INT\|{auto} could be instantiated from \['many'\]; --help"
+    ):
+        evaluate.main(["--members-at-once", "many"])
     for wrong in ("many", None, 0, 2.5, True):
         with pytest.raises(UserError, match="must be a number from 1, or auto"):
             together.check(wrong)
