@@ -120,7 +120,6 @@ class Dataset:
     def look(self, suspects: Collection[str] = ()) -> list[LeftOut]:
         """The images that are broken by header and end of their file, the same in all processes,
         of which each looks at its share; files in `suspects` are decoded."""
-        first = jax.process_index() == 0
         parts = self.splits.parts
         found = whole.look(
             list(parts.values()),
@@ -129,15 +128,7 @@ class Dataset:
             orientation=self._view.reading["orientation"],
             banner=self._view.banner,
             suspects=suspects,
-            progress=lambda found, count: progress.bar(
-                iterable=found,
-                desc="looked at",
-                total=count,
-                unit=" images",
-                leave=False,
-                delay=2,
-                disable=None if first else True,
-            ),
+            progress=lambda found, count: progress.of_images("looked at", count, found),
         )
         names = list(parts)
         return _agreed(self.splits, [(names[n], row, str(error)) for n, row, error in found])

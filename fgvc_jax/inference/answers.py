@@ -155,7 +155,7 @@ def keep_photographs(
     if missing or not there:
         passed, store = training(rows)
         collector = pictures_of(model, part, store, remembered.PICTURES)
-        passed = _told(passed, len(rows))
+        passed = progress.over_batches(passed, "training photographs", len(rows))
         passed = collector.watch(passed) if collector else passed
         if known is None:
             seen = _seen(model, passed, store, missing, part.names)
@@ -228,15 +228,3 @@ def _seen(
             vectors[each["row"][each["mask"]]] = each["embedding"][each["mask"]]
     check_finite(found, names, [model.numbers[n] for n in members])
     return found
-
-
-def _told(batches: Iterable[devices.Packed], count: int) -> Iterator[devices.Packed]:
-    """The batches of a pass over so many images, with a bar where that takes a while."""
-    first = jax.process_index() == 0
-    with progress.bar(
-        total=count, desc="training photographs", unit=" images", leave=False, delay=2,
-        disable=None if first else True,
-    ) as bar:  # fmt: skip
-        for batch in batches:
-            yield batch
-            bar.update(min(len(batch["mask"]), bar.total - bar.n))

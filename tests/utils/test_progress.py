@@ -2,6 +2,8 @@
 
 import io
 
+import numpy as np
+
 from fgvc_jax.utils import progress
 
 
@@ -23,3 +25,17 @@ def test_bars_are_shown_on_a_terminal_until_they_are_hidden():
             assert drawn(Terminal())
         assert not drawn(Terminal(), disable=False)
     assert drawn(Terminal())
+
+
+def test_batches_are_handed_on_and_padding_is_not_counted(monkeypatch):
+    made, bar = [], progress.bar
+
+    def kept(**options):
+        assert options["total"] == 6 and options["desc"] == "birds" and options["disable"] is None
+        made.append(bar(**options | {"file": Terminal(), "delay": 0}))
+        return made[-1]
+
+    monkeypatch.setattr(progress, "bar", kept)
+    batches = [{"mask": np.array([True] * 4)}, {"mask": np.array([True, True, False, False])}]
+    assert list(progress.over_batches(iter(batches), "birds", 6)) == batches
+    assert made[0].n == 6

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -53,7 +52,8 @@ class Filling:
                 if jax.process_index() == 0:
                     check_writable(what, store.folder)
                 made = self._computed(request, name, view)
-                store.make(view, _told(made, request), write=jax.process_index() == 0)
+                shown = progress.over_batches(made, what, request.count)
+                store.make(view, shown, write=jax.process_index() == 0)
                 views += 1
             lookups[name] = store.rows
         if views:
@@ -85,15 +85,3 @@ def _rows_of(
     batch: Packed, output: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array | Mapping[str, jax.Array]]:
     return {"row": batch["row"], "mask": batch["mask"], "output": output}
-
-
-def _told(made: Iterator[dict[str, Any]], request: Request) -> Iterator[dict[str, Any]]:
-    """The batches of a view, with a bar where that takes longer than a moment."""
-    first = jax.process_index() == 0
-    with progress.bar(
-        total=request.count, desc=request.frozen.what, unit=" images", leave=False, delay=2,
-        dynamic_ncols=True, disable=None if first else True,
-    ) as bar:  # fmt: skip
-        for batch in made:
-            yield batch
-            bar.update(min(len(batch["mask"]), bar.total - bar.n))

@@ -165,7 +165,7 @@ class Squares:
         check_writable(self.what, self.folder)
         count = sum(len(self._files[number]) for number in missing)
         left = _in_turn(missing)
-        with _bar(self.what, count) as bar:
+        with progress.of_images(self.what, count) as bar:
             while left:
                 others = [number for number in left if not self._filled(number, bar)]
                 if len(others) == len(left):
@@ -273,7 +273,7 @@ def _each(
     order = _in_turn(range(len(files)))
     with (
         ThreadPoolExecutor(threads, thread_name_prefix="squares") as pool,
-        _bar(what, sum(map(len, files))) as bar,
+        progress.of_images(what, sum(map(len, files))) as bar,
     ):
         for number, each in zip(order, pool.map(look, order), strict=True):
             found[number] = each
@@ -290,11 +290,3 @@ def _in_turn(files: Sequence[int]) -> list[int]:
 
 def _digest(contents: Sequence[bytes]) -> str:
     return digests.of_value([content.hex() for content in contents])
-
-
-def _bar(what: str, count: int) -> tqdm:
-    first = jax.process_index() == 0
-    return progress.bar(
-        total=count, desc=what, unit=" images", leave=False, delay=2, dynamic_ncols=True,
-        disable=None if first else True,
-    )  # fmt: skip
