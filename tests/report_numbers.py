@@ -102,6 +102,13 @@ def example(text):
             },
             "tree": [group | {"below": [group] * 3}],
         },
+        "by": [
+            {
+                "column": text,
+                "places": [{"name": text, "images": 4, "groups": 2, "accuracy": metric}] * 14,
+                "accuracy": {"value": 0.5, "low": None, "high": None},
+            }
+        ],
         "unknown": {
             "source": text,
             "images": {"known": 8, "unknown": 4},

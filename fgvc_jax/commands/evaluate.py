@@ -16,19 +16,27 @@ import numpy as np
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Evaluation
-from fgvc_jax.data import feed, grouped, left_out, sources
+from fgvc_jax.data import feed, left_out, sources
 from fgvc_jax.data.images import OWN
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import places, results_table, tallies
+from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference import answers, model, own_images, unknown
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import compilation, devices, digests, machine, paths, processes
+from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
-from fgvc_jax.workdir import calibration, predictions, remembered, storage, taxonomy, unread
+from fgvc_jax.workdir import (
+    calibration,
+    columns,
+    predictions,
+    remembered,
+    storage,
+    taxonomy,
+    unread,
+)
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
@@ -62,7 +70,8 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     source = options.source or record.experiment.data.source
     own = not options.source
     if options.by:
-        _by_list(options.by, source)  # what is wrong with it is told before the work begins
+        # What is wrong with it is told before the work begins.
+        columns.asked(options.by, source, workdir.path, ())
     asked = model.open_model(
         workdir.path,
         which=options.which,
@@ -86,6 +95,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         )
         if own and folder == workdir.path:
             _keep_neighbours(workdir, asked, record, options, parts[0])
+        by = _by(asked, parts[0]["test"], options, source)
         strange: dict[str, Any] = {}
         if options.unknown:
             strange = _unknown(asked, options, parts[0]["test"])
@@ -99,13 +109,12 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         "numbers": list(asked.numbers),
         "images": {"test": found["images"]},
         "left_out": [each._asdict() for each in left],
+        "by": by,
         **{
             name: found[name]
             for name in ("members", "ensemble", "attention_overlap", "response_overlap", *kinds)
         },
     }
-    if options.by:
-        results["by"] = _by(options.by, source, parts[0]["test"], asked)
     if options.unknown:
         results["unknown"] = strange
         calibration.keep_unknown(workdir.path, asked.identities, strange)
@@ -115,41 +124,18 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     return results
 
 
-def _by_list(asked_for: str, source: str) -> tuple[str, Path, dict[str, str]]:
-    """The column that --by names, the list that has it, and its text by the names of images."""
-    name, _, column = asked_for.rpartition(":")
-    if not name and not source.startswith("csv:"):
-        raise UserError(
-            f"--by {asked_for}: {source!r} is no csv: list with columns: name one, as --by "
-            f"FILE.csv:{asked_for}"
-        )
-    file = paths.local(name or source.partition(":")[2], "--by")
-    return column, file, grouped.values(file, column)
-
-
-def _by(asked_for: str, source: str, test: Part, asked: Model) -> dict[str, Any]:
-    """How many test images are right at each place that a column of a list names, see
-    `places.judge`."""
-    column, file, values = _by_list(asked_for, source)
-    of_group = grouped.values(file, "group") if grouped.has(file, "group") else {}
-    images = [each.partition("#xywh=")[0] for each in test.names]
-    rows = np.array([n for n, each in enumerate(images) if values.get(each)], int)
-    if not len(rows):
-        raise UserError(
-            f"--by: {str(file)!r} says the {column} of none of the test images, as {images[0]!r}"
-        )
-    if len(rows) < len(images):
-        log.warning(
-            "warning: --by: the %s of %d of %d test images is not told: they are left out",
-            column,
-            len(images) - len(rows),
-            len(images),
-        )
-    fused = tallies.Fused(test, asked.identities, asked.fusion)
-    said = np.concatenate([each.argmax(-1) for _, each in fused])
-    where = [values[images[row]] for row in rows]
-    groups = [of_group.get(images[row]) or images[row] for row in rows]
-    return {"column": column, **places.judge(where, groups, said[rows] == test.labels[rows])}
+def _by(asked: Model, test: Part, options: Evaluation, source: str) -> list[dict[str, Any]]:
+    """How many test images are right at each place that --by asks for, or else at each site and
+    date that the run's own list told; of several processes the first one has it."""
+    kept = asked.kept
+    assert kept
+    if jax.process_index() > 0:
+        return []
+    if options.by:
+        found = [columns.asked(options.by, source, kept.workdir, test.names)]
+    else:
+        found = [] if options.source else columns.kept(kept.workdir, test.names)
+    return calibration.judge_columns(test, kept, found)
 
 
 def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:

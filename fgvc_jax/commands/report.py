@@ -23,7 +23,7 @@ from fgvc_jax.published import card
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula, printable
-from fgvc_jax.workdir import calibration, finished, mirror, remembered, storage, taxonomy
+from fgvc_jax.workdir import calibration, columns, finished, mirror, remembered, storage, taxonomy
 from fgvc_jax.workdir.calibration import judge_families
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.predictions import Part
@@ -142,6 +142,7 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
         "risk_coverage": error_analysis.risk_coverage(answers.tally),
         "looks": _looks(run),
         "families": _families(run, answers),
+        "by": _by(run, answers),
         "unknown": calibration.unknown(run.workdir.path, run.identities),
         "confused_pairs": _pairs(answers, classes),
         "errors": [
@@ -171,6 +172,13 @@ def _families(run: FinishedRun, answers: Answers) -> dict[str, Any] | None:
         return None
     tree = families.tree(found, answers.labels, answers.predicted)
     return judge_families(run.part, run.kept, found) | {"tree": tree}
+
+
+def _by(run: FinishedRun, answers: Answers) -> list[dict[str, Any]]:
+    """What is right at each site and date that the run's list told."""
+    right = answers.predicted == answers.labels
+    found = columns.kept(run.workdir.path, run.part.names)
+    return [column.judge(run.part.names, right) for column in found]
 
 
 def _nearest(run: FinishedRun) -> dict[int, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import difflib
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from fgvc_jax.data.files import Entry, assemble, check_can_be_split, hold_out, s
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.names import composed, part
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
-from fgvc_jax.data.tables import check_length, csv_rows
+from fgvc_jax.data.tables import check_length, csv_rows, path_inside
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -45,7 +44,7 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     first: dict[str, str] = {}
     for where, values in _rows(file, how):
         with how.each():
-            row = _read(file, where, values)
+            row = values | {"path": path_inside(file, where, values["path"])}
             other = first.setdefault(row["path"], where)
             if other != where and BOX[0] not in row:
                 raise UserError(f"{where}: {row['path']!r} is already listed at {other}")
@@ -158,28 +157,6 @@ def _row(where: str, values: dict[str, str]) -> dict[str, str]:
             hint = f": did you mean {near[0]!r}?" if near else ""
             raise UserError(f"{where}: split {row['split']!r} is none of {', '.join(PARTS)}{hint}")
     return row
-
-
-def _read(file: Path, where: str, row: dict[str, str]) -> dict[str, str]:
-    """A row with its path as one below the file's folder."""
-    name, root = row["path"], file.parent
-    # No look at the disk for a plain name: there are many.
-    if (name != name.strip() or "\\" in name) and not os.path.lexists(root / name):
-        name = name.strip()
-        if not os.path.lexists(root / name):
-            name = name.replace("\\", "/")
-    if os.path.isabs(name):
-        above = (os.path.join(top, "") for top in (os.path.abspath(root), os.path.realpath(root)))
-        top = next((top for top in above if name.startswith(top)), None)
-        if top is None:
-            raise UserError(
-                f"{where}: {row['path']!r} is an absolute path that is not inside the list's "
-                f"folder {shown(root)}: write it relative to that folder, or put the list above "
-                "the images"
-            )
-        name = name.removeprefix(top)
-    plain = "/".join(step for step in name.split("/") if step not in ("", "."))
-    return row | {"path": plain}
 
 
 def _given_parts(

@@ -1,13 +1,12 @@
 """Photographs that belong together, as of one burst of a camera trap, by a column of a list."""
 
 import os
-import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.inputs import Found
-from fgvc_jax.data.tables import check_length, csv_rows
+from fgvc_jax.data.tables import check_length, csv_rows, path_inside
 from fgvc_jax.utils.errors import UserError
 
 PATH = "path"
@@ -20,7 +19,7 @@ def listed(file: Path, column: str) -> Iterator[Found]:
     Raises:
         UserError: for a file that cannot be read, has no such columns, or no row.
     """
-    for path, value in _rows(file, column, "--group"):
+    for _, path, value in _rows(file, column, "--group"):
         path = os.path.join(file.parent, path)
         yield Found(path, event=value or path)
 
@@ -28,34 +27,35 @@ def listed(file: Path, column: str) -> Iterator[Found]:
 def values(file: Path, column: str) -> dict[str, str]:
     """{path as sources name it: the text of a column} of a CSV file; errors likewise."""
     found = _rows(file, column, "--by")
-    return {posixpath.normpath(path.strip().replace("\\", "/")): value for path, value in found}
+    return {path_inside(file, where, path): value for where, path, value in found}
 
 
 def has(file: Path, column: str) -> bool:
-    """Whether a list has such a column."""
+    """Whether a list has such a column, in small letters or others."""
     _, header = next(csv_rows(file, "list"), ("", []))
-    return column in [name.strip() for name in header]
+    return column.lower() in [name.strip().lower() for name in header]
 
 
-def _rows(file: Path, column: str, option: str) -> Iterator[tuple[str, str]]:
-    """(path, text of the column) of every row that is not blank."""
+def _rows(file: Path, column: str, option: str) -> Iterator[tuple[str, str, str]]:
+    """(place, path, text of the column) of every row that is not blank."""
     header: list[str] = []
-    count = 0
+    rows = 0
     for where, values in csv_rows(file, "list"):
         if not header:
-            header = [value.strip() for value in values]
+            header = [value.strip().lower() for value in values]
             for name in (PATH, column):
-                if header.count(name) != 1:
+                count = header.count(name.lower())
+                if count != 1:
                     raise UserError(
-                        f"{where}: the header {','.join(values)[:80]!r} has {header.count(name)} "
-                        f"columns {name!r}: {option} takes a list with one, and one {PATH!r}"
+                        f"{where}: the header {','.join(values)[:80]!r} has {count} columns "
+                        f"{name!r}: {option} takes a list with one, and one {PATH!r}"
                     )
             continue
         check_length(where, values, header)
         row = dict(zip(header, values, strict=True))
         if not row[PATH].strip():
             raise UserError(f"{where} has no {PATH}")
-        count += 1
-        yield row[PATH], row[column].strip()
-    if not count:
+        rows += 1
+        yield where, row[PATH], row[column.lower()].strip()
+    if not rows:
         raise UserError(f"{shown(file)} has no row below its header: list a photograph a line")

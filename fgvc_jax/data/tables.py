@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,34 @@ def csv_rows(file: Path, what: str) -> Iterator[tuple[str, list[str]]]:
         start = reader.line_num + 1
         if "".join(values).strip():
             yield where, values
+
+
+def path_inside(file: Path, where: str, name: str) -> str:
+    """The path in a row of a list as one below the list's folder, with "/" between folders.
+
+    Spaces around it, backslashes and an absolute path inside the folder are understood where there
+    is no such file.
+
+    Raises:
+        UserError: for an absolute path that leads elsewhere; `where` is the row, for the message.
+    """
+    root, asked = file.parent, name
+    # No look at the disk for a plain name: there are many.
+    if (name != name.strip() or "\\" in name) and not os.path.lexists(root / name):
+        name = name.strip()
+        if not os.path.lexists(root / name):
+            name = name.replace("\\", "/")
+    if os.path.isabs(name):
+        above = (os.path.join(top, "") for top in (os.path.abspath(root), os.path.realpath(root)))
+        top = next((top for top in above if name.startswith(top)), None)
+        if top is None:
+            raise UserError(
+                f"{where}: {asked!r} is an absolute path that is not inside the list's "
+                f"folder {shown(root)}: write it relative to that folder, or put the list above "
+                "the images"
+            )
+        name = name.removeprefix(top)
+    return "/".join(step for step in name.split("/") if step not in ("", "."))
 
 
 def check_length(where: str, values: Sequence[str], header: Sequence[str]) -> None:

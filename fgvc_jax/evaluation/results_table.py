@@ -8,6 +8,8 @@ from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.evaluation.tallies import mean_overlap
 from fgvc_jax.utils import text
 
+MOST_PLACES = 20
+
 
 def results_table(results: dict[str, Any]) -> str:
     """Members and ensembles as text, accuracies in percent of all test images."""
@@ -74,6 +76,10 @@ def records(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     for each in results.get("by_frequency") or ():
         of_kind = {f"accuracy on classes of {each['name']} images": each["accuracy"]}
         add("ensemble", len(results["ensemble"]), "final", False, of_kind)
+    for judged in results.get("by") or ():
+        column, there = judged["column"], judged["places"]
+        at = {f"accuracy at {column} {each['name']}": each["accuracy"] for each in there}
+        add("ensemble", len(results["ensemble"]), "final", False, at)
     for number, member in enumerate(results["members"], start=1):
         for which in ("selected", "best_on_test"):
             if (value := member.get(which)) is not None:
@@ -150,18 +156,24 @@ def frequency_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def places_table(results: Mapping[str, Any]) -> list[str]:
-    """Accuracy at each place, or date; nothing where nobody asked."""
-    judged = results.get("by")
-    if not judged:
-        return []
-    rows = [
-        [each["name"], each["images"], each["groups"], _interval(each["accuracy"], percent=True)]
-        for each in judged["places"]
-    ]
-    lines = ["", f"the ensemble by {text.printable(judged['column'])}, the worst first"]
-    lines.append(text.table(["", "images", "groups", "accuracy (%)"], rows))
-    together = _interval(judged["accuracy"], percent=True)
-    return [*lines, f"all of them, with an interval for others like these: {together} %"]
+    """Accuracy at each site, or date, or what else a column of a list tells of images; nothing
+    where there is none. Of many only the worst `MOST_PLACES`."""
+    lines = []
+    found = results.get("by") or []
+    for judged in found:
+        rows = [
+            [text.printable(place["name"]), place["images"], place["groups"]]
+            + [_interval(place["accuracy"], percent=True)]
+            for place in judged["places"]
+        ]
+        column = text.printable(judged["column"])
+        lines += ["", f"the ensemble by {column}, the worst first"]
+        lines.append(text.table(["", "images", "groups", "accuracy (%)"], rows[:MOST_PLACES]))
+        if len(rows) > MOST_PLACES:
+            lines.append(f"and {len(rows) - MOST_PLACES} more, which --json and the report have")
+        together = _interval(judged["accuracy"], percent=True)
+        lines.append(f"all of them, with an interval for others like these: {together} %")
+    return lines
 
 
 def unknown_table(results: Mapping[str, Any]) -> list[str]:

@@ -255,6 +255,23 @@ class Unknown(TypedDict):
     about: str
 
 
+class Place(TypedDict):
+    """A site or a date: its test images, the groups that they came in, and the share right."""
+
+    name: str
+    images: int
+    groups: int
+    accuracy: Metric
+
+
+class By(TypedDict):
+    """What is right at each place that a column of the run's list tells, see `places.judge`."""
+
+    column: str
+    places: Sequence[Place]
+    accuracy: Metric
+
+
 class Numbers(TypedDict):
     """The whole."""
 
@@ -278,6 +295,7 @@ class Numbers(TypedDict):
     looks: Sequence[Look]
     families: Families | None
     unknown: Unknown | None
+    by: Sequence[By]
     confused_pairs: Sequence[Pair]
     errors: Sequence[Error]
     doubted_labels: Sequence[Doubt]

@@ -9,6 +9,7 @@ from fgvc_jax.figures import judged, matrix
 from fgvc_jax.figures.numbers import Against, Numbers, Seeds
 from fgvc_jax.figures.page import render, thousands
 from fgvc_jax.figures.pictures import Pictures
+from fgvc_jax.utils.text import printable
 
 
 class Section(NamedTuple):
@@ -45,6 +46,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
             render("pairs.html", pairs=numbers["confused_pairs"], **given),
         ),
         *([Section("families", "Families", families)] if families else []),
+        *([Section("places", _columns(numbers), _places(numbers))] if numbers["by"] else []),
         *([Section("unknown", "None of these", unknown)] if unknown else []),
         Section(
             "errors",
@@ -78,6 +80,29 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
         classes=numbers["class_names"],
         headline=judged.headline(numbers),
         sections=sections,
+    )
+
+
+def _columns(numbers: Numbers) -> str:
+    """By site; by site and date."""
+    return "By " + " and ".join(printable(by["column"]) for by in numbers["by"])
+
+
+def _places(numbers: Numbers) -> Markup:
+    """What is right at each site and date, and what to expect at another one."""
+    return render(
+        "places.html",
+        columns=[
+            by
+            | {
+                "accuracy": judged.interval(by["accuracy"], True),
+                "places": [
+                    place | {"right": judged.interval(place["accuracy"], True)}
+                    for place in by["places"]
+                ],
+            }
+            for by in numbers["by"]
+        ],
     )
 
 

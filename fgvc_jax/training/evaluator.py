@@ -23,8 +23,23 @@ from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.text import printable
-from fgvc_jax.workdir import begun, checkpoint, journal, predictions, remembered, storage, taxonomy
-from fgvc_jax.workdir.calibration import CalibrationStore, judge_families, judge_frequency, verdict
+from fgvc_jax.workdir import (
+    begun,
+    checkpoint,
+    columns,
+    journal,
+    predictions,
+    remembered,
+    storage,
+    taxonomy,
+)
+from fgvc_jax.workdir.calibration import (
+    CalibrationStore,
+    judge_columns,
+    judge_families,
+    judge_frequency,
+    verdict,
+)
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
 
@@ -146,6 +161,7 @@ def judge_run(
     keep_nearest(model, photographs, parts["test"], partial(_some, run, "test"))
     kept = CalibrationStore.of(workdir.path, run.record, identities, run.experiment.fusion)
     families = taxonomy.kept(workdir.path, run.splits.classes)
+    told = columns.kept(workdir.path, parts["test"].names)
     found = verdict(parts["test"], kept, families, write=jax.process_index() == 0)
     counts = np.bincount(run.splits.train.labels, minlength=len(run.splits.classes))
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
@@ -178,6 +194,7 @@ def judge_run(
         "metrics": found["metrics"],
         "families": found["families"],
         "by_frequency": judge_frequency(parts["test"], kept, counts),
+        "by": judge_columns(parts["test"], kept, told),
         "calibration": found["calibration"],
         "published_protocol": published_protocol(run, workdir, len(frozen)),
         "predictions": {name: part.folder.name for name, part in parts.items()},

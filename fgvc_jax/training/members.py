@@ -26,7 +26,7 @@ from fgvc_jax.utils import compilation, digests, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.signals import SIGNALS, Deferred
-from fgvc_jax.workdir import begun, checkpoint, storage, taxonomy, training_images
+from fgvc_jax.workdir import begun, checkpoint, columns, storage, taxonomy, training_images
 from fgvc_jax.workdir import unread as unread_images
 from fgvc_jax.workdir.folder import Workdir
 
@@ -124,6 +124,7 @@ def _train(
         if first:
             workdir.claim(run.record)
             taxonomy.keep(workdir.path, experiment, families)
+            columns.keep(workdir.path, experiment.data.source, run.splits.test.names)
             unread_images.keep(workdir, run.left_out)
             training_images.keep(workdir, run.marks("train"))
             if workdir.trained() < experiment.members:

@@ -26,6 +26,7 @@ from fgvc_jax.evaluation.tallies import Chosen, Fused
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.calibration_set import CalibrationSet
+from fgvc_jax.workdir.columns import Column
 from fgvc_jax.workdir.predictions import Part
 
 UNKNOWN = "unknown.json"  # in a workdir
@@ -212,6 +213,17 @@ def judge_frequency(part: Part, kept: CalibrationStore, counts: np.ndarray) -> l
     """What all members say together on a part, of classes of many, some and few training images,
     see `frequency.judge`."""
     return frequency.judge(part.labels, _predicted(part, kept), counts)
+
+
+def judge_columns(
+    part: Part, kept: CalibrationStore, columns: Sequence[Column]
+) -> list[dict[str, Any]]:
+    """What all members say together on a part at each place that a column of a list tells, see
+    `columns.Column.judge`."""
+    if not columns:
+        return []
+    right = _predicted(part, kept) == part.labels
+    return [column.judge(part.names, right) for column in columns]
 
 
 def _predicted(part: Part, kept: CalibrationStore) -> np.ndarray:

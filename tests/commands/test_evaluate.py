@@ -169,28 +169,12 @@ def test_other_classes_are_told_from_the_test_images_and_known_ones_are_left_out
         evaluate.evaluate(Evaluation(str(workdir), unknown=others))
 
 
-def test_places_of_test_images_are_those_that_a_list_names(tmp_path, monkeypatch, caplog):
-    (tmp_path / "sites.csv").write_text("path,site\na/1.jpg,north\na/2.jpg,south\n")
-    test = SimpleNamespace(
-        names=("a/1.jpg", "a/2.jpg#xywh=0,0,1,1", "a/3.jpg"), labels=np.array([0, 1, 1])
-    )
-    asked = SimpleNamespace(identities=("m",), fusion="probabilities")
-    values = np.log([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]])
-    monkeypatch.setattr(evaluate.tallies, "Fused", lambda *_: [(slice(None), values)])
-    found = evaluate._by(f"{tmp_path}/sites.csv:site", "folder:x", test, asked)
-    assert found["column"] == "site" and "1 of 3 test images is not told" in caplog.text
-    assert [(p["name"], p["accuracy"]["value"]) for p in found["places"]] == [
-        ("south", 0.0), ("north", 1.0)]  # fmt: skip
-    assert evaluate._by("site", f"csv:{tmp_path}/sites.csv", test, asked) == found
-    with pytest.raises(UserError, match="is no csv: list with columns"):
-        evaluate._by("site", "folder:x", test, asked)
-    with pytest.raises(UserError, match="0 columns 'date'"):
-        evaluate._by("date", f"csv:{tmp_path}/sites.csv", test, asked)
+def test_a_wrong_column_is_told_before_members_are_read(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.setattr(evaluate.Workdir, "record", lambda self: SimpleNamespace(
         experiment=SimpleNamespace(data=SimpleNamespace(source="folder:x"))))  # fmt: skip
-    with pytest.raises(UserError, match="is no csv: list with columns"):  # before members are read
+    with pytest.raises(UserError, match="is no csv: list with columns"):
         evaluate.evaluate(Evaluation(str(tmp_path / "run"), by="site"))
-    other = SimpleNamespace(names=("z.jpg",), labels=np.array([0]))
-    with pytest.raises(UserError, match="the site of none of the test images, as 'z.jpg'"):
-        evaluate._by("site", f"csv:{tmp_path}/sites.csv", other, asked)
+    (tmp_path / "sites.csv").write_text("path,site\na.jpg,north\n")
+    with pytest.raises(UserError, match="0 columns 'date'"):
+        evaluate.evaluate(Evaluation(str(tmp_path / "run"), by=f"{tmp_path}/sites.csv:date"))

@@ -45,6 +45,12 @@ def runs(tmp_path_factory):
     with open(root / "levels.csv", "w", newline="", encoding="utf-8") as file:
         rows = zip(NAMES, ("<i>left", "<i>left", "right", "right"), strict=True)
         csv.writer(file).writerows([("class", "side"), *rows])
+    with open(sources["more"] / "list.csv", "w", newline="", encoding="utf-8") as file:
+        rows = [("path", "label", "split", "site", "date")]
+        for n, path in enumerate(sorted(sources["more"].rglob("*.png"))):
+            part, name, _ = path.relative_to(sources["more"]).parts
+            rows.append((path.relative_to(sources["more"]), name, part, "<b>rth" * (n % 2), n % 3))
+        csv.writer(file).writerows(rows)
     for name, source, changes in (
         ("one", "birds", {"taxonomy": str(root / "levels.csv")}),
         ("two", "birds", {"seed": 1, "validation": 0.2}),
@@ -52,7 +58,9 @@ def runs(tmp_path_factory):
     ):
         data = dataclasses.replace(
             tiny().data,
-            source=f"folder:{sources[source]}",
+            source=f"csv:{sources[source]}/list.csv"
+            if source == "more"
+            else f"folder:{sources[source]}",
             classes=0,
             images_per_class=0,
             validation=changes.pop("validation", 0.0),
@@ -160,6 +168,26 @@ def test_errors_are_told_at_the_levels_of_the_taxonomy(runs, made):
     assert 'id="families"' in text and "&lt;i&gt;left" in text and "<i>left" not in text
     pictures = Pictures(lambda _: b"", lambda *_: np.ones((2, 2)), share=1, budget=0)
     assert 'id="families"' not in report_page(numbers | {"families": None}, pictures)
+
+
+def test_places_are_told_after_the_list_has_gone(runs, tmp_path, capsys):
+    part, values, results = fused(runs / "other")
+    assert [by["column"] for by in results["by"]] == ["site", "date"]
+    (site,) = results["by"][0]["places"]  # of every other image nothing is told
+    assert site["name"] == "<b>rth" and 0 < site["images"] < len(part.labels)
+    right = values.argmax(-1) == part.labels
+    days = results["by"][1]
+    assert sum(place["images"] for place in days["places"]) == len(right)
+    assert days["accuracy"]["value"] == pytest.approx(right.mean())
+    report.report(Report(str(runs / "other"), str(tmp_path / "a.html")))
+    assert json.loads((tmp_path / "a.json").read_text())["by"] == results["by"]
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert 'id="places"' in text and "By site and date" in text and "&lt;b&gt;rth" in text
+    found = evaluate.evaluate(Evaluation(str(runs / "other")))
+    assert found["by"] == results["by"]
+    evaluate.main([str(runs / "other"), "--by", "date"])
+    said = capsys.readouterr().out
+    assert "the ensemble by date, the worst first" in said and "by site" not in said
 
 
 def test_the_confusion_matrix_has_every_image(runs, made):
