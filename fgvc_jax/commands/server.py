@@ -21,6 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
@@ -60,7 +61,7 @@ class Asked(Protocol):
     def answer_kept(self, number: int) -> Any: ...
 
 
-def application(page: str, asked: Asked, names: Collection[str] = ()) -> Any:
+def application(page: str, asked: Asked, names: Collection[str] = ()) -> ASGIApp:
     """The ASGI application of one page that uploads files: GET / is the page, GET /known what it
     shows before it asks, POST /answer has a file as its body, POST /kept/N none. All but the page
     get JSON, in case of a problem {"error": a sentence}.
@@ -124,12 +125,12 @@ class Guard:
         names: host names that the server goes by, beside addresses and localhost.
     """
 
-    def __init__(self, inner: Any, names: Collection[str] = ()):
+    def __init__(self, inner: ASGIApp, names: Collection[str] = ()):
         self._inner = inner
         self._names = {"localhost", *(name.lower() for name in names)}
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_guarded(message: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(raw=message["headers"]).update(HEADERS)
             await send(message)
@@ -138,7 +139,7 @@ class Guard:
         refused = PlainTextResponse(f"Refused: {problem}.\n", 403)
         await (refused if problem else self._inner)(scope, receive, send_guarded)
 
-    def _problem(self, scope: Any) -> str:
+    def _problem(self, scope: Scope) -> str:
         """Why a request is refused, or ""."""
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -297,7 +298,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(application: Any, listening: socket.socket) -> None:
+def serve(application: ASGIApp, listening: socket.socket) -> None:
     """Answer until a signal comes, then raise `Interrupted`."""
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # what is ours is logged by ourselves
     settings = uvicorn.Config(

@@ -6,8 +6,8 @@ import math
 import os
 import stat
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, features
@@ -187,7 +187,17 @@ def _edges(record: dict[str, Any], size: tuple[int, int], margin: float, cut: in
         raise Unreadable(record, f"has the box {box}, which {error}", "correct the box") from error
 
 
-def record_of(image: str | os.PathLike | Image.Image | np.ndarray) -> dict[str, Any]:
+Photograph = str | os.PathLike[str] | Image.Image | np.ndarray  # of uint8, (H, W, 3)
+Several = Photograph | Iterable[Photograph]  # one of them, or any number
+
+
+def one_by_one(images: Several) -> Iterator[Photograph]:
+    """The images that somebody gave: one, an array (B, H, W, 3) of them, or what gives them."""
+    one = isinstance(images, (str, os.PathLike, Image.Image)) or getattr(images, "ndim", 4) != 4
+    return iter((cast(Photograph, images),) if one else cast(Iterable[Photograph], images))
+
+
+def record_of(image: Photograph) -> dict[str, Any]:
     """The record of a path, a PIL image or an (H, W, 3) uint8 array, to `decode`.
 
     Raises UserError for a path that no regular file of at most `MAX_BYTES` can be read from.

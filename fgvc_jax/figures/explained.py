@@ -5,11 +5,11 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from fgvc_jax.data.images import Photograph
 from fgvc_jax.figures import explanation, nearest, panels
 from fgvc_jax.figures.framed import framed
 from fgvc_jax.figures.page import render
@@ -56,7 +56,9 @@ class Explained:
 class Explainer(Model):
     """A `Model` that draws, too: what `fgvc_jax.load` opens."""
 
-    def explain(self, image: Any, *, against: str = "", calibrated: bool = False) -> Explained:
+    def explain(
+        self, image: Photograph, *, against: str = "", calibrated: bool = False
+    ) -> Explained:
         """Where the members look in an image, and what speaks for its likeliest class rather than
         for another, see `inference.gradcam`.
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from fgvc_jax.data import framing
-from fgvc_jax.data.images import read, record_of
+from fgvc_jax.data.images import Photograph, read, record_of
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.embeddings import Embedder
 
@@ -22,7 +22,7 @@ class Framed(NamedTuple):
     whole: bool
 
 
-def framed(asked: Embedder, image: Any, side: int, paper: str) -> np.ndarray:
+def framed(asked: Embedder, image: Photograph, side: int, paper: str) -> np.ndarray:
     """(side, side, 3) uint8: a photograph as `drawn`, on paper.
 
     Args:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax import networks
@@ -30,7 +31,7 @@ class Member(NamedTuple):
     """A network, what it learned, and how images are shown to it."""
 
     network: networks.Network
-    variables: Any
+    variables: VariableDict
     view: View
 
 
@@ -46,12 +47,12 @@ class Architecture:
     def _one_image(self) -> jax.Array:
         return jnp.zeros((1, self.view.crop, self.view.crop, 3))
 
-    def _initialize(self, key: jax.Array) -> Any:
+    def _initialize(self, key: jax.Array) -> VariableDict:
         """Random key -> all variables of the network at its start."""
         initial = self.network.init(key, self._one_image, False, method="whole")
         return {"params": initial["params"], "batch_stats": initial.get("batch_stats", {})}
 
-    def initial(self, key: jax.Array, places: Collection[tuple[str, ...]]) -> Any:
+    def initial(self, key: jax.Array, places: Collection[tuple[str, ...]]) -> VariableDict:
         """Those of the network's variables at its start that are at some `places`, on the host.
 
         A variable is drawn from the key and its place alone, so that what is not asked for is
@@ -75,17 +76,17 @@ class Architecture:
         return {}
 
     @cached_property
-    def whole(self) -> Any:
+    def whole(self) -> VariableDict:
         """Shapes and dtypes of all variables, the frozen trunk's among them."""
         return jax.eval_shape(self._initialize, jax.random.key(0))
 
     @cached_property
-    def trunk(self) -> Any:
+    def trunk(self) -> VariableDict:
         """Shapes and dtypes of the frozen trunk's variables; empty without one."""
         return self.split(self.whole)[0]
 
     @cached_property
-    def variables(self) -> Any:
+    def variables(self) -> VariableDict:
         """Shapes and dtypes of a member's variables."""
         return self.split(self.whole)[1]
 
@@ -103,7 +104,7 @@ class Architecture:
         )
         return frozenset(flatten_dict(initial))
 
-    def split(self, whole: Any) -> tuple[Any, Any]:
+    def split(self, whole: VariableDict) -> tuple[VariableDict, VariableDict]:
         """All variables of a network -> (those of the frozen trunk, those of a member)."""
         leaves = flatten_dict(whole)
         trunk = {place: leaf for place, leaf in leaves.items() if place in self._places}
@@ -130,10 +131,11 @@ class Architecture:
         taps, _ = self.answer
         return taps["stage5"].shape[1:3]
 
-    def member(self, variables: Any, trunk: Any = None) -> Member:
+    def member(self, variables: VariableDict, trunk: VariableDict | None = None) -> Member:
         """A member of this architecture: with adapters it has the trunk's variables beside its own,
         as all members have the same arrays."""
         if self.network.adapted:
+            assert trunk is not None
             variables = lora.joined(trunk, variables)
         return Member(self.network, variables, self.view)
 

@@ -1,6 +1,7 @@
 """Embeddings: what networks see of an image as one vector, before a head makes classes of it."""
 
 import dataclasses
+import itertools
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ from jax.sharding import Mesh
 from fgvc_jax import config
 from fgvc_jax.config import Data, Experiment, Network
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.images import decode, record_of
+from fgvc_jax.data.images import Photograph, Several, decode, one_by_one, record_of
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member, architectures, settle
@@ -49,7 +50,7 @@ class Embedder(Predictor):
         self.numbers = tuple(self.numbers) or tuple(range(1, len(self.members) + 1))
         self._untold = 0 if self.photographs.banner else self.cut
 
-    def embed(self, images: Any, *, tap: str = "", normalize: bool = False) -> np.ndarray:
+    def embed(self, images: Several, *, tap: str = "", normalize: bool = False) -> np.ndarray:
         """What the members see of images: a vector each, one behind the other.
 
         Args:
@@ -115,23 +116,21 @@ class Embedder(Predictor):
     def _embed_step(self, member: Member, tap: str) -> Any:
         return passes.embed_step(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
 
-    def read(self, images: Any) -> Iterator[tuple[np.ndarray, int]]:
+    def read(self, images: Several) -> Iterator[tuple[np.ndarray, int]]:
         """Images of any kind, at most MOST at a time: ((B, R, R, 3) uint8, how many they are), see
         `squares`."""
-        several = isinstance(images, (list, tuple)) or (
-            isinstance(images, np.ndarray) and images.ndim == 4
-        )
-        images = list(images) if several else [images]
-        if not images:
+        given = one_by_one(images)
+        some = list(itertools.islice(given, MOST))
+        if not some:
             raise UserError("no image was given")
-        for start in range(0, len(images), MOST):
-            some = images[start : start + MOST]
+        while some:
             squares = self.squares(len(some))
             for i, image in enumerate(some):
                 squares[i] = self.square(image)
             yield squares, len(some)
+            some = list(itertools.islice(given, MOST))
 
-    def square(self, image: Any, box: Box | None = None) -> np.ndarray:
+    def square(self, image: Photograph, box: Box | None = None) -> np.ndarray:
         """(R, R, 3) uint8 of a path, a PIL image or an (H, W, 3) uint8 array, or of a box in it."""
         return self.decoded(record_of(image) | ({} if box is None else {"box": box}))
 

@@ -14,20 +14,19 @@ zero, just where the member is sure.
 
 import difflib
 import itertools
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from PIL import Image
 
 from fgvc_jax import networks
 from fgvc_jax.data import augment
+from fgvc_jax.data.images import Several, one_by_one
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.passes import Predict
@@ -94,7 +93,7 @@ def class_number(model: Model, name: str) -> int | None:
 
 def find_evidence(
     model: Model,
-    images: Any,
+    images: Several,
     *,
     against: int | None = None,
     calibrated: bool = False,
@@ -119,7 +118,8 @@ def find_evidence(
         raise UserError("what speaks for a class is found among all classes: ask the whole model")
     if against is not None and not 0 <= against < len(model.classes):
         raise UserError(f"there is no class number {against}: there are {len(model.classes)}")
-    squares = iter(images) if decoded else map(model.square, _each(images))
+    given = one_by_one(images)
+    squares = cast(Iterator[np.ndarray], given) if decoded else map(model.square, given)
     return _explained(model, squares, against, calibrated)
 
 
@@ -152,14 +152,6 @@ def _explained(
                     for name in maps[0]["heads"]
                 },
             )
-
-
-def _each(images: Any) -> Iterator[Any]:
-    """The images one by one."""
-    single = isinstance(images, (str, os.PathLike, Image.Image))
-    if single or (isinstance(images, np.ndarray) and images.ndim == 3):
-        return iter([images])
-    return iter(images)
 
 
 def _classes(fused: np.ndarray, against: int | None) -> tuple[np.ndarray, np.ndarray]:

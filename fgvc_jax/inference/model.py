@@ -7,12 +7,13 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment, MembersAtOnce
+from fgvc_jax.data.images import Several
 from fgvc_jax.data.view import TTA, Photographs
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.namer import Namer
@@ -46,7 +47,7 @@ class Model(Namer):
         shown = f"{count:,} classes ({named}), seen at {side} x {side} px"
         return printable(f"<{members} of {self.about}: {shown}>")
 
-    def predict(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
+    def predict(self, images: Several, *, calibrated: bool = False) -> np.ndarray:
         """Probabilities of all classes, as the ensemble sees them.
 
         Args:
@@ -89,7 +90,7 @@ class Model(Namer):
             )
         return replace(self, tta=tta, kept=self.kept and replace(self.kept, tta=tta))
 
-    def outside(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
+    def outside(self, images: Several, *, calibrated: bool = False) -> np.ndarray:
         """The probability that all members' classes beside those of `among` have: (B,) float32.
         Much of it says that the photograph may be of none of these. Arguments as for `predict`."""
         parts = [
@@ -98,7 +99,7 @@ class Model(Namer):
         ]
         return np.concatenate(parts)
 
-    def coarsen(self, images: Any, *, risk: float = 0.05) -> list[tuple[str, str, float]]:
+    def coarsen(self, images: Several, *, risk: float = 0.05) -> list[tuple[str, str, float]]:
         """What can be said of each image so that at most the share `risk` of answers is wrong, see
         `coarsening`: (answer, its level, its calibrated probability). What is left open is
         ("", "", 1.0): it is not even sure of the coarsest level."""
@@ -109,7 +110,7 @@ class Model(Namer):
         ]
         return list(itertools.chain(*parts))
 
-    def neighbours(self, images: Any, count: int = 5) -> list[list[Neighbour]]:
+    def neighbours(self, images: Several, count: int = 5) -> list[list[Neighbour]]:
         """The training photographs that the members take for most like each image, the most similar
         first, of those that the run keeps (at most 5,000, as evenly by class as there are). Of
         several members the similarity is the mean of their cosines. With `among` they are of the
@@ -129,7 +130,7 @@ class Model(Namer):
         ]
         return list(itertools.chain(*parts))
 
-    def typicality(self, images: Any) -> np.ndarray:
+    def typicality(self, images: Several) -> np.ndarray:
         """Of each image the share of known images that are as strange or stranger, (B,): one of at
         most 0.05 may be of none of the classes; 5 in 100 photographs of known ones have it, too.
         See `novelty.about`.
@@ -147,7 +148,7 @@ class Model(Namer):
         answers = collect(self.ask(squares, embed=True), len(squares), NOVELTY)
         return self.novelty.typicality(self.strangeness(answers))
 
-    def attention(self, images: Any) -> np.ndarray:
+    def attention(self, images: Several) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.
 
         Raises:
@@ -161,7 +162,7 @@ class Model(Namer):
         ]
         return np.concatenate([np.stack(part) for part in parts], axis=1).astype(np.float32)
 
-    def top(self, images: Any, k: int = 5) -> list[list[tuple[str, float]]]:
+    def top(self, images: Several, k: int = 5) -> list[list[tuple[str, float]]]:
         """The k likeliest classes of each image, with their probabilities, the likeliest first."""
         probabilities = self.predict(images)
         best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]

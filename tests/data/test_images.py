@@ -8,6 +8,7 @@ import runpy
 import struct
 import zlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -569,3 +570,16 @@ def test_what_decodes_is_known_by_its_versions():
     pillow, *others = images.decoders()
     assert pillow == Image.__version__ and len(others) == 3
     assert others[0] and all(each is None or isinstance(each, str) for each in others)
+
+
+def test_one_image_or_several_are_told_apart():
+    path, picture, array = Path("a.jpg"), Image.new("RGB", (2, 2)), np.zeros((2, 2, 3), np.uint8)
+    for one in ("a.jpg", path, picture, array, np.zeros((2, 2))):
+        (found,) = images.one_by_one(one)
+        assert found is one
+    several = [path, picture, array]
+    for given in (several, tuple(several), iter(several)):
+        assert list(images.one_by_one(given)) == several
+    batch = np.arange(24, dtype=np.uint8).reshape(2, 2, 2, 3)
+    np.testing.assert_array_equal(list(images.one_by_one(batch)), batch)
+    assert list(images.one_by_one([])) == []

@@ -5,7 +5,7 @@ its sides of 1, as ONNX's operators broadcast like NumPy's, until one needs it i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import onnx
@@ -28,6 +28,49 @@ class Tensor(NamedTuple):
 
 
 Value = Tensor | np.ndarray
+
+
+class Shaped(Protocol):
+    """What is known of a value of a trace."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+class Variable(Protocol):
+    """A value of a trace."""
+
+    @property
+    def aval(self) -> Shaped: ...
+
+
+class Primitive(Protocol):
+    """What an equation does."""
+
+    name: str
+    multiple_results: bool
+
+    def bind(self, *inputs: np.ndarray, **params: Any) -> Any: ...
+
+
+class Equation(Protocol):
+    """A step of a trace, `jax.extend.core.JaxprEqn` as far as rules need it: JAX's own types do not
+    say that a value has a shape."""
+
+    @property
+    def primitive(self) -> Primitive: ...
+
+    @property
+    def params(self) -> dict[str, Any]: ...
+
+    @property
+    def invars(self) -> Sequence[Variable]: ...
+
+    @property
+    def outvars(self) -> Sequence[Variable]: ...
 
 
 def of_images(side: int) -> bool:
@@ -88,7 +131,7 @@ class Graph:
         self.stored.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
-    def full(self, value: Value, aval: Any) -> Value:
+    def full(self, value: Value, aval: Shaped) -> Value:
         """A value with all of its sides as its shape says."""
         shape = aval.shape
         if value.shape == shape:
@@ -119,11 +162,11 @@ class Graph:
 
     # -- running -----------------------------------------------------------------------------------
 
-    def run(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
+    def run(self, jaxpr: core.Jaxpr, consts: Sequence[Any], inputs: Sequence[Value]) -> list[Value]:
         """The values of a jaxpr's results."""
-        values: dict[Any, Value] = {}
+        values: dict[core.Var, Value] = {}
 
-        def read(atom: Any) -> Value:
+        def read(atom: core.Var | core.Literal) -> Value:
             if isinstance(atom, core.Literal):
                 number = np.asarray(atom.val, atom.aval.dtype)  # type: ignore[attr-defined]
                 if abs(float(number)) == BATCH:  # half precision cannot hold it
@@ -134,11 +177,13 @@ class Graph:
         values.update(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
         values.update(zip(jaxpr.invars, inputs, strict=True))
         for equation in jaxpr.eqns:
-            results = self._evaluate(equation, [read(atom) for atom in equation.invars])
+            results = self._evaluate(
+                cast(Equation, equation), [read(atom) for atom in equation.invars]
+            )
             values.update(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _evaluate(self, equation: Any, inputs: list[Value]) -> list[Value]:
+    def _evaluate(self, equation: Equation, inputs: list[Value]) -> list[Value]:
         kind, params = equation.primitive.name, equation.params
         if kind == "platform_index":
             chosen = (
@@ -177,7 +222,7 @@ class Graph:
         return results if isinstance(results, list) else [results]
 
 
-def _computed(equation: Any, inputs: Sequence[np.ndarray]) -> list[Value]:
+def _computed(equation: Equation, inputs: Sequence[np.ndarray]) -> list[Value]:
     """What JAX itself says, where nothing depends on the images."""
     results = equation.primitive.bind(*inputs, **equation.params)
     results = results if equation.primitive.multiple_results else [results]

@@ -11,9 +11,11 @@ from onnx import helper
 
 from fgvc_jax.inference.export.graph import (
     BATCH,
+    Equation,
     Graph,
     Rules,
     Shape,
+    Shaped,
     Tensor,
     Value,
     of_images,
@@ -23,7 +25,7 @@ OPSET = 18
 IR_VERSION = 8  # the one of that opset, which runtimes from 2022 on read
 
 
-def _type(aval: Any) -> int:
+def _type(aval: Shaped) -> int:
     return helper.np_dtype_to_tensor_dtype(np.dtype(aval.dtype))
 
 
@@ -35,7 +37,7 @@ def _simple(kind: str) -> Callable:
 
 
 def _chain(first: str, *others: str) -> Callable:
-    def rule(graph: Graph, equation: Any, shape: Shape, *inputs: Value) -> Tensor:
+    def rule(graph: Graph, equation: Equation, shape: Shape, *inputs: Value) -> Tensor:
         result = graph.node(first, *inputs, shape=shape)
         for kind in others:
             result = graph.node(kind, result, shape=shape)
@@ -44,41 +46,41 @@ def _chain(first: str, *others: str) -> Callable:
     return rule
 
 
-def _number(equation: Any, value: float) -> np.ndarray:
+def _number(equation: Equation, value: float) -> np.ndarray:
     return np.asarray(value, equation.outvars[0].aval.dtype)
 
 
-def _erfc(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+def _erfc(graph: Graph, equation: Equation, shape: Shape, x: Value) -> Tensor:
     error = graph.node("Erf", x, shape=shape)
     return graph.node("Sub", _number(equation, 1), error, shape=shape)
 
 
-def _expm1(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+def _expm1(graph: Graph, equation: Equation, shape: Shape, x: Value) -> Tensor:
     return graph.node("Sub", graph.node("Exp", x, shape=shape), _number(equation, 1), shape=shape)
 
 
-def _integer_pow(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+def _integer_pow(graph: Graph, equation: Equation, shape: Shape, x: Value) -> Tensor:
     return graph.node("Pow", x, _number(equation, equation.params["y"]), shape=shape)
 
 
-def _square(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+def _square(graph: Graph, equation: Equation, shape: Shape, x: Value) -> Tensor:
     return graph.node("Mul", x, x, shape=shape)
 
 
-def _cast(graph: Graph, equation: Any, shape: Shape, x: Value) -> Value:
+def _cast(graph: Graph, equation: Equation, shape: Shape, x: Value) -> Value:
     return graph.node("Cast", x, shape=shape, to=_type(equation.outvars[0].aval))
 
 
-def _select(graph: Graph, equation: Any, shape: Shape, which: Value, no: Value, yes: Value):
+def _select(graph: Graph, equation: Equation, shape: Shape, which: Value, no: Value, yes: Value):
     return graph.node("Where", which, yes, no, shape=shape)
 
 
-def _is_finite(graph: Graph, equation: Any, shape: Shape, x: Value) -> Tensor:
+def _is_finite(graph: Graph, equation: Equation, shape: Shape, x: Value) -> Tensor:
     infinite, unknown = (graph.node(kind, x, shape=shape) for kind in ("IsInf", "IsNaN"))
     return graph.node("Not", graph.node("Or", infinite, unknown, shape=shape), shape=shape)
 
 
-def _sub(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tensor:
+def _sub(graph: Graph, equation: Equation, shape: Shape, x: Value, y: Value) -> Tensor:
     """What is known is added, to the same bits: runtimes fold sums and products of constants into
     the convolution before them, and no difference."""
     if isinstance(y, np.ndarray) and np.issubdtype(y.dtype, np.floating):
@@ -86,7 +88,7 @@ def _sub(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tenso
     return graph.node("Sub", x, y, shape=shape)
 
 
-def _max(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tensor:
+def _max(graph: Graph, equation: Equation, shape: Shape, x: Value, y: Value) -> Tensor:
     """Relu where it is one, as runtimes know it at the end of a convolution."""
     x, y = (y, x) if isinstance(x, np.ndarray) else (x, y)
     if isinstance(y, np.ndarray) and y.dtype == np.float32 and not y.any():
@@ -94,7 +96,7 @@ def _max(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tenso
     return graph.node("Max", x, y, shape=shape)
 
 
-def _min(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tensor:
+def _min(graph: Graph, equation: Equation, shape: Shape, x: Value, y: Value) -> Tensor:
     """Clip where one number is the bound, for the same reason."""
     x, y = (y, x) if isinstance(x, np.ndarray) else (x, y)
     if isinstance(y, np.ndarray) and y.dtype == np.float32 and y.size == 1:
@@ -105,7 +107,7 @@ def _min(graph: Graph, equation: Any, shape: Shape, x: Value, y: Value) -> Tenso
 _NO_BOUND = Tensor("", ())  # an input that is left out
 
 
-def _same(graph: Graph, equation: Any, shape: Shape, x: Value) -> Value:
+def _same(graph: Graph, equation: Equation, shape: Shape, x: Value) -> Value:
     return x
 
 
@@ -150,7 +152,7 @@ ELEMENTWISE: dict[str, Callable] = {
 # -- primitives that move values -------------------------------------------------------------------
 
 
-def _broadcast(graph: Graph, equation: Any, x: Value, *_sides: Value) -> Value:
+def _broadcast(graph: Graph, equation: Equation, x: Value, *_sides: Value) -> Value:
     """Only the missing axes are made, of length 1."""
     places = equation.params["broadcast_dimensions"]
     shape: list[int] = [1] * len(equation.outvars[0].aval.shape)
@@ -162,7 +164,7 @@ def _broadcast(graph: Graph, equation: Any, x: Value, *_sides: Value) -> Value:
     return graph.node("Unsqueeze", x, np.array(axes, np.int64), shape=shape) if axes else x
 
 
-def _squeeze(graph: Graph, equation: Any, x: Value) -> Value:
+def _squeeze(graph: Graph, equation: Equation, x: Value) -> Value:
     axes = [int(axis) for axis in equation.params["dimensions"]]
     shape = [side for axis, side in enumerate(x.shape) if axis not in axes]
     if isinstance(x, np.ndarray):
@@ -170,7 +172,7 @@ def _squeeze(graph: Graph, equation: Any, x: Value) -> Value:
     return graph.node("Squeeze", x, np.array(axes, np.int64), shape=shape)
 
 
-def _transpose(graph: Graph, equation: Any, x: Value) -> Value:
+def _transpose(graph: Graph, equation: Equation, x: Value) -> Value:
     return graph.transposed(x, equation.params["permutation"])
 
 
@@ -181,13 +183,13 @@ LAZY: dict[str, Callable] = {
 }
 
 
-def _reshape(graph: Graph, equation: Any, x: Value) -> Tensor:
+def _reshape(graph: Graph, equation: Equation, x: Value) -> Tensor:
     shape = equation.outvars[0].aval.shape
     sides = np.array([-1 if of_images(side) else side for side in shape], np.int64)
     return graph.node("Reshape", x, sides, shape=shape)
 
 
-def _slice(graph: Graph, equation: Any, x: Value) -> Tensor:
+def _slice(graph: Graph, equation: Equation, x: Value) -> Tensor:
     params, sides = equation.params, equation.invars[0].aval.shape
     shape = equation.outvars[0].aval.shape
     _check_images(sides, shape)
@@ -205,12 +207,12 @@ def _check_images(before: Shape, after: Shape) -> None:
         raise NotImplementedError("no rule for a part of the images")
 
 
-def _concatenate(graph: Graph, equation: Any, *parts: Value) -> Tensor:
+def _concatenate(graph: Graph, equation: Equation, *parts: Value) -> Tensor:
     shape, axis = equation.outvars[0].aval.shape, equation.params["dimension"]
     return graph.node("Concat", *parts, shape=shape, axis=axis)
 
 
-def _split(graph: Graph, equation: Any, x: Value) -> list[Tensor]:
+def _split(graph: Graph, equation: Equation, x: Value) -> list[Tensor]:
     axis, starts = np.array([equation.params["axis"]]), [0, *np.cumsum(equation.params["sizes"])]
     for part in equation.outvars:
         _check_images(equation.invars[0].aval.shape, part.aval.shape)
@@ -220,7 +222,7 @@ def _split(graph: Graph, equation: Any, x: Value) -> list[Tensor]:
     ]
 
 
-def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
+def _stack(graph: Graph, equation: Equation, *parts: Value) -> Tensor:
     shape, axis = equation.outvars[0].aval.shape, equation.params["axis"]
     place = np.array([axis], np.int64)
     single = (*shape[:axis], 1, *shape[axis + 1 :])
@@ -232,7 +234,7 @@ def _stack(graph: Graph, equation: Any, *parts: Value) -> Tensor:
 
 
 def _reduce(kind: str) -> Callable:
-    def rule(graph: Graph, equation: Any, x: Value) -> Tensor:
+    def rule(graph: Graph, equation: Equation, x: Value) -> Tensor:
         axes = np.array(equation.params["axes"], np.int64)
         return graph.node(
             kind, x, axes, shape=equation.outvars[0].aval.shape, keepdims=0, noop_with_empty_axes=1
@@ -241,7 +243,7 @@ def _reduce(kind: str) -> Callable:
     return rule
 
 
-def _top_k(graph: Graph, equation: Any, x: Value) -> list[Value]:
+def _top_k(graph: Graph, equation: Equation, x: Value) -> list[Value]:
     shape, k = equation.outvars[0].aval.shape, equation.params["k"]
     if equation.params["axis"] != len(shape) - 1:
         raise NotImplementedError("no rule for the largest but of the last axis")
@@ -251,7 +253,7 @@ def _top_k(graph: Graph, equation: Any, x: Value) -> list[Value]:
     return [values, graph.node("Cast", places, shape=shape, to=onnx.TensorProto.INT32)]
 
 
-def _convolve(graph: Graph, equation: Any, x: Value, kernel: Value) -> Value:
+def _convolve(graph: Graph, equation: Equation, x: Value, kernel: Value) -> Value:
     params, shape = equation.params, equation.outvars[0].aval.shape
     if any(n != 1 for n in (*params["lhs_dilation"], params["batch_group_count"])):
         raise NotImplementedError("no rule for a transposed or a batch-grouped convolution")
@@ -271,7 +273,7 @@ def _convolve(graph: Graph, equation: Any, x: Value, kernel: Value) -> Value:
     return graph.transposed(result, np.argsort(orders.out_spec).tolist())
 
 
-def _max_pool(graph: Graph, equation: Any, x: Value) -> Value:
+def _max_pool(graph: Graph, equation: Equation, x: Value) -> Value:
     """NHWC -> NHWC; ONNX, too, fills borders with what no maximum is."""
     params, shape = equation.params, equation.outvars[0].aval.shape
     windows, strides, pads = (
@@ -293,7 +295,7 @@ def _max_pool(graph: Graph, equation: Any, x: Value) -> Value:
     return graph.transposed(result, (0, 2, 3, 1))
 
 
-def _dot(graph: Graph, equation: Any, x: Value, y: Value) -> Tensor:
+def _dot(graph: Graph, equation: Equation, x: Value, y: Value) -> Tensor:
     (x_sum, y_sum), (x_batch, y_batch) = equation.params["dimension_numbers"]
     shape = equation.outvars[0].aval.shape
     if not x_batch and (x_sum, y_sum, len(y.shape)) == ((len(x.shape) - 1,), (0,), 2):
