@@ -10,6 +10,8 @@ number for the largest deviation that it leaves possible with a confidence of 80
 scripts/studies only the lines that kept to its plan count, as in RESULTS.md.
 """
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import ledger
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import markdown_table
+from fgvc_jax.utils.text import distinct, markdown_table
 
 LEDGER = Path(__file__).parent / "studies/results"
 
@@ -49,15 +51,15 @@ def main(arguments: list[str]) -> None:
     for path in paths:
         if not path.is_file():
             raise UserError(f"ledger {str(path)!r} does not exist")
-    found = [c for c in comparisons(ledger.read(*paths)) if c.study == options.study]
+    every = comparisons(ledger.read(*paths))
+    found = [c for c in every if c.study == options.study]
+    if not found:
+        raise UserError(unknown(options, sorted({one.study for one in every})))
     plans = [plan_of(LEDGER.parent, one).study for one in found]
     found = [held_to(plan, one) if plan else one for one, plan in zip(found, plans, strict=True)]
     lines = [row for one in found for row in needed(one, options.metric, options.half_width)]
     if not lines:
-        raise UserError(
-            f"no two rows of a study {options.study!r} have {options.metric} with two common seeds "
-            "that differ"
-        )
+        raise UserError(too_few(found, options))
     header = "base", "minus", "row", "pairs", "sd", "seeds", "cautious", "they find"
     print(markdown_table(header, lines, labels=3))
 
@@ -79,6 +81,43 @@ def needed(comparison: Comparison, metric: str, half_width: float) -> list[list[
             ]
         )
     return lines
+
+
+def unknown(options: Power, studies: Sequence[str]) -> str:
+    """That no ledger that was read has a line of the study, and the way out."""
+    where = distinct(options.ledger) or "scripts/studies/results"
+    near = difflib.get_close_matches(options.study, studies, n=1)
+    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(studies) or 'none'}."
+    instead = "" if options.ledger else "; of one's own pilot add --ledger WORKDIR/ledger.jsonl"
+    return f"{where} has no study {options.study!r}: {known.rstrip('.')}{instead}"
+
+
+def too_few(found: Sequence[Comparison], options: Power) -> str:
+    """Why a pilot says nothing of how much differences vary, and the way out."""
+    summaries = [one.summary() for one in found]
+    metrics = sorted({name for summary in summaries for name in summary})
+    if metrics and options.metric not in metrics:
+        near = difflib.get_close_matches(options.metric, metrics, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(metrics)}"
+        return f"study {options.study!r} has no metric {options.metric!r}: {hint}"
+    pairs = max(
+        (cell["difference"]["n"] for summary in summaries
+         for cell in summary.get(options.metric, {}).values() if cell["difference"]),
+        default=0,
+    )  # fmt: skip
+    if pairs > 1:
+        return (
+            f"study {options.study!r}: {options.metric} differs by the same in all {pairs} seeds, "
+            "which does not tell how much it varies: train more, by --seeds of scripts/study.py"
+        )
+    seeds = "; ".join(
+        f"{row}: {distinct(map(str, lines)) or 'none'}"
+        for one in found for row, lines in one.rows.items()
+    )  # fmt: skip
+    return (
+        f"study {options.study!r} needs two seeds that its first row and another have finished "
+        f"(now {seeds or 'none'}): python scripts/study.py FILE --seeds 2 trains what is missing"
+    )
 
 
 if __name__ == "__main__":
