@@ -5,6 +5,7 @@ from typing import Any
 
 from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.metrics import Metric
+from fgvc_jax.evaluation.novelty import WORDS
 from fgvc_jax.evaluation.tallies import flat, mean_overlap
 from fgvc_jax.utils import text
 
@@ -177,7 +178,7 @@ def unknown_table(results: Mapping[str, Any]) -> list[str]:
         return []
     rows = [
         [
-            f"{name} *" if name == judged["score"] else name,
+            f"{WORDS[name]} *" if name == judged["score"] else WORDS[name],
             _interval(each["auroc"], percent=True),
             _interval(each["fpr95"], percent=True),
         ]
@@ -185,7 +186,9 @@ def unknown_table(results: Mapping[str, Any]) -> list[str]:
     ]
     count = judged["images"]
     lines = ["", f"{count['unknown']:,} images of other classes against {count['known']:,} known"]
-    lines.append(text.table(["score", "AUROC (%)", "taken for known where 95 % are (%)"], rows))
+    header = "strange by", "AUROC (%)", "taken for known where 95 % of known are (%)"
+    lines.append(text.table(header, rows))
+    lines.append("AUROC: how often one of another class is stranger than a known one; 50 is chance")
     if at := judged["at"]:
         found, alarms = (_interval(at[name], percent=True) for name in ("found", "alarms"))
         lines.append(

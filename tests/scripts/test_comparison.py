@@ -571,7 +571,9 @@ def test_failed_runs_are_on_the_page(tmp_path):
 def test_power_tells_the_seeds_that_a_half_width_needs(folder, comparison, capsys):
     ledger_file = str(folder / "results/a.jsonl")
     power.main(["--study", "helps", "--ledger", ledger_file, "--half-width", "0.5"])
-    row = squeezed(capsys.readouterr().out)[2].split(" | ")
+    out = capsys.readouterr().out
+    row = squeezed(out)[2].split(" | ")
+    assert "ensemble, of each row minus the first one" in out and "95 % interval of 0.5" in out
     sd = 100 * comparison.summary()["ensemble"]["kt"]["difference"]["sd"]
     assert row[1:4] == ["independent", "kt", "4"] and row[4] == f"{sd:.2f}"
     assert int(row[5]) == statistics.seeds_needed(sd, 0.5) < int(row[6])
