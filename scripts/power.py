@@ -10,6 +10,9 @@ number for the largest deviation that it leaves possible with a confidence of 80
 scripts/studies only the lines that kept to its plan count, as in RESULTS.md.
 """
 
+import difflib
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +23,16 @@ from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import ledger
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import markdown_table
+from fgvc_jax.utils.text import distinct, markdown_table
 
 LEDGER = Path(__file__).parent / "studies/results"
+READING = (
+    "{metric}, of each row minus the first one, in points. sd: how much that differs from seed to "
+    "seed, in as many pairs. seeds: so many give a 95 % interval of {width:g} to each side; "
+    "cautious: the same for the largest sd that the pilot leaves possible (80 %), which few pairs "
+    "hardly bound. they find: a true difference as large as this shows in four of five studies of "
+    "so many seeds."
+)
 
 
 @dataclass(frozen=True)
@@ -49,17 +59,19 @@ def main(arguments: list[str]) -> None:
     for path in paths:
         if not path.is_file():
             raise UserError(f"ledger {str(path)!r} does not exist")
-    found = [c for c in comparisons(ledger.read(*paths)) if c.study == options.study]
+    every = comparisons(ledger.read(*paths))
+    found = [c for c in every if c.study == options.study]
+    if not found:
+        raise UserError(unknown(options, sorted({one.study for one in every})))
     plans = [plan_of(LEDGER.parent, one).study for one in found]
     found = [held_to(plan, one) if plan else one for one, plan in zip(found, plans, strict=True)]
     lines = [row for one in found for row in needed(one, options.metric, options.half_width)]
     if not lines:
-        raise UserError(
-            f"no two rows of a study {options.study!r} have {options.metric} with two common seeds "
-            "that differ"
-        )
+        raise UserError(too_few(found, options))
     header = "base", "minus", "row", "pairs", "sd", "seeds", "cautious", "they find"
     print(markdown_table(header, lines, labels=3))
+    about = READING.format(metric=options.metric, width=options.half_width)
+    print("\n" + textwrap.fill(about, 100))
 
 
 def needed(comparison: Comparison, metric: str, half_width: float) -> list[list[str]]:
@@ -79,6 +91,43 @@ def needed(comparison: Comparison, metric: str, half_width: float) -> list[list[
             ]
         )
     return lines
+
+
+def unknown(options: Power, studies: Sequence[str]) -> str:
+    """That no ledger that was read has a line of the study, and the way out."""
+    where = distinct(options.ledger) or "scripts/studies/results"
+    near = difflib.get_close_matches(options.study, studies, n=1)
+    known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(studies) or 'none'}."
+    instead = "" if options.ledger else "; of one's own pilot add --ledger WORKDIR/ledger.jsonl"
+    return f"{where} has no study {options.study!r}: {known.rstrip('.')}{instead}"
+
+
+def too_few(found: Sequence[Comparison], options: Power) -> str:
+    """Why a pilot says nothing of how much differences vary, and the way out."""
+    summaries = [one.summary() for one in found]
+    metrics = sorted({name for summary in summaries for name in summary})
+    if metrics and options.metric not in metrics:
+        near = difflib.get_close_matches(options.metric, metrics, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(metrics)}"
+        return f"study {options.study!r} has no metric {options.metric!r}: {hint}"
+    pairs = max(
+        (cell["difference"]["n"] for summary in summaries
+         for cell in summary.get(options.metric, {}).values() if cell["difference"]),
+        default=0,
+    )  # fmt: skip
+    if pairs > 1:
+        return (
+            f"study {options.study!r}: {options.metric} differs by the same in all {pairs} seeds, "
+            "which does not tell how much it varies: train more, by --seeds of scripts/study.py"
+        )
+    seeds = "; ".join(
+        f"{row}: {distinct(map(str, lines)) or 'none'}"
+        for one in found for row, lines in one.rows.items()
+    )  # fmt: skip
+    return (
+        f"study {options.study!r} needs two seeds that its first row and another have finished "
+        f"(now {seeds or 'none'}): python scripts/study.py FILE --seeds 2 trains what is missing"
+    )
 
 
 if __name__ == "__main__":

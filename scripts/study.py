@@ -15,11 +15,15 @@ from fgvc_jax.commands import start
 if __name__ == "__main__":
     start.prepare()
 
-from fgvc_jax.study import definition, runner
+from fgvc_jax.study import definition
+from fgvc_jax.utils import progress
 
 
 def main(arguments: list[str]) -> None:
     chosen, options = definition.parse(arguments, "python scripts/study.py FILE")
+    with progress.waiting("starting"):
+        from fgvc_jax.study import runner  # which loads JAX: --help does without
+
     runner.carry_out(chosen, options)
 
 

@@ -121,7 +121,7 @@ def test_two_methods_are_compared(tmp_path):
     for name in ("scripts", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     for title, text in blocks(page, "python"):
-        smaller = text.replace('"kt_quick"', '"tiny"').replace("seeds=4", "seeds=2")
+        smaller = text.replace('"kt:sketchbirds"', '"tiny"').replace("seeds=4", "seeds=2")
         assert smaller.count("tiny") == smaller.count("seeds=2") == 1
         (tmp_path / title).write_text(smaller)
     walk(page, tmp_path, more=[("python scripts/study.py mine.py --config", " --minutes 0")])

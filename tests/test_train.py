@@ -169,7 +169,7 @@ def test_metrics_are_of_the_members_and_the_ensembles(finished):
             assert all(low <= value <= high for low, value, high in ends)
     assert 0 < results["metrics"]["ensemble"][1]["disagreement"]["value"] < 1
     text = results_table.results_table(results)
-    assert "answered at 5% risk" in text and "8 validation images: temperature" in text
+    assert "answered at 5% seen risk" in text and "8 validation images: temperature" in text
 
 
 def test_the_calibration_is_kept_and_used(finished):

@@ -32,11 +32,12 @@ class Prediction(Photographs):
     """Also the conformal set of classes, which holds the truth for 90 % of photographs. Needs a
     validation part, or a solved head, which is calibrated by images held out in turn."""
     risk: float = option(0.05, above=0, below=1)
-    """Unsure is what must be left out to err on at most this share of the rest, by the largest
-    calibrated probability. It is so with 95 % confidence: by the exact binomial upper bound
-    (Clopper-Pearson) of errors on the validation part, or of a solved head on training images held
-    out in turn, Geifman and El-Yaniv (2017). Empty without either, and where they are too few for
-    such a promise: a warning then names the smallest."""
+    """The promised risk: unsure is what must be left out to err on at most this share of the rest,
+    by the largest calibrated probability. (The seen risk of evaluate and report is what came out on
+    the test images, which promises nothing.) It is so with 95 % confidence: by the exact binomial
+    upper bound (Clopper-Pearson) of errors on the validation part, or of a solved head on training
+    images held out in turn, Geifman and El-Yaniv (2017). Empty without either, and where they are
+    too few for such a promise: a warning then names the smallest."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
     head the training images held out in turn."""
@@ -49,10 +50,10 @@ class Prediction(Photographs):
     """The same of classes that it is none of."""
     coarsen: float = option(0.0, at_least=0, below=1)
     """Also answer at the finest level of the run's taxonomy (--data.taxonomy of train) at which at
-    most this share of answers is wrong, as 0.05: the likeliest class, or its genus, or its family;
-    an empty answer is left open. It is so on average over photographs like the validation part, of
-    which a fifth fits the temperature and the rest the threshold: conformal risk control (arXiv
-    2208.02814). 0: no such answer."""
+    most this share of answers is wrong (the promised risk), as 0.05: the likeliest class, or its
+    genus, or its family; an empty answer is left open. It is so on average over photographs like
+    the validation part, of which a fifth fits the temperature and the rest the threshold: conformal
+    risk control (arXiv 2208.02814). 0: no such answer."""
     unknown_rate: float = option(0.0, at_least=0, below=1)
     """Also say which photographs may be of none of the classes, so that this share of photographs
     of known ones is called unknown, too, as 0.05; typicality is the share of known images that are
@@ -298,7 +299,7 @@ class Demo(Photographs):
     port: int = option(8000, at_least=0, at_most=65535)
     """Of the page; 0 takes one that is free."""
     risk: float = option(0.05, above=0, below=1)
-    """Unsure is what must be left out to err on at most this share of the rest, as in predict."""
+    """Promised risk: unsure is what must be left out to err on so few of the rest, see predict."""
     calibrated: bool = False
     """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
     head the training images held out in turn."""
@@ -352,8 +353,8 @@ class Export:
     dry_run: bool = False
     """With --push: tell what would go, and send nothing."""
     risk: float = option(0.05, above=0, below=1)
-    """For web: unsure is what must be left out to err on at most this share of the rest, as in
-    predict."""
+    """For web: the promised risk: unsure is what must be left out to err on at most this share of
+    the rest, see predict."""
     calibrated: bool = False
     """For web: probabilities at the temperature that fits the validation part, instead of raw."""
 

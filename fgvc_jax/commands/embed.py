@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from tqdm import tqdm
 
 import fgvc_jax
 from fgvc_jax import networks
@@ -24,7 +23,7 @@ from fgvc_jax.data import inputs
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.embeddings import Embedder, open_network
 from fgvc_jax.inference.stream import Embedded
-from fgvc_jax.utils import compilation, devices, machine, paths
+from fgvc_jax.utils import compilation, devices, machine, paths, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
 
@@ -62,13 +61,13 @@ def embed(options: Embedding) -> None:
         threads=machine.cores(),
     )
     count = problems = 0
-    progress = tqdm(desc="embedded", unit=" images", disable=None)
-    with write_to(output, content) as write, progress:
+    shown = progress.bar(desc="embedded", unit=" images")
+    with write_to(output, content) as write, shown:
         for some in embedded:
             write(some)
             count += len(some.paths)
             problems += sum(map(bool, some.problems))
-            progress.update(len(some.paths))
+            shown.update(len(some.paths))
     log.info("%s: %d rows of %s", output, count, content)
     if problems:
         raise UserError(

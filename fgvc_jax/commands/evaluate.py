@@ -25,6 +25,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.inference import answers, model, own_images, unknown
 from fgvc_jax.inference.model import Model
+from fgvc_jax.training.words import source_of
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -47,6 +48,11 @@ Opened = tuple[View, Source, str]  # how images are shown, these, and their dige
 
 def main(arguments: list[str]) -> None:
     options = named.read(Evaluation, "evaluate", arguments)
+    options = dataclasses.replace(
+        options,
+        source=options.source and source_of(options.source),
+        unknown=options.unknown and source_of(options.unknown),
+    )
     if options.distributed:
         processes.join_processes()
     results = evaluate(options)

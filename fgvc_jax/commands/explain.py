@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Explanation
@@ -23,7 +22,7 @@ from fgvc_jax.figures.page import address
 from fgvc_jax.inference import gradcam, model, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
-from fgvc_jax.utils import compilation, devices, paths
+from fgvc_jax.utils import compilation, devices, paths, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import csv_table, printable, table
 from fgvc_jax.workdir import storage, unread
@@ -112,7 +111,7 @@ def draw(options: Explanation) -> None:
     )
     with (
         storage.new_text(output / INDEX) as file,
-        tqdm(desc="explained", unit=" images", disable=None) as progress,
+        progress.bar(desc="explained", unit=" images") as shown,
     ):
         write = csv_table(file, COLUMNS, safe=options.csv_safe)
         for e in found:
@@ -130,7 +129,7 @@ def draw(options: Explanation) -> None:
             small = address(page, SMALL) if len(cards) < SHOWN else None
             cards.append({"name": name, "path": path, "class": row["class"], "small": small,
                           "probability": float(row["probability"])})  # fmt: skip
-            progress.update(1 + len(broken))
+            shown.update(1 + len(broken))
         write(readable.broken)
     if drawn:
         storage.write_text(output / PAGE, explanation.gallery(cards))
@@ -286,9 +285,9 @@ def score(options: Explanation) -> dict[str, Any]:
     known = regions.find(spec, source, len(asked.classes), asked.view)
     count = min(options.score, len(source))
     chosen = np.sort(np.random.default_rng(pointing.SEED).permutation(len(source))[:count])
-    progress = partial(tqdm, desc="scored", total=count, unit=" images", leave=False, disable=None)
+    shown = partial(progress.bar, desc="scored", total=count, unit=" images", leave=False)
     found = {"workdir": options.workdir, "source": spec, "which": options.which}
-    found |= pointing.score_maps(asked, source, chosen.tolist(), known, progress)
+    found |= pointing.score_maps(asked, source, chosen.tolist(), known, shown)
     if output:
         storage.write_json(output / "score.json", found)
     return found

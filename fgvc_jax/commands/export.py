@@ -22,7 +22,7 @@ from fgvc_jax.inference.export import (
 )
 from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
-from fgvc_jax.utils import compilation
+from fgvc_jax.utils import compilation, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir.folder import Workdir
@@ -33,6 +33,8 @@ ONLY |= dict.fromkeys(("precision", "tolerance"), ("onnx", "web"))
 ONLY |= dict.fromkeys(("runtime", "risk", "calibrated"), ("web",))
 ONLY |= dict.fromkeys(("push", "public", "dry_run"), ("hub",))
 ONLY["with_thumbnails"] = ("hub", "web")
+# What becomes of a folder, before its README is named.
+NEXT = {"web": "any web server serves it to others, python -m http.server to this machine: see "}
 
 
 def main(arguments: list[str]) -> None:
@@ -71,8 +73,11 @@ def _export(options: Export, path: Path) -> str:
             format = pushed.illustrated(format, _pictures(options, trained))
     else:
         format = stablehlo.FORMAT
-    tried = writing.write(trained, path, options.format, format)
+    with progress.waiting("writing and trying it"):
+        tried = writing.write(trained, path, options.format, format)
     written = f"written: {printable(str(path))}\n" if options.output else ""
+    if options.output:
+        tried += f"\nnext:    {NEXT.get(options.format, '')}{printable(str(path / 'README.md'))}"
     return f"{written}{tried}{_pushed(options, path)}"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fgvc_jax.commands import asked
 from fgvc_jax.commands.asked import Inspection
 from fgvc_jax.training.words import source_of
-from fgvc_jax.utils import machine, paths
+from fgvc_jax.utils import machine, paths, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import positional, said
 from fgvc_jax.utils.text import printable, table
@@ -130,16 +130,14 @@ def _of_faults(faults: Sequence[str]) -> "list[Finding]":
 
 
 def _examined(splits: "Splits") -> "list[Picture]":
-    from tqdm import tqdm
-
     from fgvc_jax.data import soundness
 
     total = sum(map(len, splits.parts.values()))
     return soundness.examine_all(
         splits,
         threads=machine.cores(),
-        progress=lambda results: tqdm(
-            results, "examined", total, unit=" images", leave=False, disable=None
+        progress=lambda results: progress.bar(
+            iterable=results, desc="examined", total=total, unit=" images", leave=False
         ),
     )
 

@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from fgvc_jax.commands.asked import Prediction
 from fgvc_jax.data.inputs import Found
 from fgvc_jax.inference import stream
@@ -15,7 +13,7 @@ from fgvc_jax.inference.events import Events
 from fgvc_jax.inference.labelling import ToLabel
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
-from fgvc_jax.utils import machine, paths, processes
+from fgvc_jax.utils import machine, paths, processes, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import csv_table, table
 from fgvc_jax.workdir import storage
@@ -104,12 +102,12 @@ def _answered(
         threads=machine.cores(processes.processes_here()),
         embed=embed,
     )
-    with tqdm(desc="answered", unit=" images", disable=None) as progress:
+    with progress.bar(desc="answered", unit=" images") as shown:
         for some in answered:
             add(some)
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
-            progress.update(len(some.paths))
+            shown.update(len(some.paths))
     return counts
 
 

@@ -21,7 +21,7 @@ from fgvc_jax.data import detections, grouped, inputs
 from fgvc_jax.inference import listed, stream
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows
-from fgvc_jax.utils import compilation, devices, machine, paths, processes
+from fgvc_jax.utils import compilation, devices, machine, paths, processes, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import csv_table, printable
 from fgvc_jax.workdir import storage
@@ -109,12 +109,12 @@ def answer(
         embed=options.neighbours > 0 or options.unknown_rate > 0,
     )
     counts = {"files": 0, "problems": 0}
-    with _table(output, rows.columns, options.csv_safe) as write, _progress(output) as progress:
+    with _table(output, rows.columns, options.csv_safe) as write, _progress(output) as shown:
         for some in answered:
             write(rows.of(some))
             counts["files"] += len(some.paths)
             counts["problems"] += sum(map(bool, some.problems))
-            progress.update(len(some.paths))
+            shown.update(len(some.paths))
     if rows.coarsening and counts["files"] > counts["problems"]:
         log.info(
             "--coarsen %g: of these photographs are answered: %s", options.coarsen, rows.shares
@@ -304,4 +304,4 @@ def _near(row: AnswerRow, n: int) -> str:
 def _progress(output: Path | None) -> tqdm:
     """A bar beside a table that is written; a table that is printed tells by itself."""
     off = True if output is None or jax.process_index() else None
-    return tqdm(desc="answered", unit=" images", disable=off)
+    return progress.bar(desc="answered", unit=" images", disable=off)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Report
@@ -20,7 +19,7 @@ from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.published import card
-from fgvc_jax.utils import paths
+from fgvc_jax.utils import paths, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula, printable
 from fgvc_jax.workdir import calibration, columns, finished, mirror, remembered, storage, taxonomy
@@ -85,10 +84,9 @@ def _selected(folder: str, members: Sequence[int]) -> Sequence[str]:
 @contextlib.contextmanager
 def _progress(run: FinishedRun, passes: int) -> Iterator[Progress]:
     """A bar of so many passes over the test images; what is to be told of images that are read."""
-    with tqdm(
-        desc="read", total=passes * len(run.part.labels), unit=" images", leave=False, disable=None
-    ) as bar:
-        yield bar.update
+    total = passes * len(run.part.labels)
+    with progress.bar(desc="read", total=total, unit=" images", leave=False) as shown:
+        yield shown.update
 
 
 def _outputs(text: str) -> tuple[Path, Path, Path]:

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import fgvc_jax
-from fgvc_jax.utils import options, signals, watchdog
+from fgvc_jax.utils import options, progress, signals, watchdog
 from fgvc_jax.utils.errors import Interrupted, UserError
 
 _FULL_CODES = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
@@ -47,7 +47,9 @@ def begin(name: str, arguments: Sequence[str] | None = None) -> None:
         if name != "train" and {*options.HELP} & {*words}:  # which needs nothing of the body
             importlib.import_module("fgvc_jax.commands.asked").read(name, words)
         # Imported here, which takes seconds: a signal meanwhile ends the command in one line.
-        importlib.import_module(f"fgvc_jax.commands.{name}").main(words)
+        with progress.waiting("starting"):
+            body = importlib.import_module(f"fgvc_jax.commands.{name}")
+        body.main(words)
 
     run(version if words == ["--version"] else main, words)
 

@@ -33,12 +33,18 @@ AT_ONCE = 2**18  # weights that are drawn at a time, so few that a core's cache 
 
 
 class Name(NamedTuple):
-    """A metric's name for people, and its unit: "%" of a share, "nats", or none."""
+    """A metric's name for people, its unit: "%" of a share, "nats", or none; and a sentence on it
+    where its name could be misread."""
 
     words: str
     unit: str = ""
+    about: str = ""
 
 
+SEEN = (
+    "seen risk: the share of wrong answers as it came out on these test images; what others keep "
+    "to is the promised risk, --risk of predict"
+)
 # By the names of results.json, in the order that they are shown.
 NAMES = {
     "accuracy": Name("accuracy", "%"),
@@ -47,7 +53,7 @@ NAMES = {
     "brier": Name("Brier score"),
     "ece": Name("calibration error", "%"),
     "aurc": Name("area under risk and coverage", "%"),
-    "coverage_at_5_risk": Name("answered at 5% risk", "%"),
+    "coverage_at_5_risk": Name("answered at 5% seen risk", "%", SEEN),
     "disagreement": Name("members disagree", "%"),
     "mutual_information": Name("mutual information", "nats"),
     "set_coverage": Name("truth in the set", "%"),

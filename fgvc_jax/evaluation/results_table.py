@@ -5,7 +5,8 @@ from typing import Any
 
 from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.metrics import Metric
-from fgvc_jax.evaluation.tallies import mean_overlap
+from fgvc_jax.evaluation.novelty import WORDS
+from fgvc_jax.evaluation.tallies import flat, mean_overlap
 from fgvc_jax.utils import text
 
 MOST_PLACES = 20
@@ -36,7 +37,12 @@ def results_table(results: dict[str, Any]) -> str:
         lines.append(f"--tta {tta}: {told} together; the members {each}")
     overlap = mean_overlap(results["attention_overlap"])
     if overlap is not None:
-        lines.append(f"mean attention overlap between members: {overlap:.3f}")
+        lines.append(
+            "attention: the members' maps are flat, as behind a trunk of random weights: none "
+            "looks anywhere in particular, so that no overlap is told"
+            if flat(results["attention_overlap"])
+            else f"mean attention overlap between members: {overlap:.3f}"
+        )
     return "\n".join(
         lines
         + metrics_table(results)
@@ -106,6 +112,7 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
     ]
     lines = ["", f"the ensemble of {len(results['ensemble'])}, with 95 % intervals over images"]
     lines.append(text.table(["", *found], rows))
+    lines += [name.about for _, name, _ in metrics.named(found.values()) if name.about]
     return lines + (text.calibrated(fitted) if fitted else [])
 
 
@@ -125,7 +132,7 @@ def families_table(results: Mapping[str, Any]) -> list[str]:
     ]
     if coarsened:
         rows.append(["left open", "", "", _answered(shares[-1])])
-    risk = f" at {coarsened['risk']:.0%} risk" if coarsened else ""
+    risk = f" at {coarsened['risk']:.0%} promised risk" if coarsened else ""
     lines = ["", "the ensemble at the levels of the taxonomy"]
     lines.append(text.table(["", "groups", "accuracy (%)", f"answered (%){risk}"], rows))
     if judged["height"]:
@@ -183,7 +190,7 @@ def unknown_table(results: Mapping[str, Any]) -> list[str]:
         return []
     rows = [
         [
-            f"{name} *" if name == judged["score"] else name,
+            f"{WORDS[name]} *" if name == judged["score"] else WORDS[name],
             _interval(each["auroc"], percent=True),
             _interval(each["fpr95"], percent=True),
         ]
@@ -191,7 +198,9 @@ def unknown_table(results: Mapping[str, Any]) -> list[str]:
     ]
     count = judged["images"]
     lines = ["", f"{count['unknown']:,} images of other classes against {count['known']:,} known"]
-    lines.append(text.table(["score", "AUROC (%)", "taken for known where 95 % are (%)"], rows))
+    header = "strange by", "AUROC (%)", "taken for known where 95 % of known are (%)"
+    lines.append(text.table(header, rows))
+    lines.append("AUROC: how often one of another class is stranger than a known one; 50 is chance")
     if at := judged["at"]:
         found, alarms = (_interval(at[name], percent=True) for name in ("found", "alarms"))
         lines.append(

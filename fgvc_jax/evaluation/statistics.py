@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from fgvc_jax.evaluation import intervals
-from fgvc_jax.evaluation.tallies import mean_overlap
+from fgvc_jax.evaluation.tallies import flat, mean_overlap
 
 Key = tuple[str, int]  # (row, seed)
 
@@ -24,10 +24,11 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
 
     ensemble: accuracy of all members together; ensemble_N: of the first N; single: mean of the
     members alone; single_N: of member N; overlap: mean attention overlap of two members, if there
-    are two; overlap_N: of two of the first N; overlap_high: of their high responses alone, which
-    results of older versions do not have; head_NAME: mean over members of one head's accuracy,
-    "logits" being the main head. All at the end of training ("final"), on the test set. But
-    published, published_N: ensembles of members at the epoch that is best on the test set.
+    are two and their maps are not flat; overlap_N: of two of the first N; overlap_high: of their
+    high responses alone, which results of older versions do not have; head_NAME: mean over members
+    of one head's accuracy, "logits" being the main head. All at the end of training ("final"), on
+    the test set. But published, published_N: ensembles of members at the epoch that is best on the
+    test set.
     """
     finals = [member["final"] for member in results["members"]]
     values = {"ensemble": results["ensemble"][-1], "single": statistics.fmean(finals)}
@@ -36,11 +37,11 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
     kinds = {"ensemble": results["ensemble"], "single": finals, "published": published}
     for kind, accuracies in kinds.items():
         values |= {f"{kind}_{n}": value for n, value in enumerate(accuracies, start=1)}
-    matrix = results["attention_overlap"]
+    matrix = [] if flat(results["attention_overlap"]) else results["attention_overlap"]
     for n in range(2, len(matrix) + 1):
         overlap = mean_overlap([row[:n] for row in matrix[:n]])
         values |= {f"overlap_{n}": overlap, "overlap": overlap}
-    if (high := mean_overlap(results.get("response_overlap", ()))) is not None:
+    if matrix and (high := mean_overlap(results.get("response_overlap", ()))) is not None:
         values["overlap_high"] = high
     values["head_logits"] = values["single"]  # what a network with one head predicts with
     prefix = "test_accuracy_"

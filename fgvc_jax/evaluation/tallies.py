@@ -254,6 +254,12 @@ def attention_overlap(
     return (totals / len(maps[0])).tolist()
 
 
+def flat(matrix: Sequence[Sequence[float]]) -> bool:
+    """Whether the maps of which this is the overlap have the same value everywhere: standardised
+    they are 0, and do not even overlap with themselves."""
+    return bool(matrix) and all(row[i] == 0 for i, row in enumerate(matrix))
+
+
 def mean_overlap(matrix: Sequence[Sequence[float]]) -> float | None:
     """Mean attention overlap of two different members, None where there is only one."""
     pairs = [x for i, row in enumerate(matrix) for j, x in enumerate(row) if i != j]

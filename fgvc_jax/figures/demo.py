@@ -21,7 +21,8 @@ UNUSUAL = 0.05  # share of known images that are as strange, up to which people 
 
 
 def sureness(unsure: bool | None, risk: float, typicality: float = 1.0) -> dict[str, str]:
-    """How sure an answer is, in words: {"level": a class of the page's style, "badge", "words"}.
+    """How sure an answer is, in words: {"level": a class of the page's style, "badge", "words", and
+    where that is known "about": what is promised, in the statistician's words}.
 
     Args:
         unsure: whether it is to be left out to err on at most `risk`; None: not known.
@@ -42,7 +43,8 @@ def sureness(unsure: bool | None, risk: float, typicality: float = 1.0) -> dict[
         True: ("look", "unsure", f"More than {wrong(risk, 'may be')}."),
         False: ("fine", "sure", f"At most {wrong(risk)}."),
     }[unsure]
-    return {"level": level, "badge": badge, "words": words}
+    about = f"promised risk {100 * risk:.3g}%, at a confidence of 95%: --risk" if badge else ""
+    return {"level": level, "badge": badge, "words": words} | ({"about": about} if about else {})
 
 
 def wrong(share: float, verb: str = "") -> str:

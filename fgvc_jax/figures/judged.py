@@ -7,8 +7,10 @@ import numpy as np
 from markupsafe import Markup
 
 from fgvc_jax.evaluation import error_analysis, metrics
+from fgvc_jax.evaluation.intervals import proportion
 from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.evaluation.novelty import WORDS
+from fgvc_jax.evaluation.tallies import flat
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line
 from fgvc_jax.figures.numbers import Bin, Numbers
@@ -17,6 +19,8 @@ from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
 
 WEAK = 8  # classes that are named, at the most
+FEW = 100  # test images, below which a number is a hint
+LEAST_ERRORS = 5  # below which nothing is said of where they are
 
 
 def headline(numbers: Numbers) -> Markup:
@@ -59,6 +63,8 @@ def advice(numbers: Numbers) -> Markup:
         training=bool(training),
         weak=[numbers["classes"][i] for i in np.flatnonzero(weak)[:WEAK]],
         members=numbers["members"],
+        few=images.sum() if images.sum() < FEW else 0,
+        each=round(images.sum() / max(np.count_nonzero(images), 1)),
         enough=(
             f"The {numbers['members']} networks together are {gain:.1f} points better than the "
             "best of them alone."
@@ -185,6 +191,7 @@ def _metrics(numbers: Numbers) -> Markup:
     rows = [
         {
             "words": f"{name.words}, nats" if name.unit == "nats" else name.words,
+            "about": name.about,
             "cells": [interval(each, name.unit == "%") for each in cells],
         }
         for _, name, cells in metrics.named(found.values())
@@ -315,7 +322,7 @@ def sureness(numbers: Numbers) -> Markup:
     risky = charts.chart(
         "Error rate among those answered (risk and coverage)",
         "Error rate where only the most confident answers are given: "
-        f"{found['coverage_at_5_risk']['value']:.0%} of images can be answered at 5% errors; "
+        f"{found['coverage_at_5_risk']['value']:.0%} of images are answered at 5% seen risk; "
         f"all images at {curve[-1][1]:.1%}.",
         Axis("share of images answered", 0, 1),
         risk_axis,
@@ -333,11 +340,14 @@ def calibration_reading(bins: Sequence[Bin]) -> str:
         float(np.average([each[key] for each in bins], weights=images))
         for key in ("confidence", "accuracy")
     )
-    noise = 1.96 * np.sqrt(right * (1 - right) / images.sum())
+    count = int(images.sum())
+    low, high = proportion(right * count, count)
+    word = "surer than it should be" if sure > right else "right more often than it says"
+    if low <= sure <= high or abs(sure - right) <= 0.01:  # a point matters to nobody
+        word = "good"
+    word = f"as far as {count} test images can tell, {word}" if count < FEW else word
     said = f"on average it says {percent(sure, 0)} and is right for {percent(right, 0)}"
-    if abs(sure - right) <= max(noise, 0.01):
-        return f"Good: {said}."
-    return f"{'Too sure' if sure > right else 'Not sure enough'}: {said}."
+    return f"{word[0].upper()}{word[1:]}: {said}."
 
 
 def risk_reading(curve: Sequence[tuple[float, float]], images: int) -> str:
@@ -345,6 +355,11 @@ def risk_reading(curve: Sequence[tuple[float, float]], images: int) -> str:
     errors = round(curve[-1][1] * images)
     if not errors:
         return "Nothing is named wrongly."
+    if errors < LEAST_ERRORS:
+        return (
+            f"Only {errors} of {images:,} test images {'is' if errors == 1 else 'are'} named "
+            "wrongly: too few to tell whether errors are among the answers that are least sure."
+        )
     answered, risk = min(curve, key=lambda each: abs(each[0] - 0.8))
     out = errors - round(risk * answered * images)
     share = out / errors
@@ -355,8 +370,8 @@ def risk_reading(curve: Sequence[tuple[float, float]], images: int) -> str:
 
 
 def overlap_reading(numbers: Sequence[int], overlap: Sequence[Sequence[float]]) -> str:
-    """Which members look at the same places most and least; empty below three members."""
-    if len(overlap) < 3:
+    """Which members look at the same places most and least; empty below three, and of flat maps."""
+    if len(overlap) < 3 or flat(overlap):
         return ""
     pairs = {
         (numbers[i], numbers[j]): (overlap[i][j] + overlap[j][i]) / 2
@@ -377,6 +392,7 @@ def looks(numbers: Numbers, show: Pictures) -> Markup:
         reading=overlap_reading(numbers["numbers"], numbers["attention_overlap"]),
         numbers=numbers["numbers"],
         overlap=numbers["attention_overlap"],
+        flat=flat(numbers["attention_overlap"]),
         looks=numbers["looks"],
         classes=numbers["class_names"],
         show=show,

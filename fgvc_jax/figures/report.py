@@ -75,7 +75,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     return render(
         "report.html",
         workdir=numbers["workdir"],
-        run=numbers["workdir"].rstrip("/").rpartition("/")[2],
+        run=_called(numbers["workdir"]),
         source=numbers["source"],
         classes=numbers["class_names"],
         headline=judged.headline(numbers),
@@ -104,6 +104,12 @@ def _places(numbers: Numbers) -> Markup:
             for by in numbers["by"]
         ],
     )
+
+
+def _called(workdir: str) -> str:
+    """What a run is called: its folder; one of a study, named by its seed, with its row."""
+    *_, row, name = ("", *workdir.rstrip("/").split("/"))
+    return f"{row}/{name}" if row and name.isdecimal() else name
 
 
 def _against(found: Against, numbers: Numbers, show: Pictures) -> Markup:

@@ -19,7 +19,7 @@ from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.inference.namer import Namer
 from fgvc_jax.inference.neighbours import NOVELTY, Neighbour
 from fgvc_jax.inference.predictor import collect
-from fgvc_jax.utils import devices, digests, options
+from fgvc_jax.utils import devices, digests, options, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import checkpoint
@@ -217,24 +217,25 @@ def open_model(
             f"workdir {str(workdir.path)!r} {record.unselected}: take --which final, or train "
             "with --data.validation"
         )
-    if mesh is None:
-        mesh = devices.create()
-    plans = architectures(experiment, len(record.classes), mesh)
-    plans = [plans[number - 1] for number in numbers]
-    trunk = None
-    if plans[0].trunk:
-        trunk = checkpoint.load_final(workdir.trunk, plans[0].trunk, mesh, what="frozen trunk")
-        if digests.of_arrays(trunk) != record.digests["trunk"]:
-            raise UserError(
-                f"{str(workdir.trunk)!r} is not the frozen trunk that the members were trained "
-                "with: put that one back"
-            )
-    own = [
-        checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh)
-        for n, plan in zip(numbers, plans, strict=True)
-    ]
-    found = [plan.member(variables, trunk) for plan, variables in zip(plans, own, strict=True)]
-    identities = [digests.of_arrays(variables) for variables in own]
+    with progress.waiting("loading the run"):
+        if mesh is None:
+            mesh = devices.create()
+        plans = architectures(experiment, len(record.classes), mesh)
+        plans = [plans[number - 1] for number in numbers]
+        trunk = None
+        if plans[0].trunk:
+            trunk = checkpoint.load_final(workdir.trunk, plans[0].trunk, mesh, what="frozen trunk")
+            if digests.of_arrays(trunk) != record.digests["trunk"]:
+                raise UserError(
+                    f"{str(workdir.trunk)!r} is not the frozen trunk that the members were trained "
+                    "with: put that one back"
+                )
+        own = [
+            checkpoint.load_final(workdir.kept(n, which), plan.variables, mesh)
+            for n, plan in zip(numbers, plans, strict=True)
+        ]
+        found = [plan.member(variables, trunk) for plan, variables in zip(plans, own, strict=True)]
+        identities = [digests.of_arrays(variables) for variables in own]
     return kind(
         classes=record.classes,
         view=experiment.data.view,

@@ -184,8 +184,8 @@ def accept_from(asked: Model, risk: float) -> float | None:
     if threshold == math.inf:
         least = asked.least_risk()
         log.warning(
-            "warning: which answers are sure is left empty, since %s let nobody promise that at "
-            "most %g %% of any are wrong: %s",
+            "warning: which answers are sure is left empty, since %s let nobody promise a risk of "
+            "%g %%, that at most so many are wrong: %s",
             fitted.kind,
             100 * risk,
             f"the smallest that can be is --risk {least:g}" if least else "nor any other share",

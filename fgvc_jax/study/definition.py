@@ -8,18 +8,29 @@ import runpy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fgvc_jax import config
 from fgvc_jax.config import Experiment
-from fgvc_jax.evaluation.statistics import Key
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import HELP
+
+if TYPE_CHECKING:  # of a room that loads JAX, which --help does without
+    from fgvc_jax.evaluation.statistics import Key
 
 ROW = "row:"  # of the same study, as a teacher
 OWN = {"seed": "--seeds", "workdir": "--workdir"}  # fields that the study gives its runs itself
+# What people change: those that --help tells of.
+_COMMON = (
+    "--config", "--workdir", "--seeds", "--minutes", "--metrics", "--rows", "--ledger",
+    "--base.members", "--base.epochs", "--base.batch-size", "--base.data.source",
+    "--base.data.resize", "--base.data.crop", "--base.data.classes", "--base.data.cache",
+    "--base.network.name", "--base.network.weights", "--base.network.frozen",
+    "--base.optimizer.learning-rate", "--base.optimizer.head-learning-rate",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Options:
     """Train the runs of a study that are missing and compare its rows.
 
     A study FILE has get_study(), see scripts/studies/. The same command continues after an
-    interruption.
+    interruption. --base.* are the fields of the experiment that every row changes, as of train.
     """
 
     base: Experiment
@@ -97,10 +108,11 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
 
     def read(words: Sequence[str], base: Experiment) -> Options:
         return command_line.command_line(
-            Options, [*words], program=program, default=Options(base=base), also=["--config"]
-        )
+            Options, [*words],
+            program=program, default=Options(base=base), also=["--config"], common=_COMMON,
+        )  # fmt: skip
 
-    if file in ("-h", "--help"):
+    if file in HELP:
         read([file], Experiment())
     if not file or file.startswith("-"):
         raise UserError("the first argument is a study, such as scripts/studies/hsd.py")
@@ -161,7 +173,7 @@ def _chosen(study: Study, names: Sequence[str]) -> Study:
     return replace(study, rows=rows, order=tuple(study.rows))
 
 
-def experiments(study: Study, *, folder: Path | str, seeds: int) -> dict[Key, Experiment]:
+def experiments(study: Study, *, folder: Path | str, seeds: int) -> "dict[Key, Experiment]":
     """The checked experiment of every row and seed; all rows of one seed before the next seed.
 
     What a frozen trunk or a teacher says of images is computed once for all of them, unless the

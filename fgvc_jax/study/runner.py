@@ -103,7 +103,8 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             experiment = outcome.runs[key]
             workdir = Workdir(experiment.workdir)
             try:
-                members.train(experiment, lender(outcome.runs.values(), experiment))
+                lend = lender(outcome.runs.values(), experiment)
+                members.train(experiment, lend, advise=False)
             except InUse as error:  # taken by another process since the look
                 done.remove(key)
                 summary.tell(f"left to others: {error}")

@@ -140,9 +140,11 @@ def judge_run(
     frozen: Sequence[tuple[str, Member]],
     environment: dict[str, Any],
     report: Report,
+    *,
+    advise: bool = True,
 ) -> dict[str, Any]:
     """Judge all members of a run, and keep what they see of some training photographs; the content
-    of results.json."""
+    of results.json. `advise`: see `calibration.verdict`."""
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
     photographs = _keep_photographs(run, workdir, model, report)
@@ -162,7 +164,8 @@ def judge_run(
     kept = CalibrationStore.of(workdir.path, run.record, identities, run.experiment.fusion)
     families = taxonomy.kept(workdir.path, run.splits.classes)
     told = columns.kept(workdir.path, parts["test"].names)
-    found = verdict(parts["test"], kept, families, write=jax.process_index() == 0)
+    first = jax.process_index() == 0
+    found = verdict(parts["test"], kept, families, write=first, advise=advise and first)
     counts = np.bincount(run.splits.train.labels, minlength=len(run.splits.classes))
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
     splits, known = run.splits, run.record.digests

@@ -112,6 +112,12 @@ def successor(start: str, arguments: Sequence[str]) -> Experiment:
         UserError: where it cannot be, with the way out.
     """
     spec = _of_run(start, "--network.start", "members are taken of a workdir", "a finished run")
+    if spec.method.solves and said(arguments, "--objective") is None:
+        raise UserError(
+            f"--network.start {start!r} is a head that was solved at once on a frozen network: "
+            "that leaves nothing to go on from; train again on the old and the new photographs "
+            "together, which takes about as long as before, in a new --workdir"
+        )
     networks = tuple(replace(each, start=start, weights="") for each in spec.networks)
     return replace(
         spec,

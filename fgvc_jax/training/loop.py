@@ -87,11 +87,13 @@ def train_loop(
 
     last_save = time.monotonic()
     try:
+        journal.doing("compiling")
         for step in range(start + 1, total + 1):
             state, metrics = train_step(state, next(batches))
             journal.step(metrics)
             if step == start + 1:
                 jax.block_until_ready(metrics)
+                journal.doing("")
                 journal.restart_clock()
 
             epoch, into_epoch = divmod(step, steps_per_epoch)
@@ -110,10 +112,12 @@ def train_loop(
                 journal.flush(position, now=False)
 
             if evaluates:
+                journal.doing("judging")
                 scores = evaluate(state.variables, position)
                 journal.write({**position, **scores})
                 line = f"{title}  epoch {epoch}/{pace.epochs}  {_summary(scores)}"
                 report(line, **position, epochs=pace.epochs, **scores)
+                journal.doing("")
                 journal.restart_clock()
             if stops or saves:
                 journal.publish()

@@ -22,7 +22,7 @@ from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tr
 from fgvc_jax.training.precomputed import Attention, check_apart
 from fgvc_jax.training.prepared import opened
 from fgvc_jax.training.run import Run
-from fgvc_jax.utils import compilation, digests, processes
+from fgvc_jax.utils import compilation, digests, processes, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.progress import Report
 from fgvc_jax.utils.signals import SIGNALS, Deferred
@@ -43,6 +43,7 @@ def train(
     *,
     report: Report = summary.tell,
     signals: Sequence[int] = SIGNALS,
+    advise: bool = True,
 ) -> dict[str, Any]:
     """Train what is missing of an experiment, judge all members, and return results.json.
 
@@ -53,6 +54,8 @@ def train(
         lend: asked for each member before it is trained.
         report: hears of it in the first process.
         signals: see `signals.Deferred`.
+        advise: whether to say what a run without calibration cannot do, which is nothing to those
+            who compare methods.
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
@@ -60,11 +63,15 @@ def train(
     """
     experiment = config.check(experiment)
     with tracking.followed(experiment, report) as report:
-        return _train(experiment, lend, report, signals)
+        return _train(experiment, lend, report, signals, advise)
 
 
 def _train(
-    experiment: Experiment, lend: FindTrained, report: Report, signals: Sequence[int]
+    experiment: Experiment,
+    lend: FindTrained,
+    report: Report,
+    signals: Sequence[int],
+    advise: bool,
 ) -> dict[str, Any]:
     """See `train`."""
     began = time.perf_counter()
@@ -107,13 +114,17 @@ def _train(
                 "each member makes others of the trunk, which runs whole in every step, and once "
                 "for each member wherever an ensemble is asked"
             )
-        run.start.check()  # before all images are decoded
+        with progress.waiting("looking at weights", disable=None if first else True):
+            run.start.check()  # before all images are decoded
         unread += leave_out(run, workdir, run.images.undecodable())
-        run.check_input()
+        with progress.waiting("getting ready", disable=None if first else True):
+            run.check_input()
     for line in summary.of_teachers(run):
         report(line)
     if first and not workdir.trained():
-        for line in suitability.doubts(run):
+        with progress.waiting("looking whether weights and images go together"):
+            doubts = suitability.doubts(run)
+        for line in doubts:
             log.warning("warning: %s", line)
     with processes.held_by_first(workdir.lock):
         workdir.continued(run.experiment)
@@ -138,7 +149,8 @@ def _train(
         with remembering_broken(run, workdir), config.flagged(run.experiment):
             for number in range(1, experiment.members + 1):
                 frozen.append(member(run, workdir, number, frozen, lend, report, signals))
-            results = evaluator.judge_run(run, workdir, frozen, summary.environment(run), report)
+            machine = summary.environment(run)
+            results = evaluator.judge_run(run, workdir, frozen, machine, report, advise=advise)
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)
@@ -310,9 +322,12 @@ def train_member(
     store = run.images["train"].store if not run.features else None
     judged = evaluator.Epochs(run, number, folder)
     train_step = run.plan(number).train_step
+    others = None if jax.process_index() == 0 else True
     with _memory_told(spec):
+        with progress.waiting(f"member {number}/{spec.members} begins", disable=others):
+            begin = run.state(number, [member.variables for _, member in frozen])
         state = loop.train_loop(
-            run.state(number, [member.variables for _, member in frozen]),
+            begin,
             folder=folder,
             title=f"member {number}/{spec.members}",
             train_step=lambda state, batch: train_step(

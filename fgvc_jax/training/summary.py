@@ -86,6 +86,12 @@ def of_teachers(run: Run) -> list[str]:
                 f"{teacher} does not tell which images its members were trained on: the {total:,} "
                 f"{part} images may be among them"
             )
+        elif seen and seen <= copies(run, part):
+            said.append(
+                f"{seen:,} of {total:,} {part} images {'is' if seen == 1 else 'are'} there twice, "
+                "also as training images of the teachers and of the student: accuracies are too "
+                "high; inspect names them"
+            )
         elif seen:
             said.append(
                 f"{seen:,} of {total:,} {part} images were training images of the teachers: they "
@@ -93,6 +99,13 @@ def of_teachers(run: Run) -> list[str]:
                 "the teachers' --data.validation and --seed has the same parts"
             )
     return said
+
+
+def copies(run: Run, part: str) -> int:
+    """How many images of a part are training images of the same run, too, by content."""
+    train, judged = (run.marks(name)[:, 1] for name in ("train", part))
+    known = {row.tobytes() for row in train if row.any()}
+    return sum(row.tobytes() in known for row in judged)
 
 
 def parameters(architecture: Architecture) -> str:

@@ -1,6 +1,8 @@
 """How a training tells of itself as it goes: lines, numbers, and bars on a terminal."""
 
 import contextlib
+import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -8,6 +10,8 @@ from typing import Any, Protocol, TypeVar
 from tqdm import tqdm
 
 B = TypeVar("B")
+MOMENT = 2  # seconds, after which something is shown of what goes on
+TICK = 1.0  # seconds between two looks at the clock
 
 
 class Report(Protocol):
@@ -21,9 +25,54 @@ class Report(Protocol):
 _hidden = ContextVar("hidden", default=False)
 
 
+class Bar(tqdm):
+    """tqdm's bar, whose clock goes on where nothing comes, as while a program is compiled; one with
+    a `delay` is then shown before its first step."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self._closing = threading.Event()
+        self._ticked = False
+        if not self.disable:
+            tick = threading.Thread(target=_tick, args=(weakref.ref(self), self._closing))
+            tick.daemon = True
+            tick.start()
+
+    def tick(self) -> None:
+        """Show how late it is."""
+        with self.get_lock():
+            if not self.disable and self._time() >= self.start_t + self.delay:
+                self.display()
+                self._ticked = True
+
+    def close(self) -> None:
+        if hasattr(self, "_closing"):
+            self._closing.set()
+            if self._ticked:  # else tqdm takes one with a delay for never shown, and leaves it
+                self.last_print_t = self._time()
+        super().close()
+
+
+def _tick(shown: weakref.ref, closing: threading.Event) -> None:
+    """Until a bar is closed, or nobody has it any more."""
+    while not closing.wait(TICK):
+        bar = shown()
+        if bar is None:
+            return
+        bar.tick()
+        del bar
+
+
 def bar(*, disable: bool | None = None, **options: Any) -> tqdm:
     """A bar as tqdm makes it: on a terminal, unless it is disabled or all are `hidden`."""
-    return tqdm(disable=_hidden.get() or disable, **options)
+    return Bar(disable=_hidden.get() or disable, **options)
+
+
+@contextlib.contextmanager
+def waiting(what: str, *, disable: bool | None = None) -> Iterator[None]:
+    """While entered, and that is longer than a moment, a line says what goes on and since when."""
+    with bar(desc=what, bar_format="{desc}: {elapsed}", leave=False, delay=MOMENT, disable=disable):
+        yield
 
 
 def of_images(what: str, count: int, iterable: Iterable[Any] | None = None) -> tqdm:
@@ -32,7 +81,7 @@ def of_images(what: str, count: int, iterable: Iterable[Any] | None = None) -> t
     import jax  # bars are also shown where nothing is computed
 
     return bar(
-        iterable=iterable, total=count, desc=what, unit=" images", leave=False, delay=2,
+        iterable=iterable, total=count, desc=what, unit=" images", leave=False, delay=MOMENT,
         dynamic_ncols=True, disable=None if jax.process_index() == 0 else True,
     )  # fmt: skip
 

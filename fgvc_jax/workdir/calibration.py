@@ -182,17 +182,23 @@ def strangeness(part: Part, members: Sequence[str]) -> np.ndarray:
 
 
 def verdict(
-    part: Part, kept: CalibrationStore, taxonomy: Taxonomy | None, *, write: bool
+    part: Part,
+    kept: CalibrationStore,
+    taxonomy: Taxonomy | None,
+    *,
+    write: bool,
+    advise: bool = True,
 ) -> dict[str, Any]:
     """Members and ensembles on a part, see `tallies.judge_ensembles`, with their "families", see
     `judge_families`, and "calibration", see `calibration.judge_calibration`; None where there is
-    none, and a line says how to get it.
+    none.
 
     Args:
         part: of the dataset.
         kept: the members.
         taxonomy: of the classes, where there is one.
         write: whether to keep a calibration that is fitted.
+        advise: whether a line says what it means that there is none, and how to get it.
     """
     found = tallies.judge_ensembles(
         part.labels,
@@ -203,7 +209,10 @@ def verdict(
     try:
         fitted = kept.find(write=write)
     except UserError as error:
-        log.info("not calibrated: %s", error)
+        if advise:
+            log.info(
+                "not calibrated, so that predict does not say which answers are sure: %s", error
+            )
         return found | {"calibration": None}
     fused = Fused(part, kept.identities, kept.fusion)
     return found | {"calibration": calibration.judge_calibration(fitted, fused)}

@@ -56,6 +56,10 @@ class Journal:
         """Do not count what came before (compilation, an evaluation) as training time."""
         self._clock, self._untimed = time.perf_counter(), len(self._window)
 
+    def doing(self, what: str) -> None:
+        """Say beside the bar what goes on; empty: only steps."""
+        self._bar.set_postfix_str(what)
+
     def flush(self, position: dict[str, int], *, now: bool) -> None:
         """Close the window at `position` and write the one before it, or this one too if `now`.
 

@@ -132,7 +132,8 @@ def test_what_is_no_photograph_is_a_sentence(asked, upload, words):
 
 
 def test_how_sure_it_is_in_words():
-    assert sureness(None, 0.05)["badge"] == ""
+    assert sureness(None, 0.05)["badge"] == "" and "about" not in sureness(None, 0.05)
+    assert sureness(False, 0.125)["about"] == "promised risk 12.5%, at a confidence of 95%: --risk"
     assert sureness(False, 0.125)["words"] == "At most 1 in 8 answers like this is wrong."
     assert sureness(False, 0.07)["words"] == "At most 7 in 100 answers like this are wrong."
     assert sureness(True, 0.7)["words"] == "More than 70 in 100 answers like this may be wrong."

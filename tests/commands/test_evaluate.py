@@ -160,7 +160,7 @@ def test_other_classes_are_told_from_the_test_images_and_known_ones_are_left_out
     assert found["score"] == "max_logit" and found["at"] is None  # of 8 validation images
     assert set(found["scores"]) == {"energy", "max_logit", "distance"}
     assert json.loads((workdir / "unknown.json").read_text())["source"] == others
-    evaluate.main([str(workdir), "--unknown", others])
+    evaluate.main([str(workdir), "--unknown", others.removeprefix("folder:")])
     assert "2 images of other classes against 100 known" in capsys.readouterr().out
     with pytest.raises(UserError, match="leave out --source"):
         evaluate.evaluate(Evaluation(str(workdir), unknown=others, source=others))

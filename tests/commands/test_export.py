@@ -44,6 +44,7 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
     )
     assert (code, told) == (0, "")
     assert said.splitlines()[0] == f"written: {out}" and "largest difference" in said
+    assert said.splitlines()[-1].endswith(f"{out}/README.md")
     if format != "hub":
         assert "largest difference" in selftest(out)
 

@@ -168,6 +168,8 @@ def test_errors_are_told_at_the_levels_of_the_taxonomy(runs, made):
     assert 'id="families"' in text and "&lt;i&gt;left" in text and "<i>left" not in text
     pictures = Pictures(lambda _: b"", lambda *_: np.ones((2, 2)), share=1, budget=0)
     assert 'id="families"' not in report_page(numbers | {"families": None}, pictures)
+    of_study = numbers | {"workdir": "runs/mine/kt/0"}
+    assert "<title>Report of kt/0<" in report_page(of_study, pictures)
 
 
 def test_places_are_told_after_the_list_has_gone(runs, tmp_path, capsys):

@@ -51,6 +51,18 @@ def test_a_single_member_has_no_overlap():
     assert "overlap" not in results_table(alone)
 
 
+def test_flat_maps_have_no_overlap():
+    (line,) = results_table(RESULTS | {"attention_overlap": [[0, 0], [0, 0]]}).splitlines()[-1:]
+    assert "the members' maps are flat" in line and "0.000" not in line
+
+
+def test_the_seen_risk_is_told_from_the_promised_one():
+    lines = metrics_table(judged(accuracy=ENDS, coverage_at_5_risk=ENDS))
+    assert "answered at 5% seen risk (%)" in lines[2] and lines[3] == metrics.SEEN
+    assert "promised risk, --risk of predict" in metrics.SEEN
+    assert metrics.SEEN not in metrics_table(judged(accuracy=ENDS, nll=ENDS))
+
+
 def test_other_metrics_are_told_once_with_their_units():
     lines = metrics_table(judged(accuracy=ENDS, nll=ENDS, ece=ENDS | {"low": None, "high": None}))
     assert lines[:2] == ["", "the ensemble of 2, with 95 % intervals over images"]
@@ -116,7 +128,8 @@ FAMILIES = {
 def test_levels_of_a_taxonomy_and_what_is_answered_at_each():
     lines = families_table({"families": FAMILIES})
     text = "\n".join(lines).splitlines()
-    assert text[2].split() == ["groups", "accuracy", "(%)", "answered", "(%)", "at", "5%", "risk"]
+    assert text[2].split()[-4:] == ["at", "5%", "promised", "risk"]
+    assert text[2].split()[:5] == ["groups", "accuracy", "(%)", "answered", "(%)"]
     assert text[3].split() == ["species", "4", "50.00", "(25.00-75.00)", "50.00"]
     assert text[4].split() == ["genus", "2", "75.00", "(50.00-87.50)", "25.00"]
     assert text[5].split() == ["left", "open", "25.00"]

@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from fgvc_jax.evaluation.tallies import attention_overlap, judge_ensembles, mean_overlap, tallies
+from fgvc_jax.evaluation.tallies import (
+    attention_overlap,
+    flat,
+    judge_ensembles,
+    mean_overlap,
+    tallies,
+)
 
 LABELS = np.array([0, 1, 1, 0])
 # (4, 2) probabilities of two members: one is right in 3 of 4, the other in 2, together in 3.
@@ -57,3 +63,10 @@ def test_maps_of_several_sizes_are_compared_on_the_students_grid():
 def test_the_mean_overlap_leaves_out_that_with_oneself():
     assert mean_overlap([[9.0, 0.25], [0.5, 9.0]]) == 0.375
     assert mean_overlap([[9.0]]) is None and mean_overlap([]) is None
+
+
+def test_flat_maps_do_not_overlap_with_themselves():
+    varied = np.array([[[-1.0, 1.0], [1.0, -1.0]]])
+    level = np.zeros((1, 2, 2))
+    assert flat(attention_overlap([level, level])) and not flat([])
+    assert not any(flat(attention_overlap(maps)) for maps in ([varied, level], [varied]))

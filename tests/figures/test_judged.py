@@ -1,5 +1,6 @@
 """Parts of the report's page."""
 
+import numpy as np
 import pytest
 
 from fgvc_jax.evaluation import results_table
@@ -62,7 +63,21 @@ def test_advice_names_labels_classes_and_whether_one_is_enough(together, enough)
     )
     assert "train/<wbr>&lt;b&gt;.jpg" in told and "<b>.jpg" not in told
     assert "one class" in told and "bad" in told and "usual" not in told
-    assert enough in told
+    assert enough in told and "80 test images, about 40 a\nclass" in told
+
+
+def test_a_test_set_that_says_much_is_not_called_a_hint():
+    accuracy = {"accuracy": {"value": 0.6}}
+    told = judged.advice(
+        {
+            "members": 1,
+            "metrics": {"members": [accuracy], "ensemble": [accuracy]},
+            "doubted_training_labels": [],
+            "doubted_labels": [],
+            "classes": [{"class": "a", "label": 0, "images": 100, "right": 60, "accuracy": 0.6}],
+        }
+    )
+    assert "hint" not in told and "Nothing stands out." in told
 
 
 def test_overlap_is_told_of_three_members_or_more():
@@ -72,6 +87,8 @@ def test_overlap_is_told_of_three_members_or_more():
     overlap = [[0.5, 0.125, 0.2], [0.25, 0.5, 0.3], [0.2, 0.3, 0.5]]
     text = judged.looks({"numbers": [2, 3, 4], "attention_overlap": overlap, **nothing}, None)
     assert "<td>0.125</td>" in text and "<td>0.250</td>" in text
+    flat = judged.looks({"numbers": [1, 2, 3], "attention_overlap": [[0] * 3] * 3, **nothing}, None)
+    assert flat == ""
     for scope in ("col", "row"):  # members by their numbers in the run
         assert all(f'<th scope="{scope}">{number}</th>' in text for number in (2, 3, 4))
         assert f'<th scope="{scope}">1</th>' not in text
@@ -122,9 +139,11 @@ def bins(sure, right, images):
 @pytest.mark.parametrize(
     ("sure", "right", "images", "words"),
     [
-        (0.93, 0.9, 60, "Good: on average it says 93% and is right for 90%."),
-        (0.93, 0.9, 6000, "Too sure: on average it says 93%"),
-        (0.5, 0.8, 600, "Not sure enough: "),
+        (0.93, 0.9, 100, "Good: on average it says 93% and is right for 90%."),
+        (0.93, 0.9, 60, "As far as 60 test images can tell, good: on average it says 93%"),
+        (0.65, 1.0, 24, "As far as 24 test images can tell, right more often than it says: "),
+        (0.93, 0.9, 6000, "Surer than it should be: on average it says 93%"),
+        (0.5, 0.8, 600, "Right more often than it says: "),
         (0.905, 0.9, 10**7, "Good"),  # a point matters to nobody
     ],
 )
@@ -137,10 +156,13 @@ def test_whether_errors_are_among_the_least_sure(at_80, words):
     """20 of 100 are wrong: of the 80 that are surest 0, 13, 15."""
     assert judged.risk_reading([(0.4, 0.0), (0.8, at_80), (1.0, 0.2)], 100).startswith(words)
     assert judged.risk_reading([(1.0, 0.0)], 100) == "Nothing is named wrongly."
+    few = judged.risk_reading([(0.5, 0.0), (1.0, 1 / 24)], 24)
+    assert few.startswith("Only 1 of 24 test images is named wrongly: too few")
 
 
 def test_overlap_in_words_from_three_members_on():
-    overlap = [[0, 0.1, 0.5], [0.1, 0, 0.3], [0.5, 0.3, 0]]
+    overlap = [[1, 0.1, 0.5], [0.1, 1, 0.3], [0.5, 0.3, 1]]
     words = judged.overlap_reading([1, 2, 4], overlap)
     assert words == "Members 1 and 4 look most at the same places, 1 and 2 least."
     assert judged.overlap_reading([1, 2], [[0, 1], [1, 0]]) == ""
+    assert judged.overlap_reading([1, 2, 3], np.zeros((3, 3)).tolist()) == ""

@@ -571,16 +571,36 @@ def test_failed_runs_are_on_the_page(tmp_path):
 def test_power_tells_the_seeds_that_a_half_width_needs(folder, comparison, capsys):
     ledger_file = str(folder / "results/a.jsonl")
     power.main(["--study", "helps", "--ledger", ledger_file, "--half-width", "0.5"])
-    row = squeezed(capsys.readouterr().out)[2].split(" | ")
+    out = capsys.readouterr().out
+    row = squeezed(out)[2].split(" | ")
+    assert "ensemble, of each row minus the first one" in out and "95 % interval of 0.5" in out
     sd = 100 * comparison.summary()["ensemble"]["kt"]["difference"]["sd"]
     assert row[1:4] == ["independent", "kt", "4"] and row[4] == f"{sd:.2f}"
     assert int(row[5]) == statistics.seeds_needed(sd, 0.5) < int(row[6])
-    with pytest.raises(UserError, match="no two rows of a study 'other'"):
+    with pytest.raises(UserError, match="has no study 'other': there are helps$"):
         power.main(["--study", "other", "--ledger", ledger_file])
+    with pytest.raises(UserError, match="has no study 'help': did you mean 'helps'"):
+        power.main(["--study", "help", "--ledger", ledger_file])
+    with pytest.raises(UserError, match="results has no study 'mine': .*add --ledger WORKDIR/"):
+        power.main(["--study", "mine"])
+    with pytest.raises(UserError, match="has no metric 'ensembel': did you mean 'ensemble'"):
+        power.main(["--study", "helps", "--ledger", ledger_file, "--metric", "ensembel"])
     with pytest.raises(UserError, match="does not exist"):
         power.main(["--ledger", "nowhere.jsonl"])
     with pytest.raises(UserError, match="at least 0.001"):
         power.main(["--half-width", "0.0001"])
+
+
+def test_power_says_what_a_pilot_lacks(comparison):
+    options = power.Power(study="helps")
+    one = {row: dict([*lines.items()][:1]) for row, lines in comparison.rows.items()}
+    told = power.too_few([dataclasses.replace(comparison, rows=one)], options)
+    assert "two seeds that its first row" in told and "--seeds 2" in told and "\n" not in told
+    assert all(f"{row}: {next(iter(lines))}" in told for row, lines in one.items())
+    first = comparison.rows["independent"]
+    alike = dataclasses.replace(comparison, rows={"independent": first, "kt": first})
+    equal = power.too_few([alike], options)
+    assert f"by the same in all {len(first)} seeds" in equal and "--seeds" in equal
 
 
 @pytest.mark.slow

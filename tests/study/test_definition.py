@@ -1,5 +1,8 @@
 """Study files: which runs they make, and how their command line is read."""
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,3 +206,18 @@ def test_help(capsys):
     assert not stop.value.code
     text = capsys.readouterr().out
     assert "--minutes" in text and "--base.data.source" in text
+    assert len(re.findall(r"^  --", text, re.MULTILINE)) == 20 and "--help-all tells of" in text
+    with pytest.raises(SystemExit):
+        definition.parse(["--help-all"], "python scripts/study.py FILE")
+    assert "--base.transfer.alpha" in capsys.readouterr().out
+
+
+def test_help_of_a_study_loads_no_jax():
+    """It took 3 s of processor time."""
+    asked = [str(STUDIES[0]), "--help"]
+    code = (
+        "import contextlib, sys; from fgvc_jax.study import definition\n"
+        f"with contextlib.suppress(SystemExit): definition.parse({asked}, 'study')\n"
+        "assert not {'jax', 'scipy'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)

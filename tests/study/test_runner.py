@@ -51,7 +51,8 @@ class Trainer:
         self.trained = []
         self.instead = {}
 
-    def __call__(self, experiment, lend):
+    def __call__(self, experiment, lend, *, advise):
+        assert not advise  # of calibration, which nobody asks of a study's runs
         workdir = Workdir(experiment.workdir)
         key = f"{workdir.path.parent.name}/{experiment.seed}"
         claim(workdir, experiment)

@@ -2,6 +2,7 @@ import subprocess
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 from conftest import tiny
 
@@ -39,16 +40,23 @@ def test_the_machine_is_told(run):
 
 
 def test_images_that_the_teachers_know_are_told_and_new_ones_are_not():
+    own = np.arange(4 * 2 * 16, dtype=np.uint8).reshape(4, 2, 16)
+    marks = {"train": own, "test": own[[1, 2, 1]] + np.uint8([[[0], [0]], [[0], [1]], [[9], [0]]])}
     asked = SimpleNamespace(method=SimpleNamespace(asks=SimpleNamespace(workdir="runs/big")))
     parts = {name: range(1000) for name in ("validation", "test", "new")}
     run = SimpleNamespace(
         experiment=asked,
         splits=SimpleNamespace(parts=parts),
-        seen_by_teachers={"validation": None, "test": 2, "new": 0},
+        seen_by_teachers={"validation": None, "test": 3, "new": 0},
+        marks=marks.__getitem__,
     )
+    assert summary.copies(run, "test") == 2  # one by its name alone
     unknown, known = summary.of_teachers(run)
     assert unknown.startswith("runs/big does not tell") and "1,000 validation images" in unknown
-    assert known.startswith("2 of 1,000 test images were training images of the teachers")
+    assert known.startswith("3 of 1,000 test images were training images of the teachers")
+    run.seen_by_teachers = {"test": 2}
+    (twice,) = summary.of_teachers(run)
+    assert twice.startswith("2 of 1,000 test images are there twice") and "inspect" in twice
 
 
 def test_outside_of_a_checkout_there_is_no_commit(monkeypatch):

@@ -245,7 +245,7 @@ def test_each_step_is_there_once_also_after_a_kill(tmp_path, name):
         time.sleep(0.05)
     assert finish(process)[0] == -signal.SIGKILL
     code, _, told = finish(command("train", *words, env=variables, cwd=tmp_path))
-    assert code == 0 and told.startswith("not calibrated: ") and told.count("\n") == 1, told
+    assert code == 0 and told.startswith("not calibrated, so that ") and told.count("\n") == 1, told
     rows = wandb_rows(workdir) if name == "wandb" else mlflow_rows(workdir, uri)
     assert len(rows) == len({row[:2] for row in rows}), "a step is there twice"
     there = {m: {step: loss for member, step, loss in rows if member == m} for m in (1, 2)}

@@ -8,6 +8,7 @@ import pytest
 from conftest import tiny
 from flax.traverse_util import flatten_dict
 
+from fgvc_jax import config
 from fgvc_jax.config import Data, Network, Transfer
 from fgvc_jax.training import experiments, members, warm_start
 from fgvc_jax.training.run import Run
@@ -16,6 +17,7 @@ from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir.checkpoint import load_final
 from fgvc_jax.workdir.folder import Workdir
+from fgvc_jax.workdir.record import Record
 
 
 def birds(classes, **changes) -> Data:
@@ -203,3 +205,11 @@ def test_without_a_config_it_is_the_runs_experiment(trained, tmp_path, monkeypat
 def test_what_is_no_run_is_told(start, words):
     with pytest.raises(UserError, match=words):
         experiments.experiment_of(["--network.start", start])
+
+
+def test_a_solved_head_is_not_gone_on_from(tmp_path):
+    spec = config.solved(tiny(tmp_path / "one"), "linear")
+    Workdir(spec.workdir).claim(Record(spec, ("a", "b"), {}, False))
+    words = ["--network.start", str(tmp_path / "one"), "--data.source", "sketchbirds"]
+    with pytest.raises(UserError, match="solved at once .*; train again on the old and the new"):
+        experiments.experiment_of(words)

@@ -1,6 +1,10 @@
 """Bars on a terminal, and none where they are hidden."""
 
+import gc
 import io
+import sys
+import threading
+import time
 
 import numpy as np
 
@@ -25,6 +29,51 @@ def test_bars_are_shown_on_a_terminal_until_they_are_hidden():
             assert drawn(Terminal())
         assert not drawn(Terminal(), disable=False)
     assert drawn(Terminal())
+
+
+def test_the_clock_of_a_bar_goes_on_where_nothing_comes(monkeypatch):
+    monkeypatch.setattr(progress, "TICK", 0.01)
+    shown = Terminal()
+    bar = progress.bar(total=3, desc="steps", file=shown, bar_format="{desc} {elapsed_s:.3f}")
+    bar.set_postfix_str("compiling")
+    before = shown.getvalue()
+    while len(shown.getvalue()) == len(before):
+        time.sleep(0.01)
+    bar.close()
+    ended = shown.getvalue()
+    time.sleep(0.05)
+    assert shown.getvalue() == ended  # nothing after it is closed
+
+
+def test_what_takes_longer_than_a_moment_is_named_and_taken_away(monkeypatch):
+    monkeypatch.setattr(progress, "TICK", 0.01)
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with progress.waiting("compiling"):
+        time.sleep(0.05)
+    assert shown.getvalue() == ""
+    monkeypatch.setattr(progress, "MOMENT", 0.02)
+    with progress.waiting("compiling"):
+        while "compiling: 00:00" not in shown.getvalue():
+            time.sleep(0.01)
+    line = shown.getvalue()
+    assert line.endswith("\r") and not line.split("\r")[-2].strip()  # wiped
+    with progress.waiting("compiling", disable=True), progress.hidden():
+        time.sleep(0.05)
+    assert shown.getvalue() == line
+
+
+def test_a_bar_that_nobody_has_any_more_stops(monkeypatch):
+    monkeypatch.setattr(progress, "TICK", 0.01)
+    before = threading.active_count()
+    bar = progress.bar(total=3, file=Terminal())
+    assert threading.active_count() > before
+    del bar
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
 
 
 def test_batches_are_handed_on_and_padding_is_not_counted(monkeypatch):

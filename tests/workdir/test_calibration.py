@@ -20,7 +20,7 @@ from fgvc_jax.evaluation.tallies import Chosen, Fused
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
-from fgvc_jax.workdir.calibration import CalibrationStore
+from fgvc_jax.workdir.calibration import CalibrationStore, verdict
 
 inputs = runpy.run_path(str(ROOT / "scripts/golden_metrics.py"))["inputs"]
 VIEW = View()
@@ -63,6 +63,17 @@ def found(temperature):
 
 def whole(fused):
     return np.concatenate([values for _, values in fused]).astype(np.float64)
+
+
+@pytest.mark.parametrize("advise", [True, False])
+def test_what_it_means_that_there_is_no_calibration(tmp_path, caplog, advise):
+    logs, labels = inputs()
+    part = keep(tmp_path, logs, labels, "test")
+    caplog.set_level("INFO", logger="fgvc_jax")
+    judged = verdict(part, ensemble_of(tmp_path, images=None), None, write=False, advise=advise)
+    assert judged["calibration"] is None and judged["images"] == len(labels)
+    told = "not calibrated, so that predict does not say which answers are sure: " in caplog.text
+    assert told is advise and ("--data.validation 0.1" in caplog.text) is advise
 
 
 def test_a_solved_head_is_judged_strange_by_what_told_classes_that_were_left_out(tmp_path):

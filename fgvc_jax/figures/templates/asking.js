@@ -45,7 +45,7 @@ function agreed(agree, members) {
 }
 
 // The likeliest classes beside the photograph that they were found in, whole or with a frame around
-// what is seen of it; sure: {level, badge, words}.
+// what is seen of it; sure: {level, badge, words, about}.
 function verdict({ classes, sure }, picture, whole) {
   return make("section", { className: "answer" },
     figure(picture, soft(whole ? "All of it is looked at." :
@@ -53,7 +53,8 @@ function verdict({ classes, sure }, picture, whole) {
     make("div", {},
       make("div", { className: "heading" },
         make("h2", { tabIndex: -1 }, name(classes[0].name)),
-        ...(sure.badge ? [make("span", { className: `badge ${sure.level}` }, sure.badge)] : [])),
+        ...(sure.badge ? [make("span",
+          { className: `badge ${sure.level}`, title: sure.about ?? "" }, sure.badge)] : [])),
       make("p", { className: "soft" }, sure.words),
       ...(classes[0].nearest ? [make("p", { className: "soft" }, "Beside each class: its " +
         "training photographs that look most like this one to the network.")] : []),
