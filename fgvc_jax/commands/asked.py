@@ -132,10 +132,9 @@ class Evaluation:
     """Judge the members also as they answer for several views of an image: flip, five or scales, as
     in predict. It is told beside the plain answers, and kept apart from them."""
     by: str = ""
-    """A column of the run's own csv: list, or of another one, FILE.csv:COLUMN: say how many test
-    images are right at each of its values, with intervals by the list's column group where it has
-    one, and what is to be expected at another value. It is by what is kept: nothing is inferred.
-    Empty: the columns site and date of the run's list, where it has them."""
+    """A column of the run's csv: list, or of another one, FILE.csv:COLUMN: how many test images are
+    right at each of its values, with intervals by the list's column group where it has one, and
+    what to expect at another value. Empty: site and date of the run's list, where it has them."""
     unknown: str = ""
     """A source of images that are of none of the classes, as folder:OTHERS: say how well they are
     told from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept
