@@ -116,7 +116,7 @@ def pictures_of(
     if processes.of_first(np.array(storage.exists(thumbnails.path(part.folder)))):
         return None
     side = thumbnails.side(count, model.view.test_side, budget)
-    shrink = passes.shrink_step(side=side, mesh=model.mesh)
+    shrink = passes.shrink_pass(side=side, mesh=model.mesh)
     threads = machine.cores(processes.processes_here())
     return Collector(count, lambda batch: shrink(batch, store), threads, budget)
 
