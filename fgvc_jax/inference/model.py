@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from fgvc_jax.config import Experiment, MembersAtOnce
 from fgvc_jax.data.view import TTA, Photographs
 from fgvc_jax.inference.architecture import architectures
-from fgvc_jax.inference.namer import Namer
+from fgvc_jax.inference.classifier import Classifier
 from fgvc_jax.inference.neighbours import NOVELTY, Neighbour
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options, progress
@@ -27,11 +27,11 @@ from fgvc_jax.workdir.folder import Workdir
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Model(Namer):
+class Model(Classifier):
     """Trained members that answer for images: what Python users have in hand.
 
     Its bases have the parts: `Predictor` runs members, `Embedder` decodes and gives vectors,
-    `Namer` fuses answers, names classes and knows the calibration.
+    `Classifier` fuses answers, names classes and knows the calibration.
 
     Args:
         about: of what they are and what their networks are called, see `told_of`.

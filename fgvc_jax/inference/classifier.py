@@ -22,7 +22,7 @@ from fgvc_jax.workdir.calibration import CalibrationStore
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Namer(Embedder):
+class Classifier(Embedder):
     """Trained members, and what their answers mean together.
 
     Args:
