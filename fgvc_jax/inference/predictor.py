@@ -15,7 +15,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes, together
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
-from fgvc_jax.inference.together import Answers, Group, Stacks, in_order
+from fgvc_jax.inference.together import Group, MemberAnswer, Stacks, in_order
 from fgvc_jax.utils import devices
 
 
@@ -97,7 +97,7 @@ class Predictor:
         store: jax.Array | None,
         groups: Sequence[Group],
         exact: bool,
-    ) -> list[Answers]:
+    ) -> list[MemberAnswer]:
         """What members answer for a batch of images on average over the views."""
         shown: dict[View, list[Any]] = {}
         for view in {group.view for group in groups}:

@@ -20,7 +20,7 @@ from fgvc_jax.utils import devices
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
 
-Answers = dict[str, jax.Array]  # of one member, see `passes.answer_pass`
+MemberAnswer = dict[str, jax.Array]  # of one member, see `passes.answer_pass`
 LARGEST_GROUP = 8  # members in a group, so that memory is bounded
 # Of which an accelerator is given few large kernels for many small ones: vectorised over members a
 # product of matrices stays one, and so does a depthwise convolution; any other becomes a grouped
@@ -37,7 +37,7 @@ class Group(NamedTuple):
     step: Callable  # `passes.answer_pass` of one, `passes.ensemble_pass` of several
     variables: Any  # of one, or `Stacked`
 
-    def ask(self, batch: Packed, store: jax.Array | None) -> list[Answers]:
+    def ask(self, batch: Packed, store: jax.Array | None) -> list[MemberAnswer]:
         """What each of them answers."""
         found = self.step(self.variables, batch, store)
         return found if isinstance(found, list) else [found]
@@ -133,7 +133,7 @@ def groups(
     return found
 
 
-def in_order(asked: Sequence[Group], found: Sequence[list[Answers]]) -> list[Answers]:
+def in_order(asked: Sequence[Group], found: Sequence[list[MemberAnswer]]) -> list[MemberAnswer]:
     """What groups of members answer, each member's in its place."""
     placed = {
         place: answer
