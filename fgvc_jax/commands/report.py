@@ -168,7 +168,7 @@ def _families(run: FinishedRun, answers: Predictions) -> dict[str, Any] | None:
     if found is None:
         return None
     tree = families.tree(found, answers.labels, answers.predicted)
-    return judge_families(run.part, run.kept, found) | {"tree": tree}
+    return judge_families(run.part, run.calibration_store, found) | {"tree": tree}
 
 
 def _nearest(run: FinishedRun) -> dict[int, dict[str, Any]]:

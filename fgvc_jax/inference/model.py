@@ -87,7 +87,11 @@ class Model(Classifier):
                 "--tta five: these members see an image whole, so that it has no other corners: "
                 "take --tta flip or scales"
             )
-        return replace(self, tta=tta, kept=self.kept and replace(self.kept, tta=tta))
+        return replace(
+            self,
+            tta=tta,
+            calibration_store=self.calibration_store and replace(self.calibration_store, tta=tta),
+        )
 
     def outside(self, images: Any, *, calibrated: bool = False) -> np.ndarray:
         """The probability that all members' classes beside those of `among` have: (B,) float32.
@@ -243,7 +247,9 @@ def open_model(
         logits_of=plans[0].objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
-        kept=CalibrationStore.of(workdir.path, record, identities, fusion or experiment.fusion),
+        calibration_store=CalibrationStore.of(
+            workdir.path, record, identities, fusion or experiment.fusion
+        ),
         trunk=None if plans[0].network.adapted else trunk,
         members_at_once=members_at_once,
         photographs=photographs,
