@@ -16,7 +16,7 @@ from fgvc_jax.commands.start import prepare, run
 from fgvc_jax.config import Data
 from fgvc_jax.data import sources
 from fgvc_jax.data.images import decode
-from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.inference.embeddings import open_network
 from fgvc_jax.objectives import Linear
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> None:
             vectors, given, alone, classes=classes, seed=seed, watch=lambda said: None
         )
         held_out = HeldOut(given, solved.held_out.log_probabilities)
-        answers = Answers.of(Fused(held_out, ("",), "probabilities"))
+        answers = Predictions.of(Fused(held_out, ("",), "probabilities"))
         for by, doubted in (
             ("label's probability", answers.implausible()),
             ("confident learning", answers.doubted()),

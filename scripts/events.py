@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
         Arguments, arguments, program="python scripts/events.py", default=Arguments()
     )
     found = FinishedRun.of(options.workdir)
-    fitted = found.kept.find()
+    fitted = found.calibration_store.find()
     answers = np.zeros((len(found.part.labels), len(found.part.classes)), np.float32)
     for rows, values in Fused(found.part, found.identities, found.record.experiment.fusion):
         answers[rows] = fitted.log_probabilities(values)

@@ -3,7 +3,7 @@
 import itertools
 from typing import IO
 
-from fgvc_jax.workdir.bucket import Changed, Found
+from fgvc_jax.workdir.bucket import Changed, ObjectStat
 
 
 class Memory:
@@ -26,10 +26,10 @@ class Memory:
         self.objects[name] = content, next(self._generations)
         return self.objects[name][1]
 
-    def stat(self, name: str) -> Found | None:
+    def stat(self, name: str) -> ObjectStat | None:
         self._ask("stat", name)
         found = self.objects.get(name)
-        return found and Found(len(found[0]), found[1])
+        return found and ObjectStat(len(found[0]), found[1])
 
     def list(self, prefix: str) -> list[str]:
         self._ask("list", prefix)

@@ -173,7 +173,7 @@ def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, A
     the first one has it."""
     if jax.process_index() > 0:
         return {}
-    kept = asked.kept
+    kept = asked.calibration_store
     assert kept
     families = taxonomy.kept(kept.workdir, record.classes)
     if "validation" in parts:
@@ -196,8 +196,8 @@ def _parts(
 
     A source of one's own has no validation part: the run's serves, where it is kept.
     """
-    assert asked.kept
-    own, workdir = not options.source, asked.kept.workdir
+    assert asked.calibration_store
+    own, workdir = not options.source, asked.calibration_store.workdir
     kept = {name: _kept(workdir, asked, record, name) if own else None for name in names}
     there = processes.of_first(np.array([kept[name] is not None for name in names]))
     parts: dict[str, Part] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Explanation
 from fgvc_jax.data import inputs, left_out, regions, sources
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.figures import explained, explanation, nearest, panels
 from fgvc_jax.figures.framed import framed
 from fgvc_jax.figures.page import address
@@ -150,7 +150,7 @@ class _Readable:
         files: to read.
     """
 
-    def __init__(self, asked: Model, files: Iterator[Found]):
+    def __init__(self, asked: Model, files: Iterator[InputFile]):
         self._asked = asked
         self._files = files
         self._waiting: deque[tuple[list[dict[str, str]], int, str, np.ndarray]] = deque()
@@ -335,7 +335,7 @@ def _folder(text: str) -> Path:
     return path
 
 
-def _outside(files: Iterator[Found], output: Path) -> Iterator[Found]:
+def _outside(files: Iterator[InputFile], output: Path) -> Iterator[InputFile]:
     """The files that are not in the folder of the pictures, which may be among those to explain;
     in folders below it there are none of ours."""
     ours = os.path.realpath(output)

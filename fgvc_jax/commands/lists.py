@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fgvc_jax.commands.asked import Prediction
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.events import Events
 from fgvc_jax.inference.labelling import ToLabel
@@ -38,7 +38,7 @@ def check_unlabelled(output: Path) -> None:
         )
 
 
-def to_label(asked: Model, options: Prediction, files: Iterable[Found]) -> dict[str, int]:
+def to_label(asked: Model, options: Prediction, files: Iterable[InputFile]) -> dict[str, int]:
     """Write a list of the files that are worth a label, see --label-next; how many "files" there
     were, and how many "problems"."""
     output, found = paths.output(options.output), ToLabel(asked, options.label_next)
@@ -65,7 +65,7 @@ def to_label(asked: Model, options: Prediction, files: Iterable[Found]) -> dict[
     return counts
 
 
-def of_events(asked: Model, options: Prediction, files: Iterable[Found]) -> dict[str, int]:
+def of_events(asked: Model, options: Prediction, files: Iterable[InputFile]) -> dict[str, int]:
     """Write or print one row an event, see --group; counts as of `to_label`."""
     found = Events(asked, top=options.top, risk=options.risk)
     counts = _answered(asked, options, files, found.add)
@@ -88,7 +88,7 @@ def of_events(asked: Model, options: Prediction, files: Iterable[Found]) -> dict
 def _answered(
     asked: Model,
     options: Prediction,
-    files: Iterable[Found],
+    files: Iterable[InputFile],
     add: Callable[[Answered], None],
     *,
     embed: bool = False,
@@ -111,7 +111,7 @@ def _answered(
     return counts
 
 
-def _below(files: Iterable[Found], output: Path) -> Iterator[Found]:
+def _below(files: Iterable[InputFile], output: Path) -> Iterator[InputFile]:
     """The files, all of them below the folder of a list."""
     for file in files:
         if _relative(file.path, output).split("/")[0] in ("..", ""):

@@ -77,7 +77,7 @@ def predict(options: Prediction) -> None:
 
 
 def answer(
-    asked: Model, options: Prediction, files: Iterable[inputs.Found], output: Path | None
+    asked: Model, options: Prediction, files: Iterable[inputs.InputFile], output: Path | None
 ) -> dict[str, int]:
     """Ask a model for this process's files and write the table, or print it; how many "files" there
     were, and how many "problems"."""
@@ -122,7 +122,7 @@ def answer(
     return counts
 
 
-def _files(options: Prediction) -> Iterator[inputs.Found]:
+def _files(options: Prediction) -> Iterator[inputs.InputFile]:
     """What is asked for: photographs, boxes of some, or those of a list with their events."""
     if options.group:
         if len(options.images) != 1 or Path(options.images[0]).suffix.lower() != ".csv":
@@ -168,7 +168,7 @@ def _output(options: Prediction) -> Path | None:
     return output
 
 
-def _share(files: Iterable[inputs.Found]) -> Iterator[inputs.Found]:
+def _share(files: Iterable[inputs.InputFile]) -> Iterator[inputs.InputFile]:
     """Every n-th file, where there are n processes."""
     return itertools.islice(files, jax.process_index(), None, jax.process_count())
 

@@ -14,7 +14,7 @@ import numpy as np
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Report
 from fgvc_jax.evaluation import error_analysis, families, statistics
-from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
@@ -62,7 +62,7 @@ def report(options: Report) -> list[Path]:
     seeds = finished.seeds(run) if others else {}
     pairs = [_pairs_of_seeds(seeds, finished.seeds(other)) for other in others]
     with _progress(run, 2 * len([run, *others]) + 2 * sum(map(len, pairs))) as seen:
-        answers = Answers.of(run.fused(seen))
+        answers = Predictions.of(run.fused(seen))
         found = _numbers(run, answers)
         found["against"] = [
             _against(run, answers, other, seen) | {"seeds": _over_seeds(paired, seen)}
@@ -108,7 +108,7 @@ def _outputs(text: str) -> tuple[Path, Path, Path]:
 # -- the numbers -----------------------------------------------------------------------------------
 
 
-def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
+def _numbers(run: FinishedRun, answers: Predictions) -> dict[str, Any]:
     """The content of report.json, but for the comparison with other runs."""
     results, count, classes = run.results, len(run.identities), len(run.part.classes)
     published = results["published_protocol"]
@@ -162,14 +162,14 @@ def _numbers(run: FinishedRun, answers: Answers) -> dict[str, Any]:
     }
 
 
-def _families(run: FinishedRun, answers: Answers) -> dict[str, Any] | None:
+def _families(run: FinishedRun, answers: Predictions) -> dict[str, Any] | None:
     """What is said at every level of the taxonomy, and "tree", see `families.tree`; None without a
     taxonomy."""
     found = taxonomy.kept(run.workdir.path, run.part.classes)
     if found is None:
         return None
     tree = families.tree(found, answers.labels, answers.predicted)
-    return judge_families(run.part, run.kept, found) | {"tree": tree}
+    return judge_families(run.part, run.calibration_store, found) | {"tree": tree}
 
 
 def _by(run: FinishedRun, answers: Answers) -> list[dict[str, Any]]:
@@ -208,12 +208,12 @@ def _implausible(run: FinishedRun) -> list[dict[str, Any]]:
     part = run.held_out
     if part is None:
         return []
-    answers = Answers.of(run.fused(part=part))
+    answers = Predictions.of(run.fused(part=part))
     return _doubts(part, answers, answers.implausible(), answers.predicted)
 
 
 def _doubts(
-    part: Part, answers: Answers, images: np.ndarray, said: np.ndarray
+    part: Part, answers: Predictions, images: np.ndarray, said: np.ndarray
 ) -> list[dict[str, Any]]:
     """Images of a part whose label is doubted, with the class that is `said` (N,) instead."""
     return [
@@ -222,7 +222,7 @@ def _doubts(
     ]
 
 
-def _confidence(answers: Answers, i: int) -> float:
+def _confidence(answers: Predictions, i: int) -> float:
     return round(float(answers.tally.confidence[i]), 6)
 
 
@@ -240,7 +240,7 @@ def _looks(run: FinishedRun) -> list[dict[str, Any]]:
     ]
 
 
-def _classes(answers: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
+def _classes(answers: Predictions, names: Sequence[str]) -> list[dict[str, Any]]:
     """Every class with its accuracy, the worst first; those without test images last."""
     images, right = error_analysis.of_classes(answers, len(names))
     present, first = np.unique(answers.labels, return_index=True)
@@ -263,7 +263,7 @@ def _classes(answers: Answers, names: Sequence[str]) -> list[dict[str, Any]]:
     )
 
 
-def _pairs(answers: Answers, classes: int) -> list[dict[str, Any]]:
+def _pairs(answers: Predictions, classes: int) -> list[dict[str, Any]]:
     """Confused pairs, with images of both classes: those confused, then the surest."""
     images, _ = error_analysis.of_classes(answers, classes)
     surest = np.argsort(-answers.tally.confidence, kind="stable")
@@ -284,15 +284,15 @@ def _pairs(answers: Answers, classes: int) -> list[dict[str, Any]]:
 
 
 def _against(
-    run: FinishedRun, answers: Answers, other: FinishedRun, seen: Progress
+    run: FinishedRun, answers: Predictions, other: FinishedRun, seen: Progress
 ) -> dict[str, Any]:
     """Two runs, image by image."""
-    theirs = Answers.of(other.fused(seen))
+    theirs = Predictions.of(other.fused(seen))
     ours_right, theirs_right = answers.tally.right, theirs.tally.right
     images, ours = error_analysis.of_classes(answers, len(run.part.classes))
     gained = ours - error_analysis.of_classes(theirs, len(run.part.classes))[1]
 
-    def changed(which: np.ndarray, wrong: Answers) -> list[dict[str, Any]]:
+    def changed(which: np.ndarray, wrong: Predictions) -> list[dict[str, Any]]:
         chosen = np.flatnonzero(which)
         order = np.argsort(-wrong.tally.confidence[chosen], kind="stable")
         return [
@@ -381,7 +381,7 @@ def _no_map(image: int, member: int) -> np.ndarray:
 
 
 def _write_confusion(
-    path: Path, answers: Answers, classes: Sequence[str], *, safe: bool = False
+    path: Path, answers: Predictions, classes: Sequence[str], *, safe: bool = False
 ) -> None:
     """A row for each true class, a column for each that is said, with the classes' names; of more
     than `MATRIX` classes a row for each pair that occurs."""

@@ -15,7 +15,7 @@ from fgvc_jax.data import inputs
 from fgvc_jax.data.coco import box_of, read_json, rows_of
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.utils.errors import UserError
 
 ANIMAL = "animal"
@@ -55,12 +55,12 @@ def read(file: Path, *, confidence: float) -> dict[str, Detected]:
 
 def photographs(
     file: Path, listed: Mapping[str, Detected], words: Sequence[str]
-) -> Iterator[tuple[Found, Detected]]:
+) -> Iterator[tuple[InputFile, Detected]]:
     """The photographs that words name, as `inputs.expand` has them, or without words those that are
     listed. Paths in the file start from a folder among the words, or from the file's own."""
     if not words:
         for name, detected in listed.items():
-            yield Found(str(file.parent / name), detected.problem), detected
+            yield InputFile(str(file.parent / name), detected.problem), detected
         return
     folders = [word for word in map(os.path.expanduser, words) if os.path.isdir(word)]
     places: dict[str, Detected] = {}
@@ -72,7 +72,7 @@ def photographs(
         yield found._replace(problem=found.problem or detected.problem), detected
 
 
-def boxes(some: Iterable[tuple[Found, Detected]], *, whole: bool) -> Iterator[Found]:
+def boxes(some: Iterable[tuple[InputFile, Detected]], *, whole: bool) -> Iterator[InputFile]:
     """Each box, or photograph that cannot be read; those without a box are answered `whole`, or
     left out and told at the end."""
     without: dict[str, tuple[int, str]] = {}  # why -> how many, and the first

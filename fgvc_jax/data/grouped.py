@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fgvc_jax.data.files import shown
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.data.tables import check_length, csv_rows, path_inside
 from fgvc_jax.utils.errors import UserError
 
 PATH = "path"
 
 
-def listed(file: Path, column: str) -> Iterator[Found]:
+def listed(file: Path, column: str) -> Iterator[InputFile]:
     """The photographs of a CSV file with the columns `path` and `column`, whose text is the event
     of each; one without is an event of its own. Paths are relative to the file's folder.
 
@@ -21,7 +21,7 @@ def listed(file: Path, column: str) -> Iterator[Found]:
     """
     for _, path, value in _rows(file, column, "--group"):
         path = os.path.join(file.parent, path)
-        yield Found(path, event=value or path)
+        yield InputFile(path, event=value or path)
 
 
 def values(file: Path, column: str) -> dict[str, str]:

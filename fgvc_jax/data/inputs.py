@@ -20,7 +20,7 @@ LONGEST_LINE = 2**16  # characters, more than a path has anywhere
 log = logging.getLogger(__name__)
 
 
-class Found(NamedTuple):
+class InputFile(NamedTuple):
     """A path as it was given, joined with what is below it, and why there is no image there; of
     what a detector found, the box that is meant, and how sure it is; the event that it is of."""
 
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     event: str = ""
 
 
-def some(words: Sequence[str]) -> Iterator[Found]:
+def some(words: Sequence[str]) -> Iterator[InputFile]:
     """As `expand`, of which there must be some.
 
     Raises:
@@ -42,7 +42,7 @@ def some(words: Sequence[str]) -> Iterator[Found]:
     return begun(expand(words), f"no image was found in {', '.join(map(repr, words[:5]))}")
 
 
-def begun(files: Iterator[Found], problem: str) -> Iterator[Found]:
+def begun(files: Iterator[InputFile], problem: str) -> Iterator[InputFile]:
     """The same files, once there is a first one; else a UserError of the `problem`."""
     first = next(files, None)
     if first is None:
@@ -50,7 +50,7 @@ def begun(files: Iterator[Found], problem: str) -> Iterator[Found]:
     return itertools.chain([first], files)
 
 
-def expand(words: Iterable[str]) -> Iterator[Found]:
+def expand(words: Iterable[str]) -> Iterator[InputFile]:
     """The images that words name, one by one, so that any number of them takes little memory.
 
     A word is a file of any name; or a folder, whose images and folders follow sorted by name, but
@@ -67,7 +67,7 @@ def expand(words: Iterable[str]) -> Iterator[Found]:
             if os.path.isdir(folder):
                 yield from _in_folder(folder, ignored)
             else:
-                yield Found(path)
+                yield InputFile(path)
     if ignored:
         log.warning(
             "warning: ignored %s without the suffix of an image, such as %r: images are %s%s",
@@ -111,14 +111,14 @@ def _spellings(folder: str) -> Spellings:
     return Spellings([item.name for item in listing(Path(folder))])
 
 
-def _in_folder(top: str, ignored: list[str]) -> Iterator[Found]:
+def _in_folder(top: str, ignored: list[str]) -> Iterator[InputFile]:
     """What is below a folder. A link back to a folder that it is in is not followed."""
     open_folders = [(os.path.realpath(top), _items(top))]
     while open_folders:
         item = next(open_folders[-1][1], None)
         if item is None:
             open_folders.pop()
-        elif isinstance(item, Found):
+        elif isinstance(item, InputFile):
             yield item
         elif is_folder(item):
             real = os.path.realpath(item.path)
@@ -127,14 +127,14 @@ def _in_folder(top: str, ignored: list[str]) -> Iterator[Found]:
             else:
                 open_folders.append((real, _items(item.path)))
         elif item.name.lower().endswith(EXTENSIONS):
-            yield Found(item.path)
+            yield InputFile(item.path)
         else:
             ignored.append(item.path)
 
 
-def _items(folder: str) -> Iterator[os.DirEntry[str] | Found]:
+def _items(folder: str) -> Iterator[os.DirEntry[str] | InputFile]:
     """What is in a folder, sorted; that it cannot be listed counts as an image that is broken."""
     try:
         yield from listing(Path(folder))
     except UserError as error:
-        yield Found(folder, str(error))
+        yield InputFile(folder, str(error))

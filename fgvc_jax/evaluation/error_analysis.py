@@ -21,7 +21,7 @@ POINTS = 200  # of a risk-coverage curve, at the most
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """What an ensemble says of N images.
 
     tally: see `metrics.Tally`. predicted: (N,) int, the likeliest class. true: (N,) probability of
@@ -39,7 +39,7 @@ class Answers:
         return self.tally.labels
 
     @classmethod
-    def of(cls, fused: Fused) -> "Answers":
+    def of(cls, fused: Fused) -> "Predictions":
         """Read the answers twice: confident learning needs each class's mean confidence first."""
         labels, count = fused.part.labels, len(fused.part.labels)
         classes = len(fused.part.classes)
@@ -102,7 +102,7 @@ def confident_class(probabilities: np.ndarray, thresholds: np.ndarray) -> np.nda
     return np.where(reached.any(-1), best, -1)
 
 
-def of_classes(answers: Answers, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def of_classes(answers: Predictions, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Images of each class, and how many of them are right: (K,) int twice."""
     images = np.bincount(answers.labels, minlength=classes)
     return images, np.bincount(answers.labels[answers.tally.right], minlength=classes)
@@ -122,7 +122,7 @@ def weak(images: np.ndarray, right: np.ndarray, overall: float) -> np.ndarray:
     return (images > 0) & (binom.cdf(right, images, overall) < RARE)
 
 
-def confusion(answers: Answers, classes: int) -> Iterator[np.ndarray]:
+def confusion(answers: Predictions, classes: int) -> Iterator[np.ndarray]:
     """Rows (K,) int of the confusion matrix, true class by true class: how many of its images are
     named as each class."""
     order = np.argsort(answers.labels, kind="stable")
@@ -131,7 +131,7 @@ def confusion(answers: Answers, classes: int) -> Iterator[np.ndarray]:
         yield np.bincount(answers.predicted[order[start:end]], minlength=classes)
 
 
-def confused_pairs(answers: Answers) -> list[dict[str, Any]]:
+def confused_pairs(answers: Predictions) -> list[dict[str, Any]]:
     """Two classes taken for each other, the most often confused first.
 
     Returns:

@@ -6,7 +6,7 @@ from typing import Any, cast
 from markupsafe import Markup
 
 from fgvc_jax.evaluation import error_analysis
-from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.figures import judged
 from fgvc_jax.figures.explained import Explainer
 from fgvc_jax.figures.numbers import Numbers
@@ -88,7 +88,7 @@ def framed(run: FinishedRun) -> Markup:
 
 def run_page(run: FinishedRun) -> tuple[Markup, int]:
     """The page of a run, and how many pairs of classes are on it."""
-    answers, names = Answers.of(run.fused()), run.part.classes
+    answers, names = Predictions.of(run.fused()), run.part.classes
     images, _ = error_analysis.of_classes(answers, len(names))
     confused = error_analysis.confused_pairs(answers)
     pairs = [

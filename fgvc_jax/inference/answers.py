@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.embeddings import check_finite, joined
@@ -116,7 +116,7 @@ def pictures_of(
     if processes.of_first(np.array(storage.exists(thumbnails.path(part.folder)))):
         return None
     side = thumbnails.side(count, model.view.test_side, budget)
-    shrink = passes.shrink_step(side=side, mesh=model.mesh)
+    shrink = passes.shrink_pass(side=side, mesh=model.mesh)
     threads = machine.cores(processes.processes_here())
     return Collector(count, lambda batch: shrink(batch, store), threads, budget)
 
@@ -204,7 +204,9 @@ def nearest_missing(model: Model, part: Part, test: Part) -> tuple[Nearest | Non
     """(what is kept of these members, in the first process; the test images named most wrongly of
     which nothing is, by their rows). Those of another fusion may be other images: what was found of
     these stays."""
-    errors = Answers.of(Fused(test, model.identities, model.fusion)).errors()[: remembered.ERRORS]
+    errors = Predictions.of(Fused(test, model.identities, model.fusion)).errors()[
+        : remembered.ERRORS
+    ]
     kept = Nearest.read(part, model.identities) if jax.process_index() == 0 else None
     kept = kept if kept and kept.is_of(model.identities, test) else None
     new = np.array([kept is None or image not in kept.found for image in errors], bool)

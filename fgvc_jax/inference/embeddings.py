@@ -93,7 +93,7 @@ class Embedder(Predictor):
     def begin(self, squares: np.ndarray, tap: str = "") -> list[dict[str, jax.Array]]:
         """Begin to embed (B, R, R, 3) uint8; `vectors` waits for it."""
         batch = self.seen(self.batch(squares), None)
-        return [self._embed_step(m, tap)(m.variables, batch, None) for m in self.members]
+        return [self._embed_pass(m, tap)(m.variables, batch, None) for m in self.members]
 
     def vectors(
         self, begun: Sequence[dict[str, jax.Array]], names: Sequence[str], *, normalize: bool
@@ -113,8 +113,8 @@ class Embedder(Predictor):
         check_finite(parts, names, self.numbers)
         return joined(parts, normalize=normalize)
 
-    def _embed_step(self, member: Member, tap: str) -> Any:
-        return passes.embed_step(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
+    def _embed_pass(self, member: Member, tap: str) -> Any:
+        return passes.embed_pass(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
 
     def read(self, images: Several) -> Iterator[tuple[np.ndarray, int]]:
         """Images of any kind, at most MOST at a time: ((B, R, R, 3) uint8, how many they are), see

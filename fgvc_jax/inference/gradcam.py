@@ -183,11 +183,11 @@ def find_attention(
     batch = devices.shard_batch(model.mesh, asked)
     if model.trunk:
         network, _, view = model.members[0]
-        begin = _trunk_step(network=network, view=view, mesh=model.mesh)
+        begin = _trunk_pass(network=network, view=view, mesh=model.mesh)
         batch |= begin(model.trunk, batch)
     found = []
     for network, variables, view in model.members:
-        step = _step(network=network, predict=model.logits_of, view=view, mesh=model.mesh)
+        step = _evidence_pass(network=network, predict=model.logits_of, view=view, mesh=model.mesh)
         found.append(step(variables, batch))
     return [_in_order(maps, count) for maps in jax.device_get(found)]
 
@@ -201,7 +201,7 @@ def _in_order(maps: dict[str, Any], count: int) -> dict[str, Any]:
 
 
 @shared
-def _trunk_step(*, network: networks.Network, view: View, mesh: Mesh) -> Callable:
+def _trunk_pass(*, network: networks.Network, view: View, mesh: Mesh) -> Callable:
     """The compiled frozen trunk: (its variables, batch) -> its taps, with positions, and state."""
 
     def step(variables, arrays):
@@ -222,7 +222,9 @@ def _go_on(network: networks.Network, state: Any, after: str, until: str) -> tup
 
 
 @shared
-def _step(*, network: networks.Network, predict: Predict, view: View, mesh: Mesh) -> Callable:
+def _evidence_pass(
+    *, network: networks.Network, predict: Predict, view: View, mesh: Mesh
+) -> Callable:
     """The compiled maps of one member: (its variables, batch) -> what `find_attention` returns, and
     "row".
 

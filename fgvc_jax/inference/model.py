@@ -16,7 +16,7 @@ from fgvc_jax.config import Experiment, MembersAtOnce
 from fgvc_jax.data.images import Several
 from fgvc_jax.data.view import TTA, Photographs
 from fgvc_jax.inference.architecture import architectures
-from fgvc_jax.inference.namer import Namer
+from fgvc_jax.inference.classifier import Classifier
 from fgvc_jax.inference.neighbours import NOVELTY, Neighbour
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options, progress
@@ -28,11 +28,11 @@ from fgvc_jax.workdir.folder import Workdir
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Model(Namer):
+class Model(Classifier):
     """Trained members that answer for images: what Python users have in hand.
 
     Its bases have the parts: `Predictor` runs members, `Embedder` decodes and gives vectors,
-    `Namer` fuses answers, names classes and knows the calibration.
+    `Classifier` fuses answers, names classes and knows the calibration.
 
     Args:
         about: of what they are and what their networks are called, see `told_of`.
@@ -88,7 +88,11 @@ class Model(Namer):
                 "--tta five: these members see an image whole, so that it has no other corners: "
                 "take --tta flip or scales"
             )
-        return replace(self, tta=tta, kept=self.kept and replace(self.kept, tta=tta))
+        return replace(
+            self,
+            tta=tta,
+            calibration_store=self.calibration_store and replace(self.calibration_store, tta=tta),
+        )
 
     def outside(self, images: Several, *, calibrated: bool = False) -> np.ndarray:
         """The probability that all members' classes beside those of `among` have: (B,) float32.
@@ -244,7 +248,9 @@ def open_model(
         logits_of=plans[0].objective.predict,
         fusion=fusion or experiment.fusion,
         mesh=mesh,
-        kept=CalibrationStore.of(workdir.path, record, identities, fusion or experiment.fusion),
+        calibration_store=CalibrationStore.of(
+            workdir.path, record, identities, fusion or experiment.fusion
+        ),
         trunk=None if plans[0].network.adapted else trunk,
         members_at_once=members_at_once,
         photographs=photographs,

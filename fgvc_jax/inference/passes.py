@@ -38,7 +38,7 @@ def inputs_of(
 @dataclass(frozen=True)
 class TestView:
     """What a network is given at test: (batch, (B, R, R, 3) uint8) -> normalised images; those that
-    the batch has as "shown", where it has them (`views_step`)."""
+    the batch has as "shown", where it has them (`views_pass`)."""
 
     view: View
 
@@ -65,7 +65,7 @@ class TrainingView:
 
 
 @shared
-def trunk_step(
+def trunk_pass(
     *,
     network: Network,
     show: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array],
@@ -89,7 +89,7 @@ def trunk_step(
 
 
 @shared
-def attention_step(
+def attention_pass(
     *, network: Network, view: View, seed: int, grid: tuple[int, int], mesh: Mesh
 ) -> Callable:
     """The compiled |Z| of one frozen member on a grid (h, w): (variables, batch, store) ->
@@ -112,7 +112,7 @@ def attention_step(
 
 
 @shared
-def logits_step(*, network: Network, predict: Predict, mesh: Mesh) -> Callable:
+def logits_pass(*, network: Network, predict: Predict, mesh: Mesh) -> Callable:
     """The compiled logits of one frozen network: (variables, its inputs) -> (B, K) float32."""
 
     def step(variables, inputs):
@@ -147,7 +147,7 @@ def kept_answers(logits: jax.Array) -> jax.Array:
 
 
 @shared
-def answer_step(
+def answer_pass(
     *,
     network: Network,
     predict: Predict,
@@ -165,7 +165,7 @@ def answer_step(
     - "correct": number of images that are right, int32, of the "prediction" and of every head.
     - "finite": () bool, whether all logits are.
     - "row", "mask": of the batch; answers are put in place by them.
-    - "embedding": where `embed`, as `embed_step` has it: a judged run keeps that of some images, by
+    - "embedding": where `embed`, as `embed_pass` has it: a judged run keeps that of some images, by
       the program that judges.
     - "energy", "max_logit": likewise, (B,) float32, see `evaluation.novelty`.
     """
@@ -180,7 +180,7 @@ def answer_step(
 
 
 @shared
-def ensemble_step(
+def ensemble_pass(
     *,
     network: Network,
     predict: Predict,
@@ -191,8 +191,8 @@ def ensemble_step(
     embed: bool = True,
 ) -> Callable:
     """The compiled answers of N members of one architecture in one program: (`ensemble.Stacked`,
-    batch, store) -> a list of N answers as `answer_step` has them. Images are cut and normalised
-    once; `at_once` as for `ensemble.vmapped`, the other arguments as for `answer_step`."""
+    batch, store) -> a list of N answers as `answer_pass` has them. Images are cut and normalised
+    once; `at_once` as for `ensemble.vmapped`, the other arguments as for `answer_pass`."""
     answer = partial(_answer, network, predict, exact, embed)
 
     def step(stacked, arrays, store):
@@ -215,7 +215,7 @@ def _answer(
     inputs: Inputs,
     arrays: Mapping[str, jax.Array],
 ) -> dict[str, Any]:
-    """What one member answers for a batch, see `answer_step`."""
+    """What one member answers for a batch, see `answer_pass`."""
     taps, outputs = network.apply(variables, inputs, False)
     logits = predict(outputs).astype(jnp.float32)
     answers = jax.nn.log_softmax(logits) if exact else kept_answers(logits)
@@ -241,7 +241,7 @@ def _answer(
 
 
 @shared
-def views_step(*, view: View, tta: str, mesh: Mesh) -> Callable:
+def views_pass(*, view: View, tta: str, mesh: Mesh) -> Callable:
     """The compiled views of a batch, see `augment.test_views`: (batch, store) -> V arrays
     (B, crop, crop, 3). Each is shown by itself, so that several views take one's memory and one
     compilation of the network."""
@@ -254,9 +254,9 @@ def views_step(*, view: View, tta: str, mesh: Mesh) -> Callable:
 
 
 @shared
-def mean_step(*, mesh: Mesh, exact: bool = False) -> Callable:
+def mean_pass(*, mesh: Mesh, exact: bool = False) -> Callable:
     """The compiled mean of one member's answers for several views: (V exact answers of
-    `answer_step`, their batch) -> one such answer.
+    `answer_pass`, their batch) -> one such answer.
 
     Probabilities are averaged, however members are fused: so a member says one thing, in which a
     view that is unsure weighs little, and members are then compared and fused as ever. "correct" is
@@ -278,7 +278,7 @@ def mean_step(*, mesh: Mesh, exact: bool = False) -> Callable:
 
 
 @shared
-def embed_step(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callable:
+def embed_pass(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callable:
     """The compiled vectors of one member at test: (variables, batch, store) -> a dict of
     "embedding", (B, C) float32 (`networks.Network.embedded`), and "row", "mask" of the batch."""
 
@@ -292,7 +292,7 @@ def embed_step(*, network: Network, tap: str, view: View, mesh: Mesh) -> Callabl
 
 
 @shared
-def shrink_step(*, side: int, mesh: Mesh) -> Callable:
+def shrink_pass(*, side: int, mesh: Mesh) -> Callable:
     """The compiled thumbnails of a batch: (batch, store) -> {"image": (B, side, side, 3) uint8,
     "row", "mask"}, antialiased."""
 

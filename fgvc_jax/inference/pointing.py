@@ -164,7 +164,9 @@ def randomized(model: Model, seed: int = SEED) -> Model:
         members.append(Member(network, {"batch_stats": {}} | _placed(model, kept), view))
     identities = [f"random {n}" for n in range(len(members))]
     trunk = _placed(model, trunk)
-    return replace(model, members=members, identities=identities, trunk=trunk, kept=None)
+    return replace(
+        model, members=members, identities=identities, trunk=trunk, calibration_store=None
+    )
 
 
 def _placed(model: Model, leaves: dict[tuple[str, ...], Any]) -> Any:

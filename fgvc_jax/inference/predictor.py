@@ -15,7 +15,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes, together
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
-from fgvc_jax.inference.together import Answers, Group, Stacks, in_order
+from fgvc_jax.inference.together import Group, MemberAnswer, Stacks, in_order
 from fgvc_jax.utils import devices
 
 
@@ -58,7 +58,7 @@ class Predictor:
         exact: bool = False,
         embed: bool = False,
     ) -> Iterator[list[dict[str, jax.Array]]]:
-        """What every member answers, batch by batch (`inference.passes.answer_step`).
+        """What every member answers, batch by batch (`inference.passes.answer_pass`).
 
         Args:
             batches: evaluation batches on the devices.
@@ -97,13 +97,13 @@ class Predictor:
         store: jax.Array | None,
         groups: Sequence[Group],
         exact: bool,
-    ) -> list[Answers]:
+    ) -> list[MemberAnswer]:
         """What members answer for a batch of images on average over the views."""
         shown: dict[View, list[Any]] = {}
         for view in {group.view for group in groups}:
-            views = passes.views_step(view=view, tta=self.tta, mesh=self.mesh)(batch, store)
+            views = passes.views_pass(view=view, tta=self.tta, mesh=self.mesh)(batch, store)
             shown[view] = [self.seen(batch | {"shown": each}, store) for each in views]
-        mean = passes.mean_step(mesh=self.mesh, exact=exact)
+        mean = passes.mean_pass(mesh=self.mesh, exact=exact)
 
         def ask(group):
             in_views = [group.ask(each, store) for each in shown[group.view]]
@@ -114,15 +114,15 @@ class Predictor:
     def seen(self, batch: devices.Packed, store: jax.Array | None) -> devices.Packed:
         """A batch with what the frozen trunk makes of it, where there is one."""
         if self.trunk and "features" not in batch:
-            features = self._trunk_step(self.trunk, batch, store)
+            features = self._trunk_pass(self.trunk, batch, store)
             # As where they are looked up, so that members have one program for both.
             return batch.without("image") | {"features": features}
         return batch
 
     @cached_property
-    def _trunk_step(self) -> Callable:
+    def _trunk_pass(self) -> Callable:
         network, _, view = self.members[0]
-        return passes.trunk_step(network=network, show=passes.TestView(view), mesh=self.mesh)
+        return passes.trunk_pass(network=network, show=passes.TestView(view), mesh=self.mesh)
 
     def grid(self, number: int) -> tuple[int, int]:
         """(h, w) of the attention map of a member, counted from 0."""

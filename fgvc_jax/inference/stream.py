@@ -14,7 +14,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference.embeddings import Embedder
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.neighbours import NOVELTY
@@ -22,7 +22,7 @@ from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils.errors import UserError
 
 # Files, why each could not be read, and what the devices were asked of every member.
-_Begun = tuple[Sequence[Found], list[str], list[dict[str, jax.Array]]]
+_Begun = tuple[Sequence[InputFile], list[str], list[dict[str, jax.Array]]]
 AHEAD_BYTES = 2**28  # of decoded batches
 AHEAD_BATCHES = 2, 4  # at the least, whatever their size, and at the most
 
@@ -39,7 +39,7 @@ class Answered:
     paths: list[str]
     problems: list[str]
     answers: list[dict[str, np.ndarray]]
-    files: Sequence[Found] = ()
+    files: Sequence[InputFile] = ()
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class Embedded:
 
 @dataclass(frozen=True)
 class _Batch:
-    files: Sequence[Found]
+    files: Sequence[InputFile]
     squares: np.ndarray
     problems: list[Future]
 
 
 def answer(
     model: Model,
-    files: Iterable[Found],
+    files: Iterable[InputFile],
     *,
     batch_size: int,
     threads: int,
@@ -89,7 +89,7 @@ def answer(
 
 def embed(
     model: Embedder,
-    files: Iterable[Found],
+    files: Iterable[InputFile],
     *,
     tap: str = "",
     normalize: bool = False,
@@ -112,7 +112,7 @@ def embed(
 
 def _begun(
     model: Embedder,
-    files: Iterable[Found],
+    files: Iterable[InputFile],
     ask: Callable[[np.ndarray], list[dict[str, jax.Array]]],
     batch_size: int,
     threads: int,
@@ -130,7 +130,7 @@ def _begun(
 
 
 def _decoded(
-    model: Embedder, files: Iterator[Found], batch_size: int, threads: int
+    model: Embedder, files: Iterator[InputFile], batch_size: int, threads: int
 ) -> Iterator[_Batch]:
     """Batches on their way to being decoded, the first of them next to be waited for."""
     size = None
@@ -153,7 +153,7 @@ def _decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(model: Embedder, file: Found, squares: np.ndarray, row: int) -> str:
+def _decode(model: Embedder, file: InputFile, squares: np.ndarray, row: int) -> str:
     """Put an image in its place; why it could not be, or ""."""
     if file.problem:
         return file.problem
@@ -166,7 +166,7 @@ def _decode(model: Embedder, file: Found, squares: np.ndarray, row: int) -> str:
 
 
 def _answered(
-    files: Sequence[Found], problems: list[str], answers: list[dict[str, jax.Array]]
+    files: Sequence[InputFile], problems: list[str], answers: list[dict[str, jax.Array]]
 ) -> Answered:
     paths = [file.path for file in files]
     return Answered(paths, problems, collected(answers, len(files)), files)

@@ -20,7 +20,7 @@ from fgvc_jax.utils import devices
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
 
-Answers = dict[str, jax.Array]  # of one member, see `passes.answer_step`
+MemberAnswer = dict[str, jax.Array]  # of one member, see `passes.answer_pass`
 LARGEST_GROUP = 8  # members in a group, so that memory is bounded
 # Of which an accelerator is given few large kernels for many small ones: vectorised over members a
 # product of matrices stays one, and so does a depthwise convolution; any other becomes a grouped
@@ -34,10 +34,10 @@ class Group(NamedTuple):
 
     places: Sequence[int]  # of their answers among all that are asked for
     view: View
-    step: Callable  # `passes.answer_step` of one, `passes.ensemble_step` of several
+    step: Callable  # `passes.answer_pass` of one, `passes.ensemble_pass` of several
     variables: Any  # of one, or `Stacked`
 
-    def ask(self, batch: Packed, store: jax.Array | None) -> list[Answers]:
+    def ask(self, batch: Packed, store: jax.Array | None) -> list[MemberAnswer]:
         """What each of them answers."""
         found = self.step(self.variables, batch, store)
         return found if isinstance(found, list) else [found]
@@ -108,7 +108,7 @@ def groups(
         stacks: members that were stacked before.
         kept: see `at_once`.
         mesh: devices.
-        made: other arguments of `passes.answer_step`, but for network and view.
+        made: other arguments of `passes.answer_pass`, but for network and view.
     """
     alike: dict[tuple[int, View], list[int]] = {}
     for place, number in enumerate(numbers):
@@ -121,19 +121,19 @@ def groups(
         made |= {"network": network, "view": view, "mesh": mesh}
         most = at_once(asked, network, mesh, kept=kept)
         if most == 1 or len(places) == 1:
-            step = passes.answer_step(**made)
+            step = passes.answer_pass(**made)
             found += [
                 Group([place], view, step, member.variables)
                 for place, member in zip(places, several, strict=True)
             ]
             continue
         stacked = stacks.of(network, [member.variables for member in several], mesh)
-        step = passes.ensemble_step(at_once=most, **made)
+        step = passes.ensemble_pass(at_once=most, **made)
         found.append(Group(places, view, step, stacked))
     return found
 
 
-def in_order(asked: Sequence[Group], found: Sequence[list[Answers]]) -> list[Answers]:
+def in_order(asked: Sequence[Group], found: Sequence[list[MemberAnswer]]) -> list[MemberAnswer]:
     """What groups of members answer, each member's in its place."""
     placed = {
         place: answer

@@ -57,7 +57,7 @@ class Batch(NamedTuple):
         return self.mixing.main(self.label) if self.mixing else self.label
 
 
-class Step(NamedTuple):
+class LossOutput(NamedTuple):
     """What an objective's loss returns."""
 
     loss: jax.Array  # () float32
@@ -110,8 +110,8 @@ class Objective(NamedTuple):
 
     heads: (heads beside "logits" that the method needs), by name.
     init_memory: (variables, outputs of one image as ShapeDtypeStructs) -> pytree of arrays.
-    loss: (forward, variables, batch, memory) -> Step, where forward(variables, images, keys) ->
-        (taps, outputs, batch_stats) normalises the images and runs the network in training mode;
+    loss: (forward, variables, batch, memory) -> LossOutput, where forward(variables, images, keys)
+        -> (taps, outputs, batch_stats) normalises the images and runs the network in training mode;
         the images' `keys` decide which blocks stochastic depth leaves out, without them (None, as
         for a teacher) none.
     predict: outputs -> (B, K) logits whose softmax is the prediction.
@@ -122,7 +122,7 @@ class Objective(NamedTuple):
 
     heads: Mapping[str, nn.Module]
     init_memory: Callable[[Variables, dict], Tree]
-    loss: Callable[[Forward, Variables, Batch, Tree], Step]
+    loss: Callable[[Forward, Variables, Batch, Tree], LossOutput]
     predict: Callable[[dict], jax.Array]
     second: SecondView | None = None
     head: Callable[..., nn.Module] | None = None

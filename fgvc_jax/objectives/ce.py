@@ -13,7 +13,7 @@ import numpy as np
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
-from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy
+from fgvc_jax.objectives.base import LossOutput, Method, Objective, cross_entropy
 from fgvc_jax.utils.options import Suppress, option
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def ce(
             of_images = targets @ weights.astype(np.float32)
         value = cross_entropy(shifted, targets, smoothing=label_smoothing, weights=of_images)
         metrics = {"cross_entropy": value, "accuracy": accuracy(logits, batch.main_label)}
-        return Step(value, metrics, taps, batch_stats, memory)
+        return LossOutput(value, metrics, taps, batch_stats, memory)
 
     return Objective(
         heads={},

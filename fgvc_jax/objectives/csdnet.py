@@ -29,10 +29,10 @@ import numpy as np
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import (
+    LossOutput,
     Method,
     Objective,
     SecondView,
-    Step,
     Tree,
     cross_entropy,
     distillation,
@@ -242,7 +242,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
             "distill": distill_loss,
             "queue_fill": jnp.mean(new_queue.labels >= 0, dtype=jnp.float32),
         }
-        return Step(total, metrics, views.taps, views.batch_stats, Memory(new_queue, encoder))
+        return LossOutput(total, metrics, views.taps, views.batch_stats, Memory(new_queue, encoder))
 
     return Objective(
         heads={},

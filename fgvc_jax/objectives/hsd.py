@@ -25,7 +25,14 @@ from typing import TYPE_CHECKING, Literal
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
-from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy, distillation, ramped
+from fgvc_jax.objectives.base import (
+    LossOutput,
+    Method,
+    Objective,
+    cross_entropy,
+    distillation,
+    ramped,
+)
 from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.lazy import lazily
 from fgvc_jax.utils.options import option
@@ -221,7 +228,7 @@ def hsd(options: HSD, *, classes: int, label_smoothing: float) -> Objective:
 
         terms = {"cross_entropy": ce, "kd": kds, "sie": sies}
         metrics = measured(terms, outputs, batch.main_label)
-        return Step(value, metrics, taps, batch_stats, memory)
+        return LossOutput(value, metrics, taps, batch_stats, memory)
 
     def measured(terms, outputs, labels):
         """What is logged: the terms unweighted, and what each head says."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.objectives.base import (
+    LossOutput,
     Method,
     Objective,
-    Step,
     TeacherQuery,
     cross_entropy,
     distillation,
@@ -96,7 +96,7 @@ def kd(options: KD, *, label_smoothing: float) -> Objective:
             "teacher_accuracy": accuracy(teachers, batch.label),
         }
         value = options.label_weight * labels + options.weight * taught
-        return Step(value, metrics, taps, batch_stats, memory)
+        return LossOutput(value, metrics, taps, batch_stats, memory)
 
     return Objective(
         heads={},

@@ -254,7 +254,7 @@ def judge_families_anew(workdir: Workdir, results: dict[str, Any], experiment: E
         return ""
     with workdir.lock():
         run = FinishedRun.of(workdir.address)
-        found = judge_families(run.part, run.kept, wanted)
+        found = judge_families(run.part, run.calibration_store, wanted)
         results["families"] = found
         storage.write_json(workdir.results, results)
         taxonomy.keep(workdir.path, experiment, wanted)

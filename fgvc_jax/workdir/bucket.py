@@ -27,7 +27,7 @@ class Unavailable(Exception):
     """The service is not reached, or asks to come again."""
 
 
-class Found(NamedTuple):
+class ObjectStat(NamedTuple):
     """An object: its size in bytes, and its generation, which each write changes."""
 
     size: int
@@ -38,7 +38,7 @@ class Client(Protocol):
     """What is asked of a bucket. Where a generation is given it must be the object's (0: there is
     none), else Changed; Unavailable may be tried again, a UserError not."""
 
-    def stat(self, name: str) -> Found | None: ...
+    def stat(self, name: str) -> ObjectStat | None: ...
     def list(self, prefix: str) -> list[str]: ...
     def load(self, name: str, file: IO[bytes], generation: int) -> None: ...
     def store(self, name: str, file: IO[bytes], generation: int) -> int: ...
@@ -73,10 +73,10 @@ class Google:
             ) from error
         self._bucket = self._client.bucket(bucket)
 
-    def stat(self, name: str) -> Found | None:
+    def stat(self, name: str) -> ObjectStat | None:
         with self._told():
             blob = self._bucket.get_blob(name, retry=None)
-        return blob and Found(blob.size, blob.generation)
+        return blob and ObjectStat(blob.size, blob.generation)
 
     def list(self, prefix: str) -> list[str]:
         with self._told():

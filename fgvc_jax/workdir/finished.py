@@ -96,7 +96,7 @@ class FinishedRun:
         return Fused(part or self.part, self.identities, fusion, progress)
 
     @property
-    def kept(self) -> CalibrationStore:
+    def calibration_store(self) -> CalibrationStore:
         """These members, whose calibration is kept."""
         fusion = self.record.experiment.fusion
         return CalibrationStore.of(self.workdir.path, self.record, self.identities, fusion)
@@ -104,7 +104,7 @@ class FinishedRun:
     @property
     def held_out(self) -> Part | None:
         """Training images that were held out of what a solver learned; None where none were."""
-        kept = self.kept
+        kept = self.calibration_store
         return kept.fitted_to if kept.part == predictions.HELD_OUT else None
 
     def right(self, progress: Callable[[int], Any] = bool) -> np.ndarray:
@@ -136,7 +136,7 @@ class FinishedRun:
         count = len(self.identities)
         found = self.results
         if self.which != "final" or not self.first:
-            found = verdict(self.part, self.kept, None, write=False)
+            found = verdict(self.part, self.calibration_store, None, write=False)
         return {
             "metrics": {kind: each[:count] for kind, each in found["metrics"].items()},
             "attention_overlap": [row[:count] for row in found["attention_overlap"][:count]],

@@ -12,7 +12,7 @@ from typing import IO, TypeVar
 
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import bucket
-from fgvc_jax.workdir.bucket import Changed, Found, SharedText, Unavailable, patient
+from fgvc_jax.workdir.bucket import Changed, ObjectStat, SharedText, Unavailable, patient
 
 SCHEME = "gs://"
 PARTIAL = ".partial-"
@@ -39,7 +39,7 @@ class Objects:
         """The URL of an object."""
         return f"{SCHEME}{self._bucket}/{name}"
 
-    def found(self, name: str) -> Found | None:
+    def found(self, name: str) -> ObjectStat | None:
         """An object's size and generation now."""
         return self._ask(lambda: self._client.stat(name))
 

@@ -248,7 +248,7 @@ def fill(
     """Put what members answer batch by batch where each answer's `row` says, and add up.
 
     Args:
-        answers: for each batch, one result of `inference.passes.answer_step` a member.
+        answers: for each batch, one result of `inference.passes.answer_pass` a member.
         arrays: (log-probabilities, attention, novelty) of each member, or the first of these, or
             nothing to fill in; likewise None of one.
 

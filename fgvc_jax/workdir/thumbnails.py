@@ -67,7 +67,7 @@ class Collector(Generic[Batch]):
 
     Args:
         count: number of images.
-        shrink: batch -> {"image": (B, s, s, 3) uint8, "row", "mask"} (`passes.shrink_step`).
+        shrink: batch -> {"image": (B, s, s, 3) uint8, "row", "mask"} (`passes.shrink_pass`).
         threads: that encode.
         budget: bytes of the file.
     """

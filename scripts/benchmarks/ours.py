@@ -100,12 +100,12 @@ def abstract_evaluation(run: Any, devices: Any, members: int = 1) -> tuple[Calla
         )
     made = {"network": plan.network, "predict": plan.objective.predict, "view": plan.view}
     if members == 1:
-        return passes.answer_step(**made, mesh=devices), (plan.variables, batch, None)
+        return passes.answer_pass(**made, mesh=devices), (plan.variables, batch, None)
     stacked = {
         place: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype)
         for place, leaf in flatten_dict(plan.variables).items()
     }
-    step = passes.ensemble_step(**made, mesh=devices, at_once=members)
+    step = passes.ensemble_pass(**made, mesh=devices, at_once=members)
     return step, (Stacked(stacked, {}), batch, None)
 
 

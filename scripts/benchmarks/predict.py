@@ -112,7 +112,7 @@ class Ours:
         files = itertools.islice(itertools.cycle(self._pictures), steps * self._batch_size)
         options = predict.Prediction(batch_size=self._batch_size)
         output = Path(self._folder.name) / "answers.csv"
-        predict.answer(self._model, options, map(inputs.Found, files), output)
+        predict.answer(self._model, options, map(inputs.InputFile, files), output)
 
     def _one(self, steps: int) -> None:
         import numpy as np

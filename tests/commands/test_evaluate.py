@@ -69,7 +69,9 @@ OPENED = None, None, "digest of the images"
 
 
 def parts(tmp_path, options=Evaluation(), names=("test", "validation"), opened=dict):  # noqa: B008
-    asked = SimpleNamespace(tta="", classes=("a",), kept=SimpleNamespace(workdir=tmp_path))
+    asked = SimpleNamespace(
+        tta="", classes=("a",), calibration_store=SimpleNamespace(workdir=tmp_path)
+    )
     return evaluate._parts(asked, None, options, tmp_path, names, opened)
 
 

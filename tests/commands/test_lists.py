@@ -3,14 +3,14 @@
 import pytest
 
 from fgvc_jax.commands import lists
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.utils.errors import UserError
 
 
 def test_paths_are_relative_to_the_list(elsewhere):
     output = elsewhere / "next.csv"
-    found = [Found("a/b.png"), Found(str(elsewhere / "c.png"))]
+    found = [InputFile("a/b.png"), InputFile(str(elsewhere / "c.png"))]
     assert list(lists._below(found, output)) == found
     assert [lists._relative(each.path, output) for each in found] == ["a/b.png", "c.png"]
     with pytest.raises(UserError, match="is not below its folder"):
-        list(lists._below([Found("/other/c.png")], output))
+        list(lists._below([InputFile("/other/c.png")], output))

@@ -354,7 +354,7 @@ def test_two_processes_share_the_files(here, tmp_path):
 
 
 def test_the_threshold_is_found_from_what_is_kept(model):
-    part = model.kept.fitted_to
+    part = model.calibration_store.fitted_to
     assert isinstance(part, predictions.Part) and len(part.labels) == 8
     assert model.accept_from(0.05) == math.inf and accept_from(model, 0.05) is None
 
@@ -558,7 +558,7 @@ def test_without_kept_photographs_neighbours_are_one_line(here, tmp_path, model)
         predict.main([str(tmp_path / "run"), "photos", "--neighbours", "2"])
     predict.main([str(tmp_path / "run"), "photos/00.png"])
     with pytest.raises(UserError, match="of no workdir"):
-        dataclasses.replace(model, kept=None).neighbours("photos/00.png")
+        dataclasses.replace(model, calibration_store=None).neighbours("photos/00.png")
     with pytest.raises(UserError, match="at least 1"):
         model.neighbours("photos/00.png", 0)
 
@@ -596,7 +596,7 @@ def test_where_it_is_not_kept_how_strange_known_images_are_it_is_one_line(here, 
     with pytest.raises(UserError, match="how strange known images .*evaluate keeps them"):
         predict.main([str(tmp_path / "run"), "photos", "--unknown-rate", "0.2"])
     with pytest.raises(UserError, match="nothing is fitted"):
-        dataclasses.replace(model, kept=None).typicality("photos/00.png")
+        dataclasses.replace(model, calibration_store=None).typicality("photos/00.png")
 
 
 def test_photographs_to_label_are_a_source_once_that_is_filled_in(here, capsys, caplog):

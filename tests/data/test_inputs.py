@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from fgvc_jax.data.inputs import Found, expand
+from fgvc_jax.data.inputs import InputFile, expand
 from fgvc_jax.utils.errors import UserError
 
 
@@ -107,7 +107,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_of_its_own(tree, monkeypatc
 
     monkeypatch.setattr(os, "scandir", scandir)
     problems = [found for found in expand(["photos"]) if found.problem]
-    assert problems == [Found("photos/c", "cannot list folder 'photos/c': Permission denied")]
+    assert problems == [InputFile("photos/c", "cannot list folder 'photos/c': Permission denied")]
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from fgvc_jax import ensemble
 from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import error_analysis, metrics, statistics, tallies
-from fgvc_jax.evaluation.error_analysis import Answers
+from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.workdir import predictions
 
 CLASSES = 5
@@ -26,7 +26,7 @@ class Source:
 
 
 def answers(folder, labels, logits):
-    """`Answers` of one member that is kept, and its probabilities (N, K)."""
+    """`Predictions` of one member that is kept, and its probabilities (N, K)."""
     source = Source(labels)
     names = tuple(map(str, range(logits.shape[1])))
     part = predictions.part_of(folder, "test", source, classes=names, view=View(), images="x")
@@ -34,7 +34,7 @@ def answers(folder, labels, logits):
         kept[:], attention[:] = ensemble.log_softmax(logits), 0
     values = np.asarray(part.log_probabilities("m" * 16), np.float32)
     fused = tallies.Fused(part, ["m" * 16], "probabilities")
-    return Answers.of(fused), np.exp(ensemble.log_softmax(values))
+    return Predictions.of(fused), np.exp(ensemble.log_softmax(values))
 
 
 @pytest.fixture(scope="module")

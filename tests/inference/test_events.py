@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference import events
 from fgvc_jax.inference.events import Events
 from fgvc_jax.utils.errors import UserError
@@ -31,7 +31,7 @@ def found(monkeypatch):
 
 
 def answered(rows):
-    files = [Found(f"{row}.jpg", event=NAMES[row]) for row in rows]
+    files = [InputFile(f"{row}.jpg", event=NAMES[row]) for row in rows]
     problems = ["cannot be read" if row in (0, 5, 95, 185) else "" for row in rows]
     return SimpleNamespace(files=files, problems=problems, answers=[{"p": PROBABILITIES[rows]}])
 

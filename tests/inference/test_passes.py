@@ -28,7 +28,7 @@ def batch_of(*labels, mask=(True, True, True)):
 
 
 def step_of(mesh, **options):
-    return passes.answer_step(
+    return passes.answer_pass(
         network=patchwork(), predict=lambda outputs: outputs["logits"], view=VIEW, mesh=mesh,
         **options,
     )  # fmt: skip
@@ -74,9 +74,9 @@ def test_maps_are_standardised(mesh):
 
 def test_thumbnails_keep_rows_and_shrink_alike(mesh):
     batch = batch_of(0, 0, 0)
-    small = passes.shrink_step(side=10, mesh=mesh)(batch, None)
+    small = passes.shrink_pass(side=10, mesh=mesh)(batch, None)
     assert small["image"].shape == (3, 10, 10, 3) and small["image"].dtype == jnp.uint8
     assert small["row"].tolist() == [0, 1, 2]
     gray = jax.tree.map(lambda leaf: leaf, batch) | {"image": jnp.full((3, 40, 40, 3), 77, "uint8")}
-    small = passes.shrink_step(side=10, mesh=mesh)(gray, None)["image"]
+    small = passes.shrink_pass(side=10, mesh=mesh)(gray, None)["image"]
     assert set(np.asarray(small).ravel()) == {77}

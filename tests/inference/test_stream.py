@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgvc_jax.data.inputs import Found
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference import stream
 from fgvc_jax.utils.errors import UserError
 
@@ -44,7 +44,7 @@ def answer(model, files, **options):
 
 def test_answers_come_in_the_order_of_the_files():
     model = Stand()
-    found = list(answer(model, [Found(str(i)) for i in range(10)]))
+    found = list(answer(model, [InputFile(str(i)) for i in range(10)]))
     assert [path for some in found for path in some.paths] == [str(i) for i in range(10)]
     values = np.concatenate([some.answers[0]["log_probabilities"][:, 0] for some in found])
     np.testing.assert_array_equal(values, np.arange(10))
@@ -53,12 +53,17 @@ def test_answers_come_in_the_order_of_the_files():
 
 def test_few_files_are_a_small_batch():
     model = Stand()
-    (some,) = answer(model, [Found("5"), Found("6")])
+    (some,) = answer(model, [InputFile("5"), InputFile("6")])
     assert model.sizes == [2] and some.answers[0]["log_probabilities"].tolist() == [[5], [6]]
 
 
 def test_what_is_broken_disturbs_nobody():
-    files = [Found("1"), Found("broken"), Found("3"), Found("folder", "cannot list")]
+    files = [
+        InputFile("1"),
+        InputFile("broken"),
+        InputFile("3"),
+        InputFile("folder", "cannot list"),
+    ]
     (some,) = answer(Stand(), files)
     assert some.problems == ["", "it is broken", "", "cannot list"]
     assert some.answers[0]["log_probabilities"][[0, 2], 0].tolist() == [1, 3]
@@ -70,7 +75,7 @@ def test_files_are_read_ahead_but_not_all():
     def files():
         for i in range(1000):
             taken.append(i)
-            yield Found(str(i % 256))
+            yield InputFile(str(i % 256))
 
     answers = answer(model, files())
     next(answers)
@@ -83,7 +88,7 @@ def test_files_are_read_ahead_but_not_all():
 def test_large_images_are_read_less_far_ahead(monkeypatch):
     monkeypatch.setattr(stream, "AHEAD_BYTES", 0)
     model, taken = Stand(), []
-    answers = answer(model, (taken.append(i) or Found(str(i)) for i in range(100)))
+    answers = answer(model, (taken.append(i) or InputFile(str(i)) for i in range(100)))
     next(answers)
     assert len(taken) == 16
 
@@ -94,7 +99,7 @@ def test_nothing_is_answered_for_nothing():
 
 def test_members_that_diverged_are_told():
     with pytest.raises(UserError, match="not finite"):
-        list(answer(Stand(finite=False), [Found("1")]))
+        list(answer(Stand(finite=False), [InputFile("1")]))
 
 
 def test_vectors_come_in_order_and_those_of_broken_files_are_no_numbers():
@@ -110,7 +115,12 @@ def test_vectors_come_in_order_and_those_of_broken_files_are_no_numbers():
             assert begun[0] == "stage3" and normalize
             return begun[1][: len(names)].astype(np.float32)
 
-    files = [Found("7"), Found("broken"), *(Found(str(i)) for i in range(5)), Found("x", "gone")]
+    files = [
+        InputFile("7"),
+        InputFile("broken"),
+        *(InputFile(str(i)) for i in range(5)),
+        InputFile("x", "gone"),
+    ]
     found = list(
         stream.embed(Seeing(), files, tap="stage3", normalize=True, batch_size=4, threads=2)
     )
@@ -124,4 +134,4 @@ def test_an_error_of_ours_is_not_hidden():
     model = Stand()
     model.square = lambda path: SimpleNamespace().missing
     with pytest.raises(AttributeError):
-        list(answer(model, [Found("1")]))
+        list(answer(model, [InputFile("1")]))

@@ -140,7 +140,7 @@ def test_memory_is_that_of_a_group():
     batch |= {"mask": np.ones(8, bool)}
 
     def temporaries(count, at_once):
-        step = passes.ensemble_step(
+        step = passes.ensemble_pass(
             network=plan.network, predict=plan.objective.predict, view=experiment.data.view,
             mesh=mesh, at_once=at_once,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from conftest import tiny
 
-from fgvc_jax.objectives.base import Objective, Step
+from fgvc_jax.objectives.base import LossOutput, Objective
 from fgvc_jax.training.gradients import Gradients
 from fgvc_jax.training.state import State, Teachers
 from fgvc_jax.training.step import train_step
@@ -21,7 +21,7 @@ def test_what_is_left_out_is_new_in_every_step_and_member():
 
     def loss(forward, variables, batch, memory):
         taps = {"stage5": jnp.zeros((4, 1, 1, 1))}
-        return Step(variables["params"].sum(), {}, taps, {}, jax.random.key_data(batch.key))
+        return LossOutput(variables["params"].sum(), {}, taps, {}, jax.random.key_data(batch.key))
 
     mesh = devices.create(4, 4)
     gradients = Gradients(

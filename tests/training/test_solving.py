@@ -115,7 +115,7 @@ def test_without_one_the_images_that_were_held_out_calibrate_it(tmp_path):
     assert found["about"][0].startswith("calibrated on 60 held-out images: temperature")
     model = fgvc_jax.load(tmp_path / "run")
     assert model.calibration.temperature == found["temperature"]
-    assert model.kept.fitted_to.part == "held_out"
+    assert model.calibration_store.fitted_to.part == "held_out"
 
 
 @pytest.mark.slow

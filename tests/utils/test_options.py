@@ -56,7 +56,7 @@ def test_fields_are_the_leaves_in_order():
 TOY = '''
 from dataclasses import dataclass
 
-from fgvc_jax.objectives.base import Method, Objective, Step, cross_entropy
+from fgvc_jax.objectives.base import Method, Objective, LossOutput, cross_entropy
 from fgvc_jax.objectives.accuracy import accuracy
 from fgvc_jax.utils.options import option
 
@@ -74,7 +74,7 @@ class Toy(Method):
             logits = outputs["logits"]
             error = cross_entropy(logits, batch.label, smoothing=label_smoothing)
             metrics = {"cross_entropy": error, "accuracy": accuracy(logits, batch.label)}
-            return Step(self.scale * error, metrics, taps, batch_stats, memory)
+            return LossOutput(self.scale * error, metrics, taps, batch_stats, memory)
 
         return Objective({}, lambda variables, outputs: (), loss, lambda outputs: outputs["logits"])
 '''

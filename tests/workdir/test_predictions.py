@@ -30,7 +30,7 @@ def part(folder, images="digest", view=None):
 
 
 def answer(rows, mask, member):
-    """As `answer_step` gives it: the rows in any order, some of them padding."""
+    """As `answer_pass` gives it: the rows in any order, some of them padding."""
     rows = np.array(rows)
     values = np.float16(rows[:, None] * 10 + np.arange(3) + 100 * member)
     return {

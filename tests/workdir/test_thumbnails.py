@@ -53,7 +53,7 @@ def test_a_pass_is_watched_and_padding_left_out(tmp_path, stored):
         np.zeros((7, 40, 40, 3), np.uint8) + np.arange(0, 210, 30, np.uint8)[:, None, None, None]
     )
     mesh = devices.create()
-    step = passes.shrink_step(side=16, mesh=mesh)
+    step = passes.shrink_pass(side=16, mesh=mesh)
     store = devices.replicate(mesh, images) if stored else None
     collector = Collector(7, lambda batch: step(batch, store), threads=2)
     given = [devices.shard_batch(mesh, batch) for batch in batches(images, 2 * mesh.size)]
@@ -72,7 +72,7 @@ def test_shrinking_is_antialiased_like_pillows():
     image = np.asarray(Image.fromarray(noise(1, 12)[0]).resize((96, 96), Image.Resampling.BICUBIC))
     batch = {"image": image[None], "row": np.zeros(1, np.int32), "mask": np.ones(1, bool)}
     mesh = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
-    small = passes.shrink_step(side=24, mesh=mesh)(devices.shard_batch(mesh, batch), None)["image"]
+    small = passes.shrink_pass(side=24, mesh=mesh)(devices.shard_batch(mesh, batch), None)["image"]
     expected = Image.fromarray(image).resize((24, 24), Image.Resampling.BILINEAR)
     assert np.abs(np.asarray(small[0], int) - np.asarray(expected, int)).max() <= 1
 

@@ -100,7 +100,7 @@ class Attention:
     def _steps(self) -> list[Callable]:
         """The compiled |Z| of each member."""
         return [
-            passes.attention_step(
+            passes.attention_pass(
                 network=member.network,
                 view=member.view,
                 seed=self.seed,

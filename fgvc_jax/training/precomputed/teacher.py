@@ -78,7 +78,7 @@ class Teacher:
         from, by how a member normalises."""
         network = self.model.members[0].network
         return {
-            word: passes.trunk_step(
+            word: passes.trunk_pass(
                 network=network, show=partial(self._show, word), mesh=self.model.mesh
             )
             for word in dict.fromkeys(member.view.normalize for member in self.model.members)
@@ -91,7 +91,7 @@ class Teacher:
         """The compiled logits of each member."""
         model = self.model
         return [
-            passes.logits_step(network=network, predict=model.logits_of, mesh=model.mesh)
+            passes.logits_pass(network=network, predict=model.logits_of, mesh=model.mesh)
             for network, _, _ in model.members
         ]
 

@@ -98,6 +98,6 @@ class Trunk:
 
     def _output(self, name: str, show: Callable, known: Any) -> Output:
         shapes = {name: leaf.shape[1:] for name, leaf in self.architecture.features.items()}
-        step = passes.trunk_step(network=self.architecture.network, show=show, mesh=self.mesh)
+        step = passes.trunk_pass(network=self.architecture.network, show=show, mesh=self.mesh)
         known = [self.digest, *self.structure, known]
         return Output(name, partial(step, self.on_devices), shapes, known, self.parts)

@@ -360,13 +360,13 @@ def test_evaluate_and_load_answer_what_train_answered(trained, monkeypatch):
     again = evaluate.evaluate(evaluate.Evaluation(workdir=str(workdir)))
     storage.remove(workdir / "predictions" / results["predictions"]["test"])
     runs = []
-    trunk_step = passes.trunk_step
+    trunk_pass = passes.trunk_pass
 
     def counted(**options):
-        step = trunk_step(**options)
+        step = trunk_pass(**options)
         return lambda *arguments: (runs.append(1), step(*arguments))[1]
 
-    monkeypatch.setattr(passes, "trunk_step", counted)
+    monkeypatch.setattr(passes, "trunk_pass", counted)
     anew = evaluate.evaluate(evaluate.Evaluation(workdir=str(workdir)))
     assert len(runs) == 2  # batches of 100 images, for two members
     for found in (again, anew):

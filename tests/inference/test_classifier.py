@@ -5,13 +5,13 @@ import pytest
 
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import Calibration
-from fgvc_jax.inference.namer import Namer
+from fgvc_jax.inference.classifier import Classifier
 from fgvc_jax.utils.errors import UserError
 
 CLASSES = "ant", "bee", "cow", "dog"
 
 
-class Still(Namer):
+class Still(Classifier):
     """Members who answer what they are told to."""
 
     calibration = Calibration(2.0, 0.9, 0.5, 100, 1.5, 2.5)

@@ -22,14 +22,14 @@ from fgvc_jax.workdir.calibration import CalibrationStore
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Namer(Embedder):
+class Classifier(Embedder):
     """Trained members, and what their answers mean together.
 
     Args:
         classes: their names.
         identities: digest of each member's variables.
         fusion: see `ensemble.fuse`.
-        kept: where their calibration is found; None without a workdir.
+        calibration_store: where their calibration is found; None without a workdir.
         listed: numbers of `classes` among all that the members know, see `among`; empty: they are
             all.
     """
@@ -37,7 +37,7 @@ class Namer(Embedder):
     classes: Sequence[str]
     identities: Sequence[str]
     fusion: str
-    kept: CalibrationStore | None = None
+    calibration_store: CalibrationStore | None = None
     listed: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -86,8 +86,8 @@ class Namer(Embedder):
         chosen = listed.numbers(self.classes, classes, exclude)
         names = [self.classes[n] for n in chosen]
         places = tuple(self.listed[n] for n in chosen) if self.listed else chosen
-        kept = self.kept and replace(self.kept, listed=places)
-        return replace(self, classes=names, listed=places, kept=kept)
+        store = self.calibration_store and replace(self.calibration_store, listed=places)
+        return replace(self, classes=names, listed=places, calibration_store=store)
 
     def mass_outside(
         self, answers: Sequence[dict[str, np.ndarray]], *, calibrated: bool = False
@@ -128,12 +128,12 @@ class Namer(Embedder):
     @cached_property
     def remembered(self) -> Neighbours:
         """The training photographs that the workdir keeps; a UserError says how to get them."""
-        if self.kept is None:
+        if self.calibration_store is None:
             raise UserError(
                 "these members are of no workdir, which would keep training photographs: ask the "
                 "run that they are of"
             )
-        return Neighbours.open(self.kept.workdir, self.identities)
+        return Neighbours.open(self.calibration_store.workdir, self.identities)
 
     def coarsening(self, risk: float) -> Coarsening:
         """How far answers climb from the likeliest class to its genus, its family, so that at most
@@ -167,6 +167,6 @@ class Namer(Embedder):
 
     @property
     def _of_workdir(self) -> CalibrationStore:
-        if self.kept is None:
+        if self.calibration_store is None:
             raise UserError("these members are of no workdir, so that nothing is fitted to them")
-        return self.kept
+        return self.calibration_store
