@@ -19,6 +19,7 @@ from fgvc_jax.commands.asked import Evaluation
 from fgvc_jax.data import feed, left_out, sources
 from fgvc_jax.data.images import OWN
 from fgvc_jax.data.left_out import LeftOut
+from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
@@ -133,7 +134,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
 def _by(asked: Model, test: Part, options: Evaluation, source: str) -> list[dict[str, Any]]:
     """How many test images are right at each place that --by asks for, or else at each site and
     date that the run's own list told; of several processes the first one has it."""
-    kept = asked.kept
+    kept = asked.calibration_store
     assert kept
     if jax.process_index() > 0:
         return []
@@ -151,7 +152,7 @@ def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
     view = dataclasses.replace(asked.view, orientation=splits.orientation, banner=OWN)
     left = _broken(splits, view, asked, options.strict)
     source = left_out.without(splits, {each.name for each in left}).test
-    known = [n for n, name in enumerate(splits.classes) if name in set(asked.classes)]
+    known = _known(splits.classes, asked.classes)
     others = np.flatnonzero(~np.isin(source.labels, known))
     if len(others) < len(source):
         log.warning(
@@ -166,6 +167,12 @@ def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
     feeding = _Feeding(asked, view, source, options.batch_size)
     found = unknown.judge(asked, test, feeding.batches(), list(source.names))
     return {"source": options.unknown, **found}
+
+
+def _known(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
+    """Numbers of the classes that are among ours, by name, whatever the form of accents."""
+    spellings = Spellings(ours)
+    return [number for number, name in enumerate(theirs) if spellings.find(name)]
 
 
 def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _families(run: FinishedRun, answers: Predictions) -> dict[str, Any] | None:
     return judge_families(run.part, run.calibration_store, found) | {"tree": tree}
 
 
-def _by(run: FinishedRun, answers: Answers) -> list[dict[str, Any]]:
+def _by(run: FinishedRun, answers: Predictions) -> list[dict[str, Any]]:
     """What is right at each site and date that the run's list told."""
     right = answers.predicted == answers.labels
     found = columns.kept(run.workdir.path, run.part.names)

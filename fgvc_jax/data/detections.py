@@ -16,6 +16,8 @@ from fgvc_jax.data.coco import box_of, read_json, rows_of
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.inputs import InputFile
+from fgvc_jax.data.names import composed
+from fgvc_jax.data.tables import understood
 from fgvc_jax.utils.errors import UserError
 
 ANIMAL = "animal"
@@ -60,7 +62,8 @@ def photographs(
     listed. Paths in the file start from a folder among the words, or from the file's own."""
     if not words:
         for name, detected in listed.items():
-            yield InputFile(str(file.parent / name), detected.problem), detected
+            path = os.path.join(file.parent, understood(file.parent, name))
+            yield InputFile(inputs.spelt(path), detected.problem), detected
         return
     folders = [word for word in map(os.path.expanduser, words) if os.path.isdir(word)]
     places: dict[str, Detected] = {}
@@ -117,4 +120,5 @@ def _boxes(
 
 
 def _place(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path.replace("\\", "/")))
+    """Equal for paths of one file, though the detector ran on another system."""
+    return composed(os.path.abspath(os.path.expanduser(path.replace("\\", "/"))))

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fgvc_jax.data.files import shown
-from fgvc_jax.data.inputs import InputFile
-from fgvc_jax.data.tables import check_length, csv_rows, path_inside
+from fgvc_jax.data.inputs import InputFile, spelt
+from fgvc_jax.data.tables import check_length, csv_rows, path_inside, understood
 from fgvc_jax.utils.errors import UserError
 
 PATH = "path"
@@ -14,13 +14,14 @@ PATH = "path"
 
 def listed(file: Path, column: str) -> Iterator[InputFile]:
     """The photographs of a CSV file with the columns `path` and `column`, whose text is the event
-    of each; one without is an event of its own. Paths are relative to the file's folder.
+    of each; one without is an event of its own. Paths are relative to the file's folder; how they
+    are written is understood as in a `csv:` source.
 
     Raises:
         UserError: for a file that cannot be read, has no such columns, or no row.
     """
     for _, path, value in _rows(file, column, "--group"):
-        path = os.path.join(file.parent, path)
+        path = spelt(os.path.join(file.parent, understood(file.parent, path)))
         yield InputFile(path, event=value or path)
 
 

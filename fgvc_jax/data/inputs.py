@@ -62,7 +62,7 @@ def expand(words: Iterable[str]) -> Iterator[InputFile]:
     """
     ignored: list[str] = []
     for word in words:
-        for path in map(_spelt, _listed(word[1:])) if word.startswith("@") else (word,):
+        for path in map(spelt, _listed(word[1:])) if word.startswith("@") else (word,):
             folder = os.path.expanduser(path)
             if os.path.isdir(folder):
                 yield from _in_folder(folder, ignored)
@@ -94,14 +94,14 @@ def _listed(name: str) -> Iterator[str]:
         raise UserError(f"list {name!r} cannot be read ({error.strerror})") from error
 
 
-def _spelt(path: str) -> str:
+def spelt(path: str) -> str:
     """A path as the disk has it, where its names are there with accents in another form only: a
     list may come from another system."""
     whole = os.path.expanduser(path)
     if path.isascii() or os.path.lexists(whole):
         return path
     folder, name = os.path.split(whole.rstrip("/"))
-    folder = _spelt(folder)
+    folder = spelt(folder)
     found = _spellings(folder or ".").find(name) if os.path.isdir(folder or ".") else []
     return os.path.join(folder, found[0]) if len(found) == 1 else path
 

@@ -73,6 +73,17 @@ def csv_rows(file: Path, what: str) -> Iterator[tuple[str, list[str]]]:
             yield where, values
 
 
+def understood(root: Path, name: str) -> str:
+    """The path in a row of a list that lies in the folder `root`, without spaces around it and with
+    "/" between folders, where there is no such file."""
+    # No look at the disk for a plain name: there are many.
+    if (name != name.strip() or "\\" in name) and not os.path.lexists(root / name):
+        name = name.strip()
+        if not os.path.lexists(root / name):
+            name = name.replace("\\", "/")
+    return name
+
+
 def path_inside(file: Path, where: str, name: str) -> str:
     """The path in a row of a list as one below the list's folder, with "/" between folders.
 
@@ -83,11 +94,7 @@ def path_inside(file: Path, where: str, name: str) -> str:
         UserError: for an absolute path that leads elsewhere; `where` is the row, for the message.
     """
     root, asked = file.parent, name
-    # No look at the disk for a plain name: there are many.
-    if (name != name.strip() or "\\" in name) and not os.path.lexists(root / name):
-        name = name.strip()
-        if not os.path.lexists(root / name):
-            name = name.replace("\\", "/")
+    name = understood(root, name)
     if os.path.isabs(name):
         above = (os.path.join(top, "") for top in (os.path.abspath(root), os.path.realpath(root)))
         top = next((top for top in above if name.startswith(top)), None)

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,12 +26,13 @@ def read_list(text: str, what: str) -> list[str]:
     """
     file = paths.local(text, what)
     try:
-        lines = paths.readable(file).read_bytes().decode("utf-8-sig").splitlines()
+        text = paths.readable(file).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {text!r} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"{what} {text!r} cannot be read: {error.strerror}") from error
-    names = [line.strip() for line in lines if line.strip()]
+    # What Unicode calls a line separator may be within a name.
+    names = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
     if not names:
         raise UserError(f"{what} {text!r} is empty: name a class a line")
     return names

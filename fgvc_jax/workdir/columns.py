@@ -141,6 +141,6 @@ def asked(text: str, source: str, workdir: Path, names: Sequence[str]) -> Column
         )
     if not name and not os.path.lexists(os.path.expanduser(list_of(source))):
         for each in kept(workdir, names):
-            if each.name == column:
+            if each.name == column.lower():  # as a list's header is read
                 return each
     return read(paths.local(name or list_of(source), "--by"), column, names)

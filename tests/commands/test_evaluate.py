@@ -180,3 +180,7 @@ def test_a_wrong_column_is_told_before_members_are_read(tmp_path, monkeypatch):
     (tmp_path / "sites.csv").write_text("path,site\na.jpg,north\n")
     with pytest.raises(UserError, match="0 columns 'date'"):
         evaluate.evaluate(Evaluation(str(tmp_path / "run"), by=f"{tmp_path}/sites.csv:date"))
+
+
+def test_a_class_is_known_in_another_form_of_its_accents():
+    assert evaluate._known(["cafe\u0301", "cafe", "tea"], ["tea", "caf\u00e9"]) == [0, 2]

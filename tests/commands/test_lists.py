@@ -5,6 +5,7 @@ import pytest
 from fgvc_jax.commands import lists
 from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import no_formula
 
 
 def test_paths_are_relative_to_the_list(elsewhere):
@@ -14,3 +15,9 @@ def test_paths_are_relative_to_the_list(elsewhere):
     assert [lists._relative(each.path, output) for each in found] == ["a/b.png", "c.png"]
     with pytest.raises(UserError, match="is not below its folder"):
         list(lists._below([InputFile("/other/c.png")], output))
+
+
+def test_a_path_that_begins_like_a_formula_is_still_one_where_no_spreadsheet_computes_it(elsewhere):
+    path = lists._relative("=a.png", elsewhere / "next.csv")
+    assert path == no_formula(path) and (elsewhere / path) == elsewhere / "=a.png"
+    assert lists._relative("a/=b.png", elsewhere / "next.csv") == "a/=b.png"

@@ -111,3 +111,12 @@ def test_what_is_wrong_is_one_line(root, images, words):
     with pytest.raises(UserError, match=words) as error:
         detections.read(root / "found.json", confidence=0.2)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("words", [(), ("photos",)])
+def test_a_detector_may_have_run_on_another_system(tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    images = [{"file": "a\\cafe\u0301.jpg", "detections": [found()]}]
+    root = write(tmp_path / "photos", {"found.json": content(images), "a/caf\u00e9.jpg": b""})
+    (one,) = asked(root / "found.json", words)
+    assert os.path.abspath(one.path) == str(root / "a/caf\u00e9.jpg") and one.box

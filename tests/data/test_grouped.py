@@ -1,6 +1,7 @@
 """A list says which photographs belong together; what is wrong with it is one line."""
 
 import pytest
+from datasets import write
 
 from fgvc_jax.data import grouped
 from fgvc_jax.utils.errors import UserError
@@ -39,3 +40,11 @@ def test_values_are_by_paths_as_sources_name_images(tmp_path):
     assert grouped.has(file, "site") and not grouped.has(file, "group")
     file.write_text("\n,,\npath,group\na/1.jpg,x\n")
     assert grouped.has(file, "group") and grouped.values(file, "group") == {"a/1.jpg": "x"}
+
+
+def test_paths_are_understood_as_those_of_a_source(tmp_path):
+    for name in ("a/1.jpg", "a/caf\u00e9.jpg", " b.jpg"):
+        write(tmp_path, {name: b""})
+    found = read(tmp_path, "path,burst\na\\1.jpg,x\n a/1.jpg ,x\na/cafe\u0301.jpg,x\n b.jpg,x\n")
+    names = "a/1.jpg", "a/1.jpg", "a/caf\u00e9.jpg", " b.jpg"
+    assert [each.path for each in found] == [str(tmp_path / name) for name in names]

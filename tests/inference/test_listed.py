@@ -27,6 +27,12 @@ def test_marks_blank_lines_and_spaces_around_names_do_not_matter(tmp_path, conte
     assert list(dict.fromkeys(names)) == ["a b", "c"]
 
 
+def test_only_a_line_feed_or_carriage_return_ends_a_line(tmp_path):
+    content = "a\u2028b\u0085c\rd\x0ce\n".encode()
+    names = listed.read_list(written(tmp_path, content), "--classes")
+    assert names == ["a\u2028b\u0085c", "d\x0ce"]
+
+
 @pytest.mark.parametrize(
     "content, said",
     [(b"", "is empty: name a class a line"), (b" \n\n", "is empty"), (b"\xe9", "is not UTF-8")],

@@ -59,6 +59,7 @@ def test_what_a_workdir_keeps_serves_when_the_list_has_gone(listed, tmp_path):
     assert asked.values[0] == "far north"  # while there is a list, that is asked
     listed.unlink()
     assert columns.asked("site", f"csv:{listed}", tmp_path, NAMES) == there[0]
+    assert columns.asked("SITE", f"csv:{listed}", tmp_path, NAMES) == there[0]  # as of a list
     assert columns.asked("site", f"csv:{listed}", tmp_path, ()).name == "site"
     with pytest.raises(UserError, match="does not exist|cannot read"):
         columns.asked("height", f"csv:{listed}", tmp_path, NAMES)
