@@ -182,6 +182,15 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 
 
+def test_extras_that_are_named_are_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    texts = "\n".join(path.read_text() for path in [*FILES, *ROOT.glob("docs/**/*.md")])
+    named = re.findall(r"(?:\bfgvc_jax|\.)\[([a-z][a-z\d,]*)\]'?", texts)
+    extras = {extra for each in named for extra in each.split(",")}
+    assert {"cuda", "cuda12", "hf", "lite"} <= extras
+    assert extras <= project["optional-dependencies"].keys()
+
+
 def test_what_is_imported_is_declared():
     """Also where it comes along with another package today."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

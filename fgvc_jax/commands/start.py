@@ -158,6 +158,9 @@ def _leave(code: int, message: str) -> None:
     os._exit(code)
 
 
+_CUDA = "'fgvc_jax[cuda]' ('fgvc_jax[cuda12]' where the driver is older than 580)"
+
+
 def _missing_devices() -> str:
     """What to do where JAX does not find the devices that JAX_PLATFORMS asks for, which it says by
     a traceback of its own; empty where that is not what is wrong."""
@@ -175,9 +178,9 @@ def _missing_devices() -> str:
         found = ", ".join(sorted({device.platform for device in jax.devices()}))
     except Exception:  # of what is there without being asked for
         found = "nothing"
-    extras = {"cuda": "cuda", "gpu": "cuda", "tpu": "tpu"}
+    extras = {"cuda": _CUDA, "gpu": _CUDA, "tpu": "'fgvc_jax[tpu]'"}
     known = [extras[name] for name in asked.split(",") if name in extras]
-    install = f", or pip install 'fgvc_jax[{known[0]}]'" if known else ""
+    install = f", or pip install {known[0]}" if known else ""
     return f"JAX_PLATFORMS is {asked!r}, and JAX finds only {found} here: unset it{install}"
 
 

@@ -160,7 +160,10 @@ def test_other_errors_are_not_a_full_disk():
     assert not start._disk_is_full(ValueError("shapes differ"))
 
 
-@pytest.mark.parametrize("asked, extra", [("cuda", "fgvc_jax[cuda]"), ("nonsense", "unset it\n")])
+@pytest.mark.parametrize(
+    "asked, extra",
+    [("cuda", "'fgvc_jax[cuda]' ('fgvc_jax[cuda12]' where"), ("nonsense", "unset it\n")],
+)
 def test_devices_that_are_not_there_are_one_line(asked, extra):
     """JAX said it in 28 lines, of which the last was empty."""
     program = "from fgvc_jax.commands import start; import jax; start.run(lambda _: jax.devices())"
