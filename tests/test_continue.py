@@ -778,7 +778,9 @@ def test_a_second_start_is_refused_in_one_line(tmp_path):
     metrics = tmp_path / "run/members/01/metrics.jsonl"
     while first.poll() is None and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.05)
+    first.send_signal(signal.SIGSTOP)  # it has the lock, and would train on meanwhile
     code, _, err = finish(command("train", *words))
+    first.send_signal(signal.SIGCONT)
     assert code == 2
     assert err.startswith(f"error: workdir '{tmp_path}/run' is in use by process {first.pid} on ")
     assert err.count("\n") == 1
