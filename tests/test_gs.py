@@ -280,6 +280,7 @@ def test_reports(elsewhere, tmp_path):
     assert str(tmp_path) not in (tmp_path / "a.html").read_text()
 
 
+@pytest.mark.exhaustive
 def test_explanations(elsewhere, photograph, tmp_path):
     words = ["--workdir", "gs://birds/trained", "--output", str(tmp_path), str(photograph)]
     explain.main(words)
@@ -310,6 +311,7 @@ def test_a_student_of_teachers(elsewhere):
     assert len(list((elsewhere / "student/precomputed").glob("*.npy"))) == 1
 
 
+@pytest.mark.exhaustive
 def test_a_frozen_trunk_and_a_cache_of_its_features(elsewhere, capsys):
     spec = tiny("gs://birds/frozen", epochs=1)
     network = dataclasses.replace(spec.network, frozen="stage3")

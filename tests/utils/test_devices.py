@@ -289,6 +289,7 @@ def test_hosts_that_do_not_share_the_workdir_are_told(tmp_path):
         )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_virtual_devices_of_one_cpu_are_left_out_where_a_batch_does_not_divide(tmp_path):
     words = arguments(tmp_path / "run", "--batch-size", 6, "--epochs", 1, "--members", 1)
