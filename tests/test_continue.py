@@ -6,10 +6,11 @@ import os
 import shutil
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, finish, first_quick, tiny
+from conftest import ROOT, command, finish, tiny
 from photographs import photograph
 from PIL import Image
 
@@ -162,6 +163,7 @@ def begun_by_an_earlier_version(workdir, number):
     return saved
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_member_in_the_middle_keeps_to_the_version_that_began_it(root):
     """It went on with other numbers, under the digest of a run that had them from the start."""
@@ -233,6 +235,7 @@ def test_the_selected_epoch_keeps_its_weights(finished, capsys):
     assert results["members"][0]["selected"] == best["test_accuracy"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_is_selected_is_no_teacher(root, monkeypatch):
     """Of the first epoch here, other weights than the final ones, which alone teach."""
@@ -250,6 +253,7 @@ def test_what_is_selected_is_no_teacher(root, monkeypatch):
     assert again["digests"]["members"] == results["digests"]["members"] == list(final)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_without_a_validation_part_nothing_is_selected(root, capsys):
     chosen = experiment(root, "plain", members=1, epochs=1)
@@ -313,6 +317,7 @@ def test_a_class_that_was_added_is_named(root, tmp_path):
         members.train(chosen)
 
 
+@pytest.mark.slow
 def test_the_dataset_may_move(root, tmp_path):
     shutil.copytree(root / "images", tmp_path / "images")
     chosen = unfinished(tmp_path, "run")
@@ -321,6 +326,7 @@ def test_the_dataset_may_move(root, tmp_path):
     assert members.train(dataclasses.replace(chosen, data=data))["ensemble"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_pretrained_weights_that_changed_are_seen(root, tmp_path):
     network = Network(name="resnet_micro", head_width=16)
@@ -511,6 +517,7 @@ def test_a_finished_run_whose_data_changed_says_what(again, root, tmp_path):
     assert members.train(chosen) == before  # a workdir outlives its dataset
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_was_known_of_contents_is_not_forgotten(root):
     """Whether images are read at the start depends on where they are decoded to."""
@@ -649,7 +656,9 @@ def test_many_test_images_that_break_later_may_be_removed(photos, caplog):
     assert "the test images are no longer those" in caplog.text
 
 
-@pytest.mark.parametrize("mend", first_quick(["repair", "remove", "leave"]))
+@pytest.mark.sampled(1)
+@pytest.mark.slow
+@pytest.mark.parametrize("mend", ["repair", "remove", "leave"])
 def test_a_broken_test_image_does_not_end_the_workdir(photos, mend, caplog):
     """Streamed, whole by its ends, and broken inside: the first judging finds it."""
     folder, on_it = photos
@@ -768,8 +777,10 @@ def test_a_second_start_is_refused_in_one_line(tmp_path):
     first = command("train", *words)
     metrics = tmp_path / "run/members/01/metrics.jsonl"
     while first.poll() is None and not (metrics.exists() and metrics.read_text()):
-        pass
+        time.sleep(0.05)
+    first.send_signal(signal.SIGSTOP)  # it has the lock, and would train on meanwhile
     code, _, err = finish(command("train", *words))
+    first.send_signal(signal.SIGCONT)
     assert code == 2
     assert err.startswith(f"error: workdir '{tmp_path}/run' is in use by process {first.pid} on ")
     assert err.count("\n") == 1
@@ -903,6 +914,7 @@ def test_another_source_is_read_as_that_source_says(finished, root, tmp_path, ca
     assert found["metrics"]["ensemble"] == results["metrics"]["ensemble"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_training_that_diverges_in_its_very_last_step_is_told(root):
     """It was reported as chance, without a word: the loss before the last update is finite."""

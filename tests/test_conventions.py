@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import ROOT
+from conftest import LONG, ROOT
 
 import fgvc_jax
 from fgvc_jax.config import Experiment, load_config
@@ -120,6 +120,10 @@ def test_every_file_has_its_test():
     for path in FILES:
         if path.name != "__init__.py":
             assert f"test_{path.stem.strip('_')}.py" in tested, path
+
+
+def test_the_long_files_of_tests_are_there():
+    assert {*LONG} <= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
 
 
 def test_tracked_files_are_sources():

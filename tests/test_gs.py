@@ -174,6 +174,7 @@ def test_killed_continued_judged_and_asked_without_the_mirror(server, peace, tmp
     assert code == 0 and "a.png" in out and "near 2" in out, err
 
 
+@pytest.mark.exhaustive
 def test_a_service_that_goes_away_half_way_is_one_line_and_the_run_continues(peace, tmp_path):
     port = free_port()
     env = clients(port, tmp_path / "mirrors") | {"STANDS": str(tmp_path / "stands")}
@@ -202,6 +203,7 @@ def test_a_service_that_goes_away_half_way_is_one_line_and_the_run_continues(pea
         process.wait()
 
 
+@pytest.mark.exhaustive
 def test_two_processes_without_a_common_disk(server, tmp_path):
     objects, env = server
     names = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
@@ -278,6 +280,7 @@ def test_reports(elsewhere, tmp_path):
     assert str(tmp_path) not in (tmp_path / "a.html").read_text()
 
 
+@pytest.mark.exhaustive
 def test_explanations(elsewhere, photograph, tmp_path):
     words = ["--workdir", "gs://birds/trained", "--output", str(tmp_path), str(photograph)]
     explain.main(words)
@@ -300,6 +303,7 @@ def test_the_demo(elsewhere, photograph):
     assert len(named) == 4 and all(each["examples"] for each in named)
 
 
+@pytest.mark.exhaustive
 def test_a_student_of_teachers(elsewhere):
     kd = dataclasses.replace(tiny().kd, teacher="gs://birds/trained")
     student = tiny("gs://birds/student", members=1, epochs=1, objective="kd", kd=kd)
@@ -307,6 +311,7 @@ def test_a_student_of_teachers(elsewhere):
     assert len(list((elsewhere / "student/precomputed").glob("*.npy"))) == 1
 
 
+@pytest.mark.exhaustive
 def test_a_frozen_trunk_and_a_cache_of_its_features(elsewhere, capsys):
     spec = tiny("gs://birds/frozen", epochs=1)
     network = dataclasses.replace(spec.network, frozen="stage3")
@@ -319,6 +324,7 @@ def test_a_frozen_trunk_and_a_cache_of_its_features(elsewhere, capsys):
     assert found["ensemble"] == trained["ensemble"]
 
 
+@pytest.mark.exhaustive
 def test_a_study_lends_members_and_adds_to_its_ledger(elsewhere, tmp_path, capsys):
     rows = {"independent": {"transfer.name": "none"}, "kt": {}}
     options = definition.Options(
@@ -364,5 +370,5 @@ def test_a_bucket_that_is_not_there_is_told_by_every_command(elsewhere, module, 
 
 
 def test_a_bucket_that_is_not_there_is_one_line(server):
-    code, out, err = finish(command("train", "--workdir", "gs://nobodys/run", env=server[1]))
+    code, out, err = finish(command("train", *FEW, "--workdir", "gs://nobodys/run", env=server[1]))
     assert (code, out, err) == (2, "", "error: there is no bucket gs://nobodys\n")

@@ -130,6 +130,7 @@ def test_two_methods_are_compared(tmp_path):
     assert (tmp_path / "against.html").stat().st_size > 10_000
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_is_added_is_trained(tmp_path):
     page, tree = ROOT / "docs/guides/extend.md", tmp_path / "tree"
@@ -193,6 +194,7 @@ def test_there_are_notebooks_without_outputs():
             assert cell["outputs"] == [] and cell["execution_count"] is None, path
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path, elsewhere, capsys):

@@ -86,6 +86,7 @@ def taught(run, student):
     return total / len(frozen), own
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_grid_has_its_sum_of_the_members_before(tmp_path):
     run = Run(mixed(tmp_path))
@@ -98,6 +99,7 @@ def test_every_grid_has_its_sum_of_the_members_before(tmp_path):
     assert names == ["attention2x2", "attention4x4"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_step_against_a_teacher_on_another_grid(tmp_path):
     """Jit equals eager, and the loss logged is that of the resized map."""
@@ -259,6 +261,7 @@ def test_they_are_trained_and_judged(trained):
     assert train(Workdir(folder).record().experiment) == results  # nothing to do
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_another_network_is_added_and_continued_after_a_kill(trained, tmp_path, monkeypatch):
     """The same bits as at once."""
@@ -283,6 +286,7 @@ def test_another_network_is_added_and_continued_after_a_kill(trained, tmp_path, 
         train(mixed(tmp_path / "run", (NETWORKS[0], Network(name="vit_micro"), NETWORKS[2])))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_they_answer_without_their_data(trained, photographs, tmp_path):
     folder, results = trained
@@ -305,7 +309,7 @@ def test_they_answer_without_their_data(trained, photographs, tmp_path):
     assert "members of different networks" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "stablehlo", "hub"])
 def test_they_are_exported(trained, photographs, tmp_path, kind):
@@ -321,6 +325,7 @@ def test_they_are_exported(trained, photographs, tmp_path, kind):
         np.testing.assert_allclose(opened.predict(photographs), again, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_learns_from_them(trained, tmp_path):
     kd = dataclasses.replace(tiny().kd, teacher=str(trained[0]))

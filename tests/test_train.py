@@ -61,6 +61,7 @@ def test_the_files_that_a_run_leaves(finished):
         assert all((line["orthogonal"] > 0) == (member == "02") for line in steps)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_student_without_a_config_is_trained_as_its_teachers_were(finished, tmp_path):
     """And goes on by its workdir alone."""
@@ -185,6 +186,7 @@ def test_the_calibration_is_kept_and_used(finished):
     np.testing.assert_allclose(calibrated, powers / powers.sum(), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_members_by_another_epoch_are_calibrated_by_their_own_answers(finished, tmp_path):
     """Which are not kept at the end of training: evaluate asks for them, on validation too."""
     shutil.copytree(finished[0], tmp_path / "run")
@@ -196,6 +198,7 @@ def test_members_by_another_epoch_are_calibrated_by_their_own_answers(finished, 
     assert len(json.loads((tmp_path / "run/calibration.json").read_text())) == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_several_views_are_judged_beside_the_plain_answers_and_calibrated(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "run")
@@ -275,6 +278,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seconds", "every", "steps"), [(30, 0, set()), (0, 0, {"12", "16"}), (30, 7, {"7", "14"})]
@@ -287,8 +291,9 @@ def test_short_epochs_are_not_all_saved(tmp_path, monkeypatch, seconds, every, s
     assert {path.name for path in checkpoints.iterdir()} == steps
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_continue(tmp_path, number, code):
     process = command("train", *TINY, "--workdir", tmp_path / "run", "--epochs", 500)
     metrics = tmp_path / "run/members/01/metrics.jsonl"

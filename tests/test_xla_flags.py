@@ -42,7 +42,7 @@ def gradient(name: str, options: dict[str, object]) -> np.ndarray:
     return np.concatenate([*rows, [jax.device_get(logged)["loss"]]])
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_are_the_same_with_the_flags_of_the_suite_and_of_users(name):

@@ -107,6 +107,7 @@ def test_a_kept_photograph_has_no_banner_any_more(trained, asked):
     assert cut.answer_kept(0)["classes"] == asked.answer_kept(0)["classes"]
 
 
+@pytest.mark.slow
 def test_a_photograph_is_turned_as_its_exif_tag_says(asked, trained):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -114,6 +115,7 @@ def test_a_photograph_is_turned_as_its_exif_tag_says(asked, trained):
     assert asked.answer(turned)["classes"] == asked.answer(file_of(trained[1]))["classes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("upload", "words"),
     [

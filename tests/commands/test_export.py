@@ -2,6 +2,7 @@
 
 import json
 
+import begun_runs
 import numpy as np
 import pytest
 from conftest import command, finish, tiny
@@ -17,6 +18,14 @@ from fgvc_jax.utils.errors import UserError
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("export") / "run"
     members.train(tiny(workdir, epochs=1))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """A workdir that says that it is finished: mistakes are told before its members are opened."""
+    workdir = begun_runs.begun(tmp_path_factory.mktemp("untrained") / "run")
+    begun_runs.finish(workdir, 1)
     return workdir
 
 
@@ -103,8 +112,8 @@ def test_a_smaller_one_is_judged_on_the_runs_own_images(run, tmp_path, precision
         (["RUN", "--output", "TMP/a", "--tolerance", "2"], "--tolerance"),
     ],
 )
-def test_mistakes_are_told_in_a_line(run, tmp_path, arguments, words):
-    arguments = [word.replace("RUN", str(run)).replace("TMP", str(tmp_path)) for word in arguments]
+def test_mistakes_are_told_in_a_line(untrained, tmp_path, arguments, words):
+    arguments = [word.replace("RUN", untrained).replace("TMP", str(tmp_path)) for word in arguments]
     with pytest.raises(UserError, match=words) as told:
         export.main(arguments)
     assert "\n" not in str(told.value) and not list(tmp_path.iterdir())

@@ -121,6 +121,7 @@ def test_a_refused_folder_still_tells_what_was_ignored(tmp_path, caplog):
     assert "ignored a file" in caplog.text
 
 
+@pytest.mark.slow
 def test_as_a_command(folder):
     (folder / "test" / "Auk" / "broken.png").write_bytes(b"")
     Image.new("1", (9_500, 9_500)).save(folder / "test" / "Auk" / "huge.png")  # Pillow would warn

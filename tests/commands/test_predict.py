@@ -88,6 +88,7 @@ def test_a_table_has_the_numbers_that_python_users_get(here, tmp_path, model):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_members_in_one_program_say_the_same_up_to_rounding(here, tmp_path):
     for number in ("1", "2"):
         run("photos", "--members-at-once", number, "--output", str(tmp_path / f"{number}.jsonl"))
@@ -504,6 +505,7 @@ def test_a_finished_run_takes_a_taxonomy_and_answers_at_its_levels(
     assert "outside" in capsys.readouterr().out.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_neighbours_are_named_beside_the_same_answers(here, tmp_path, model, capsys):
     """Of a run whose dataset has gone; its 24 training images are all kept."""
     run("photos", "--neighbours", "3", "--output", str(tmp_path / "a.csv"))
@@ -563,6 +565,7 @@ def test_without_kept_photographs_neighbours_are_one_line(here, tmp_path, model)
         model.neighbours("photos/00.png", 0)
 
 
+@pytest.mark.slow
 def test_unknown_is_told_with_its_rate_and_beside_the_same_answers(
     here, tmp_path, model, capsys, caplog
 ):

@@ -92,7 +92,7 @@ def test_scales_are_the_middle_at_several_sizes(changes, sides):
         np.testing.assert_array_equal(shown, expected)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", first_quick(OPERATIONS, 2))
 def test_operation_is_a_pure_function_of_seed_view_and_id(name):
     """An image's view is the same in any batch, jitted or eager; other views differ."""
@@ -403,6 +403,7 @@ def test_a_resized_crop_is_pillows_resize_of_a_box(crop, monkeypatch):
     np.testing.assert_allclose(found[0] * 255, np.asarray(expected, float), atol=1.1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_resized_crop_of_everything_is_the_image():
     images = pixels(2, 20)
@@ -455,6 +456,7 @@ def test_the_named_sets_are_what_they_were():
     }
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_set_is_its_numbers():
     images, keys = pixels(8, 20), keys_of(8)

@@ -171,6 +171,7 @@ def test_cars_single_folder_release(tmp_path):
     assert contents(splits.test) == [("car_ims/2.jpg", 1, 2)]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("row", "words"),
     first_quick(

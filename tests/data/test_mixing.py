@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import FAST, ROOT, first_quick
+from conftest import FAST, ROOT
 
 from fgvc_jax.data import mixing
 
@@ -31,7 +31,8 @@ def mixing_of(kind, step=0, member=1, seed=0):
     return mixing.draw(seed, member, step, mixup=mixup, cutmix=cutmix, side=SIDE)
 
 
-@pytest.mark.parametrize("alpha", first_quick([0.2, 1.0]))
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
 def test_mixups_share_is_from_its_beta(alpha):
     share, cut, _ = drawn(alpha, 0.0)
     assert not cut.any() and share.min() >= 0 and share.max() <= 1
@@ -51,12 +52,14 @@ def test_cutmixs_share_is_the_area_of_its_box():
     assert 0.1 < whole.mean() < 0.5
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_both_have_half_of_the_steps():
     _, cut, _ = drawn(0.2, 1.0)
     assert 0.46 < cut.mean() < 0.54
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_it_is_a_function_of_seed_member_and_step():
     first = drawn(0.2, 1.0, 4)[0]
@@ -143,6 +146,7 @@ jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, two)
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_devices_mix_as_one():
     """Views and mixing of a batch that is split, whose partners are across the border."""

@@ -143,7 +143,9 @@ def test_levels_are_counted_and_looked_up_exactly_by_products():
     np.testing.assert_array_equal(found, table[levels])
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
+@pytest.mark.parametrize("platform", ["tpu", "cuda", "cpu"], indirect=True)
 def test_a_view_is_the_same_on_every_platform(platform):
     image = jnp.asarray(pixels(), jnp.float32)[None]
     images = jnp.tile(image, (len(OPERATIONS), 1, 1, 1)) / 255

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import first_quick
 from scipy import stats
 
 from fgvc_jax.evaluation import intervals, metrics
@@ -41,8 +42,9 @@ def simulated(shape, images, repetitions=600):
     return confidence, right, -np.log(np.maximum(label, 1e-6))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("images", [100, 600])
-@pytest.mark.parametrize("shape", BETAS)
+@pytest.mark.parametrize("shape", first_quick([(shape,) for shape in BETAS], 2))
 def test_the_interval_of_a_mean_of_skewed_values_holds_the_truth(shape, images):
     """The bootstrap's of (30, 1) held it in 86 and 91 of 100."""
     values = simulated(shape, images)[2]
@@ -96,12 +98,17 @@ def test_values_that_do_not_vary_and_one_alone():
     )
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("images", "shape", "most"),
-    [
-        *((600, shape, 0.97) for shape in ((5, 1.5), (8, 1), (3, 1), (12, 1))),
-        *((100, shape, 1.0) for shape in ((5, 1.5), (8, 1), (3, 1), (12, 1))),
-    ],
+    first_quick(
+        [
+            (images, shape, most)
+            for shape in ((5, 1.5), (8, 1), (3, 1), (12, 1))
+            for images, most in ((600, 0.97), (100, 1.0))
+        ],
+        4,
+    ),
 )
 def test_the_interval_of_the_coverage_at_a_risk_holds_the_truth(images, shape, most):
     """Confidences that are true, of beta distributions: 19 to 82 % can be answered at 5 % risk."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from conftest import first_quick, tiny
+from conftest import tiny
 from flax.traverse_util import flatten_dict
 
 from fgvc_jax.config import Network
@@ -105,15 +105,15 @@ def test_a_batch_too_small_for_batch_norm_is_named_by_its_flag(tmp_path):
         members.train(tiny(tmp_path / "run", members=1, epochs=1, batch_size=1))
 
 
+@pytest.mark.slow
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "network",
-    first_quick(
-        [
-            Network(name="resnet_micro", head_width=16),
-            Network(name="convnext_micro", head="linear"),
-            Network(name="vit_micro", head="linear"),
-        ]
-    ),
+    [
+        Network(name="resnet_micro", head_width=16),
+        Network(name="convnext_micro", head="linear"),
+        Network(name="vit_micro", head="linear"),
+    ],
     ids=lambda network: network.name,
 )
 def test_a_part_of_a_start_is_that_part_of_the_whole(network):

@@ -72,7 +72,7 @@ def test_a_vector_of_zeros_stays():
 LINEAR = {name: changes for name, changes in VARIANTS.items() if changes.get("head") == "linear"}
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "changes",
     first_quick(
@@ -130,6 +130,7 @@ def test_other_taps_are_averages(frozen):
     np.testing.assert_allclose(model.embed(image), largest, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_transformer_has_a_token_and_an_average():
     model = trained(members=1, **VARIANTS["dinov2"]).model
@@ -174,6 +175,7 @@ def whole(of):
     return unflatten_dict({k: v for part in parts for k, v in flatten_dict(part).items()})
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", first_quick(["resnet_micro", "dinov2_micro", "convnext_micro"]))
 def test_a_bare_network_sees_what_the_member_with_its_weights_does(name, tmp_path):
     of = trained(members=1, name=name, head="linear")

@@ -153,6 +153,7 @@ def test_answers_that_are_no_numbers_are_told():
         list(find_evidence(model, picture()))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_every_head_of_hierarchical_self_distillation_with_and_without_a_trunk():
     """All heads explain, the detached fusion too; a trunk that is run apart changes nothing."""
@@ -195,6 +196,7 @@ def test_a_sure_prediction_of_several_heads_still_has_evidence():
     assert e.log_probabilities[0] == 0 and quarter(e.cam, "red") > 0.9
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_class_token_is_explained_by_what_the_last_block_reads():
     """By hand: a shift of one token before the last block moves the score by its gradient."""
@@ -226,7 +228,7 @@ def test_a_class_token_is_explained_by_what_the_last_block_reads():
     np.testing.assert_allclose(other.cam, expected, atol=2e-3 * float(expected.max()))
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext", "swin", "dinov2", "dinov3", "siglip2"])
 def test_networks_of_today_are_explained_with_and_without_a_trunk(name):

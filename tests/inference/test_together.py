@@ -57,7 +57,7 @@ def told(model, count=3):
 
 
 FAMILIES = [
-    ("vit_micro", "", {}), ("resnet_micro", "", {}), ("vgg_micro", "", {}),
+    ("resnet_micro", "", {}), ("vit_micro", "", {}), ("vgg_micro", "", {}),
     ("convnext_micro", "", {}), ("swin_micro", "", {}), ("efficientnet_micro", "", {}),
     ("dinov2_micro", "", {}), ("dinov3_micro", "", {}), ("bioclip2_micro", "", {}),
     ("siglip2_micro", "", {}), ("resnet_micro", "stage4", {}), ("vit_micro", "stage4", {}),
@@ -65,8 +65,8 @@ FAMILIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.sampled(4)
-@pytest.mark.parametrize(("network", "frozen", "more"), first_quick(FAMILIES, 2))
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize(("network", "frozen", "more"), first_quick(FAMILIES))
 @pytest.mark.parametrize("at_once", [3, 2])
 def test_members_say_together_what_they_say_alone(network, frozen, more, at_once):
     """Also in groups that one is left over of, for three images in a batch of four."""
@@ -85,6 +85,7 @@ def test_members_say_together_what_they_say_alone(network, frozen, more, at_once
     assert not np.allclose(one_by_one[0]["embedding"], one_by_one[1]["embedding"])
 
 
+@pytest.mark.slow
 def test_members_of_two_architectures_answer_in_their_order():
     """The first and third are of one, the second is of another; the third is asked alone, too."""
     nets = tuple(settle(Network(name=n, head="linear")) for n in ("vit_micro", "resnet_micro"))
@@ -104,6 +105,8 @@ def test_members_of_two_architectures_answer_in_their_order():
     )
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_several_devices_hsd_and_views_answer_alike(count):
     experiment = tiny(members=2, objective="hsd", network=settle(Network(name="resnet_micro")))
@@ -130,6 +133,8 @@ def test_what_all_members_have_is_stacked_once():
     assert not alone.common and alone.size == 1
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_memory_is_that_of_a_group():
     """Twenty members in groups of two take no more than three in one group."""
     experiment = tiny(members=1, network=settle(Network(name="resnet_micro", head="linear")))
@@ -169,6 +174,8 @@ def test_other_members_are_not_taken_for_those_that_were_stacked():
     assert kept[1] == [member.variables] * 2  # the last ones alone
 
 
+@pytest.mark.exhaustive
+@pytest.mark.slow
 def test_answers_that_are_kept_may_be_asked_for_together():
     spec = settle(Network(name="resnet_micro", head="linear"))
     found = []

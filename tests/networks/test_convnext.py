@@ -23,6 +23,7 @@ def init_shapes(network, size):
 
 
 # The counts are timm's, without the classifier and with the norm before it.
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "widths"),
@@ -59,6 +60,7 @@ def halves():
     return network, variables, jnp.float32(rng.normal(size=(6, 32, 32, 3)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_blocks_are_left_out_by_the_key_alone(halves):
     network, variables, images = halves
@@ -70,6 +72,7 @@ def test_blocks_are_left_out_by_the_key_alone(halves):
     assert not np.allclose(whole, other, atol=1e-3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_without_keys_nothing_is_left_out(halves):
     network, variables, images = halves
@@ -96,6 +99,8 @@ def test_networks_without_it_refuse_stochastic_depth():
         build("resnet_micro", stochastic_depth=0.1)
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "loaded"), [(5, {"norm", "fc"}), (4, {"norm"})])
 def test_the_norm_before_the_classifier_is_loaded_whatever_the_classes(classes, loaded, tmp_path):
     shapes, _ = init_shapes(build("convnext_micro"), 32)

@@ -26,13 +26,13 @@ def shapes(network, size):
 
 
 # The counts are timm's, without the classifier.
+@pytest.mark.sampled(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "parameters", "size", "widths"),
     [
         ("efficientnet_lite0", 3_371_008, 224, (24, 40, 112, 1280)),
-        pytest.param(
-            "efficientnet_lite2", 4_811_072, 260, (24, 48, 120, 1280), marks=pytest.mark.slow
-        ),
+        ("efficientnet_lite2", 4_811_072, 260, (24, 48, 120, 1280)),
     ],
 )
 def test_parameters_and_maps(name, parameters, size, widths):

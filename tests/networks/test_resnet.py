@@ -68,6 +68,7 @@ def test_small_variants_keep_a_map_worth_attending_to(name, size):
     assert [size // x.shape[1] for x in taps.values()] == [4, 8, 8, 8]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_last_stride_of_one_doubles_the_grid_of_attention_and_no_variable():
     heads = {"logits": LinearHead(classes=5)}

@@ -44,6 +44,7 @@ def test_parameters_and_maps(name, parameters, width):
     assert {x.dtype for x in outputs.values()} == {jnp.dtype("float32")}
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", first_quick(["token", "avg"]))
 def test_features_are_the_class_token_and_every_head_may_choose(pool):
@@ -113,7 +114,7 @@ def test_products_of_turned_vectors_depend_on_their_distance_alone():
     np.testing.assert_allclose(products[0, 1], (q[0, 0, 0] * k[0, 0, 0]).sum(), rtol=1e-5)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["siglip2", "bioclip2", "dinov2_reg", "dinov3"])
 def test_a_tower_goes_on_from_a_stage_as_if_it_had_not_stopped(name):

@@ -145,6 +145,7 @@ GOLDEN = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("case", first_quick(GOLDEN))
 def test_networks_answer_as_in_torch(case, tmp_path):
     make, size, projections, logits = GOLDEN[case]
@@ -161,6 +162,7 @@ def test_networks_answer_as_in_torch(case, tmp_path):
     np.testing.assert_allclose(got, projections, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", first_quick(MICRO, 2))
 @pytest.mark.parametrize("head", first_quick([LinearHead(classes=3), KTHead(classes=3, width=4)]))
 def test_round_trip_is_exact(name, head, tmp_path):
@@ -315,8 +317,12 @@ def test_another_networks_weights_are_refused(name, tmp_path):
         load_torch(tmp_path / "w.safetensors", shapes(build("resnet_micro")))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "backbone.", "model.", "encoder.", "module.backbone."]
+    "prefix",
+    first_quick(
+        ["module.", "module.backbone.", "_orig_mod.", "backbone.", "model.", "encoder."], 2
+    ),
 )
 @pytest.mark.parametrize("beside", ["", "wrapped"])
 def test_what_a_wrapper_put_before_all_names_is_left_out_and_said(prefix, beside, tmp_path, caplog):

@@ -215,6 +215,7 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
 STILL = dict(crop_area=(1.0, 1.0), rotation=0.0, jitter=0.0, erase_area=(0.0, 0.0), shuffle=1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [STILL, {"view": "mirror"}])
 def test_no_view_is_mirrored_where_the_raw_one_is_not(options):
@@ -267,6 +268,7 @@ def memory_for(target, variables):
     return target.init_memory(variables, {"features": shape})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("view", ["viewpoint", "adaptive"])
 def test_each_view_leaves_out_blocks_by_keys_of_its_own(view):
@@ -510,7 +512,8 @@ def test_mistakes_are_named(changes, words):
     with pytest.raises(ArgumentError, match=words) as caught:
         target = objective(**changes)
         forward, variables, _ = linear_network()
-        target.loss(forward, variables, batch_of(of=target), memory_for(target, variables))
+        batch, memory = batch_of(of=target), memory_for(target, variables)
+        jax.eval_shape(partial(target.loss, forward), variables, batch, memory)
     assert "\n" not in str(caught.value)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import first_quick
 
 from fgvc_jax import networks
 from fgvc_jax.data.view import View
@@ -246,7 +247,8 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("changes", first_quick(VARIANTS.values(), 6), ids=VARIANTS)
 def test_loss_and_every_metric_are_golden(changes):
     options = {**DEFAULTS, **changes}
     outputs = outputs_of(*HEADS)
@@ -359,6 +361,7 @@ def moves(gradient, prefix):
     return any(leaf.any() for leaf in below)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_fusion_sends_nothing_into_the_trunk_or_another_head():
     _, gradients = trained(detach=True)
@@ -368,6 +371,7 @@ def test_fusion_sends_nothing_into_the_trunk_or_another_head():
         assert not moves(fusion, group), group
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_without_detach_fusion_trains_the_trunk_but_no_other_head():
     _, gradients = trained(detach=False)

@@ -92,6 +92,7 @@ def test_the_measures_refuse_what_has_no_parts():
         attention.main([study, "--base.data.source", "folder:birds"])
 
 
+@pytest.mark.exhaustive
 def test_from_nothing_to_a_table(tmp_path):
     """scripts/attention.py trains the runs of a study, measures them and adds to the table."""
     study = tmp_path / "short.py"

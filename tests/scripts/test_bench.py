@@ -162,6 +162,7 @@ def small(**changes):
     return config.to_dict(tiny(batch_size=4, **changes))
 
 
+@pytest.mark.exhaustive
 def test_the_step_the_loop_and_the_ensemble_can_be_timed():
     assert step.Ours(small()).run(steps=2)["seconds"] > 0
     for resident in (False, True):

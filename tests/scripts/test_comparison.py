@@ -546,6 +546,7 @@ def test_the_names_of_the_images_are_beside_the_lines(folder, tmp_path):
         report.main(["--folder", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_the_committed_pages_are_what_the_ledger_says():
     report.main(["--check"])
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, first_quick
 from jax.sharding import AxisType, Mesh
 
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -92,7 +92,9 @@ def test_sizes_of_shapes():
     assert topologies.size("(f32[2,3]{1,0}, pred[], s8[5]{0}, c64[2]{0})") == 24 + 1 + 5 + 16
 
 
-@pytest.mark.parametrize("row", ["cross entropy", "KT, 1 online teacher", "CSDNet", "evaluation"])
+@pytest.mark.parametrize(
+    "row", first_quick(["KT, 1 online teacher", "evaluation", "cross entropy", "CSDNet"], 2)
+)
 def test_every_row_is_the_program_of_its_name(row):
     """Traced for a mesh of this machine; nothing is compiled."""
     devices = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
@@ -111,6 +113,7 @@ def test_every_row_is_the_program_of_its_name(row):
 MICRO = compiled.Compiled(network="resnet_micro", crop=32, images_per_device=2)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_arithmetic_of_online_teachers_counts_one_by_one():
     rows = "KT, precomputed maps", "KT, 1 online teacher", "KT, 4 online teachers", compiled.PASS
@@ -144,6 +147,7 @@ def test_bytes_of_online_teachers_count_one_by_one(gpu, counted, monkeypatch):
     assert (row["bytes"], row["kernels"]) == counted
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_textbook_networks_have_as_many_parameters_as_ours():
     from fgvc_jax import networks

@@ -35,6 +35,7 @@ def test_the_size_of_a_network_is_counted():
     assert "21.7" in row.split()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_the_table_is_as_it_would_be_written_now():
     assert script["with_table"](PAGE) == PAGE

@@ -203,6 +203,7 @@ def test_the_first_member_is_shared_where_it_is_the_same(tmp_path):
     assert runs[0]["single_1"] == runs[1]["single_1"]
 
 
+@pytest.mark.exhaustive
 def test_two_starts_at_once_share_the_runs_and_lose_none(tmp_path):
     """As a job array does: every first member is trained once, and who ends last has all runs."""
     file = tmp_path / "pair.py"

@@ -71,6 +71,7 @@ def test_parts_are_every_kth_row_one_after_the_other(unroll):
     np.testing.assert_allclose(found["w"], x.sum(0) / 3 + 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_without_batch_norm_it_is_the_whole_batch():
     whole, parts = (run_of(network=WITHOUT_NORM, accumulate=k) for k in (1, 2))
@@ -86,6 +87,7 @@ def in_two():
     return run_of(transfer="orthogonal", accumulate=2)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_precomputed_maps_are_the_teachers_in_the_step(tmp_path):
     run = run_of(tmp_path, transfer="orthogonal", maps="precomputed", accumulate=2)
@@ -178,7 +180,8 @@ def test_a_run_that_goes_on_has_the_same_average():
 def test_on_two_devices_and_interrupted_both_are_the_same(tmp_path):
     """By the command: parts of two devices are those of one, up to the sums' rounding."""
     words = ["--config", "tiny", "--optimizer.accumulate", "2", "--optimizer.ema", "0.9",
-             "--network.name", "vit_micro", "--network.head", "linear"]  # fmt: skip
+             "--network.name", "vit_micro", "--network.head", "linear",
+             "--members", "1", "--epochs", "1"]  # fmt: skip
     losses = []
     for count in (1, 2):
         workdir = tmp_path / str(count)

@@ -44,6 +44,7 @@ def test_seconds_of_training_are_those_of_the_journal(tmp_path):
     assert evaluator.seconds(tmp_path) == 3.5
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("frozen", ["", "stage4"])
 def test_training_photographs_are_kept_by_the_programs_that_judged(

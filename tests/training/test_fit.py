@@ -88,6 +88,7 @@ def test_an_interrupted_call_is_continued_bit_for_bit(whole, tmp_path):
     assert len(told) == 1 and "nothing to do" in told[0]["line"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_progress_raises_ends_it_and_silence_is_silent(tmp_path, capfd):
     def stop(told):

@@ -52,6 +52,7 @@ def kinds(run):
     return [bool(mixing.draw(0, 2, step, side=32, **numbers).cut) for step in range(STEPS)]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_precomputed_maps_are_the_teachers_in_the_step(tmp_path):
     """Of steps of mixup and of CutMix."""
@@ -91,7 +92,7 @@ def test_the_orthogonal_loss_is_linear_in_maps_that_are_mixed():
         np.testing.assert_allclose(np.mean(apart), together, rtol=1e-5)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers", [{"cutmix": 0.0}, {"mixup": 0.0}, {}])
 def test_every_supervised_head_of_hsd_learns_mixed_labels(numbers):

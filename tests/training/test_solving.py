@@ -29,18 +29,15 @@ def solved(workdir, objective="linear", network="resnet_micro", **changes):
 
 
 # The pooling, and what is between it and the classes, differ.
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("objective", "network", "view"),
     [
         ("linear", "resnet_micro", {}),
-        pytest.param(
-            "linear", "vit_micro", {"test_view": "whole", "resize": 40}, marks=pytest.mark.slow
-        ),
-        pytest.param("linear", "convnext_micro", {}, marks=pytest.mark.slow),
-        pytest.param(
-            "knn", "resnet_micro", {"test_view": "whole", "resize": 40}, marks=pytest.mark.slow
-        ),
+        ("linear", "vit_micro", {"test_view": "whole", "resize": 40}),
+        ("linear", "convnext_micro", {}),
+        ("knn", "resnet_micro", {"test_view": "whole", "resize": 40}),
     ],
 )
 def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path):
@@ -66,6 +63,7 @@ def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path
     assert scores["selected"] is None and scores["best_on_test"] is None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_new_classes_are_told_by_what_told_classes_that_were_left_out(tmp_path):
     members.train(solved(tmp_path / "run", data={"classes": 8}))
@@ -99,6 +97,7 @@ def test_interrupted_and_started_again_it_ends_as_uninterrupted(tmp_path, monkey
     assert "nothing to do" in capsys.readouterr().out
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_with_a_validation_part_it_is_calibrated_and_nothing_was_selected(tmp_path):
     results = members.train(solved(tmp_path / "run", data={"validation": 0.25}))
@@ -133,6 +132,7 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
     assert "Doubted in the training part" in page.read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_runs_share_embeddings(tmp_path, monkeypatch):
     data = {"cache": str(tmp_path / "cache")}
@@ -175,6 +175,7 @@ def test_without_room_for_the_embeddings_a_line_says_so(tmp_path):
         members.train(solved(tmp_path / "run", data={"cache_gib": 0.0}))
 
 
+@pytest.mark.slow
 def test_fewer_images_than_a_batch_are_enough(tmp_path):
     members.train(solved(tmp_path / "run", batch_size=512, data={"images_per_class": 2}))
 

@@ -71,7 +71,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("objective", "transfer", "network"),
     first_quick(PAIRS),
@@ -114,6 +114,7 @@ def test_the_norm_that_is_told_is_that_of_the_gradient():
     np.testing.assert_allclose(told["gradient_norm"], norm(gradient), rtol=1e-3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_frozen_norms_learn_their_scale_alone():
     run = Run(tiny(network=Network(name="resnet_micro", head_width=16, frozen_norm=True)))
@@ -127,6 +128,7 @@ def test_frozen_norms_learn_their_scale_alone():
     assert not any(jax.tree.leaves(jax.tree.map(np.array_equal, *heads)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_jit_equals_eager():
     run = run_of("ce", "resnet_micro", "orthogonal")
@@ -137,7 +139,7 @@ def test_jit_equals_eager():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ["ce", "hsd", "csdnet"])
 def test_twenty_steps_in_bfloat16_lose_what_they_lose_in_float32(objective):
@@ -161,6 +163,7 @@ def test_twenty_steps_in_bfloat16_lose_what_they_lose_in_float32(objective):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_alpha_zero_trains_as_no_transfer():
     teacher = run_of("ce", "resnet_micro", "none").start.variables(1)
@@ -171,6 +174,7 @@ def test_alpha_zero_trains_as_no_transfer():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [CSDNet(queue=16), CSDNet(queue=16, keys="ema"), None])
 def test_blocks_are_left_out_by_the_images_keys(options, monkeypatch):
@@ -228,6 +232,7 @@ def test_members_start_differently_and_see_another_order():
     assert not np.array_equal(*rows)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_evaluation_counts_are_the_same_at_every_batch_size():
     experiment = tiny(network=NETWORKS["resnet_micro"])
@@ -265,6 +270,7 @@ def test_evaluation_batches_are_as_equal_as_they_can_be():
         assert [len(batch["label"]) for batch in batches] == sizes
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_images_on_the_device_train_and_evaluate_alike():
     scores = []

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SHARED, first_quick, needs_shared, tiny
+from conftest import SHARED, needs_shared, tiny
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fgvc_jax.config import Network
@@ -56,7 +56,9 @@ def remembering(name, images, normalize):
     return {**whole, "batch_stats": unflatten_dict({**known, **seen})}
 
 
-@pytest.mark.parametrize("name", first_quick(["vgg_micro", "resnet_micro", "efficientnet_micro"]))
+@pytest.mark.slow
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("name", ["vgg_micro", "resnet_micro", "efficientnet_micro"])
 def test_weights_that_saw_other_images_are_told(name):
     images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
     known = remembering(name, images, "imagenet")

@@ -66,6 +66,7 @@ def test_what_has_a_part_for_each_class_is_known_by_its_shape(objective):
     assert len(axes) == 2 * len({place[2] for place in axes})
 
 
+@pytest.mark.slow
 def test_each_member_begins_as_its_own(trained):
     run = Run(next_of(trained))
     for number in (1, 2):
@@ -92,6 +93,7 @@ def test_new_classes_have_new_rows_and_old_ones_their_own(trained):
         np.testing.assert_array_equal(start[place], before[place])
 
 
+@pytest.mark.slow
 def test_classes_are_known_by_their_names(trained):
     """In another order, and two of four."""
     run = Run(next_of(trained))
@@ -123,6 +125,7 @@ def test_it_is_trained_recorded_and_continued_as_every_run(trained, tmp_path, ca
         members.train(dataclasses.replace(more, members=3))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_trunk_that_is_shared_goes_on_and_one_that_is_not_is_refused(trained, tmp_path):
     frozen = dataclasses.replace(trained.network, frozen="stage3")
@@ -140,6 +143,7 @@ def test_a_trunk_that_is_shared_goes_on_and_one_that_is_not_is_refused(trained, 
     Run(dataclasses.replace(whole, network=apart, members=1)).start.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "words"),
     [
@@ -155,6 +159,7 @@ def test_another_network_is_refused(trained, network, words):
         Run(given).start.check()
 
 
+@pytest.mark.slow
 def test_other_classes_and_other_folders_are_refused(trained, tmp_path):
     (axes, _) = warm_start.class_axes(Run(next_of(trained)).experiment, 4, devices.own())
     member = warm_start.Predecessor(trained.workdir, 1)
@@ -166,6 +171,7 @@ def test_other_classes_and_other_folders_are_refused(trained, tmp_path):
             Run(tiny(network=network))
 
 
+@pytest.mark.slow
 def test_what_is_solved_takes_the_network_and_solves_its_head(trained):
     spec = experiments.config.solved(next_of(trained), "linear")
     spec = dataclasses.replace(
@@ -180,6 +186,7 @@ def test_what_is_solved_takes_the_network_and_solves_its_head(trained):
 # -- the command line ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_config_it_is_the_runs_experiment(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = experiments.experiment_of(["--network.start", trained.workdir, "--epochs", "3"])

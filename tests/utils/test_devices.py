@@ -31,7 +31,7 @@ def arguments(workdir, *more):
     return ["--config", ROOT / "configs/tiny.py", "--workdir", workdir, "--epochs", EPOCHS,
             "--optimizer.learning-rate", 0.001, "--optimizer.head-learning-rate", 0.01,
             "--log-every", 1, "--save-every", 4, "--keep-checkpoints", "True",
-            "--evaluation-batch-size", 8, *more]  # fmt: skip
+            "--evaluation-batch-size", 32, *more]  # fmt: skip
 
 
 def train(workdir, *more, count=1):
@@ -112,23 +112,12 @@ def two_processes(workdir, *more, **options):
     return pair_of("train", *arguments(workdir, *more), **options)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
     for code, _, err in two_processes(tmp_path / "run", "--save-every", 0):
         assert code == 0, err
     assert_equal(single, tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_two_processes_share_a_store_of_decoded_images(single, tmp_path):
-    """Of some thirty files, which they fill, and find, together."""
-    small = "from fgvc_jax.training.precomputed import squares; squares.FILE = 2**14"
-    for code, out, err in two_processes(
-        tmp_path / "run", "--save-every", 0, "--data.placement", "store", before=small
-    ):
-        assert code == 0, out + err
-    assert_equal(single, tmp_path / "run")
-    assert len(list((tmp_path / "run/precomputed/squares").glob("*/*.npy"))) > 8
 
 
 @pytest.mark.slow
@@ -147,6 +136,7 @@ def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single
     assert_equal(single, tmp_path / "run")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_processes_leave_out_the_same_images(tmp_path):
     """The broken one is in the share of the second; one inside, that both find by decoding."""
@@ -169,17 +159,24 @@ def test_two_processes_leave_out_the_same_images(tmp_path):
     assert sum(found["images"].values()) == 238
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
-def test_devices_may_stand_in_any_order_in_the_mesh(single, tmp_path):
+def test_devices_may_stand_in_any_order_in_the_mesh_and_share_a_store(single, tmp_path):
     """As on TPU slices: what comes back from a pass over the devices is placed by its row. By
-    position every map would be another image's, and the second member's losses others."""
-    turned = (
+    position every map would be another image's, and the second member's losses others.
+
+    The store has some thirty files of decoded images, which the two fill, and find, together."""
+    before = (
+        "from fgvc_jax.training.precomputed import squares; squares.FILE = 2**14; "
         "import jax; make = jax.make_mesh; "
         "jax.make_mesh = lambda *a, devices, **k: make(*a, devices=devices[::-1], **k)"
     )
-    for code, _, err in two_processes(tmp_path / "run", "--save-every", 0, before=turned):
-        assert code == 0, err
+    for code, out, err in two_processes(
+        tmp_path / "run", "--save-every", 0, "--data.placement", "store", before=before
+    ):
+        assert code == 0, out + err
     assert_equal(single, tmp_path / "run")
+    assert len(list((tmp_path / "run/precomputed/squares").glob("*/*.npy"))) > 8
 
 
 @pytest.mark.slow
@@ -196,6 +193,7 @@ def test_a_checkpoint_of_four_devices_continues_on_one(single, four, tmp_path):
     assert_equal(single, tmp_path / "run")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_processes_judge_as_one(single, tmp_path):
     """What nothing is kept for is asked of both, and the first one tells."""
@@ -215,6 +213,7 @@ def test_two_processes_judge_as_one(single, tmp_path):
         np.testing.assert_allclose(np.load(path), np.load(other), rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [7, 1])
 def test_two_processes_answer_for_their_share_of_files(single, tmp_path, count):
@@ -273,6 +272,7 @@ def test_a_batch_that_does_not_divide_over_processes_is_told(tmp_path):
         assert err == "error: --batch-size 6 does not divide over 4 devices: take a multiple of 4\n"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_hosts_that_do_not_share_the_workdir_are_told(tmp_path):
     """A folder of the same name on each: here the second process looks elsewhere."""
@@ -289,9 +289,10 @@ def test_hosts_that_do_not_share_the_workdir_are_told(tmp_path):
         )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_virtual_devices_of_one_cpu_are_left_out_where_a_batch_does_not_divide(tmp_path):
-    words = arguments(tmp_path / "run", "--batch-size", 6, "--epochs", 1)
+    words = arguments(tmp_path / "run", "--batch-size", 6, "--epochs", 1, "--members", 1)
     code, out, err = finish(command("train", *words, devices=4))
     assert code == 0, err
     assert "; 2 x cpu" in out

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import command, finish, first_quick, tiny
+from conftest import command, finish, tiny
 
 from fgvc_jax.data import sources
 from fgvc_jax.networks import weights
@@ -53,9 +53,9 @@ def test_a_workdir_that_cannot_be_is_refused_in_one_line(text, words):
     assert words in message and message.startswith("--workdir") and "\n" not in message
 
 
-@pytest.mark.parametrize(
-    "name", first_quick(["", "~nobody_like_it/x", "a" * 300, "s3://bucket/run"])
-)
+@pytest.mark.slow
+@pytest.mark.sampled(2)
+@pytest.mark.parametrize("name", ["", "~nobody_like_it/x", "a" * 300, "s3://bucket/run"])
 @pytest.mark.parametrize("module", ["train", "evaluate"])
 def test_the_commands_refuse_them_and_make_no_folder(module, name, tmp_path):
     code, out, err = finish(command(module, "--workdir", name, cwd=tmp_path))

@@ -89,6 +89,7 @@ def test_what_is_of_other_images_is_refused(tmp_path):
         Thumbnails(tmp_path, 4)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_behind_a_frozen_trunk_there_are_pictures_too(tmp_path):
     """The members then see features that are looked up, and no image."""

@@ -72,6 +72,7 @@ def test_a_model_is_loaded_by_its_name_on_the_hub(ensemble, monkeypatch):
         fgvc_jax.load("hf:birds")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",

@@ -31,7 +31,7 @@ def written(of, path):
     return onnx.write(of, path)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "variant",
     [

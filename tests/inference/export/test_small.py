@@ -36,7 +36,7 @@ def weights(model):
     return sum(len(onnx.numpy_helper.to_array(a).tobytes()) for a in model.graph.initializer)
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "variant",
     [

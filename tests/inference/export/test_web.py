@@ -91,6 +91,7 @@ def test_every_file_that_the_page_asks_for_is_there_and_known(folder):
     )
 
 
+@pytest.mark.slow
 def test_names_are_data_that_nothing_disguises(folder):
     names = read(folder, "about.json")["names"]
     assert names == list(map(printable, CLASSES)) and "d\\u202eright" in names
@@ -98,6 +99,7 @@ def test_names_are_data_that_nothing_disguises(folder):
         assert "d\u202eright" not in (folder / file).read_text()
 
 
+@pytest.mark.slow
 def test_the_graph_also_tells_what_each_member_says(of, folder):
     some = images(of, 3)
     session = runtime.InferenceSession(folder / "model.onnx")
@@ -107,6 +109,7 @@ def test_the_graph_also_tells_what_each_member_says(of, folder):
     np.testing.assert_allclose(members.mean(1), fused, atol=1e-5)  # as it fuses
 
 
+@pytest.mark.slow
 def test_the_self_test_has_what_we_answer_for_photographs_of_other_shapes(of, folder):
     kept = read(folder, "selftest.json")
     assert kept["within"] == web.WITHIN and len(kept["examples"]) == len(web.SIZES)

@@ -33,6 +33,7 @@ def test_the_plain_form_is_the_softmax_formula():
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("tokens", [17, 130])
 def test_splash_attention_and_its_gradients_are_the_plain_ones(tokens):
     mesh = mesh_of(*jax.devices("cpu")[:1])

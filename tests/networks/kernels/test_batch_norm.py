@@ -40,6 +40,7 @@ def statistics_error(values, shift):
     )
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 def test_statistics_are_exact_far_from_zero_where_the_running_mean_has_settled(platform):
     """Channels whose mean is 1,000 times their deviation, a running mean 0.1 deviations off."""
@@ -98,6 +99,7 @@ def test_a_layer_norm_of_bfloat16_takes_one_pass_on_a_gpu(platform_name, dtype):
     assert bool(second) == (platform_name != "cuda" or dtype == jnp.float32)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("use_bias", first_quick([True, False]))
 @pytest.mark.parametrize("size", first_quick([3, 1]))
 def test_a_norm_in_inference_and_its_gradient(platform, size, use_bias):

@@ -61,6 +61,7 @@ CASES = [  # size of the kernel, of the map, channels, stride
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("size", "side", "channels", "stride"), first_quick(CASES, 5))
 def test_depthwise_convolution_and_its_gradients(platform, size, side, channels, stride):
     """The kernel may be larger than the map; groups of channels may overlap. Zeros around are

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import first_quick
 from jax import lax
 from platforms import waves
 
@@ -17,8 +16,9 @@ from fgvc_jax.objectives import csdnet
 
 
 @pytest.mark.sampled(2)
-@pytest.mark.parametrize("platform", first_quick(["tpu", "cuda", "cpu"]), indirect=True)
-@pytest.mark.parametrize("name", first_quick(["vgg_micro", "resnet_micro"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["tpu", "cuda", "cpu"], indirect=True)
+@pytest.mark.parametrize("name", ["vgg_micro", "resnet_micro"])
 def test_a_network_in_inference_answers_alike_on_every_platform(platform, name):
     network = networks.create(
         name, heads={"logits": LinearHead(3)}, dtype=jnp.float32, batch_norm_groups=1
@@ -61,7 +61,7 @@ def products(text):
     return found
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(4)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MICRO)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

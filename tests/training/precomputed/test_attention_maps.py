@@ -214,6 +214,7 @@ def losses(run, teachers, steps=20):
         yield {name: float(metrics[name]) for name in ("loss", "orthogonal")}
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize("views", [0, 2])
 def test_precomputed_equals_online_for_twenty_steps(tmp_path, views):

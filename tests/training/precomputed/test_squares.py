@@ -369,8 +369,9 @@ def full(tmp_path_factory):
     return folder / "cache", known(results)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
-@pytest.mark.parametrize("start", [untouched, halved, deleted])
+@pytest.mark.parametrize("start", [halved, untouched, deleted])
 def test_a_run_is_the_same_with_and_without(tmp_path, full, streamed, monkeypatch, start):
     """Bit for bit, digests included; also one that begins with what another has left."""
     monkeypatch.setattr(squares, "FILE", 2**16)
@@ -384,6 +385,7 @@ def test_a_run_is_the_same_with_and_without(tmp_path, full, streamed, monkeypatc
     assert bool(lines) == (start is not untouched)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_with_too_small_a_budget_it_is_streamed(tmp_path, streamed):
     results, told = trained(tmp_path / "run", "store", gib=0.0)
@@ -392,8 +394,9 @@ def test_with_too_small_a_budget_it_is_streamed(tmp_path, streamed):
     assert not Path(tmp_path / "run/precomputed").exists()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.slow
-@pytest.mark.parametrize("places", [("store", "store"), ("stream", "store"), ("store", "stream")])
+@pytest.mark.parametrize("places", [("stream", "store"), ("store", "store"), ("store", "stream")])
 def test_resumed_equals_uninterrupted_whatever_the_store(tmp_path, streamed, places):
     """In the middle of the second member; also where the store goes, or comes, in between."""
     trained(tmp_path / "run", places[0], stop=11)

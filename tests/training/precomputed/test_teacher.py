@@ -25,8 +25,8 @@ from fgvc_jax.workdir import storage
 pytestmark = pytest.mark.slow
 
 STUDENTS = {
-    "resnet_micro": Network(name="resnet_micro", head_width=16),
     "frozen": Network(name="resnet_micro", head_width=16, frozen="stage3"),
+    "resnet_micro": Network(name="resnet_micro", head_width=16),
     "vgg_micro": Network(name="vgg_micro", head_width=16),
     **{
         name: Network(name=name, head="linear")
@@ -113,6 +113,7 @@ def test_what_they_say_is_what_the_ensemble_predicts(tmp_path, teachers, fusion)
     np.testing.assert_allclose(softmax(taught(run)), predicted, atol=2e-3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_they_see_the_students_crop_at_their_own_size(tmp_path, others):
     """Also behind a trunk of their own, by all of their heads, in another order of classes."""
@@ -149,7 +150,7 @@ def losses(run, steps, member=1, frozen=()):
         yield jax.device_get(metrics)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "maps"), list(zip(STUDENTS, itertools.cycle(["online", "precomputed"])))
@@ -170,7 +171,7 @@ def test_every_student_with_transfer(tmp_path, teachers, others, network, maps):
     assert metrics["orthogonal"] > 0 and metrics["kd"] > 0
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "placement", "augment"),
@@ -202,6 +203,7 @@ def test_looked_up_or_asked_before_every_step(tmp_path, teachers, network, place
             assert other[name] == pytest.approx(one[name], rel=1e-3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_features_are_looked_up_while_teachers_are_asked(tmp_path, teachers, monkeypatch):
     """Where one of the two alone is kept, images come along as far as the other needs them."""
@@ -244,6 +246,7 @@ def test_a_kill_in_the_pass_computes_nothing_twice(tmp_path, teachers, monkeypat
     assert len(files[0]) == 3 and [path.name for path in files[0]] == [p.name for p in files[1]]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_teachers_that_changed_are_not_served(tmp_path, teachers):
     """Of equal size and at the same place: neither their old answers, nor to a student begun."""
@@ -300,6 +303,7 @@ def test_seeds_share_what_is_said(tmp_path, teachers):
     assert len(prepared(student(tmp_path / "run", teachers, **options))[1]) == 2
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_teachers_may_move_and_a_finished_student_needs_none(tmp_path, teachers, capsys):
     shutil.copytree(teachers, tmp_path / "here")

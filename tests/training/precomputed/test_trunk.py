@@ -70,7 +70,7 @@ def plain(name):
     return network, variables, images, whole
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_backbone_runs_up_to_each_stage_and_on_from_it(name):
     network, variables, images, whole = plain(name)
@@ -97,7 +97,7 @@ def test_a_backbone_runs_up_to_each_stage_and_on_from_it(name):
         np.testing.assert_allclose(array, whole[tap], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_trunk_and_member_are_the_network(name):
     """Their variables are its variables, and together they answer what it answers."""
@@ -156,7 +156,7 @@ CASES = [
 ]
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("network", "objective", "transfer"), CASES)
 def test_every_objective_with_every_transfer(tmp_path, network, objective, transfer):
     experiment = frozen(
@@ -174,7 +174,7 @@ def test_every_objective_with_every_transfer(tmp_path, network, objective, trans
     assert ("orthogonal" in metrics) == (transfer == "orthogonal")
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("network", "objective"),
     [("resnet_micro", "ce"), ("resnet_micro", "csdnet"), ("vit_micro", "ce"),
@@ -254,6 +254,7 @@ def test_a_kill_in_the_pass_computes_nothing_twice(tmp_path, monkeypatch):
     assert len(after) == 4 and before.items() <= after.items()
 
 
+@pytest.mark.exhaustive
 def test_seeds_share_a_cache(tmp_path):
     cached = {"cache": str(tmp_path / "shared"), "view_seed": 5}
     weights = tmp_path / "weights.safetensors"
@@ -424,6 +425,7 @@ def test_mistakes_are_one_line(arguments, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.exhaustive
 def test_a_random_trunk_is_warned_of(tmp_path, capsys):
     members.train(frozen(tmp_path, members=1, epochs=1))
     assert "the frozen trunk has random weights" in capsys.readouterr().out
