@@ -8,28 +8,23 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+Place = tuple[str, ...]  # of a leaf in a tree
 AT_ONCE = 2**22  # values of one member that are fused at a time
 
 
-class Stacked(NamedTuple):
-    """Variables of members of one architecture, by their places in the tree.
+class Alike(NamedTuple):
+    """Variables of members of one architecture, by their places in the tree; no array is copied.
 
-    own: each leaf (N, ...), a row a member. common: leaves of which all members have the same
-    array, as those of a trunk that adapters share; they are there once.
+    own: of each member the leaves that it has for itself. common: leaves of which all members have
+    the same array, as those of a trunk that adapters share.
     """
 
-    own: Mapping[tuple[str, ...], jax.Array | np.ndarray]
-    common: Mapping[tuple[str, ...], jax.Array]
-
-    @property
-    def size(self) -> int:
-        """Number of members."""
-        return len(next(iter(self.own.values())))
+    own: tuple[Mapping[Place, jax.Array], ...]
+    common: Mapping[Place, jax.Array]
 
 
-def stack(members: Sequence[Any]) -> Stacked:
-    """Stack the variables of at least one member, leaf by leaf, on the host, where nothing is
-    compiled for it; all have the same shapes."""
+def alike(members: Sequence[Any]) -> Alike:
+    """The variables of at least one member; all have the same shapes."""
     first, *others = leaves = [flatten_dict(member) for member in members]
     common = {
         place: leaf
@@ -38,34 +33,34 @@ def stack(members: Sequence[Any]) -> Stacked:
     }
     if len(common) == len(first):  # one member, several times
         common = {}
-    own = {
-        place: np.stack([np.asarray(each[place]) for each in leaves])
-        for place in first
-        if place not in common
-    }
-    return Stacked(own, common)
+    own = ({p: leaf for p, leaf in each.items() if p not in common} for each in leaves)
+    return Alike(tuple(own), common)
 
 
-def vmapped(ask: Callable[[Any], Any], stacked: Stacked, at_once: int) -> Any:
-    """What each of stacked members says, vectorised over members: one program has fewer and larger
+def stack(members: Sequence[Any]) -> Any:
+    """Trees of arrays of the same shapes, leaf by leaf: one with leaves (N, ...)."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+
+def vmapped(ask: Callable[[Any], Any], members: Alike) -> Any:
+    """What each of N members says, vectorised over members: one program has fewer and larger
     kernels than one for each.
+
+    They are stacked here, in the program, where a stacked leaf lives as long as its layer needs it
+    and is of the type that the layer computes in: stacked before, all would be in memory twice.
 
     Args:
         ask: variables of one member -> a tree of arrays.
-        stacked: N members.
-        at_once: members that are vectorised over; of more than these one group comes after the
-            other, so that the memory is that of a group.
+        members: N, of which a program's memory grows.
 
     Returns:
         The tree of `ask` with leaves (N, ...).
     """
 
     def of_one(own):
-        return ask(unflatten_dict({**stacked.common, **own}))
+        return ask(unflatten_dict({**members.common, **own}))
 
-    if stacked.size <= at_once:
-        return jax.vmap(of_one)(stacked.own)
-    return jax.lax.map(of_one, stacked.own, batch_size=at_once)
+    return jax.vmap(of_one)(stack(members.own))
 
 
 def fuse(logits: jax.Array, how: str) -> jax.Array:

@@ -186,21 +186,20 @@ def ensemble_pass(
     predict: Predict,
     view: View,
     mesh: Mesh,
-    at_once: int,
     exact: bool = False,
     embed: bool = True,
 ) -> Callable:
-    """The compiled answers of N members of one architecture in one program: (`ensemble.Stacked`,
+    """The compiled answers of N members of one architecture in one program: (`ensemble.Alike`,
     batch, store) -> a list of N answers as `answer_pass` has them. Images are cut and normalised
-    once; `at_once` as for `ensemble.vmapped`, the other arguments as for `answer_pass`."""
+    once; arguments as for `answer_pass`."""
     answer = partial(_answer, network, predict, exact, embed)
 
-    def step(stacked, arrays, store):
+    def step(members, arrays, store):
         inputs = inputs_of(network, view, arrays, store)
-        found = vmapped(lambda variables: answer(variables, inputs, arrays), stacked, at_once)
+        found = vmapped(lambda variables: answer(variables, inputs, arrays), members)
         placed = {name: arrays[name] for name in ("row", "mask")}
         return [
-            jax.tree.map(lambda leaf, n=n: leaf[n], found) | placed for n in range(stacked.size)
+            jax.tree.map(lambda leaf, n=n: leaf[n], found) | placed for n in range(len(members.own))
         ]
 
     return _of_batches(step, mesh)

@@ -1,7 +1,7 @@
 """Trained members on their devices: what each of them answers, batch by batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes, together
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
-from fgvc_jax.inference.together import Group, MemberAnswer, Stacks, in_order
+from fgvc_jax.inference.together import Group, MemberAnswer, in_order
 from fgvc_jax.utils import devices
 
 
@@ -32,7 +32,6 @@ class Predictor:
         tta: what views of an image are answered and averaged, see `augment.test_views`; empty: the
             one view at test. Vectors are those of the one view.
         members_at_once: see `together.at_once`; it changes answers by their rounding alone.
-        stacks: members that were stacked, for `replace` to hand on.
     """
 
     view: View
@@ -42,7 +41,6 @@ class Predictor:
     trunk: Any = None
     tta: str = ""
     members_at_once: MembersAtOnce = "auto"
-    stacks: Stacks = field(default_factory=Stacks)
 
     def __post_init__(self) -> None:
         together.check(self.members_at_once)
@@ -83,7 +81,6 @@ class Predictor:
             self.members,
             list(range(len(self.members)) if members is None else members),
             asked=self.members_at_once,
-            stacks=self.stacks,
             kept=not exact,
             predict=self.logits_of,
             mesh=self.mesh,

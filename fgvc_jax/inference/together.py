@@ -1,7 +1,6 @@
 """Which members one program asks together (`ensemble.vmapped`), and which one after the other."""
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,14 +8,13 @@ from jax.sharding import Mesh
 
 from fgvc_jax.config import MembersAtOnce
 from fgvc_jax.data.view import View
-from fgvc_jax.ensemble import Stacked, stack
+from fgvc_jax.ensemble import alike
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.networks import Network
 from fgvc_jax.networks.efficientnet import EfficientNet
 from fgvc_jax.networks.swin import SwinTransformer
 from fgvc_jax.networks.vit import VisionTransformer
-from fgvc_jax.utils import devices
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
 
@@ -24,8 +22,7 @@ MemberAnswer = dict[str, jax.Array]  # of one member, see `passes.answer_pass`
 LARGEST_GROUP = 8  # members in a group, so that memory is bounded
 # Of which an accelerator is given few large kernels for many small ones: vectorised over members a
 # product of matrices stays one, and so does a depthwise convolution; any other becomes a grouped
-# convolution, which moves half as much again (an H100, ResNet-50). On the CPU nothing gains but
-# single photographs of EfficientNet-Lite, a tenth.
+# convolution, which moves half as much again (an H100, ResNet-50). On the CPU nothing gains.
 FAST = VisionTransformer, SwinTransformer, EfficientNet
 
 
@@ -35,30 +32,12 @@ class Group(NamedTuple):
     places: Sequence[int]  # of their answers among all that are asked for
     view: View
     step: Callable  # `passes.answer_pass` of one, `passes.ensemble_pass` of several
-    variables: Any  # of one, or `Stacked`
+    variables: Any  # of one, or `ensemble.Alike`
 
     def ask(self, batch: Packed, store: jax.Array | None) -> list[MemberAnswer]:
         """What each of them answers."""
         found = self.step(self.variables, batch, store)
         return found if isinstance(found, list) else [found]
-
-
-class Stacks:
-    """Members that were stacked, on the devices, beside their own variables: of each architecture
-    those that were asked for last."""
-
-    def __init__(self) -> None:
-        self._kept: dict[int, tuple[Network, list[Any], Stacked]] = {}
-
-    def of(self, network: Network, variables: Sequence[Any], mesh: Mesh) -> Stacked:
-        """The variables of members of a network as one."""
-        if id(network) in self._kept:
-            _, before, stacked = self._kept[id(network)]
-            if len(before) == len(variables) and all(map(operator.is_, before, variables)):
-                return stacked
-        stacked = devices.replicate(mesh, stack(variables))
-        self._kept[id(network)] = network, list(variables), stacked
-        return stacked
 
 
 def check(asked: MembersAtOnce) -> None:
@@ -93,7 +72,6 @@ def groups(
     numbers: Sequence[int],
     *,
     asked: MembersAtOnce,
-    stacks: Stacks,
     kept: bool,
     mesh: Mesh,
     **made: Any,
@@ -105,32 +83,38 @@ def groups(
         members: of a model.
         numbers: of those that are asked, from 0, in the order of their answers.
         asked: see `at_once`.
-        stacks: members that were stacked before.
         kept: see `at_once`.
         mesh: devices.
         made: other arguments of `passes.answer_pass`, but for network and view.
     """
-    alike: dict[tuple[int, View], list[int]] = {}
+    of_one: dict[tuple[int, View], list[int]] = {}
     for place, number in enumerate(numbers):
         network, _, view = members[number]
-        alike.setdefault((id(network), view), []).append(place)
+        of_one.setdefault((id(network), view), []).append(place)
     found = []
-    for places in alike.values():
-        several = [members[numbers[place]] for place in places]
-        network, _, view = several[0]
+    for places in of_one.values():
+        network, _, view = members[numbers[places[0]]]
         made |= {"network": network, "view": view, "mesh": mesh}
-        most = at_once(asked, network, mesh, kept=kept)
-        if most == 1 or len(places) == 1:
-            step = passes.answer_pass(**made)
-            found += [
-                Group([place], view, step, member.variables)
-                for place, member in zip(places, several, strict=True)
-            ]
-            continue
-        stacked = stacks.of(network, [member.variables for member in several], mesh)
-        step = passes.ensemble_pass(at_once=most, **made)
-        found.append(Group(places, view, step, stacked))
+        for some in _shares(places, at_once(asked, network, mesh, kept=kept)):
+            several = [members[numbers[place]].variables for place in some]
+            if len(several) == 1:
+                found.append(Group(some, view, passes.answer_pass(**made), several[0]))
+            else:
+                step = passes.ensemble_pass(**made)
+                found.append(Group(some, view, step, alike(several)))
     return found
+
+
+def _shares(places: list[int], most: int) -> Iterator[list[int]]:
+    """As few as there can be with at most so many in each, whose lengths, of which each is a
+    program to compile, differ by one at the most."""
+    count = -(-len(places) // most)
+    short, longer = divmod(len(places), count)
+    places = list(places)
+    for number in range(count):
+        length = short + (number < longer)
+        yield places[:length]
+        places = places[length:]
 
 
 def in_order(asked: Sequence[Group], found: Sequence[list[MemberAnswer]]) -> list[MemberAnswer]:

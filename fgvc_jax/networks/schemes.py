@@ -50,6 +50,8 @@ def _beside(name: str) -> bool:
 def hint(shapes: Mapping[str, Shape]) -> str:
     """What to do with a file that does not fit, as the end of a message; empty where nothing is
     known of it."""
+    if "input_resolution" in shapes:
+        return "; they are OpenAI's CLIP's, whose QuickGELU no network here computes"
     for pattern, whose in _FOREIGN:
         if any(re.match(pattern, name) for name in shapes):
             return (

@@ -4,9 +4,11 @@ Such a file often has a text tower beside: it is left aside, by name. What has n
 keeps its name, so that whoever checks it refuses it.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -146,6 +148,41 @@ def found(stored: Mapping[str, Shape], read: Callable[[str], np.ndarray]) -> Tow
 def text_alone(names: Collection[str]) -> str:
     """The first name of a text tower; empty where there is none."""
     return next((name for name in names if _TEXT.match(name)), "")
+
+
+# What hubs have beside weights, and where CLIPs of transformers say what they compute.
+CONFIGS = "config.json", "open_clip_config.json"
+_CLIPS = "clip", "clip_vision_model"
+
+
+def has_quick_gelu(path: Path) -> bool:
+    """Whether what lies beside a file of weights says that they are computed with QuickGELU,
+    x sigmoid(1.702 x), as OpenAI's CLIP is: no name and no shape in the file tells."""
+    return any(_says_quick_gelu(_told(path.with_name(config))) for config in CONFIGS)
+
+
+def _told(config: Path) -> dict[str, Any]:
+    """What a file of a hub says; nothing where there is none, or none that can be read."""
+    try:
+        found = json.loads(config.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _says_quick_gelu(told: Mapping[str, Any]) -> bool:
+    def part(name: str) -> Mapping[str, Any]:
+        found = told.get(name)
+        return found if isinstance(found, dict) else {}
+
+    # transformers leaves out what is as usual, and of a CLIP that is usual.
+    usual = "quick_gelu" if told.get("model_type") in _CLIPS else ""
+    return (
+        {**told, **part("vision_config")}.get("hidden_act", usual) == "quick_gelu"
+        or part("model_cfg").get("quick_gelu") is True  # OpenCLIP's
+        or "quickgelu" in str(told.get("architecture"))  # timm's
+        or part("pretrained_cfg").get("tag") == "openai"
+    )
 
 
 def _tower(

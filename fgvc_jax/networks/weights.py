@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
-from fgvc_jax.networks import fetched, lora, schemes, stored
+from fgvc_jax.networks import fetched, lora, schemes, stored, towers
 from fgvc_jax.networks.kernels.resample import (
     class_tokens,
     linear_positions,
@@ -65,10 +66,20 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
     `package:NAME` (see `fetched`), or of a path.
 
     Of a hub and of a folder `model.safetensors` is taken, else OpenCLIP's, and nothing else. Raises
-    UserError for a missing file, a pickle, a hub that cannot be reached, and without
-    huggingface_hub.
+    UserError for a missing file, a pickle, a hub that cannot be reached, without huggingface_hub,
+    and where a configuration beside the file tells of QuickGELU, which names and shapes do not.
     """
-    name = os.fspath(name_or_path)
+    path = _resolved(os.fspath(name_or_path))
+    if towers.has_quick_gelu(path):
+        raise UserError(
+            f"weights {str(path)!r} are of a CLIP with QuickGELU, as the configuration beside them "
+            "says, which no network here computes: take one with GELU, as OpenCLIP's of LAION and "
+            "hf:imageomics/bioclip-2 are"
+        )
+    return path
+
+
+def _resolved(name: str) -> Path:
     if name.startswith("package:"):
         return fetched.from_package(name)
     if name.startswith("hf:"):
@@ -92,12 +103,17 @@ def resolve(name_or_path: str | os.PathLike) -> Path:
 
 
 def _download(hub: Any, repository: str) -> str:
+    """The weights, and beside them what says how they are computed, where there is such a file."""
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
-        return hub.hf_hub_download(repository, FIRST)
+        path = hub.hf_hub_download(repository, FIRST)
     except EntryNotFoundError:
-        return hub.hf_hub_download(repository, _OPEN_CLIP)
+        path = hub.hf_hub_download(repository, _OPEN_CLIP)
+    for config in towers.CONFIGS:
+        with suppress(EntryNotFoundError):
+            hub.hf_hub_download(repository, config)
+    return path
 
 
 def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = False) -> Variables:

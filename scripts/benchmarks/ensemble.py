@@ -39,7 +39,8 @@ class Ensemble(Sliced):
 
 def rows(spec: Ensemble, workers: dict[str, Worker]) -> list[dict[str, Any]]:
     """{"row", "time": median seconds a batch, one by one, "ratio": that to one network's,
-    "together": seconds of one program to those, "flop": of a batch, "bytes"} of each."""
+    "together": seconds of one program to those, "flop": of a batch, "bytes", "auto": how members
+    are asked where nobody says it} of each."""
     worker = workers["jax"]
 
     def build(row: str, members: int, frozen: str, at_once: int) -> str:
@@ -60,7 +61,7 @@ def rows(spec: Ensemble, workers: dict[str, Worker]) -> list[dict[str, Any]]:
             "time": statistics.median(seconds[name]),
             "ratio": ratios(seconds[name], seconds[ONE]),
             "together": ratios(seconds.get(TOGETHER + name, seconds[name]), seconds[name]),
-            **{counted: found[name][0][counted] for counted in ("flop", "bytes")},
+            **{counted: found[name][0][counted] for counted in ("flop", "bytes", "auto")},
         }
         for name in (ONE, *spec.cases)
     ]
@@ -70,14 +71,14 @@ def table_of(found: Sequence[dict[str, Any]]) -> Table:
     """Rows as text."""
     one = found[0]
     relative = [f"{what} / one network" for what in ("time", "FLOP", "variables")]
-    header = ["answers", "seconds a batch", *relative, "in one program / one by one"]
+    header = ["answers", "seconds a batch", *relative, "in one program / one by one", "auto"]
     return header, [
         [
             row["row"],
             f"{row['time']:.4f}",
             spread(row["ratio"]),
             *(f"{row[counted] / one[counted]:.2f}" for counted in ("flop", "bytes")),
-            spread(row["together"]) if row is not one else "-",
+            *((spread(row["together"]), row["auto"]) if row is not one else "--"),
         ]
         for row in found
     ]
@@ -95,6 +96,7 @@ class Ours:
         import jax
         import numpy as np
 
+        from fgvc_jax.inference.together import at_once
         from fgvc_jax.utils import devices
 
         run = make_run(experiment)
@@ -108,15 +110,18 @@ class Ours:
         kept = [self._model.trunk, *(member.variables for member in members)]
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(kept))
         self._flop = flop(run)
+        several = at_once("auto", run.plan(1).architecture.network, run.mesh) > 1
+        self._auto = TOGETHER.strip(": ") if several else "one by one"
 
-    def run(self, steps: int) -> dict[str, float]:
+    def run(self, steps: int) -> dict[str, Any]:
         import jax
 
         began = time.perf_counter()
         for _ in range(steps):
             jax.block_until_ready(list(self._model.answers([self._batch], None)))
         seconds = (time.perf_counter() - began) / steps
-        return {"seconds": seconds, "flop": self._flop, "bytes": self._bytes}
+        counted = {"flop": self._flop, "bytes": self._bytes, "auto": self._auto}
+        return {"seconds": seconds, **counted}
 
 
 def flop(run: Any) -> float:

@@ -83,9 +83,8 @@ def abstract_evaluation(run: Any, devices: Any, members: int = 1) -> tuple[Calla
     for what that makes of the images."""
     import jax
     import jax.numpy as jnp
-    from flax.traverse_util import flatten_dict
 
-    from fgvc_jax.ensemble import Stacked
+    from fgvc_jax.ensemble import alike
     from fgvc_jax.inference import passes
 
     run.place(devices)
@@ -101,12 +100,8 @@ def abstract_evaluation(run: Any, devices: Any, members: int = 1) -> tuple[Calla
     made = {"network": plan.network, "predict": plan.objective.predict, "view": plan.view}
     if members == 1:
         return passes.answer_pass(**made, mesh=devices), (plan.variables, batch, None)
-    stacked = {
-        place: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype)
-        for place, leaf in flatten_dict(plan.variables).items()
-    }
-    step = passes.ensemble_pass(**made, mesh=devices, at_once=members)
-    return step, (Stacked(stacked, {}), batch, None)
+    several = alike([plan.variables] * members)
+    return passes.ensemble_pass(**made, mesh=devices), (several, batch, None)
 
 
 def abstract_pass(run: Any, devices: Any) -> tuple[Callable, tuple]:

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 from conftest import first_quick, tiny
+from flax.traverse_util import flatten_dict
 
 from fgvc_jax import ensemble
 from fgvc_jax.commands import evaluate
 from fgvc_jax.commands.asked import Evaluation
 from fgvc_jax.config import Network
-from fgvc_jax.inference import passes, together
+from fgvc_jax.inference import together
 from fgvc_jax.inference.architecture import architectures, settle
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.predictor import collect
@@ -117,48 +118,49 @@ def test_several_devices_hsd_and_views_answer_alike(count):
         beside, _ = told(together_.with_tta(tta))
         for a, b in zip(alone, beside, strict=True):
             np.testing.assert_allclose(b["log_probabilities"], a["log_probabilities"], rtol=1e-4)
-    stacks = [g.variables for g in together_.groups(exact=True, embed=False)]
-    again = [g.variables for g in together_.with_tta("flip").groups(exact=True, embed=False)]
-    assert stacks[0] is again[0]  # other views of the same members share the stack
 
 
-def test_what_all_members_have_is_stacked_once():
+def test_what_all_members_have_is_not_stacked():
     shared = np.ones(3)
     members = [{"params": {"trunk": shared, "own": np.full(2, n)}} for n in range(4)]
-    stacked = ensemble.stack(members)
-    assert stacked.size == 4 and list(stacked.common) == [("params", "trunk")]
-    found = ensemble.vmapped(lambda v: v["params"]["own"] + v["params"]["trunk"][:2], stacked, 3)
-    np.testing.assert_array_equal(found, np.arange(4)[:, None] + np.ones(2))
-    alone = ensemble.stack(members[:1])
-    assert not alone.common and alone.size == 1
+    found = ensemble.alike(members)
+    assert len(found.own) == 4 and list(found.common) == [("params", "trunk")]
+    said = ensemble.vmapped(lambda v: v["params"]["own"] + v["params"]["trunk"][:2], found)
+    np.testing.assert_array_equal(said, np.arange(4)[:, None] + np.ones(2))
+    alone, twice = ensemble.alike(members[:1]), ensemble.alike(members[:1] * 2)
+    assert not alone.common and len(alone.own) == 1
+    assert not twice.common and len(twice.own) == 2
 
 
-@pytest.mark.exhaustive
-@pytest.mark.slow
-def test_memory_is_that_of_a_group():
-    """Twenty members in groups of two take no more than three in one group."""
-    experiment = tiny(members=1, network=settle(Network(name="resnet_micro", head="linear")))
+def test_members_are_in_memory_once_and_asked_in_groups():
+    """Twenty take the memory of a group, and their own."""
+    spec = settle(Network(name="resnet_micro", head="linear"))
     mesh = devices.create(1)
-    (plan,), (member,), _ = random_members(experiment, mesh)
-    batch = {"image": np.zeros((8, 40, 40, 3), np.uint8)}
-    batch |= {name: np.arange(8, dtype=np.int32) for name in ("label", "row")}
-    batch |= {"mask": np.ones(8, bool)}
+    _, (member,), _ = random_members(tiny(members=1, network=spec), mesh)
+    members = [
+        member._replace(variables=jax.tree.map(lambda leaf, n=n: leaf + n, member.variables))
+        for n in range(20)
+    ]
 
-    def temporaries(count, at_once):
-        step = passes.ensemble_pass(
-            network=plan.network, predict=plan.objective.predict, view=experiment.data.view,
-            mesh=mesh, at_once=at_once,
-        )  # fmt: skip
-        variables = [jax.tree.map(lambda leaf: leaf + 0, member.variables) for _ in range(count)]
-        compiled = step.lower(ensemble.stack(variables), batch, None).compile()
-        found = compiled.memory_analysis()
-        return found.temp_size_in_bytes - found.output_size_in_bytes
+    def grouped(numbers, asked):
+        return together.groups(
+            members, numbers, asked=asked, kept=False, mesh=mesh, predict=lambda outputs: outputs
+        )
 
-    # Of twenty there are more answers, which count in a network as small as this one.
-    assert temporaries(20, 2) < 1.1 * temporaries(3, 3) < temporaries(20, 20) / 4
+    found = grouped(range(20), 8)
+    assert [len(group.places) for group in found] == [7, 7, 6]
+    assert sum((group.places for group in found), []) == list(range(20))
+    for group in found:
+        for place, own in zip(group.places, group.variables.own, strict=True):
+            leaves = flatten_dict(members[place].variables)
+            assert own.keys() == leaves.keys()
+            assert all(own[name] is leaf for name, leaf in leaves.items())
+    assert len({id(group.step) for group in found}) == 1
+    assert [group.places for group in grouped([3, 1, 2], 2)] == [[0, 1], [2]]
+    assert [len(group.places) for group in grouped(range(3), 1)] == [1, 1, 1]
 
 
-def test_other_members_are_not_taken_for_those_that_were_stacked():
+def test_other_members_are_not_taken_for_those_that_were_asked():
     """Their numbers are the same: `explain --score` asks a model again with random weights."""
     spec = settle(Network(name="vit_micro", head="linear"))
     model = model_with(tiny(members=2, network=spec), 2, devices.create(1))
@@ -170,8 +172,6 @@ def test_other_members_are_not_taken_for_those_that_were_stacked():
     same = dataclasses.replace(model, members=[member, member])
     for each in told(same)[0]:
         np.testing.assert_allclose(each["embedding"], trained[0]["embedding"], rtol=1e-5)
-    (kept,) = model.stacks._kept.values()
-    assert kept[1] == [member.variables] * 2  # the last ones alone
 
 
 @pytest.mark.exhaustive

@@ -1,5 +1,6 @@
 """Vision towers in files of OpenCLIP and transformers. Their numbers: test_golden_networks.py."""
 
+import json
 import logging
 import re
 
@@ -166,3 +167,53 @@ def test_files_of_others_are_left_to_others():
     for name in ("layer1.0.conv1.weight", "vit.embeddings.cls_token", "blocks.0.norm1.weight"):
         assert towers.found({name: (1,), "conv1.weight": (1,)}, dict) is None
         assert towers.text_alone([name]) == ""
+
+
+CLIP = {"model_type": "clip", "hidden_act": "gelu"}
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "refused"),
+    [
+        ("config.json", {**CLIP, "vision_config": {"hidden_act": "quick_gelu"}}, True),
+        ("config.json", {"model_type": "clip", "vision_config": {"hidden_size": 768}}, True),
+        ("config.json", {**CLIP, "vision_config": {"hidden_act": "gelu"}}, False),
+        ("config.json", {"model_type": "clip_vision_model"}, True),
+        ("config.json", {"model_type": "siglip", "vision_config": {}}, False),
+        ("config.json", {"architecture": "vit_large_patch14_clip_quickgelu_224"}, True),
+        (
+            "config.json",
+            {"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "openai"}},
+            True,
+        ),
+        (
+            "config.json",
+            {"architecture": "vit_base_patch16_clip_224", "pretrained_cfg": {"tag": "laion2b"}},
+            False,
+        ),
+        ("open_clip_config.json", {"model_cfg": {"quick_gelu": True, "vision_cfg": {}}}, True),
+        ("open_clip_config.json", {"model_cfg": {"vision_cfg": {"layers": 24}}}, False),
+        ("config.json", [{"vision_config": {"hidden_act": "quick_gelu"}}], False),
+        ("config.json", {"vision_config": 1, "model_cfg": None, "pretrained_cfg": []}, False),
+    ],
+)
+def test_a_clip_with_another_gelu_is_refused_where_its_configuration_tells(
+    config, told, refused, tmp_path
+):
+    (tmp_path / config).write_text(json.dumps(told))
+    if refused:
+        with pytest.raises(UserError, match="QuickGELU, as the configuration beside them says"):
+            load("bioclip2_micro", tower("openclip"), tmp_path)
+    else:
+        load("bioclip2_micro", tower("openclip"), tmp_path)
+
+
+def test_openais_own_archive_is_told_by_what_it_has_beside(tmp_path):
+    beside = {name: np.ones((), np.float32) for name in ("input_resolution", "vocab_size")}
+    with pytest.raises(UserError, match="OpenAI's CLIP's, whose QuickGELU no network here"):
+        load("bioclip2_micro", tower("openclip") | beside, tmp_path)
+
+
+def test_a_configuration_that_cannot_be_read_says_nothing(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "clip"')
+    load("bioclip2_micro", tower("openclip"), tmp_path)

@@ -519,6 +519,8 @@ def test_hub(monkeypatch, tmp_path):
             raise FileNotFoundError(file)
         if repository == "org/away":
             raise ConnectionError("no route\nto host")
+        if file == "open_clip_config.json":
+            raise FileNotFoundError(file)
         return str(tmp_path / file)
 
     hub = types.SimpleNamespace(hf_hub_download=download)
@@ -528,8 +530,13 @@ def test_hub(monkeypatch, tmp_path):
     assert resolve("hf:org/name") == tmp_path / "model.safetensors"
     with pytest.raises(UserError, match=r"cannot be fetched \(no route to host\)"):
         resolve("hf:org/away")
-    assert asked == [(name, "model.safetensors") for name in ("org/name", "org/away")]
+    # Beside the weights what says how they are computed, where there is such a file.
+    files = "model.safetensors", "config.json", "open_clip_config.json"
+    assert asked == [*(("org/name", file) for file in files), ("org/away", files[0])]
     assert resolve("hf:org/tower") == tmp_path / "open_clip_model.safetensors"
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(UserError, match="of a CLIP with QuickGELU, as the configuration beside"):
+        resolve("hf:org/name")
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="pip install huggingface_hub"):

@@ -140,7 +140,7 @@ class FakeWorker:
         members, frozen, at_once = self.built[name]
         bytes_of = {"": members, "stage4": 1 + 0.5 * members}[frozen]
         seconds = 1.0 if members == 1 else self.seconds[frozen] / (2 if at_once == members else 1)
-        return {"seconds": seconds, "flop": 2.0 * seconds, "bytes": bytes_of}
+        return {"seconds": seconds, "flop": 2.0 * seconds, "bytes": bytes_of, "auto": frozen}
 
 
 def test_an_ensemble_is_compared_with_one_network():
@@ -151,9 +151,9 @@ def test_an_ensemble_is_compared_with_one_network():
     ]  # fmt: skip
     _, lines = ensemble.table_of(found)
     half = "0.500 [0.500, 0.500]"
-    assert lines[0][-1] == "-" and [line[2:] for line in lines[1:]] == [
-        ["5.000 [5.000, 5.000]", "5.00", "5.00", half],
-        ["1.500 [1.500, 1.500]", "1.50", "3.50", half],
+    assert lines[0][-2:] == ["-", "-"] and [line[2:] for line in lines[1:]] == [
+        ["5.000 [5.000, 5.000]", "5.00", "5.00", half, ""],
+        ["1.500 [1.500, 1.500]", "1.50", "3.50", half, "stage4"],
     ]
 
 
@@ -173,6 +173,7 @@ def test_the_step_the_loop_and_the_ensemble_can_be_timed():
         ours = ensemble.Ours(small(network=network, transfer=Transfer(name="none")))
         found[frozen] = ours.run(steps=2)
     assert all(value["seconds"] > 0 for value in found.values())
+    assert found[""]["auto"] == found["stage4"]["auto"] == "one by one"
     for counted in ("flop", "bytes"):
         assert found[""][counted] / 2 < found["stage4"][counted] < found[""][counted]
 

@@ -195,13 +195,16 @@ def test_a_checkpoint_of_four_devices_continues_on_one(single, four, tmp_path):
 
 @pytest.mark.exhaustive
 @pytest.mark.slow
-def test_two_processes_judge_as_one(single, tmp_path):
-    """What nothing is kept for is asked of both, and the first one tells."""
+@pytest.mark.parametrize("at_once", ["auto", 2])
+def test_two_processes_judge_as_one(single, tmp_path, at_once):
+    """What nothing is kept for is asked of both, and the first one tells. Two members in one
+    program over two processes say what each says alone in one."""
     for name in ("one", "two"):
         shutil.copytree(single, tmp_path / name, ignore=shutil.ignore_patterns("predictions"))
     code, out, err = finish(command("evaluate", "--workdir", tmp_path / "one", "--json"))
     assert code == 0, err
-    together = pair_of("evaluate", "--workdir", tmp_path / "two", "--json")
+    words = "--workdir", tmp_path / "two", "--json", "--members-at-once", at_once
+    together = pair_of("evaluate", *words)
     assert [code for code, _, _ in together] == [0, 0], together
     assert "{" not in together[1][1]
     one, two = (json.loads(text[text.index("{") :]) for text in (out, together[0][1]))
