@@ -114,10 +114,10 @@ def _train(
                 "each member makes others of the trunk, which runs whole in every step, and once "
                 "for each member wherever an ensemble is asked"
             )
-        with progress.waiting("looking at weights", disable=None if first else True):
+        with progress.in_first("looking at weights"):
             run.start.check()  # before all images are decoded
         unread += leave_out(run, workdir, run.images.undecodable())
-        with progress.waiting("getting ready", disable=None if first else True):
+        with progress.in_first("getting ready"):
             run.check_input()
     for line in summary.of_teachers(run):
         report(line)
@@ -271,7 +271,8 @@ def member(
                     "environment": summary.environment(run),
                 },
             )
-        checkpoint.save_final(final, variables)
+        with progress.in_first(f"keeping member {number}/{run.experiment.members}"):
+            checkpoint.save_final(final, variables)
         _drop_checkpoints(run, folder)
         asked.number = processes.largest(asked.number)
     return identity, run.member(number, variables)
@@ -322,9 +323,8 @@ def train_member(
     store = run.images["train"].store if not run.features else None
     judged = evaluator.Epochs(run, number, folder)
     train_step = run.plan(number).train_step
-    others = None if jax.process_index() == 0 else True
     with _memory_told(spec):
-        with progress.waiting(f"member {number}/{spec.members} begins", disable=others):
+        with progress.in_first(f"member {number}/{spec.members} begins"):
             begin = run.state(number, [member.variables for _, member in frozen])
         state = loop.train_loop(
             begin,

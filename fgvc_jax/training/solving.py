@@ -82,7 +82,8 @@ def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) ->
     finally:
         journal.close()
     if jax.process_index() == 0:
-        _keep(run, workdir, variables, solved.held_out, groups, chosen)
+        with progress.waiting("keeping what was held out"):
+            _keep(run, workdir, variables, solved.held_out, groups, chosen)
     decay = solved.metrics.get("weight_decay")
     report(f"{spec.objective}: {f'weight decay {decay:g}, ' if decay else ''}{seconds:.1f} s")
     return variables

@@ -75,14 +75,24 @@ def waiting(what: str, *, disable: bool | None = None) -> Iterator[None]:
         yield
 
 
+def in_first(what: str) -> contextlib.AbstractContextManager[None]:
+    """`waiting`, in the first process."""
+    return waiting(what, disable=_off_in_others())
+
+
+def _off_in_others() -> bool | None:
+    """What disables a bar in all processes but the first."""
+    import jax  # bars are also shown where nothing is computed
+
+    return None if jax.process_index() == 0 else True
+
+
 def of_images(what: str, count: int, iterable: Iterable[Any] | None = None) -> tqdm:
     """A bar over so many images, in the first process, where they take longer than a moment; or
     over an iterable that has something for each."""
-    import jax  # bars are also shown where nothing is computed
-
     return bar(
         iterable=iterable, total=count, desc=what, unit=" images", leave=False, delay=MOMENT,
-        dynamic_ncols=True, disable=None if jax.process_index() == 0 else True,
+        dynamic_ncols=True, disable=_off_in_others(),
     )  # fmt: skip
 
 

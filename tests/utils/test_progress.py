@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import jax
 import numpy as np
 
 from fgvc_jax.utils import progress
@@ -57,6 +58,10 @@ def test_what_takes_longer_than_a_moment_is_named_and_taken_away(monkeypatch):
         while "compiling: 00:00" not in shown.getvalue():
             time.sleep(0.01)
     line = shown.getvalue()
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    with progress.in_first("compiling"):
+        time.sleep(0.05)
+    assert shown.getvalue() == line
     assert line.endswith("\r") and not line.split("\r")[-2].strip()  # wiped
     with progress.waiting("compiling", disable=True), progress.hidden():
         time.sleep(0.05)
