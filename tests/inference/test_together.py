@@ -4,12 +4,13 @@ import dataclasses
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import first_quick, tiny
+from conftest import ROOT, first_quick, tiny
 from flax.traverse_util import flatten_dict
 
-from fgvc_jax import ensemble
+from fgvc_jax import ensemble, networks
 from fgvc_jax.commands import evaluate
 from fgvc_jax.commands.asked import Evaluation
 from fgvc_jax.config import Network
@@ -192,12 +193,27 @@ def test_answers_that_are_kept_may_be_asked_for_together():
         )
 
 
+def on(platform, size=1):
+    """What `at_once` asks of a mesh."""
+    return SimpleNamespace(size=size, devices=np.array([SimpleNamespace(platform=platform)]))
+
+
+def test_the_page_says_what_auto_does():
+    page = (ROOT / "scripts/BENCHMARKS.md").read_text().partition("what auto chooses")[2]
+    lines = page.partition("Temporaries")[0].splitlines()
+    _, _, *rows = (line.strip("|").split("|") for line in lines if line.startswith("|"))
+    assert len(rows) == 6
+    for row in rows:
+        name, _, cpu, _, _, gpu, _, tpu = map(str.strip, row)
+        first, *_ = name.split()
+        made = networks.create(first, heads={}, dtype=jnp.float32, batch_norm_groups=1)
+        several = [together.at_once("auto", made, on(p)) > 1 for p in ("cpu", "gpu", "tpu")]
+        ways = ["in one program" if each else "one by one" for each in several]
+        assert [cpu, gpu, tpu] == ways, name
+
+
 def test_auto_is_what_measured_faster():
     mesh = devices.create(1)
-
-    def on(platform, size=1):
-        return SimpleNamespace(size=size, devices=np.array([SimpleNamespace(platform=platform)]))
-
     gpu = on("gpu")
 
     def chosen(name, on=gpu, **more):
