@@ -205,3 +205,7 @@ def test_a_notebook_runs(path, elsewhere, capsys):
     printed = capsys.readouterr()
     assert "member 2/2  epoch 3/3" in printed.out and "3 1 " in printed.out and not printed.err
     assert (elsewhere / "why.png").exists()
+
+
+def test_tables_for_spreadsheets_are_made_safe():
+    assert "--csv-safe" in (ROOT / "docs/guides/photographs.md").read_text()

@@ -107,8 +107,7 @@ class Prediction(Photographs):
 @dataclass(frozen=True)
 class Evaluation:
     """Judge the trained members of a workdir, one by one and as an ensemble. What they answer is
-    kept in the workdir, so that it is inferred once; where nothing can be written it is not kept.
-    """
+    kept there, so that it is inferred once; where nothing can be written it is not kept."""
 
     workdir: str = ""
     """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
@@ -124,8 +123,10 @@ class Evaluation:
     """Links of the images may lead into this folder, too; empty: as the run was configured, of a
     --source nowhere but into it."""
     strict: bool = False
-    """Refuse a --source with an image that cannot be read; without it a few of one's own images are
-    left out and named, as in train."""
+    """Refuse a --source with an image that cannot be read, where a few are left out and named."""
+    banner: int = option(-1, at_least=-1, at_most=16_384)
+    """Rows at the bottom of all images of --source, or --unknown, that are cut off first; -1: those
+    that they are known to have (aircraft: 20)."""
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
     tta: TTA = ""
@@ -214,8 +215,7 @@ class Report:
     """Members as they ended, or at the epoch that did best on the validation part, once
     python -m fgvc_jax.evaluate --which selected has asked them."""
     csv_safe: bool = False
-    """For spreadsheets: in the .csv, a class name that begins like a formula (=, +, -, @) gets an
-    apostrophe before it."""
+    """As in predict, for the names of classes in the .csv."""
 
 
 @dataclass(frozen=True)

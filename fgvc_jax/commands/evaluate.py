@@ -16,6 +16,7 @@ import numpy as np
 
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Evaluation
+from fgvc_jax.config import Data
 from fgvc_jax.data import feed, left_out, sources
 from fgvc_jax.data.images import OWN
 from fgvc_jax.data.left_out import LeftOut
@@ -76,6 +77,8 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
     record = workdir.record()
     source = options.source or record.experiment.data.source
     own = not options.source
+    if options.banner != OWN and own and not options.unknown:
+        raise UserError("--banner is of --source or --unknown: the run's own images keep theirs")
     if options.by:
         # What is wrong with it is told before the work begins.
         columns.asked(options.by, source, workdir.path, ())
@@ -149,7 +152,7 @@ def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
     """How images of other classes are told from the test images, see `unknown.judge`. Those of
     known classes are left out, by the names of these."""
     splits = sources.open_source(options.unknown, to_train=False, allow_links=options.allow_links)
-    view = dataclasses.replace(asked.view, orientation=splits.orientation, banner=OWN)
+    view = _view(asked, splits, options, options.unknown)
     left = _broken(splits, view, asked, options.strict)
     source = left_out.without(splits, {each.name for each in left}).test
     known = _known(splits.classes, asked.classes)
@@ -311,8 +314,8 @@ def _opened(
 ) -> dict[str, Opened]:
     """Parts of a source, of the run's own where none is named, with the members' classes.
 
-    The images of another source are turned, and have a banner, as that source says. A few of it
-    that cannot be read are added to `left`; those that are there are left out.
+    Of another source a few images that cannot be read are added to `left`; those that are there
+    are left out.
     """
     data, own = record.experiment.data, not options.source
     spec, view = options.source or data.source, asked.view
@@ -321,7 +324,7 @@ def _opened(
         splits = own_images.splits_of(Workdir(options.workdir), links)
     else:
         splits = sources.open_source(spec, to_train=False, allow_links=options.allow_links)
-        view = dataclasses.replace(view, orientation=splits.orientation, banner=OWN)
+        view = _view(asked, splits, options, spec)
         left += _broken(splits, view, asked, options.strict)
         splits = left_out.without(splits, {each.name for each in left})
     opened = {}
@@ -342,6 +345,21 @@ def _opened(
             )
         opened[name] = view, source, images
     return opened
+
+
+def _view(asked: Model, splits: Splits, options: Evaluation, spec: str) -> View:
+    """How images of another source are shown: turned, and cut unless --banner says how, as it says;
+    where nobody says what the training images lost, a warning tells."""
+    rows = dataclasses.replace(Data(), source=spec, banner=options.banner).cut
+    if asked.cut and not rows and options.banner == OWN and jax.process_index() == 0:
+        log.warning(
+            "warning: %d rows were cut off the bottom of the images that the members were trained "
+            "on; those of %r are taken whole, unless --banner says how many rows they have of such "
+            "a strip",
+            asked.cut,
+            spec,
+        )
+    return dataclasses.replace(asked.view, orientation=splits.orientation, banner=options.banner)
 
 
 def _broken(splits: Splits, view: View, asked: Model, strict: bool) -> list[LeftOut]:

@@ -203,7 +203,9 @@ def _earlier(output: Path) -> set[str]:
             )
         return set()
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with paths.readable(path).open(
+            encoding="utf-8", errors="surrogateescape", newline=""
+        ) as file:
             rows = csv.DictReader(file)
             if tuple(rows.fieldnames or ()) == COLUMNS:
                 return {row["picture"] for row in rows if PICTURE.fullmatch(row["picture"] or "")}

@@ -15,7 +15,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils import machine, paths, processes, progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import csv_table, no_formula, table
+from fgvc_jax.utils.text import csv_table, no_formula_path, table
 from fgvc_jax.workdir import storage
 
 LABELS = "path", "label", "suggestion", "probability", "uncertainty"  # of a list to fill in
@@ -127,9 +127,8 @@ def _relative(path: str, output: Path) -> str:
     path = os.path.relpath(
         os.path.abspath(os.path.expanduser(path)), os.path.abspath(output.parent)
     )
-    name = Path(path).as_posix()
     # With an apostrophe before it, see --csv-safe, it would be the path of no file.
-    return name if name == no_formula(name) else f"./{name}"
+    return no_formula_path(Path(path).as_posix())
 
 
 def _small(value: object) -> object:

@@ -17,6 +17,7 @@ from fgvc_jax.data.records import Splits
 from fgvc_jax.data.soundness import Picture, near, same
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import no_formula_path
 
 # Of copies in several parts the first of these keeps its own: what is judged stays as it is.
 _ORDER = ("test", "validation", "train")
@@ -134,4 +135,4 @@ def _below(folder: Path, file: str) -> str:
         place.encode()
     except UnicodeEncodeError:
         raise UserError(f"--clean: the name of {shown(file)} is not UTF-8: rename it") from None
-    return place.removeprefix(top).replace(os.sep, "/")
+    return no_formula_path(place.removeprefix(top).replace(os.sep, "/"))

@@ -29,10 +29,11 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
 
     Paths are relative to the file's folder and stay inside it, with "/" between folders; where
     there is no such file, an absolute path inside, spaces around a path and backslashes are
-    understood. `split` is one of `PARTS` (or as `names.part` knows it) in every row; without that
-    column `files.TEST_FRACTION` of each class, chosen by `seed`, becomes the test part, or to be
-    judged all of it. Images with the same `group` are in one part; an empty group is one of its
-    own. Classes are the labels, sorted; labels that differ in the form of accents only are one.
+    understood. `split` is one of `PARTS` (or as `names.part` knows it) in every row, and
+    "validation" stands in for "test" where no row is of that; without that column
+    `files.TEST_FRACTION` of each class, chosen by `seed`, becomes the test part, or to be judged
+    all of it. Images with the same `group` are in one part; an empty group is one of its own.
+    Classes are the labels, sorted; labels that differ in the form of accents only are one.
     Photographs are turned as EXIF says.
 
     A box is what is shown of an image, from its corner at the top left: fractions of its sides, or
@@ -175,6 +176,9 @@ def _given_parts(
                         f"at {where}: a group belongs to one part"
                     )
                 )
+    if not parts["test"] and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+        log.info("%s: validation is the test part, since no row is of that", shown(file))
     for split, listed in parts.items():
         if not listed and (how.to_train or split == "test"):
             raise UserError(

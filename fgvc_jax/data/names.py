@@ -69,3 +69,12 @@ class Spellings:
     def find(self, name: str) -> list[str]:
         """The very name, or those that read the same; none where there is none."""
         return [name] if name in self._names else sorted(self._forms.get(composed(name), []))
+
+
+def in_the_form_of(known: Iterable[str], names: Iterable[str]) -> list[str]:
+    """The names as those that are known write them, where they differ by the form of their accents
+    alone, and that is so of one on either side."""
+    names, spellings = list(names), Spellings(known)
+    found = [same[0] if len(same := spellings.find(name)) == 1 else name for name in names]
+    counts = Counter(found)
+    return [now if counts[now] == 1 else own for own, now in zip(names, found, strict=True)]

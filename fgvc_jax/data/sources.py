@@ -12,7 +12,7 @@ import numpy as np
 
 from fgvc_jax.data import coco, csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
-from fgvc_jax.data.names import Spellings
+from fgvc_jax.data.names import in_the_form_of
 from fgvc_jax.data.records import (
     Opening,
     Source,
@@ -245,9 +245,7 @@ def with_classes(
         UserError: when there are names that the members do not know, naming what is missing and
             what is new; or when no image is left.
     """
-    spellings = Spellings(ours)
-    found = [(name, spellings.find(name)) for name in theirs]
-    theirs = [same[0] if len(same) == 1 else name for name, same in found]
+    theirs = in_the_form_of(ours, theirs)
     missing, surplus = sorted(set(ours) - set(theirs)), sorted(set(theirs) - set(ours))
     if surplus and not some:
         told = [

@@ -27,6 +27,7 @@ from jax.sharding import Mesh
 from fgvc_jax import networks
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import Several, one_by_one
+from fgvc_jax.data.names import in_the_form_of
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.passes import Predict
@@ -84,6 +85,7 @@ def class_number(model: Model, name: str) -> int | None:
     """
     if not name:
         return None
+    (name,) = in_the_form_of(model.classes, [name])
     if name in model.classes:
         return model.classes.index(name)
     close = difflib.get_close_matches(name, model.classes, n=1)

@@ -12,6 +12,7 @@ from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment
+from fgvc_jax.data.names import in_the_form_of
 from fgvc_jax.inference import model
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.utils import devices, digests
@@ -86,13 +87,14 @@ class WarmStart:
         """
         before, theirs = self.member.known
         known = {name: row for row, name in enumerate(before)}
-        rows = np.array([row for row, name in enumerate(self.classes) if name in known], int)
+        classes = in_the_form_of(before, self.classes)
+        rows = np.array([row for row, name in enumerate(classes) if name in known], int)
         if self.head and not rows.size:
             raise self._refused(
                 f"it knows none of these classes (it has {before[0]!r}, and here there is "
                 f"{self.classes[0]!r}): take its network alone by --network.weights"
             )
-        picked = [known[self.classes[row]] for row in rows]
+        picked = [known[classes[row]] for row in rows]
         found: dict[Place, Any] = {}
         for place, leaf in flatten_dict(variables).items():
             if not self.head and place[1:3] == ("heads", "logits"):

@@ -51,6 +51,11 @@ def no_formula(cell: object) -> object:
     return f"'{cell}" if begins else cell
 
 
+def no_formula_path(path: str) -> str:
+    """A relative path as one of the same file that no spreadsheet computes."""
+    return path if path == no_formula(path) else f"./{path}"
+
+
 def csv_table(
     file: IO[str], columns: Sequence[str], *, safe: bool
 ) -> Callable[[Iterable[Mapping[str, Any]]], None]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import fgvc_jax
 from fgvc_jax import config, networks
 from fgvc_jax.config import Experiment
+from fgvc_jax.data.names import in_the_form_of
 from fgvc_jax.objectives import OBJECTIVES
 from fgvc_jax.utils import digests, options
 from fgvc_jax.utils.errors import UserError
@@ -148,6 +149,8 @@ class Record:
         """What is not the same in a newer record of the same folder, in words; empty if all is."""
         theirs, ours = set(self.classes), set(new.classes)
         if theirs != ours:
+            if set(in_the_form_of(self.classes, new.classes)) == theirs:
+                return "the same classes, whose names have their accents in another form (Unicode)"
             named = some("missing", theirs - ours) + some("new", ours - theirs)
             return f"other classes ({', '.join(named)})"
         if self.classes != new.classes:

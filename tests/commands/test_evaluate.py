@@ -184,3 +184,22 @@ def test_a_wrong_column_is_told_before_members_are_read(tmp_path, monkeypatch):
 
 def test_a_class_is_known_in_another_form_of_its_accents():
     assert evaluate._known(["cafe\u0301", "cafe", "tea"], ["tea", "caf\u00e9"]) == [0, 2]
+
+
+def test_a_banner_of_another_source_is_asked_for_or_told(tmp_path, caplog):
+    """Of a model whose training images lost 20 rows, as Aircraft's do."""
+    asked = SimpleNamespace(cut=20, view=View(orientation="stored", banner=20))
+    splits = SimpleNamespace(orientation="exif")
+
+    def banner(spec, **given):
+        caplog.clear()
+        view = evaluate._view(asked, splits, Evaluation("run", **given), spec)
+        assert view.orientation == "exif"
+        return view.banner, "20 rows were cut" in caplog.text
+
+    assert banner("folder:planes") == (-1, True)
+    assert banner("aircraft:PATH") == (-1, False)  # which says it by itself
+    assert banner("folder:planes", banner=20) == (20, False)
+    assert banner("folder:planes", banner=0) == (0, False)
+    asked.cut = 0
+    assert banner("folder:planes") == (-1, False)

@@ -120,6 +120,12 @@ def test_a_folder_in_the_tables_place_is_told_before_the_work(here):
     assert os.listdir("out") == ["pictures.csv"]
 
 
+def test_a_pipe_in_the_tables_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pictures.csv")
+    with pytest.raises(UserError, match="cannot be read .*no regular file"):
+        explain._earlier(tmp_path)
+
+
 @pytest.mark.slow
 def test_pictures_of_an_earlier_run_are_no_photographs(here):
     for _ in range(2):

@@ -70,3 +70,8 @@ def test_what_cannot_be_read_and_what_shows_nothing():
 )
 def test_boxes_as_a_list_has_them(box, cells):
     assert cleaning._numbers(box) == cells
+
+
+def test_no_path_of_a_list_is_a_formula(tmp_path):
+    assert cleaning._below(tmp_path, str(tmp_path / "=a.jpg")) == "./=a.jpg"
+    assert cleaning._below(tmp_path, str(tmp_path / "a/=b.jpg")) == "a/=b.jpg"

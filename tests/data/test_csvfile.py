@@ -165,6 +165,11 @@ def test_val_is_a_validation_part(tmp_path):
     text = "path,label,split\n1.jpg,a,train\n2.jpg,a,VAL\n3.jpg,a,Valid\n4.jpg,a,test\n"
     splits = open_source(listed(tmp_path, text, "1.jpg", "2.jpg", "3.jpg", "4.jpg"))
     assert splits.validation.names == ("2.jpg", "3.jpg")
+    # It stands in for a test part, as that of a folder does.
+    spec = listed(tmp_path, "path,label,split\n1.jpg,a,train\n2.jpg,a,val\n", "1.jpg", "2.jpg")
+    for to_train in (True, False):
+        splits = open_source(spec, to_train=to_train)
+        assert splits.test.names == ("2.jpg",) and splits.validation is None
 
 
 def test_accents_in_two_forms_are_one(tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgvc_jax.data.names import Spellings, alike, near_part, part, words
+from fgvc_jax.data.names import Spellings, alike, in_the_form_of, near_part, part, words
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,10 @@ def test_names_are_alike_however_they_are_spaced():
     assert words("001.Black_footed_Albatross") == words(" Black-footed  albatross") != ""
     assert words("737-300") == "737 300" and words("cafe\u0301") == words("CAF\u00c9")
     assert alike(["a_b", "A b", "c"]) == {"c": "c"}
+
+
+def test_names_take_the_form_that_is_known():
+    one, apart = "caf\u00e9", "cafe\u0301"
+    assert in_the_form_of([apart, "tea"], ["tea", one, "cafe"]) == ["tea", apart, "cafe"]
+    assert in_the_form_of([apart], [one, apart]) == [one, apart]  # of two neither is taken for it
+    assert in_the_form_of([one, apart], [apart]) == [apart]

@@ -3,6 +3,7 @@
 import re
 from functools import partial
 from operator import itemgetter
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from PIL import Image
 from fgvc_jax import networks
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import gradcam
-from fgvc_jax.inference.gradcam import find_evidence
+from fgvc_jax.inference.gradcam import class_number, find_evidence
 from fgvc_jax.networks.heads import LinearHead
 from fgvc_jax.objectives.hsd import HSD
 from fgvc_jax.utils import devices
@@ -48,6 +49,13 @@ def test_the_evidence_sits_in_the_corner_where_it_was_put(colours):
         assert np.unravel_index(cam.argmax(), cam.shape) < (12, 12)
     # A class is its own evidence only: nothing speaks for red where it is green or blue.
     assert e.cam[20:, 20:].max() == 0 and e.contrast[:12, 22:].max() == 0
+
+
+def test_a_class_is_named_in_any_form_of_its_accents():
+    model = SimpleNamespace(classes=["tea", "caf\u00e9"])
+    assert class_number(model, "cafe\u0301") == class_number(model, "caf\u00e9") == 1
+    with pytest.raises(UserError, match="did you mean"):
+        class_number(model, "cafe")
 
 
 def test_another_class_to_weigh_against(colours):

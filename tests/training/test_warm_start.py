@@ -1,12 +1,13 @@
 """Members that go on from those of a finished run: what they take, what is drawn, what is told."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from conftest import tiny
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from fgvc_jax import config
 from fgvc_jax.config import Data, Network, Transfer
@@ -106,6 +107,14 @@ def test_classes_are_known_by_their_names(trained):
         expected = np.flip(before[place], axes[place]) if place in axes else before[place]
         np.testing.assert_array_equal(leaf, expected)
     assert member.digest != warm_start.Predecessor(trained.workdir, 2).digest
+
+
+def test_classes_are_known_in_any_form_of_their_accents():
+    place, values = ("params", "heads", "logits", "bias"), np.array([1, 2], np.float32)
+    member = SimpleNamespace(known=(["tea", "caf\u00e9"], {place: values}), workdir="w", number=1)
+    whole = unflatten_dict({place: np.zeros(2)})
+    found = WarmStart(member, ("cafe\u0301", "tea"), {place: 0}, True).load(whole)
+    np.testing.assert_array_equal(flatten_dict(found)[place], [2, 1])
 
 
 @pytest.mark.slow

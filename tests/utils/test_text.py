@@ -5,7 +5,14 @@ import io
 
 import pytest
 
-from fgvc_jax.utils.text import csv_table, distinct, markdown_table, printable, table
+from fgvc_jax.utils.text import (
+    csv_table,
+    distinct,
+    markdown_table,
+    no_formula_path,
+    printable,
+    table,
+)
 
 
 def test_printable():
@@ -49,3 +56,7 @@ def test_a_csv_table_may_hold_no_formula(safe):
     assert header == ["name", "number", "error"]
     guarded = [f"'{name}" if safe and n < 6 else name for n, name in enumerate(names)]
     assert rows == [[name, "-0.5", ""] for name in guarded]
+
+
+def test_a_path_is_no_formula_and_still_that_of_its_file():
+    assert no_formula_path("a/=b.jpg") == "a/=b.jpg" and no_formula_path("=b.jpg") == "./=b.jpg"

@@ -81,3 +81,12 @@ def test_classes_in_another_order_are_not_the_same():
     known = KNOWN | {"test": {"names": "t", "contents": None}}
     one, other = (Record(tiny(), names, known, True) for names in (("a", "b"), ("b", "a")))
     assert one.others(other) == "the same classes in another order" and one.others(one) == ""
+
+
+def test_classes_in_another_form_of_their_accents_are_told():
+    known = KNOWN | {"test": {"names": "t", "contents": None}}
+    one, other = (
+        Record(tiny(), names, known, True) for names in (("a", "\u00e9"), ("a", "e\u0301"))
+    )
+    assert "accents in another form" in one.others(other)
+    assert one.others(Record(tiny(), ("a", "b"), known, True)).startswith("other classes")

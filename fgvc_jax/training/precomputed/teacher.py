@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from fgvc_jax import ensemble, networks
 from fgvc_jax.data import augment
+from fgvc_jax.data.names import in_the_form_of
 from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.model import Model, open_model
@@ -196,7 +197,8 @@ def open_teacher(
 
 
 def _columns(known: Sequence[str], classes: Sequence[str], name: str) -> np.ndarray:
-    """Where each of `classes` is among those that the teachers know."""
+    """Where each of `classes` is among those of the teachers, whatever the form of accents."""
+    classes = in_the_form_of(known, classes)
     theirs, ours = set(known), set(classes)
     if theirs != ours:
         found = [*some("missing", ours - theirs), *some("beside them", theirs - ours)]

@@ -16,6 +16,7 @@ from fgvc_jax.data import augment
 from fgvc_jax.objectives import HSD, KD
 from fgvc_jax.training import members, summary
 from fgvc_jax.training.members import attention_before
+from fgvc_jax.training.precomputed import teacher
 from fgvc_jax.training.precomputed.store import Store
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices
@@ -348,3 +349,8 @@ def test_no_teachers_at_all(tmp_path):
     with pytest.raises(UserError, match="is no workdir of a run"):
         members.train(student(tmp_path / "run", tmp_path / "nowhere"))
     assert not (tmp_path / "run").exists()
+
+
+def test_classes_are_the_same_in_another_form_of_their_accents():
+    known, classes = ["tea", "caf\u00e9", "bar"], ["bar", "cafe\u0301", "tea"]
+    assert teacher._columns(known, classes, "--kd.teacher").tolist() == [2, 1, 0]
