@@ -67,7 +67,9 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
     found = soundness.findings(splits, pictures, few=few, stops=refusal)
     reasons = cleaning.reasons(pictures)
     if clean:
-        storage.write_text(clean, cleaning.written(splits, reasons, clean.parent))
+        kind, _, file = options.data.source.partition(":")
+        listed = paths.local(file, "list") if kind == "csv" else None
+        storage.write_text(clean, cleaning.written(splits, reasons, clean.parent, listed))
         found.append(_of_clean(options, splits, pictures, reasons))
     if ignored:
         advice = (

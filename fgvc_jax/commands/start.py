@@ -93,6 +93,8 @@ def run(main: Callable[[list[str]], None], arguments: Sequence[str] | None = Non
             _leave(
                 2, "error: no space left on the disk: free some, then the same command continues"
             )
+        if _memory_is_full(error):
+            _leave(2, f"error: a device has no memory left: {_LESS_MEMORY}")
         if missing := _missing_devices():
             _leave(2, f"error: {missing}")
         _leave(1, traceback.format_exc())
@@ -182,6 +184,22 @@ def _missing_devices() -> str:
     known = [extras[name] for name in asked.split(",") if name in extras]
     install = f", or pip install {known[0]}" if known else ""
     return f"JAX_PLATFORMS is {asked!r}, and JAX finds only {found} here: unset it{install}"
+
+
+_LESS_MEMORY = (
+    "take a smaller --batch-size, ask members one by one (--members-at-once 1, or --members 1), or "
+    "let no other program use it"
+)
+
+
+def _memory_is_full(error: BaseException | None) -> bool:
+    """Whether an error is JAX's of a device that has no memory left, or comes from one."""
+    while error is not None:
+        named = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+        if named and "RESOURCE_EXHAUSTED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _disk_is_full(error: BaseException | None) -> bool:

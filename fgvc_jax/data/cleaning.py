@@ -83,8 +83,17 @@ def _kept(group: Iterable[Picture], found: dict[tuple[str, int], str]) -> Pictur
     return min(left, key=lambda one: (_ORDER.index(one.part), one.index), default=None)
 
 
-def written(splits: Splits, reasons: dict[tuple[str, int], str], folder: Path) -> str:
+def written(
+    splits: Splits, reasons: dict[tuple[str, int], str], folder: Path, listed: Path | None = None
+) -> str:
     """The list as text, for a file in a folder.
+
+    Args:
+        splits: the dataset.
+        reasons: see `reasons`.
+        folder: of the file.
+        listed: the list that the dataset is, where it is one: its other columns, as `site`, stay,
+            and so do the rows that it had left out already.
 
     Raises:
         UserError: for a name that is not UTF-8.
@@ -98,6 +107,8 @@ def written(splits: Splits, reasons: dict[tuple[str, int], str], folder: Path) -
     }
     boxed = any(box is not None for row in boxes.values() for box in row)
     header = ["path", "label", "split", *["group"] * grouped, *csvfile.BOX * boxed]
+    beside = csvfile.beside(listed) if listed else csvfile.Beside((), {}, [])
+    header += beside.columns
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*header, csvfile.LEFT_OUT])
@@ -106,7 +117,13 @@ def written(splits: Splits, reasons: dict[tuple[str, int], str], folder: Path) -
             cells = [_below(folder, whole.file_of(part, row)), splits.classes[part.labels[row]]]
             cells += [name, *([part.groups[row] if part.groups is not None else ""] * grouped)]
             cells += _numbers(boxes[name][row]) if boxed else []
+            cells += beside.of.get(part.names[row], [""] * len(beside.columns))
             table.writerow([*cells, " ".join(reasons.get((name, row), "").split())])
+    for left in beside.left_out:
+        assert listed is not None
+        left |= {"path": _below(folder, str(listed.parent / left["path"]))}
+        left["split"] = left.get("split", "") or "train"
+        table.writerow([left.get(column, "") for column in (*header, csvfile.LEFT_OUT)])
     return text.getvalue()
 
 

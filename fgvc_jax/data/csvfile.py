@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from fgvc_jax.data.files import Entry, assemble, check_can_be_split, hold_out, shown
 from fgvc_jax.data.framing import Box
@@ -78,6 +79,35 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
         check_can_be_split(file, entries, classes, how, "; or give the column 'split'")
         parts = hold_out(entries, seed=seed)
     return assemble(file.parent, parts, classes, published=False, how=how)
+
+
+class Beside(NamedTuple):
+    """What a list says that a dataset does not know. columns: names of those that are ignored, as
+    `site`. of: their texts, by the name of an image in the dataset. left_out: the rows that are not
+    used, {column: text}, the paths as the dataset would have them."""
+
+    columns: tuple[str, ...]
+    of: dict[str, tuple[str, ...]]
+    left_out: list[dict[str, str]]
+
+
+def beside(file: Path) -> Beside:
+    """What a list says beside what `open_csv` reads of it, which has read it."""
+    rows = csv_rows(file, "list")
+    header = _header(*next(rows))
+    columns = tuple(name for name in header if name not in (*_known(header), LEFT_OUT))
+    of: dict[str, tuple[str, ...]] = {}
+    left_out = []
+    for where, values in rows:
+        row = dict(zip(header, values, strict=False))
+        row["path"] = path_inside(file, where, row["path"])
+        if row.get(LEFT_OUT, "").strip():
+            left_out.append(row)
+        else:
+            box = _box(where, row) if set(BOX) <= set(header) else None
+            name = row["path"] if box is None else f"{row['path']}{box}"
+            of[name] = tuple(row[column] for column in columns)
+    return Beside(columns, of, left_out)
 
 
 def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:

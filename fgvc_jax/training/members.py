@@ -146,7 +146,11 @@ def _train(
         if run.trunk and not processes.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Member]] = []
-        with remembering_broken(run, workdir), config.flagged(run.experiment):
+        with (
+            remembering_broken(run, workdir),
+            config.flagged(run.experiment),
+            _memory_told(run.experiment),
+        ):
             for number in range(1, experiment.members + 1):
                 frozen.append(member(run, workdir, number, frozen, lend, report, signals))
             machine = summary.environment(run)
@@ -323,33 +327,32 @@ def train_member(
     store = run.images["train"].store if not run.features else None
     judged = evaluator.Epochs(run, number, folder)
     train_step = run.plan(number).train_step
-    with _memory_told(spec):
-        with progress.in_first(f"member {number}/{spec.members} begins"):
-            begin = run.state(number, [member.variables for _, member in frozen])
-        state = loop.train_loop(
-            begin,
-            folder=folder,
-            title=f"member {number}/{spec.members}",
-            train_step=lambda state, batch: train_step(
-                state, run.cache.complete(batch), store, *run.shared
-            ),
-            train_batches=lambda start: run.train_batches(number, start),
-            evaluate=judged,
-            mesh=run.mesh,
-            pace=loop.Pace(
-                epochs=spec.epochs,
-                steps_per_epoch=run.steps_per_epoch,
-                batch_size=spec.batch_size,
-                evaluate_every=spec.evaluate_every,
-                save_every=spec.save_every,
-                log_every=spec.log_every,
-            ),
-            report=partial(report, member=number, members=spec.members),
-            asked=asked,
-        )
-        return state.variables, judged.last or evaluator.evaluate_member(
-            run, run.member(number, state.variables)
-        )
+    with progress.in_first(f"member {number}/{spec.members} begins"):
+        begin = run.state(number, [member.variables for _, member in frozen])
+    state = loop.train_loop(
+        begin,
+        folder=folder,
+        title=f"member {number}/{spec.members}",
+        train_step=lambda state, batch: train_step(
+            state, run.cache.complete(batch), store, *run.shared
+        ),
+        train_batches=lambda start: run.train_batches(number, start),
+        evaluate=judged,
+        mesh=run.mesh,
+        pace=loop.Pace(
+            epochs=spec.epochs,
+            steps_per_epoch=run.steps_per_epoch,
+            batch_size=spec.batch_size,
+            evaluate_every=spec.evaluate_every,
+            save_every=spec.save_every,
+            log_every=spec.log_every,
+        ),
+        report=partial(report, member=number, members=spec.members),
+        asked=asked,
+    )
+    return state.variables, judged.last or evaluator.evaluate_member(
+        run, run.member(number, state.variables)
+    )
 
 
 @contextlib.contextmanager
@@ -361,7 +364,8 @@ def _memory_told(spec: Experiment) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         parts = 2 * spec.optimizer.accumulate
-        ways = [f"--optimizer.accumulate {parts}"] if spec.batch_size % parts == 0 else []
+        divides = spec.batch_size % parts == 0 and not spec.method.solves
+        ways = [f"--optimizer.accumulate {parts}"] if divides else []
         ways += ["a smaller --batch-size", f"a --data.crop below {spec.data.crop}"]
         raise UserError(
             f"the device has no memory for a step on {spec.batch_words} images of {spec.data.crop} "

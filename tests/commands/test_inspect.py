@@ -258,6 +258,28 @@ def test_a_clean_list_keeps_groups_and_boxes(birds, tmp_path):
         assert after.parts[part].groups.tolist() == source.groups.tolist()
 
 
+def test_a_clean_list_of_a_list_keeps_its_columns_and_what_was_left_out(birds, tmp_path):
+    (birds / "a/00.png").write_bytes(b"")
+    rows = [f"{c}/{i:02}.png,{c},pond {i % 3}," for c in "ab" for i in range(15)]
+    (birds / "list.csv").write_text("\n".join(["path,Label,Site,note", *rows]))
+    source = birds / "list.csv"
+    for name in ("clean.csv", "again.csv"):
+        inspect.main([f"csv:{source}", "--clean", str(birds / name)])
+        source = birds / name
+        with open(source, newline="", encoding="utf-8") as file:
+            found = {row["path"]: row for row in csv.DictReader(file)}
+        assert len(found) == 30
+        assert {p: row["site"] for p, row in found.items()} == {
+            row.split(",")[0]: row.split(",")[2] for row in rows
+        }
+        assert [p for p, row in found.items() if row[csvfile.LEFT_OUT]] == ["a/00.png"]
+        assert found["a/00.png"][csvfile.LEFT_OUT].startswith("broken: ")
+    again = found["a/00.png"]  # a reason that is deleted puts the row back, also the second time
+    text = source.read_text(encoding="utf-8").replace(again[csvfile.LEFT_OUT], "")
+    source.write_text(text, encoding="utf-8")
+    assert sum(map(len, open_source(f"csv:{source}").parts.values())) == 30
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

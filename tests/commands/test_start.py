@@ -160,6 +160,27 @@ def test_other_errors_are_not_a_full_disk():
     assert not start._disk_is_full(ValueError("shapes differ"))
 
 
+def test_a_device_without_memory_is_one_line():
+    """Of any command; training says more, see tests/training/test_accumulation.py."""
+    program = """
+import jax
+from fgvc_jax.commands import start
+
+def ask(_):
+    try:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+    except jax.errors.JaxRuntimeError as error:
+        raise ValueError("a batch") from error
+
+start.run(ask)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: a device has no memory left: take a smaller --batch-size")
+    other = RuntimeError("RESOURCE_EXHAUSTED: too many requests")  # of a bucket
+    assert not start._memory_is_full(other)
+
+
 @pytest.mark.parametrize(
     "asked, extra",
     [("cuda", "'fgvc_jax[cuda]' ('fgvc_jax[cuda12]' where"), ("nonsense", "unset it\n")],

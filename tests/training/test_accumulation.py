@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from conftest import command, finish, tiny
 
+from fgvc_jax import config
 from fgvc_jax.config import Network, Optimizer, Transfer
 from fgvc_jax.training import loop, members, step
 from fgvc_jax.training.members import attention_before
+from fgvc_jax.training.precomputed import OutputCache
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices, digests
 from fgvc_jax.utils.errors import UserError
@@ -117,16 +119,26 @@ def test_what_does_not_divide_is_told(changes, words):
         members.train(tiny(batch_size=8, network=network, optimizer=Optimizer(**changes)))
 
 
-def test_no_memory_is_one_line(tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+def full(*_, **__):
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 
+
+def test_no_memory_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "train_loop", full)
     spec = tiny(tmp_path, batch_size=8, optimizer=Optimizer(accumulate=2))
     words = (
         "no memory for a step on --batch-size 8 / --optimizer.accumulate 2 images of 32 px: take "
         "--optimizer.accumulate 4, or a smaller --batch-size, or a --data.crop below 32, in a new"
     )
+    with pytest.raises(UserError, match=words):
+        members.train(spec)
+
+
+def test_no_memory_for_what_is_computed_once_is_one_line(tmp_path, monkeypatch):
+    """A solved head has no steps that could go through a batch in parts."""
+    monkeypatch.setattr(OutputCache, "prepare", full)
+    spec = config.solved(tiny(tmp_path, batch_size=8), "linear")
+    words = "images of 32 px: take a smaller --batch-size, or a --data.crop below 32"
     with pytest.raises(UserError, match=words):
         members.train(spec)
 
