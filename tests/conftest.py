@@ -132,9 +132,30 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
+_read: dict[tuple, dict] = {}
+
+
 @pytest.fixture
 def here(trained, monkeypatch):
-    """In the folder of a module's fixture `trained`, which holds a run."""
+    """In the folder of a module's fixture `trained`, which holds a run. What its members learned is
+    read once, which is most of what a command takes there, and again where a file has changed."""
+    import jax
+
+    from fgvc_jax.workdir import checkpoint
+
+    load = checkpoint.load_final
+
+    def read_once(directory, like, mesh, **options):
+        files = [
+            (path, path.stat().st_mtime_ns) for path in sorted(directory.absolute().rglob("*"))
+        ]
+        leaves, form = jax.tree.flatten(like)
+        key = mesh, form, *((leaf.shape, leaf.dtype) for leaf in leaves), *files
+        if not files or key not in _read:
+            _read[key] = load(directory, like, mesh, **options)
+        return jax.tree.map(lambda leaf: leaf, _read[key])
+
+    monkeypatch.setattr(checkpoint, "load_final", read_once)
     monkeypatch.chdir(trained)
     return trained
 
