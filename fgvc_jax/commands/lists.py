@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fgvc_jax.commands.asked import Prediction
+from fgvc_jax.data.images import listed
 from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.events import Events
@@ -93,8 +94,10 @@ def _answered(
     *,
     embed: bool = False,
 ) -> dict[str, int]:
-    """Hand answers for files on to `add`; counts as of `to_label`."""
-    counts = {"files": 0, "problems": 0}
+    """Hand answers for files on to `add`; counts as of `to_label`. A warning names what cannot be
+    read, which has no row of its own."""
+    count = 0
+    problems: list[str] = []
     answered = stream.answer(
         asked,
         files,
@@ -105,10 +108,12 @@ def _answered(
     with progress.bar(desc="answered", unit=" images") as shown:
         for some in answered:
             add(some)
-            counts["files"] += len(some.paths)
-            counts["problems"] += sum(map(bool, some.problems))
+            count += len(some.paths)
+            problems += filter(None, some.problems)
             shown.update(len(some.paths))
-    return counts
+    if problems:
+        log.warning("warning: %s", listed(problems, count))
+    return {"files": count, "problems": len(problems)}
 
 
 def _below(files: Iterable[InputFile], output: Path) -> Iterator[InputFile]:

@@ -71,9 +71,9 @@ def predict(options: Prediction) -> None:
         counts = answer(asked, options, _share(files), output)
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))
     if problems:
-        raise UserError(
-            f"{problems:,} of {count:,} images could not be read: the column error says why"
-        )
+        apart = options.label_next or options.group  # by a warning, in tables of other rows
+        why = "they are named above" if apart else "the column error says why"
+        raise UserError(f"{problems:,} of {count:,} images could not be read: {why}")
 
 
 def answer(

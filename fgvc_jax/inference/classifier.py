@@ -144,10 +144,10 @@ class Classifier(Embedder):
         """
         found = taxonomy.kept(self._of_workdir.workdir, self.classes)
         if found is None:
-            folder = str(self._of_workdir.workdir)
+            folder = self._of_workdir.workdir
             raise UserError(
-                f"workdir {folder!r} has no taxonomy to answer at coarser levels: python -m "
-                f"fgvc_jax.train {folder} --data.taxonomy FILE.csv gives it one"
+                f"workdir {str(folder)!r} has no taxonomy to answer at coarser levels: "
+                f"{taxonomy.way_out(folder)}"
             )
         return self._of_workdir.coarsening(found, risk)
 

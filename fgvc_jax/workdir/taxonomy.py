@@ -1,6 +1,7 @@
 """The taxonomy of a run's classes, kept in its workdir: the file that it was read from may go."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,14 @@ def keep(workdir: Path, experiment: Experiment, taxonomy: Taxonomy | None) -> No
     if taxonomy is not None and not is_kept(workdir, taxonomy):
         source = {"source": experiment.data.taxonomy}
         storage.write_json(workdir / FILE, source | taxonomy.to_json())
+
+
+def way_out(workdir: Path) -> str:
+    """How a workdir comes to have one, as the end of a message."""
+    there = storage.writable(workdir)
+    copy = "" if there else "nothing can be written there; of a copy elsewhere, "
+    named = shlex.quote(str(workdir)) if there else "COPY"
+    return f"{copy}python -m fgvc_jax.train {named} --data.taxonomy FILE.csv gives it one"
 
 
 def _saved(workdir: Path) -> Any:

@@ -3,7 +3,9 @@
 import pytest
 
 from fgvc_jax.commands import lists
+from fgvc_jax.commands.asked import Prediction
 from fgvc_jax.data.inputs import InputFile
+from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula
 
@@ -21,3 +23,12 @@ def test_a_path_that_begins_like_a_formula_is_still_one_where_no_spreadsheet_com
     path = lists._relative("=a.png", elsewhere / "next.csv")
     assert path == no_formula(path) and (elsewhere / path) == elsewhere / "=a.png"
     assert lists._relative("a/=b.png", elsewhere / "next.csv") == "a/=b.png"
+
+
+def test_what_has_no_row_of_its_own_is_named(monkeypatch, caplog):
+    some = Answered(["a.jpg", "b.jpg"], ["", "image 'b.jpg' is empty"], [])
+    monkeypatch.setattr(lists.stream, "answer", lambda *_, **__: iter([some, some]))
+    seen = []
+    counts = lists._answered(None, Prediction(), [], seen.append)
+    assert counts == {"files": 4, "problems": 2} and seen == [some, some]
+    assert "2 of 4 images cannot be used: image 'b.jpg' is empty; " in caplog.text

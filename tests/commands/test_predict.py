@@ -606,6 +606,10 @@ def test_photographs_to_label_are_a_source_once_that_is_filled_in(here, capsys, 
     with caplog.at_level(logging.INFO):
         run("photos", "--label-next", "4", "--output", "next.csv")
     assert "4 photographs to label" in caplog.text
+    Path("broken.png").write_bytes(b"")
+    with pytest.raises(UserError, match="^1 of 2 images could not be read: they are named above"):
+        run("photos/00.png", "broken.png", "--label-next", "1", "--output", "one.csv")
+    assert "'broken.png' is empty" in caplog.text
     rows = table(Path("next.csv"))
     assert list(rows[0]) == ["path", "label", "suggestion", "probability", "uncertainty"]
     assert len({row["path"] for row in rows}) == 4

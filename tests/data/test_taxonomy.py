@@ -177,3 +177,10 @@ def test_folders_of_a_dataset_are_one_unless_another_is_named(tmp_path):
     with pytest.raises(UserError, match="group 1 'Corvus' is in group 2"):
         two = [("a", "Corvus", "x"), ("b", "Corvus", "y")]
         taxonomy.asked(tmp_path / "new", asking(""), "ab", two)
+
+
+def test_where_nothing_can_be_written_a_copy_gets_one(tmp_path, monkeypatch):
+    assert f"train '{tmp_path}/a b' --data.taxonomy" in taxonomy.way_out(tmp_path / "a b")
+    monkeypatch.setattr(taxonomy.storage, "writable", lambda folder: False)
+    told = taxonomy.way_out(tmp_path)
+    assert "of a copy elsewhere" in told and "train COPY --data.taxonomy FILE.csv" in told
