@@ -41,17 +41,19 @@ TRUNKS = {
         "a laptop, a telephone: the default for one's own photographs",
         "`package:efficientnet_lite0`", _LITE, speed=36.9, probe=70.9,
     ),
-    "efficientnet_lite2": Trunk("the same, larger", "`package:efficientnet_lite2`", _LITE, px=260),
-    "resnet18": Trunk("quick trials", "`hf:timm/resnet18.tv_in1k`", _TV),
+    "efficientnet_lite2": Trunk(
+        "the same, larger", "`package:efficientnet_lite2`", _LITE, px=260, speed=19.6
+    ),
+    "resnet18": Trunk("quick trials", "`hf:timm/resnet18.tv_in1k`", _TV, speed=17.3),
     "resnet34": Trunk("quick trials", "`hf:timm/resnet34.tv_in1k`", _TV),
     "resnet50": Trunk(
         "comparing with publications", "`hf:timm/resnet50.tv_in1k`", _TV, speed=6.24, probe=63.7
     ),
     "resnet101": Trunk("comparing with publications", "`hf:timm/resnet101.tv_in1k`", _TV),
-    "vgg16_bn": Trunk("KT's publication", "`hf:timm/vgg16_bn.tv_in1k`", _TV),
+    "vgg16_bn": Trunk("KT's publication", "`hf:timm/vgg16_bn.tv_in1k`", _TV, speed=2.07),
     "vgg19_bn": Trunk("KT's publication", "`hf:timm/vgg19_bn.tv_in1k`", _TV),
     "convnext_tiny": Trunk(
-        "all of it trained, many images", "`hf:timm/convnext_tiny.fb_in22k`", _LITE
+        "all of it trained, many images", "`hf:timm/convnext_tiny.fb_in22k`", _LITE, speed=5.86
     ),
     "convnext_small": Trunk(
         "all of it trained, many images", "`hf:timm/convnext_small.fb_in22k`", _LITE
@@ -60,7 +62,8 @@ TRUNKS = {
         "all of it trained, many images", "`hf:timm/convnext_base.fb_in22k`", _LITE
     ),
     "swin_tiny": Trunk(
-        "all of it trained, many images", "`hf:timm/swin_tiny_patch4_window7_224.ms_in22k`", "MIT"
+        "all of it trained, many images", "`hf:timm/swin_tiny_patch4_window7_224.ms_in22k`", "MIT",
+        speed=5.99,
     ),
     "swin_base": Trunk(
         "all of it trained, many images", "`hf:timm/swin_base_patch4_window7_224.ms_in22k`", "MIT"
@@ -88,7 +91,8 @@ TRUNKS = {
         _LITE, px=518,
     ),
     "dinov3_s16": Trunk(
-        "frozen, any image size", "`hf:timm/vit_small_patch16_dinov3.lvd1689m`", _DINO3, px=256
+        "frozen, any image size", "`hf:timm/vit_small_patch16_dinov3.lvd1689m`", _DINO3, px=256,
+        speed=4.45,
     ),
     "dinov3_b16": Trunk(
         "frozen, any image size", "`hf:timm/vit_base_patch16_dinov3.lvd1689m`", _DINO3, px=256
