@@ -31,6 +31,8 @@ from fgvc_jax.utils.errors import Interrupted, InUse, UserError
 from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.folder import Workdir
 
+pytestmark = pytest.mark.usefixtures("read_once")
+
 CLASSES = "ant", "bee", "cow"
 NO_TRANSFER = Transfer(name="none")
 
