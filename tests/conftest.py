@@ -136,18 +136,20 @@ _read: dict[tuple, dict] = {}
 
 
 @pytest.fixture
-def here(trained, monkeypatch):
-    """In the folder of a module's fixture `trained`, which holds a run. What its members learned is
-    read once, which is most of what a command takes there, and again where a file has changed."""
+def read_once(monkeypatch):
+    """What members learned is read once, of which opening them mostly consists; again where a file
+    is another or has changed, though not of a copy."""
     import jax
 
     from fgvc_jax.workdir import checkpoint
 
     load = checkpoint.load_final
 
-    def read_once(directory, like, mesh, **options):
+    def read(directory, like, mesh, **options):
         files = [
-            (path, path.stat().st_mtime_ns) for path in sorted(directory.absolute().rglob("*"))
+            (path.relative_to(directory), path.stat().st_mtime_ns, path.stat().st_size)
+            for path in sorted(directory.rglob("*"))
+            if path.is_file()
         ]
         leaves, form = jax.tree.flatten(like)
         key = mesh, form, *((leaf.shape, leaf.dtype) for leaf in leaves), *files
@@ -155,7 +157,12 @@ def here(trained, monkeypatch):
             _read[key] = load(directory, like, mesh, **options)
         return jax.tree.map(lambda leaf: leaf, _read[key])
 
-    monkeypatch.setattr(checkpoint, "load_final", read_once)
+    monkeypatch.setattr(checkpoint, "load_final", read)
+
+
+@pytest.fixture
+def here(trained, monkeypatch, read_once):
+    """In the folder of a module's fixture `trained`, which holds a run."""
     monkeypatch.chdir(trained)
     return trained
 

@@ -31,6 +31,8 @@ from fgvc_jax.utils.errors import Interrupted, InUse, UserError
 from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.folder import Workdir
 
+pytestmark = pytest.mark.usefixtures("read_once")
+
 CLASSES = "ant", "bee", "cow"
 NO_TRANSFER = Transfer(name="none")
 
@@ -182,6 +184,7 @@ def test_a_member_in_the_middle_keeps_to_the_version_that_began_it(root):
     assert results["digests"]["training"] == [told["training"]]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_member_without_a_checkpoint_begins_anew(root):
     """With what computes it now; nothing of the former beginning is selected."""

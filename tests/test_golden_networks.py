@@ -80,7 +80,7 @@ def variables(network, tmp_path):
     return load_torch(tmp_path / "theirs.safetensors", shapes)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.slow
 @pytest.mark.parametrize("network", SOME, indirect=True)
 def test_taps_and_gradients_are_theirs(network, variables, tmp_path):

@@ -58,6 +58,7 @@ def test_the_command_writes_and_tries(run, tmp_path, format):
         assert "largest difference" in selftest(out)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_would_go_to_a_hub_is_told_and_nothing_is_left(run, elsewhere):
     words = [str(run), "--format", "hub", "--push", "museum/birds", "--dry-run"]

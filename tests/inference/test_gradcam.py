@@ -236,7 +236,7 @@ def test_a_class_token_is_explained_by_what_the_last_block_reads():
     np.testing.assert_allclose(other.cam, expected, atol=2e-3 * float(expected.max()))
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["convnext", "swin", "dinov2", "dinov3", "siglip2"])
 def test_networks_of_today_are_explained_with_and_without_a_trunk(name):

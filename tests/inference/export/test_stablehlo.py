@@ -11,7 +11,7 @@ from fgvc_jax.utils.errors import UserError
 pytest.importorskip("flatbuffers")
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "variant",
     [
