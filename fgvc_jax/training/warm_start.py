@@ -12,6 +12,7 @@ from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import Experiment
+from fgvc_jax.data.names import Spellings
 from fgvc_jax.inference import model
 from fgvc_jax.inference.architecture import architectures
 from fgvc_jax.utils import devices, digests
@@ -85,14 +86,15 @@ class WarmStart:
             UserError: where the two networks differ, or no class is the same.
         """
         before, theirs = self.member.known
-        known = {name: row for row, name in enumerate(before)}
-        rows = np.array([row for row, name in enumerate(self.classes) if name in known], int)
+        spellings = Spellings(before)  # a folder may come back from another system
+        same = [spellings.find(name) for name in self.classes]
+        rows = np.array([row for row, alike in enumerate(same) if alike], int)
         if self.head and not rows.size:
             raise self._refused(
                 f"it knows none of these classes (it has {before[0]!r}, and here there is "
                 f"{self.classes[0]!r}): take its network alone by --network.weights"
             )
-        picked = [known[self.classes[row]] for row in rows]
+        picked = [before.index(alike[0]) for alike in same if alike]
         found: dict[Place, Any] = {}
         for place, leaf in flatten_dict(variables).items():
             if not self.head and place[1:3] == ("heads", "logits"):

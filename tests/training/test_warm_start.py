@@ -106,6 +106,24 @@ def test_classes_are_known_by_their_names(trained):
     assert member.digest != warm_start.Predecessor(trained.workdir, 2).digest
 
 
+def test_classes_are_known_in_either_form_of_accents():
+    """A folder that was on macOS has them in the other one."""
+
+    class Known:
+        workdir, number = "run", 1
+        known = (
+            ("Ani", "H\u00e9ron", "Wren"),
+            {("params", "heads", "logits", "bias"): np.arange(3.0)},
+        )
+
+    drawn = {"params": {"heads": {"logits": {"bias": np.zeros(3)}}}}
+    start = WarmStart(
+        Known, ("He\u0301ron", "Ibis", "Ani"), {("params", "heads", "logits", "bias"): 0}, True
+    )
+    found = start.load(drawn)["params"]["heads"]["logits"]["bias"]
+    assert (found.rows.tolist(), found.values.tolist()) == ([0, 2], [1.0, 0.0])
+
+
 @pytest.mark.slow
 def test_it_is_trained_recorded_and_continued_as_every_run(trained, tmp_path, capsys):
     more = next_of(trained, tmp_path / "more", data=birds(6))
