@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import fgvc_jax
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Demo
 from fgvc_jax.data.images import Unreadable, decode
@@ -18,7 +19,7 @@ from fgvc_jax.figures.examples import Examples
 from fgvc_jax.figures.framed import Framed, drawn
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
-from fgvc_jax.inference import gradcam, model
+from fgvc_jax.inference import gradcam
 from fgvc_jax.inference.gradcam import Evidence
 from fgvc_jax.inference.rows import AnswerRow, AnswerRows, coarsening, least_instead
 from fgvc_jax.inference.stream import Answered
@@ -77,7 +78,7 @@ class Answerer:
 
     def __init__(self, options: Demo):
         compilation.use_compilation_cache()
-        self._model = model.open_model(
+        self._model = fgvc_jax.load(
             options.workdir,
             which=options.which,
             members=options.members,

@@ -20,6 +20,7 @@ from fgvc_jax.commands import demo
 from fgvc_jax.commands.demo import Answerer, Demo
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.examples import EXAMPLES
+from fgvc_jax.inference.export import hub
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -133,6 +134,17 @@ def test_what_is_safe_to_say_where_the_class_is_not(trained, asked, monkeypatch,
     found = asked.answer(file_of(trained[1]))["coarser"]
     names = "name", "level", "probability"
     assert found == (told and dict(zip(names, told, strict=True)))
+
+
+def test_an_export_on_a_hub_is_asked_like_a_run(trained, asked, monkeypatch):
+    """It keeps no photographs."""
+    opened = []
+    monkeypatch.setattr(hub, "open_hub", lambda path, **_: opened.append(path) or asked._model)
+    other = Answerer(Demo("hf:museum/birds"))
+    assert opened == ["hf:museum/birds"] and other.known["pictures"] == {}
+    upload = file_of(trained[1])
+    names = [each["name"] for each in asked.answer(upload)["classes"]]
+    assert [each["name"] for each in other.answer(upload)["classes"]] == names
 
 
 def test_a_photograph_is_turned_as_its_exif_tag_says(asked, trained):
