@@ -19,8 +19,9 @@ def fit(
     **fields: Any,
 ) -> "Fitted":
     """Train an experiment to its end, or what is missing of it, in this process: no signal is
-    caught, no process started, JAX taken as it is. What is interrupted, as by Ctrl-C, the same call
-    continues, on the CPU bit for bit.
+    caught, no process started but git's, which tells the commit (and with `track` the report's),
+    JAX taken as it is. What is interrupted, as by Ctrl-C, the same call continues, on the CPU bit
+    for bit.
 
         run = fgvc_jax.fit("folder:birds", workdir="runs/birds", members=1)
         fgvc_jax.fit(experiment, progress=lambda told: print(told["line"]))

@@ -57,6 +57,7 @@ def pages(text):
             accuracy={"value": 0.5, "low": 0.4, "high": 0.6, "images": 9},
             calibrated=True,
             boxed=True,
+            novel=True,
             megabytes=29,
         )["index.html"],
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import fgvc_jax
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Demo
 from fgvc_jax.data.images import Unreadable, decode
@@ -18,9 +19,9 @@ from fgvc_jax.figures.examples import Examples
 from fgvc_jax.figures.framed import Framed, drawn
 from fgvc_jax.figures.page import THUMBNAIL, address
 from fgvc_jax.figures.panels import overlay
-from fgvc_jax.inference import gradcam, model
+from fgvc_jax.inference import gradcam
 from fgvc_jax.inference.gradcam import Evidence
-from fgvc_jax.inference.rows import AnswerRows
+from fgvc_jax.inference.rows import AnswerRow, AnswerRows, coarsening, least_instead
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils import compilation, devices
 from fgvc_jax.utils.errors import UserError
@@ -77,7 +78,7 @@ class Answerer:
 
     def __init__(self, options: Demo):
         compilation.use_compilation_cache()
-        self._model = model.open_model(
+        self._model = fgvc_jax.load(
             options.workdir,
             which=options.which,
             members=options.members,
@@ -85,9 +86,13 @@ class Answerer:
             members_at_once=options.members_at_once,
             **options.reading,
         )
-        self._risk = options.risk
+        self._risk, self._least = options.risk, least_instead(self._model, options.risk)
         self._rows = AnswerRows(
-            self._model, top=CLASSES, risk=options.risk, calibrated=options.calibrated
+            self._model,
+            top=CLASSES,
+            risk=options.risk,
+            calibrated=options.calibrated,
+            coarsen=options.risk if coarsening(self._model, options.risk) else None,
         )
         self._examples = Examples.of(options.workdir, self._model.view)
         side = self._model.view.test_side
@@ -154,8 +159,11 @@ class Answerer:
             "image": address(photograph.picture, PICTURE),
             "whole": photograph.whole,
             "classes": self._candidates(row, square),
+            "coarser": self._coarser(row),
             "agreement": row["agreement"],
-            "sure": sureness(row["unsure"], self._risk, self._typicality(square)),
+            "sure": sureness(
+                row["unsure"], self._risk, self._typicality(square), least=self._least
+            ),
             "members": [self._member(found, n) for n in range(self.members)],
             "why": self._why(found),
         }
@@ -176,6 +184,19 @@ class Answerer:
             }
             for n, title in enumerate(titles, start=1)
         ]
+
+    def _coarser(self, row: AnswerRow) -> dict[str, Any] | None:
+        """The genus or family that is safe to say where the class is not, with its probability; an
+        empty name where none is. None without a taxonomy, and where the class is safe or sure."""
+        found = self._rows.coarsening
+        if not found or row["unsure"] is False or row["level"] == found.taxonomy.levels[0]:
+            return None
+        names = {key: printable(row[key]) for key in ("answer", "level")}
+        return {
+            "name": names["answer"],
+            "level": names["level"],
+            "probability": row["answer_probability"],
+        }
 
     def _typicality(self, square: np.ndarray) -> float:
         """See `Model.typicality`; 1 where it is not known how strange known images are."""

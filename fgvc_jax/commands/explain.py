@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import fgvc_jax
 from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Explanation
 from fgvc_jax.data import inputs, left_out, regions, sources
@@ -19,7 +20,7 @@ from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.figures import explained, explanation, nearest, panels
 from fgvc_jax.figures.framed import framed
 from fgvc_jax.figures.page import address
-from fgvc_jax.inference import gradcam, model, pointing
+from fgvc_jax.inference import gradcam, pointing
 from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, paths, progress
@@ -70,7 +71,7 @@ def _check(options: Explanation) -> None:
 
 
 def _open(options: Explanation, workdir: str = "") -> Model:
-    asked = model.open_model(
+    asked = fgvc_jax.load(
         workdir or options.workdir,
         which=options.which,
         members=0 if workdir else options.members,

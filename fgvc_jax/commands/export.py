@@ -22,6 +22,7 @@ from fgvc_jax.inference.export import (
 )
 from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
+from fgvc_jax.inference.rows import least_instead
 from fgvc_jax.utils import compilation, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -149,9 +150,9 @@ def _site(
     return web.format_of(
         web.Site(
             runtime=runtime,
-            pages=lambda megabytes: made(megabytes=megabytes),
+            pages=lambda megabytes, novel: made(megabytes=megabytes, novel=novel),
             service=site.service,
-            sure=site.sure(options.risk),
+            sure=site.sure(options.risk, least_instead(model, options.risk)),
             risk=options.risk,
             calibrated=options.calibrated,
             pictures=_pictures(options, trained) if options.with_thumbnails else None,

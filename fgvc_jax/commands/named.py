@@ -38,6 +38,11 @@ def read(cls: type[T], command: str, arguments: list[str]) -> T:
             raise UserError(nothing(words[0]))
     elif words and not takes_images:
         words, workdir = [], _only(words, workdir, command)
+    if (workdir or "").startswith("hf:") and not (takes_images or command == "demo"):
+        raise UserError(
+            f"{workdir!r} is an export on a hub, which predict, explain, embed and demo ask: "
+            f"{command} takes the workdir that it was made of"
+        )
     given = [] if workdir is None else ["--workdir", workdir]
     return asked.read(command, [*words, *rest, *given])
 

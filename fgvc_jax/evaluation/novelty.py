@@ -24,6 +24,7 @@ WORDS = {
 # Without classes that were left out to choose by: what does best where a network was trained whole
 # on classes that look alike (Vaze et al.).
 FIXED = "max_logit"
+UNUSUAL = 0.05  # share of known images that are as strange, up to which people are told
 RECALL = 0.95  # share of known images that are to be taken for known
 DRAWINGS = 1000  # of the bootstrap
 LEVEL = 0.95  # of intervals

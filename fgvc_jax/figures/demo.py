@@ -2,6 +2,7 @@
 
 from markupsafe import Markup
 
+from fgvc_jax.evaluation.novelty import UNUSUAL
 from fgvc_jax.figures.page import render
 
 
@@ -17,10 +18,9 @@ def demo_page(run: str, classes: int, *, members: int, most_bytes: int) -> Marku
     return render("demo.html", run=run, classes=classes, members=members, most_bytes=most_bytes)
 
 
-UNUSUAL = 0.05  # share of known images that are as strange, up to which people are told
-
-
-def sureness(unsure: bool | None, risk: float, typicality: float = 1.0) -> dict[str, str]:
+def sureness(
+    unsure: bool | None, risk: float, typicality: float = 1.0, *, least: float | None = None
+) -> dict[str, str]:
     """How sure an answer is, in words: {"level": a class of the page's style, "badge", "words", and
     where that is known "about": what is promised, in the statistician's words}.
 
@@ -29,6 +29,8 @@ def sureness(unsure: bool | None, risk: float, typicality: float = 1.0) -> dict[
         risk: share of answers.
         typicality: share of known images that are as strange as the photograph, see
             `Model.typicality`; 1 where that is not known.
+        least: the smallest share that can be promised where `risk` cannot, 0 where none can; None
+            where it is promised, or nothing is known.
     """
     if typicality <= UNUSUAL:
         return {
@@ -38,8 +40,15 @@ def sureness(unsure: bool | None, risk: float, typicality: float = 1.0) -> dict[
             "strange as this one: it may be of none of them. A class that looks like a known one "
             "often passes for it.",
         }
+    unknown = "How often answers like this are wrong is not known."
+    if least is not None:
+        unknown = (
+            "Too few photographs were kept apart to tell which answers are so sure that at most "
+            f"{share(risk)} of them is wrong"
+            + (f"; for {share(least)} there are enough." if least else ".")
+        )
     level, badge, words = {
-        None: ("note", "", "How often answers like this are wrong is not known."),
+        None: ("note", "", unknown),
         True: ("look", "unsure", f"More than {wrong(risk, 'may be')}."),
         False: ("fine", "sure", f"At most {wrong(risk)}."),
     }[unsure]
@@ -47,10 +56,15 @@ def sureness(unsure: bool | None, risk: float, typicality: float = 1.0) -> dict[
     return {"level": level, "badge": badge, "words": words} | ({"about": about} if about else {})
 
 
-def wrong(share: float, verb: str = "") -> str:
+def wrong(risk: float, verb: str = "") -> str:
     """That so many answers are wrong: 0.05 -> "1 in 20 answers like this is wrong"; a share that
     is no such fraction is told of a hundred."""
-    of = round(1 / share)
-    if of > 1 and abs(share * of - 1) < 0.01:
-        return f"1 in {of:,} answers like this {verb or 'is'} wrong"
-    return f"{100 * share:.3g} in 100 answers like this {verb or 'are'} wrong"
+    many = share(risk)
+    verb = verb or ("is" if many.startswith("1 in ") else "are")
+    return f"{many} answers like this {verb} wrong"
+
+
+def share(risk: float) -> str:
+    """0.05 -> "1 in 20"; a share that is no such fraction is told of a hundred."""
+    of = round(1 / risk)
+    return f"1 in {of:,}" if of > 1 and abs(risk * of - 1) < 0.01 else f"{100 * risk:.3g} in 100"

@@ -26,10 +26,11 @@ class Examples:
 
     @classmethod
     def of(cls, workdir: str, view: View) -> "Examples":
-        """Those of the test part; none where it is not kept, as before the run is finished."""
-        run = Workdir(workdir)
-        images = digests.best(run.record().digests["test"])
+        """Those of the test part; none where it is not kept, as before the run is finished, and of
+        an export."""
         try:
+            run = Workdir(workdir)
+            images = digests.best(run.record().digests["test"])
             part = predictions.read(predictions.folder_of(run.path, "test", view, images))
             return cls(part.labels, Thumbnails(part.folder, len(part.labels)))
         except (FileNotFoundError, ValueError, UserError):

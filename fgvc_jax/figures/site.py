@@ -10,7 +10,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from fgvc_jax.figures.demo import sureness, wrong
+from fgvc_jax.evaluation.novelty import UNUSUAL
+from fgvc_jax.figures.demo import sureness
 from fgvc_jax.figures.page import asset, render
 
 
@@ -22,6 +23,7 @@ def pages(
     accuracy: Mapping[str, float] | None,
     calibrated: bool,
     boxed: bool,
+    novel: bool,
     megabytes: int,
 ) -> Mapping[str, str]:
     """The text of each file but service.js.
@@ -33,6 +35,7 @@ def pages(
         accuracy: {"value", "low", "high", "images"} on test images; None where it is not known.
         calibrated: whether calibrated probabilities are shown.
         boxed: whether parts of photographs were learned from.
+        novel: whether it is told what may be of no known class.
         megabytes: of the site.
     """
     made = render(
@@ -43,19 +46,28 @@ def pages(
         accuracy=accuracy,
         calibrated=calibrated,
         boxed=boxed,
+        novel=novel,
         megabytes=megabytes,
     )
     scripts = {f"{name}.js": asset(f"web_{name}.js") for name in ("worker", "resize")}
     return {"index.html": made} | scripts
 
 
-def sure(risk: float) -> dict[str, dict[str, str]]:
+def sure(risk: float, least: float | None = None) -> dict[str, dict[str, str]]:
     """How sure an answer is, in words, see `demo.sureness`: "sure", "unsure", "never" where too few
-    photographs were kept apart for any to be sure, and "unknown"."""
+    photographs were kept apart for any to be sure, "unknown", and "strange", of what may be of no
+    known class, where {many} stands for how many known photographs there are to one as strange.
+
+    Args:
+        risk: share of answers that are not unsure and yet wrong.
+        least: the smallest that can be promised where this one cannot; None or 0: none can.
+    """
     found = {"sure": False, "unsure": True, "unknown": None}
-    words = f"Too few photographs were kept apart to promise that at most {wrong(risk)}."
-    never = sureness(True, risk) | {"words": words}
-    return {word: sureness(unsure, risk) for word, unsure in found.items()} | {"never": never}
+    never = sureness(None, risk, least=least or 0.0)
+    strange = sureness(None, risk, UNUSUAL)
+    words = strange["words"].replace(f"1 in {1 / UNUSUAL:.0f}", "1 in {many}")
+    known = {word: sureness(unsure, risk) for word, unsure in found.items()}
+    return known | {"never": never, "strange": strange | {"words": words}}
 
 
 def service(digests: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.evaluation.families import told_shares
+from fgvc_jax.evaluation.families import Coarsening, told_shares
 from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
@@ -192,6 +192,29 @@ def accept_from(asked: Model, risk: float) -> float | None:
         )
         return None
     return threshold
+
+
+def coarsening(asked: Model, risk: float) -> Coarsening | None:
+    """How far answers climb, see `Namer.coarsening`; None for a run without a taxonomy, and, which
+    is told, where its images cannot promise the risk."""
+    if not asked.has_taxonomy:
+        return None
+    try:
+        return asked.coarsening(risk)
+    except UserError as error:
+        log.warning("warning: no answer is told at a coarser level: %s", error)
+        return None
+
+
+def least_instead(asked: Model, risk: float) -> float | None:
+    """The smallest risk that can be promised where this one cannot, 0 where none can; None where it
+    can, or nothing is calibrated."""
+    try:
+        if asked.accept_from(risk) < math.inf:
+            return None
+    except UserError:
+        return None
+    return asked.least_risk() or 0.0
 
 
 def _short(value: np.floating) -> float:

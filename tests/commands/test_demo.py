@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import urllib.request
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fgvc_jax.commands import demo
 from fgvc_jax.commands.demo import Answerer, Demo
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.examples import EXAMPLES
+from fgvc_jax.inference.export import hub
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -65,8 +67,10 @@ def test_an_answer_has_the_numbers_that_python_users_get(trained, asked):
     says = [member["says"] for member in answer["members"]]
     assert answer["agreement"] == says.count(titles[0]) / 2
     assert answer["why"]["against"] == titles[1]
-    # Eight validation images promise nothing, and let nothing be called strange.
-    assert answer["sure"] == sureness(None, 0.05)
+    # Eight validation images cannot promise that, and let nothing be called strange.
+    assert asked._least is not None
+    assert answer["sure"] == sureness(None, 0.05, least=asked._least)
+    assert answer["sure"]["words"].startswith("Too few photographs were kept apart")
 
 
 @pytest.mark.slow
@@ -107,6 +111,42 @@ def test_a_kept_photograph_has_no_banner_any_more(trained, asked):
     assert cut.answer_kept(0)["classes"] == asked.answer_kept(0)["classes"]
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (("ant", "species", 0.9), None),
+        (("Formica\u202e", "genus", 0.97), ("Formica\\u202e", "genus", 0.97)),
+        (("", "", 1.0), ("", "", 1.0)),
+    ],
+)
+def test_what_is_safe_to_say_where_the_class_is_not(trained, asked, monkeypatch, answer, told):
+    rows = asked._rows
+
+    class Climbing:
+        coarsening = SimpleNamespace(taxonomy=SimpleNamespace(levels=("species", "genus")))
+
+        def of(self, some):
+            coarser = dict(zip(("answer", "level", "answer_probability"), answer, strict=True))
+            return (row | coarser for row in rows.of(some))
+
+    assert asked.answer(file_of(trained[1]))["coarser"] is None  # without a taxonomy
+    monkeypatch.setattr(asked, "_rows", Climbing())
+    found = asked.answer(file_of(trained[1]))["coarser"]
+    names = "name", "level", "probability"
+    assert found == (told and dict(zip(names, told, strict=True)))
+
+
+def test_an_export_on_a_hub_is_asked_like_a_run(trained, asked, monkeypatch):
+    """It keeps no photographs."""
+    opened = []
+    monkeypatch.setattr(hub, "open_hub", lambda path, **_: opened.append(path) or asked._model)
+    other = Answerer(Demo("hf:museum/birds"))
+    assert opened == ["hf:museum/birds"] and other.known["pictures"] == {}
+    upload = file_of(trained[1])
+    names = [each["name"] for each in asked.answer(upload)["classes"]]
+    assert [each["name"] for each in other.answer(upload)["classes"]] == names
+
+
 @pytest.mark.slow
 def test_a_photograph_is_turned_as_its_exif_tag_says(asked, trained):
     exif = Image.Exif()
@@ -139,6 +179,12 @@ def test_how_sure_it_is_in_words():
     assert sureness(False, 0.125)["words"] == "At most 1 in 8 answers like this is wrong."
     assert sureness(False, 0.07)["words"] == "At most 7 in 100 answers like this are wrong."
     assert sureness(True, 0.7)["words"] == "More than 70 in 100 answers like this may be wrong."
+    assert sureness(False, 0.01)["words"] == "At most 1 in 100 answers like this is wrong."
+    promised_instead = sureness(None, 0.05, least=0.17)
+    assert promised_instead["badge"] == ""
+    assert promised_instead["words"].endswith(
+        "at most 1 in 20 of them is wrong; for 17 in 100 there are enough."
+    )
     unsure = sureness(True, 0.05)
     assert unsure["badge"] == "unsure"
     assert unsure["words"] == "More than 1 in 20 answers like this may be wrong."

@@ -16,6 +16,7 @@ from PIL import Image
 
 from fgvc_jax.commands import explain
 from fgvc_jax.evaluation.calibration import Calibration
+from fgvc_jax.inference.export import hub
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
 
@@ -29,7 +30,7 @@ def here(tmp_path, monkeypatch):
     asked = model_of(
         patchwork(), [linear(4 * jnp.eye(3)), linear(2 * jnp.eye(3))], classes=NAMES
     )  # fmt: skip
-    monkeypatch.setattr(explain.model, "open_model", lambda *_, **__: asked)
+    monkeypatch.setattr(explain.fgvc_jax, "load", lambda *_, **__: asked)
     (tmp_path / "photos/sub").mkdir(parents=True)
     for n, names in enumerate(("red", "green", "blue", "red", "red")):
         Image.fromarray(picture(**{names: 255, "green": 255 - n})).save(f"photos/{n}.png")
@@ -140,6 +141,13 @@ def test_photographs_below_or_in_the_folder_of_the_pictures(here):
         run("photos/sub", "--output", "photos/sub")
 
 
+def test_an_export_on_a_hub_is_asked_like_a_run(monkeypatch):
+    opened = []
+    monkeypatch.setattr(hub, "open_hub", lambda path, **_: opened.append(path) or "members")
+    assert explain._open(explain.Explanation(workdir="hf:museum/birds")) == "members"
+    assert opened == ["hf:museum/birds"]
+
+
 def test_against_a_class_by_name(here):
     run("photos/0.png", "--against", NAMES[2], "--output", "out")
     (row,) = table(here / "out")
@@ -179,7 +187,7 @@ def test_a_link_in_the_folder_is_replaced_not_followed(here):
 
 
 def test_what_few_validation_images_cannot_tell_is_said(here, caplog, monkeypatch):
-    asked = explain.model.open_model()
+    asked = explain.fgvc_jax.load()
     few = Calibration(0.6, 0.9, 0.5, images=8, low=0.3, high=1.2)
     monkeypatch.setitem(asked.__dict__, "calibration", few)
     run("photos/0.png", "--output", "out")
@@ -228,7 +236,7 @@ def test_the_figure_of_the_publication(here, capsys):
 def test_a_figure_needs_a_student_and_the_same_classes(here, monkeypatch):
     words = ["photos/0.png", "--figure", "--independent", "runs/other", "--output", "out"]
     one = model_of(patchwork(), [linear(jnp.eye(3))])
-    monkeypatch.setattr(explain.model, "open_model", lambda *_, **__: one)
+    monkeypatch.setattr(explain.fgvc_jax, "load", lambda *_, **__: one)
     with pytest.raises(UserError, match="has one member, and no student"):
         run(*words)
     one.numbers = (2,)
@@ -236,7 +244,7 @@ def test_a_figure_needs_a_student_and_the_same_classes(here, monkeypatch):
         run(*words)
     two = model_of(patchwork(), [linear(jnp.eye(3))] * 2, classes=("x", "y", "z"))
     models = iter([two, one])
-    monkeypatch.setattr(explain.model, "open_model", lambda *_, **__: next(models))
+    monkeypatch.setattr(explain.fgvc_jax, "load", lambda *_, **__: next(models))
     with pytest.raises(UserError, match="trained on other classes"):
         run(*words)
 

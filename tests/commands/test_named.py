@@ -92,6 +92,8 @@ def test_no_finished_run_says_the_way_out(elsewhere, some):
         (Evaluation, ["rum"], "did you mean 'run'?"),
         (Evaluation, ["run", "both of"], "'run' and 'both of' are two"),
         (Evaluation, ["run", "--workdir", "both of"], "'run' and 'both of' are two"),
+        (Evaluation, ["hf:org/x"], "is an export on a hub, which predict, explain, embed and demo"),
+        (Report, ["--workdir", "hf:org/x"], "report takes the workdir that it was made of"),
         (Report, ["run", "both of"], "--against others"),
         (Report, ["run", "--agianst", "x"], "did you mean --against?"),
     ],

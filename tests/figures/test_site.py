@@ -15,6 +15,8 @@ from PIL import Image
 
 from fgvc_jax.data.framing import FILL, fitted, seen
 from fgvc_jax.data.images import decode
+from fgvc_jax.data.taxonomy import Taxonomy
+from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.figures import site
 from fgvc_jax.figures.page import asset
 
@@ -26,6 +28,7 @@ TOLD = {
     "accuracy": None,
     "calibrated": False,
     "boxed": False,
+    "novel": False,
     "megabytes": 29,
 }
 
@@ -80,14 +83,19 @@ def test_what_a_stranger_asks_is_answered():
 
 
 def test_how_sure_an_answer_is_in_words():
-    found = site.sure(0.05)
+    found = site.sure(0.05, 0.2)
     assert [found[word]["badge"] for word in ("sure", "unsure", "never", "unknown")] == [
         "sure",
         "unsure",
-        "unsure",
+        "",  # nothing is promised, so that no answer can be called either
         "",
     ]
-    assert "at most 1 in 20 answers like this is wrong" in found["never"]["words"]
+    assert (
+        "at most 1 in 20 of them is wrong; for 1 in 5 there are enough."
+        in (found["never"]["words"])
+    )
+    assert "Only about 1 in {many} photographs" in found["strange"]["words"]
+    assert site.sure(0.05)["never"]["words"].endswith("at most 1 in 20 of them is wrong.")
 
 
 def test_another_file_makes_another_release():
@@ -144,6 +152,42 @@ def test_the_page_resizes_as_pillow_does_bit_for_bit(tmp_path):
         whole = 0.0, 0.0, float(width), float(height)
         wanted = np.asarray(fitted(picture, whole, options["side"], options["fit"], FILL))
         np.testing.assert_array_equal(found, wanted, str((rgba.shape, options)))
+
+
+CLIMB = """
+import fs from "fs";
+const { worker, asked } = JSON.parse(fs.readFileSync(0));
+const climb = new Function(worker + "; return climb")();
+console.log(JSON.stringify(asked.map(each => climb(...each))));
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_page_climbs_as_predict_does():
+    names = "abcdef"
+    lineages = tuple((name, "xxyyyz"[n], "uuuuww"[n]) for n, name in enumerate(names))
+    taxonomy = Taxonomy(("species", "genus", "family"), lineages)
+    shares = np.random.default_rng(0).dirichlet(np.full(6, 0.5), 40)
+    told = []
+    for threshold in (0.5, 0.8, 1.0):
+        found = Coarsening(taxonomy, 0.05, 1.3, threshold, 99, "validation", ())
+        told += zip(*map(np.ndarray.tolist, found.answers(np.log(shares))), strict=True)
+    families = {"groups": taxonomy.groups.tolist(), "temperature": 1.3}
+    asked = [
+        (row.tolist(), families | {"threshold": threshold})
+        for threshold in (0.5, 0.8, 1.0)
+        for row in shares
+    ]
+    whole = asset("web_worker.js")
+    worker = whole[whole.index("const largest") : whole.index("async function answer")]
+    words = [NODE, "--input-type=module", "-e", CLIMB]
+    done = subprocess.run(
+        words, input=json.dumps({"worker": worker, "asked": asked}),
+        text=True, check=True, capture_output=True,
+    )  # fmt: skip
+    found = [(e["level"], e["group"], e["probability"]) for e in json.loads(done.stdout)]
+    assert {level for level, _, _ in told} == {0, 1, 2, 3}
+    np.testing.assert_allclose(found, told, atol=1e-6)
 
 
 FRAME = """

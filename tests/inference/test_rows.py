@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.evaluation.calibration import Calibration
-from fgvc_jax.inference.rows import AnswerRows, accept_from
+from fgvc_jax.inference.rows import AnswerRows, accept_from, least_instead
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
 
@@ -98,6 +98,8 @@ def test_a_risk_that_nobody_can_promise_is_told(caplog):
     assert accept_from(Stand(calibration(), math.inf), 0.01) is None
     assert "is left empty, since 500 validation images let nobody promise" in caplog.text
     assert "the smallest that can be is --risk 0.075" in caplog.text
+    assert least_instead(Stand(calibration(), math.inf), 0.01) == 0.075
+    assert least_instead(Stand(calibration()), 0.01) is None and least_instead(Stand(), 1) is None
 
 
 def test_numbers_have_as_few_digits_as_tell_them():

@@ -44,9 +44,19 @@ function agreed(agree, members) {
   return ` ${agree || "None"} of ${members} networks ${agree === 1 ? "says" : "say"} so by itself.`;
 }
 
+// What is safe to say where the class is not: {name, level, probability}, without a name where
+// nothing is; nothing where the class is safe, or no families are known.
+function coarsely(coarser) {
+  if (!coarser) return [];
+  const { name: title, level, probability } = coarser;
+  return [make("p", { className: "coarser" }, ...(title ?
+    [`Safe to say by ${level}: `, make("b", {}, name(title)), " ", soft(chance(probability))] :
+    [soft("Nor is it safe to say of which larger group it is.")]))];
+}
+
 // The likeliest classes beside the photograph that they were found in, whole or with a frame around
-// what is seen of it; sure: {level, badge, words, about}.
-function verdict({ classes, sure }, picture, whole) {
+// what is seen of it; sure: {level, badge, words, about}; coarser: see `coarsely`.
+function verdict({ classes, sure, coarser }, picture, whole) {
   return make("section", { className: "answer" },
     figure(picture, soft(whole ? "All of it is looked at." :
       "Only what is inside of the frame is looked at.")),
@@ -56,6 +66,7 @@ function verdict({ classes, sure }, picture, whole) {
         ...(sure.badge ? [make("span",
           { className: `badge ${sure.level}`, title: sure.about ?? "" }, sure.badge)] : [])),
       make("p", { className: "soft" }, sure.words),
+      ...coarsely(coarser),
       ...(classes[0].nearest ? [make("p", { className: "soft" }, "Beside each class: its " +
         "training photographs that look most like this one to the network.")] : []),
       make("ol", { className: "named" }, ...classes

@@ -1,9 +1,9 @@
 const SILENT = "The program does not answer: is it still running?";
 let asking = null;
 
-function seen({ classes, members, agreement, sure, image: src, whole }) {
+function seen({ classes, members, agreement, sure, coarser, image: src, whole }) {
   const many = agreed(Math.round(agreement * members.length), members.length);
-  return verdict({ classes, sure: { ...sure, words: sure.words + many } },
+  return verdict({ classes, sure: { ...sure, words: sure.words + many }, coarser },
     image(src, "the photograph"), whole);
 }
 

@@ -66,12 +66,21 @@ function looked({ small, frame: { left, top, right, bottom }, whole }) {
   return canvas;
 }
 
+// What of an answer that climbs is shown, see `coarsely`.
+function climbed(found) {
+  if (!found.climbed || found.climbed.level === 0 || found.sure === "sure") return null;
+  const { level, group, probability } = found.climbed, { names, levels } = about.families;
+  return { name: names[level]?.[group] ?? "", level: levels[level] ?? "", probability };
+}
+
 function answered(found) {
-  const sure = about.sure[found.sure];
+  const strange = about.novelty && found.typicality <= about.novelty.unusual;
+  const sure = about.sure[strange ? "strange" : found.sure];
   const classes = found.classes.map(({ number: c, probability }) =>
     ({ name: about.names[c], probability, examples: examples[c] ?? [] }));
-  const words = sure.words + agreed(found.agree, about.members);
-  return { classes, sure: { ...sure, words } };
+  const many = Math.round(1 / found.typicality);
+  const words = sure.words.replace("{many}", many) + agreed(found.agree, about.members);
+  return { classes, sure: { ...sure, words }, coarser: climbed(found) };
 }
 
 // Ask the worker, and show the answer; `what` is asked about, `say` what is told of the answer.

@@ -96,6 +96,7 @@ async function asked({ about, session }, pixels) {
   const found = await session.run({ images });
   return {
     probabilities: found.probabilities.data, members: found.members.data,
+    strangeness: found.strangeness.data,
     seconds: (performance.now() - start) / 1000,
   };
 }
@@ -116,7 +117,28 @@ function sureness(share, calibration) {
   return share >= calibration.acceptFrom ? "sure" : "unsure";
 }
 
-function told({ probabilities, members }, { calibration }) {
+// How far the answer climbs, as fgvc_jax/evaluation/families.py has it: {level, group, probability}
+// of the finest level that is safe; a level beyond the last where none is.
+function climb(probabilities, { groups, temperature, threshold }) {
+  const shares = calibrated(Array.from(probabilities), temperature), leaf = largest(probabilities);
+  let probability = 0;
+  for (const [level, of] of groups.entries()) {
+    const mass = shares.reduce((sum, share, c) => (of[c] === of[leaf] ? sum + share : sum), 0);
+    probability = Math.max(probability, mass);
+    if (probability > threshold) return { level, group: of[leaf], probability };
+  }
+  return { level: groups.length, group: -1, probability: 1 };
+}
+
+// The share of known images that are as strange or stranger, as fgvc_jax/evaluation/novelty.py has
+// it, up to where that is unusual; 1 where it is not known.
+function typicality(strangeness, novelty) {
+  if (!novelty) return 1;
+  const stranger = novelty.strangest.filter(known => known >= strangeness[novelty.column]).length;
+  return (1 + stranger) / (1 + novelty.count);
+}
+
+function told({ probabilities, members, strangeness }, { calibration, families, novelty }) {
   const count = probabilities.length, fitted = calibration
     && calibrated(Array.from(probabilities), calibration.temperature);
   const shares = calibration?.shown ? fitted : Array.from(probabilities);
@@ -127,6 +149,8 @@ function told({ probabilities, members }, { calibration }) {
     classes: order.slice(0, CANDIDATES).map(number => ({ number, probability: shares[number] })),
     agree: votes.filter(vote => vote === order[0]).length,
     sure: sureness(fitted && fitted[order[0]], calibration),
+    typicality: typicality(strangeness, novelty),
+    climbed: families && climb(probabilities, families),
   };
 }
 

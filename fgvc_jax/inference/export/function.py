@@ -17,14 +17,15 @@ class Inference(NamedTuple):
     """All that happens to an image once it is decoded.
 
     variables: of the trunk and the members, on the host. answer: (variables, (B, R, R, 3) uint8) ->
-    (B, K) float32 probabilities. side: R. answers: as `answer`, a pair of that and each member's,
-    (B, N, K).
+    (B, K) float32 probabilities. side: R. answers: as `answer`, that, each member's, (B, N, K), and
+    how strange the images are, (B, 2): the energy and the negative largest logit of
+    `evaluation.novelty`, on average over the members.
     """
 
     variables: Any
     answer: Callable[[Any, jax.Array], jax.Array]
     side: int
-    answers: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array]]
+    answers: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,10 +64,13 @@ def of(model: Model) -> Inference:
     def answer(variables: Any, images: jax.Array) -> jax.Array:
         return jax.nn.softmax(ensemble.fuse(logits_of(variables, images), model.fusion))
 
-    def answers(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def answers(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         logits = logits_of(variables, images)
         fused = jax.nn.softmax(ensemble.fuse(logits, model.fusion))
-        return fused, jax.nn.softmax(logits).swapaxes(0, 1)
+        largest = logits.max(-1)
+        energy = -largest - jnp.log(jnp.exp(logits - largest[..., None]).sum(-1))
+        strangeness = jnp.stack([energy, -largest], axis=-1).mean(0)
+        return fused, jax.nn.softmax(logits).swapaxes(0, 1), strangeness
 
     members = [
         lora.merged(member.variables) if member.network.adapted else member.variables

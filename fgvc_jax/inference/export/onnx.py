@@ -73,7 +73,8 @@ def save(
     Args:
         trained: what is written.
         file: to write.
-        members: whether it also tells what each member says, as "members".
+        members: whether it also tells what each member says, as "members", and how strange images
+            are, as "strangeness".
         batch, smaller: see `format_of`.
 
     Raises:
@@ -85,7 +86,7 @@ def save(
     from fgvc_jax.inference.export import rules
 
     inference = trained.inference
-    outputs = ["probabilities", *(["members"] if members else [])]
+    outputs = ["probabilities", *(["members", "strangeness"] if members else [])]
     answer: Callable[..., Any] = inference.answers if members else inference.answer
     made = rules.model_of(answer, inference.variables, inference.shape, outputs, batch)
     # Not those of the variables: of half precision they are stored as the float32 they become.

@@ -11,6 +11,7 @@ import base64
 import functools
 import io
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,11 @@ from PIL import Image
 
 from fgvc_jax.data.framing import FILL
 from fgvc_jax.data.images import decode
+from fgvc_jax.evaluation.novelty import UNUSUAL
 from fgvc_jax.inference.export import onnx, onnxruntime_web, precision, readme, writing
 from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
-from fgvc_jax.inference.rows import accept_from
+from fgvc_jax.inference.rows import accept_from, coarsening
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -33,21 +35,23 @@ from fgvc_jax.workdir import storage
 WITHIN = 1e-3  # of a probability; browsers round products of float32 otherwise
 SIZES = (1.3, 0.9), (0.7, 1.6), (1.6, 1.2)  # of the kept photographs, in sides of the square
 LICENSE = "onnxruntime-web.LICENSE.txt"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """What a site is made of, beside the members.
 
-    runtime: onnxruntime-web's files. pages: megabytes of the site -> the text of its files.
-    service: the files' SHA-256 -> service.js. sure: how sure an answer is in words, by "sure",
-    "unsure", "never" (the validation part is too small for any to be sure) and "unknown". risk:
+    runtime: onnxruntime-web's files. pages: (megabytes of the site,
+    whether it tells what may be of no known class) -> the text of its files.
+    service: the files' SHA-256 -> service.js. sure: how sure an answer is in words, see
+    `figures.site.sure`. risk:
     share of answers that are not unsure and yet wrong. calibrated: whether probabilities are
     calibrated. pictures: data: addresses by class; None: none. smaller: than in float32.
     """
 
     runtime: Mapping[str, bytes]
-    pages: Callable[[int], Mapping[str, str]]
+    pages: Callable[[int, bool], Mapping[str, str]]
     service: Callable[[Mapping[str, str]], str]
     sure: Mapping[str, Mapping[str, str]]
     risk: float
@@ -86,9 +90,10 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     if site.pictures is not None:
         storage.write_text(path / "examples.json", pictures)
     loaded = sum((path / name).stat().st_size for name in ("model.onnx", "ort.wasm"))
-    storage.write_json(path / "about.json", _about(site, trained, loaded))
+    about = _about(site, trained, loaded)
+    storage.write_json(path / "about.json", about)
     total = sum(file.stat().st_size for file in path.iterdir())
-    for name, text in site.pages(round(total / 1e6)).items():
+    for name, text in site.pages(round(total / 1e6), bool(about["novelty"])).items():
         storage.write_text(path / name, text)
     served = sorted(file for file in path.iterdir() if file.name != LICENSE)
     text = site.service({file.name: digests.of_file(file) for file in served})
@@ -108,6 +113,8 @@ def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
         "fill": FILL,
         "scaled": model.view.reading["decoding"] == "scaled",
         "calibration": _calibration(site, trained),
+        "families": _families(site, trained),
+        "novelty": _novelty(trained),
         "sure": site.sure,
         "examples": site.pictures is not None,
         "bytes": loaded,
@@ -126,6 +133,46 @@ def _calibration(site: Site, trained: Trained) -> dict[str, Any] | None:
         "temperature": fitted.temperature,
         "acceptFrom": threshold,
         "shown": site.calibrated,
+    }
+
+
+def _novelty(trained: Trained) -> dict[str, Any] | None:
+    """How strange the strangest of the known images are, by which a photograph of no known class is
+    told, where the run knows that and tells it by what the graph knows of a photograph."""
+    model = trained.model
+    try:
+        found = model.novelty
+    except UserError:
+        return None
+    if found.score not in ("energy", "max_logit"):
+        log.warning(
+            "warning: the page does not say what may be of no known class: this run tells it by "
+            "its training photographs, which the page does not have; predict --unknown-rate does"
+        )
+        return None
+    count = len(found.known)
+    strangest = np.sort(found.known)[::-1][: int(UNUSUAL * (count + 1))]
+    return {
+        "column": found.column,
+        "count": count,
+        "strangest": [float(each) for each in strangest],
+        "unusual": UNUSUAL,
+    }
+
+
+def _families(site: Site, trained: Trained) -> dict[str, Any] | None:
+    """Which classes belong together, and from which probability on that is said, where the run has
+    a taxonomy and enough images to promise the risk."""
+    found = coarsening(trained.model, site.risk)
+    if found is None:
+        return None
+    taxonomy = found.taxonomy
+    return {
+        "levels": list(map(printable, taxonomy.levels)),
+        "names": [list(map(printable, names)) for names in taxonomy.names],
+        "groups": taxonomy.groups.tolist(),
+        "temperature": found.temperature,
+        "threshold": found.threshold,
     }
 
 
@@ -176,8 +223,9 @@ that are kept here and says `self-test: ok` where the browser answers as fgvc_ja
 - The page turns photographs as their EXIF tag says, and converts no colours. It resizes as Pillow
   does, bit for bit. Browsers may decode a JPEG a little differently, and make transparent pixels
   black.
-- `model.onnx` has, beside `probabilities`, the output `members`: what each member says, (batch,
-  members, classes). Python asks it, too, as below.
+- `model.onnx` has, beside `probabilities`, the outputs `members`: what each member says, (batch,
+  members, classes), and `strangeness`, (batch, 2): the energy and the negative largest logit.
+  Python asks it, too, as below.
 
 ```python
 import onnxruntime

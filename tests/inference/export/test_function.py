@@ -1,9 +1,12 @@
 """Trained members as one function: the same numbers as the model's own answers."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from exports import VARIANTS, images, trained
+
+from fgvc_jax.inference.predictor import collect
 
 
 @pytest.mark.parametrize("variant", ["trunk", pytest.param("hsd", marks=pytest.mark.slow)])
@@ -13,6 +16,18 @@ def test_it_answers_as_the_model(variant):
     answered = of.inference(some)
     assert answered.shape == (2, 6) and answered.dtype == np.float32
     np.testing.assert_allclose(answered, of.model.predict(some), atol=1e-6)
+
+
+def test_it_tells_how_strange_images_are_as_the_members_do():
+    of = trained()
+    some = images(of, 3)
+    _, _, found = jax.jit(of.inference.answers)(of.inference.variables, some)
+    names = "energy", "max_logit"
+    squares = of.model.squares(3)
+    squares[:3] = some
+    each = collect(of.model.ask(squares, embed=True), 3, names)
+    scores = [np.stack([one[name] for one in each]) for name in names]
+    np.testing.assert_allclose(found, np.stack(scores, -1).mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_it_computes_in_float32_whatever_the_members_were_trained_in():

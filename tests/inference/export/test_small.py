@@ -15,7 +15,10 @@ OFF = {"float16": 5e-3, "int8": 0.15}  # of a probability, at the most
 
 
 def graph(of, members=False):
-    made, outputs = of.inference, ["probabilities", *(["members"] if members else [])]
+    made, outputs = (
+        of.inference,
+        ["probabilities", *(["members", "strangeness"] if members else [])],
+    )
     return rules.model_of(
         made.answers if members else made.answer, made.variables, made.shape, outputs
     )

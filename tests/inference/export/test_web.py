@@ -11,7 +11,10 @@ import pytest
 from exports import CLASSES, images, trained
 
 from fgvc_jax.data.images import decode
+from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.evaluation.calibration import Calibration
+from fgvc_jax.evaluation.families import Coarsening
+from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.figures import site
 from fgvc_jax.inference.export import onnx, web, writing
 from fgvc_jax.utils import digests
@@ -38,7 +41,7 @@ def format_of(of, *, calibrated=False, pictures=None, service=site.service):
     return web.format_of(
         web.Site(
             runtime=RUNTIME,
-            pages=lambda megabytes: pages(megabytes=megabytes),
+            pages=lambda megabytes, novel: pages(megabytes=megabytes, novel=novel),
             service=service,
             sure=site.sure(0.05),
             risk=0.05,
@@ -125,6 +128,7 @@ def test_without_photographs_there_is_no_file_of_them(of, tmp_path):
     assert not (tmp_path / "out" / "examples.json").exists()
     about = read(tmp_path / "out", "about.json")
     assert about["examples"] is False and about["calibration"] is None
+    assert about["families"] is None and about["novelty"] is None
     assert "examples.json" not in (tmp_path / "out" / "service.js").read_text()
 
 
@@ -137,6 +141,37 @@ def test_what_is_calibrated_is_told(of, tmp_path, monkeypatch, threshold, kept):
     writing.write(of, tmp_path / "out", "web", format_of(of, calibrated=True))
     about = read(tmp_path / "out", "about.json")
     assert about["calibration"] == {"temperature": 1.5, "acceptFrom": kept, "shown": True}
+
+
+@pytest.mark.parametrize("score", ["max_logit", "distance"])
+def test_what_may_be_none_of_these_is_told_by_the_graph_alone(of, tmp_path, monkeypatch, score):
+    known = np.random.default_rng(0).normal(size=99).astype(np.float32)
+    found = Novelty(score, known, "validation images", {})
+    monkeypatch.setattr(type(of.model), "novelty", found)
+    writing.write(of, tmp_path / "out", "web", format_of(of))
+    told = read(tmp_path / "out", "about.json")["novelty"]
+    marked = "“none of these?”" in (tmp_path / "out" / "index.html").read_text()
+    assert marked == (told is not None) == (score == "max_logit")
+    if told:
+        assert (told["column"], told["count"], len(told["strangest"])) == (1, 99, 5)
+        for strangeness in (*known[:20], known.max() + 1):
+            ours = float(found.typicality(np.array([strangeness]))[0])
+            page = (1 + sum(each >= strangeness for each in told["strangest"])) / 100
+            assert page == ours if ours <= told["unusual"] else page > told["unusual"]
+
+
+def test_families_are_told_with_what_is_promised(of, tmp_path, monkeypatch):
+    levels, count = ("species", "genus\u202e"), len(CLASSES)
+    lineages = tuple((name, f"group {n // 3}") for n, name in enumerate(CLASSES))
+    found = Coarsening(Taxonomy(levels, lineages), 0.05, 1.5, 0.75, 99, "validation", ())
+    monkeypatch.setattr(type(of.model), "has_taxonomy", True)
+    monkeypatch.setattr(type(of.model), "coarsening", lambda _, risk: {0.05: found}[risk])
+    writing.write(of, tmp_path / "out", "web", format_of(of))
+    families = read(tmp_path / "out", "about.json")["families"]
+    assert families["levels"] == ["species", "genus\\u202e"]
+    assert families["groups"] == [list(range(count)), [n // 3 for n in range(count)]]
+    assert families["names"][1] == ["group 0", "group 1"]
+    assert (families["temperature"], families["threshold"]) == (1.5, 0.75)
 
 
 def test_calibrated_needs_a_calibration(of, tmp_path):
