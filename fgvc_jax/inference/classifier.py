@@ -138,8 +138,8 @@ class Classifier(Embedder):
     @property
     def has_taxonomy(self) -> bool:
         """Whether the workdir tells which classes belong together."""
-        return self.kept is not None and (
-            taxonomy.kept(self.kept.workdir, self.classes) is not None
+        return self.calibration_store is not None and (
+            taxonomy.kept(self.calibration_store.workdir, self.classes) is not None
         )
 
     def coarsening(self, risk: float) -> Coarsening:
