@@ -99,7 +99,7 @@ TRUNKS = {
     ),
     "bioclip2_l14": Trunk(
         "animals, plants, fungi, with few images: frozen, or with adapters",
-        "`hf:imageomics/bioclip-2`", "MIT",
+        "`hf:imageomics/bioclip-2`", "MIT", speed=0.362,
     ),
     "siglip2_b16": Trunk(
         "frozen or with adapters, of everything that captions name",
