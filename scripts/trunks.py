@@ -77,7 +77,8 @@ TRUNKS = {
         speed=1.71,
     ),
     "dinov2_s14": Trunk(
-        "frozen, of what no label says", "`hf:timm/vit_small_patch14_dinov2.lvd142m`", _LITE, px=518
+        "frozen, of what no label says", "`hf:timm/vit_small_patch14_dinov2.lvd142m`", _LITE,
+        px=518, speed=0.292,
     ),
     "dinov2_b14": Trunk(
         "frozen, of what no label says", "`hf:timm/vit_base_patch14_dinov2.lvd142m`", _LITE, px=518
