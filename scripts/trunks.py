@@ -77,7 +77,8 @@ TRUNKS = {
         speed=1.71,
     ),
     "dinov2_s14": Trunk(
-        "frozen, of what no label says", "`hf:timm/vit_small_patch14_dinov2.lvd142m`", _LITE, px=518
+        "frozen, of what no label says", "`hf:timm/vit_small_patch14_dinov2.lvd142m`", _LITE,
+        px=518, speed=0.292,
     ),
     "dinov2_b14": Trunk(
         "frozen, of what no label says", "`hf:timm/vit_base_patch14_dinov2.lvd142m`", _LITE, px=518
@@ -99,7 +100,7 @@ TRUNKS = {
     ),
     "bioclip2_l14": Trunk(
         "animals, plants, fungi, with few images: frozen, or with adapters",
-        "`hf:imageomics/bioclip-2`", "MIT",
+        "`hf:imageomics/bioclip-2`", "MIT", speed=0.362,
     ),
     "siglip2_b16": Trunk(
         "frozen or with adapters, of everything that captions name",
