@@ -13,6 +13,7 @@ from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Demo
 from fgvc_jax.data.images import Unreadable, decode
 from fgvc_jax.data.view import Photographs
+from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.figures import nearest
 from fgvc_jax.figures.demo import demo_page, sureness
 from fgvc_jax.figures.examples import Examples
@@ -159,7 +160,7 @@ class Answerer:
             "image": address(photograph.picture, PICTURE),
             "whole": photograph.whole,
             "classes": self._candidates(row, square),
-            "coarser": self._coarser(row),
+            "coarser": _coarser(row, self._rows.coarsening),
             "agreement": row["agreement"],
             "sure": sureness(
                 row["unsure"], self._risk, self._typicality(square), least=self._least
@@ -184,19 +185,6 @@ class Answerer:
             }
             for n, title in enumerate(titles, start=1)
         ]
-
-    def _coarser(self, row: AnswerRow) -> dict[str, Any] | None:
-        """The genus or family that is safe to say where the class is not, with its probability; an
-        empty name where none is. None without a taxonomy, and where the class is safe or sure."""
-        found = self._rows.coarsening
-        if not found or row["unsure"] is False or row["level"] == found.taxonomy.levels[0]:
-            return None
-        names = {key: printable(row[key]) for key in ("answer", "level")}
-        return {
-            "name": names["answer"],
-            "level": names["level"],
-            "probability": row["answer_probability"],
-        }
 
     def _typicality(self, square: np.ndarray) -> float:
         """See `Model.typicality`; 1 where it is not known how strange known images are."""
@@ -226,6 +214,18 @@ class Answerer:
             "evidence": _coloured(found, found.cam),
             "contrast": _coloured(found, found.contrast),
         }
+
+
+def _coarser(row: AnswerRow, found: Coarsening | None) -> dict[str, Any] | None:
+    """The genus or family that is safe to say where the class is not, with its probability; an
+    empty name where none is. None without a taxonomy, and where the class is safe or sure."""
+    if not found or row["unsure"] is False or row["level"] == found.taxonomy.levels[0]:
+        return None
+    return {
+        "name": printable(row["answer"]),
+        "level": printable(row["level"]),
+        "probability": row["answer_probability"],
+    }
 
 
 def _coloured(found: Evidence, values: np.ndarray) -> str:

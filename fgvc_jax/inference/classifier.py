@@ -135,13 +135,6 @@ class Classifier(Embedder):
             )
         return Neighbours.open(self.calibration_store.workdir, self.identities)
 
-    @property
-    def has_taxonomy(self) -> bool:
-        """Whether the workdir tells which classes belong together."""
-        return self.calibration_store is not None and (
-            taxonomy.kept(self.calibration_store.workdir, self.classes) is not None
-        )
-
     def coarsening(self, risk: float) -> Coarsening:
         """How far answers climb from the likeliest class to its genus, its family, so that at most
         the share `risk` is wrong, on average over photographs like those it was calibrated on.

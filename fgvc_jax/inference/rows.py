@@ -13,6 +13,7 @@ from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir import taxonomy
 
 AnswerRow = dict[str, Any]
 COARSER = "answer", "level", "answer_probability"  # columns of an answer at a coarser level
@@ -195,9 +196,10 @@ def accept_from(asked: Model, risk: float) -> float | None:
 
 
 def coarsening(asked: Model, risk: float) -> Coarsening | None:
-    """How far answers climb, see `Namer.coarsening`; None for a run without a taxonomy, and, which
+    """How far answers climb, see `Classifier.coarsening`; None for a run without a taxonomy, and, which
     is told, where its images cannot promise the risk."""
-    if not asked.has_taxonomy:
+    store = asked.calibration_store
+    if store is None or taxonomy.kept(store.workdir, asked.classes) is None:
         return None
     try:
         return asked.coarsening(risk)

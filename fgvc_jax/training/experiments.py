@@ -39,7 +39,23 @@ def experiment_of(arguments: list[str]) -> Experiment:
             base = student(teacher, arguments)
         elif not base and start:
             base = successor(start, arguments)
-    return parse(arguments, base or None)
+    found = parse(arguments, base or None)
+    _check_heard(found, arguments, base or Experiment())
+    return found
+
+
+def _check_heard(experiment: Experiment, arguments: Sequence[str], base: Experiment) -> None:
+    """Raise a UserError for an option of another objective, of which nothing would come, unless it
+    says what the experiment was without it."""
+    usual = {flag: value for flag, _, value in options.fields(base)}
+    for flag, _, value in options.fields(experiment):
+        group, dot, _ = flag.removeprefix("--").partition(".")
+        other = dot and group in OBJECTIVES and group != experiment.objective
+        if other and value != usual.get(flag) and said(arguments, flag) is not None:
+            raise UserError(
+                f"{flag} is of --objective {group}, and this one is {experiment.objective}: add "
+                f"--objective {group}, or leave it out"
+            )
 
 
 def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:

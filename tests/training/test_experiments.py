@@ -55,6 +55,26 @@ def test_without_words_it_is_the_default_and_never_the_newest_run(elsewhere):
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "told_"),
+    [
+        (
+            "tiny --objective hsd --ce.class-weights balanced",
+            "is of --objective ce, and this one",
+        ),
+        ("tiny --kd.teacher=runs/x", "--kd.teacher is of --objective kd, and this one is ce: add"),
+        (
+            "tiny --objective linear --ce.logit_adjustment 1",
+            "--ce.logit-adjustment is of",
+        ),
+    ],
+)
+def test_an_option_of_another_objective_is_refused(elsewhere, words, told_):
+    """It was ignored, so that a long tail was not balanced without a word."""
+    assert told_ in told(experiment_of, words.split())
+    assert experiment_of(["tiny", "--kd.temperature", str(KD().temperature)]).objective == "ce"
+
+
 def test_members_of_networks_of_their_own_are_gone_on_with(elsewhere):
     networks = (Network(name="resnet_micro"), Network(name="vit_micro", head="linear"))
     begun("runs/x", tiny("runs/x", network=Network(), networks=networks))

@@ -5,6 +5,7 @@ import errno
 import functools
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.figures import site
+from fgvc_jax.inference import rows
 from fgvc_jax.inference.export import onnx, web, writing
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
@@ -164,7 +166,10 @@ def test_families_are_told_with_what_is_promised(of, tmp_path, monkeypatch):
     levels, count = ("species", "genus\u202e"), len(CLASSES)
     lineages = tuple((name, f"group {n // 3}") for n, name in enumerate(CLASSES))
     found = Coarsening(Taxonomy(levels, lineages), 0.05, 1.5, 0.75, 99, "validation", ())
-    monkeypatch.setattr(type(of.model), "has_taxonomy", True)
+    monkeypatch.setattr(of.model, "kept", SimpleNamespace(workdir=tmp_path))
+    monkeypatch.setattr(rows.taxonomy, "kept", lambda *_: found.taxonomy)
+    monkeypatch.setattr(web, "_calibration", lambda *_: None)
+    monkeypatch.setattr(web, "_novelty", lambda *_: None)
     monkeypatch.setattr(type(of.model), "coarsening", lambda _, risk: {0.05: found}[risk])
     writing.write(of, tmp_path / "out", "web", format_of(of))
     families = read(tmp_path / "out", "about.json")["families"]
