@@ -196,8 +196,8 @@ def accept_from(asked: Model, risk: float) -> float | None:
 
 
 def coarsening(asked: Model, risk: float) -> Coarsening | None:
-    """How far answers climb, see `Classifier.coarsening`; None for a run without a taxonomy, and, which
-    is told, where its images cannot promise the risk."""
+    """How far answers climb, see `Classifier.coarsening`; None for a run without a taxonomy, and,
+    which is told, where its images cannot promise the risk."""
     store = asked.calibration_store
     if store is None or taxonomy.kept(store.workdir, asked.classes) is None:
         return None
