@@ -56,6 +56,8 @@ def load(path: str | os.PathLike, **options: Any) -> "Explainer":
 
     Args:
         path: of the folder, or hf:ORG/NAME of an export on the hub; its dataset is not needed.
+            Compiled programs are kept in the user's cache, as by all commands, unless JAX was told
+            a folder for them.
         options: `which`, `members`, `fusion`, `mesh`, `members_at_once`, and of new photographs
             `orientation` and `banner`, see `fgvc_jax.inference.model.open_model`.
 
@@ -70,7 +72,10 @@ def load(path: str | os.PathLike, **options: Any) -> "Explainer":
     from fgvc_jax.figures.explained import Explainer
     from fgvc_jax.inference.export.hub import is_export, open_hub
     from fgvc_jax.inference.model import open_model
+    from fgvc_jax.utils import compilation
 
+    if compilation.folder() is None:
+        compilation.use_compilation_cache()
     opened = open_hub if is_export(path) else open_model
     return cast(Explainer, opened(path, kind=Explainer, **options))
 

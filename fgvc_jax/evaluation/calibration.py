@@ -228,9 +228,9 @@ def least_risk(confidence: np.ndarray, right: np.ndarray) -> float | None:
 
 def upper_bound(errors: int, count: int, confidence: float) -> float:
     """Clopper and Pearson's (Biometrika 1934) one-sided upper bound of an error rate."""
-    from scipy.stats import beta  # see `fit_temperature`
+    from scipy.special import betaincinv  # see `intervals.proportion`
 
-    return 1.0 if errors == count else float(beta.ppf(confidence, errors + 1, count - errors))
+    return 1.0 if errors == count else float(betaincinv(errors + 1, count - errors, confidence))
 
 
 # -- kept in a workdir -----------------------------------------------------------------------------

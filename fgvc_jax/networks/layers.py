@@ -13,7 +13,7 @@ from jax import lax
 from fgvc_jax.networks.kernels.activations import gelu
 from fgvc_jax.networks.kernels.attention import attend
 from fgvc_jax.networks.kernels.batch_norm import folded, normalize, normalized, variance
-from fgvc_jax.networks.kernels.convolutions import depthwise, patchwise, pointwise
+from fgvc_jax.networks.kernels.convolutions import depthwise, grouped, patchwise, pointwise
 from fgvc_jax.networks.kernels.platforms import Dtype, precision
 from fgvc_jax.networks.kernels.projections import qkv
 from fgvc_jax.utils.errors import ArgumentError
@@ -111,7 +111,9 @@ class DepthwiseConv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
         kernel = (kernel if share is None else folded(kernel, share)).astype(self.dtype)
-        x = depthwise(x.astype(self.dtype), kernel[:, :, 0], self.stride)
+        # A network that is initialised needs shapes alone, at each start of a command.
+        form = grouped if self.is_initializing() else depthwise
+        x = form(x.astype(self.dtype), kernel[:, :, 0], stride=self.stride)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:])
             x = x + bias.astype(self.dtype)

@@ -85,6 +85,13 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
 
+def folder() -> str | None:
+    """Where JAX keeps compiled programs; None where it keeps none."""
+    import jax
+
+    return getattr(jax.config, _FOLDER)
+
+
 def _remove_halves(folder: Path) -> None:
     """Remove what a killed process, or a full disk, left of entries.
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
+import fgvc_jax
 from fgvc_jax.utils import compilation
+from fgvc_jax.utils.errors import UserError
 
 
 @pytest.fixture
@@ -91,3 +93,13 @@ def test_a_user_without_a_home_or_a_name_does_without(programs, monkeypatch):
     monkeypatch.setattr(pwd, "getpwuid", nobody)
     compilation.use_compilation_cache()
     assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_model_that_is_loaded_in_python_keeps_its_programs_too(programs, tmp_path):
+    with pytest.raises(UserError):
+        fgvc_jax.load(tmp_path / "none")
+    assert compilation.folder() == str(programs)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))  # what its user has chosen
+    with pytest.raises(UserError):
+        fgvc_jax.load(tmp_path / "none")
+    assert compilation.folder() == str(tmp_path)

@@ -138,11 +138,12 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     the cache; of smaller ones such a loop is not vectorised (3x3: 2 to 8 times slower than all
     channels at once, with the same bits).
     """
-    grouped, shifted = (partial(form, stride=stride) for form in (_grouped, _shifted))
-    return on_accelerators(grouped, x, kernel, cpu=shifted)
+    default, shifted = (partial(form, stride=stride) for form in (grouped, _shifted))
+    return on_accelerators(default, x, kernel, cpu=shifted)
 
 
-def _grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+def grouped(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """`depthwise` as a grouped convolution, which is quick to trace."""
     return lax.conv_general_dilated(
         x,
         kernel[:, :, None],
@@ -170,20 +171,45 @@ def _shifted(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
     def add(wide, kernel):
         def seen(i, j):
             rows, columns = i + (height - 1) * stride + 1, j + (width - 1) * stride + 1
-            return wide[:, i:rows:stride, j:columns:stride]
+            return _cut(wide, (i, j), (rows, columns), (stride, stride))
 
-        return sum(seen(i, j) * kernel[i, j] for i in range(size) for j in range(size))
+        return _weighed(kernel, {(i, j): seen(i, j) for i in range(size) for j in range(size)})
 
-    return _by_itself(add, _around(x, kernel, stride), kernel)
+    return _by_itself(add, _around(x, kernel, stride), kernel, (height, width))
 
 
-def _by_itself(add: Callable, wide: jax.Array, kernel: jax.Array) -> jax.Array:
-    """What `add(wide, kernel)` sums up in float32, fused with nothing before or behind."""
+# Operations of `lax`, since a network is traced at each start of a command: NumPy's take five times
+# as long to trace.
+
+
+def _cut(x: jax.Array, low: tuple[int, int], high: tuple[int, int], step: tuple[int, int]):
+    """Rows and columns of images (B,H,W,C)."""
+    batch, channels = x.shape[0], x.shape[3]
+    return lax.slice(x, (0, *low, 0), (batch, *high, channels), (1, *step, 1))
+
+
+def _weighed(kernel: jax.Array, images: dict[tuple[int, int], jax.Array]) -> jax.Array:
+    """The sum of images (B,h,w,C), each times the weights (C,) at its place in a kernel (k,k,C)."""
+    total = None
+    for (i, j), image in images.items():
+        weight = lax.slice(kernel, (i, j, 0), (i + 1, j + 1, kernel.shape[2]))
+        weight = lax.broadcast_in_dim(weight, image.shape, (1, 2, 3))
+        product = lax.mul(image, weight)
+        total = product if total is None else lax.add(total, product)
+    assert total is not None
+    return total
+
+
+def _by_itself(
+    add: Callable, wide: jax.Array, kernel: jax.Array, sides: tuple[int, int]
+) -> jax.Array:
+    """What `add(wide, kernel)` sums up in float32 to images of these sides, fused with nothing
+    before or behind."""
 
     def narrow(*some):
         return add(*(a.astype(jnp.float32) for a in some)).astype(wide.dtype)
 
-    shape = jax.eval_shape(narrow, wide, kernel).shape
+    shape = (wide.shape[0], *sides, wide.shape[3])
     if len(kernel) < WIDE:
         # XLA drops its optimization barriers before it fuses. It fuses nothing into a branch.
         def broken(*_):
@@ -239,14 +265,20 @@ def _spread(dy: jax.Array, kernel: jax.Array, shape: tuple, stride: int) -> jax.
         )
 
         def add(wide, kernel):
-            return sum(
-                wide[:, low + down - n :, low + right - m :][:, :height, :width]
-                * kernel[i + n * stride, j + m * stride]
-                for n in range((size - 1 - i) // stride + 1)
-                for m in range((size - 1 - j) // stride + 1)
+            def seen(n, m):
+                top, left = low + down - n, low + right - m
+                return _cut(wide, (top, left), (top + height, left + width), (1, 1))
+
+            return _weighed(
+                kernel,
+                {
+                    (i + n * stride, j + m * stride): seen(n, m)
+                    for n in range((size - 1 - i) // stride + 1)
+                    for m in range((size - 1 - j) // stride + 1)
+                },
             )
 
-        return _by_itself(add, wide, kernel)
+        return _by_itself(add, wide, kernel, (height, width))
 
     steps = range(stride)
     y = jnp.stack([jnp.stack([place(row, column) for column in steps], 3) for row in steps], 2)
@@ -256,7 +288,7 @@ def _spread(dy: jax.Array, kernel: jax.Array, shape: tuple, stride: int) -> jax.
 
 def _depthwise_backward(stride: int, saved: tuple, dy: jax.Array) -> tuple:
     cpu = partial(_shifted_backward, stride=stride)
-    return on_accelerators(backward_of(_grouped, stride=stride), *saved, dy, cpu=cpu)
+    return on_accelerators(backward_of(grouped, stride=stride), *saved, dy, cpu=cpu)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
