@@ -190,13 +190,10 @@ def _cut(x: jax.Array, low: tuple[int, int], high: tuple[int, int], step: tuple[
 
 def _weighed(kernel: jax.Array, images: dict[tuple[int, int], jax.Array]) -> jax.Array:
     """The sum of images (B,h,w,C), each times the weights (C,) at its place in a kernel (k,k,C)."""
-    total = None
+    total = lax.full_like(next(iter(images.values())), 0)
     for (i, j), image in images.items():
-        weight = lax.slice(kernel, (i, j, 0), (i + 1, j + 1, kernel.shape[2]))
-        weight = lax.broadcast_in_dim(weight, image.shape, (1, 2, 3))
-        product = lax.mul(image, weight)
-        total = product if total is None else lax.add(total, product)
-    assert total is not None
+        weight = lax.squeeze(lax.slice(kernel, (i, j, 0), (i + 1, j + 1, kernel.shape[2])), (0, 1))
+        total = lax.add(total, lax.mul(image, lax.broadcast_in_dim(weight, image.shape, (3,))))
     return total
 
 
