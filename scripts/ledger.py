@@ -229,7 +229,9 @@ def csv_line(
         method += f" + {fields['transfer.name']}"
     best = [m["best_on_test"] for line in lines for m in line["results"]["members"]]
     ensemble, single = (summary[metric][row] for metric in ("ensemble", "single"))
-    described = [ensemble["mean"], ensemble["sd"], single["mean"], sum(best) / len(best)]
+    # A solved head has no epochs.
+    mean_best = None if None in best else sum(best) / len(best)
+    described = [ensemble["mean"], ensemble["sd"], single["mean"], mean_best]
     environments = [line["environment"] for line in lines]
     devices = {device for one in environments for device in one.get("devices", ())}
     return [

@@ -1,6 +1,8 @@
 """From the lines of a ledger back to comparisons, their pages, and the number of seeds needed."""
 
+import csv
 import dataclasses
+import io
 import json
 import re
 import runpy
@@ -239,6 +241,16 @@ def test_members_of_different_networks_are_named(comparison):
     assert "; resnet_micro, vit_micro, weights none, vit." in study_page.protocol(one, None)
     row = report.table_of_all([one]).splitlines()[1]
     assert row.startswith('ce,"resnet_micro, vit_micro","none, vit",sketchbirds,4,32,3')
+
+
+def test_a_solved_head_has_no_best_epoch(comparison):
+    lines = json.loads(json.dumps([line for _, line in comparison.lines()]))
+    for line in lines:
+        for member in line["results"]["members"]:
+            member["best_on_test"] = None
+    (one,) = comparisons(lines)
+    (row, *_) = csv.DictReader(io.StringIO(report.table_of_all([one])))
+    assert row["top1_best_on_test"] == "" and row["top1_single"]
 
 
 def test_which_lines_kept_to_the_plan(comparison):
