@@ -159,22 +159,20 @@ class Answerer:
         return {
             "image": address(photograph.picture, PICTURE),
             "whole": photograph.whole,
-            "classes": self._candidates(row, square),
+            "classes": self._candidates(row, found),
             "coarser": _coarser(row, self._rows.coarsening),
             "agreement": row["agreement"],
-            "sure": sureness(
-                row["unsure"], self._risk, self._typicality(square), least=self._least
-            ),
+            "sure": sureness(row["unsure"], self._risk, self._typicality(found), least=self._least),
             "members": [self._member(found, n) for n in range(self.members)],
             "why": self._why(found),
         }
 
-    def _candidates(self, row: dict[str, Any], square: np.ndarray) -> list[dict[str, Any]]:
+    def _candidates(self, row: dict[str, Any], found: Evidence) -> list[dict[str, Any]]:
         """The likeliest classes, as `predict` has them in its row, with the training photographs
         that look most like the image; of a run that keeps none with some test photographs."""
         titles = [row[f"class{n}"] for n in range(1, 1 + min(CLASSES, len(self.classes)))]
         numbers = [self.classes.index(title) for title in titles]
-        near = nearest.photographs(self._model, square, numbers)
+        near = nearest.photographs(self._model, found.seen, numbers)
         return [
             {
                 "name": printable(title),
@@ -186,13 +184,13 @@ class Answerer:
             for n, title in enumerate(titles, start=1)
         ]
 
-    def _typicality(self, square: np.ndarray) -> float:
+    def _typicality(self, found: Evidence) -> float:
         """See `Model.typicality`; 1 where it is not known how strange known images are."""
         try:
-            _ = self._model.novelty, self._model.alone
+            novelty, _ = self._model.novelty, self._model.alone
         except UserError:
             return 1.0
-        return float(self._model.typicality_of(square[None])[0])
+        return float(novelty.typicality(self._model.strangeness(found.seen))[0])
 
     def _member(self, found: Evidence, number: int) -> dict[str, Any]:
         """What a member says, where it looks, and what speaks to it for the ensemble's class."""

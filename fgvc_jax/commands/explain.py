@@ -116,11 +116,11 @@ def draw(options: Explanation) -> None:
     ):
         write = csv_table(file, COLUMNS, safe=options.csv_safe)
         for e in found:
-            broken, number, path, square = readable.next()
+            broken, number, path = readable.next()
             write(broken)
             name = f"{number:04d}-{_stem(path)}.png"
             drawn.add(name)
-            near = nearest.panel_rows(asked, square, [e.predicted, e.against])
+            near = nearest.panel_rows(asked, e.seen, [e.predicted, e.against])
             whole = framed(asked, path, panels.SIDE, panels.PAPER)
             end = explanation.end(path)
             page = explanation.page(asked.classes, e, end, asked.numbers, near, whole)
@@ -154,7 +154,7 @@ class _Readable:
     def __init__(self, asked: Model, files: Iterator[InputFile]):
         self._asked = asked
         self._files = files
-        self._waiting: deque[tuple[list[dict[str, str]], int, str, np.ndarray]] = deque()
+        self._waiting: deque[tuple[list[dict[str, str]], int, str]] = deque()
         self.count = 0
         self.problems = 0
         self.broken: list[dict[str, str]] = []  # behind the last that was read
@@ -171,13 +171,13 @@ class _Readable:
                 self.broken.append({"path": found.path, "error": str(error)})
                 log.warning("warning: %s", printable(str(error)))
                 continue
-            self._waiting.append((self.broken, self.count, found.path, square))
+            self._waiting.append((self.broken, self.count, found.path))
             self.broken = []
             yield square
 
-    def next(self) -> tuple[list[dict[str, str]], int, str, np.ndarray]:
+    def next(self) -> tuple[list[dict[str, str]], int, str]:
         """Of the earliest image that was not asked for yet: rows of the broken ones before it, its
-        number from 1, its path, and its square."""
+        number from 1, and its path."""
         return self._waiting.popleft()
 
     def tell(self) -> None:

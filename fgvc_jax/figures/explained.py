@@ -79,7 +79,7 @@ class Explainer(Model):
             self, [square], against=number, calibrated=calibrated, decoded=True
         )
         path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else ""
-        near = nearest.panel_rows(self, square, [found.predicted, found.against])
+        near = nearest.panel_rows(self, found.seen, [found.predicted, found.against])
         whole = framed(self, image, panels.SIDE, panels.PAPER)
         note = explanation.end(path)
         drawn = explanation.page(self.classes, found, note, self.numbers, near, whole)

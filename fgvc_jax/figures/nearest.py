@@ -12,6 +12,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.utils.errors import UserError
 
 SHOWN = 3  # photographs of a class
+Seen = Sequence[dict[str, np.ndarray]]  # of each member its "embedding" (1, D) at least
 
 
 class Photograph(NamedTuple):
@@ -22,13 +23,13 @@ class Photograph(NamedTuple):
     similarity: float
 
 
-def photographs(asked: Model, square: np.ndarray, classes: Sequence[int]) -> list[list[Photograph]]:
+def photographs(asked: Model, seen: Seen, classes: Sequence[int]) -> list[list[Photograph]]:
     """Of each class, by its number, the training photographs that members take for most like an
     image, the most similar first; nothing where the run keeps none.
 
     Args:
         asked: the members.
-        square: the decoded image, see `Embedder.square`.
+        seen: what each of them sees of the image, see `gradcam.Evidence`.
         classes: their numbers among all that the members know.
 
     Raises:
@@ -38,13 +39,11 @@ def photographs(asked: Model, square: np.ndarray, classes: Sequence[int]) -> lis
         remembered = asked.remembered
     except UserError:
         return [[] for _ in classes]
-    squares = asked.squares(1)
-    squares[0] = square
-    seen = asked.vectors(asked.begin(squares), ["the image"], normalize=True)
+    vectors = asked.whole(seen, ["the image"], normalize=True)
     found: list[list[Photograph]] = []
     for number in classes:
         found.append([])
-        (rows,), (values,) = remembered.nearest(seen, SHOWN, [number])
+        (rows,), (values,) = remembered.nearest(vectors, SHOWN, [number])
         for row, value in zip(rows.tolist(), values.tolist(), strict=True):
             picture = opened(remembered.pictures[row] if remembered.pictures else b"")
             if picture is not None:
@@ -53,7 +52,7 @@ def photographs(asked: Model, square: np.ndarray, classes: Sequence[int]) -> lis
     return found
 
 
-def panel_rows(asked: Model, square: np.ndarray, classes: Sequence[int]) -> list[PanelRow]:
+def panel_rows(asked: Model, seen: Seen, classes: Sequence[int]) -> list[PanelRow]:
     """The same as rows of a drawing."""
     numbers = list(dict.fromkeys(classes))
     return [
@@ -65,6 +64,6 @@ def panel_rows(asked: Model, square: np.ndarray, classes: Sequence[int]) -> list
                 for each in found
             ],
         )
-        for number, found in zip(numbers, photographs(asked, square, numbers), strict=True)
+        for number, found in zip(numbers, photographs(asked, seen, numbers), strict=True)
         if found
     ]

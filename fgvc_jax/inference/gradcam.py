@@ -30,6 +30,7 @@ from fgvc_jax.data.images import Several, one_by_one
 from fgvc_jax.data.names import in_the_form_of
 from fgvc_jax.data.view import View
 from fgvc_jax.inference.model import Model
+from fgvc_jax.inference.neighbours import NOVELTY
 from fgvc_jax.inference.passes import Predict
 from fgvc_jax.inference.stream import collected
 from fgvc_jax.networks import heads
@@ -54,6 +55,8 @@ class Evidence:
     contrasts: (N, S, S) float32, what speaks for `predicted` rather than `against`.
     heads: (N, S, S) float32 by the name of a head, its Grad-CAM of `predicted`; empty where members
       have one head, whose map is in `cams`.
+    seen: of each member the arrays `NOVELTY` (1, ...), by which it is near to training photographs,
+      or strange.
     """
 
     shown: np.ndarray
@@ -65,6 +68,7 @@ class Evidence:
     cams: np.ndarray
     contrasts: np.ndarray
     heads: dict[str, np.ndarray]
+    seen: tuple[dict[str, np.ndarray], ...]
 
     @property
     def cam(self) -> np.ndarray:
@@ -134,7 +138,7 @@ def _explained(
         first = False
         for row, image in enumerate(some):
             squares[row] = image
-        answers = collected(model.ask(squares), len(some))
+        answers = collected(model.ask(squares, embed=True), len(some))
         fused = model.fused(answers, calibrated=calibrated)
         predicted, others = _classes(fused, against)
         maps = find_attention(model, squares, predicted, others)
@@ -153,6 +157,7 @@ def _explained(
                     name: np.stack([m["heads"][name][row] for m in maps])
                     for name in maps[0]["heads"]
                 },
+                seen=tuple({name: a[name][row : row + 1] for name in NOVELTY} for a in answers),
             )
 
 

@@ -144,13 +144,11 @@ class Model(Classifier):
                 images are.
         """
         _ = self.novelty
-        parts = [self.typicality_of(squares)[:count] for squares, count in self.read(images)]
-        return np.concatenate(parts)
-
-    def typicality_of(self, squares: np.ndarray) -> np.ndarray:
-        """The same of decoded images, (B, R, R, 3) uint8, see `squares`."""
-        answers = collect(self.ask(squares, embed=True), len(squares), NOVELTY)
-        return self.novelty.typicality(self.strangeness(answers))
+        parts = [
+            self.strangeness(collect(self.ask(squares, embed=True), count, NOVELTY))
+            for squares, count in self.read(images)
+        ]
+        return self.novelty.typicality(np.concatenate(parts))
 
     def attention(self, images: Several) -> np.ndarray:
         """Where each member looks: (N, B, h, w) float32, KT's standardised attention maps.

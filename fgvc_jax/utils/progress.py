@@ -63,9 +63,11 @@ def _tick(shown: weakref.ref, closing: threading.Event) -> None:
         del bar
 
 
-def bar(*, disable: bool | None = None, **options: Any) -> tqdm:
+def bar(
+    iterable: Iterable[Any] | None = None, *, disable: bool | None = None, **options: Any
+) -> tqdm:
     """A bar as tqdm makes it: on a terminal, unless it is disabled or all are `hidden`."""
-    return Bar(disable=_hidden.get() or disable, **options)
+    return Bar(iterable, disable=_hidden.get() or disable, **options)
 
 
 @contextlib.contextmanager

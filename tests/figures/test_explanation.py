@@ -31,7 +31,7 @@ def evidence_of(members, heads=()):
     return Evidence(
         shown=np.full((16, 16, 3), 128, np.uint8), log_probabilities=each[0], each=each,
         predicted=0, against=1, attention=tuple(cams[:, :4, :4]), cams=cams,
-        contrasts=0 * cams, heads=dict.fromkeys(heads, cams),
+        contrasts=0 * cams, heads=dict.fromkeys(heads, cams), seen=(),
     )  # fmt: skip
 
 

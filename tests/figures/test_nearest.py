@@ -11,6 +11,7 @@ from PIL import Image
 from fgvc_jax.figures import explanation, nearest, panels
 from fgvc_jax.figures.explained import Explainer
 from fgvc_jax.figures.framed import framed
+from fgvc_jax.inference import gradcam
 from fgvc_jax.inference.neighbours import Neighbours
 from fgvc_jax.workdir.predictions import Part
 
@@ -42,13 +43,18 @@ def remember(model, labels, pictures):
     model.__dict__["remembered"] = kept
 
 
+def seen_by(model):
+    (found,) = gradcam.find_evidence(model, [IMAGE])
+    return found.seen
+
+
 def test_they_are_of_the_class_and_the_most_similar_come_first(model):
     remember(model, [1, 0, 0, 1, 0, 0], [encoded((n, 0, 0)) for n in range(6)])
-    red, blue = nearest.photographs(model, model.square(IMAGE), [0, 2])
+    red, blue = nearest.photographs(model, seen_by(model), [0, 2])
     assert [each.name for each in red] == ["1.png", "2.png", "4.png"] and blue == []
     assert [each.picture.getpixel((0, 0))[0] for each in red] == [1, 2, 4]
     assert red[0].similarity > red[1].similarity > red[2].similarity
-    rows = nearest.panel_rows(model, model.square(IMAGE), [0, 2, 0])
+    rows = nearest.panel_rows(model, seen_by(model), [0, 2, 0])
     assert [row.about.split(",")[0] for row in rows] == ["of red"]
 
 
@@ -57,7 +63,7 @@ def test_a_drawing_has_them(model):
     remember(model, [0, 1, 2], [encoded((255, 0, 0))] * 3)
     drawn = model.explain(IMAGE)
     assert drawn.picture.height > plain.picture.height
-    near = nearest.panel_rows(model, model.square(IMAGE), [0, 1])
+    near = nearest.panel_rows(model, seen_by(model), [0, 1])
     e = drawn.evidence
     assert len(near) == 2
     whole = framed(model, IMAGE, panels.SIDE, panels.PAPER)
@@ -67,9 +73,9 @@ def test_a_drawing_has_them(model):
 @pytest.mark.parametrize("pictures", [None, [b"", b"no picture", b""]])
 def test_what_is_no_picture_is_left_out(model, pictures):
     remember(model, [0, 0, 0], pictures)
-    assert nearest.photographs(model, model.square(IMAGE), [0]) == [[]]
-    assert nearest.panel_rows(model, model.square(IMAGE), [0]) == []
+    assert nearest.photographs(model, seen_by(model), [0]) == [[]]
+    assert nearest.panel_rows(model, seen_by(model), [0]) == []
 
 
 def test_of_a_run_that_keeps_none_there_are_none(model):
-    assert nearest.photographs(model, model.square(IMAGE), [0, 1]) == [[], []]
+    assert nearest.photographs(model, seen_by(model), [0, 1]) == [[], []]

@@ -114,9 +114,9 @@ def test_any_number_of_images_takes_few_programs_and_is_read_as_it_is_asked_for(
             yield picture(green=n)
 
     see = {"view": colours.view, "mesh": colours.mesh}
-    programs = [gradcam._step(network=member.network, predict=colours.logits_of, **see)
+    programs = [gradcam._evidence_pass(network=member.network, predict=colours.logits_of, **see)
                 for member in colours.members[:1]]  # fmt: skip
-    programs += [group.step for group in colours.groups([0], exact=True, embed=False)]
+    programs += [group.step for group in colours.groups([0], exact=True, embed=True)]
     for program in programs:
         program.clear_cache()
     stream = find_evidence(colours, images())
@@ -143,7 +143,7 @@ def test_maps_of_a_float32_network_are_float32_on_accelerators(platform_name):
     network = networks.create(
         "resnet_micro", heads={"logits": head}, dtype=jnp.float32, batch_norm_groups=1
     )
-    step = gradcam._step(
+    step = gradcam._evidence_pass(
         network=network, predict=itemgetter("logits"), view=VIEW, mesh=devices.create(2)
     )
     shapes = {"image": (2, 32, 32, 3), "predicted": (2,), "against": (2,), "row": (2,)}
