@@ -166,7 +166,7 @@ def test_families_are_told_with_what_is_promised(of, tmp_path, monkeypatch):
     levels, count = ("species", "genus\u202e"), len(CLASSES)
     lineages = tuple((name, f"group {n // 3}") for n, name in enumerate(CLASSES))
     found = Coarsening(Taxonomy(levels, lineages), 0.05, 1.5, 0.75, 99, "validation", ())
-    monkeypatch.setattr(of.model, "kept", SimpleNamespace(workdir=tmp_path))
+    monkeypatch.setattr(of.model, "calibration_store", SimpleNamespace(workdir=tmp_path))
     monkeypatch.setattr(rows.taxonomy, "kept", lambda *_: found.taxonomy)
     monkeypatch.setattr(web, "_calibration", lambda *_: None)
     monkeypatch.setattr(web, "_novelty", lambda *_: None)
