@@ -322,7 +322,7 @@ def test_a_run_that_was_taken_in_the_meantime_is_left_and_what_others_finished_i
 
     def finished_elsewhere():
         trainer.instead.clear()
-        trainer(experiments["none", 0], None)
+        trainer(experiments["none", 0], None, advise=False)
         raise InUse("somebody has it")
 
     experiments = definition.experiments(Study(tiny(), ROWS), folder=tmp_path / "s", seeds=1)
@@ -341,7 +341,7 @@ def test_whoever_writes_the_table_last_has_looked_at_all(tmp_path, trainer, monk
         def tell(text):
             told.append(text)
             if text.startswith("left to others"):
-                trainer(experiments["none", 0], None)
+                trainer(experiments["none", 0], None, advise=False)
 
         monkeypatch.setattr(runner.summary, "tell", tell)
         saved = carry_out(tmp_path / "s", seeds=1)
