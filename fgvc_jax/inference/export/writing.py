@@ -50,6 +50,8 @@ def target(text: str) -> Path:
     """
     try:
         path = paths.local(text, "--output").resolve()
+        if path.is_symlink():  # of which Python 3.13 says nothing
+            raise OSError("a link to itself")
         used = path.is_dir() and any(path.iterdir())
     except (OSError, RuntimeError) as error:  # a link to itself, a folder that nobody may look into
         raise UserError(f"--output {text!r} cannot be used ({error}): name another") from error
