@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import tiny
+from stepping import trained
 
 from fgvc_jax import transfer
 from fgvc_jax.config import Transfer
@@ -30,20 +31,9 @@ def online():
     return mixed_run()
 
 
-def trained(run, frozen=(), steps=STEPS, state=None, start=0):
-    """(state, metrics of each step) of member 2."""
-    state = run.state(2, frozen) if state is None else state
-    batches, metrics = run.train_batches(2, start), []
-    for _ in range(steps):
-        batch = run.cache.complete(devices.shard_batch(run.mesh, next(batches)))
-        state, logged = run.plan(2).train_step(state, batch, None)
-        metrics.append({name: float(logged[name]) for name in ("loss", "orthogonal")})
-    return state, metrics
-
-
 @cache
 def uninterrupted():
-    return trained(online(), [online().start.variables(1)])
+    return trained(online(), [online().start.variables(1)], steps=STEPS)
 
 
 def kinds(run):
@@ -61,7 +51,7 @@ def test_precomputed_maps_are_the_teachers_in_the_step(tmp_path):
     teacher = jax.device_put(online().start.variables(1))
     named = [(digests.of_arrays(teacher), run.member(1, teacher))]
     run.cache.prepare(2, attention_before(run, 2, named), print)
-    for one, other in zip(uninterrupted()[1], trained(run)[1], strict=True):
+    for one, other in zip(uninterrupted()[1], trained(run, steps=STEPS)[1], strict=True):
         assert one["orthogonal"] > 0.05
         for name in one:
             assert other[name] == pytest.approx(one[name], rel=2e-3)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import command, finish, tiny
 from PIL import Image
+from stepping import trained
 
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.study.definition import change
@@ -79,21 +80,10 @@ def online(birds, pair):
     return run_of(birds, pair)
 
 
-def trained(run, frozen=(), steps=STEPS, state=None, start=0):
-    """(state, metrics of each step) of member 2."""
-    state = run.state(2, frozen) if state is None else state
-    batches, metrics = run.train_batches(2, start), []
-    for _ in range(steps):
-        batch = run.cache.complete(devices.shard_batch(run.mesh, next(batches)))
-        state, logged = run.plan(2).train_step(state, batch, None)
-        metrics.append({name: float(logged[name]) for name in ("loss", "orthogonal")})
-    return state, metrics
-
-
 @cache
 def uninterrupted(birds, pair):
     run = online(birds, pair)
-    return trained(run, [run.start.variables(1)])
+    return trained(run, [run.start.variables(1)], steps=STEPS)
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
@@ -115,7 +105,7 @@ def test_maps_that_are_looked_up_are_the_teachers_in_the_step(birds, pair, tmp_p
     teacher = jax.device_put(online(birds, pair).start.variables(1))
     named = [(digests.of_arrays(teacher), run.member(1, teacher))]
     run.cache.prepare(2, attention_before(run, 2, named), print)
-    for one, other in zip(uninterrupted(birds, pair)[1], trained(run)[1], strict=True):
+    for one, other in zip(uninterrupted(birds, pair)[1], trained(run, steps=STEPS)[1], strict=True):
         assert one["orthogonal"] > 0.02
         for name in one:
             assert other[name] == pytest.approx(one[name], rel=3e-3)
