@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
 def inspect(options: Inspection, output: Path | None) -> list[str]:
     """Print what was found, write the page and the list, and say what would stop training."""
-    from fgvc_jax.data import cleaning, left_out, soundness
+    from fgvc_jax.data import cleaning, grouped, left_out, soundness
 
     splits, ignored, faults = _opened(options)
     if splits is None:
@@ -67,8 +67,8 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
     found = soundness.findings(splits, pictures, few=few, stops=refusal)
     reasons = cleaning.reasons(pictures)
     if clean:
-        kind, _, file = options.data.source.partition(":")
-        listed = paths.local(file, "list") if kind == "csv" else None
+        file = grouped.list_of(options.data.source)
+        listed = paths.local(file, "list") if file else None
         storage.write_text(clean, cleaning.written(splits, reasons, clean.parent, listed))
         found.append(_of_clean(options, splits, pictures, reasons))
     if ignored:

@@ -25,6 +25,12 @@ def listed(file: Path, column: str) -> Iterator[InputFile]:
         yield InputFile(path, event=value or path)
 
 
+def list_of(source: str) -> str:
+    """The file of a source that is a list with columns; empty for another one."""
+    kind, _, file = source.partition(":")
+    return file if kind == "csv" else ""
+
+
 def values(file: Path, column: str) -> dict[str, str]:
     """{path as sources name it: the text of a column} of a CSV file; errors likewise."""
     found = _rows(file, column, "--by")

@@ -47,12 +47,6 @@ class Column:
         return {"column": self.name, **places.judge(where, groups, right[rows])}
 
 
-def list_of(source: str) -> str:
-    """The file of a source that is a list with columns; empty for another one."""
-    kind, _, file = source.partition(":")
-    return file if kind == "csv" else ""
-
-
 def read(file: Path, column: str, names: Sequence[str]) -> Column:
     """A column of a list, of images by their names in the dataset that it lists.
 
@@ -87,9 +81,9 @@ def _read(file: Path, column: str, names: Sequence[str]) -> Column:
 def keep(workdir: Path, source: str, names: Sequence[str]) -> None:
     """Keep site and date of a run's test images, of which these are the names, where its source is
     a list that tells them; one that tells them twice gets a warning."""
-    if not list_of(source):
+    if not grouped.list_of(source):
         return
-    file = paths.local(list_of(source), "list")
+    file = paths.local(grouped.list_of(source), "list")
     try:
         found = [_read(file, name, names) for name in KEPT if grouped.has(file, name)]
     except UserError as error:
@@ -134,13 +128,13 @@ def asked(text: str, source: str, workdir: Path, names: Sequence[str]) -> Column
         UserError: where there is no such list, and as `read`.
     """
     name, _, column = text.rpartition(":")
-    if not name and not list_of(source):
+    if not name and not grouped.list_of(source):
         raise UserError(
             f"--by {text}: {source!r} is no csv: list with columns: name one, as --by "
             f"FILE.csv:{text}"
         )
-    if not name and not os.path.lexists(os.path.expanduser(list_of(source))):
+    if not name and not os.path.lexists(os.path.expanduser(grouped.list_of(source))):
         for each in kept(workdir, names):
             if each.name == column.lower():  # as a list's header is read
                 return each
-    return read(paths.local(name or list_of(source), "--by"), column, names)
+    return read(paths.local(name or grouped.list_of(source), "--by"), column, names)
