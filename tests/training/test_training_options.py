@@ -1,7 +1,7 @@
-"""Options of today two by two: what holds of each alone holds of both together.
+"""Options of today alone, and two by two.
 
 A run that goes on is the uninterrupted one, maps that are looked up are the teacher's in the step,
-and two devices train as one. The pairs were drawn once (see `PAIRS`); the images of the classes are
+and two devices train as one. The pairs were drawn once (see `CASES`); the images of the classes are
 3, 5, 8 and 12, so that balance and weights have something to do.
 """
 
@@ -38,12 +38,10 @@ OPTIONS = {
     "ema": {"optimizer.ema": 0.5},
     "accumulate": {"optimizer.accumulate": 2},
 }
-ALONE = {
-    frozenset({"weights", "adjusted"})
-}  # two answers to one question, which exclude each other
 PAIRS = random.Random(7).sample(list(itertools.combinations(OPTIONS, 2)), 8)
+CASES = [(name,) for name in OPTIONS] + PAIRS
 STEPS = 4
-pytestmark = [pytest.mark.slow, pytest.mark.sampled(2)]
+pytestmark = [pytest.mark.slow, pytest.mark.sampled(3)]
 
 
 @pytest.fixture(scope="module")
@@ -60,35 +58,37 @@ def birds(tmp_path_factory):
     return root
 
 
-def changes(birds, pair):
-    """The fields of a pair of options, and of what all runs here have."""
+def changes(birds, case):
+    """The fields of the options of a case, and of what all runs here have."""
     common = {
         "data.source": f"folder:{birds}",
         "data.classes": 0,
         "data.images_per_class": 0,
         "data.view_sharing": "shared",
     }
-    return common | OPTIONS[pair[0]] | OPTIONS[pair[1]]
+    for name in case:
+        common |= OPTIONS[name]
+    return common
 
 
-def run_of(birds, pair, workdir="unused", maps="online"):
-    return Run(change(tiny(workdir), changes(birds, pair) | {"transfer.maps": maps}))
-
-
-@cache
-def online(birds, pair):
-    return run_of(birds, pair)
+def run_of(birds, case, workdir="unused", maps="online"):
+    return Run(change(tiny(workdir), changes(birds, case) | {"transfer.maps": maps}))
 
 
 @cache
-def uninterrupted(birds, pair):
-    run = online(birds, pair)
+def online(birds, case):
+    return run_of(birds, case)
+
+
+@cache
+def uninterrupted(birds, case):
+    run = online(birds, case)
     return trained(run, [run.start.variables(1)], steps=STEPS)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_a_run_that_goes_on_is_the_uninterrupted_one(birds, pair):
-    run, whole = online(birds, pair), uninterrupted(birds, pair)
+@pytest.mark.parametrize("case", CASES, ids="+".join)
+def test_a_run_that_goes_on_is_the_uninterrupted_one(birds, case):
+    run, whole = online(birds, case), uninterrupted(birds, case)
     teacher = run.start.variables(1)
     half, _ = trained(run, [teacher], steps=2)
     saved = jax.tree.map(np.array, half.saved())
@@ -99,22 +99,22 @@ def test_a_run_that_goes_on_is_the_uninterrupted_one(birds, pair):
     assert all(jax.tree.leaves(same))
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_maps_that_are_looked_up_are_the_teachers_in_the_step(birds, pair, tmp_path):
-    run = run_of(birds, pair, tmp_path, "precomputed")
-    teacher = jax.device_put(online(birds, pair).start.variables(1))
+@pytest.mark.parametrize("case", CASES, ids="+".join)
+def test_maps_that_are_looked_up_are_the_teachers_in_the_step(birds, case, tmp_path):
+    run = run_of(birds, case, tmp_path, "precomputed")
+    teacher = jax.device_put(online(birds, case).start.variables(1))
     named = [(digests.of_arrays(teacher), run.member(1, teacher))]
     run.cache.prepare(2, attention_before(run, 2, named), print)
-    for one, other in zip(uninterrupted(birds, pair)[1], trained(run, steps=STEPS)[1], strict=True):
+    for one, other in zip(uninterrupted(birds, case)[1], trained(run, steps=STEPS)[1], strict=True):
         assert one["orthogonal"] > 0.02
         for name in one:
             assert other[name] == pytest.approx(one[name], rel=3e-3)
 
 
-@pytest.mark.parametrize("pair", PAIRS, ids="+".join)
-def test_two_devices_train_as_one(birds, pair, tmp_path):
+@pytest.mark.parametrize("case", CASES, ids="+".join)
+def test_two_devices_train_as_one(birds, case, tmp_path):
     """By the command, two members under KT: the losses that are logged first, up to rounding."""
-    given = {"epochs": 1, "log_every": 1} | changes(birds, pair)
+    given = {"epochs": 1, "log_every": 1} | changes(birds, case)
     words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     found = []
     for count in (1, 2):
