@@ -21,9 +21,13 @@ from fgvc_jax.utils.errors import UserError
 MemberAnswer = dict[str, jax.Array]  # of one member, see `passes.answer_pass`
 LARGEST_GROUP = 8  # members in a group, so that memory is bounded
 # Of which an accelerator is given few large kernels for many small ones: vectorised over members a
-# product of matrices stays one, and so does a depthwise convolution; any other becomes a grouped
-# convolution, which moves half as much again (an H100, ResNet-50). On the CPU nothing gains.
-FAST = VisionTransformer, SwinTransformer, EfficientNet
+# product of matrices stays one, and on a GPU a depthwise convolution, too. Any other becomes a
+# grouped one, which moves half as much again (an H100, ResNet-50), and a TPU's depthwise ones move
+# four times as much (Lite0). On the CPU nothing gains.
+FAST = {
+    "gpu": (VisionTransformer, SwinTransformer, EfficientNet),
+    "tpu": (VisionTransformer, SwinTransformer),
+}
 
 
 class Group(NamedTuple):
@@ -62,9 +66,9 @@ def at_once(asked: MembersAtOnce, network: Network, mesh: Mesh, *, kept: bool = 
     if asked != "auto":
         return asked
     platform = mesh.devices.flat[0].platform
-    if kept or platform == "cpu" or (platform == "gpu" and mesh.size > 1):
+    if kept or (platform == "gpu" and mesh.size > 1):
         return 1
-    return LARGEST_GROUP if isinstance(network.backbone, FAST) else 1
+    return LARGEST_GROUP if isinstance(network.backbone, FAST.get(platform, ())) else 1
 
 
 def groups(
