@@ -1,5 +1,6 @@
-"""What the site has beside docs/: the README, results, and every command's --help."""
+"""What the site has beside docs/: the README, results, notebooks, and every command's --help."""
 
+import json
 import os
 import re
 import subprocess
@@ -44,6 +45,10 @@ def on_files(files: Files, config: Any) -> Files:
         str(path.relative_to(ROOT)): str(path.relative_to(ROOT / "docs"))
         for path in (ROOT / "docs").rglob("*.md")
     }
+    places |= {
+        str(path.relative_to(ROOT)): str(path.relative_to(ROOT / "docs").with_suffix(".md"))
+        for path in (ROOT / "docs").rglob("*.ipynb")
+    }
     places |= {f".github/{path.name}": f"pictures/{path.name}" for path in PICTURES.glob("*.*g")}
     for source, place in places.items():
         if source.startswith("docs/"):
@@ -53,13 +58,29 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, place, content=text))
         else:
             files.append(File.generated(config, place, content=(ROOT / source).read_bytes()))
+    for path in (ROOT / "docs").rglob("*.ipynb"):
+        place = str(path.relative_to(ROOT / "docs").with_suffix(".md"))
+        files.append(File.generated(config, place, content=notebook(path)))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Links of docs/ that lead out of it lead to where the site has their aims."""
+    """Links of docs/ that lead out of it, or to a notebook, lead to where the site has their aims."""
+    markdown = re.sub(r"(\]\([^):]*)\.ipynb\)", r"\1.md)", markdown)
     return re.sub(r"\]\(((?:\.\./)*)\.\./scripts/studies/", r"](\1studies/", markdown)
+
+
+def notebook(path: Path) -> str:
+    """A notebook's cells, its code to be read, and where the notebook itself is."""
+    cells = json.loads(path.read_text())["cells"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    fenced = [
+        f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
+        for cell, text in zip(cells, texts, strict=True)
+    ]
+    itself = f'This page is a notebook: <a href="{path.name}">{path.name}</a>.'
+    return "\n\n".join([*fenced, itself]) + "\n"
 
 
 def linked(text: str, source: str, place: str, places: dict[str, str]) -> str:
