@@ -30,6 +30,8 @@ PLACES = {
     "scripts/BENCHMARKS.md": "BENCHMARKS.md",
 }
 PICTURES = ROOT / ".github"
+FLAG = re.compile(r"--[a-z][\w.-]*")
+INLINE = re.compile(r"(?<!</span>)<code>([^<]*)</code>(?!</pre>)")
 LINK = re.compile(r"(\]\()([^)#\s:]+)([)#])")
 
 
@@ -66,9 +68,18 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Links of docs/ that lead out of it, or to a notebook, lead to where the site has their aims."""
+    """Links out of docs/, and to notebooks, lead to where the site has their aims."""
     markdown = re.sub(r"(\]\([^):]*)\.ipynb\)", r"\1.md)", markdown)
     return re.sub(r"\]\(((?:\.\./)*)\.\./scripts/studies/", r"](\1studies/", markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """A flag in a sentence is not broken behind its hyphens."""
+
+    def whole(code: re.Match[str]) -> str:
+        return FLAG.sub(lambda flag: f'<span class="flag">{flag[0]}</span>', code[0])
+
+    return INLINE.sub(whole, html)
 
 
 def notebook(path: Path) -> str:

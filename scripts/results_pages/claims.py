@@ -11,7 +11,7 @@ HEAD = """# What was claimed, and what was found
 
 Made of the ledger by `scripts/ledger.py`; the tables behind it are in
 [the results](../../scripts/studies/RESULTS.md). Differences are in points of test accuracy, paired
-by seed, with 95 % intervals. What a study has not found yet is empty; the set-ups are small (two
+by seed, with 95 % intervals. What a study has not found yet is open; the set-ups are small (two
 cores), which is said in each study.
 
 """
@@ -54,7 +54,7 @@ def page(studies: Mapping[str, Sequence[Pair]]) -> str:
             each.method,
             each.claim,
             _tested(each),
-            figures.found(studies.get(each.study, ()), each.row),
+            figures.found(studies.get(each.study, ()), each.row) or (each.study and "open"),
         ]
         for each in CLAIMS
     ]
