@@ -30,6 +30,7 @@ PLACES = {
     "scripts/BENCHMARKS.md": "BENCHMARKS.md",
 }
 PICTURES = ROOT / ".github"
+WIDE = "studies/pages/", "reference/trunks.md"  # their tables take the place of the menu beside
 FLAG = re.compile(r"--[a-z][\w.-]*")
 INLINE = re.compile(r"(?<!</span>)<code>([^<]*)</code>(?!</pre>)")
 LINK = re.compile(r"(\]\()([^)#\s:]+)([)#])")
@@ -69,6 +70,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Links out of docs/, and to notebooks, lead to where the site has their aims."""
+    if page.file.src_uri.startswith(WIDE):
+        page.meta["hide"] = ["toc"]
     markdown = re.sub(r"(\]\([^):]*)\.ipynb\)", r"\1.md)", markdown)
     return re.sub(r"\]\(((?:\.\./)*)\.\./scripts/studies/", r"](\1studies/", markdown)
 

@@ -40,6 +40,12 @@ def test_it_has_its_pages(site):
     assert (site / "studies/figures/differences.svg").is_file()
 
 
+def test_lists_are_lists(site):
+    """In Markdown a list begins behind an empty line, or it is a long sentence."""
+    for page in site.rglob("*.html"):
+        assert not re.search(r"<p>[^<]*\n- ", page.read_text()), page
+
+
 def test_it_asks_nobody_for_anything(site):
     for page in site.rglob("*.html"):
         asked = re.findall(r"<(?:script|img|link|iframe)[^>]+https?://[^>]+>", page.read_text())
