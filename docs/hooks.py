@@ -31,8 +31,9 @@ PLACES = {
 }
 PICTURES = ROOT / ".github"
 WIDE = "studies/pages/", "reference/trunks.md"  # their tables take the place of the menu beside
-FLAG = re.compile(r"--[a-z][\w.-]*")
-INLINE = re.compile(r"(?<!</span>)<code>([^<]*)</code>(?!</pre>)")
+FLAG = re.compile(r"(?<![\w-])--?[a-z][\w.-]*")
+TYPED = re.compile(r'(?<!</span>)<code>[^<]*</code>|<div class="language-bash.*?</div>', re.S)
+MEASURED = re.compile(r"^## ([\w ]+): (.*=.*)\n", re.M)
 LINK = re.compile(r"(\]\()([^)#\s:]+)([)#])")
 
 
@@ -58,6 +59,7 @@ def on_files(files: Files, config: Any) -> Files:
             continue
         if source.endswith(".md"):
             text = linked((ROOT / source).read_text(), source, place, places)
+            text = MEASURED.sub(shorter, text) if place == "BENCHMARKS.md" else text
             files.append(File.generated(config, place, content=text))
         else:
             files.append(File.generated(config, place, content=(ROOT / source).read_bytes()))
@@ -77,12 +79,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """A flag in a sentence is not broken behind its hyphens."""
+    """A flag, in a sentence or a command, is not broken behind its hyphens."""
 
     def whole(code: re.Match[str]) -> str:
-        return FLAG.sub(lambda flag: f'<span class="flag">{flag[0]}</span>', code[0])
+        parts = re.split("(<[^>]*>)", code[0])  # text, a tag, text, ...
+        parts[::2] = [FLAG.sub(r'<span class="flag">\g<0></span>', part) for part in parts[::2]]
+        return "".join(parts)
 
-    return INLINE.sub(whole, html)
+    return TYPED.sub(whole, html)
 
 
 def notebook(path: Path) -> str:
@@ -111,10 +115,17 @@ def linked(text: str, source: str, place: str, places: dict[str, str]) -> str:
     text = LINK.sub(moved, text)
     known = {Path(aim).name for aim in places.values()}
     return re.sub(
-        r"!?\[([^\]]*)\]\(([^):]+)\)",
+        r"!?\[([^\]]*)\]\(([^#):][^):]*)\)",
         lambda found: found.group(0) if Path(found.group(2)).name in known else found.group(1),
         text,
     )
+
+
+def shorter(heading: re.Match[str]) -> str:
+    """The heading of a measurement without its words, which stand below: it is in a menu, too."""
+    kind, words = heading.groups()
+    chosen = re.findall(r"(?:topology|network|source)=([^ ;]+)", words)
+    return f"## {', '.join([kind, *chosen])}\n\n`{words.strip()}`\n"
 
 
 def commands() -> str:
