@@ -61,9 +61,11 @@ MORE = """## To add a run
 
 Two lines, then a commit of this folder:
 
-    python scripts/study.py scripts/studies/effect.py --base.data.source cub:PATH \\
-        --base.network.weights FILE --ledger scripts/studies/results/effect.jsonl
-    python scripts/ledger.py
+```bash
+python scripts/study.py scripts/studies/effect.py --base.data.source cub:PATH \\
+    --base.network.weights FILE --ledger scripts/studies/results/effect.jsonl
+python scripts/ledger.py
+```
 """
 
 

@@ -216,15 +216,18 @@ def test_what_is_added_is_trained(tmp_path):
     for title, text in blocks(page, "python"):
         path, _, table = title.partition(": ")
         if not table:
-            assert not (tree / path).exists()
-            (tree / path).write_text(text)
+            place = (tmp_path if path.startswith("tests/") else tree) / path
+            assert not place.exists()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
             continue
-        imported, entry = text.split("\n", 1)
+        imported = "".join(re.findall("^from .*\n", text, re.M))
+        entry = text.removeprefix(imported)
         lines = (tree / path).read_text().splitlines()
         (start,) = [n for n, line in enumerate(lines) if re.match(rf"{table}\b.*{{$", line)]
         lines.insert(start + 1, entry.rstrip())
         last = max(n for n, x in enumerate(lines[:start]) if re.match(r"from fgvc.*[^(]$", x))
-        lines.insert(last + 1, imported)
+        lines.insert(last + 1, imported.rstrip())
         (tree / path).write_text("\n".join(lines) + "\n")
     birds(tmp_path / "drawn", classes=3, count=12)
     pets(tmp_path / "drawn", tmp_path / "pets")
