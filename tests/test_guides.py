@@ -21,7 +21,7 @@ from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference.export import onnxruntime_web
 from fgvc_jax.training import experiments, members
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import positional, said
+from fgvc_jax.utils.options import HELP, fields, positional, said
 
 GUIDES = ROOT / "docs/guides"
 NOTEBOOKS = sorted(GUIDES.glob("*.ipynb"))
@@ -87,6 +87,20 @@ def test_every_option_of_a_command_is_known(line):
     else:
         _, words = positional(words, asked.COMMANDS[name]())
         asked.read(name, words)
+
+
+# Of the launcher of studies, of power.py, of Docker and of XLA.
+OTHER_FLAGS = {"--config", "--seeds", "--minutes", "--half-width", "--base.NAME", "--build-arg"}
+OTHER_FLAGS |= {"--xla_gpu_deterministic_ops", *HELP}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_flag_of_a_sentence_is_known(page):
+    commands = [experiments.Experiment(), *(kind() for kind in asked.COMMANDS.values())]
+    known = {flag for each in commands for flag, _, _ in fields(each)} | OTHER_FLAGS
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for code in re.findall(r"`([^`]*)`", text):
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\b", code)) <= known, code
 
 
 WALKED = "photographs.md", "compare.md", "extend.md", "workstation.md", "handing_on.md"

@@ -64,20 +64,18 @@ def section(one: Comparison, plan: Plan) -> str:
         ),
         *one.warnings(),
     ]
-    return "\n".join([*parts, *(f"- {note}" for note in notes), ""])
+    parts += [*(f"- {note}" for note in notes), ""]
+    return "\n".join(parts + ([departures(one, study)] if one.rows else []))
 
 
 def protocol(one: Comparison, study: Study | None) -> str:
-    """What was trained on what, and in which fields that departs from the published recipe."""
-    example = one.examples.get(one.first) or next(iter(one.examples.values()))
+    """What was trained on what, and in what the rows differ."""
+    example = _example(one)
     fields, results = ledger.flat(example["config"]), example["results"]
     images = results["images"]
-    recipe = (study and study.recipe) or Experiment()
-    against = "the published recipe" if study and study.recipe else "the default experiment"
-    changed = deviations(example["config"], ledger.portable(recipe))
     rows = [
         f"- {row}, {pages.count(one.members[row], 'member')}: "
-        + (", ".join(changes(line, example)) or "see above")
+        + (", ".join(changes(line, example)) or "the set-up below")
         for row, line in one.examples.items()
     ]
     made_by = [
@@ -87,13 +85,24 @@ def protocol(one: Comparison, study: Study | None) -> str:
         [
             f"{fields['data.source']}: {results['classes']} classes, {images['train']} training "
             f"and {images['test']} test images; {of_networks(example, 'name')}, "
-            f"weights {of_networks(example, 'weights') or 'none'}. Against {against}:\n",
-            *(f"- {text}" for text in changed),
-            "\nRows, against the first:\n",
+            f"weights {of_networks(example, 'weights') or 'none'}. Rows, against the first:\n",
             *rows,
             f"\n{hours(one):.1f} hours of training, commits {', '.join(made_by)}.\n",
         ]
     )
+
+
+def departures(one: Comparison, study: Study | None) -> str:
+    """In which fields the set-up of the first row departs from the published recipe."""
+    recipe = (study and study.recipe) or Experiment()
+    against = "the published recipe" if study and study.recipe else "the default experiment"
+    changed = deviations(_example(one)["config"], ledger.portable(recipe))
+    return "\n".join([f"The set-up, against {against}:\n", *(f"- {text}" for text in changed), ""])
+
+
+def _example(one: Comparison) -> ledger.Line:
+    """A line of the first row, or of another one where it has none."""
+    return one.examples.get(one.first) or next(iter(one.examples.values()))
 
 
 def of_networks(line: ledger.Line, field: str) -> str:
