@@ -202,6 +202,7 @@ def test_a_published_recipe_in_small(tmp_path):
         assert (tmp_path / f"runs/{name}/results.json").is_file()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_run_is_handed_on(tmp_path):
     pytest.importorskip("onnx")
