@@ -1,5 +1,6 @@
-"""What the site has beside docs/: the README, results, and every command's --help."""
+"""What the site has beside docs/: the README, results, notebooks, and every command's --help."""
 
+import json
 import os
 import re
 import subprocess
@@ -29,6 +30,10 @@ PLACES = {
     "scripts/BENCHMARKS.md": "BENCHMARKS.md",
 }
 PICTURES = ROOT / ".github"
+WIDE = "studies/pages/", "reference/trunks.md"  # their tables take the place of the menu beside
+FLAG = re.compile(r"(?<![\w-])--?[a-z][\w.-]*")
+TYPED = re.compile(r'(?<!</span>)<code>[^<]*</code>|<div class="language-bash.*?</div>', re.S)
+MEASURED = re.compile(r"^## ([\w ]+): (.*=.*)\n", re.M)
 LINK = re.compile(r"(\]\()([^)#\s:]+)([)#])")
 
 
@@ -44,22 +49,56 @@ def on_files(files: Files, config: Any) -> Files:
         str(path.relative_to(ROOT)): str(path.relative_to(ROOT / "docs"))
         for path in (ROOT / "docs").rglob("*.md")
     }
+    places |= {
+        str(path.relative_to(ROOT)): str(path.relative_to(ROOT / "docs").with_suffix(".md"))
+        for path in (ROOT / "docs").rglob("*.ipynb")
+    }
     places |= {f".github/{path.name}": f"pictures/{path.name}" for path in PICTURES.glob("*.*g")}
     for source, place in places.items():
         if source.startswith("docs/"):
             continue
         if source.endswith(".md"):
             text = linked((ROOT / source).read_text(), source, place, places)
+            text = MEASURED.sub(shorter, text) if place == "BENCHMARKS.md" else text
             files.append(File.generated(config, place, content=text))
         else:
             files.append(File.generated(config, place, content=(ROOT / source).read_bytes()))
+    for path in (ROOT / "docs").rglob("*.ipynb"):
+        place = str(path.relative_to(ROOT / "docs").with_suffix(".md"))
+        files.append(File.generated(config, place, content=notebook(path)))
     files.append(File.generated(config, "reference/commands.md", content=commands()))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Links of docs/ that lead out of it lead to where the site has their aims."""
+    """Links out of docs/, and to notebooks, lead to where the site has their aims."""
+    if page.file.src_uri.startswith(WIDE):
+        page.meta["hide"] = ["toc"]
+    markdown = re.sub(r"(\]\([^):]*)\.ipynb\)", r"\1.md)", markdown)
     return re.sub(r"\]\(((?:\.\./)*)\.\./scripts/studies/", r"](\1studies/", markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """A flag, in a sentence or a command, is not broken behind its hyphens."""
+
+    def whole(code: re.Match[str]) -> str:
+        parts = re.split("(<[^>]*>)", code[0])  # text, a tag, text, ...
+        parts[::2] = [FLAG.sub(r'<span class="flag">\g<0></span>', part) for part in parts[::2]]
+        return "".join(parts)
+
+    return TYPED.sub(whole, html)
+
+
+def notebook(path: Path) -> str:
+    """A notebook's cells, its code to be read, and where the notebook itself is."""
+    cells = json.loads(path.read_text())["cells"]
+    texts = ["".join(cell["source"]) for cell in cells]
+    fenced = [
+        f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
+        for cell, text in zip(cells, texts, strict=True)
+    ]
+    itself = f'This page is a notebook: <a href="{path.name}">{path.name}</a>.'
+    return "\n\n".join([*fenced, itself]) + "\n"
 
 
 def linked(text: str, source: str, place: str, places: dict[str, str]) -> str:
@@ -76,10 +115,17 @@ def linked(text: str, source: str, place: str, places: dict[str, str]) -> str:
     text = LINK.sub(moved, text)
     known = {Path(aim).name for aim in places.values()}
     return re.sub(
-        r"!?\[([^\]]*)\]\(([^):]+)\)",
+        r"!?\[([^\]]*)\]\(([^#):][^):]*)\)",
         lambda found: found.group(0) if Path(found.group(2)).name in known else found.group(1),
         text,
     )
+
+
+def shorter(heading: re.Match[str]) -> str:
+    """The heading of a measurement without its words, which stand below: it is in a menu, too."""
+    kind, words = heading.groups()
+    chosen = re.findall(r"(?:topology|network|source)=([^ ;]+)", words)
+    return f"## {', '.join([kind, *chosen])}\n\n`{words.strip()}`\n"
 
 
 def commands() -> str:

@@ -61,9 +61,11 @@ MORE = """## To add a run
 
 Two lines, then a commit of this folder:
 
-    python scripts/study.py scripts/studies/effect.py --base.data.source cub:PATH \\
-        --base.network.weights FILE --ledger scripts/studies/results/effect.jsonl
-    python scripts/ledger.py
+```bash
+python scripts/study.py scripts/studies/effect.py --base.data.source cub:PATH \\
+    --base.network.weights FILE --ledger scripts/studies/results/effect.jsonl
+python scripts/ledger.py
+```
 """
 
 
@@ -185,10 +187,10 @@ def conclusions(one: Comparison, plan: Plan) -> list[str]:
         difference = cell["difference"]
         if planned and planned.gain and difference and row in planned.rows:
             of = "" if difference["n"] >= planned.seeds else f" of {planned.seeds} planned"
-            gain, ends = (
-                pages.written(difference[key], metric=DECIDING, sign="+")
-                for key in ("mean", "interval")
-            )
+            gain = pages.written(difference["mean"], metric=DECIDING, sign="+")
+            ends = "no interval yet"
+            if difference["interval"]:
+                ends = pages.written(difference["interval"], metric=DECIDING, sign="+")
             lines.append(
                 f"{name}, {row} minus {one.first}: "
                 f"**{statistics.verdict(difference['interval'], planned.gain)}**: {gain} points "

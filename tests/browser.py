@@ -6,11 +6,14 @@ and 4 (--remote-debugging-pipe), so that neither a driver nor a port is needed.
 
 import base64
 import fcntl
+import functools
+import http.server
 import json
 import os
 import select
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +27,33 @@ PATIENCE = 60.0  # seconds
 REBOUND = "rebound.test"  # a name that leads to this machine
 
 needs_browser = pytest.mark.skipif(PROGRAM is None, reason="no Chromium is installed")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server:
+    """A plain server of a folder, without any header of its own, and what it was asked for."""
+
+    def __init__(self, folder: Path):
+        asked: list[str] = []
+        self.asked = asked
+
+        class Listed(Quiet):
+            def do_GET(self) -> None:
+                asked.append(self.path)
+                super().do_GET()
+
+        handler = functools.partial(Listed, directory=str(folder))
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
 
 
 class Browser:

@@ -140,7 +140,7 @@ def test_tracked_files_are_sources():
     for name in listed:
         path = ROOT / name
         ledger = name.startswith("scripts/studies/RES") or path.match("studies/results/*")
-        configured = ".github/workflows/tests.yml", "mkdocs.yml", "CITATION.cff"
+        configured = ".github/workflows/tests.yml", "mkdocs.yml", "docs/site.css", "CITATION.cff"
         own = path.match(".github/*.*g") or name in configured
         own = own or (ledger and path.suffix in (".csv", ".jsonl"))
         drawn = path.match("scripts/studies/figures/*.svg")
@@ -222,7 +222,7 @@ def test_the_license_is_complete():
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

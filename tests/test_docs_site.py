@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from browser import Browser, Page, Server, needs_browser
 from conftest import ROOT
 
 pytestmark = [
@@ -34,7 +35,15 @@ def test_it_has_its_pages(site):
     assert {"index.html", "studies/RESULTS.html", "reference/commands.html"} <= pages
     assert "--network.start" in (site / "reference/commands.html").read_text()
     assert "Train an experiment to its end" in (site / "reference/python.html").read_text()
+    assert "fgvc_jax.fit" in (site / "guides/from_python.html").read_text()
+    assert (site / "guides/from_python.ipynb").is_file()
     assert (site / "studies/figures/differences.svg").is_file()
+
+
+def test_lists_are_lists(site):
+    """In Markdown a list begins behind an empty line, or it is a long sentence."""
+    for page in site.rglob("*.html"):
+        assert not re.search(r"<p>[^<]*\n- ", page.read_text()), page
 
 
 def test_it_asks_nobody_for_anything(site):
@@ -51,3 +60,23 @@ def test_links_lead_somewhere(site):
         for aim in re.findall(r'<a[^>]+href="([^"#:]+?)(?:#[^"]*)?"', page.read_text()):
             if page.name != "404.html":
                 assert (page.parent / aim).resolve().exists(), (page, aim)
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_no_page_is_wider_than_a_window_or_lacks_a_picture(site, tmp_path, width, dark):
+    """Wide tables and code scroll by themselves; what is lazy is looked at as well."""
+    server = Server(site)
+    with Browser(tmp_path) as browser:
+        for path in sorted(site.rglob("*.html")):
+            url = f"{server.url}{path.relative_to(site)}"
+            page = Page(browser, url, width=width, dark=dark)
+            assert not page.overflows(), path
+            page.run("[...document.images].forEach(image => image.loading = 'eager')")
+            page.wait("[...document.images].every(image => image.complete)")
+            assert page.run("[...document.images].every(image => image.naturalWidth)"), path
+            scheme = page.run("document.body.dataset.mdColorScheme")
+            assert scheme == ("slate" if dark else "default"), path
+            assert page.complaints() == [], path
+            assert all(each.startswith(server.url) for each in page.requests()), path
+    server.close()

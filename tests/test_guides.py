@@ -9,21 +9,35 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import FAST, ROOT
+from conftest import FAST, ROOT, tiny
 from PIL import Image
 
 from fgvc_jax.commands import asked
 from fgvc_jax.data.sources import open_source
-from fgvc_jax.training import experiments
-from fgvc_jax.utils.options import positional, said
+from fgvc_jax.inference.export import onnxruntime_web
+from fgvc_jax.training import experiments, members
+from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import HELP, fields, positional, said
 
-NOTEBOOKS = sorted((ROOT / "docs/guides").glob("*.ipynb"))
+GUIDES = ROOT / "docs/guides"
+NOTEBOOKS = sorted(GUIDES.glob("*.ipynb"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```', re.M | re.S)
 COMMAND = re.compile(r"python -m fgvc_jax\.(\w+)")
+# What begins so in a guide and is typed by no walk below, and what runs it with other words.
+ELSEWHERE = {
+    "pip install ": "tests/test_guides.py::test_extras_and_scripts_are_there",
+    "sbatch ": "tests/scripts/test_launch.py::test_a_slurm_job_waits_again_only_where_it_was_asked",
+    "scripts/launch/tpu.sh ": "tests/scripts/test_launch.py::test_a_tpu_is_given_the_words_as_they",
+    "export JAX_COORDINATOR_ADDRESS=": "tests/utils/test_devices.py::test_two_processes_of_two_dev",
+    "python -m http.server ": "tests/test_site_in_browser.py::test_it_answers_at_once_and_offline",
+    "HF_TOKEN=": "tests/inference/export/test_pushed.py::test_everything_goes_in_one_commit",
+    "docker ": "",  # never built, which the page says
+}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -43,7 +57,7 @@ LINES = [(page, line) for page in PAGES for line in commands(page)]
 
 
 def test_a_command_is_read_to_the_end_of_its_line():
-    found = commands(ROOT / "docs/guides/compare.md")
+    found = commands(GUIDES / "compare.md")
     assert "python scripts/study.py mine.py --workdir runs/mine" in found and len(found) >= 5
 
 
@@ -75,6 +89,48 @@ def test_every_option_of_a_command_is_known(line):
         asked.read(name, words)
 
 
+# Of the launcher of studies, of power.py, of Docker and of XLA.
+OTHER_FLAGS = {"--config", "--seeds", "--minutes", "--half-width", "--base.NAME", "--build-arg"}
+OTHER_FLAGS |= {"--xla_gpu_deterministic_ops", *HELP}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_flag_of_a_sentence_is_known(page):
+    commands = [experiments.Experiment(), *(kind() for kind in asked.COMMANDS.values())]
+    known = {flag for each in commands for flag, _, _ in fields(each)} | OTHER_FLAGS
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    for code in re.findall(r"`([^`]*)`", text):
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w.-]*\b", code)) <= known, code
+
+
+WALKED = "photographs.md", "compare.md", "extend.md", "workstation.md", "handing_on.md"
+ON_A_POD = {
+    "--distributed True": "tests/utils/test_devices.py::test_two_processes_of_two_devices_train",
+    "gs://BUCKET/kt": "tests/test_gs.py::test_killed_continued_judged_and_asked_without_the_mirror",
+}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *GUIDES.glob("*.md")], ids=lambda p: p.name)
+def test_a_command_is_run_by_a_test(page):
+    """By the walk of a page, or by one that is named; README's first two by .ci/run."""
+    typed = {line for name in WALKED for line in commands(GUIDES / name) if not elsewhere(line)}
+    for line in commands(page):
+        if line in typed or (page.name == "README.md" and ".venv" in line):
+            continue
+        name = elsewhere(line)
+        if not name and line.startswith("docker "):
+            assert "never built" in page.read_text()
+            continue
+        file, _, test = name.partition("::")
+        assert test and f"def {test}" in (ROOT / file).read_text(), line
+
+
+def elsewhere(line):
+    """The test that runs a command that no walk types; empty where there is none."""
+    begins = [name for begin, name in ELSEWHERE.items() if line.startswith(begin)]
+    return next(iter(begins + [name for word, name in ON_A_POD.items() if word in line]), "")
+
+
 # -- walks -----------------------------------------------------------------------------------------
 
 
@@ -92,8 +148,9 @@ def birds(folder, classes=4, count=8):
 
 def walk(page, cwd, tree=ROOT, more=()):
     """Type the commands of a page, one after the other; `more` words after those that begin so."""
+    assert page.name in WALKED
     for line in commands(page):
-        if "pip install" in line:
+        if elsewhere(line):
             continue
         line += "".join(words for beginning, words in more if line.startswith(beginning))
         ran = re.sub(r"\bpython\b", shlex.quote(sys.executable), line)
@@ -108,7 +165,7 @@ def walk(page, cwd, tree=ROOT, more=()):
 def test_photographs_from_folder_to_answers(tmp_path):
     birds(tmp_path / "birds", count=12)
     birds(tmp_path / "photos", classes=2, count=2)
-    walk(ROOT / "docs/guides/photographs.md", tmp_path)
+    walk(GUIDES / "photographs.md", tmp_path)
     rows = (tmp_path / "answers.csv").read_text().splitlines()
     assert len(rows) == 1 + 4 and "bird" in rows[1]
     assert (tmp_path / "inspect.html").stat().st_size > 10_000
@@ -117,7 +174,7 @@ def test_photographs_from_folder_to_answers(tmp_path):
 
 @pytest.mark.slow
 def test_two_methods_are_compared(tmp_path):
-    page = ROOT / "docs/guides/compare.md"
+    page = GUIDES / "compare.md"
     for name in ("scripts", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     for title, text in blocks(page, "python"):
@@ -130,25 +187,62 @@ def test_two_methods_are_compared(tmp_path):
     assert (tmp_path / "against.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_a_published_recipe_in_small(tmp_path):
+    words = "--data.source sketchbirds --data.classes 4 --data.images-per-class 8 --data.resize 36"
+    words += " --data.crop 32 --data.pad 2 --network.name resnet_micro --network.weights ''"
+    words += " --network.head-width 16 --network.batch-norm-groups 1 --batch-size 8 --epochs 1"
+    train = "python -m fgvc_jax.train --config"
+    devices = "CUDA_VISIBLE_DEVICES=0 " + train
+    more = [(each, f" {words} --members 2") for each in (train, devices)]
+    walk(GUIDES / "workstation.md", tmp_path, more=more)
+    for name, transfer in ("kt", "orthogonal"), ("ce", "none"):
+        record = json.loads((tmp_path / f"runs/{name}/config.json").read_text())
+        assert record["transfer"]["name"] == transfer
+        assert (tmp_path / f"runs/{name}/results.json").is_file()
+
+
+@pytest.mark.exhaustive
+@pytest.mark.slow
+def test_a_run_is_handed_on(tmp_path):
+    pytest.importorskip("onnx")
+    try:
+        onnxruntime_web.runtime("")
+    except UserError as error:
+        pytest.skip(str(error))
+    birds(tmp_path / "birds", count=12)
+    source = f"folder:{tmp_path / 'birds'}"
+    data = replace(tiny().data, source=source, classes=0, images_per_class=0, validation=0.2)
+    members.train(tiny(tmp_path / "runs/birds", data=data))
+    # Of so few images one is more than what is tolerated of a smaller file.
+    few = [("python -m fgvc_jax.export runs/birds --output small", " --tolerance 1")]
+    walk(GUIDES / "handing_on.md", tmp_path, more=few)
+    sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("small", "smaller")]
+    assert (tmp_path / "site/index.html").is_file() and max(sizes) < 200_000
+
+
 @pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_is_added_is_trained(tmp_path):
-    page, tree = ROOT / "docs/guides/extend.md", tmp_path / "tree"
+    page, tree = GUIDES / "extend.md", tmp_path / "tree"
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("fgvc_jax", "configs"):
         shutil.copytree(ROOT / name, tree / name, ignore=ignored)
     for title, text in blocks(page, "python"):
         path, _, table = title.partition(": ")
         if not table:
-            assert not (tree / path).exists()
-            (tree / path).write_text(text)
+            place = (tmp_path if path.startswith("tests/") else tree) / path
+            assert not place.exists()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
             continue
-        imported, entry = text.split("\n", 1)
+        imported = "".join(re.findall("^from .*\n", text, re.M))
+        entry = text.removeprefix(imported)
         lines = (tree / path).read_text().splitlines()
         (start,) = [n for n, line in enumerate(lines) if re.match(rf"{table}\b.*{{$", line)]
         lines.insert(start + 1, entry.rstrip())
         last = max(n for n, x in enumerate(lines[:start]) if re.match(r"from fgvc.*[^(]$", x))
-        lines.insert(last + 1, imported)
+        lines.insert(last + 1, imported.rstrip())
         (tree / path).write_text("\n".join(lines) + "\n")
     birds(tmp_path / "drawn", classes=3, count=12)
     pets(tmp_path / "drawn", tmp_path / "pets")
@@ -208,4 +302,4 @@ def test_a_notebook_runs(path, elsewhere, capsys):
 
 
 def test_tables_for_spreadsheets_are_made_safe():
-    assert "--csv-safe" in (ROOT / "docs/guides/photographs.md").read_text()
+    assert "--csv-safe" in (GUIDES / "photographs.md").read_text()

@@ -1,16 +1,13 @@
 """A site in a real browser, from the command to its answers, also when nobody serves it."""
 
 import dataclasses
-import functools
-import http.server
 import io
 import json
 import shutil
-import threading
 
 import numpy as np
 import pytest
-from browser import Browser, Page, needs_browser
+from browser import Browser, Page, Server, needs_browser
 from conftest import tiny
 from PIL import Image
 from reports import NAMES, written
@@ -30,32 +27,6 @@ ANSWERED = "!document.querySelector('#shown').hidden"
 TOLD = "document.querySelector('.told').textContent"
 TESTED = "document.querySelector('#self-test').textContent"
 KEPT = "navigator.serviceWorker.ready.then(found => !!found.active)"
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-class Server:
-    """A plain server of a folder, without any header of its own, and what it was asked for."""
-
-    def __init__(self, folder):
-        self.asked = asked = []
-
-        class Listed(Quiet):
-            def do_GET(self):
-                asked.append(self.path)
-                super().do_GET()
-
-        handler = functools.partial(Listed, directory=str(folder))
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
 
 
 @pytest.fixture(scope="module")

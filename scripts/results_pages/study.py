@@ -12,23 +12,32 @@ from fgvc_jax.study import Study, ledger, pages
 from fgvc_jax.utils.text import markdown_table, printable
 from results_pages.figures import DECIDING, Pair
 
-HEAD = """Made of the ledger by `scripts/ledger.py`. Test accuracies of the last epoch, on all test
-images, in percent. Differences are to the first row, paired by seed. The first interval is for new
-trainings on these test images (Student's, over seeds) and decides; the second for new images of the
-same kind as well (seeds and images crossed). Both are of 95 %, not corrected for the number of
-comparisons; `scripts/coverage.py` simulates what they cover. "Rescued" are images that an ensemble
-has right and its first member wrong, "spoiled" the other way round: their difference is what the
-others add to the first. "Any" has one member right at least, which is what their diversity could
-give; "ambiguity" is the members' mean Brier score less that of their mean prediction;
-"overlap_high" is of high responses alone. "Would find" is the true difference that so many pairs of
-such spread find in four of five studies. Lines that did not keep to [the plan](../PLAN.md) are in
-rows of their own, "(not planned)", and have no verdict.
+HEAD = """Made of the ledger by `scripts/ledger.py`: test accuracies of the last epoch, on all test
+images, in percent, and differences to the first row, paired by seed. What columns and rows mean is
+[below the tables](#how-the-tables-are-read).
+"""
+LEGEND = """## How the tables are read
+
+- *On these images* is the interval for new trainings on these test images (Student's, over seeds):
+  it decides. *On new images* is that for new images of the same kind as well (seeds and images
+  crossed). Both are of 95 %, not corrected for the number of comparisons; `scripts/coverage.py`
+  simulates what they cover.
+- *Would find* is the true difference that so many pairs of such spread find in four of five
+  studies.
+- *rescued* are images that an ensemble has right and its first member wrong, *spoiled* the other
+  way round: their difference is what the others add to the first. *any* has one member right at
+  least, which is what their diversity could give.
+- *ambiguity* is the members' mean Brier score less that of their mean prediction; *overlap_high* is
+  the overlap of high responses alone.
+- Lines that did not keep to [the plan](../PLAN.md) are in rows of their own, "(not planned)", and
+  have no verdict.
 """
 
 
 def page(name: str, pairs: Sequence[Pair]) -> str:
     """The page of a study, on all its bases."""
-    return "\n".join([f"# {name}\n", HEAD, *(section(one, plan) for one, plan in pairs)])
+    sections = [section(one, plan) for one, plan in pairs]
+    return "\n".join([f"# {name}\n", HEAD, *sections, LEGEND])
 
 
 def hours(one: Comparison) -> float:
@@ -55,20 +64,18 @@ def section(one: Comparison, plan: Plan) -> str:
         ),
         *one.warnings(),
     ]
-    return "\n".join([*parts, *(f"- {note}" for note in notes), ""])
+    parts += [*(f"- {note}" for note in notes), ""]
+    return "\n".join(parts + ([departures(one, study)] if one.rows else []))
 
 
 def protocol(one: Comparison, study: Study | None) -> str:
-    """What was trained on what, and in which fields that departs from the published recipe."""
-    example = one.examples.get(one.first) or next(iter(one.examples.values()))
+    """What was trained on what, and in what the rows differ."""
+    example = _example(one)
     fields, results = ledger.flat(example["config"]), example["results"]
     images = results["images"]
-    recipe = (study and study.recipe) or Experiment()
-    against = "the published recipe" if study and study.recipe else "the default experiment"
-    changed = deviations(example["config"], ledger.portable(recipe))
     rows = [
         f"- {row}, {pages.count(one.members[row], 'member')}: "
-        + (", ".join(changes(line, example)) or "see above")
+        + (", ".join(changes(line, example)) or "the set-up below")
         for row, line in one.examples.items()
     ]
     made_by = [
@@ -78,13 +85,24 @@ def protocol(one: Comparison, study: Study | None) -> str:
         [
             f"{fields['data.source']}: {results['classes']} classes, {images['train']} training "
             f"and {images['test']} test images; {of_networks(example, 'name')}, "
-            f"weights {of_networks(example, 'weights') or 'none'}. Against {against}:",
-            *(f"- {text}" for text in changed),
-            "\nRows, against the first:",
+            f"weights {of_networks(example, 'weights') or 'none'}. Rows, against the first:\n",
             *rows,
             f"\n{hours(one):.1f} hours of training, commits {', '.join(made_by)}.\n",
         ]
     )
+
+
+def departures(one: Comparison, study: Study | None) -> str:
+    """In which fields the set-up of the first row departs from the published recipe."""
+    recipe = (study and study.recipe) or Experiment()
+    against = "the published recipe" if study and study.recipe else "the default experiment"
+    changed = deviations(_example(one)["config"], ledger.portable(recipe))
+    return "\n".join([f"The set-up, against {against}:\n", *(f"- {text}" for text in changed), ""])
+
+
+def _example(one: Comparison) -> ledger.Line:
+    """A line of the first row, or of another one where it has none."""
+    return one.examples.get(one.first) or next(iter(one.examples.values()))
 
 
 def of_networks(line: ledger.Line, field: str) -> str:

@@ -645,6 +645,17 @@ def test_a_claim_says_what_was_found_on_the_studys_own_base():
     assert "fixed_0.5 minus none: -0.50 points (-1.00 to +0.00; 4 pairs)" in text
     moved = claims.page({"effect": [(one, Plan(study, ["epochs 4 -> 3"]))]})
     assert "-0.50" not in moved and "not here: needs 448 px" in moved
+    rows = [line.split("|")[3:5] for line in moved.splitlines() if line.startswith("| KT")]
+    found = {tested.strip(): said.strip() for tested, said in rows}
+    assert found["`effect`, fixed_0.5"] == "open"
+    assert found["not here: needs 448 px and days of a GPU"] == ""
+
+
+def test_one_pair_has_a_difference_and_no_interval_yet():
+    one = differences_of(("kt", -0.0195, None))
+    plan = Plan(SimpleNamespace(gain=0.007, rows={"none": {}, "kt": {}}, seeds=8), [])
+    (line,) = report.conclusions(one, plan)
+    assert "**undecided**: -1.95 points (no interval yet; 4 pairs of 8 planned)" in line
 
 
 # -- the note --------------------------------------------------------------------------------------
