@@ -171,6 +171,7 @@ def test_what_a_validation_part_stands_in_for_is_told(tmp_path, caplog):
     ("names", "words"),
     [
         (("train", "testing"), "'testing' (1 image) may be it: rename it to test"),
+        (("train", "eval"), "'eval' (1 image) may be it: rename it to validation"),
         (
             ("train", "val", "testing"),
             "val/ would be the test part, while 'testing' (1 image) may",
