@@ -43,8 +43,11 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
 def csv_text(file: Path, what: str) -> str:
     """The text of a CSV file, which messages call `what` it is."""
     try:
-        return paths.readable(file).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = paths.readable(file).read_bytes().decode("utf-8-sig")
+        if "\0" in text.partition("\n")[0]:  # every other byte, in UTF-16
+            raise ValueError
+        return text
+    except ValueError as error:
         raise UserError(
             f"{what} {shown(file)} is not UTF-8 text: save it as CSV in UTF-8"
         ) from error
