@@ -135,6 +135,15 @@ def number_rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]
         yield row
 
 
+def numbers_by_image(file: Path, count: int) -> dict[int, tuple[float, ...]]:
+    """{image number: the other numbers} of a file as of `number_rows`, each image once."""
+    rows: dict[int, tuple[float, ...]] = {}
+    for key, numbers in number_rows(file, count):
+        if rows.setdefault(key, numbers) is not numbers:
+            raise UserError(f"{shown(file)} lists image {key} twice: fetch the file again")
+    return rows
+
+
 def whole_number(text: str, where: str) -> int:
     """The number that a text of ASCII digits is."""
     # int() also takes "1_000", " 1 " and digits of other scripts; its length limit is a ValueError.
