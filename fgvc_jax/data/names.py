@@ -68,8 +68,10 @@ def confused(names: Iterable[str]) -> list[list[str]]:
 
 def _folded(name: str) -> str:
     """A name without case, spaces, hyphens, underscores and what nobody sees, in one form of its
-    accents, and of a number without zeros before it and after its point."""
+    accents, and of a number without zeros before it and after its point. Between two digits it
+    matters where one stands: 1-10 is not 11-0."""
     text = unicodedata.normalize("NFKC", name).casefold()
+    text = re.sub(r"(?<=\d)[\s_-]+(?=\d)", ":", text)
     if number := re.fullmatch(r"0*(\d+)(\.0*)?", text.strip(), re.ASCII):
         return number[1]
     unseen = (c.isspace() or c in "-_" or unicodedata.category(c) == "Cf" for c in text)

@@ -71,4 +71,5 @@ def test_names_that_may_be_one():
     assert confused(names) == [
         ["Robin", "robin "], ["wren", "wren\u200b"], ["e\u0301", "\u00e9"], ["1", "01.0"]
     ]  # fmt: skip
-    assert confused(["a", "b"]) == []
+    assert confused(["a", "b", "1-10", "11-0", "1.10", "110"]) == []
+    assert confused(["1-10", "1 10", "a1_b", "a 1b"]) == [["1-10", "1 10"], ["a1_b", "a 1b"]]
