@@ -138,7 +138,7 @@ class _Experiment:
     evaluate_every: int = option(1, at_least=1)
     """Epochs between evaluations on the test set; the last epoch is always evaluated."""
     evaluation_batch_size: int = option(64, at_least=1, free=True)
-    """Images per evaluation batch, at the most."""
+    """Images per evaluation batch, at the most; it changes answers by their rounding alone."""
     members_at_once: MembersAtOnce = option("auto", at_least=1, free=True)
     """So many finished members of one architecture are judged by one program; auto and 1: one by
     one, by the program that judged their epochs. It changes answers by their rounding alone."""

@@ -27,9 +27,11 @@ def open_coco(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     """
     file, root = _places(path)
     found = read_json(file)
-    images = {row["id"]: row for row in rows_of(found, "images", file, id=_KEY, file_name=str)}
-    named = rows_of(found, "categories", file, id=_KEY, name=str)
-    categories = {row["id"]: row["name"] for row in named}
+    images = _by_id(found, "images", "file_name", file)
+    named = _by_id(found, "categories", "name", file)
+    categories = {key: row["name"] for key, row in named.items()}
+    if "" in categories.values():
+        raise UserError(f"{shown(file)} has a category without a name: give it one")
     if len(set(categories.values())) < len(categories):
         raise UserError(f"{shown(file)} gives two categories one name: give each a name of its own")
     rows = rows_of(found, "annotations", file, image_id=_KEY, category_id=_KEY)
@@ -104,6 +106,20 @@ def rows_of(found: dict[str, Any], name: str, file: Path, /, **fields: Any) -> l
             value = row.get(field) if isinstance(row, dict) else None
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise UserError(f"{shown(file)}: number {n} of {name!r} has no {field}: correct it")
+    return rows
+
+
+def _by_id(found: dict[str, Any], name: str, field: str, file: Path) -> dict[Any, dict[str, Any]]:
+    """The objects in a list of a file by their ids; a UserError where two of one id say different
+    things in `field`."""
+    rows: dict[Any, dict[str, Any]] = {}
+    for row in rows_of(found, name, file, id=_KEY, **{field: str}):
+        other = rows.setdefault(row["id"], row)
+        if other[field] != row[field]:
+            raise UserError(
+                f"{shown(file)}: two of {name!r} have the id {row['id']!r}, {other[field]!r} and "
+                f"{row[field]!r}: give each an id of its own"
+            )
     return rows
 
 

@@ -181,6 +181,11 @@ def _row(where: str, values: dict[str, str]) -> dict[str, str]:
     for name in REQUIRED:
         if not row[name].strip():
             raise UserError(f"{where} has no {name}")
+        if values[name][0] == " " and values[name].lstrip()[0] == '"':
+            raise UserError(
+                f"{where}: the {name} {values[name]!r} has its quotes behind a space, where they "
+                "are a part of it: leave out the spaces behind commas"
+            )
     if "split" in row:
         row["split"] = part(row["split"]) or row["split"].lower()
         if row["split"] not in PARTS:

@@ -44,14 +44,18 @@ def read(file: Path, *, confidence: float) -> dict[str, Detected]:
     kinds = known.get("detection_categories")
     named = kinds.items() if isinstance(kinds, dict) else ()
     animals = {key for key, name in named if str(name).lower() == ANIMAL}
-    listed = {}
+    listed: dict[str, Detected] = {}
     for n, row in enumerate(rows_of(known, "images", file, file=str), start=1):
         where = f"{shown(file)} image {n}"
         failed = row.get("failure")
-        listed[row["file"]] = Detected(
+        detected = Detected(
             () if failed else tuple(_boxes(row, where, animals, confidence)),
             f"the detector failed: {failed}" if failed else "",
         )
+        if listed.setdefault(row["file"], detected) != detected:
+            raise UserError(
+                f"{where}: {row['file']!r} is already listed, with other boxes: keep one of them"
+            )
     return listed
 
 

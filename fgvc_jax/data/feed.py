@@ -264,7 +264,9 @@ def evaluation_batches(
 
 def evaluation_size(count: int, most: int, mesh: Mesh) -> int:
     """Images in a batch of a pass over `count`: in no more batches than `most` images a batch need,
-    as small as that allows, so that little of the last one is padding."""
+    as small as that allows, so that little of the last one is padding; a whole number for each
+    device, and one at the least."""
+    most = max(most // mesh.size, 1) * mesh.size
     share = -(-count // (-(-count // most) * mesh.size))  # images per batch and device
     return share * mesh.size
 

@@ -23,9 +23,7 @@ TEST_FRACTION = 0.2  # of each class, where a dataset comes without a test part
 HIDDEN = ".", "__MACOSX"  # what a Mac leaves in an archive is no folder of images
 _ONE_GROUP = ", and its boxes to one group"
 SHOWN = 5  # examples in a message
-LOOKED_THROUGH = (
-    50_000  # images at the most, of a set that is searched for copies when it is opened
-)
+LOOKED_THROUGH = 50_000  # images at the most, of a set that is searched for copies when opened
 
 log = logging.getLogger(__name__)
 
@@ -240,17 +238,22 @@ def locate(root: Path, entries: Sequence[Entry], how: Opening) -> list[str | Non
     listings: dict[str, _Listing] = {}
     seen: dict[str, list[Entry]] = {}
     missing: list[Entry] = []
+    outside: list[tuple[Entry, str]] = []
     places: list[str | None] = []
     for entry in entries:
         places.append(None)
         with how.each():
-            place, real = _place(root, entry, listings, tops)
+            place, real = _place(root, entry, listings)
             if real is None:
                 missing.append(entry)
+                continue
+            if not real.startswith(tuple(tops)):
+                outside.append((entry, real))
                 continue
             _check_alone(entry, seen.setdefault(real, []))
             seen[real].append(entry)
             places[-1] = place
+    _check_inside(root, outside, how)
     for entry in missing:
         alone = len(missing) == 1 or how.faults is not None  # else the first speaks for all
         more = "" if alone else f" ({len(missing):,} images are missing)"
@@ -267,9 +270,19 @@ def locate(root: Path, entries: Sequence[Entry], how: Opening) -> list[str | Non
     return places
 
 
-def _place(
-    root: Path, entry: Entry, listings: dict[str, "_Listing"], tops: Sequence[str]
-) -> tuple[str, str | None]:
+def _check_inside(root: Path, outside: Sequence[tuple[Entry, str]], how: Opening) -> None:
+    """Raise, or list, a UserError for links to these real paths, naming a folder of all of them."""
+    folders = [os.path.dirname(real) for _, real in outside]
+    folders += [os.path.realpath(how.links)] if how.links else []
+    above = os.path.commonpath(folders or [os.sep])
+    named = f", or name the folder that it is in, by --data.allow-links {above!r}"
+    for entry, _ in outside:
+        what = f"{entry.where}: {entry.name!r} is a link that leaves {shown(root)}"
+        advice = f"copy what it points to into the dataset{named if above != os.sep else ''}"
+        how.fault(UserError(f"{what}: {advice}"))
+
+
+def _place(root: Path, entry: Entry, listings: dict[str, "_Listing"]) -> tuple[str, str | None]:
     """The path of an entry's file below the root, and its real one; None where it is no file."""
     if {"", ".", ".."} & set(entry.name.split("/")) or "\0" in entry.name:
         raise UserError(f"{entry.where}: {entry.name!r} is not a path inside the dataset")
@@ -281,12 +294,6 @@ def _place(
     real = os.path.join(there.real, name)
     if there.links.get(name):
         real = os.path.realpath(real)
-    if not real.startswith(tuple(tops)):
-        raise UserError(
-            f"{entry.where}: {entry.name!r} is a link that leaves {shown(root)}: copy what it "
-            "points to into the dataset, or name the folder that it is in, by "
-            f"--data.allow-links {os.path.dirname(real)!r}"
-        )
     missing = name not in there.links or (there.links[name] and not os.path.isfile(real))
     return f"{there.place}/{name}" if there.place else name, None if missing else real
 

@@ -150,7 +150,7 @@ def _roles(
         instead = f": add one, or give folder:{os.path.join(path, train or '')} to have it {use}"
         raise UserError(
             f"{shown(root)} has {train}/ but none of test, val, valid, validation"
-            f"{_rename(root, meant, 'test') or instead}"
+            f"{_rename(root, meant, 'test') or _rename(root, meant, 'validation') or instead}"
         )
     if "test" not in parts:
         if "test" in meant:

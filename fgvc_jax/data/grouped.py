@@ -32,9 +32,17 @@ def list_of(source: str) -> str:
 
 
 def values(file: Path, column: str) -> dict[str, str]:
-    """{path as sources name it: the text of a column} of a CSV file; errors likewise."""
-    found = _rows(file, column, "--by")
-    return {path_inside(file, where, path): value for where, path, value in found}
+    """{path as sources name it: the text of a column} of a CSV file; errors likewise, and for a
+    photograph of which two rows say different things, as of two boxes."""
+    found: dict[str, str] = {}
+    for where, path, value in _rows(file, column, "--by"):
+        other = found.setdefault(path_inside(file, where, path), value)
+        if other != value:
+            raise UserError(
+                f"{where}: the {column} of {path!r} is {value!r} here and {other!r} further up: "
+                "--by takes a column that says one thing of a photograph"
+            )
+    return found
 
 
 def has(file: Path, column: str) -> bool:

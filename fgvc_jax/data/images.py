@@ -34,11 +34,8 @@ _EXTENSIONS = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }  # of what Pillow reads, what photographs are kept in, in containers that reference nothing
-_CODECS = {
-    "AVIF": "avif",
-    "JPEG2000": "jpg_2000",
-    "WEBP": "webp",
-}  # some builds of Pillow lack them
+# Of what some builds of Pillow lack.
+_CODECS = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
 _MISSING = {format for format, codec in _CODECS.items() if not features.check(codec)}
 _MISSING |= set() if pi_heif else {"HEIF"}
 FORMATS = tuple(format for format in _EXTENSIONS if format not in _MISSING)
@@ -397,4 +394,5 @@ def _rgb(record: dict[str, Any], image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise Unreadable(record, f"has pixels of mode {image.mode!r}, whose range is unknown")
-    return image.convert("RGB")
+    seen_through = isinstance(image.info.get("transparency"), bytes)  # Pillow warns of a palette's
+    return (image.convert("RGBA") if seen_through else image).convert("RGB")

@@ -19,7 +19,7 @@ from fgvc_jax.data.tables import (
     check_same_ids,
     line_of,
     matlab_classes,
-    number_rows,
+    numbers_by_image,
     read_class_table,
     read_lines,
     read_matlab,
@@ -63,7 +63,8 @@ def open_cub(path: str, how: Opening = TO_TRAIN) -> Splits:
 
 def _boxes(file: Path, images: Table) -> dict[int, Box]:
     """The box of each image, in its pixels."""
-    boxes = {key: Box(x, y, wide, high) for key, (x, y, wide, high) in number_rows(file, 5)}
+    rows = numbers_by_image(file, 5)
+    boxes = {key: Box(x, y, wide, high) for key, (x, y, wide, high) in rows.items()}
     missing = sorted(images.rows.keys() - boxes.keys())
     if missing:
         raise UserError(f"{shown(file)} lacks image {missing[0]}: is it complete?")

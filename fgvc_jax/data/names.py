@@ -57,6 +57,27 @@ def alike(names: Iterable[str]) -> dict[str, str]:
     return {key: name for key, name in known if counts[key] == 1}
 
 
+def confused(names: Iterable[str]) -> list[list[str]]:
+    """Names that may be one under several spellings, those that belong together side by side: they
+    differ by what people, and programs with numbers, vary by accident."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(_folded(name), []).append(name)
+    return [several for several in found.values() if len(several) > 1]
+
+
+def _folded(name: str) -> str:
+    """A name without case, spaces, hyphens, underscores and what nobody sees, in one form of its
+    accents, and of a number without zeros before it and after its point. Between two digits it
+    matters where one stands: 1-10 is not 11-0."""
+    text = unicodedata.normalize("NFKC", name).casefold()
+    text = re.sub(r"(?<=\d)[\s_-]+(?=\d)", ":", text)
+    if number := re.fullmatch(r"0*(\d+)(\.0*)?", text.strip(), re.ASCII):
+        return number[1]
+    unseen = (c.isspace() or c in "-_" or unicodedata.category(c) == "Cf" for c in text)
+    return "".join(c for c, is_so in zip(text, unseen, strict=True) if not is_so) or text
+
+
 class Spellings:
     """Names that are found in whatever form their accents are written."""
 

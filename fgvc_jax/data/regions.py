@@ -118,7 +118,7 @@ def _of_cub(root: Path, source: Source, view: View) -> Regions:
             f"{shown(root)} has no {BOXES}, which says where the birds are: CUB-200-2011 as it is "
             "published has it"
         )
-    boxes = dict(tables.number_rows(root / BOXES, 5))
+    boxes = tables.numbers_by_image(root / BOXES, 5)
     places: dict[int, list[tuple[float, float]]] = {}
     known = (root / PLACES).is_file()
     for key, (_, x, y, visible) in tables.number_rows(root / PLACES, 5) if known else ():

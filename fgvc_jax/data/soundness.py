@@ -1,7 +1,6 @@
 """Is a dataset fit to train on? What every image says of itself, and what that says of the set."""
 
 import io
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from fgvc_jax.data.images import (
     is_deep,
     read,
 )
+from fgvc_jax.data.names import confused
 from fgvc_jax.data.records import Source, Splits
 from fgvc_jax.utils.errors import UserError
 
@@ -321,9 +321,6 @@ def _of_classes(splits: Splits, few: int) -> Iterator[Finding]:
 
 
 def _of_names(splits: Splits, pictures: Sequence[Picture]) -> Iterator[Finding]:
-    alike: dict[str, list[str]] = {}
-    for name in splits.classes:
-        alike.setdefault(_folded(name), []).append(name)
     lowered = Counter(picture.name.casefold() for picture in pictures)
     yield Finding(
         "look",
@@ -333,8 +330,7 @@ def _of_names(splits: Splits, pictures: Sequence[Picture]) -> Iterator[Finding]:
             *(f'class "{name}": {odd}' for name in splits.classes for odd in _oddities(name)),
             *(
                 f"classes {_quoted(names)}: one class under several names?"
-                for names in alike.values()
-                if len(names) > 1
+                for names in confused(splits.classes)
             ),
             *(
                 f'image "{picture.name}": {odd}'
@@ -363,12 +359,3 @@ def _oddities(name: str) -> Iterator[str]:
         yield "begins or ends with a space"
     if not unicodedata.is_normalized("NFC", name):
         yield "accents stored apart from their letters"
-
-
-def _folded(name: str) -> str:
-    """A class name without what people, and programs with numbers, vary by accident: case, spaces,
-    hyphens, underscores, zeros before a number and after its point."""
-    text = unicodedata.normalize("NFKC", name).casefold()
-    if number := re.fullmatch(r"0*(\d+)(\.0*)?", text.strip(), re.ASCII):
-        return number[1]
-    return "".join(c for c in text if not c.isspace() and c not in "-_") or text

@@ -12,7 +12,7 @@ import numpy as np
 
 from fgvc_jax.data import coco, csvfile, folders, layouts
 from fgvc_jax.data.files import dataset_root
-from fgvc_jax.data.names import in_the_form_of
+from fgvc_jax.data.names import confused, in_the_form_of
 from fgvc_jax.data.records import (
     Opening,
     Source,
@@ -97,6 +97,13 @@ def open_source(
     how = Opening(to_train, _links(allow_links), faults, split_by)
     splits = OPENERS[name](path, how)
     check_names(splits.classes, f"{spec!r}")
+    if splits.own and (several := confused(splits.classes)):
+        log.warning(
+            "warning: the classes %s of %r may be one under several names%s: keep one name",
+            " and ".join(map(repr, several[0])),
+            spec,
+            f" (and {len(several) - 1:,} more such)" if len(several) > 1 else "",
+        )
     if to_train:
         with how.each():
             _check_every_class_has_images(splits, spec)

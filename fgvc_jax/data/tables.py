@@ -43,8 +43,11 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
 def csv_text(file: Path, what: str) -> str:
     """The text of a CSV file, which messages call `what` it is."""
     try:
-        return paths.readable(file).read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = paths.readable(file).read_bytes().decode("utf-8-sig")
+        if "\0" in text.partition("\n")[0]:  # every other byte, in UTF-16
+            raise ValueError
+        return text
+    except ValueError as error:
         raise UserError(
             f"{what} {shown(file)} is not UTF-8 text: save it as CSV in UTF-8"
         ) from error
@@ -130,6 +133,15 @@ def number_rows(file: Path, count: int) -> Iterator[tuple[int, tuple[float, ...]
                 f"{line_of(file, number)}: {line!r} is not {count} numbers, the image's first"
             ) from None
         yield row
+
+
+def numbers_by_image(file: Path, count: int) -> dict[int, tuple[float, ...]]:
+    """{image number: the other numbers} of a file as of `number_rows`, each image once."""
+    rows: dict[int, tuple[float, ...]] = {}
+    for key, numbers in number_rows(file, count):
+        if rows.setdefault(key, numbers) is not numbers:
+            raise UserError(f"{shown(file)} lists image {key} twice: fetch the file again")
+    return rows
 
 
 def whole_number(text: str, where: str) -> int:

@@ -88,8 +88,9 @@ def class_mean_interval(counts: np.ndarray, right: np.ndarray) -> Ends:
     none is shorter than the variance within the classes asks for, where one of one image, which
     cannot say how it varies, varies as much as a share of all does. In simulations
     (tests/evaluation/test_intervals.py, as all here) it holds the truth in 93 to 99 of 100, in 91
-    where classes of one image are among few. Where every class of more than one image is all right
-    or all wrong, and there are both, nothing varies within a class: both ends are the value.
+    where classes of one image are among few. Where one class alone is all right and every other all
+    wrong, all of more than one image, everything was taken for that class: that the mean is one by
+    the number of classes is then no matter of chance, and both ends are the value.
 
     Args:
         counts: (G,) images of each class, at least one.
@@ -102,7 +103,7 @@ def class_mean_interval(counts: np.ndarray, right: np.ndarray) -> Ends:
     if value in (0, 1):
         images = classes**2 / float((1 / counts).sum())
         return proportion(value * images, images)
-    if (counts > 1).all() and np.isin(shares, (0, 1)).all():
+    if (counts > 1).all() and np.isin(shares, (0, 1)).all() and shares.sum() == 1:
         return value, value
     center = (right + NORMAL**2 / 2) / (counts + NORMAL**2)
     half = np.sqrt(right * (1 - shares) + NORMAL**2 / 4) * NORMAL / (counts + NORMAL**2)

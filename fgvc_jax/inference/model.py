@@ -77,7 +77,8 @@ class Model(Classifier):
             tta: "flip", "five" or "scales", see `augment.test_views`; empty: one view.
 
         Raises:
-            UserError: for others, and for "five" where images are shown whole.
+            UserError: for others, for "five" where images are shown whole, and for "flip" where
+                members never saw a mirror image.
         """
         if tta not in get_args(TTA):
             raise UserError(f"--tta is {tta!r}: choose {', '.join(filter(None, get_args(TTA)))}")
@@ -87,6 +88,11 @@ class Model(Classifier):
             raise UserError(
                 "--tta five: these members see an image whole, so that it has no other corners: "
                 "take --tta flip or scales"
+            )
+        if tta == "flip" and not self.view.flip:
+            raise UserError(
+                "--tta flip: these members never saw a mirror image (--data.flip False): left "
+                "and right may tell their classes apart, so take --tta five or scales"
             )
         return replace(
             self,

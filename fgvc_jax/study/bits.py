@@ -120,6 +120,8 @@ def load_names(folder: Path, name: str) -> list[str]:
 
 def texts(path: Path) -> list[str]:
     """The lines of a file, without their ends; a missing file has none. Only a line feed ends a
-    line: names may hold what Unicode calls a line separator."""
-    lines = storage.read_text(path).split("\n") if storage.exists(path) else []
+    line: names may hold what Unicode calls a line separator. An editor's mark at the beginning of
+    the file is no part of one."""
+    text = storage.read_text(path).removeprefix("\ufeff") if storage.exists(path) else ""
+    lines = text.split("\n")
     return lines if lines[-1:] != [""] else lines[:-1]

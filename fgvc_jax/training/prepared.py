@@ -41,10 +41,10 @@ class Prepared:
         """Settle everything for a dataset."""
         self.splits = splits
         self.experiment = spec = settled(self._given, splits)
-        part, others = spec.batch_size // spec.optimizer.accumulate, spec.evaluation_batch_size
-        self.mesh = devices.create(part, others)
+        # By the training batch alone: in how many parts its sums are taken changes their last bits.
+        part = spec.batch_size // spec.optimizer.accumulate
+        self.mesh = devices.create(part)
         devices.check_batch(self.mesh, part, spec.batch_words)
-        devices.check_batch(self.mesh, others, f"--evaluation-batch-size {others}")
         self.steps_per_epoch = 1
         if not spec.method.solves:
             self.steps_per_epoch = pipeline.steps_per_epoch(self.splits.train, spec.batch_size)

@@ -137,6 +137,8 @@ def _is_source(word: str) -> bool:
 
 def nothing(word: str, names: Iterable[str] = ()) -> str:
     """That there is nothing of a name, and what may have been meant."""
+    if os.path.islink(os.path.expanduser(word)):
+        return f"{word!r} is a link to what is not there"
     return f"there is no {word!r}{hint(word, names)}"
 
 
@@ -150,7 +152,7 @@ def hint(word: str, names: Iterable[str] = ()) -> str:
         beside = []
     start, colon, after = word.partition(":")
     close = {each + colon + after: _alike(start, each) for each in names}
-    close |= {os.path.join(folder, each): _alike(name, each) for each in beside}
+    close |= {os.path.join(folder, each): _alike(name, each) for each in beside if each != name}
     best = max(close, key=close.__getitem__, default="")
     return f" (did you mean {best!r}?)" if best and close[best] >= 0.6 else ""
 

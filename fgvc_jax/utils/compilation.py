@@ -63,23 +63,29 @@ def use_compilation_cache() -> None:
 
     Whoever can write there can run code, so a folder of somebody else's, or one that others may
     write, is left alone. It is a convenience: without a home, or where nothing can be written, it
-    is done without. JAX_COMPILATION_CACHE_DIR, where set, decides instead.
+    is done without. JAX_COMPILATION_CACHE_DIR, where set, decides instead; with JAX's limit of size
+    (JAX_COMPILATION_CACHE_MAX_SIZE), what would spoil it is mended there as well.
     """
     import jax
 
     _replace_what_cannot_be_read()
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        named = folder() or ""
+        limited = getattr(jax.config, "jax_compilation_cache_max_size", -1) >= 0
+        if limited and os.path.isdir(named):  # not in a bucket
+            with contextlib.suppress(OSError):
+                _remove_halves(Path(named), others=True)
         return
     try:
-        folder = paths.cache() / "programs"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.stat()
+        own = paths.cache() / "programs"
+        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = own.stat()
         if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return
-        _remove_halves(folder)
+        _remove_halves(own)
     except OSError:
         return
-    jax.config.update(_FOLDER, str(folder))
+    jax.config.update(_FOLDER, str(own))
     # JAX leaves out what compiles within a second: of this project's programs, the most.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
@@ -92,11 +98,12 @@ def folder() -> str | None:
     return getattr(jax.config, _FOLDER)
 
 
-def _remove_halves(folder: Path) -> None:
+def _remove_halves(folder: Path, *, others: bool = False) -> None:
     """Remove what a killed process, or a full disk, left of entries.
 
     JAX writes a program, then when it was used. Where the second file lacks or is cut short, every
-    later write fails as it makes room (jax issue 39880), so that nothing is kept any more.
+    later write fails as it makes room (jax issue 39880), so that nothing is kept any more. Where
+    `others` write, too, that file alone is made: without a limit of size they write none.
 
     Raises:
         OSError: when nothing can be written there, or others do not let go of JAX's lock.
@@ -107,7 +114,11 @@ def _remove_halves(folder: Path) -> None:
         sizes = {entry.name: entry.stat().st_size for entry in os.scandir(folder)}
         keys = {n.removesuffix(end) for n in sizes for end in (_PROGRAM, _USED) if n.endswith(end)}
         for key in keys:
-            if not sizes.get(key + _PROGRAM) or sizes.get(key + _USED) != 8:
+            program, whole = folder / f"{key}{_PROGRAM}", sizes.get(key + _USED) == 8
+            if others and sizes.get(program.name) and not whole:
+                used = program.stat().st_mtime_ns.to_bytes(8, "little")
+                (folder / f"{key}{_USED}").write_bytes(used)
+            elif not sizes.get(program.name) or not whole:
                 _remove(folder, key)
 
 

@@ -7,6 +7,7 @@ member: its variables. Device and commit are recorded beside, never hashed.
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,6 +117,21 @@ def of_files(source: Images) -> str:
     return of_value([[*row, (source.stat(i) or [0])[0]] for i, row in enumerate(rows)])
 
 
+def of_spelt(parts: Iterable[Images]) -> str | None:
+    """Digest of the names, labels and sizes of all images, the same whatever the form of accents
+    (Unicode), on which a split may depend; None where names have none, so that there is one form.
+    """
+    sources = list(parts)
+    if all(name.isascii() for source in sources for name in source.names):
+        return None
+    rows = [
+        [unicodedata.normalize("NFC", name), int(source.labels[i]), (source.stat(i) or [0])[0]]
+        for source in sources
+        for i, name in enumerate(source.names)
+    ]
+    return of_value(sorted(rows))
+
+
 def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
     """Digests of a dataset.
 
@@ -126,8 +142,8 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
     Returns:
         For each part {"names": by names and sizes, "contents": by contents, None where images are
         streamed and nothing has read them all, "files": as names but without ids, "groups": of
-        these, None where there are none, "count"}, and under "data" one digest of all images, by
-        contents where they are known.
+        these, None where there are none, "count"}, under "data" one digest of all images, by
+        contents where they are known, and under "spelt" another, see `of_spelt`.
     """
     parts: dict[str, Any] = {}
     for name, part in splits.parts.items():
@@ -139,7 +155,8 @@ def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[st
             "groups": None if part.groups is None else of_value(part.groups.tolist()),
             "count": len(part.names),
         }
-    return parts | {"data": of_value([best(part) for part in parts.values()])}
+    data = of_value([best(part) for part in parts.values()])
+    return parts | {"data": data, "spelt": of_spelt(splits.parts.values())}
 
 
 def best(part: Mapping[str, Any]) -> str:
@@ -147,7 +164,13 @@ def best(part: Mapping[str, Any]) -> str:
     return part["contents"] or part["names"]
 
 
-def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def respelt(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two digests of a dataset that is not the same say that the images are, and that names
+    of theirs have their accents in another form."""
+    return bool(old.get("spelt")) and old["spelt"] == new.get("spelt") and bool(changed(old, new))
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """The parts of a dataset that are not the same by two digests of it, in words.
 
     Ids count on from part to part: a later part that differs by them alone is left out where an

@@ -156,6 +156,8 @@ class Record:
         if self.classes != new.classes:
             return "the same classes in another order"
         known, now = self.digests, new.digests
+        if digests.respelt(known, now):
+            return "the same images, whose names have their accents in another form (Unicode)"
         others = digests.changed(known, now)
         numbers = range(1, self.experiment.members + 1)
         same = all(self.weights(member) == new.weights(member) for member in numbers)

@@ -288,9 +288,15 @@ def _swap(path: Path, to: Path, older: Path) -> None:
     if paths.exchange(path, to):
         older = path
     else:
-        if to.exists():
+        had = to.exists()
+        if had:
             to.rename(older)
-        path.rename(to)
+        try:
+            path.rename(to)
+        except BaseException:  # a network's disk that is full or gone, Ctrl-C
+            if had and not to.exists():
+                older.rename(to)
+            raise
     shutil.rmtree(older, ignore_errors=True)
 
 

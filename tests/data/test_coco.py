@@ -128,6 +128,33 @@ def test_what_is_wrong_is_one_line(root, changes, words):
     refused(f"coco:{root}/boxes.json,{root}/photos", words)
 
 
+WREN = {"id": 5, "name": "wren"}
+AUK = {"id": 7, "name": "auk"}
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"categories": [WREN, AUK, {"id": 5, "name": "owl"}]},
+         "two of 'categories' have the id 5, 'wren' and 'owl'"),
+        ({"images": [{"id": n, "file_name": f"p{n}.png"} for n in (1, 2, 3, 4)]
+          + [{"id": 2, "file_name": "p4.png"}]}, "two of 'images' have the id 2, 'p2.png' and"),
+        ({"categories": [WREN, {"id": 7, "name": ""}]}, "a category without a name"),
+    ],
+)  # fmt: skip
+def test_ids_and_names_that_say_two_things_are_refused(root, changes, words):
+    """The last one won: all that was the first one's got another class, or another photograph."""
+    write(root, {"boxes.json": content(**changes)})
+    refused(f"coco:{root}/boxes.json,{root}/photos", words, "give")
+
+
+def test_a_row_that_is_there_twice_says_one_thing(root):
+    rows = json.loads(content())["images"]
+    write(root, {"boxes.json": content(images=[*rows, rows[0]])})
+    splits = open_source(f"coco:{root}/boxes.json,{root}/photos", to_train=False)
+    assert len(splits.test) == 4
+
+
 def test_a_box_that_is_listed_twice_is_told(root):
     twice = boxes([1, 1, 2, 2], [1, 1, 2, 2])
     twice["annotations"] += boxes([1, 1, 2, 2], image=2)["annotations"]

@@ -99,6 +99,7 @@ def test_without_groups_every_image_is_its_own(tmp_path):
         ("path,label\n1.jpg,a\n2.jpg,a,b\n", ["line 3 has 3 values for 2 columns: quote"]),
         ("path,label\n1.jpg\n", ["line 2 has 1 values for 2 columns"]),
         ("path,label\n1.jpg, \n", ["line 2 has no label"]),
+        ('path,label\n1.jpg, "a"\n', ["line 2: the label ' \"a\"' has its quotes behind a space"]),
         ("path,label\n ,a\n", ["line 2 has no path"]),
         ('path,label\n"1.jpg,a\n', ["line 2: unexpected end of data"]),
         ("path,label,split\n1.jpg,a,\n", ["line 2: split '' is none of train, validation, test"]),
@@ -137,6 +138,9 @@ def test_files_that_are_no_list(tmp_path):
     refused(f"csv:{tmp_path}", "cannot read list", "Is a directory")
     (tmp_path / "list.csv").write_bytes(b"path,label\n\xff.jpg,a\n")
     refused(f"csv:{tmp_path}/list.csv", "is not UTF-8 text")
+    for encoding in ("utf-16", "utf-16-le"):  # without a mark each byte is a letter of ASCII
+        (tmp_path / "list.csv").write_text("path,label\n1.jpg,a\n", encoding=encoding)
+        refused(f"csv:{tmp_path}/list.csv", "is not UTF-8 text: save it as CSV in UTF-8")
     (tmp_path / "list.csv").write_bytes(b"path,label\n" + b"x" * 200_000 + b",a\n")
     refused(f"csv:{tmp_path}/list.csv", "line 2: field larger than field limit")
 

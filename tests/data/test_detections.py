@@ -48,6 +48,15 @@ def test_a_row_for_each_animal_that_is_sure_enough(root, caplog):
     assert len(asked(root / "found.json", confidence=0.1)) == 4
 
 
+def test_a_photograph_that_is_listed_twice_says_one_thing(root):
+    """Of two files that were joined the later boxes won, and the others had no answer."""
+    write(root, {"found.json": content([*IMAGES, IMAGES[0]])})
+    assert len(asked(root / "found.json")) == 3
+    write(root, {"found.json": content([*IMAGES, {"file": "a/one.jpg", "detections": [found()]}])})
+    with pytest.raises(UserError, match="image 4: 'a/one.jpg' is already listed, with other boxes"):
+        asked(root / "found.json")
+
+
 def test_photographs_without_a_box_are_answered_whole_on_demand(root, caplog):
     files = asked(root / "found.json", whole=True)
     assert [(os.path.basename(file.path), file.box is None) for file in files] == [

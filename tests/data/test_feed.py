@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -43,6 +45,14 @@ def test_every_image_is_judged_once_with_little_padding(most, sizes):
     assert [len(batch["row"]) for batch in found] == sizes
     rows = np.concatenate([np.asarray(batch["row"])[np.asarray(batch["mask"])] for batch in found])
     assert sorted(rows.tolist()) == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("most", "over", "size"), [(3, 2, 2), (1, 2, 2), (5, 2, 4), (64, 4, 12), (8, 2, 6)]
+)
+def test_every_device_judges_as_many(most, over, size):
+    """Nine images, over several devices: no more than asked for, but one for each."""
+    assert feed.evaluation_size(9, most, SimpleNamespace(size=over)) == size
 
 
 def test_digests_are_by_contents_once_something_has_read_them():

@@ -135,3 +135,20 @@ def test_links_may_lead_into_a_folder_that_is_allowed(tmp_path):
     (tmp_path / "set/test/a/loop.jpg").symlink_to("loop.jpg")
     with pytest.raises(UserError, match="(pipe|loop).jpg'.*(no ordinary file|does not exist)"):
         open_source(spec, allow_links=str(tmp_path))
+
+
+def test_the_folder_that_is_named_for_links_has_all_of_them(tmp_path):
+    """It was the first class's own: whoever gave that was told the next class's, without end."""
+    names = [f"originals/{part}/{c}/{n}.png" for part in ("1", "2") for c in "ab" for n in "xy"]
+    write(tmp_path, placeholders(*names))
+    for part, place in (("train", "1"), ("test", "2")):
+        (tmp_path / "split").mkdir(exist_ok=True)
+        (tmp_path / "split" / part).symlink_to(f"../originals/{place}")
+    above = str(tmp_path / "originals")
+    refused(
+        f"folder:{tmp_path}/split", "'train/a/x.png' is a link", f"--data.allow-links {above!r}"
+    )
+    assert len(open_source(f"folder:{tmp_path}/split", allow_links=above).test) == 4
+    one = str(tmp_path / "originals/1")
+    with pytest.raises(UserError, match=f"--data.allow-links {above!r}$"):
+        open_source(f"folder:{tmp_path}/split", allow_links=one)

@@ -171,6 +171,7 @@ def test_what_a_validation_part_stands_in_for_is_told(tmp_path, caplog):
     ("names", "words"),
     [
         (("train", "testing"), "'testing' (1 image) may be it: rename it to test"),
+        (("train", "eval"), "'eval' (1 image) may be it: rename it to validation"),
         (
             ("train", "val", "testing"),
             "val/ would be the test part, while 'testing' (1 image) may",
@@ -258,3 +259,22 @@ def test_counting_what_is_not_used_ends(tmp_path, caplog, monkeypatch):
     write(tmp_path, more)
     _, (line,) = warned(caplog, f"folder:{tmp_path}")
     assert "'more/'" in line and "with more than 2 images is not used" in line
+
+
+TWO = "1.png", "2.png"  # of a class, as little as can be split
+
+
+def test_classes_that_may_be_one_are_told(tmp_path, caplog):
+    """Two names that look alike, or differ by a space, were two classes without a word."""
+
+    def told(*names):
+        root = tmp_path / str(len(names))
+        open_source(
+            f"folder:{write(root, placeholders(*(f'{n}/{i}' for n in names for i in TWO)))}"
+        )
+        return caplog.text
+
+    assert "several names" not in told("wren", "robin", "robins")
+    found = told("e\u0301", "\u00e9", "wren", "wren ")
+    assert "the classes 'e\u0301' and '\u00e9' of 'folder:" in found
+    assert "may be one under several names (and 1 more such): keep one name" in found

@@ -42,6 +42,15 @@ def test_values_are_by_paths_as_sources_name_images(tmp_path):
     assert grouped.has(file, "group") and grouped.values(file, "group") == {"a/1.jpg": "x"}
 
 
+def test_a_photograph_of_which_rows_say_different_things_is_told(tmp_path):
+    """As of two boxes: the last row's word was taken for all of them."""
+    file = tmp_path / "photos.csv"
+    file.write_text("path,site,sex\na.jpg,north,f\n./a.jpg,north,m\n")
+    assert grouped.values(file, "site") == {"a.jpg": "north"}
+    with pytest.raises(UserError, match="line 3: the sex of './a.jpg' is 'm' here and 'f' further"):
+        grouped.values(file, "sex")
+
+
 def test_paths_are_understood_as_those_of_a_source(tmp_path):
     for name in ("a/1.jpg", "a/caf\u00e9.jpg", " b.jpg"):
         write(tmp_path, {name: b""})

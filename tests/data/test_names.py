@@ -2,7 +2,15 @@
 
 import pytest
 
-from fgvc_jax.data.names import Spellings, alike, in_the_form_of, near_part, part, words
+from fgvc_jax.data.names import (
+    Spellings,
+    alike,
+    confused,
+    in_the_form_of,
+    near_part,
+    part,
+    words,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,3 +52,24 @@ def test_names_take_the_form_that_is_known():
     assert in_the_form_of([apart, "tea"], ["tea", one, "cafe"]) == ["tea", apart, "cafe"]
     assert in_the_form_of([apart], [one, apart]) == [one, apart]  # of two neither is taken for it
     assert in_the_form_of([one, apart], [apart]) == [apart]
+
+
+def test_names_that_may_be_one():
+    names = [
+        "Robin",
+        "robin ",
+        "wren",
+        "e\u0301",
+        "1",
+        "wren\u200b",
+        "\u00e9",
+        "01.0",
+        "10",
+        "-",
+        "_",
+    ]
+    assert confused(names) == [
+        ["Robin", "robin "], ["wren", "wren\u200b"], ["e\u0301", "\u00e9"], ["1", "01.0"]
+    ]  # fmt: skip
+    assert confused(["a", "b", "1-10", "11-0", "1.10", "110"]) == []
+    assert confused(["1-10", "1 10", "a1_b", "a 1b"]) == [["1-10", "1 10"], ["a1_b", "a 1b"]]

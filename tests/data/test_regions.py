@@ -113,6 +113,18 @@ def test_boxes_beyond_the_image_end_with_it(tmp_path):
     assert regions.find(f"cub:{root}", source, 1, VIEW).of(0)["box"].min() == 1
 
 
+def test_an_image_with_two_boxes_is_refused_wherever_they_are_read(tmp_path):
+    """The last one won."""
+    root = cub(tmp_path, **{regions.BOXES: "7 0 0 1 1\n9 0 0 9 9\n7 0 0 2 2\n"})
+    source = open_source(f"cub:{root}").test
+    for opened in (
+        lambda: regions.find(f"cub:{root}", source, 1, VIEW),
+        lambda: open_source(f"cub:{root},boxes"),
+    ):
+        with pytest.raises(UserError, match="bounding_boxes.txt' lists image 7 twice"):
+            opened()
+
+
 def test_other_datasets_are_refused():
     with pytest.raises(UserError, match="'folder:birds' does not say where things are"):
         regions.find("folder:birds", SimpleNamespace(), 3, VIEW)
@@ -121,7 +133,7 @@ def test_other_datasets_are_refused():
 @needs_shared
 def test_the_real_index_of_boxes_is_read():
     file = SHARED / "cub200_2011_annotations" / regions.BOXES
-    boxes = dict(tables.number_rows(file, 5))
+    boxes = tables.numbers_by_image(file, 5)
     assert len(boxes) == 11_788 == len(tables.read_lines(file))
     assert boxes[1] == (60.0, 27.0, 325.0, 304.0)
 

@@ -144,6 +144,10 @@ def test_views_that_are_none_are_refused_in_one_line(predictor):
     with pytest.raises(UserError, match="whole, so that .* take --tta flip or scales"):
         whole.with_tta("five")
     assert whole.with_tta("flip").with_tta("").tta == ""
+    handed = dataclasses.replace(predictor, view=dataclasses.replace(VIEW, flip=False))
+    with pytest.raises(UserError, match="never saw a mirror image .* take --tta five or scales"):
+        handed.with_tta("flip")
+    assert handed.with_tta("scales").tta == "scales"
 
 
 def test_a_model_in_a_notebook_does_not_print_its_variables(predictor):

@@ -175,6 +175,15 @@ def test_blank_lines_are_no_lines(tmp_path):
     assert line == json.loads(text)
 
 
+def test_an_editors_mark_and_line_ends_spoil_no_line(tmp_path):
+    """The first line was said to be none, and to be removed."""
+    path = tmp_path / "a.jsonl"
+    (text,) = written(path)
+    path.write_bytes(f"\ufeff{text}\r\n".encode())
+    (line,) = ledger.read(path)
+    assert line == json.loads(text)
+
+
 def test_what_another_process_of_the_study_entered_is_not_entered_again(tmp_path):
     found, path = right(), tmp_path / "a.jsonl"
     one, other = (

@@ -7,6 +7,7 @@ from conftest import tiny
 
 from fgvc_jax.config import Network, Transfer
 from fgvc_jax.training.prepared import Prepared, opened, settled
+from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
 
 NETWORK = Network(name="vit_micro", head="linear")
@@ -48,6 +49,20 @@ def test_members_of_one_network_share_its_programs():
     assert run.plan(1) is run.plan(2)
     mixed = Prepared(tiny(members=2, networks=(NETWORK, dataclasses.replace(NETWORK, pool="max"))))
     assert mixed.plan(1) is not mixed.plan(2)
+
+
+def test_the_batch_of_an_evaluation_decides_on_no_sum_of_training(monkeypatch):
+    """It is free to change. One that is odd had training on one device of two, with other bits."""
+    asked, create = [], devices.create
+
+    def made(*sizes):
+        asked.append(sizes)
+        return create(1)
+
+    monkeypatch.setattr(devices, "create", made)
+    for size in (64, 3):
+        Prepared(tiny(network=NETWORK, evaluation_batch_size=size))
+    assert asked == [(8,), (8,)]
 
 
 def test_a_batch_that_the_images_do_not_fill_is_refused():

@@ -3,7 +3,7 @@
 import pytest
 from begun_runs import begun, photographs, told
 
-from fgvc_jax.training.words import of_training, source_of
+from fgvc_jax.training.words import hint, of_training, source_of
 
 
 def read(*words):
@@ -53,6 +53,7 @@ def test_a_word_of_train_is_an_option(elsewhere, words, given):
         (["ktt:cub,resnet50"], "did you mean 'kt:cub,resnet50'?"),
         (["birdz"], "did you mean 'birds'?"),
         (["runs/now"], "did you mean 'runs/new'?"),
+        (["runs/old"], "'runs/old' is a link to what is not there: train takes"),
         (["a.jpg"], "neither a config (.py) nor a list (.csv)"),
         (["my bees"], "there is no 'my bees': train takes"),
         (["nothing like it"], "a new one is named by --workdir"),
@@ -72,8 +73,17 @@ def test_a_word_of_train_that_is_nothing_or_two_things(elsewhere, words, told_):
     photographs(elsewhere / "both")
     for name in ("birds", "runs/new", "kt", "folder:b b", "sketchbirds"):
         (elsewhere / name).mkdir(parents=True)
+    (elsewhere / "runs/old").symlink_to("gone")
     (elsewhere / "a.jpg").touch()
     assert told_ in told(read, *words)
+
+
+def test_what_is_there_is_not_what_may_have_been_meant_by_itself(elsewhere):
+    """As of a folder that is no workdir: "did you mean" its own name."""
+    (elsewhere / "birds").mkdir()
+    assert hint("birds") == ""
+    (elsewhere / "birds2").mkdir()
+    assert hint("birds") == " (did you mean 'birds2'?)"
 
 
 @pytest.mark.parametrize("word", ["./kt", "./folder:b b", "./sketchbirds"])

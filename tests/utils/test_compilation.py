@@ -84,6 +84,26 @@ def test_a_damaged_entry_is_written_again_and_others_are_kept(programs, damage):
     assert compiled(3) == 7 and [entry.read_bytes() for entry in whole] == before
 
 
+@pytest.mark.parametrize("damage", [without_time, half_a_time, empty, cut])
+@pytest.mark.filterwarnings("error")
+def test_a_folder_that_the_environment_names_is_mended_too(programs, tmp_path, monkeypatch, damage):
+    """Others write there as well, without times of use where they know no limit: these stay."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "named"))
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "named"))
+    jax.config.update("jax_compilation_cache_max_size", 2**30)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    assert compiled(3) == 7
+    whole = entries(tmp_path / "named", "-cache")
+    before = {entry: entry.read_bytes() for entry in whole}
+    for entry in whole:
+        damage(entry)
+    assert compiled(5) == 11 and compiled(3) == 7
+    now = entries(tmp_path / "named", "-cache")
+    assert len(now) == len(entries(tmp_path / "named", "-atime")) > len(whole)
+    if damage in (without_time, half_a_time):
+        assert {entry: entry.read_bytes() for entry in whole} == before
+
+
 def test_a_user_without_a_home_or_a_name_does_without(programs, monkeypatch):
     def nobody(_):
         raise KeyError("no such user")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -55,6 +56,30 @@ def test_images_are_known_by_names_labels_classes_and_contents():
     assert digests.of_images(other, ["x", "y"], contents) == known
     sizes = [digests.of_images(source, ["x", "y"], None) for source in (Images(), other)]
     assert sizes[0] != sizes[1]
+
+
+def _dataset(train, test, size=3):
+    parts = {}
+    for name, names in (("train", train), ("test", test)):
+        parts[name] = part = Images()
+        part.names, part.size, part.groups = names, size, None
+    return digests.of_data(SimpleNamespace(classes=["x", "y"], parts=parts), {})
+
+
+def test_names_in_another_form_of_their_accents_are_the_same_images():
+    """In whatever order, and split otherwise: both go by the name."""
+    known = _dataset(("a", "\u00e9"), ("c", "d"))
+    assert digests.respelt(known, _dataset(("a", "e\u0301"), ("c", "d")))
+    assert digests.respelt(known, _dataset(("a", "d"), ("c", "e\u0301")))
+    assert not digests.respelt(known, known)
+    for other in (
+        _dataset(("a", "e\u0301"), ("c", "d"), size=4),
+        _dataset(("a", "e"), ("c", "d")),
+        _dataset(("e\u0301", "a"), ("c", "d")),
+    ):
+        assert not digests.respelt(known, other)
+    plain = _dataset(("a", "b"), ("c", "d"))
+    assert not digests.respelt(plain, _dataset(("a", "e"), ("c", "d")))
 
 
 @pytest.mark.parametrize(

@@ -369,6 +369,15 @@ def test_a_lease_that_nobody_renews_is_waited_for(client, run, monkeypatch):
         assert locks.number(run) == 2
 
 
+def test_a_lease_of_a_clock_that_is_ahead_is_over_when_nobody_renews_it(client, run, monkeypatch):
+    """Its holder was killed: whoever came next waited as long as that clock was ahead."""
+    monkeypatch.setattr(locks, "LEASE_SECONDS", 0.3)
+    left = {"host": "gone", "process": 1, "since": "then", "number": 1, "renewed": 1e12}
+    client.put("a/run/lease", json.dumps(left).encode())
+    with locks.lock(run):
+        assert locks.number(run) == 2
+
+
 def test_of_two_that_come_at_the_same_time_one_is_told(client, run, monkeypatch):
     def first(name):
         client.before.clear()

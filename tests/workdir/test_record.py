@@ -90,3 +90,19 @@ def test_classes_in_another_form_of_their_accents_are_told():
     )
     assert "accents in another form" in one.others(other)
     assert one.others(Record(tiny(), ("a", "b"), known, True)).startswith("other classes")
+
+
+def test_images_in_another_form_of_their_accents_are_told():
+    """As of a dataset that was copied from a Mac: it was said to have other training images."""
+
+    def known(train, spelt):
+        part = {"names": train, "contents": None, "files": train, "count": 2}
+        test = {"names": "t", "contents": None}
+        return {**KNOWN, "train": part, "test": test, "spelt": spelt}
+
+    one, other, third = (
+        Record(tiny(), ("a", "b"), known(*each), True)
+        for each in (("composed", "s"), ("apart", "s"), ("others", "o"))
+    )
+    assert "same images, whose names have their accents in another form" in one.others(other)
+    assert one.others(third) == "other train images" and one.others(one) == ""

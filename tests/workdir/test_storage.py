@@ -222,3 +222,25 @@ def test_a_folder_is_replaced_by_one_step_where_the_system_can(
     assert (to / "who").read_text() == "made"
     assert {path.name for path in tmp_path.iterdir()} <= {"export", "made"}
     assert all(seen) == exchanged
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "gone"), KeyboardInterrupt()])
+def test_where_it_cannot_a_step_that_fails_leaves_the_old_folder(tmp_path, monkeypatch, error):
+    """The old one was left under another name, and the new one removed."""
+    to = tmp_path / "export"
+    to.mkdir()
+    (to / "who").write_text("old")
+    monkeypatch.setattr(paths, "exchange", lambda one, other: False)
+    rename, tries = type(to).rename, []
+
+    def second_fails(self, new):
+        tries.append(new)
+        if len(tries) == 2:
+            raise error
+        return rename(self, new)
+
+    monkeypatch.setattr(type(to), "rename", second_fails)
+    with pytest.raises((OSError, UserError, KeyboardInterrupt)), storage.new_folder(to) as folder:
+        (folder / "who").write_text("made")
+    assert (to / "who").read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} == {"export"}
