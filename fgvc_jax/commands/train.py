@@ -1,6 +1,7 @@
 """Train the members one after the other and judge them."""
 
 import shlex
+import textwrap
 
 from fgvc_jax.training.experiments import experiment_of
 
@@ -11,6 +12,7 @@ def main(arguments: list[str]) -> None:
     import jax
 
     from fgvc_jax.evaluation import results_table
+    from fgvc_jax.training.measured import MORE_MEMBERS
     from fgvc_jax.training.members import train
     from fgvc_jax.workdir import mirror
     from fgvc_jax.workdir.folder import Workdir
@@ -23,3 +25,10 @@ def main(arguments: list[str]) -> None:
         named = shlex.quote(workdir.address)
         print(f"next:    python -m fgvc_jax.report {named} --output report.html")
         print(f"         python -m fgvc_jax.predict {named} PHOTOS")
+        frozen = experiment.method.solves or experiment.network.frozen
+        if frozen and experiment.members == 1 and MORE_MEMBERS:
+            print(
+                textwrap.fill(
+                    MORE_MEMBERS, 100, initial_indent="more:    ", subsequent_indent=9 * " "
+                )
+            )
