@@ -3,7 +3,9 @@
 import shlex
 import textwrap
 
+from fgvc_jax.config import Experiment
 from fgvc_jax.training.experiments import experiment_of
+from fgvc_jax.training.measured import MORE_MEMBERS
 
 
 def main(arguments: list[str]) -> None:
@@ -12,7 +14,6 @@ def main(arguments: list[str]) -> None:
     import jax
 
     from fgvc_jax.evaluation import results_table
-    from fgvc_jax.training.measured import MORE_MEMBERS
     from fgvc_jax.training.members import train
     from fgvc_jax.workdir import mirror
     from fgvc_jax.workdir.folder import Workdir
@@ -25,10 +26,13 @@ def main(arguments: list[str]) -> None:
         named = shlex.quote(workdir.address)
         print(f"next:    python -m fgvc_jax.report {named} --output report.html")
         print(f"         python -m fgvc_jax.predict {named} PHOTOS")
-        frozen = experiment.method.solves or experiment.network.frozen
-        if frozen and experiment.members == 1 and MORE_MEMBERS:
-            print(
-                textwrap.fill(
-                    MORE_MEMBERS, 100, initial_indent="more:    ", subsequent_indent=9 * " "
-                )
-            )
+        if told := more_members(experiment):
+            print(told)
+
+
+def more_members(experiment: Experiment) -> str:
+    """What more members bring, as it was measured, of one member on a frozen network; empty for
+    others, of which nothing is known."""
+    if experiment.members > 1 or not (experiment.method.solves or experiment.network.frozen):
+        return ""
+    return textwrap.fill(MORE_MEMBERS, 100, initial_indent="more:    ", subsequent_indent=9 * " ")

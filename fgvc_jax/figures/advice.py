@@ -61,7 +61,7 @@ def more_photographs(curve: LearningCurve) -> str:
     before, now = (f"{count:.0f}" for count in curve["photographs"][-2:])
     gain = curve["gain"]
     low, high = gain["low"], gain["high"]
-    if low is None or high is None or not (low > 0 or high < HARDLY):
+    if low <= 0 and high >= HARDLY:
         return ""
     brought = (
         f"From {before} to {now} a class brought {_points(gain['value'])} points here "

@@ -84,13 +84,21 @@ class Gaining(TypedDict):
     accuracy: Sequence[float]
 
 
+class Gain(TypedDict):
+    """What a doubling brought, and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class LearningCurve(TypedDict):
     """What more photographs bring, see `learning_curve.judge`."""
 
     images: int
     photographs: Sequence[float]
     accuracy: Sequence[float]
-    gain: Metric
+    gain: Gain
     next: float
     classes: Sequence[Gaining]
 
