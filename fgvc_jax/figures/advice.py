@@ -35,6 +35,7 @@ def advice(numbers: Numbers) -> Markup:
         gaining=[
             {
                 "class": numbers["class_names"][each["label"]],
+                "half": f"{each['photographs'][-2]:.0f}",
                 "photographs": f"{each['photographs'][-1]:.0f}",
                 "before": percent(each["accuracy"][-2], 0),
                 "now": percent(each["accuracy"][-1], 0),
