@@ -44,15 +44,16 @@ def judge(
         "photographs", "accuracy"}}; None where too few images say anything.
     """
     shares, count = list(said), labels.max() + 1
-    of_class = np.array([len(np.unique(groups[labels == label])) for label in range(count)])
+    apart = np.unique(np.stack([labels, groups]), axis=1)[0]  # the label of each group of a class
+    of_class = np.bincount(apart, minlength=count)
     judged = (of_class >= LEAST)[labels[rows]]
     if shares[-1] != 1 or len(shares) < 2 or not judged.any():
         return None
-    rows, heads = rows[judged], heads[judged]
+    chosen = np.flatnonzero(judged)
+    rows, heads = rows[chosen], heads[chosen]
     truth, group = labels[rows], groups[rows]
-    known = np.stack([each[judged] for each in said.values()])
-    right = known.argmax(-1) == truth
-    true = np.exp(np.take_along_axis(known, truth[None, :, None], axis=-1)[..., 0])
+    right = np.stack([each.argmax(-1)[chosen] == truth for each in said.values()])
+    true = np.exp(np.stack([each[chosen, truth] for each in said.values()]))
     learned = LEARNED * np.outer(shares, np.bincount(labels, minlength=count)[of_class >= LEAST])
     accuracy = right.mean(-1)
     found = []
