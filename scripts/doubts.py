@@ -11,14 +11,11 @@ by the probability of the label (what a report does), and by confident learning.
 from dataclasses import dataclass
 
 import numpy as np
+from features import features
 
 from fgvc_jax.commands.start import prepare, run
-from fgvc_jax.config import Data
-from fgvc_jax.data import sources
-from fgvc_jax.data.images import decode
 from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.evaluation.tallies import Fused
-from fgvc_jax.inference.embeddings import open_network
 from fgvc_jax.objectives import Linear
 from fgvc_jax.utils.command_line import command_line
 
@@ -29,6 +26,8 @@ class Arguments:
 
     source: str = "cub:data/cub200_2010"
     """As --data.source of the training."""
+    features: str = ""
+    """A .npz to keep features in; empty: they are computed anew."""
     classes: int = 0
     """The first so many classes; 0: all."""
     share: float = 0.02
@@ -50,25 +49,13 @@ class HeldOut:
         return self._answers
 
 
-def embeddings(source: str, classes: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """(vectors (N, D), labels (N,), number of classes) of the training images."""
-    data = Data(resize=256, crop=224, pad=0, normalize="tensorflow", orientation="exif")
-    network = open_network("efficientnet_lite0", "package:efficientnet_lite0", data=data)
-    splits = sources.restrict(
-        sources.open_source(source), classes=classes, images_per_class=0, validation=0, seed=0
-    )
-    squares = [
-        decode(splits.train[i], network.view.test_side, orientation="exif")
-        for i in range(len(splits.train))
-    ]
-    return network.embed(squares), splits.train.labels, len(splits.classes)
-
-
 def main(arguments: list[str]) -> None:
     asked = command_line(
         Arguments, arguments, program="python scripts/doubts.py", default=Arguments()
     )
-    vectors, labels, classes = embeddings(asked.source, asked.classes)
+    found = features(asked.source, asked.features, asked.classes)
+    vectors, labels = found.vectors[found.training], found.labels[found.training]
+    classes = found.classes
     alone = np.arange(len(labels))
     print(f"{len(labels):,} images of {classes} classes, {asked.share:.1%} of the labels exchanged")
     print("seed  by                   doubted  found  precision  recall  recall in as many")
@@ -86,11 +73,11 @@ def main(arguments: list[str]) -> None:
             ("label's probability", answers.implausible()),
             ("confident learning", answers.doubted()),
         ):
-            found = np.isin(doubted, wrong).sum()
+            known = np.isin(doubted, wrong).sum()
             first = np.isin(doubted[: len(wrong)], wrong).sum() / len(wrong)
             print(
-                f"{seed:4}  {by:19}  {len(doubted):7}  {found:5}  "
-                f"{found / max(len(doubted), 1):9.1%}  {found / len(wrong):6.1%}  {first:17.1%}"
+                f"{seed:4}  {by:19}  {len(doubted):7}  {known:5}  "
+                f"{known / max(len(doubted), 1):9.1%}  {known / len(wrong):6.1%}  {first:17.1%}"
             )
 
 

@@ -1,10 +1,11 @@
-"""What EfficientNet-Lite0, frozen, sees of all images of a source, computed once."""
+"""What a frozen network sees of all images of a source, computed once."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from fgvc_jax import networks
 from fgvc_jax.config import Data
 from fgvc_jax.data import sources
 from fgvc_jax.data.images import decode
@@ -23,14 +24,20 @@ class Features(NamedTuple):
     classes: int
 
 
-def features(source: str, file: str = "", classes: int = 0) -> Features:
+def features(
+    source: str,
+    file: str = "",
+    classes: int = 0,
+    network: str = "efficientnet_lite0",
+    weights: str = "package:efficientnet_lite0",
+) -> Features:
     """Of the first so many classes, 0: of all; from the .npz file, which is written where there is
     none."""
     if file and Path(file).exists():
         with np.load(file) as kept:
             found = Features(*(kept[name] for name in Features._fields[:-1]), int(kept["classes"]))
     else:
-        found = _computed(source)
+        found = _computed(source, network, weights)
         if file:
             np.savez(file, **found._asdict())
     if not classes:
@@ -39,9 +46,10 @@ def features(source: str, file: str = "", classes: int = 0) -> Features:
     return Features(*(array[mine] for array in found[:-1]), min(classes, found.classes))
 
 
-def _computed(source: str) -> Features:
-    data = Data(resize=256, crop=224, pad=0, normalize="tensorflow", orientation="exif")
-    network = open_network("efficientnet_lite0", "package:efficientnet_lite0", data=data)
+def _computed(source: str, name: str, weights: str) -> Features:
+    normalize = networks.normalization(name)
+    data = Data(resize=256, crop=224, pad=0, normalize=normalize, orientation="exif")
+    network = open_network(name, weights, data=data)
     splits = sources.open_source(source)
     vectors, labels = [], []
     for part in (splits.train, splits.test):

@@ -1,5 +1,5 @@
 """Makes scripts/studies/RESULTS.md, a page of every study, figures and RESULTS.csv of the ledger,
-scripts/studies/results/*.jsonl.
+scripts/studies/results/*.jsonl; and the numbers that other pages have of it.
 
     python scripts/ledger.py             writes them
     python scripts/ledger.py --check     only says whether they are what the ledger says
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from comparison import Comparison, Plan, commits, comparisons, held_to, plan_of
-from results_pages import claims, figures, note, study
+from results_pages import claims, figures, note, own, study
 from results_pages.figures import DECIDING, Pair
 from results_pages.study import of_networks
 
@@ -38,6 +38,8 @@ from fgvc_jax.workdir import storage
 STUDIES = Path(__file__).parent / "studies"
 NOTE = STUDIES.parents[1] / "docs/note.md"
 CLAIMS = STUDIES.parents[1] / "docs/methods/claims.md"
+MEASURED = STUDIES.parents[1] / "fgvc_jax/training/measured.py"
+MARKED = [STUDIES.parents[1] / name for name in ("README.md", "docs/guides/photographs.md")]
 
 HEAD = """# Results
 
@@ -103,6 +105,9 @@ def main(arguments: list[str]) -> None:
     if options.folder == str(STUDIES):
         made[CLAIMS] = claims.page(by_study(pairs))
         made[NOTE] = note.filled(NOTE.read_text(), by_study(pairs))
+        said = own.sentence(by_study(pairs))
+        made[MEASURED] = own.module(said)
+        made |= {page: own.filled(page.read_text(), said) for page in MARKED}
     for path, text in made.items():
         if not options.check:
             storage.write_text(path, text)

@@ -30,6 +30,7 @@ def run_of(labels, said, classes, text=HOSTILE):
         workdir=SimpleNamespace(address=text), identities=("a", "b"), numbers=(1, 2),
         which="final", part=part, results={"source": text, "images": {"test": len(labels)}},
         learning=[EPOCHS, []],
+        learning_curve=None,
         judged={"metrics": {"ensemble": [accuracy] * 2, "members": [accuracy] * 2}},
         fused=lambda: Fused(part, np.array(said)),
     )  # fmt: skip

@@ -82,6 +82,16 @@ def example(text):
             "ensemble": [0.5, 0.75],
         },
         "learning": [[epoch, epoch | {"epoch": 2}]] * 2,
+        "learning_curve": {
+            "images": 8,
+            "photographs": [5.0, 10.0, 20.0],
+            "accuracy": [0.5, 0.6, 0.7],
+            "gain": {"value": 0.1, "low": 0.05, "high": 0.15},
+            "next": 0.06,
+            "classes": [
+                {"label": 0, "photographs": [5.0, 10.0, 20.0], "accuracy": [0.2, 0.3, 0.5]}
+            ],
+        },
         "reliability": [{"confidence": 0.5, "accuracy": 0.5, "images": 8}],
         "risk_coverage": [[0.5, 0.25], [1.0, 0.5]],
         "looks": [image | {"predicted": [0, 1]}],

@@ -212,6 +212,33 @@ def test_what_is_imported_is_declared():
                 assert name in declared | {"fgvc-jax"}, f"{module(path)} imports {top}"
 
 
+def test_what_is_large_and_seldom_needed_is_imported_where_it_is():
+    """208 MB are installed for `tfds:` alone, and cost nobody else the time of an import."""
+    found = set()
+    large = {"tensorflow_datasets", "pyarrow"}
+    for path in FILES:
+        text = path.read_text()
+        if not any(name in text for name in large):
+            continue
+        tree = ast.parse(text)
+        here = {node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)}
+        functions = [each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
+        inside = {node for function in functions for node in ast.walk(function)}
+        for node in here:
+            module = getattr(node, "module", None) or ""
+            names = {module.split(".")[0], *(alias.name.split(".")[0] for alias in node.names)}
+            if names & large and not _for_types(tree, node):
+                assert node in inside, path
+                found.add(path.relative_to(PACKAGE).as_posix())
+    assert found == {"data/tfds.py", "commands/embed.py"}
+
+
+def _for_types(tree: ast.Module, node: ast.AST) -> bool:
+    """Whether an import is below `if TYPE_CHECKING`."""
+    checks = [each for each in tree.body if isinstance(each, ast.If)]
+    return any(node in ast.walk(each) for each in checks if "TYPE_CHECKING" in ast.dump(each.test))
+
+
 def test_the_license_is_complete():
     assert (
         tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"

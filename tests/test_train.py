@@ -18,10 +18,12 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import fgvc_jax
+from fgvc_jax import config
 from fgvc_jax.commands import evaluate, train
 from fgvc_jax.config import Data, Network, Optimizer, Transfer, differences
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.training import loop, members, summary
+from fgvc_jax.training.measured import MORE_MEMBERS
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir.checkpoint import Checkpoints, load_final
@@ -121,6 +123,19 @@ def test_the_same_command_again_does_nothing(finished, capsys):
     train.main([*map(str, TINY), "--workdir", str(workdir), "--data.validation", "0.25"])
     assert "nothing to do" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()} == before
+
+
+def test_one_member_on_a_frozen_network_ends_with_what_more_bring(monkeypatch):
+    solved = config.solved(tiny(), "linear")
+    frozen = tiny(members=1, network=Network(name="resnet_micro", frozen="stage4"))
+    for one in (solved, frozen):
+        told = train.more_members(one)
+        assert told.startswith("more:    ") and " ".join(told[9:].split()) == MORE_MEMBERS
+        assert max(map(len, told.splitlines())) <= 100
+    others = tiny(members=1), dataclasses.replace(frozen, members=2)
+    assert [train.more_members(each) for each in others] == ["", ""]
+    monkeypatch.setattr(train, "MORE_MEMBERS", "")
+    assert train.more_members(solved) == ""
 
 
 def test_another_experiment_is_refused_and_nothing_is_touched(finished):

@@ -1,6 +1,7 @@
 """Write photographs as vectors."""
 
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import jax
 import numpy as np
 
 import fgvc_jax
@@ -20,9 +22,12 @@ from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Embedding
 from fgvc_jax.config import Data
 from fgvc_jax.data import inputs
+from fgvc_jax.data.images import decode, record_of
+from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.embeddings import Embedder, open_network
 from fgvc_jax.inference.stream import Embedded
+from fgvc_jax.training import suitability
 from fgvc_jax.utils import compilation, devices, machine, paths, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
@@ -51,6 +56,8 @@ def embed(options: Embedding) -> None:
     options = options if options.network.name else named.of_a_run(options)
     compilation.use_compilation_cache()
     asked = _open(options)
+    if options.network.name:
+        files = _compared(options, asked, files)
     content = Content(asked.numbers, asked.widths(options.tap), options.tap, options.normalize)
     embedded = stream.embed(
         asked,
@@ -118,6 +125,32 @@ def _open(options: Embedding) -> Embedder:
         fit=shown.fit,
     )
     return open_network(name, options.network.weights, data=data, mesh=mesh, **options.reading)
+
+
+def _compared(
+    options: Embedding, asked: Embedder, files: Iterator[InputFile]
+) -> Iterator[InputFile]:
+    """The same files; a warning where the first ones say that weights from elsewhere are of another
+    network, or of images that were normalised otherwise, as in training."""
+    if options.network.weights.startswith("package:"):
+        return files
+    first, squares = list(itertools.islice(files, suitability.IMAGES)), []
+    side = min(asked.view.crop, suitability.SIDE)
+    with progress.waiting("looking whether weights and images go together"):
+        for file in first:
+            with contextlib.suppress(UserError):  # the row of the file says why
+                record = record_of(file.path)
+                squares.append(
+                    decode(record, side, **asked.view.reading | asked.photographs.reading)
+                )
+        (member,) = asked.members
+        variables, normalize = jax.device_get(member.variables), asked.view.normalize
+        doubts = suitability.of_network(
+            options.network.name, variables, np.array(squares), normalize
+        )
+    for line in doubts:
+        log.warning("warning: %s", line)
+    return itertools.chain(first, files)
 
 
 # -- the file --------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import logging
-import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -176,6 +175,7 @@ def _share(files: Iterable[inputs.InputFile]) -> Iterator[inputs.InputFile]:
 # -- the table -------------------------------------------------------------------------------------
 
 Write = Callable[[Iterable[AnswerRow]], None]
+WIDE = 100  # characters of a printed table that goes to a file or another program
 MATTERS = 0.01  # probability of a runner-up from which on people are told of it
 
 
@@ -219,7 +219,8 @@ _WRITERS = {".csv": _csv, ".jsonl": _json_lines}
 
 class _Printed:
     """A table on the terminal, with as many of the likeliest classes, and of the neighbours, as fit
-    side by side; the first rows decide on the widths of the columns."""
+    side by side, in a terminal or in `WIDE` characters; the first rows decide on the widths of the
+    columns."""
 
     def __init__(self, columns: Sequence[str]):
         self._ranks = sum(column.startswith("class") for column in columns)
@@ -239,7 +240,9 @@ class _Printed:
         sys.stdout.flush()
 
     def _decide(self, rows: Sequence[AnswerRow]) -> None:
-        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+        terminal = sys.stdout.isatty()
+        room = shutil.get_terminal_size().columns if terminal else WIDE
+        asked = self._ranks, self._neighbours
         while True:
             likeliest = [str(rank) for rank in range(1, self._ranks + 1)]
             header = [
@@ -258,6 +261,8 @@ class _Printed:
             self._widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
             most = max(self._ranks, self._neighbours)
             if most == 1 or sum(self._widths) + 2 * len(self._widths) <= room:
+                if not terminal and asked != (self._ranks, self._neighbours):
+                    log.info("what %d characters hold is printed: --output FILE.csv has all", WIDE)
                 return self._print(header)
             self._ranks, self._neighbours = (
                 min(count, most - 1) for count in (self._ranks, self._neighbours)

@@ -136,6 +136,7 @@ def _numbers(run: FinishedRun, answers: Predictions) -> dict[str, Any]:
             else None
         ),
         "learning": run.learning,
+        "learning_curve": run.learning_curve,
         "reliability": error_analysis.reliability(answers.tally),
         "risk_coverage": error_analysis.risk_coverage(answers.tally),
         "looks": _looks(run),

@@ -1,8 +1,11 @@
 """Train the members one after the other and judge them."""
 
 import shlex
+import textwrap
 
+from fgvc_jax.config import Experiment
 from fgvc_jax.training.experiments import experiment_of
+from fgvc_jax.training.measured import MORE_MEMBERS
 
 
 def main(arguments: list[str]) -> None:
@@ -23,3 +26,13 @@ def main(arguments: list[str]) -> None:
         named = shlex.quote(workdir.address)
         print(f"next:    python -m fgvc_jax.report {named} --output report.html")
         print(f"         python -m fgvc_jax.predict {named} PHOTOS")
+        if told := more_members(experiment):
+            print(told)
+
+
+def more_members(experiment: Experiment) -> str:
+    """What more members bring, as it was measured, of one member on a frozen network; empty for
+    others, of which nothing is known."""
+    if experiment.members > 1 or not (experiment.method.solves or experiment.network.frozen):
+        return ""
+    return textwrap.fill(MORE_MEMBERS, 100, initial_indent="more:    ", subsequent_indent=9 * " ")

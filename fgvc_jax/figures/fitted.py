@@ -106,6 +106,7 @@ def run_page(run: FinishedRun) -> tuple[Markup, int]:
         "images": run.results["images"],
         "class_names": names,
         "learning": run.learning,
+        "learning_curve": run.learning_curve,
         "confused_pairs": confused,
         **run.judged,
     }

@@ -6,20 +6,19 @@ from typing import Literal, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from fgvc_jax.evaluation import error_analysis, metrics
+from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.intervals import proportion
 from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.evaluation.novelty import WORDS
 from fgvc_jax.evaluation.tallies import flat
 from fgvc_jax.figures import charts
+from fgvc_jax.figures.advice import FEW, learning_curve
 from fgvc_jax.figures.charts import Axis, Line
 from fgvc_jax.figures.numbers import Bin, Numbers
 from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
 
-WEAK = 8  # classes that are named, at the most
-FEW = 100  # test images, below which a number is a hint
 LEAST_ERRORS = 5  # below which nothing is said of where they are
 
 
@@ -44,34 +43,6 @@ def headline(numbers: Numbers) -> Markup:
             "test images": thousands(images),
             "classes": thousands(len(numbers["class_names"])),
         },
-    )
-
-
-def advice(numbers: Numbers) -> Markup:
-    """What people may do next: labels to look at, classes to photograph, whether one network would
-    be enough."""
-    training = numbers["doubted_training_labels"]
-    ensemble, single = (numbers["metrics"][key] for key in ("ensemble", "members"))
-    best = max(each["accuracy"]["value"] for each in single)
-    overall = ensemble[-1]["accuracy"]["value"]
-    images, right = (np.array([c[key] for c in numbers["classes"]]) for key in ("images", "right"))
-    weak = error_analysis.weak(images, right, overall)
-    gain = 100 * (overall - best)
-    return render(
-        "next.html",
-        check=[each["name"] for each in (*training, *numbers["doubted_labels"])],
-        training=bool(training),
-        weak=[numbers["classes"][i] for i in np.flatnonzero(weak)[:WEAK]],
-        members=numbers["members"],
-        few=images.sum() if images.sum() < FEW else 0,
-        each=round(images.sum() / max(np.count_nonzero(images), 1)),
-        enough=(
-            f"The {numbers['members']} networks together are {gain:.1f} points better than the "
-            "best of them alone."
-            if gain > 0
-            else f"One network is enough: the {numbers['members']} together name no more images "
-            "rightly than the best of them alone."
-        ),
     )
 
 
@@ -273,7 +244,8 @@ def unknown(numbers: Numbers) -> Markup:
 
 
 def curves(numbers: Numbers) -> Markup:
-    """Charts of what was recorded in training, by epoch; empty where nothing was."""
+    """Charts of what was recorded in training, by epoch, or by photographs of a class where a head
+    was solved; empty where nothing was."""
     recorded: dict[Curve, str] = {
         "test_accuracy": "Accuracy on the test images",
         "validation_accuracy": "Accuracy on the validation images",
@@ -299,6 +271,8 @@ def curves(numbers: Numbers) -> Markup:
         x = charts.epochs(last)
         words = f"{title} by epoch; after the last one: {ends}."
         drawn.append(charts.chart(title, words, x, y(title, values), lines))
+    if curve := numbers["learning_curve"]:
+        drawn.append(learning_curve(curve))
     return charts.side_by_side(drawn)
 
 

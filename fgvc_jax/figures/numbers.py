@@ -76,6 +76,33 @@ class Epoch(TypedDict):
     validation_accuracy: NotRequired[float]
 
 
+class Gaining(TypedDict):
+    """A class that more photographs help: how many of it were learned from, and its accuracy."""
+
+    label: int
+    photographs: Sequence[float]
+    accuracy: Sequence[float]
+
+
+class Gain(TypedDict):
+    """What a doubling brought, and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class LearningCurve(TypedDict):
+    """What more photographs bring, see `learning_curve.judge`."""
+
+    images: int
+    photographs: Sequence[float]
+    accuracy: Sequence[float]
+    gain: Gain
+    next: float
+    classes: Sequence[Gaining]
+
+
 class Bin(TypedDict):
     """Images of like confidence."""
 
@@ -290,6 +317,7 @@ class Numbers(TypedDict):
     calibration: Calibration | None
     published_protocol: Published | None
     learning: Sequence[Sequence[Epoch]]
+    learning_curve: LearningCurve | None
     reliability: Sequence[Bin]
     risk_coverage: Sequence[Sequence[float]]
     looks: Sequence[Look]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from fgvc_jax.figures import judged, matrix
+from fgvc_jax.figures import advice, judged, matrix
 from fgvc_jax.figures.numbers import Against, Numbers, Seeds
 from fgvc_jax.figures.page import render, thousands
 from fgvc_jax.figures.pictures import Pictures
@@ -39,7 +39,7 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     ]
     sections = [
         *against,
-        Section("next", "What to do next", judged.advice(numbers)),
+        Section("next", "What to do next", advice.advice(numbers)),
         Section(
             "pairs",
             "Confused pairs",

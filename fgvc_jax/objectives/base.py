@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -89,6 +90,7 @@ class HeldOut(NamedTuple):
     rows: np.ndarray  # (n,) int, increasing
     log_probabilities: np.ndarray  # (n, K) float32
     energy: np.ndarray  # (n,) float32, -log sum exp of what these are the softmax of
+    heads: np.ndarray  # (n,) int, which of the heads said it
 
 
 # Vectors (n, D) and their labels below K, and K -> vectors (m, D) -> logits (m, K) of a head that
@@ -103,6 +105,8 @@ class Solved(NamedTuple):
     metrics: dict[str, float]  # to log
     held_out: HeldOut
     refit: Refit | None = None  # where what a head says of new classes is worth a try
+    # The same images, by heads that learned from a share of what those of `held_out` did.
+    fewer: Mapping[float, HeldOut] = MappingProxyType({})
 
 
 class Objective(NamedTuple):

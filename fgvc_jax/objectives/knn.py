@@ -72,6 +72,6 @@ class KNN(Method):
             # Neither an image nor its group votes on it.
             cosines[groups[own, None] == groups] = -np.inf
             found.append(np.asarray(votes(jnp.float32(cosines), jnp.asarray(labels))))
-        answers = np.concatenate(found)
-        held_out = HeldOut(np.arange(len(labels)), answers, np.zeros(len(labels), np.float32))
+        answers, alone = np.concatenate(found), np.arange(len(labels))
+        held_out = HeldOut(alone, answers, np.zeros(len(labels), np.float32), alone)
         return Solved(params, {}, held_out)

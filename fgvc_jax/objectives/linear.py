@@ -22,6 +22,7 @@ from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import option
 
 FOLDS = 5
+FEWER = 1, 2  # folds of the four that are learned from, to see what more images bring
 LARGE = 20_000  # images from which on one of the folds is left out, not each in turn
 DECAYS = 1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001, 0.000001
 Watch = Callable[[str], None]
@@ -60,6 +61,7 @@ class Linear(Method):
         decay, held_out = cross_fitted(
             x, labels, fold, classes=classes, watch=watch, decay=self.weight_decay
         )
+        fewer = self._fewer(x, labels, fold, classes, watch)
         exact = _Regression(x, labels, classes, np.float64)
         weights = exact.minimum(decay, _roughly(x, labels, classes, decay, watch), watch)
         answers, _ = _normalised(exact.logits(weights))
@@ -71,7 +73,24 @@ class Linear(Method):
         }
         layer = dict(zip(("kernel", "bias"), spanned.layer(weights), strict=True))
         params = {"fc": {name: array.astype(np.float32) for name, array in layer.items()}}
-        return Solved(params, metrics, held_out, self.refit(decay, watch))
+        return Solved(params, metrics, held_out, self.refit(decay, watch), fewer)
+
+    def _fewer(
+        self, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, classes: int, watch: Watch
+    ) -> dict[float, HeldOut]:
+        """See `Solved.fewer`: of one and of two of the four folds that are not held out."""
+        if len(np.unique(fold)) < FOLDS:
+            return {}
+
+        def told(said: str) -> None:
+            watch(f"fewer images: {said}" if said else "")
+
+        found = {}
+        for others in FEWER:
+            _, found[others / (FOLDS - 1)] = cross_fitted(
+                x, labels, fold, classes=classes, watch=told, decay=self.weight_decay, others=others
+            )
+        return found
 
 
 def _refit(
@@ -127,6 +146,7 @@ def cross_fitted(
     classes: int,
     watch: Watch,
     decay: float = 0.0,
+    others: int = FOLDS - 1,
 ) -> tuple[float, HeldOut]:
     """The weight decay at which images that are left out have the lowest cross entropy, and what is
     said of them at it.
@@ -141,6 +161,7 @@ def cross_fitted(
         classes: number of them.
         watch: see `Method.solve`.
         decay: where it is given and not chosen.
+        others: folds that are learned from, which follow the one that is left out.
 
     Raises:
         ArgumentError: where it is to be chosen and no image can be left out.
@@ -153,7 +174,15 @@ def cross_fitted(
     tried = range(FOLDS if len(labels) < LARGE else 1)
     rows = np.flatnonzero(fold < len(tried))
     paths = [
-        _held_out(x, labels, fold == left_out, classes, _decays(decay), watch)
+        _held_out(
+            x,
+            labels,
+            fold == left_out,
+            np.isin(fold, (left_out + 1 + np.arange(others)) % FOLDS),
+            classes,
+            _decays(decay),
+            watch,
+        )
         for left_out in tried
         if (fold == left_out).any()
     ]
@@ -168,7 +197,7 @@ def cross_fitted(
         if not decay and loss > least:
             break
         best, energy, chosen, least = found, energies, each, loss
-    return chosen, HeldOut(rows, best[rows], energy[rows])
+    return chosen, HeldOut(rows, best[rows], energy[rows], fold[rows])
 
 
 def _decays(decay: float) -> tuple[float, ...]:
@@ -197,17 +226,21 @@ def _held_out(
     x: np.ndarray,
     labels: np.ndarray,
     left_out: np.ndarray,
+    learned: np.ndarray,
     classes: int,
     decays: tuple[float, ...],
     watch: Watch,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`left_out` (N,) bool, and logits (n, K) of these images, at each weight decay."""
+    """`left_out` (N,) bool, and logits (n, K) of these images, at each weight decay; `learned` (N,)
+    bool from."""
+    if 2 * learned.sum() < min(x.shape):  # W lies in the space that few images span
+        x = x @ np.linalg.qr(x[learned].T)[0]
     seen, others = (
-        _Regression(x[part], labels[part], classes, np.float32) for part in (~left_out, left_out)
+        _Regression(x[part], labels[part], classes, np.float32) for part in (learned, left_out)
     )
     weights = seen.start
     for decay in decays:
-        if not left_out.all():  # else nothing is learned, and all classes are alike
+        if learned.any():  # else all classes are alike
             weights = seen.minimum(decay, weights, watch)
         yield left_out, others.logits(weights)
 

@@ -9,6 +9,7 @@ from flax.typing import VariableDict
 
 from fgvc_jax import config
 from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.evaluation import learning_curve
 from fgvc_jax.inference.passes import kept_answers
 from fgvc_jax.objectives.base import HeldOut, Solved
 from fgvc_jax.training import novel
@@ -39,8 +40,8 @@ def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) ->
     """
     spec, train, began = run.experiment, run.splits.train, time.perf_counter()
     start = run.start.variables(1)
-    nothing = np.zeros((0, 0), np.float32)
-    solved = Solved({}, {}, HeldOut(np.zeros(0, int), nothing, np.zeros(0, np.float32)))
+    none, nothing = np.zeros(0, int), np.zeros((0, 0), np.float32)
+    solved = Solved({}, {}, HeldOut(none, nothing, np.zeros(0, np.float32), none))
     chosen: dict[str, float] = {}
     groups = np.arange(len(train)) if train.groups is None else _numbered(train)
     if jax.process_index() == 0:
@@ -83,7 +84,7 @@ def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) ->
         journal.close()
     if jax.process_index() == 0:
         with progress.waiting("keeping what was held out"):
-            _keep(run, workdir, variables, solved.held_out, groups, chosen)
+            _keep(run, workdir, variables, solved, groups, chosen)
     decay = solved.metrics.get("weight_decay")
     report(f"{spec.objective}: {f'weight decay {decay:g}, ' if decay else ''}{seconds:.1f} s")
     return variables
@@ -100,22 +101,29 @@ def _keep(
     run: Run,
     workdir: Workdir,
     variables: VariableDict,
-    held_out: HeldOut,
+    solved: Solved,
     groups: np.ndarray,
     chosen: dict[str, float],
 ) -> None:
     """Keep what is said of training images that were held out, for whoever wants answers for images
-    that nothing was learned from; and by what new classes are told, see `novel.choose`."""
+    that nothing was learned from; by what new classes are told, see `novel.choose`; and what more
+    images would bring, see `learning_curve.judge`."""
+    held_out, train = solved.held_out, run.splits.train
     part = predictions.part_of(
         workdir.path,
         predictions.HELD_OUT,
-        Subset(run.splits.train, held_out.rows),
+        Subset(train, held_out.rows),
         classes=run.splits.classes,
         view=run.experiment.data.view,
         images=run.record.held_out,
     )
     identity = digests.of_arrays(variables)
     predictions.keep_chosen(part, identity, chosen)
+    if solved.fewer:
+        said = {share: each.log_probabilities for share, each in solved.fewer.items()}
+        said[1.0] = held_out.log_probabilities
+        found = learning_curve.judge(train.labels, groups, held_out.rows, held_out.heads, said)
+        predictions.keep_curve(part, identity, found)
     with predictions.keep(part, [identity], [(1, 1)], novel=True) as arrays:
         answers, attention, novelty = arrays[0]
         largest = held_out.energy - held_out.log_probabilities.max(-1)

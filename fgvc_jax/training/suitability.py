@@ -8,7 +8,7 @@ it in another variant, or under another normalisation, that one is named.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,10 @@ from fgvc_jax import networks
 from fgvc_jax.data import augment
 from fgvc_jax.data.images import decode
 from fgvc_jax.networks import Network
-from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation
+
+if TYPE_CHECKING:  # which `embed` would wait for
+    from fgvc_jax.training.run import Run
 
 VARIANTS = {
     name: other
@@ -36,7 +38,7 @@ NORMALIZATIONS = "half", "imagenet", "tensorflow"
 NEARER_VARIANT, NEARER_NORMALIZATION = 0.95, 0.5
 
 
-def doubts(run: Run) -> list[str]:
+def doubts(run: "Run") -> list[str]:
     """Lines on a run's weights from elsewhere that seem not to be for what it does with them."""
     asked: dict[tuple[str, str, str], int] = {}  # one of the members of which all of it is alike
     for number, network in enumerate(run.experiment.each, start=1):
@@ -53,7 +55,7 @@ def doubts(run: Run) -> list[str]:
     return list(found)
 
 
-def _first_images(run: Run) -> np.ndarray:
+def _first_images(run: "Run") -> np.ndarray:
     """(B, side, side, 3) uint8: a few training images, evenly from all, and not large."""
     source, view = run.splits.train, run.experiment.data.view
     rows = np.linspace(0, len(source) - 1, IMAGES).astype(int)
@@ -69,10 +71,11 @@ def of_network(
     Args:
         name: of the network that they were put in.
         variables: of its backbone: "params" and "batch_stats"; without batch norms nothing is said.
-        images: (B, H, W, 3) uint8, as the network sees them.
+        images: (B, H, W, 3) uint8, as the network sees them; nothing is said by less than half of
+            `IMAGES`.
         normalize: how they are normalised for it.
     """
-    if not variables.get("batch_stats"):
+    if not variables.get("batch_stats") or len(images) < IMAGES // 2:
         return []
     said, ours = [], Remembering(name, variables)
     seen = {

@@ -129,6 +129,14 @@ class FinishedRun:
         folders = [self.workdir.member(number) for number in self.numbers]
         return [journal.by_epoch(journal.read(f / "metrics.jsonl")) for f in folders]
 
+    @property
+    def learning_curve(self) -> dict[str, Any] | None:
+        """What more images would bring, see the module of its name; None where that is not known,
+        as of members that were trained by steps."""
+        if len(self.identities) > 1:
+            return None
+        return predictions.curve(self.workdir.path, self.identities[0])
+
     @cached_property
     def judged(self) -> dict[str, Any]:
         """ "metrics", "attention_overlap" and "calibration" of these members, as in results.json;

@@ -24,7 +24,7 @@ import numpy as np
 
 from fgvc_jax.data.records import Source
 from fgvc_jax.data.view import View
-from fgvc_jax.evaluation import novelty
+from fgvc_jax.evaluation import learning_curve, novelty
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import storage
@@ -193,6 +193,22 @@ def chosen(workdir: Path, member: str) -> dict[str, float]:
         except (FileNotFoundError, UserError, KeyError, TypeError, ValueError):
             continue
     return {}
+
+
+def keep_curve(part: Part, member: str, found: dict[str, Any] | None) -> None:
+    """Keep the `learning_curve` of a member's head, by its digest; None: none is known."""
+    storage.write_json(part.folder / f"{member[:16]}.learning_curve.json", found)
+
+
+def curve(workdir: Path, member: str) -> dict[str, Any] | None:
+    """What `keep_curve` kept of a member; None where that is nothing, or damaged."""
+    for folder in storage.matching(workdir / "predictions", f"{HELD_OUT}-*"):
+        try:
+            kept: Any = storage.read_json(folder / f"{member[:16]}.learning_curve.json")
+            return {name: kept[name] for name in learning_curve.FIELDS}
+        except (FileNotFoundError, UserError, KeyError, TypeError):
+            continue
+    return None
 
 
 @contextlib.contextmanager

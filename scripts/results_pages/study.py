@@ -1,6 +1,7 @@
 """The page of a study: on every base what was asked, how it was run, tables, what is missing."""
 
 import re
+import statistics as statistics_of
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +47,12 @@ def hours(one: Comparison) -> float:
     return sum(trained) / 3600
 
 
+def seconds(one: Comparison, row: str) -> float:
+    """What a run of a row took to train, the median."""
+    runs = one.rows[row].values()
+    return statistics_of.median(sum(filter(None, run["seconds"]["members"])) for run in runs)
+
+
 def section(one: Comparison, plan: Plan) -> str:
     """A study on one base: what was asked, how it was run, the table, what is not in it."""
     parts, study = [f"## Base {one.base}\n"], plan.study
@@ -76,6 +83,7 @@ def protocol(one: Comparison, study: Study | None) -> str:
     rows = [
         f"- {row}, {pages.count(one.members[row], 'member')}: "
         + (", ".join(changes(line, example)) or "the set-up below")
+        + f"; {seconds(one, row):,.0f} s of training (median)"
         for row, line in one.examples.items()
     ]
     made_by = [

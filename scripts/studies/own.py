@@ -19,6 +19,7 @@ BASE = replace(
 )
 
 ONE = {"members": 1, "transfer.name": "none"}
+TWO = "independent", "kt"  # members
 
 
 def get_study(base: Experiment = BASE) -> Study:
@@ -34,4 +35,8 @@ def get_study(base: Experiment = BASE) -> Study:
         },
         seeds=4,
         metrics=("ensemble", "single_1"),
+        beside=(
+            *((row, metric, "one", metric) for row in TWO for metric in ("ensemble", "nll")),
+            ("kt", "ensemble", "independent", "ensemble"),
+        ),
     )

@@ -18,7 +18,7 @@ from fgvc_jax.commands import embed
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference.stream import Embedded
 from fgvc_jax.networks.weights import export_torch
-from fgvc_jax.training import members
+from fgvc_jax.training import members, suitability
 from fgvc_jax.utils.errors import UserError
 
 PATHS = [f"photos/{i:02d}.png" for i in range(12)] + [f"photos/sub/{ODD}"]
@@ -191,6 +191,40 @@ def test_a_pretrained_network_without_a_run(here, tmp_path, model):
     np.testing.assert_allclose(bare, member, rtol=1e-5, atol=1e-6)
     run("photos", *words[:-2], "--tap", "stage4", "--output", tmp_path / "c.npz")
     assert np.abs(read(tmp_path / "c.npz")[1] - bare).max() > 1e-3  # imagenet's
+
+
+def test_a_bare_networks_weights_are_compared_with_the_first_photographs(
+    here, tmp_path, monkeypatch, caplog
+):
+    asked = []
+    monkeypatch.setattr(suitability, "of_network", lambda *a: asked.append(a) or ["a doubt"])
+    given = "--network.weights", "first.safetensors", "--data.normalize", "half"
+    run("photos", *BARE, *given, "--output", tmp_path / "a.npz")
+    ((name, variables, images, normalize),) = asked
+    assert (name, images.shape, normalize) == ("resnet_micro", (13, 32, 32, 3), "half")
+    assert set(variables) == {"params", "batch_stats"}
+    assert [each.message for each in caplog.records][:1] == ["warning: a doubt"]
+    assert read(tmp_path / "a.npz")[0] == PATHS
+    of_run("photos", "--output", tmp_path / "b.npz")
+    assert len(asked) == 1  # a run's own weights were looked at when it was trained
+
+
+@pytest.mark.slow
+def test_weights_that_learned_from_other_images_are_told(here, tmp_path, model, caplog):
+    first = {kind: dict(tree) for kind, tree in model.members[0].variables.items()}
+    shown = np.stack([np.asarray(Image.open(path).resize((32, 32))) for path in PATHS])
+    made = suitability.Remembering("resnet_micro", first)
+    seen = flatten_dict(made.remembered(shown, "imagenet"))
+    known = flatten_dict(first["batch_stats"])
+    weights = tmp_path / "w.safetensors"
+    export_torch(weights, {**first, "batch_stats": unflatten_dict({**known, **seen})})
+    bare = *BARE, "--network.weights", weights, "--output", tmp_path / "a.npz"
+    run("photos", *bare, "--data.normalize", "imagenet")
+    run(*PATHS[:3], *bare, "--data.normalize", "half")  # too few to tell
+    assert "try --data.normalize" not in caplog.text
+    run("photos", *bare, "--data.normalize", "half")
+    assert "warning: the weights of resnet_micro seem" in caplog.text
+    assert "try --data.normalize imagenet in place of half" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,24 @@ def test_columns_that_do_not_fit_are_left_out(here, capsys, monkeypatch):
     assert len(header) <= 70 and len(line) <= 70
 
 
+@pytest.mark.parametrize(("length", "ranks"), [(4, 5), (25, 2)])
+def test_what_goes_to_a_file_has_100_characters_and_says_what_has_all(
+    length, ranks, capsys, monkeypatch, caplog
+):
+    """However wide the terminal is: class, probability, agreement, verdict, runner-up."""
+    monkeypatch.setenv("COLUMNS", "400")
+    ranked = range(1, 6)
+    names, numbers = [f"class{n}" for n in ranked], [f"probability{n}" for n in ranked]
+    row = {"path": "photos/bird.jpg", "agreement": 1.0, "unsure": True, "error": ""}
+    row |= dict.fromkeys(names, length * "x") | dict.fromkeys(numbers, 0.2)
+    with caplog.at_level(logging.INFO):
+        predict._Printed([*row])([row])
+    header, line = capsys.readouterr().out.splitlines()
+    assert header.split() == ["path", *map(str, ranked[:ranks]), "agree", "unsure"]
+    assert len(line) <= predict.WIDE and line.count("20.0%") == ranks and line.endswith("unsure")
+    assert ("--output FILE.csv has all" in caplog.text) == (ranks < 5)
+
+
 def test_images_may_stand_between_options():
     words = ["--workdir", "run", "a.jpg", "--sets", "b.jpg", "--calibrated", "False", "c.jpg",
              "--no-sets", "d.jpg", "--top=3", "e.jpg", "--which", "final"]  # fmt: skip

@@ -32,52 +32,16 @@ def test_an_interval_on_a_terminal():
 
 
 def test_nothing_recorded_draws_no_curves():
-    assert judged.curves({"numbers": [1, 2], "learning": [[], []]}) == ""
-    one = {"numbers": [1], "learning": [[{"epoch": 1, "test_accuracy": 0.5}]]}
+    nothing = {"numbers": [1, 2], "learning": [[], []], "learning_curve": None}
+    assert judged.curves(nothing) == ""
+    one = {
+        "numbers": [1],
+        "learning": [[{"epoch": 1, "test_accuracy": 0.5}]],
+        "learning_curve": None,
+    }
     assert judged.curves(one) == ""  # a single point is no curve
     one["learning"][0].append({"epoch": 2, "test_accuracy": 0.6})
     assert judged.curves(one).count("<svg") == 1 and "member 1 60%" in judged.curves(one)
-
-
-@pytest.mark.parametrize(
-    ("together", "enough"), [(0.7, "10.0 points better"), (0.6, "One network")]
-)
-def test_advice_names_labels_classes_and_whether_one_is_enough(together, enough):
-    def accuracy(value):
-        return {"accuracy": {"value": value}}
-
-    def entry(name, right):
-        return {"class": name, "label": 0, "images": 40, "right": right, "accuracy": right / 40}
-
-    told = judged.advice(
-        {
-            "members": 2,
-            "metrics": {
-                "members": [accuracy(0.6), accuracy(0.5)],
-                "ensemble": [accuracy(0.6), accuracy(together)],
-            },
-            "doubted_training_labels": [{"name": "train/<b>.jpg"}],
-            "doubted_labels": [],
-            "classes": [entry("bad", 4), entry("usual", 26)],
-        }
-    )
-    assert "train/<wbr>&lt;b&gt;.jpg" in told and "<b>.jpg" not in told
-    assert "one class" in told and "bad" in told and "usual" not in told
-    assert enough in told and "80 test images, about 40 a\nclass" in told
-
-
-def test_a_test_set_that_says_much_is_not_called_a_hint():
-    accuracy = {"accuracy": {"value": 0.6}}
-    told = judged.advice(
-        {
-            "members": 1,
-            "metrics": {"members": [accuracy], "ensemble": [accuracy]},
-            "doubted_training_labels": [],
-            "doubted_labels": [],
-            "classes": [{"class": "a", "label": 0, "images": 100, "right": 60, "accuracy": 0.6}],
-        }
-    )
-    assert "hint" not in told and "Nothing stands out." in told
 
 
 def test_overlap_is_told_of_three_members_or_more():

@@ -140,3 +140,44 @@ def test_it_is_stopped_by_what_watches():
     with pytest.raises(KeyboardInterrupt):
         solve(*drawn(), watch=watch)
     assert calls.left == 0
+
+
+def test_the_same_images_are_answered_by_heads_of_fewer_images():
+    x, labels = drawn(200)
+    found = solve(x, labels)
+    assert list(found.fewer) == [0.25, 0.5]
+    for each in found.fewer.values():
+        assert np.array_equal(each.rows, found.held_out.rows)
+        assert np.array_equal(each.heads, linear.folds(labels, np.arange(200), 0))
+    losses = [
+        linear._cross_entropy(each.log_probabilities, labels)
+        for each in (*found.fewer.values(), found.held_out)
+    ]
+    assert losses == sorted(losses, reverse=True)  # the more is learned from, the better
+
+
+@pytest.mark.parametrize("numbers", [5, 90])  # fewer and more than images
+def test_fewer_images_are_those_of_the_next_folds(numbers):
+    """A head of one fold is the one that is solved for its images alone."""
+    x, labels = drawn(60, numbers)
+    wide, _ = linear._standardised(x)
+    fold = linear.folds(labels, np.arange(60), 0)
+    _, held_out = linear.cross_fitted(
+        wide, labels, fold, classes=4, watch=lambda said: None, decay=0.1, others=1
+    )
+    for left_out in range(linear.FOLDS):
+        seen, asked = fold == (left_out + 1) % linear.FOLDS, fold == left_out
+        alone = linear._Regression(wide[seen], labels[seen], 4, np.float64)
+        weights = alone.minimum(0.1, alone.start, lambda said: None)
+        logits = linear._Regression(wide[asked], labels[asked], 4, np.float64).logits(weights)
+        answers, _ = linear._normalised(logits)
+        assert held_out.log_probabilities[asked] == pytest.approx(answers, abs=2e-2)
+
+
+def test_of_few_groups_nothing_is_said_of_fewer_images():
+    x, labels = drawn(40)
+    groups = np.arange(40) // 10  # four
+    found = Linear(weight_decay=0.1).solve(
+        x, labels, groups, classes=4, seed=0, watch=lambda said: None
+    )
+    assert found.fewer == {}

@@ -427,7 +427,10 @@ def test_the_pages_say_what_the_ledger_says(folder, comparison):
     assert "**[helps](pages/helps.md)**: Does it help? It is asked here." in lines
     assert "Does it help? It is asked here." in lines and "More is told." not in text
     assert "- epochs 2 -> 3" in lines
-    assert "- kt, 2 members: transfer.name 'none' -> 'orthogonal'" in lines
+    assert (
+        "- kt, 2 members: transfer.name 'none' -> 'orthogonal'; 3,602 s of training (median)"
+        in lines
+    )
     # Twelve trainings of half an hour: the first member of a seed is one for both rows.
     assert "6.0 hours of training, commits abc." in lines
     assert "- 6 of 8 runs kept to the plan" in lines

@@ -20,6 +20,7 @@ from fgvc_jax.training.prepared import opened
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils.errors import Interrupted, UserError
 from fgvc_jax.workdir import journal, storage
+from fgvc_jax.workdir.finished import FinishedRun
 
 
 def solved(workdir, objective="linear", network="resnet_micro", **changes):
@@ -130,6 +131,25 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
     assert doubted and all(labels[each["name"]] == each["label"] for each in doubted)
     assert all(each["suggested"] != each["label"] for each in doubted)
     assert "Doubted in the training part" in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_report_tells_what_more_photographs_bring_once_the_dataset_has_gone(
+    tmp_path, monkeypatch
+):
+    members.train(solved(tmp_path / "run", data={"images_per_class": 15}))
+    monkeypatch.setattr(members, "opened", lambda experiment: pytest.fail("it is gone"))
+    run = FinishedRun.of(str(tmp_path / "run"))
+    found = run.learning_curve
+    assert found["photographs"] == pytest.approx([3, 6, 12]) and found["images"] == 60
+    known = run.held_out.log_probabilities(run.identities[0])
+    right = (known.argmax(-1) == run.held_out.labels).mean()
+    assert found["accuracy"][-1] == pytest.approx(right)
+    page, numbers, _ = report.report(
+        Report(workdir=str(tmp_path / "run"), output=str(tmp_path / "report.html"))
+    )
+    assert storage.read_json(numbers)["learning_curve"] == found
+    assert "Right by photographs of a class" in page.read_text()
 
 
 @pytest.mark.exhaustive

@@ -74,6 +74,12 @@ def test_networks_without_batch_norm_remember_nothing():
     )
 
 
+def test_few_images_say_nothing():
+    images = np.zeros((suitability.IMAGES // 2 - 1, 32, 32, 3), np.uint8)
+    known = {"params": {}, "batch_stats": {"backbone": {}}}
+    assert suitability.of_network("resnet_micro", known, images, "half") == []
+
+
 def test_members_that_are_alike_are_asked_once(monkeypatch):
     calls = []
     monkeypatch.setattr(suitability, "of_network", lambda *a: calls.append(a[0]) or ["a doubt"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.data.view import View
+from fgvc_jax.evaluation import learning_curve
 from fgvc_jax.inference.passes import kept_answers
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
@@ -131,3 +132,17 @@ def test_a_hubs_folder_is_no_workdir_and_may_be_all_there_is(tmp_path):
     (tmp_path / "config.json").write_text('{"fgvc_jax": {"format": 1}}')
     with pytest.raises(UserError, match="is an export, which predict and .* read; for anything"):
         Workdir(tmp_path).record()
+
+
+def test_a_learning_curve_is_of_its_member_and_whole_or_none(tmp_path):
+    held_out = predictions.part_of(
+        tmp_path, predictions.HELD_OUT, Source(), classes=CLASSES, view=View(), images="digest"
+    )
+    member, found = "a" * 64, dict.fromkeys(learning_curve.FIELDS, 0.5)
+    assert predictions.curve(tmp_path, member) is None
+    predictions.keep_curve(held_out, member, found)
+    assert predictions.curve(tmp_path, member) == found
+    assert predictions.curve(tmp_path, "b" * 64) is None
+    for nothing in (None, {}, "text"):
+        predictions.keep_curve(held_out, member, nothing)
+        assert predictions.curve(tmp_path, member) is None

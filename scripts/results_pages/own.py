@@ -1,0 +1,91 @@
+"""What the study `own` says of more members, in one sentence: in the README, in the guide to one's
+own photographs, and in the last line of training (fgvc_jax/training/measured.py)."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from comparison import Comparison
+
+from fgvc_jax.study import pages
+from results_pages.figures import DECIDING, Pair
+
+STUDY = "own"
+MARKED = re.compile(r"<!--more members-->(.*?)<!--/-->", re.S)
+# Rows that are better than the row "one", in words: by what they are asked for.
+ROWS = {
+    "independent": "two of them that know nothing of each other (`--members 2`)",
+    "kt": "two under KT's loss (`--transfer.name orthogonal`)",
+    "student_of_kt": "a student of these (`--objective kd`)",
+}
+MODULE = '''"""What more members bring for one's own photographs, as it was measured.
+
+Written by scripts/ledger.py, of the study `own`; a test holds that it says what the ledger does.
+"""
+
+MORE_MEMBERS = {}
+'''
+
+
+def sentence(studies: Mapping[str, Sequence[Pair]]) -> str:
+    """What was found of that which is there, with numbers; empty where nothing is."""
+    found = [one for one, plan in studies.get(STUDY, ()) if plan.study and _told(one, "linear")]
+    if not found:
+        return ""
+    results = [next(iter(one.examples.values()))["results"] for one in found]
+    classes = sorted({each["classes"] for each in results})
+    photographs = sorted({round(each["images"]["train"] / each["classes"]) for each in results})
+    sets = f" each of {len(found)} sets of" if len(found) > 1 else ""
+    parts = [
+        f"trained by steps, one network has {_gains(found, 'linear', -1)} over the solved head"
+    ]
+    parts += [
+        f"{words} {_gains(having, row)} over one"
+        for row, words in ROWS.items()
+        if (having := [one for one in found if _told(one, row)])
+    ]
+    if not any(_told(one, row) for one in found for row in ROWS):
+        parts.append("more members were not measured")
+    return (
+        f"On{sets} {_range(classes)} species of birds with {_range(photographs)} photographs each: "
+        f"{'; '.join(parts)}."
+    )
+
+
+def filled(text: str, said: str) -> str:
+    """A page with the sentence at its mark."""
+    return MARKED.sub(lambda match: f"<!--more members-->{said}<!--/-->", text)
+
+
+def module(said: str) -> str:
+    """The file of the package that has the sentence, formatted."""
+    lines = [f'    "{line}"' for line in _lines(said.replace("`", ""))]
+    return MODULE.format("\n".join(["(", *lines, ")"]) if said else '""')
+
+
+def _lines(text: str) -> list[str]:
+    """Text in lines that end with a space but for the last."""
+    lines = textwrap.wrap(text, 92, break_on_hyphens=False)
+    return [f"{line} " for line in lines[:-1]] + lines[-1:]
+
+
+def _told(one: Comparison, row: str) -> bool:
+    """Whether a row was compared with the first one, with an interval."""
+    found = one.difference(row, DECIDING, one.first, DECIDING)
+    return bool(found and found[0]["interval"])
+
+
+def _gains(found: Sequence[Comparison], row: str, sign: int = 1) -> str:
+    """Points of a row over the first one, or with -1 the other way round, on every set."""
+    told = []
+    for one in found:
+        difference, _ = one.difference(row, DECIDING, one.first, DECIDING)  # type: ignore[misc]
+        both = difference["mean"], *difference["interval"]
+        mean, *ends = (f"{100 * sign * value + 0.0:+.2f}" for value in both)
+        low, high = ends[::sign]
+        told.append(f"{mean} points ({low} to {high}; {pages.count(difference['n'], 'seed')})")
+    return ", ".join(told)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
