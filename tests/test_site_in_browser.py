@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import threading
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -151,6 +152,25 @@ def test_it_says_what_predict_says(made, browser, served):
         assert found[1] in (["sure"] if sure else ["unsure", "never"])
 
 
+def test_the_training_photographs_beside_an_answer_are_those_that_python_finds(
+    made, browser, served
+):
+    page, model = opened(browser, served), fgvc_jax.load(made / "run")
+    known = model.remembered
+    for name in "photograph.png", "turned.jpg":
+        file = made / name
+        data = json.dumps(list(file.read_bytes()))
+        ask = f"sent({{ file: new Blob([Uint8Array.from({data})]) }})"
+        classes = page.run(f"{ask}.then(r => r.found.classes)")
+        assert len(classes) == len(NAMES)
+        seen = model.embed(file, normalize=True)
+        for each in classes:
+            (rows,), (values,) = known.nearest(seen, 4, [each["number"]])
+            assert (np.diff(values) < -1e-5).all()  # so that rounding decides nothing
+            files = [b64decode(address.partition(",")[2]) for address in each["nearest"]]
+            assert files == [known.pictures[row] for row in rows[:3]]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_what_the_page_shows(made, browser, served, width, dark):
@@ -164,6 +184,10 @@ def test_what_the_page_shows(made, browser, served, width, dark):
     assert page.run("document.activeElement.textContent") == names[0]
     assert "networks say" in page.run("document.querySelector('.answer p').textContent")
     assert page.run("document.querySelectorAll('.examples img').length") >= len(NAMES)
+    alternatives = page.run("[...document.querySelectorAll('.examples img')].map(e => e.alt)")
+    assert all(each.startswith("a training photograph of ") for each in alternatives)
+    beside = "Beside each class: its training photographs that look most like this one"
+    assert beside in page.run("document.querySelector('.answer').textContent")
     assert page.run(TOLD) == "photograph.png"
     page.wait("[...document.images].every(image => image.complete)")
     assert page.run("[...document.images].every(i => i.alt && i.naturalWidth)")
