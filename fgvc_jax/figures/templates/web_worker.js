@@ -156,13 +156,17 @@ function told({ probabilities, members, strangeness }, { calibration, families, 
   };
 }
 
+// A picture's file as an address; not by a FileReaderSync, which takes 2 ms for each.
+function address(bytes) {
+  const letters = btoa(String.fromCharCode(...bytes)); // some kilobytes
+  return `data:image/${bytes[0] === 0xff ? "jpeg" : "webp"};base64,${letters}`;
+}
+
 // The training photographs of a class that are nearest, as addresses; none where none are known.
 function like({ near }, embedding, label) {
   if (!near) return [];
   const files = nearest(near, embedding, label, NEAREST).map(near.picture);
-  const typed = bytes => new Blob([bytes], { type: `image/${bytes[0] === 0xff ? "jpeg" : "webp"}` });
-  return files.filter(bytes => bytes.length)
-    .map(bytes => new FileReaderSync().readAsDataURL(typed(bytes)));
+  return files.filter(bytes => bytes.length).map(address);
 }
 
 async function answer(file) {
