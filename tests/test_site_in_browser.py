@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import shutil
+from base64 import b64decode
 
 import numpy as np
 import pytest
@@ -122,6 +123,27 @@ def test_it_says_what_predict_says(made, browser, served):
         assert found[1] in (["sure"] if sure else ["unsure", "never"])
 
 
+def test_the_training_photographs_beside_an_answer_are_those_that_python_finds(
+    made, browser, served
+):
+    page, model = opened(browser, served), fgvc_jax.load(made / "run")
+    known = model.remembered
+    kept = list(map(known.pictures.__getitem__, range(len(known.pictures))))
+    # A browser decodes a JPEG a little differently, so that others may be as near.
+    for name, off in ("photograph.png", 1e-6), ("turned.jpg", 1e-2):
+        data = json.dumps(list((made / name).read_bytes()))
+        ask = f"sent({{ file: new Blob([Uint8Array.from({data})]) }})"
+        classes = page.run(f"{ask}.then(r => r.found.classes)")
+        assert len(classes) == len(NAMES)
+        seen = model.embed(made / name, normalize=True)
+        for each in classes:
+            files = [b64decode(address.partition(",")[2]) for address in each["nearest"]]
+            rows = [kept.index(file) for file in files]
+            assert len({*rows}) == 3 and {*known.part.labels[rows]} == {each["number"]}
+            _, (wanted,) = known.nearest(seen, 3, [each["number"]])
+            np.testing.assert_allclose(known.vectors[rows] @ seen[0], wanted, atol=off)
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_what_the_page_shows(made, browser, served, width, dark):
@@ -135,6 +157,10 @@ def test_what_the_page_shows(made, browser, served, width, dark):
     assert page.run("document.activeElement.textContent") == names[0]
     assert "networks say" in page.run("document.querySelector('.answer p').textContent")
     assert page.run("document.querySelectorAll('.examples img').length") >= len(NAMES)
+    alternatives = page.run("[...document.querySelectorAll('.examples img')].map(e => e.alt)")
+    assert all(each.startswith("a training photograph of ") for each in alternatives)
+    beside = "Beside each class: its training photographs that look most like this one"
+    assert beside in page.run("document.querySelector('.answer').textContent")
     assert page.run(TOLD) == "photograph.png"
     page.wait("[...document.images].every(image => image.complete)")
     assert page.run("[...document.images].every(i => i.alt && i.naturalWidth)")

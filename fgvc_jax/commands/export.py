@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import logging
 import tempfile
 from dataclasses import fields
 from pathlib import Path
@@ -18,6 +19,7 @@ from fgvc_jax.inference.export import (
     readme,
     stablehlo,
     web,
+    web_neighbours,
     writing,
 )
 from fgvc_jax.inference.export.precision import Smaller
@@ -27,6 +29,8 @@ from fgvc_jax.utils import compilation, progress
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir.folder import Workdir
+
+log = logging.getLogger(__name__)
 
 # The formats that an option is for.
 ONLY: dict[str, tuple[str, ...]] = {"batch": ("onnx",)}
@@ -134,6 +138,24 @@ def _pictures(options: Export, trained: Trained) -> dict[int, list[str]]:
     return pictures
 
 
+def _neighbours(options: Export, trained: Trained) -> web_neighbours.Photographs | None:
+    """The training photographs that a site shows the nearest of; None where there are none."""
+    if not options.with_thumbnails:
+        return None
+    model = trained.model
+    try:
+        found = web_neighbours.Photographs.of(model.remembered.part, model.identities)
+    except UserError as error:
+        log.warning(
+            "warning: the page shows some photographs of each class, and not the nearest training "
+            "photographs: %s",
+            error,
+        )
+        return None
+    log.info("the page has %s", found.size)
+    return found
+
+
 def _site(
     options: Export, trained: Trained, runtime: dict[str, bytes], smaller: Smaller | None
 ) -> writing.Format:
@@ -156,6 +178,7 @@ def _site(
             risk=options.risk,
             calibrated=options.calibrated,
             pictures=_pictures(options, trained) if options.with_thumbnails else None,
+            neighbours=_neighbours(options, trained),
             smaller=smaller,
         )
     )

@@ -3,6 +3,7 @@
 index.html     the page, with its own script and style inside
 worker.js      asks the network, apart from the page
 resize.js      Pillow's resizing, for the worker
+nearest.js     the nearest training photographs, likewise
 service.js     keeps the files for offline use, and adds the headers that several threads need
 """
 
@@ -49,7 +50,7 @@ def pages(
         novel=novel,
         megabytes=megabytes,
     )
-    scripts = {f"{name}.js": asset(f"web_{name}.js") for name in ("worker", "resize")}
+    scripts = {f"{name}.js": asset(f"web_{name}.js") for name in ("worker", "resize", "nearest")}
     return {"index.html": made} | scripts
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.figures import site
 from fgvc_jax.figures.page import asset
+from fgvc_jax.inference.embeddings import joined
+from fgvc_jax.inference.neighbours import Neighbours
 
 NODE = shutil.which("node")
 TOLD = {
@@ -39,7 +42,9 @@ def made(**changes):
 
 def test_the_files_ask_nobody_else():
     files = made() | {"service.js": site.service({"index.html": "0"})}
-    assert sorted(files) == ["index.html", "resize.js", "service.js", "worker.js"]
+    assert sorted(files) == [
+        "index.html", "nearest.js", "resize.js", "service.js", "worker.js",
+    ]  # fmt: skip
     for text in files.values():
         assert set(re.findall(r"https?://[^\s\"'`]*", text)) <= {"http://localhost:8000/."}
         for word in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("):
@@ -188,6 +193,52 @@ def test_the_page_climbs_as_predict_does():
     found = [(e["level"], e["group"], e["probability"]) for e in json.loads(done.stdout)]
     assert {level for level, _, _ in told} == {0, 1, 2, 3}
     np.testing.assert_allclose(found, told, atol=1e-6)
+
+
+NEAREST = """
+import fs from "fs";
+const { kept, nearest } = await import(process.argv[1]);
+const { file, about, asked } = JSON.parse(fs.readFileSync(0));
+const known = kept(new Uint8Array(fs.readFileSync(file)), about);
+const told = row => [row, Buffer.from(known.picture(row)).toString()];
+console.log(JSON.stringify(asked.map(each => nearest(known, ...each).map(told))));
+"""
+
+
+@pytest.mark.skipif(NODE is None, reason="node is not installed")
+def test_the_page_finds_the_training_photographs_that_python_finds(tmp_path):
+    random = np.random.default_rng(0)
+    widths, labels = [5, 3], random.integers(0, 3, 40)
+    each = [random.normal(size=(40, width)).astype(np.float16) for width in widths]
+    each[0][7] = 0  # nothing is seen
+    for part in each:
+        part[12] = part[3]  # the same photograph twice
+    labels[12] = labels[3]
+    members = [joined([part], normalize=True).astype(np.float16) for part in each]
+    members[1][30] = [-(2.0**-20), 2.0**-21, 2.0**-24]  # no normal numbers
+    files = [f"picture {row}" if row != 5 else "" for row in range(40)]
+    data = np.concatenate(members, 1).astype("<f2").tobytes() + "".join(files).encode()
+    (tmp_path / "bin").write_bytes(data)
+    (tmp_path / "nearest.mjs").write_text(asset("web_nearest.js"))
+    about = {"widths": widths, "labels": labels.tolist(), "pictures": list(map(len, files))}
+    known = Neighbours(
+        SimpleNamespace(labels=labels),
+        joined([part.astype(np.float32) for part in members], normalize=True),
+    )
+    seen = [random.normal(size=(6, width)).astype(np.float32) for width in widths]
+    queries = np.concatenate([joined(seen, normalize=True), known.vectors[[3]]])
+    raw = np.concatenate([np.concatenate(seen, 1), known.vectors[[3]]])
+    asked, wanted = [], []
+    for query, shown in zip(queries, raw, strict=True):
+        for label in range(4):  # of the last one there is none
+            asked.append((shown.tolist(), label, 5))
+            (rows,), _ = known.nearest(query[None], 5, [label])
+            wanted.append([[row, files[row]] for row in rows.tolist()])
+    words = [NODE, "--input-type=module", "-e", NEAREST, str(tmp_path / "nearest.mjs")]
+    given = json.dumps({"file": str(tmp_path / "bin"), "about": about, "asked": asked})
+    done = subprocess.run(words, input=given, text=True, check=True, capture_output=True)
+    assert json.loads(done.stdout) == wanted
+    assert wanted[-4 + labels[3]][:2] == [[3, "picture 3"], [12, "picture 12"]]
 
 
 FRAME = """

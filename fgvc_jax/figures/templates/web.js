@@ -76,8 +76,10 @@ function climbed(found) {
 function answered(found) {
   const strange = about.novelty && found.typicality <= about.novelty.unusual;
   const sure = about.sure[strange ? "strange" : found.sure];
-  const classes = found.classes.map(({ number: c, probability }) =>
-    ({ name: about.names[c], probability, examples: examples[c] ?? [] }));
+  const classes = found.classes.map(({ number: c, probability, nearest }) => ({
+    name: about.names[c], probability, nearest: nearest.length > 0,
+    examples: nearest.length ? nearest : examples[c] ?? [],
+  }));
   const many = Math.round(1 / found.typicality);
   const words = sure.words.replace("{many}", many) + agreed(found.agree, about.members);
   return { classes, sure: { ...sure, words }, coarser: climbed(found) };

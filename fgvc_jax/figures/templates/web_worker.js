@@ -1,10 +1,12 @@
 // Answers for photographs, apart from the page, which stays awake meanwhile. What is asked for are
 // the site's own files; a photograph is read from memory and goes nowhere.
 import * as ort from "./ort.js";
+import { kept, nearest } from "./nearest.js";
 import { seen, square } from "./resize.js";
 
 const MAX_PIXELS = 80_000_000; // as in fgvc_jax/data/images.py
 const CANDIDATES = 5;
+const NEAREST = 3; // photographs of a class, as in fgvc_jax/figures/nearest.py
 const PICTURE = 320; // pixels of the longer side of what is shown
 const NO_PHOTOGRAPH = "this browser cannot read it as a photograph. JPEG, PNG and WebP always work.";
 
@@ -26,8 +28,8 @@ const json = async name => JSON.parse(new TextDecoder().decode(await fetched(nam
 
 async function begun() {
   const about = await json("about.json");
-  const had = {}, files = ["model.onnx", "ort.wasm"];
-  const [model, runtime] = await Promise.all(files.map(name => fetched(name, bytes => {
+  const had = {}, files = ["model.onnx", "ort.wasm", ...(about.neighbours ? ["neighbours.bin"] : [])];
+  const [model, runtime, near] = await Promise.all(files.map(name => fetched(name, bytes => {
     had[name] = bytes;
     postMessage({ loaded: Object.values(had).reduce((a, b) => a + b), of: about.bytes });
   })));
@@ -37,7 +39,7 @@ async function begun() {
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   const pictures = about.examples ? await json("examples.json") : {};
   postMessage({ ready: { threads, known: about, pictures } });
-  return { about, session };
+  return { about, session, near: near && kept(near, about.neighbours) };
 }
 const started = begun();
 started.catch(error => postMessage({ failed: error.message }));
@@ -96,7 +98,7 @@ async function asked({ about, session }, pixels) {
   const found = await session.run({ images });
   return {
     probabilities: found.probabilities.data, members: found.members.data,
-    strangeness: found.strangeness.data,
+    strangeness: found.strangeness.data, embedding: found.embedding?.data,
     seconds: (performance.now() - start) / 1000,
   };
 }
@@ -154,11 +156,27 @@ function told({ probabilities, members, strangeness }, { calibration, families, 
   };
 }
 
+// A picture's file as an address; not by a FileReaderSync, which takes 2 ms for each.
+function address(bytes) {
+  const letters = btoa(String.fromCharCode(...bytes)); // some kilobytes
+  return `data:image/${bytes[0] === 0xff ? "jpeg" : "webp"};base64,${letters}`;
+}
+
+// The training photographs of a class that are nearest, as addresses; none where none are known.
+function like({ near }, embedding, label) {
+  if (!near) return [];
+  const files = nearest(near, embedding, label, NEAREST).map(near.picture);
+  return files.filter(bytes => bytes.length).map(address);
+}
+
 async function answer(file) {
   const begin = performance.now(), ready = await started, { about } = ready;
   const { pixels, ...photograph } = await shown(file, about), found = await asked(ready, pixels);
+  const { classes, ...answered } = told(found, about);
+  const beside = classes.map(each =>
+    ({ ...each, nearest: like(ready, found.embedding, each.number) }));
   const seconds = (performance.now() - begin) / 1000;
-  return { ...told(found, about), ...photograph, probabilities: found.probabilities,
+  return { ...answered, ...photograph, classes: beside, probabilities: found.probabilities,
     seconds: { session: found.seconds, all: seconds } };
 }
 

@@ -1,6 +1,6 @@
 """Trained members as one pure function, which every format writes down in its own way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,15 +17,20 @@ class Inference(NamedTuple):
     """All that happens to an image once it is decoded.
 
     variables: of the trunk and the members, on the host. answer: (variables, (B, R, R, 3) uint8) ->
-    (B, K) float32 probabilities. side: R. answers: as `answer`, that, each member's, (B, N, K), and
-    how strange the images are, (B, 2): the energy and the negative largest logit of
-    `evaluation.novelty`, on average over the members.
+    (B, K) float32 probabilities. side: R. answers: (names, variables, images) -> of each name an
+    array, float32:
+
+    - "probabilities": as `answer` has them.
+    - "members": those of each member, (B, N, K).
+    - "strangeness": how strange the images are, (B, 2): the energy and the negative largest logit
+      of `evaluation.novelty`, on average over the members.
+    - "embedding": what each member sees, one behind the other, (B, D), as `Embedder.embed` has it.
     """
 
     variables: Any
     answer: Callable[[Any, jax.Array], jax.Array]
     side: int
-    answers: Callable[[Any, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+    answers: Callable[[Sequence[str], Any, jax.Array], tuple[jax.Array, ...]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,29 +53,34 @@ def of(model: Model) -> Inference:
     plain = [networks.without_adapters(member.network) for member in model.members]
     chosen = [networks.in_float32(network) for network in plain]
 
-    def logits_of(variables: Any, images: jax.Array) -> jax.Array:
+    def answers(names: Sequence[str], variables: Any, images: jax.Array) -> tuple[jax.Array, ...]:
         inputs = {
             view: chosen[0].apply(
                 variables["trunk"], augment.test_view(view, images), method="features"
             )
             for view in dict.fromkeys(member.view for member in model.members)
         }
-        logits = []
+        seen: list[jax.Array] = []
+        each: list[jax.Array] = []
         for network, own, member in zip(chosen, variables["members"], model.members, strict=True):
-            answered: Any = network.apply(own, inputs[member.view], False)  # (taps, outputs)
-            logits.append(model.logits_of(answered[1]))
-        return jnp.stack(logits)
+            answered: Any = network.apply(own, inputs[member.view], False)
+            taps, outputs = answered
+            each.append(model.logits_of(outputs))
+            if "embedding" in names:
+                vectors: Any = network.apply({}, taps, method="embedded")
+                seen.append(vectors)
+        logits = jnp.stack(each)
+        made: dict[str, Callable[[], jax.Array]] = {
+            "probabilities": lambda: jax.nn.softmax(ensemble.fuse(logits, model.fusion)),
+            "members": lambda: jax.nn.softmax(logits).swapaxes(0, 1),
+            "strangeness": lambda: _strangeness(logits),
+            "embedding": lambda: jnp.concatenate(seen, axis=-1),
+        }
+        return tuple(made[name]() for name in names)
 
     def answer(variables: Any, images: jax.Array) -> jax.Array:
-        return jax.nn.softmax(ensemble.fuse(logits_of(variables, images), model.fusion))
-
-    def answers(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        logits = logits_of(variables, images)
-        fused = jax.nn.softmax(ensemble.fuse(logits, model.fusion))
-        largest = logits.max(-1)
-        energy = -largest - jnp.log(jnp.exp(logits - largest[..., None]).sum(-1))
-        strangeness = jnp.stack([energy, -largest], axis=-1).mean(0)
-        return fused, jax.nn.softmax(logits).swapaxes(0, 1), strangeness
+        (probabilities,) = answers(["probabilities"], variables, images)
+        return probabilities
 
     members = [
         lora.merged(member.variables) if member.network.adapted else member.variables
@@ -78,3 +88,10 @@ def of(model: Model) -> Inference:
     ]
     variables = {"trunk": model.trunk, "members": members}
     return Inference(jax.device_get(variables), answer, model.view.test_side, answers)
+
+
+def _strangeness(logits: jax.Array) -> jax.Array:
+    """(N, B, K) -> (B, 2), see `Inference`."""
+    largest = logits.max(-1)
+    energy = -largest - jnp.log(jnp.exp(logits - largest[..., None]).sum(-1))
+    return jnp.stack([energy, -largest], axis=-1).mean(0)

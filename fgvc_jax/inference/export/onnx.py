@@ -5,10 +5,10 @@ The graph is written here, not by jax2onnx: that needs an Orbax older than ours.
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fgvc_jax.inference.export import precision, readme, writing
 from fgvc_jax.inference.export.precision import Smaller
@@ -64,7 +64,7 @@ def save(
     trained: Trained,
     file: Path,
     *,
-    members: bool = False,
+    outputs: Sequence[str] = ("probabilities",),
     batch: int = 0,
     smaller: Smaller | None = None,
 ) -> Saved:
@@ -73,8 +73,7 @@ def save(
     Args:
         trained: what is written.
         file: to write.
-        members: whether it also tells what each member says, as "members", and how strange images
-            are, as "strangeness".
+        outputs: what it tells, see `function.Inference`.
         batch, smaller: see `format_of`.
 
     Raises:
@@ -86,9 +85,8 @@ def save(
     from fgvc_jax.inference.export import rules
 
     inference = trained.inference
-    outputs = ["probabilities", *(["members", "strangeness"] if members else [])]
-    answer: Callable[..., Any] = inference.answers if members else inference.answer
-    made = rules.model_of(answer, inference.variables, inference.shape, outputs, batch)
+    answers = functools.partial(inference.answers, outputs)
+    made = rules.model_of(answers, inference.variables, inference.shape, outputs, batch)
     # Not those of the variables: of half precision they are stored as the float32 they become.
     apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST
     if smaller:

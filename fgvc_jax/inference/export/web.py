@@ -1,10 +1,11 @@
 """A site: a folder of static files that answers for photographs in any browser, also offline.
 
-index.html, worker.js, resize.js, service.js    the page, see `fgvc_jax.figures.site`
-model.onnx, about.json                          the network, and what the page knows of it
-ort.js, ort.wasm                                onnxruntime-web, see `onnxruntime_web`
-selftest.json                                   photographs, and what they must be answered with
-examples.json                                   small photographs of each class, where asked for
+index.html, and .js but ort.js    the page, see `fgvc_jax.figures.site`
+model.onnx, about.json            the network, and what the page knows of it
+ort.js, ort.wasm                  onnxruntime-web, see `onnxruntime_web`
+selftest.json                     photographs, and what they must be answered with
+examples.json                     small photographs of each class, where asked for
+neighbours.bin                    likewise training photographs, see `web_neighbours`
 """
 
 import base64
@@ -23,9 +24,17 @@ from PIL import Image
 from fgvc_jax.data.framing import FILL
 from fgvc_jax.data.images import decode
 from fgvc_jax.evaluation.novelty import UNUSUAL
-from fgvc_jax.inference.export import onnx, onnxruntime_web, precision, readme, writing
+from fgvc_jax.inference.export import (
+    onnx,
+    onnxruntime_web,
+    precision,
+    readme,
+    web_neighbours,
+    writing,
+)
 from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
+from fgvc_jax.inference.export.web_neighbours import Photographs
 from fgvc_jax.inference.rows import accept_from, coarsening
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
@@ -33,6 +42,7 @@ from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import storage
 
 WITHIN = 1e-3  # of a probability; browsers round products of float32 otherwise
+OUTPUTS = "probabilities", "members", "strangeness"  # of the graph
 SIZES = (1.3, 0.9), (0.7, 1.6), (1.6, 1.2)  # of the kept photographs, in sides of the square
 LICENSE = "onnxruntime-web.LICENSE.txt"
 log = logging.getLogger(__name__)
@@ -45,9 +55,9 @@ class Site:
     runtime: onnxruntime-web's files. pages: (megabytes of the site,
     whether it tells what may be of no known class) -> the text of its files.
     service: the files' SHA-256 -> service.js. sure: how sure an answer is in words, see
-    `figures.site.sure`. risk:
-    share of answers that are not unsure and yet wrong. calibrated: whether probabilities are
-    calibrated. pictures: data: addresses by class; None: none. smaller: than in float32.
+    `figures.site.sure`. risk: share of answers that are not unsure and yet wrong. calibrated:
+    whether probabilities are calibrated. pictures: data: addresses by class; None: none.
+    neighbours: training photographs, of which the nearest ones are shown. smaller: than in float32.
     """
 
     runtime: Mapping[str, bytes]
@@ -57,6 +67,7 @@ class Site:
     risk: float
     calibrated: bool
     pictures: Mapping[int, Sequence[str]] | None
+    neighbours: Photographs | None = None
     smaller: Smaller | None = None
 
 
@@ -67,12 +78,11 @@ def format_of(site: Site) -> writing.Format:
 
 
 def _write(site: Site, trained: Trained, path: Path) -> str:
-    pictures = json.dumps(site.pictures or {})
-    storage.check_space(
-        path.parent,
-        int(1.1 * trained.inference.nbytes) + sum(map(len, site.runtime.values())) + len(pictures),
-    )
-    saved = onnx.save(trained, path / "model.onnx", members=True, smaller=site.smaller)
+    pictures, near = json.dumps(site.pictures or {}), site.neighbours
+    beside = sum(map(len, site.runtime.values())) + len(pictures) + (len(near.data) if near else 0)
+    storage.check_space(path.parent, int(1.1 * trained.inference.nbytes) + beside)
+    outputs = [*OUTPUTS, *(["embedding"] if near else [])]
+    saved = onnx.save(trained, path / "model.onnx", outputs=outputs, smaller=site.smaller)
     if saved.apart:
         raise UserError(
             "the members have more than 2 GiB, which no browser holds: take fewer, as --members 1"
@@ -89,7 +99,11 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     storage.write_text(path / "selftest.json", json.dumps(kept))
     if site.pictures is not None:
         storage.write_text(path / "examples.json", pictures)
-    loaded = sum((path / name).stat().st_size for name in ("model.onnx", "ort.wasm"))
+    first = ["model.onnx", "ort.wasm"]
+    if near:
+        storage.write_bytes(path / web_neighbours.FILE, near.data)
+        first.append(web_neighbours.FILE)
+    loaded = sum((path / name).stat().st_size for name in first)
     about = _about(site, trained, loaded)
     storage.write_json(path / "about.json", about)
     total = sum(file.stat().st_size for file in path.iterdir())
@@ -98,7 +112,9 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     served = sorted(file for file in path.iterdir() if file.name != LICENSE)
     text = site.service({file.name: digests.of_file(file) for file in served})
     storage.write_text(path / "service.js", text)
-    return readme.text(trained, files=_FILES, use=f"{_USE}\n{onnx.versions()}{saved.about}")
+    files = [*_FILES, *([near.listed] if near else [])]
+    use = f"{_USE}{_SEEN if near else ''}{_PYTHON}\n{onnx.versions()}{saved.about}"
+    return readme.text(trained, files=files, use=use)
 
 
 def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
@@ -117,6 +133,7 @@ def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
         "novelty": _novelty(trained),
         "sure": site.sure,
         "examples": site.pictures is not None,
+        "neighbours": site.neighbours and site.neighbours.about,
         "bytes": loaded,
     }
 
@@ -195,7 +212,8 @@ def _kept(trained: Trained, answer: Callable[[np.ndarray], np.ndarray]) -> list[
 
 
 _FILES = [
-    "`index.html`, `worker.js`, `resize.js`: the page; `service.js`: what keeps it for offline use",
+    "`index.html`, `worker.js`, `resize.js`, `nearest.js`: the page; `service.js`: what keeps it "
+    "for offline use",
     "`model.onnx`: the graph and its weights; `about.json`: what the page knows of it",
     f"`ort.js`, `ort.wasm`: onnxruntime-web {onnxruntime_web.VERSION}; `{LICENSE}`: its licence, "
     "which goes with it",
@@ -225,7 +243,14 @@ that are kept here and says `self-test: ok` where the browser answers as fgvc_ja
   black.
 - `model.onnx` has, beside `probabilities`, the outputs `members`: what each member says, (batch,
   members, classes), and `strangeness`, (batch, 2): the energy and the negative largest logit.
-  Python asks it, too, as below.
+"""
+_SEEN = """\
+- Beside a class the page shows the training photographs of it that are most like the one that is
+  asked about: the nearest by the members' cosines, compared with all that `neighbours.bin` has. For
+  that `model.onnx` has the output `embedding`: what the members see, one behind the other.
+"""
+_PYTHON = """\
+- Python asks `model.onnx`, too:
 
 ```python
 import onnxruntime

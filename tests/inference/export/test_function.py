@@ -1,5 +1,7 @@
 """Trained members as one function: the same numbers as the model's own answers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,10 +20,24 @@ def test_it_answers_as_the_model(variant):
     np.testing.assert_allclose(answered, of.model.predict(some), atol=1e-6)
 
 
+def asked(of, some, *names):
+    return jax.jit(functools.partial(of.inference.answers, names))(of.inference.variables, some)
+
+
+@pytest.mark.parametrize("variant", ["trunk", pytest.param("vit", marks=pytest.mark.slow)])
+def test_it_tells_what_members_see_and_say(variant):
+    of = trained(**VARIANTS[variant])
+    some = images(of, 2)
+    seen, each, fused = asked(of, some, "embedding", "members", "probabilities")
+    np.testing.assert_allclose(seen, of.model.embed(list(some)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(each.mean(1), fused, atol=1e-6)
+    np.testing.assert_allclose(fused, of.inference(some), atol=1e-6)
+
+
 def test_it_tells_how_strange_images_are_as_the_members_do():
     of = trained()
     some = images(of, 3)
-    _, _, found = jax.jit(of.inference.answers)(of.inference.variables, some)
+    (found,) = asked(of, some, "strangeness")
     names = "energy", "max_logit"
     squares = of.model.squares(3)
     squares[:3] = some

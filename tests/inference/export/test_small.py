@@ -1,5 +1,6 @@
 """Graphs of half precision and of 8 bits answer nearly as those in float32, for any photograph."""
 
+import functools
 from collections import Counter
 
 import numpy as np
@@ -14,14 +15,10 @@ from fgvc_jax.inference.export import rules, small  # noqa: E402
 OFF = {"float16": 5e-3, "int8": 0.15}  # of a probability, at the most
 
 
-def graph(of, members=False):
-    made, outputs = (
-        of.inference,
-        ["probabilities", *(["members", "strangeness"] if members else [])],
-    )
-    return rules.model_of(
-        made.answers if members else made.answer, made.variables, made.shape, outputs
-    )
+def graph(of, *more):
+    made, outputs = of.inference, ("probabilities", *more)
+    answers = functools.partial(made.answers, outputs)
+    return rules.model_of(answers, made.variables, made.shape, outputs)
 
 
 def converted(made, precision, of):
@@ -87,9 +84,25 @@ def test_odd_sizes(precision):
 @pytest.mark.slow
 def test_each_member_is_told_in_half_precision_too():
     of = trained()
-    session = small.session(small.to_float16(small.folded(graph(of, members=True))))
+    session = small.session(small.to_float16(small.folded(graph(of, "members"))))
     fused, members = session.run(["probabilities", "members"], {"images": images(of, 2)})
     np.testing.assert_allclose(members.mean(1), fused, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("variant", ["resnet", "vit", "trunk"])
+def test_what_members_see_is_told_beside_what_they_say(precision, variant):
+    of = trained(**VARIANTS[variant])
+    some, made = images(of, 2), graph(of, "embedding")
+    model = converted(made, precision, of)
+    seen = small.session(model).run(["embedding"], {"images": some})[0]
+    wanted = of.model.embed(list(some))
+    assert seen.shape == wanted.shape and seen.dtype == np.float32
+    cosines = (seen * wanted).sum(-1) / np.linalg.norm(seen, axis=-1)
+    assert (cosines / np.linalg.norm(wanted, axis=-1)).min() > 0.97
+    answered = asked(model, some)
+    np.testing.assert_allclose(answered, asked(made, some), atol=OFF[precision])
 
 
 def test_batch_norm_is_folded_into_convolutions():

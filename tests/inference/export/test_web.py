@@ -19,6 +19,7 @@ from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.figures import site
 from fgvc_jax.inference import rows
 from fgvc_jax.inference.export import onnx, web, writing
+from fgvc_jax.inference.export.web_neighbours import Photographs
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -28,9 +29,11 @@ pytest.importorskip("onnx")
 
 RUNTIME = {"ort.js": b"export {};", "ort.wasm": b"\0asm"}
 PICTURES = {0: ["data:image/jpeg;base64,AA=="]}
+ABOUT = {"widths": [2, 1], "labels": [0, 4], "pictures": [3, 0]}
+NEAR = Photographs(bytes(12) + b"one", ABOUT)
 
 
-def format_of(of, *, calibrated=False, pictures=None, service=site.service):
+def format_of(of, *, calibrated=False, pictures=None, neighbours=None, service=site.service):
     pages = functools.partial(
         site.pages,
         source="birds",
@@ -49,6 +52,7 @@ def format_of(of, *, calibrated=False, pictures=None, service=site.service):
             risk=0.05,
             calibrated=calibrated,
             pictures=pictures,
+            neighbours=neighbours,
         )
     )
 
@@ -61,7 +65,7 @@ def of():
 @pytest.fixture(scope="module")
 def folder(of, tmp_path_factory):
     path = tmp_path_factory.mktemp("site") / "out"
-    writing.write(of, path, "web", format_of(of, pictures=PICTURES))
+    writing.write(of, path, "web", format_of(of, pictures=PICTURES, neighbours=NEAR))
     return path
 
 
@@ -80,6 +84,8 @@ def test_every_file_that_the_page_asks_for_is_there_and_known(folder):
         "examples.json",
         "index.html",
         "model.onnx",
+        "nearest.js",
+        "neighbours.bin",
         "ort.js",
         "ort.wasm",
         "resize.js",
@@ -88,11 +94,11 @@ def test_every_file_that_the_page_asks_for_is_there_and_known(folder):
     }
     assert kept == {name: digests.of_file(folder / name) for name in kept}
     asked = (folder / "worker.js").read_text() + (folder / "index.html").read_text()
-    files = r'"(?:\./)?([\w.]+\.(?:js|json|wasm|onnx))"'
+    files = r'"(?:\./)?([\w.]+\.(?:js|json|wasm|onnx|bin))"'
     assert set(re.findall(files, asked)) == {*kept, "service.js"} - {"index.html"}
     assert "Copyright (c) Microsoft" in (folder / web.LICENSE).read_text()
     assert read(folder, "about.json")["bytes"] == sum(
-        (folder / name).stat().st_size for name in ("model.onnx", "ort.wasm")
+        (folder / name).stat().st_size for name in ("model.onnx", "ort.wasm", "neighbours.bin")
     )
 
 
@@ -115,6 +121,18 @@ def test_the_graph_also_tells_what_each_member_says(of, folder):
 
 
 @pytest.mark.slow
+def test_training_photographs_come_with_what_the_members_see(of, folder):
+    assert (folder / "neighbours.bin").read_bytes() == NEAR.data
+    assert read(folder, "about.json")["neighbours"] == ABOUT
+    some = images(of, 2)
+    session = runtime.InferenceSession(folder / "model.onnx")
+    (seen,) = session.run(["embedding"], {"images": some})
+    np.testing.assert_allclose(seen, of.model.embed(list(some)), rtol=1e-3, atol=1e-4)
+    text = (folder / "README.md").read_text()
+    assert "`neighbours.bin`: 2 training photographs" in text and "`embedding`" in text
+
+
+@pytest.mark.slow
 def test_the_self_test_has_what_we_answer_for_photographs_of_other_shapes(of, folder):
     kept = read(folder, "selftest.json")
     assert kept["within"] == web.WITHIN and len(kept["examples"]) == len(web.SIZES)
@@ -127,10 +145,14 @@ def test_the_self_test_has_what_we_answer_for_photographs_of_other_shapes(of, fo
 
 def test_without_photographs_there_is_no_file_of_them(of, tmp_path):
     writing.write(of, tmp_path / "out", "web", format_of(of))
-    assert not (tmp_path / "out" / "examples.json").exists()
+    for name in "examples.json", "neighbours.bin":
+        assert not (tmp_path / "out" / name).exists()
+    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
+    assert [each.name for each in session.get_outputs()] == list(web.OUTPUTS)
+    assert "neighbours" not in (tmp_path / "out" / "README.md").read_text()
     about = read(tmp_path / "out", "about.json")
     assert about["examples"] is False and about["calibration"] is None
-    assert about["families"] is None and about["novelty"] is None
+    assert about["families"] is None and about["novelty"] is None and about["neighbours"] is None
     assert "examples.json" not in (tmp_path / "out" / "service.js").read_text()
 
 
