@@ -202,7 +202,7 @@ def test_the_page_says_what_auto_does():
     page = (ROOT / "scripts/BENCHMARKS.md").read_text().partition("what auto chooses")[2]
     lines = page.partition("Temporaries")[0].splitlines()
     _, _, *rows = (line.strip("|").split("|") for line in lines if line.startswith("|"))
-    assert len(rows) == 6
+    assert len(rows) == 7
     for row in rows:
         name, _, cpu, _, _, gpu, _, tpu = map(str.strip, row)
         first, *_ = name.split()
@@ -225,6 +225,9 @@ def test_auto_is_what_measured_faster():
     assert chosen("resnet_micro") == chosen("convnext_micro") == 1
     assert chosen("vit_micro", kept=True) == 1  # kept answers do not depend on who is beside
     assert chosen("vit_micro", on=on("tpu", 4)) == together.LARGEST_GROUP
+    assert (
+        chosen("efficientnet_micro", on=on("tpu", 4)) == chosen("swin_micro", on=on("tpu", 4)) == 1
+    )
     assert chosen("vit_micro", on=on("gpu", 2)) == chosen("vit_micro", on=mesh) == 1
     assert together.at_once(3, None, mesh, kept=True) == 3
 
