@@ -1,6 +1,7 @@
 """What several test files need: a tiny experiment, runs of it, and the shared real data."""
 
 import dataclasses
+import gc
 import os
 import subprocess
 import sys
@@ -123,6 +124,19 @@ def pytest_collection_modifyitems(items):
         for number, case in enumerate(cases):
             if number not in kept:
                 case.add_marker("exhaustive")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Modules and tests, five thousand, stay: to look through them for garbage again and again,
+    now and later, took longer than many a test."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture
