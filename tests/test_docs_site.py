@@ -3,17 +3,14 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from conftest import ROOT
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        subprocess.run([sys.executable, "-c", "import mkdocs"], capture_output=True).returncode
-        != 0,
-        reason="pip install -e '.[docs]'",
-    ),
+    pytest.mark.skipif(find_spec("mkdocs") is None, reason="pip install -e '.[docs]'"),
 ]
 
 
