@@ -30,10 +30,10 @@ SCRIPT = printable(NAMES[1])  # the class that would run something
 def made(tmp_path_factory):
     """A folder with run/, inspect.html, report.html and photograph.png."""
     root = tmp_path_factory.mktemp("pages")
-    source = written(root / "birds", {"train": 10, "test": 6})
+    source = written(root / "birds", {"train": 8, "test": 6})
     inspect.main(["--data.source", f"folder:{source}", "--output", str(root / "inspect.html")])
     data = dataclasses.replace(
-        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.2
+        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.25
     )
     members.train(tiny(root / "run", data=data))
     shutil.move(next((source / "test" / NAMES[1]).iterdir()), root / "photograph.png")

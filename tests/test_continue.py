@@ -6,11 +6,10 @@ import os
 import shutil
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
-from conftest import ROOT, command, finish, tiny
+from conftest import command, finish, tiny
 from photographs import photograph
 from PIL import Image
 
@@ -775,20 +774,21 @@ def test_training_from_a_thread(root):
 
 
 @pytest.mark.slow
-def test_a_second_start_is_refused_in_one_line(tmp_path):
-    words = ["--config", ROOT / "configs/tiny.py", "--workdir", tmp_path / "run", "--epochs", 500]
-    first = command("train", *words)
-    metrics = tmp_path / "run/members/01/metrics.jsonl"
-    while first.poll() is None and not (metrics.exists() and metrics.read_text()):
-        time.sleep(0.05)
-    first.send_signal(signal.SIGSTOP)  # it has the lock, and would train on meanwhile
-    code, _, err = finish(command("train", *words))
-    first.send_signal(signal.SIGCONT)
+def test_a_second_start_is_refused_in_one_line(tmp_path, monkeypatch):
+    """In the middle of the first one's training, which goes on."""
+    words = ["--config", "tiny", "--members", 1, "--epochs", 1, "--workdir", tmp_path / "run"]
+    judge, seconds = evaluator.Epochs.__call__, []
+
+    def judged(self, *arguments):
+        seconds.append(finish(command("train", *words)))
+        return judge(self, *arguments)
+
+    monkeypatch.setattr(evaluator.Epochs, "__call__", judged)
+    assert members.train(tiny(tmp_path / "run", members=1, epochs=1))["ensemble"]
+    ((code, _, err),) = seconds
     assert code == 2
-    assert err.startswith(f"error: workdir '{tmp_path}/run' is in use by process {first.pid} on ")
+    assert err.startswith(f"error: workdir '{tmp_path}/run' is in use by process {os.getpid()} on ")
     assert err.count("\n") == 1
-    first.send_signal(signal.SIGTERM)
-    assert finish(first)[0] == 143
 
 
 def test_a_workdir_in_use_is_judged_and_not_trained(again, capsys):

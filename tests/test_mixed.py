@@ -30,7 +30,7 @@ from fgvc_jax.workdir.folder import Workdir
 NETWORKS = (
     Network(name="resnet_micro", head_width=16),  # 4 x 4
     Network(name="swin_micro", head="linear", normalize="imagenet"),  # 2 x 2
-    Network(name="convnext_micro", head="linear"),  # 4 x 4
+    Network(name="vgg_micro", head="linear"),  # 4 x 4
 )
 GRIDS = (4, 4), (2, 2), (4, 4)
 # What a resize by linear interpolation does along one side, by hand: sample points lie at the
@@ -150,7 +150,7 @@ def test_a_saved_experiment_is_the_same():
     assert changed(experiment, other) == ["--networks.3.head 'linear' -> 'kt'"]
     assert changed(experiment, mixed(networks=NETWORKS[:2])) == [
         "--members 3 -> 2",
-        "--networks.3.name 'convnext_micro' -> None",
+        "--networks.3.name 'vgg_micro' -> None",
     ]
     plain = dataclasses.replace(experiment, network=NETWORKS[1], networks=())
     assert changed(plain, mixed()) == [
@@ -317,7 +317,7 @@ def test_they_are_exported(trained, photographs, tmp_path, kind):
     text = export.export(export.Export(str(folder), kind, str(tmp_path / "export")))
     assert "written" in text
     readme = (tmp_path / "export/README.md").read_text()
-    assert "1 `resnet_micro` and 1 `swin_micro` and 1 `convnext_micro`" in readme
+    assert "1 `resnet_micro` and 1 `swin_micro` and 1 `vgg_micro`" in readme
     assert "`half`, `imagenet`" in readme
     if kind == "hub":
         opened = fgvc_jax.load(str(tmp_path / "export"))

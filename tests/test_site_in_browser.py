@@ -43,9 +43,9 @@ def made(tmp_path_factory):
     package.mkdir()
     for name, (within, _) in onnxruntime_web.FILES.items():
         (package / within.rpartition("/")[2]).write_bytes(runtime[name])
-    source = written(root / "birds", {"train": 10, "test": 6})
+    source = written(root / "birds", {"train": 8, "test": 6})
     data = dataclasses.replace(
-        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.2
+        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.25
     )
     members.train(tiny(root / "run", data=data))
     photograph = next((source / "test" / NAMES[1]).iterdir())

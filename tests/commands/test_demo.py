@@ -37,9 +37,9 @@ def file_of(image, kind="PNG", **options):
 def trained(tmp_path_factory):
     """Two members trained on a folder with difficult names, which is gone; and a photograph."""
     root = tmp_path_factory.mktemp("demo")
-    source = written(root / "birds", {"train": 10, "test": 4})
+    source = written(root / "birds", {"train": 8, "test": 3})
     data = dataclasses.replace(
-        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.2
+        tiny().data, source=f"folder:{source}", classes=0, images_per_class=0, validation=0.25
     )
     members.train(tiny(root / "run", data=data))
     photograph = np.asarray(Image.open(next((source / "test").rglob("*.png"))))

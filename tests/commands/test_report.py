@@ -39,8 +39,8 @@ def runs(tmp_path_factory):
     """Two runs on the same images, and one on others; then there are no images."""
     root = tmp_path_factory.mktemp("report")
     sources = {
-        "birds": written(root / "birds", {"train": 10, "test": 6}),
-        "more": written(root / "more", {"train": 10, "test": 7}),
+        "birds": written(root / "birds", {"train": 8, "test": 6}),
+        "more": written(root / "more", {"train": 8, "test": 7}),
     }
     with open(root / "levels.csv", "w", newline="", encoding="utf-8") as file:
         rows = zip(NAMES, ("<i>left", "<i>left", "right", "right"), strict=True)
@@ -53,7 +53,7 @@ def runs(tmp_path_factory):
         csv.writer(file).writerows(rows)
     for name, source, changes in (
         ("one", "birds", {"taxonomy": str(root / "levels.csv")}),
-        ("two", "birds", {"seed": 1, "validation": 0.2}),
+        ("two", "birds", {"seed": 1, "validation": 0.25}),
         ("other", "more", {"members": 1}),
     ):
         data = dataclasses.replace(
@@ -137,7 +137,7 @@ def test_the_numbers_are_those_of_the_results(runs, made):
 def test_errors_have_their_nearest_training_photographs(runs, made, tmp_path):
     text, numbers = made
     part = remembered.find(runs / "one", Workdir(runs / "one").record())
-    assert len(part.labels) == 40 and numbers["errors"]
+    assert len(part.labels) == 32 and numbers["errors"]
     for entry in numbers["errors"][: remembered.ERRORS]:
         assert len(entry["nearest"]) == remembered.NEAREST
         values = [each["similarity"] for each in entry["nearest"]]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import command, finish, tiny
+from conftest import tiny
 
 from fgvc_jax import config
 from fgvc_jax.config import Network, Optimizer, Transfer
@@ -186,19 +186,3 @@ def test_a_run_that_goes_on_has_the_same_average():
     rest, _ = trained(run, steps=2, state=begun, start=2)
     same = jax.tree.map(np.array_equal, rest[-1].variables, whole[-1].variables)
     assert all(jax.tree.leaves(same))
-
-
-@pytest.mark.slow
-def test_on_two_devices_and_interrupted_both_are_the_same(tmp_path):
-    """By the command: parts of two devices are those of one, up to the sums' rounding."""
-    words = ["--config", "tiny", "--optimizer.accumulate", "2", "--optimizer.ema", "0.9",
-             "--network.name", "vit_micro", "--network.head", "linear",
-             "--members", "1", "--epochs", "1"]  # fmt: skip
-    losses = []
-    for count in (1, 2):
-        workdir = tmp_path / str(count)
-        code, _, err = finish(command("train", *words, "--workdir", workdir, devices=count))
-        assert code == 0, err
-        text = (workdir / "members/01/metrics.jsonl").read_text()
-        losses.append(text.splitlines()[0].split('"loss": ')[1][:6])
-    assert losses[0] == losses[1]

@@ -17,10 +17,6 @@ from fgvc_jax.training.fit import _experiment, _options
 from fgvc_jax.utils.errors import UserError
 
 
-def small(folder, **changes):
-    return tiny(folder, data=dataclasses.replace(tiny().data, images_per_class=4), **changes)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """(a run, what was told of it, the programs that it started); no signal could be caught."""
@@ -36,7 +32,7 @@ def whole(tmp_path_factory):
         patch.setattr(subprocess, "Popen", Noted)
         for module, name in ((signal, "signal"), (os, "fork"), (os, "_exit")):
             patch.setattr(module, name, lambda *_: pytest.fail("the process is not ours"))
-        run = fgvc_jax.fit(small("unused"), workdir=folder, progress=told.append)
+        run = fgvc_jax.fit(tiny("unused"), workdir=folder, progress=told.append)
     return run, told, started
 
 
@@ -46,7 +42,7 @@ def test_it_tells_of_lines_and_of_epochs_in_numbers(whole):
     assert all(isinstance(each["line"], str) for each in told)
     epochs = [each for each in told if "epoch" in each]
     assert [(e["member"], e["epoch"], e["step"]) for e in epochs] == [
-        (1, 1, 2), (1, 2, 4), (2, 1, 2), (2, 2, 4),
+        (1, 1, 4), (1, 2, 8), (2, 1, 4), (2, 2, 8),
     ]  # fmt: skip
     assert all((e["members"], e["epochs"]) == (2, 2) for e in epochs)
     assert all(f"{e['test_accuracy']:.1%}" in e["line"] for e in epochs)
@@ -79,8 +75,8 @@ def test_an_interrupted_call_is_continued_bit_for_bit(whole, tmp_path):
 
     for at in ((1, 1), (2, 1)):
         with pytest.raises(KeyboardInterrupt):
-            fgvc_jax.fit(small(folder, save_every=1), progress=interrupt(at))
-    again = fgvc_jax.fit(small(folder, save_every=1), progress=False)
+            fgvc_jax.fit(tiny(folder, save_every=1), progress=interrupt(at))
+    again = fgvc_jax.fit(tiny(folder, save_every=1), progress=False)
     assert again.model.identities == run.model.identities
     assert again.history == run.history
     told = []
@@ -96,7 +92,7 @@ def test_what_progress_raises_ends_it_and_silence_is_silent(tmp_path, capfd):
         raise ArithmeticError(told["line"])
 
     level = logging.getLogger("absl").level
-    spec = small(tmp_path / "run", members=1, epochs=1)
+    spec = tiny(tmp_path / "run", members=1, epochs=1)
     with pytest.raises(ArithmeticError, match="sketchbirds: 4 classes"):
         fgvc_jax.fit(spec, progress=stop)
     assert logging.getLogger("absl").level == level

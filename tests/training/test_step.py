@@ -22,11 +22,11 @@ from fgvc_jax.workdir import predictions
 NETWORKS = {
     "resnet_micro": Network(name="resnet_micro", head_width=16),
     "vgg_micro": Network(name="vgg_micro", head_width=16),
-    "vit_micro": Network(name="vit_micro", head="linear"),
     **{
         name: Network(name=name, head="linear", stochastic_depth=0.3)
         for name in ("convnext_micro", "swin_micro", "dinov2_micro", "dinov3_micro")
     },
+    "vit_micro": Network(name="vit_micro", head="linear"),
 }
 
 

@@ -122,7 +122,8 @@ def test_two_processes_of_two_devices_train_as_one(single, tmp_path):
 
 @pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single, tmp_path):
-    workers = started("train", *arguments(tmp_path / "run"))
+    words = arguments(tmp_path / "run", "--save-every", 0)  # but at the signal
+    workers = started("train", *words)
     for line in workers[0].stdout:
         if "epoch 1/" in line:
             break
@@ -131,8 +132,9 @@ def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single
         assert code == 128 + signal.SIGTERM, err
         err = err.removeprefix(f"{HEARD}\n")  # where stopping takes longer than silence is borne
         assert err.startswith("interrupted: ") and err.count("\n") == 1, err
-    for code, _, err in two_processes(tmp_path / "run"):
-        assert code == 0, err
+    (code, out, err), (other, _, told) = pair_of("train", *words)
+    assert (code, other) == (0, 0), err + told
+    assert "member 1/2: continues at step" in out
     assert_equal(single, tmp_path / "run")
 
 
