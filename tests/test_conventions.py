@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib.machinery
 import importlib.util
 import re
 import runpy
@@ -237,6 +238,18 @@ def _for_types(tree: ast.Module, node: ast.AST) -> bool:
     """Whether an import is below `if TYPE_CHECKING`."""
     checks = [each for each in tree.body if isinstance(each, ast.If)]
     return any(node in ast.walk(each) for each in checks if "TYPE_CHECKING" in ast.dump(each.test))
+
+
+def test_no_script_or_test_has_the_name_of_an_installed_package():
+    """Both folders come before installed packages: a script promise.py broke tensorflow-datasets,
+    which imports a package of that name."""
+    elsewhere = [each for each in sys.path if not Path(each or ".").resolve().is_relative_to(ROOT)]
+    elsewhere += [each for each in sys.path if "site-packages" in each]  # a .venv in the checkout
+    for folder in ("scripts", "tests"):
+        for path in (ROOT / folder).iterdir():
+            if path.suffix == ".py" or (path / "__init__.py").exists():
+                found = importlib.machinery.PathFinder.find_spec(path.stem, elsewhere)
+                assert found is None, f"{path} hides {found}"
 
 
 def test_the_license_is_complete():

@@ -106,7 +106,7 @@ def test_every_flag_of_a_sentence_is_known(page):
 WALKED = "photographs.md", "compare.md", "extend.md", "workstation.md", "handing_on.md"
 ON_A_POD = {
     "--distributed True": "tests/utils/test_devices.py::test_two_processes_of_two_devices_train",
-    "gs://BUCKET/kt": "tests/test_gs.py::test_killed_continued_judged_and_asked_without_the_mirror",
+    "gs://BUCKET/kt": "tests/test_gs.py::test_killed_and_continued_without_the_mirror",
 }
 
 

@@ -1,6 +1,6 @@
 """How much is answered at a promised risk, and is the promise kept?
 
-    python scripts/promise.py --source cub:data/cub200_2010 --features birds.npz
+    python scripts/promised_risk.py --source cub:data/cub200_2010 --features birds.npz
 
 For each draw some species, and so many photographs of each, solve a head of `--objective linear` on
 EfficientNet-Lite0's features. The confidence from which on an answer is not `unsure` is fitted
@@ -101,7 +101,7 @@ def drawn(found: Features, options: Arguments, seed: int) -> list[Kept]:
 
 def main(arguments: list[str]) -> None:
     options = command_line(
-        Arguments, arguments, program="python scripts/promise.py", default=Arguments()
+        Arguments, arguments, program="python scripts/promised_risk.py", default=Arguments()
     )
     found = features(options.source, options.features)
     every = [drawn(found, options, seed) for seed in range(options.draws)]
