@@ -33,11 +33,11 @@ SHARED = ROOT.parent / "shared" / "data"
 
 # The files that take longest, which are begun first: one at the end would leave a core idle.
 LONG = (
-    "test_devices", "test_continue", "test_gs", "test_guides", "test_mixed", "test_predict",
-    "test_train", "test_runner", "test_teacher", "test_trunk", "test_embed", "test_accumulation",
-    "test_adapters", "test_report", "test_export", "test_squares", "test_solving", "test_hsd",
-    "test_augment", "test_csdnet", "test_weights", "test_site_in_browser", "test_docs_site",
-    "test_browser",
+    "test_devices", "test_option_pairs", "test_gs", "test_guides", "test_continue", "test_train",
+    "test_mixed", "test_predict", "test_runner", "test_teacher", "test_trunk", "test_embed",
+    "test_together", "test_adapters", "test_report", "test_export", "test_squares",
+    "test_site_in_browser", "test_docs_site", "test_solving", "test_hsd", "test_augment",
+    "test_accumulation", "test_csdnet", "test_weights", "test_browser",
 )  # fmt: skip
 
 ODD = 'it\'s "q",\n\u202e.png'  # a file's name that nobody expects
