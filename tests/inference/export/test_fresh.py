@@ -8,7 +8,7 @@ import venv
 import numpy as np
 import pytest
 from exports import images, trained
-from photographs import encoded, photograph
+from photographs import Photographs
 
 from fgvc_jax import networks
 from fgvc_jax.inference.export import onnx, precision, writing
@@ -40,16 +40,6 @@ for number, file in enumerate(files):
         found[f"{number}_{count}"] = answers
 np.savez(answered, **found)
 """
-
-
-class Photographs:
-    labels = np.array([0, 1, 2])
-
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, i):
-        return {"image": encoded(photograph(i)), "name": f"{i}.png"}
 
 
 @pytest.fixture(scope="module")

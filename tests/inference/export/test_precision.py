@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 from exports import images, selftest, trained
-from photographs import encoded, photograph
+from photographs import Photographs
 
 from fgvc_jax.inference.export import onnx, precision, writing
 from fgvc_jax.inference.export.precision import Smaller
@@ -17,16 +17,6 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
 
 from fgvc_jax.inference.export import compared, small  # noqa: E402
-
-
-class Photographs:
-    labels = np.array([0, 1, 2])
-
-    def __len__(self):
-        return 3
-
-    def __getitem__(self, i):
-        return {"image": encoded(photograph(i)), "name": f"{i}.png"}
 
 
 @pytest.fixture(scope="module")
