@@ -4,7 +4,6 @@ import errno
 import json
 import logging
 
-import numpy as np
 import pytest
 from exports import images, selftest, trained
 from photographs import Photographs
