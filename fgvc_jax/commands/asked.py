@@ -342,9 +342,8 @@ class Export:
     """For web: onnxruntime-web as `npm pack` makes it, a file or its unpacked folder; empty: npm
     fetches it."""
     with_thumbnails: bool = False
-    """For web and hub: small photographs of the run's dataset beside the names of classes; web
-    shows the training photographs that are most like the one that is asked about. Whoever can open
-    the site, or the repository, can copy them."""
+    """For web and hub: small photographs of the run's dataset beside the classes, on a site those
+    most like the one that is asked about. Whoever can open either can copy them."""
     push: str = ""
     """For hub: ORG/NAME of a model on the Hugging Face hub, to which the folder is sent in one
     commit, by the token of the variable HF_TOKEN. A new one is private. Needs huggingface_hub."""
