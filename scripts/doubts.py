@@ -11,23 +11,18 @@ by the probability of the label (what a report does), and by confident learning.
 from dataclasses import dataclass
 
 import numpy as np
-from features import features
+from features import Featured, features, solved
 
 from fgvc_jax.commands.start import prepare, run
 from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.evaluation.tallies import Fused
-from fgvc_jax.objectives import Linear
 from fgvc_jax.utils.command_line import command_line
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Featured):
     """Find exchanged labels."""
 
-    source: str = "cub:data/cub200_2010"
-    """As --data.source of the training."""
-    features: str = ""
-    """A .npz to keep features in; empty: they are computed anew."""
     classes: int = 0
     """The first so many classes; 0: all."""
     share: float = 0.02
@@ -56,7 +51,6 @@ def main(arguments: list[str]) -> None:
     found = features(asked.source, asked.features, asked.classes)
     vectors, labels = found.vectors[found.training], found.labels[found.training]
     classes = found.classes
-    alone = np.arange(len(labels))
     print(f"{len(labels):,} images of {classes} classes, {asked.share:.1%} of the labels exchanged")
     print("seed  by                   doubted  found  precision  recall  recall in as many")
     for seed in range(asked.seeds):
@@ -64,10 +58,8 @@ def main(arguments: list[str]) -> None:
         wrong = random.choice(len(labels), round(asked.share * len(labels)), replace=False)
         given = labels.copy()
         given[wrong] = (labels[wrong] + random.integers(1, classes, len(wrong))) % classes
-        solved = Linear().solve(
-            vectors, given, alone, classes=classes, seed=seed, watch=lambda said: None
-        )
-        held_out = HeldOut(given, solved.held_out.log_probabilities)
+        head, _ = solved(vectors, given, classes, seed)
+        held_out = HeldOut(given, head.held_out.log_probabilities)
         answers = Predictions.of(Fused(held_out, ("",), "probabilities"))
         for by, doubted in (
             ("label's probability", answers.implausible()),

@@ -10,38 +10,31 @@ head alone, which come on top of the pass.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from features import Features, features
+from features import Featured, Features, Head, features, solved
 
 from fgvc_jax.commands.start import prepare, run
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation import intervals
 from fgvc_jax.networks import heads
-from fgvc_jax.objectives import KNN, Linear
+from fgvc_jax.objectives import KNN
 from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.text import markdown_table
 
-Head = Callable[[np.ndarray], np.ndarray]  # embeddings (n, D) -> log-probabilities (n, K)
-
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Featured):
     """Find heads for the embeddings of a frozen network."""
 
-    source: str = "cub:data/cub200_2010"
-    """As --data.source of the training."""
     network: str = "efficientnet_lite0"
     """As --network.name of the training."""
     weights: str = "package:efficientnet_lite0"
     """As --network.weights."""
-    features: str = ""
-    """A .npz to keep embeddings in; empty: they are computed anew."""
     classes: int = 0
     """The first so many; 0: all."""
     epochs: int = 8
@@ -55,12 +48,10 @@ class Arguments:
 
 
 def by_linear(x: np.ndarray, labels: np.ndarray, classes: int, options: Arguments) -> Head:
-    """Logistic regression, its weight decay chosen by what is held out."""
-    solved = Linear().solve(
-        x, labels, np.arange(len(x)), classes=classes, seed=options.seed, watch=lambda said: None
-    )
-    layer = solved.params["fc"]
-    return lambda others: log_softmax(others @ layer["kernel"] + layer["bias"])
+    """Logistic regression, its weight decay chosen by what is held out. This and the next: a head
+    that gives log-probabilities."""
+    _, logits = solved(x, labels, classes, options.seed)
+    return lambda others: log_softmax(logits(others))
 
 
 def by_knn(x: np.ndarray, labels: np.ndarray, classes: int, options: Arguments) -> Head:

@@ -12,24 +12,21 @@ with Student's 95 % intervals over seeds (which choose the first photographs and
 from dataclasses import dataclass
 
 import numpy as np
-from features import Features, features
+from features import Featured, Features, features
+from percents import told
 
 from fgvc_jax.commands.start import prepare, run
 from fgvc_jax.ensemble import log_softmax
-from fgvc_jax.evaluation import acquisition, statistics
+from fgvc_jax.evaluation import acquisition
 from fgvc_jax.objectives.linear import Linear
 from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.text import markdown_table
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Featured):
     """Label what is proposed, or what comes."""
 
-    source: str = "cub:data/cub200_2010"
-    """As --data.source of the training."""
-    features: str = ""
-    """A .npz to keep features in; empty: they are computed anew."""
     classes: int = 0
     """The first so many species; 0: all."""
     start: int = 3
@@ -88,15 +85,9 @@ def main(arguments: list[str]) -> None:
     rows = []
     for step, values in enumerate(np.array(both).transpose(2, 1, 0)):
         count = options.start * found.classes + step * options.add
-        rows.append([count, *map(_told, values), _told(values[0] - values[1])])
+        gains = told((values[0] - values[1]).tolist(), least=-1.0)
+        rows.append([count, *(told(each.tolist()) for each in values), gains])
     print(markdown_table(["labelled", "proposed (%)", "at random (%)", "difference"], rows))
-
-
-def _told(values: np.ndarray) -> str:
-    found = statistics.describe(values.tolist())
-    ends = found["interval"]
-    told = f"{100 * found['mean']:.1f}"
-    return f"{told} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})" if ends else told
 
 
 if __name__ == "__main__":

@@ -12,23 +12,18 @@ intervals over the draws, in points.
 from dataclasses import dataclass
 
 import numpy as np
-from features import Features, features
+from features import Featured, Features, drawn, features, solved
 
 from fgvc_jax.commands.start import prepare, run
 from fgvc_jax.evaluation import learning_curve, statistics
-from fgvc_jax.objectives.linear import Linear
 from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.text import markdown_table
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Featured):
     """Compare the guess with the truth."""
 
-    source: str = "cub:data/cub200_2010"
-    """As --data.source of the training; its parts are put together and drawn anew."""
-    features: str = ""
-    """A .npz to keep features in; empty: they are computed anew."""
     classes: int = 25
     """Species of a draw."""
     photographs: int = 8
@@ -37,30 +32,24 @@ class Arguments:
     """So many."""
 
 
-def drawn(found: Features, options: Arguments, seed: int) -> tuple[float, float, float]:
-    """(gain of the last doubling, what the next one is guessed to bring, what it brought)."""
-    random = np.random.default_rng(seed)
-    species = random.choice(found.classes, options.classes, replace=False)
-    rows = random.permutation(np.flatnonzero(np.isin(found.labels, species)))
-    labels = np.unique(found.labels[rows], return_inverse=True)[1]
-    place = np.zeros(len(rows), int)  # of a photograph among those of its species
-    for label in range(options.classes):
-        place[labels == label] = np.arange((labels == label).sum())
-    x, test = found.vectors[rows], place >= 2 * options.photographs
+def judged(found: Features, options: Arguments, seed: int) -> tuple[float, float, float]:
+    """(gain of the last doubling, what the next one is guessed to bring, what it brought) of a
+    draw."""
+    x, labels, places = drawn(found, options.classes, seed)
+    test = places >= 2 * options.photographs
     accuracies, told = [], None
     for count in (options.photographs, 2 * options.photographs):
-        own = place < count
-        truth, alone = labels[own], np.arange(own.sum())
-        solved = Linear().solve(
-            x[own], truth, alone, classes=options.classes, seed=seed, watch=lambda said: None
-        )
-        layer, held_out = solved.params["fc"], solved.held_out
-        said = (x[test] @ layer["kernel"] + layer["bias"]).argmax(-1)
+        own = places < count
+        truth = labels[own]
+        head, logits = solved(x[own], truth, options.classes, seed)
+        said = logits(x[test]).argmax(-1)
         accuracies.append(float((said == labels[test]).mean()))
         if told is None:
-            known = {share: each.log_probabilities for share, each in solved.fewer.items()}
-            known[1.0] = held_out.log_probabilities
-            told = learning_curve.judge(truth, alone, held_out.rows, held_out.heads, known)
+            known = {share: each.log_probabilities for share, each in head.fewer.items()}
+            known[1.0] = head.held_out.log_probabilities
+            told = learning_curve.judge(
+                truth, np.arange(len(truth)), head.held_out.rows, head.held_out.heads, known
+            )
     assert told is not None
     return told["gain"]["value"], told["next"], accuracies[1] - accuracies[0]
 
@@ -72,7 +61,7 @@ def main(arguments: list[str]) -> None:
     found = features(options.source, options.features)
     every = []
     for seed in range(options.draws):
-        every.append(drawn(found, options, seed))
+        every.append(judged(found, options, seed))
         brought, guessed, true = (f"{100 * value:.1f}" for value in every[-1])
         print(f"draw {seed}: brought {brought}, guessed {guessed}, true {true}", flush=True)
     rows = []

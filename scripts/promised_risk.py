@@ -14,25 +14,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from features import Features, features
+from features import Featured, Features, drawn, features, solved
 
 from fgvc_jax.commands.start import prepare, run
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import accept_from, least_risk
 from fgvc_jax.evaluation.intervals import proportion
-from fgvc_jax.objectives.linear import Linear
 from fgvc_jax.utils.command_line import command_line
 from fgvc_jax.utils.text import markdown_table
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Featured):
     """Promise a risk, and look."""
 
-    source: str = "cub:data/cub200_2010"
-    """As --data.source of the training; its parts are put together and drawn anew."""
-    features: str = ""
-    """A .npz to keep features in; empty: they are computed anew."""
     classes: int = 12
     """Species of a draw."""
     photographs: int = 15
@@ -64,25 +59,12 @@ def promised(
     return Kept(float(answered.mean()), wrong, int(answered.sum()), least_risk(*known))
 
 
-def drawn(found: Features, options: Arguments, seed: int) -> list[Kept]:
-    """By what is held out, and by what is set aside."""
-    random = np.random.default_rng(seed)
-    species = random.choice(found.classes, options.classes, replace=False)
-    rows = random.permutation(np.flatnonzero(np.isin(found.labels, species)))
-    x, labels = found.vectors[rows], np.unique(found.labels[rows], return_inverse=True)[1]
-    learned = np.zeros(len(rows), bool)
-    for label in range(options.classes):
-        learned[np.flatnonzero(labels == label)[: options.photographs]] = True
-    solved = Linear().solve(
-        x[learned],
-        labels[learned],
-        np.arange(learned.sum()),
-        classes=options.classes,
-        seed=seed,
-        watch=lambda said: None,
-    )
-    layer = solved.params["fc"]
-    others = log_softmax(x[~learned] @ layer["kernel"] + layer["bias"])
+def judged(found: Features, options: Arguments, seed: int) -> list[Kept]:
+    """By what is held out, and by what is set aside, of a draw."""
+    x, labels, places = drawn(found, options.classes, seed)
+    learned = places < options.photographs
+    head, logits = solved(x[learned], labels[learned], options.classes, seed)
+    others = log_softmax(logits(x[~learned]))
 
     def confident(said: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.exp(said.max(-1)), said.argmax(-1) == truth
@@ -93,7 +75,7 @@ def drawn(found: Features, options: Arguments, seed: int) -> list[Kept]:
     return [
         promised(confident(*known), asked, options.risk)
         for known in (
-            (solved.held_out.log_probabilities, labels[learned]),
+            (head.held_out.log_probabilities, labels[learned]),
             (others[aside], truth[aside]),
         )
     ]
@@ -104,7 +86,7 @@ def main(arguments: list[str]) -> None:
         Arguments, arguments, program="python scripts/promised_risk.py", default=Arguments()
     )
     found = features(options.source, options.features)
-    every = [drawn(found, options, seed) for seed in range(options.draws)]
+    every = [judged(found, options, seed) for seed in range(options.draws)]
     held_out = options.classes * options.photographs
     names = f"{held_out:,} held out in turn", f"{options.validation:,} set aside"
     rows = []

@@ -11,7 +11,8 @@ import json
 import subprocess
 import sys
 
-from fgvc_jax.evaluation import statistics
+from percents import told
+
 from fgvc_jax.utils.text import markdown_table
 
 WAYS = {"flip": 2, "scales": 3, "five": 5}  # and how many views of an image each has
@@ -31,18 +32,12 @@ def main(workdirs: list[str]) -> None:
     for way, views in WAYS.items():
         pairs = [accuracies(workdir, way) for workdir in workdirs]
         if not rows:
-            rows.append(["one", 1, _told([plain for plain, _ in pairs], 0.0), "-"])
+            rows.append(["one", 1, told([plain for plain, _ in pairs], digits=2), "-"])
         gains = [seen - plain for plain, seen in pairs]
-        rows.append([way, views, _told([seen for _, seen in pairs], 0.0), _told(gains, -1.0)])
+        seen = told([seen for _, seen in pairs], digits=2)
+        rows.append([way, views, seen, told(gains, least=-1.0, digits=2)])
     header = "views", "an image", "accuracy (%)", "less that of one view (points)"
     print(markdown_table(header, rows))
-
-
-def _told(values: list[float], least: float) -> str:
-    found = statistics.describe(values, ends=(least, 1.0))
-    told = f"{100 * found['mean']:.2f}"
-    ends = found["interval"]
-    return f"{told} ({100 * ends[0]:.2f} to {100 * ends[1]:.2f})" if ends else told
 
 
 if __name__ == "__main__":

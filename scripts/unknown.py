@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from features import features
+from features import Featured, features
+from percents import told
 
 from fgvc_jax.commands.start import prepare, run
-from fgvc_jax.evaluation import novelty, statistics
+from fgvc_jax.evaluation import novelty
 from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.objectives.linear import Linear, folds
 from fgvc_jax.training import novel
@@ -28,13 +29,9 @@ RATE = 0.05
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(Featured):
     """Tell species that the head never saw."""
 
-    source: str = "cub:data/cub200_2010"
-    """As --data.source of the training."""
-    features: str = ""
-    """A .npz to keep features in; empty: they are computed anew."""
     classes: int = 0
     """The first so many species; 0: all."""
     unknown: int = 50
@@ -76,8 +73,8 @@ def judged(found, options: Arguments, seed: int) -> dict[str, float]:
         }
         metrics |= {f"{name} {key}": value for key, value in each.items()}
         metrics |= {f"chosen {k}": v for k, v in each.items()} if name == chosen else {}
-    told = ", ".join(f"{name} {value:.3f}" for name, value in areas.items())
-    print(f"seed {seed}: {chosen} is chosen ({told} on left-out species)", flush=True)
+    on_left_out = ", ".join(f"{name} {value:.3f}" for name, value in areas.items())
+    print(f"seed {seed}: {chosen} is chosen ({on_left_out} on left-out species)", flush=True)
     return metrics
 
 
@@ -92,20 +89,14 @@ def main(arguments: list[str]) -> None:
         row = [name]
         for key in ("AUROC", "FPR95", "found", "alarms"):
             values = [metrics[f"{name} {key}"] for metrics in each]
-            row += [_told(values), " ".join(f"{100 * value:.1f}" for value in values)]
+            row += [told(values), " ".join(f"{100 * value:.1f}" for value in values)]
         rows.append(row)
     header = ["score"]
     for key in ("AUROC", "FPR at 95 % TPR", f"found at {RATE:g}", "false alarms"):
         header += [f"{key} (%)", "seeds"]
     print(markdown_table(header, rows))
     differences = [m["chosen AUROC"] - m[f"{novelty.FIXED} AUROC"] for m in each]
-    print(f"chosen less {novelty.FIXED}, AUROC: {_told(differences, -1.0)} points")
-
-
-def _told(values: list[float], least: float = 0.0) -> str:
-    found = statistics.describe(values, ends=(least, 1.0))
-    ends, told = found["interval"], f"{100 * found['mean']:.1f}"
-    return f"{told} ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})" if ends else told
+    print(f"chosen less {novelty.FIXED}, AUROC: {told(differences, least=-1.0)} points")
 
 
 if __name__ == "__main__":
