@@ -75,6 +75,27 @@ def protocol(method: str, table: Mapping[str, Row], arguments: Sequence[str]) ->
     return replace(base, workdir=f"runs/{'_'.join([method, *arguments])}")
 
 
+def first_run() -> Experiment:
+    """What is trained where nothing is said: `kt:sketchbirds` in fewer epochs.
+
+    From a random start Adam learns in 10 epochs what SGD learns in 16: three networks have 86.2 %
+    together (with seed 1 85.8) instead of 86.3.
+    """
+    return replace(
+        Experiment(),
+        epochs=10,
+        evaluate_every=2,
+        optimizer=Optimizer(
+            name="adamw",
+            learning_rate=0.004,
+            head_learning_rate=0.004,
+            weight_decay=0.05,
+            schedule="cosine",
+            warmup_steps=37,
+        ),
+    )
+
+
 def kt(benchmark: str, network: str) -> Experiment:
     """The protocol of KT's code (arXiv 2012.11389) on "resnet50", "vgg16_bn", "efficientnet_lite0".
 

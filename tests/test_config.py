@@ -11,15 +11,15 @@ import sys
 import pytest
 from conftest import ROOT
 
-from fgvc_jax import config
+from fgvc_jax import config, recipes
 from fgvc_jax.config import Data, Experiment, Transfer
 from fgvc_jax.training import experiments
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
 
 
-def test_no_arguments_give_the_defaults():
-    assert experiments.parse([]) == Experiment()
+def test_no_arguments_give_a_first_run():
+    assert experiments.parse([]) == recipes.first_run()
 
 
 def test_every_group_can_be_overridden():

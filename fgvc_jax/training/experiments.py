@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fgvc_jax import config
+from fgvc_jax import config, recipes
 from fgvc_jax.config import Data, Experiment, Network
 from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
@@ -61,7 +61,7 @@ def _check_heard(experiment: Experiment, arguments: Sequence[str], base: Experim
 def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
     """The checked Experiment of a command line: `base`, or `--config`, then overrides.
 
-    `base` is None for the defaults.
+    `base` is None for that of a first run.
 
     Raises:
         UserError: for an unknown field (with a suggestion), a value of the wrong type or range.
@@ -72,7 +72,9 @@ def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
         raise UserError(
             "--networks is no option: a config file gives each member its own, as `networks`"
         )
-    default = config.load_config(name, **config.said(overrides)) if name else base or Experiment()
+    default = base or recipes.first_run()
+    if name:
+        default = config.load_config(name, **config.said(overrides))
     objective = said(overrides, "--objective") or default.objective
     if OBJECTIVES.get(objective, Method).solves and default.objective != objective:
         default = config.solved(default, objective)

@@ -10,6 +10,7 @@ from conftest import tiny
 from fgvc_jax import config
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer
 from fgvc_jax.objectives import KD
+from fgvc_jax.recipes import first_run
 from fgvc_jax.training.experiments import experiment_of
 from fgvc_jax.workdir import Workdir, bucket, mirror
 
@@ -48,10 +49,10 @@ def test_with_a_config_the_config_holds(elsewhere):
 def test_without_words_it_is_the_default_and_never_the_newest_run(elsewhere):
     begun("runs/x")
     finish("runs/x", 9)
-    assert experiment_of([]) == Experiment()
-    assert experiment_of(["--members", "5"]) == dataclasses.replace(Experiment(), members=5)
+    assert experiment_of([]) == first_run()
+    assert experiment_of(["--members", "5"]) == dataclasses.replace(first_run(), members=5)
     assert experiment_of(["--workdir", "runs/new"]) == dataclasses.replace(
-        Experiment(), workdir="runs/new"
+        first_run(), workdir="runs/new"
     )
 
 
