@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fgvc_jax.utils.errors import UserError
+
+Tree = TypeVar("Tree")  # of arrays
 
 
 def create(*batch_sizes: int) -> Mesh:
@@ -40,7 +42,11 @@ def split(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def replicate(mesh: Mesh, tree: Any) -> Any:
+@overload
+def replicate(mesh: Mesh, tree: np.ndarray) -> jax.Array: ...
+@overload
+def replicate(mesh: Mesh, tree: Tree) -> Tree: ...
+def replicate(mesh: Mesh, tree: Tree) -> Tree:
     """Put host arrays, equal in every process, on every device."""
     sharding = replicated(mesh)
     return jax.tree.map(

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from fgvc_jax.utils import paths
+from fgvc_jax.utils.text import Json
 
 # How numbers are computed, by part. Whoever changes what a part computes, beyond the rounding in
 # which platforms differ as well, raises its integer. The step is of every run; another part is in a
@@ -54,7 +55,7 @@ class Dataset(Protocol):
     def parts(self) -> Mapping[str, Images]: ...
 
 
-def of_value(value: Any) -> str:
+def of_value(value: Json) -> str:
     """Digest of a value that JSON can hold; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -80,7 +81,7 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_arrays(tree: Any) -> str:
+def of_arrays(tree: object) -> str:
     """Digest of a pytree of arrays: names, shapes, dtypes and bytes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -124,7 +125,7 @@ def of_spelt(parts: Iterable[Images]) -> str | None:
     sources = list(parts)
     if all(name.isascii() for source in sources for name in source.names):
         return None
-    rows = [
+    rows: list[list[str | int]] = [
         [unicodedata.normalize("NFC", name), int(source.labels[i]), (source.stat(i) or [0])[0]]
         for source in sources
         for i, name in enumerate(source.names)

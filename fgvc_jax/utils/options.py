@@ -20,6 +20,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
+    TypeGuard,
     TypeVar,
     Union,
     get_args,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+Config = TypeVar("Config", bound="DataclassInstance")
 _RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
 HELP = "-h", "--help", "--help-all"  # of every command
 LARGEST = 2**31 - 1  # what an int32 holds: steps and counts live in such
@@ -51,7 +53,7 @@ _BOUNDS = {
 
 
 def option(
-    default: Any,
+    default: T,
     *,
     at_least: float | None = None,
     above: float | None = None,
@@ -60,8 +62,8 @@ def option(
     free: bool = False,
     automatic: bool = False,
     later: bool = False,
-    before: Any = None,
-) -> Any:
+    before: object = None,
+) -> T:
     """A dataclass field with bounds, which hold for every number of a tuple.
 
     Args:
@@ -76,26 +78,31 @@ def option(
         before: what those did where it is not the default of a later field, as of an automatic one.
     """
     bounds = {"at_least": at_least, "above": above, "below": below, "at_most": at_most}
+    metadata: dict[str, object]
     metadata = {name: bound for name, bound in bounds.items() if bound is not None}
     metadata |= {"free": free, "automatic": automatic, "later": later, "before": before}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def digested(field: dataclasses.Field, value: Any) -> bool:
+def digested(field: dataclasses.Field, value: object) -> bool:
     """Whether a digest of what a run depends on has a field: a later one at its default, or at
     what runs did before there was the field, would change the digests of those."""
     before = field.default, field.metadata.get("before")
     return not (field.metadata.get("later") and value in before)
 
 
-def inside(value: Any, name: str) -> list[tuple[str, Any]]:
+def inside(value: object, name: str) -> list[tuple[str, "DataclassInstance"]]:
     """(name, config) of what a field holds: of a config itself, of a tuple of configs each by its
     number from 1; nothing for a plain value."""
-    if dataclasses.is_dataclass(value):
+    if _is_config(value):
         return [(name, value)]
     several = value if isinstance(value, tuple) else ()
     numbered = enumerate(several, start=1)
-    return [(f"{name}.{n}", each) for n, each in numbered if dataclasses.is_dataclass(each)]
+    return [(f"{name}.{n}", each) for n, each in numbered if _is_config(each)]
+
+
+def _is_config(value: object) -> "TypeGuard[DataclassInstance]":
+    return dataclasses.is_dataclass(value)
 
 
 def fields(
@@ -111,7 +118,9 @@ def fields(
             yield prefix + spec.name.replace("_", "-"), spec, value
 
 
-def groups(config: "DataclassInstance", prefix: str = "--") -> Iterator[tuple[str, Any]]:
+def groups(
+    config: "DataclassInstance", prefix: str = "--"
+) -> Iterator[tuple[str, "DataclassInstance"]]:
     """(what its flags begin with, config) of a nested config and all configs inside it."""
     yield prefix, config
     for spec in dataclasses.fields(config):
@@ -130,7 +139,7 @@ def check(config: "DataclassInstance") -> None:
                 _check_value(flag, spec, hints[spec.name], value)
 
 
-def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> None:
+def _check_value(flag: str, spec: dataclasses.Field, kind: object, value: object) -> None:
     choice = next((each for each in (kind, *get_args(kind)) if get_origin(each) is Literal), None)
     alone = choice is kind  # beside a number it says what strings there are
     if choice and value not in get_args(choice) and (alone or isinstance(value, str)):
@@ -148,7 +157,9 @@ def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> N
 
 
 @contextlib.contextmanager
-def flagged(config: Any, *, nearest: str, called: Mapping[str, str]) -> Iterator[None]:
+def flagged(
+    config: "DataclassInstance", *, nearest: str, called: Mapping[str, str]
+) -> Iterator[None]:
     """Make a UserError of an ArgumentError from below, with the flags of the arguments it names.
 
     Args:
@@ -270,14 +281,14 @@ def fitted(value: Any, kind: Any, name: str = "") -> Any:
     raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
 
 
-def _called(kind: Any) -> str:
+def _called(kind: object) -> str:
     """A type, in a message."""
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, get_args(kind)))
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
-def from_dict(values: dict[str, Any], cls: type) -> Any:
+def from_dict(values: dict[str, Any], cls: type[Config]) -> Config:
     """The inverse of `dataclasses.asdict`; a field that a class does not have is a UserError, and a
     later one that is missing is what runs did before there was it."""
     hints = get_type_hints(cls)
@@ -285,7 +296,7 @@ def from_dict(values: dict[str, Any], cls: type) -> Any:
     if unknown:
         raise UserError(f"unknown field {unknown[0]!r} in the saved {cls.__name__.lower()}")
 
-    def read(value: Any, kind: Any) -> Any:
+    def read(value: Any, kind: object) -> object:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return from_dict(value, kind)
         if isinstance(value, (list, tuple)):

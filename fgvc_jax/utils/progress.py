@@ -17,7 +17,7 @@ TICK = 1.0  # seconds between two looks at the clock
 class Report(Protocol):
     """Hears of a training as it goes."""
 
-    def __call__(self, line: str, /, **numbers: Any) -> None:
+    def __call__(self, line: str, /, **numbers: float | None) -> None:
         """What is said in a line, and after an epoch in numbers: "member", "members", "epoch",
         "epochs", "step", and the counts and accuracies of `evaluator.evaluate_member`."""
 
@@ -29,7 +29,7 @@ class Bar(tqdm):
     """tqdm's bar, whose clock goes on where nothing comes, as while a program is compiled; one with
     a `delay` is then shown before its first step."""
 
-    def __init__(self, *arguments: Any, **options: Any):
+    def __init__(self, *arguments: object, **options: object):
         super().__init__(*arguments, **options)
         self._closing = threading.Event()
         self._ticked = False
@@ -64,7 +64,7 @@ def _tick(shown: weakref.ref, closing: threading.Event) -> None:
 
 
 def bar(
-    iterable: Iterable[Any] | None = None, *, disable: bool | None = None, **options: Any
+    iterable: Iterable[Any] | None = None, *, disable: bool | None = None, **options: object
 ) -> tqdm:
     """A bar as tqdm makes it: on a terminal, unless it is disabled or all are `hidden`."""
     return Bar(iterable, disable=_hidden.get() or disable, **options)

@@ -1,8 +1,10 @@
-"""Names and tables on a terminal and in CSV, where a name may come from anywhere."""
+"""Names and tables on a terminal and in CSV, where a name may come from anywhere; JSON's values."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 
 
 def printable(text: str) -> str:
