@@ -124,7 +124,14 @@ def _open(options: Embedding) -> Embedder:
         decode=shown.decode,
         fit=shown.fit,
     )
-    return open_network(name, options.network.weights, data=data, mesh=mesh, **options.reading)
+    return open_network(
+        name,
+        options.network.weights,
+        data=data,
+        mesh=mesh,
+        orientation=options.orientation,
+        banner=options.banner,
+    )
 
 
 def _compared(

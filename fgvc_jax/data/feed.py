@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from fgvc_jax.data import pipeline, whole
 from fgvc_jax.data.images import Broken, content_digest
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Records, Source, Splits, Subset
-from fgvc_jax.data.view import View
+from fgvc_jax.data.view import Reading, View
 from fgvc_jax.utils import devices, digests, machine, processes, progress
 
 T = TypeVar("T")
@@ -81,8 +81,8 @@ class Dataset:
         where that has the size for it, else decoded as they are needed."""
         source, side = Subset(self.splits.parts[part], rows), self._view.test_side
         if self.side(part) != side or self.place == "stream":
-            how = {"threads": self.threads, **self._view.reading}
-            return load(source, side, place="stream", mesh=self._mesh, **how)
+            how, threads = self._view.reading, self.threads
+            return load(source, side, place="stream", threads=threads, mesh=self._mesh, **how)
         whole = self[part]
         if whole.store is not None:
             some = jax.jit(lambda store: store[rows], out_shardings=devices.replicated(self._mesh))
@@ -207,7 +207,7 @@ def load(
     place: str,
     threads: int,
     mesh: Mesh,
-    **reading: Any,
+    **reading: Unpack[Reading],
 ) -> Images:
     """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed.
     `reading` as `images.decode` takes it."""

@@ -8,13 +8,14 @@ its own rows of it, and resuming is indexing.
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from fgvc_jax.data.images import content_digest, decode, refuse
 from fgvc_jax.data.records import Records
 from fgvc_jax.data.sources import Source
+from fgvc_jax.data.view import Reading
 from fgvc_jax.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ AHEAD_BYTES = 2**30  # of batches that are loaded ahead of the step
 AHEAD_BATCHES = 2, 8  # at the least, whatever their size, and at the most
 
 
-def streamed(source: Source, size: int, *, threads: int, **reading: Any) -> Fetch:
+def streamed(source: Source, size: int, *, threads: int, **reading: Unpack[Reading]) -> Fetch:
     """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads; `reading`
     as `images.decode` takes it."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -46,7 +47,7 @@ def streamed(source: Source, size: int, *, threads: int, **reading: Any) -> Fetc
 
 
 def decoded(
-    source: Records, size: int, *, threads: int, **reading: Any
+    source: Records, size: int, *, threads: int, **reading: Unpack[Reading]
 ) -> tuple[np.ndarray, list[bytes]]:
     """All images of a source, decoded once: (N, size, size, 3) uint8, and what they are: the
     SHA-256 of each record's encoded bytes (`images.content_digest`). A UserError lists all that

@@ -19,7 +19,7 @@ from fgvc_jax.data.images import FORMATS, decode
 from fgvc_jax.data.layouts import BOXED, BOXES
 from fgvc_jax.data.records import Source, Subset
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
-from fgvc_jax.data.view import View
+from fgvc_jax.data.view import Reading, View
 from fgvc_jax.utils.errors import UserError
 
 PART_RADIUS = 0.08  # of a disc around a part's place, in sides of a square as large as the box
@@ -80,7 +80,7 @@ def seen(mask: np.ndarray, view: View, box: Box | None = None) -> np.ndarray:
     """
     image = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
     record = {"image": image, "name": "mask", **({} if box is None else {"box": box})}
-    how = view.reading | {"orientation": "stored", "fill": (0, 0, 0)}
+    how: Reading = {**view.reading, "orientation": "stored", "fill": (0, 0, 0)}
     square = decode(record, view.test_side, **how)
     cropped = augment.center_crop(square[None], crop=view.crop)  # type: ignore[arg-type]  # in numpy
     return np.asarray(cropped)[0, ..., 0]

@@ -3,8 +3,9 @@
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -22,12 +23,20 @@ READ_AT_ONCE = 512  # records, when only their labels are wanted
 log = logging.getLogger(__name__)
 
 
+class Serialized(Protocol):
+    """The records of a prepared split, one or several at a time."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> bytes: ...
+    def __getitems__(self, indices: Sequence[int], /) -> Sequence[bytes]: ...
+
+
 class Prepared:
     """A Source of one split of a prepared dataset: serialized `records`, images left encoded."""
 
     def __init__(
         self,
-        records: Any,
+        records: Serialized,
         labels: np.ndarray,
         *,
         features: "tfds.features.FeaturesDict",
@@ -230,7 +239,7 @@ def _source(
     )
 
 
-def _labels(records: Any, features: "tfds.features.FeaturesDict") -> np.ndarray:
+def _labels(records: Serialized, features: "tfds.features.FeaturesDict") -> np.ndarray:
     labels: list[int] = []
     for start in range(0, len(records), READ_AT_ONCE):
         stop = min(start + READ_AT_ONCE, len(records))

@@ -5,7 +5,7 @@ No JAX here: what the fields mean on the device is `fgvc_jax.data.augment`'s.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict
 
 from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import digested, option
@@ -25,9 +25,20 @@ TTA = Literal["", "flip", "five", "scales"]
 AMOUNTS = "scale", "jitter", "trivial", "blur", "erase", "mixup", "cutmix"
 
 
-def amount(most: float | None = None) -> Any:
+def amount(most: float | None = None) -> float:
     """A field of AMOUNTS."""
     return option(-1.0, at_least=-1, at_most=most, later=True)
+
+
+class Reading(TypedDict, total=False):
+    """How an image becomes a square: arguments of `images.decode`."""
+
+    orientation: Required[Literal["exif", "stored"]]
+    banner: int
+    decoding: Literal["exact", "scaled"]
+    margin: float
+    fit: Literal["squash", "crop", "pad"]
+    fill: tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +52,7 @@ class Photographs:
     FGVC-Aircraft's own."""
 
     @property
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> Reading:
         """These fields by name, also of a class that adds others."""
         return {"orientation": self.orientation, "banner": self.banner}
 
@@ -152,12 +163,12 @@ class View:
         return View(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(View)})
 
     @property
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> Reading:
         """How images are read for it, once it is settled: arguments of `images.decode`."""
         return {
-            "orientation": self.orientation,
+            "orientation": self.orientation,  # type: ignore[typeddict-item]  # "auto" no more
             "banner": self.banner,
-            "decoding": self.decode,
+            "decoding": self.decode,  # type: ignore[typeddict-item]
             "margin": self.margin,
             "fit": self.fit,
         }

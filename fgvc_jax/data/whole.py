@@ -53,12 +53,11 @@ def look(
         banner: likewise.
         suspects: names or files of images that could not be decoded before: they are now.
     """
-    how: dict[str, Any] = {"orientation": orientation, "banner": banner, "suspects": suspects}
     work = [(number, i) for number, part in enumerate(parts) for i in range(len(part))][share]
 
     def one(item: tuple[int, int]) -> UserError | None:
         number, index = item
-        return _problem(parts[number], index, **how)
+        return _problem(parts[number], index, suspects, orientation, banner)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="look") as pool:
         problems = progress(pool.map(one, work), len(work))
@@ -80,7 +79,11 @@ def file_of(source: Source, index: int) -> str:
 
 
 def _problem(
-    source: Source, index: int, *, suspects: Collection[str], **how: Any
+    source: Source,
+    index: int,
+    suspects: Collection[str],
+    orientation: images.Orientation,
+    banner: int,
 ) -> UserError | None:
     source, index = origin(source, index)
     try:
@@ -90,7 +93,7 @@ def _problem(
             sure = not known and _file_seems_whole(path)
             record = None if sure else source[index]
             if record is None and source.boxes[index] is not None:
-                images.check_box(source[index], **how)
+                images.check_box(source[index], orientation=orientation, banner=banner)
         elif isinstance(source, Prepared):
             record = source[index]
             record = None if _seems_whole(io.BytesIO(record["image"])) else record
