@@ -1,13 +1,15 @@
 """Members asked together, and their one fused prediction."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 
+Tree = TypeVar("Tree")  # of arrays
 Place = tuple[str, ...]  # of a leaf in a tree
 AT_ONCE = 2**22  # values of one member that are fused at a time
 
@@ -23,7 +25,7 @@ class Alike(NamedTuple):
     common: Mapping[Place, jax.Array]
 
 
-def alike(members: Sequence[Any]) -> Alike:
+def alike(members: Sequence[VariableDict]) -> Alike:
     """The variables of at least one member; all have the same shapes."""
     first, *others = leaves = [flatten_dict(member) for member in members]
     common = {
@@ -37,12 +39,12 @@ def alike(members: Sequence[Any]) -> Alike:
     return Alike(tuple(own), common)
 
 
-def stack(members: Sequence[Any]) -> Any:
+def stack(members: Sequence[Tree]) -> Tree:
     """Trees of arrays of the same shapes, leaf by leaf: one with leaves (N, ...)."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def vmapped(ask: Callable[[Any], Any], members: Alike) -> Any:
+def vmapped(ask: Callable[[VariableDict], Tree], members: Alike) -> Tree:
     """What each of N members says, vectorised over members: one program has fewer and larger
     kernels than one for each.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import jax.numpy as jnp
 else:
     jax, jnp = map(lazily, ("jax", "jax.numpy"))
+
+Tree = TypeVar("Tree")  # of arrays
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,8 @@ def weigh(loss: jax.Array, orthogonal: jax.Array, *, alpha: float, weighting: st
 
 
 def mean_teacher_attention(
-    features_of: Callable[[Any], jax.Array],
-    teachers: Any,
+    features_of: Callable[[Tree], jax.Array],
+    teachers: Tree,
     count: jax.Array,
     shape: tuple[int, ...],
 ) -> jax.Array:

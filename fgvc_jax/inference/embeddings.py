@@ -5,7 +5,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -113,7 +113,7 @@ class Embedder(Predictor):
         check_finite(parts, names, self.numbers)
         return joined(parts, normalize=normalize)
 
-    def _embed_pass(self, member: Member, tap: str) -> Any:
+    def _embed_pass(self, member: Member, tap: str) -> Callable:
         return passes.embed_pass(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
 
     def read(self, images: Several) -> Iterator[tuple[np.ndarray, int]]:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import MembersAtOnce
@@ -38,14 +39,13 @@ class Predictor:
     members: Sequence[Member]
     logits_of: Predict
     mesh: Mesh
-    trunk: Any = None
+    trunk: VariableDict | None = None
     tta: str = ""
     members_at_once: MembersAtOnce = "auto"
 
     def __post_init__(self) -> None:
         together.check(self.members_at_once)
         self.members = tuple(self.members)
-        self.trunk = self.trunk or {}
 
     def answers(
         self,

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import MembersAtOnce
 from fgvc_jax.data.view import View
-from fgvc_jax.ensemble import alike
+from fgvc_jax.ensemble import Alike, alike
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.networks import Network
@@ -36,7 +37,7 @@ class Group(NamedTuple):
     places: Sequence[int]  # of their answers among all that are asked for
     view: View
     step: Callable  # `passes.answer_pass` of one, `passes.ensemble_pass` of several
-    variables: Any  # of one, or `ensemble.Alike`
+    variables: VariableDict | Alike
 
     def ask(self, batch: Packed, store: jax.Array | None) -> list[MemberAnswer]:
         """What each of them answers."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from math import isqrt
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -102,7 +103,7 @@ def _resolved(name: str) -> Path:
     return path
 
 
-def _download(hub: Any, repository: str) -> str:
+def _download(hub: ModuleType, repository: str) -> str:
     """The weights, and beside them what says how they are computed, where there is such a file."""
     from huggingface_hub.errors import EntryNotFoundError
 

@@ -129,7 +129,7 @@ class Run(Prepared):
             logits_of=self.plan(1).architecture.objective.predict,
             fusion=self.experiment.fusion,
             mesh=self.mesh,
-            trunk=self.features and self.features.on_devices,
+            trunk=self.features.on_devices if self.features else None,
             members_at_once=self.experiment.members_at_once,
         )
 

@@ -53,7 +53,7 @@ class Primitive(Protocol):
     name: str
     multiple_results: bool
 
-    def bind(self, *inputs: np.ndarray, **params: Any) -> Any: ...
+    def bind(self, *inputs: np.ndarray, **params: object) -> Any: ...
 
 
 class Equation(Protocol):

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -93,7 +94,7 @@ def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
             "version": fgvc_jax.__version__,
             "which": trained.which,
             "members": names,
-            "experiment": _shareable(config.to_dict(_merged(trained.experiment))) | {"workdir": ""},
+            "experiment": _shareable(config.to_dict(_merged(trained.experiment)) | {"workdir": ""}),
         },
     }
 
@@ -112,8 +113,8 @@ def _share(crop: int, side: int) -> float:
     return share if math.floor(crop / share) == side else math.nextafter(share, 0)
 
 
-def _shareable(value: Any) -> Any:
-    """Options without the folders of this machine."""
+def _shareable(value: object) -> object:
+    """An option, or a group of them, without the folders of this machine."""
     if isinstance(value, dict):
         return {name: _shareable(each) for name, each in value.items()}
     if isinstance(value, tuple):
@@ -295,7 +296,7 @@ def open_hub(
     )
 
 
-def _fetch(hub: Any, repository: str) -> str:
+def _fetch(hub: ModuleType, repository: str) -> str:
     """The folder of one state of a repository, with what an export has in it for us."""
     return hub.snapshot_download(
         repository, allow_patterns=["config.json", FIRST, "model-*.safetensors"]

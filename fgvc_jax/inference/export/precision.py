@@ -8,7 +8,7 @@ import importlib.util
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
 
 if TYPE_CHECKING:
+    import onnx
+
     from fgvc_jax.inference.export.compared import Comparison
 
 CALIBRATED = 64  # training images
@@ -63,7 +65,7 @@ class Smaller(NamedTuple):
             return cls(precision, tolerance, missing=str(error))
         return cls(precision, tolerance, training, part, judged)
 
-    def save(self, made: Any, file: Path, view: View) -> "Comparison | None":
+    def save(self, made: "onnx.ModelProto", file: Path, view: View) -> "Comparison | None":
         """Write a graph, made smaller; how it compares with itself before, None where there are no
         images.
 

@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -30,6 +30,9 @@ def _type(aval: Shaped) -> int:
 
 
 # -- primitives that act on each value alone -------------------------------------------------------
+
+
+Tree = TypeVar("Tree")  # of arrays
 
 
 def _simple(kind: str) -> Callable:
@@ -332,8 +335,8 @@ WHOLE: dict[str, Callable] = {
 
 
 def model_of(
-    function: Callable[[Any, jax.Array], Any],
-    variables: Any,
+    function: Callable[[Tree, jax.Array], jax.Array | tuple[jax.Array, ...]],
+    variables: Tree,
     shape: Shape,
     outputs: Sequence[str] = ("probabilities",),
     batch: int = 0,
