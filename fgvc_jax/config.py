@@ -231,8 +231,8 @@ class Change(NamedTuple):
     """A field of two experiments that is not the same in both; as text `--field old -> new`."""
 
     flag: str
-    old: Any
-    new: Any
+    old: object
+    new: object
 
     def __str__(self) -> str:
         return f"{self.flag} {self.old!r} -> {self.new!r}"

@@ -124,14 +124,7 @@ def _open(options: Embedding) -> Embedder:
         decode=shown.decode,
         fit=shown.fit,
     )
-    return open_network(
-        name,
-        options.network.weights,
-        data=data,
-        mesh=mesh,
-        orientation=options.orientation,
-        banner=options.banner,
-    )
+    return open_network(name, options.network.weights, data=data, mesh=mesh, **options.reading)
 
 
 def _compared(

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     if len(words) > 1 or (words and said(rest, "--data.source") not in (None, words[0])):
         raise UserError(f"{words[0]!r} is one of two sources: inspect takes one")
     source = ["--data.source", source_of(words[0])] if words else []
-    options = asked.read("inspect", [*rest, *source])
+    options = asked.read(Inspection, "inspect", [*rest, *source])
     output = paths.output(options.output) if options.output else None
     stops = inspect(options, output)
     if stops:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import jax
 from tqdm import tqdm
@@ -196,7 +196,7 @@ def _csv(file: IO[str], columns: Sequence[str], safe: bool) -> Write:
     """Rows as CSV with a header; lists as JSON, true and false in small letters."""
     write_text = csv_table(file, columns, safe=safe)
 
-    def cell(value: Any) -> Any:
+    def cell(value: object) -> object:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) else value
 
     def write(rows: Iterable[AnswerRow]) -> None:

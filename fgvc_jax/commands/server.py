@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
+from fgvc_jax.utils.text import Json
 
 MOST_BYTES = 32 * 2**20  # of an upload
 MOST_UPLOADS = 16  # held at a time: one is answered, the others wait
@@ -54,11 +55,11 @@ class Asked(Protocol):
     """
 
     @property
-    def known(self) -> Any: ...
+    def known(self) -> Json: ...
 
-    def answer(self, upload: bytes) -> Any: ...
+    def answer(self, upload: bytes) -> Json: ...
 
-    def answer_kept(self, number: int) -> Any: ...
+    def answer_kept(self, number: int) -> Json: ...
 
 
 def application(page: str, asked: Asked, names: Collection[str] = ()) -> ASGIApp:
@@ -77,7 +78,7 @@ def application(page: str, asked: Asked, names: Collection[str] = ()) -> ASGIApp
     async def show(_: Request) -> Response:
         return HTMLResponse(page)
 
-    async def call(function: Callable[..., Any], *values: Any) -> Response:
+    async def call(function: Callable[..., Json], *values: object) -> Response:
         found = await anyio.to_thread.run_sync(
             function, *values, limiter=one_at_a_time, abandon_on_cancel=True
         )
@@ -245,7 +246,7 @@ class Connection(H11Protocol):
         super().on_response_complete()
         self._expect_another(answered)
 
-    def _expect_another(self, last: Any) -> None:
+    def _expect_another(self, last: object) -> None:
         """Close unless in some time there is another request than `last`."""
 
         def close() -> None:

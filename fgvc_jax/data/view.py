@@ -30,11 +30,16 @@ def amount(most: float | None = None) -> float:
     return option(-1.0, at_least=-1, at_most=most, later=True)
 
 
-class Reading(TypedDict, total=False):
-    """How an image becomes a square: arguments of `images.decode`."""
+class PhotographReading(TypedDict, total=False):
+    """How a photograph is read that is new to a model."""
 
     orientation: Required[Literal["exif", "stored"]]
     banner: int
+
+
+class Reading(PhotographReading, total=False):
+    """How an image becomes a square: arguments of `images.decode`."""
+
     decoding: Literal["exact", "scaled"]
     margin: float
     fit: Literal["squash", "crop", "pad"]
@@ -52,7 +57,7 @@ class Photographs:
     FGVC-Aircraft's own."""
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> PhotographReading:
         """These fields by name, also of a class that adds others."""
         return {"orientation": self.orientation, "banner": self.banner}
 

@@ -99,7 +99,7 @@ def run_page(run: FinishedRun) -> tuple[Markup, int]:
         }
         for pair in confused
     ]
-    shown: Any = {
+    shown: dict[str, Any] = {
         "members": len(run.identities),
         "numbers": run.numbers,
         "which": run.which,

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Literal, Self, TypedDict, get_args
 
 import numpy as np
 from jax.sharding import Mesh
@@ -184,6 +184,18 @@ def told_of(path: str | os.PathLike, experiment: Experiment, numbers: Sequence[i
     """Where chosen members are from, what they were trained on, and their networks, in words."""
     names = dict.fromkeys(experiment.each[number - 1].name for number in numbers)
     return f"{os.fspath(path)}, {' and '.join(names)} trained on {experiment.data.source}"
+
+
+class Opening(TypedDict, total=False):
+    """Arguments of `open_model` that are alike for a workdir and an export."""
+
+    which: str
+    members: int | str | Sequence[int]
+    fusion: str
+    mesh: Mesh | None
+    orientation: Literal["exif", "stored"]
+    banner: int
+    members_at_once: MembersAtOnce
 
 
 def open_model(

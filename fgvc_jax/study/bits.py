@@ -13,6 +13,7 @@ import numpy as np
 
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import Json
 from fgvc_jax.workdir import storage
 
 TOLERANCE = 1e-6  # of accuracies that are the same
@@ -30,7 +31,7 @@ class Correctness:
     """(N, images) bool: row n is the ensemble of the first n + 1 members."""
 
 
-def digest(value: Any) -> str:
+def digest(value: Json) -> str:
     """Of anything that JSON can hold, cut to what tells a ledger's runs apart."""
     return digests.of_value(value)[:16]
 

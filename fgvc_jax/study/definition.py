@@ -212,7 +212,7 @@ def change(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
     return experiment
 
 
-def _put(group: Any, path: str, value: Any, name: str) -> Any:
+def _put(group: Any, path: str, value: object, name: str) -> Any:
     first, _, rest = path.partition(".")
     known = [field.name for field in dataclasses.fields(group)]
     old = getattr(group, first, None)

@@ -118,7 +118,7 @@ def mixed(environments: Mapping[Key, Mapping[str, Any]]) -> list[str]:
     return warnings
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     """The value of a field of an experiment; networks by their names."""
     if isinstance(value, (list, tuple)):
         return f"({', '.join(map(_word, value))})"

@@ -21,7 +21,7 @@ def fit(
     what: Experiment | str | os.PathLike,
     workdir: str | os.PathLike | None = None,
     told: Told | Literal[False] | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> str:
     """Train as `fgvc_jax.fit` says, whose `progress` is `told`; the workdir of the finished run."""
     if workdir is not None:
@@ -93,5 +93,5 @@ def _report(told: Told | Literal[False] | None) -> Report:
     return partial(_tell, told)
 
 
-def _tell(told: Told, line: str, /, **numbers: Any) -> None:
+def _tell(told: Told, line: str, /, **numbers: float | None) -> None:
     told({"line": line, **numbers})

@@ -17,7 +17,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -208,7 +207,7 @@ class Nearest:
         """What is kept beside the photographs of members, by their digests; None where nothing is,
         or it is damaged."""
         try:
-            kept: Any = storage.read_json(_nearest(part, members))
+            kept = storage.read_json(_nearest(part, members))
             found = {
                 int(image): [(range(len(part.labels))[row], float(value)) for row, value in rows]
                 for image, rows in kept["found"].items()

@@ -24,6 +24,7 @@ from numpy.typing import DTypeLike
 
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError, reason, told
+from fgvc_jax.utils.text import Json
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.bucket import Changed
 from fgvc_jax.workdir.locks import abandoned, add, being_made, check_lease
@@ -115,7 +116,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Json) -> None:
     """Replace a file by `value` as JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
