@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from fgvc_jax.config import Experiment
     from fgvc_jax.figures.explained import Explainer
     from fgvc_jax.figures.fitted import Fitted
-    from fgvc_jax.inference.model import Opening
+    from fgvc_jax.inference.model import ModelOptions
 
 __version__ = "0.4.0"
 
@@ -51,7 +51,7 @@ def fit(
     return Fitted(training.fit(what, workdir, progress, **fields))
 
 
-def load(path: str | os.PathLike, **options: "Unpack[Opening]") -> "Explainer":
+def load(path: str | os.PathLike, **options: "Unpack[ModelOptions]") -> "Explainer":
     """The trained members of a workdir, or of an export for a hub, as a model that answers for
     images.
 

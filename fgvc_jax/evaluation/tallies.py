@@ -13,7 +13,7 @@ from fgvc_jax.evaluation import intervals, metrics
 from fgvc_jax.evaluation.metrics import Metric, Metrics, Tally
 
 
-class Rows(Protocol):
+class LogProbabilities(Protocol):
     """What gives the (n, K) of some of the images."""
 
     def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray: ...
@@ -34,7 +34,7 @@ class KeptAnswers(Protocol):
     def classes(self) -> Sequence[str]:
         """Their names."""
 
-    def log_probabilities(self, member: str) -> Rows:
+    def log_probabilities(self, member: str) -> LogProbabilities:
         """(N, K) of a member, by its digest."""
 
 
@@ -68,7 +68,7 @@ class Chosen:
         whole = self.whole.classes
         return whole if self.columns is None else [whole[c] for c in self.columns]
 
-    def log_probabilities(self, member: str) -> Rows:
+    def log_probabilities(self, member: str) -> LogProbabilities:
         return _Chosen(self.whole.log_probabilities(member), self.rows, self.columns)
 
 
@@ -76,7 +76,7 @@ class Chosen:
 class _Chosen:
     """Rows and columns of an array, copied when they are asked for."""
 
-    array: Rows
+    array: LogProbabilities
     rows: np.ndarray
     columns: np.ndarray | None
 

@@ -186,7 +186,7 @@ def told_of(path: str | os.PathLike, experiment: Experiment, numbers: Sequence[i
     return f"{os.fspath(path)}, {' and '.join(names)} trained on {experiment.data.source}"
 
 
-class Opening(TypedDict, total=False):
+class ModelOptions(TypedDict, total=False):
     """Arguments of `open_model` that are alike for a workdir and an export."""
 
     which: str
