@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from fgvc_jax.config import MembersAtOnce, ObjectiveName
-from fgvc_jax.data.view import TTA, Images, Photographs
+from fgvc_jax.data.view import TTA, ImageOptions, Photographs
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.options import Config, option
 
@@ -364,7 +364,7 @@ class Inspection:
     labels, what is odd. Exit code 2 only for what would stop training. Nothing is deleted: --clean
     writes a list without what is wrong."""
 
-    data: Images = Images()
+    data: ImageOptions = ImageOptions()
     objective: ObjectiveName = "ce"
     """What is to be trained: it decides how many images a class needs."""
     batch_size: int = option(2, at_least=1)

@@ -149,7 +149,7 @@ def _by(asked: Model, test: Part, options: Evaluation, source: str) -> list[dict
 
 
 def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
-    """How images of other classes are told from the test images, see `unknown.judge`. Those of
+    """How images of other classes are told from the test images, see `unknown.told_apart`. Those of
     known classes are left out, by the names of these."""
     splits = sources.open_source(options.unknown, to_train=False, allow_links=options.allow_links)
     view = _view(asked, splits, options, options.unknown)
@@ -168,7 +168,7 @@ def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
         raise UserError(f"--unknown {options.unknown!r}: all its images are of known classes")
     source = Subset(source, others)
     feeding = _Feeding(asked, view, source, options.batch_size)
-    found = unknown.judge(asked, test, feeding.batches(), list(source.names))
+    found = unknown.told_apart(asked, test, feeding.batches(), list(source.names))
     return {"source": options.unknown, **found}
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # at a start only what --help needs
     from markupsafe import Markup
 
     from fgvc_jax.data.records import Splits
-    from fgvc_jax.data.soundness import Finding, Picture
+    from fgvc_jax.data.soundness import Finding, ImageFacts
 
     Counts = dict[str, np.ndarray]  # images of each class (K,), by part
 
@@ -131,7 +131,7 @@ def _of_faults(faults: Sequence[str]) -> "list[Finding]":
     return [Finding("stops", "The list and the folders", advice, lines=faults)] if faults else []
 
 
-def _examined(splits: "Splits") -> "list[Picture]":
+def _examined(splits: "Splits") -> "list[ImageFacts]":
     from fgvc_jax.data import soundness
 
     total = sum(map(len, splits.parts.values()))
@@ -147,7 +147,7 @@ def _examined(splits: "Splits") -> "list[Picture]":
 def _of_clean(
     options: Inspection,
     splits: "Splits",
-    pictures: "Sequence[Picture]",
+    pictures: "Sequence[ImageFacts]",
     reasons: dict[tuple[str, int], str],
 ) -> "Finding":
     from fgvc_jax.data.soundness import Finding
@@ -277,7 +277,7 @@ def _listed(found: "Sequence[Finding]") -> str:
     return "\n".join(lines)
 
 
-def _described(picture: "Picture") -> str:
+def _described(picture: "ImageFacts") -> str:
     return " ".join([picture.name, f"({'; '.join([picture.part, *picture.remarks])})"])
 
 
@@ -286,23 +286,23 @@ def _page(
     splits: "Splits | None",
     counts: "Counts",
     found: "Sequence[Finding]",
-    pictures: "Sequence[Picture]",
+    pictures: "Sequence[ImageFacts]",
 ) -> str:
     from fgvc_jax.data import soundness, whole
     from fgvc_jax.figures import page
     from fgvc_jax.figures.inspection import inspection_page
 
-    def show(picture: "Picture", alternative: str, side: int) -> "Markup":
+    def show(picture: "ImageFacts", alternative: str, side: int) -> "Markup":
         assert splits is not None  # where there are pictures
         record = splits.parts[picture.part][picture.index]
         shown = soundness.opened(record, orientation=splits.orientation)
         return page.image(shown, alternative, side)
 
-    def place(picture: "Picture") -> str:
+    def place(picture: "ImageFacts") -> str:
         assert splits is not None
         return os.path.abspath(whole.file_of(splits.parts[picture.part], picture.index))
 
-    examples: dict[int, Picture] = {}
+    examples: dict[int, ImageFacts] = {}
     for picture in pictures:
         if not picture.problem:
             examples.setdefault(picture.label, picture)

@@ -14,7 +14,7 @@ from fgvc_jax.data import csvfile, whole
 from fgvc_jax.data.files import Files, shown
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.records import Splits
-from fgvc_jax.data.soundness import Picture, near, same
+from fgvc_jax.data.soundness import ImageFacts, near, same
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula_path
@@ -44,12 +44,12 @@ def output(text: str, splits: Splits) -> Path:
     return file
 
 
-def reasons(pictures: Sequence[Picture]) -> dict[tuple[str, int], str]:
+def reasons(pictures: Sequence[ImageFacts]) -> dict[tuple[str, int], str]:
     """Why images are to be left out, by (part, row): what cannot be read; what stands under several
     labels, all of it; of copies all but one; what shows nothing. Bursts of one class stay."""
     found: dict[tuple[str, int], str] = {}
 
-    def leave(pictures: Iterable[Picture], reason: str) -> None:
+    def leave(pictures: Iterable[ImageFacts], reason: str) -> None:
         for picture in pictures:
             found.setdefault((picture.part, picture.index), reason)
 
@@ -77,7 +77,7 @@ def reasons(pictures: Sequence[Picture]) -> dict[tuple[str, int], str]:
     return found
 
 
-def _kept(group: Iterable[Picture], found: dict[tuple[str, int], str]) -> Picture | None:
+def _kept(group: Iterable[ImageFacts], found: dict[tuple[str, int], str]) -> ImageFacts | None:
     """The one of some copies that stays, where not all of them are left out."""
     left = (one for one in group if (one.part, one.index) not in found)
     return min(left, key=lambda one: (_ORDER.index(one.part), one.index), default=None)

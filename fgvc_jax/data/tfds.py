@@ -31,7 +31,7 @@ class Serialized(Protocol):
     def __getitems__(self, indices: Sequence[int], /) -> Sequence[bytes]: ...
 
 
-class Prepared:
+class PreparedSplit:
     """A Source of one split of a prepared dataset: serialized `records`, images left encoded."""
 
     def __init__(
@@ -209,7 +209,7 @@ def _source(
     *,
     name: str,
     first: int,
-) -> Prepared:
+) -> PreparedSplit:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -229,7 +229,7 @@ def _source(
             f"{where}[{wrong[0]}]: label {labels[wrong[0]]} is outside 0..{len(classes) - 1}; a "
             "split without labels cannot be used"
         )
-    return Prepared(
+    return PreparedSplit(
         records,
         labels.astype(np.int32),
         features=tfds.features.FeaturesDict({image: features[image]}),

@@ -63,7 +63,7 @@ class Photographs:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageOptions:
     """The images, as python -m fgvc_jax.train is to have them."""
 
     source: str = "sketchbirds"
@@ -196,7 +196,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Data(Images, View):
+class Data(ImageOptions, View):
     """The images: where they are and what a network sees of them."""
 
     views: int = option(0, at_least=0, automatic=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from fgvc_jax.data import images
 from fgvc_jax.data.files import Files
 from fgvc_jax.data.records import Source, Subset
-from fgvc_jax.data.tfds import Prepared
+from fgvc_jax.data.tfds import PreparedSplit
 from fgvc_jax.utils.errors import UserError
 
 # The mark, and how many bytes at the end of a file it is looked for in.
@@ -94,7 +94,7 @@ def _problem(
             record = None if sure else source[index]
             if record is None and source.boxes[index] is not None:
                 images.check_box(source[index], orientation=orientation, banner=banner)
-        elif isinstance(source, Prepared):
+        elif isinstance(source, PreparedSplit):
             record = source[index]
             record = None if _seems_whole(io.BytesIO(record["image"])) else record
         else:

@@ -32,7 +32,9 @@ def heights(taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray) -> np
     return np.where(together.any(0), together.argmax(0), len(taxonomy.levels))
 
 
-def judge(taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+def accuracy_by_level(
+    taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray
+) -> dict[str, Any]:
     """Classes that are said, at every level: part of results.json.
 
     Args:

@@ -16,7 +16,7 @@ from fgvc_jax.inference.embeddings import check_finite, joined
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.neighbours import NOVELTY, Neighbours
 from fgvc_jax.utils import devices, machine, processes, progress
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import predictions, remembered, storage, thumbnails
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.remembered import Nearest
@@ -132,7 +132,7 @@ def keep_photographs(
     part: Part,
     rows: np.ndarray,
     training: Begin,
-    report: Report,
+    report: Reporter,
     known: np.ndarray | None = None,
 ) -> None:
     """Keep some training photographs, small, with what the members see of them: what is not kept

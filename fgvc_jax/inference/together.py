@@ -31,7 +31,7 @@ FAST = {
 }
 
 
-class Group(NamedTuple):
+class MemberGroup(NamedTuple):
     """Members that one program asks."""
 
     places: Sequence[int]  # of their answers among all that are asked for
@@ -80,7 +80,7 @@ def groups(
     kept: bool,
     mesh: Mesh,
     **made: Any,
-) -> list[Group]:
+) -> list[MemberGroup]:
     """Chosen members by the programs that ask them: those of one architecture and view together
     where that pays, all others one by one.
 
@@ -103,10 +103,10 @@ def groups(
         for some in _shares(places, at_once(asked, network, mesh, kept=kept)):
             several = [members[numbers[place]].variables for place in some]
             if len(several) == 1:
-                found.append(Group(some, view, passes.answer_pass(**made), several[0]))
+                found.append(MemberGroup(some, view, passes.answer_pass(**made), several[0]))
             else:
                 step = passes.ensemble_pass(**made)
-                found.append(Group(some, view, step, alike(several)))
+                found.append(MemberGroup(some, view, step, alike(several)))
     return found
 
 
@@ -122,7 +122,9 @@ def _shares(places: list[int], most: int) -> Iterator[list[int]]:
         places = places[length:]
 
 
-def in_order(asked: Sequence[Group], found: Sequence[list[MemberAnswer]]) -> list[MemberAnswer]:
+def in_order(
+    asked: Sequence[MemberGroup], found: Sequence[list[MemberAnswer]]
+) -> list[MemberAnswer]:
     """What groups of members answer, each member's in its place."""
     placed = {
         place: answer

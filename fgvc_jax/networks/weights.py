@@ -29,7 +29,7 @@ from fgvc_jax.networks.kernels.resample import (
     relative_biases,
 )
 from fgvc_jax.networks.schemes import Shape
-from fgvc_jax.networks.stored import File
+from fgvc_jax.networks.stored import WeightsFile
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -142,11 +142,11 @@ def load_variables(path: Path, theirs: Variables, variables: Variables) -> Varia
     """As `load_torch`, from the variables of a Network, which are kept at a path."""
     tensors = {_torch_name(place): (place, leaf) for place, leaf in flatten_dict(theirs).items()}
     shapes = {name: _torch_shape(leaf, place) for name, (place, leaf) in tensors.items()}
-    file = File(shapes, lambda name: _to_torch(tensors[name][1], tensors[name][0]))
+    file = WeightsFile(shapes, lambda name: _to_torch(tensors[name][1], tensors[name][0]))
     return _load(path, file, variables, heads=False)
 
 
-def _load(path: Path, file: File, variables: Variables, heads: bool) -> Variables:
+def _load(path: Path, file: WeightsFile, variables: Variables, heads: bool) -> Variables:
     loaded = dict(flatten_dict(variables))
     # Adapters are added to what a file has.
     inside = [place for place in loaded if place[1] == "backbone" and not lora.of_adapter(place)]
@@ -243,7 +243,7 @@ def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> 
     return fitting
 
 
-def _check(path: Path, file: File, expected: Mapping[str, Shape]) -> None:
+def _check(path: Path, file: WeightsFile, expected: Mapping[str, Shape]) -> None:
     shapes = file.shapes
     missing = [repr(file.called(name)) for name in expected if name not in shapes]
     unexpected = [

@@ -21,7 +21,7 @@ from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import (
     begun,
@@ -139,7 +139,7 @@ def judge_run(
     workdir: Workdir,
     frozen: Sequence[tuple[str, Member]],
     environment: dict[str, Any],
-    report: Report,
+    report: Reporter,
     *,
     advise: bool = True,
 ) -> dict[str, Any]:
@@ -218,7 +218,9 @@ def _part(run: Run, workdir: Workdir, name: str) -> predictions.Part:
     )
 
 
-def _keep_photographs(run: Run, workdir: Workdir, model: Model, report: Report) -> predictions.Part:
+def _keep_photographs(
+    run: Run, workdir: Workdir, model: Model, report: Reporter
+) -> predictions.Part:
     """Keep some training photographs of a run, and what its members see of them, see
     `workdir.remembered`."""
     most = remembered.fitting(sum(model.widths()))

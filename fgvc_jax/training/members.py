@@ -19,12 +19,12 @@ from fgvc_jax.data.images import Broken
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tracking
-from fgvc_jax.training.precomputed import Attention, check_apart
+from fgvc_jax.training.precomputed import SummedAttention, check_apart
 from fgvc_jax.training.prepared import opened
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes, progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.utils.signals import SIGNALS, Deferred
 from fgvc_jax.workdir import begun, checkpoint, columns, storage, taxonomy, training_images
 from fgvc_jax.workdir import unread as unread_images
@@ -41,7 +41,7 @@ def train(
     experiment: Experiment,
     lend: FindTrained = lambda digest: None,
     *,
-    report: Report = summary.tell,
+    report: Reporter = summary.tell,
     signals: Sequence[int] = SIGNALS,
     advise: bool = True,
 ) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def train(
 def _train(
     experiment: Experiment,
     lend: FindTrained,
-    report: Report,
+    report: Reporter,
     signals: Sequence[int],
     advise: bool,
 ) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def member(
     number: int,
     frozen: list[tuple[str, Member]],
     lend: FindTrained,
-    report: Report,
+    report: Reporter,
     signals: Sequence[int],
 ) -> tuple[str, Member]:
     """(digest, the member) of a number: read, borrowed or trained against the frozen ones."""
@@ -293,14 +293,14 @@ def _drop_checkpoints(run: Run, folder: Path) -> None:
 
 def attention_before(
     run: Run, number: int, frozen: Sequence[tuple[str, Member]]
-) -> Attention | None:
+) -> SummedAttention | None:
     """Attention of the frozen members, (digest, member) in order, before member `number`; None
     where it is not precomputed."""
     spec = run.experiment
     if spec.transfer.name == "none" or spec.transfer.maps == "online":
         return None
     before = [spec.of(n).network for n in range(1, number)]
-    return Attention(
+    return SummedAttention(
         members=tuple(frozen),
         parts=[networks.parts(n.name, dtype=n.dtype, kept=bool(n.frozen)) for n in before],
         grid=run.plan(number).architecture.grid,
@@ -319,7 +319,7 @@ def train_member(
     workdir: Workdir,
     number: int,
     frozen: list[tuple[str, Member]],
-    report: Report,
+    report: Reporter,
     asked: Deferred,
 ) -> tuple[Any, dict[str, Any]]:
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""

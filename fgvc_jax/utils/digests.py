@@ -30,7 +30,7 @@ NUMERICS = {
 }
 
 
-class Images(Protocol):
+class LabelledImages(Protocol):
     """The images of one part of a dataset, see `fgvc_jax.data.records.Source`."""
 
     @property
@@ -46,13 +46,13 @@ class Images(Protocol):
         """Bytes and time of change of an image's file, where it has one of its own."""
 
 
-class Dataset(Protocol):
+class LabelledParts(Protocol):
     """The parts of a dataset by name, see `fgvc_jax.data.records.Splits`."""
 
     @property
     def classes(self) -> Sequence[str]: ...
     @property
-    def parts(self) -> Mapping[str, Images]: ...
+    def parts(self) -> Mapping[str, LabelledImages]: ...
 
 
 def of_value(value: Json) -> str:
@@ -91,7 +91,7 @@ def of_arrays(tree: object) -> str:
     return digest.hexdigest()
 
 
-def of_images(source: Images, classes: Iterable[str], contents: list[bytes] | None) -> str:
+def of_images(source: LabelledImages, classes: Iterable[str], contents: list[bytes] | None) -> str:
     """Digest of one part of a dataset: names, labels and ids in order, classes, and contents.
 
     The ids count, since what is shown of an image is a function of its id.
@@ -112,13 +112,13 @@ def of_images(source: Images, classes: Iterable[str], contents: list[bytes] | No
     return digest.hexdigest()
 
 
-def of_files(source: Images) -> str:
+def of_files(source: LabelledImages) -> str:
     """Digest of the names, labels and sizes of one part of a dataset."""
     rows = zip(source.names, map(int, source.labels), strict=True)
     return of_value([[*row, (source.stat(i) or [0])[0]] for i, row in enumerate(rows)])
 
 
-def of_spelt(parts: Iterable[Images]) -> str | None:
+def of_spelt(parts: Iterable[LabelledImages]) -> str | None:
     """Digest of the names, labels and sizes of all images, the same whatever the form of accents
     (Unicode), on which a split may depend; None where names have none, so that there is one form.
     """
@@ -133,7 +133,7 @@ def of_spelt(parts: Iterable[Images]) -> str | None:
     return of_value(sorted(rows))
 
 
-def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
+def of_data(splits: LabelledParts, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
     """Digests of a dataset.
 
     Args:

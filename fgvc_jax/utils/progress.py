@@ -14,7 +14,7 @@ MOMENT = 2  # seconds, after which something is shown of what goes on
 TICK = 1.0  # seconds between two looks at the clock
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """Hears of a training as it goes."""
 
     def __call__(self, line: str, /, **numbers: float | None) -> None:

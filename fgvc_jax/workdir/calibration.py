@@ -144,7 +144,7 @@ class CalibrationStore(CalibrationSet):
 
 def keep_unknown(workdir: Path, members: Sequence[str], found: dict[str, Any]) -> None:
     """Keep how images of other classes were told from known ones by members, by their digests:
-    `inference.unknown.judge`, with the "source" of these images."""
+    `inference.unknown.told_apart`, with the "source" of these images."""
     storage.write_json(workdir / UNKNOWN, {"members": list(members), **found})
 
 
@@ -220,8 +220,8 @@ def verdict(
 
 def judge_frequency(part: Part, kept: CalibrationStore, counts: np.ndarray) -> list[dict[str, Any]]:
     """What all members say together on a part, of classes of many, some and few training images,
-    see `frequency.judge`."""
-    return frequency.judge(part.labels, _predicted(part, kept), counts)
+    see `frequency.accuracy_by_frequency`."""
+    return frequency.accuracy_by_frequency(part.labels, _predicted(part, kept), counts)
 
 
 def judge_columns(
@@ -242,10 +242,10 @@ def _predicted(part: Part, kept: CalibrationStore) -> np.ndarray:
 
 
 def judge_families(part: Part, kept: CalibrationStore, taxonomy: Taxonomy) -> dict[str, Any]:
-    """What all members say together on a part at every level, see `families.judge`; with
+    """What all members say together on a part at every level (`families.accuracy_by_level`); with
     "coarsened", see `families.judge_coarsening`, None where nothing can promise `families.RISK`."""
     fused = Fused(part, kept.identities, kept.fusion)
-    found = families.judge(taxonomy, part.labels, _predicted(part, kept))
+    found = families.accuracy_by_level(taxonomy, part.labels, _predicted(part, kept))
     try:
         coarsening = kept.coarsening(taxonomy, families.RISK)
     except UserError as error:

@@ -20,7 +20,7 @@ _TAG = "fgvc_jax.run"  # MLflow's runs are found again by it
 _MOST = 1000  # numbers that MLflow takes at a time
 
 
-class Row(NamedTuple):
+class LoggedStep(NamedTuple):
     """What a member's journal says of a step: numbers by name."""
 
     member: int
@@ -39,7 +39,7 @@ class Tracker(Protocol):
     def last(self, member: int) -> int:
         """The last step of a member that the tracker has for good; 0 where there is none."""
 
-    def send(self, rows: Sequence[Row]) -> None:
+    def send(self, rows: Sequence[LoggedStep]) -> None:
         """Add steps, in order."""
 
     def attach(self, files: Sequence[Path]) -> None:
@@ -95,7 +95,7 @@ class Wandb:
         )
         return max(int(self._run.summary.get(name) or 0), *here, 0)
 
-    def send(self, rows: Sequence[Row]) -> None:
+    def send(self, rows: Sequence[LoggedStep]) -> None:
         for row in rows:
             if row.member not in self._axes:
                 axis = f"member_{row.member}/step"
@@ -177,7 +177,7 @@ class Mlflow:
         history = self._client.get_metric_history(self._id, f"member_{member}/epoch")
         return max((each.step for each in history), default=0)
 
-    def send(self, rows: Sequence[Row]) -> None:
+    def send(self, rows: Sequence[LoggedStep]) -> None:
         batch: list[Any] = []
         now = int(1000 * time.time())
         for row in rows:

@@ -23,13 +23,13 @@ def test_the_height_of_an_error_is_the_level_where_it_is_none():
 
 def test_accuracy_at_every_level_and_the_mean_height_of_errors():
     labels, said = np.array([0, 0, 0, 3, 4]), np.array([0, 1, 2, 0, 3])
-    found = families.judge(BIRDS, labels, said)
+    found = families.accuracy_by_level(BIRDS, labels, said)
     assert [each["value"] for each in found["accuracy"]] == [0.2, 0.6, 0.8]
     assert all(each["low"] < each["value"] < each["high"] for each in found["accuracy"])
     assert found["height"]["value"] == (1 + 2 + 3 + 1) / 4 and found["errors"] == [2, 1, 1]
     assert found["levels"] == ["species", "genus", "family"] and found["groups"] == [5, 3, 2]
-    assert families.judge(BIRDS, labels, labels)["height"] is None
-    assert families.judge(BIRDS, labels[:2], said[:2])["height"] == {
+    assert families.accuracy_by_level(BIRDS, labels, labels)["height"] is None
+    assert families.accuracy_by_level(BIRDS, labels[:2], said[:2])["height"] == {
         "value": 1.0, "low": None, "high": None,
     }  # fmt: skip
 

@@ -32,7 +32,7 @@ def spread(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
 
-class Numbers(NamedTuple):
+class GraphQuality(NamedTuple):
     """Of a graph: bytes of its file, share of right first classes, nats, expected calibration
     error, and seconds that one image takes."""
 
@@ -50,8 +50,8 @@ class Comparison(NamedTuple):
     precision: str
     part: str
     images: int
-    plain: Numbers
-    small: Numbers
+    plain: GraphQuality
+    small: GraphQuality
     same: float
 
     @classmethod
@@ -139,7 +139,7 @@ class _Asked:
         self._seconds.append(time.perf_counter() - start)
         self.answers.append(answer[0])
 
-    def numbers(self, labels: np.ndarray) -> Numbers:
+    def numbers(self, labels: np.ndarray) -> GraphQuality:
         """Of the images with these labels, which it was asked for."""
         tally = Tally.of(labels)
         with np.errstate(divide="ignore"):
@@ -147,4 +147,4 @@ class _Asked:
         found = of_tally(tally)(np.ones((1, len(labels))))
         accuracy, nll, ece = (float(found[name][0]) for name in ("accuracy", "nll", "ece"))
         # The first one has memory to claim; the median says nothing of other programs' moments.
-        return Numbers(self._bytes, accuracy, nll, ece, float(np.median(self._seconds)))
+        return GraphQuality(self._bytes, accuracy, nll, ece, float(np.median(self._seconds)))

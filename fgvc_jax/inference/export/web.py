@@ -34,7 +34,7 @@ from fgvc_jax.inference.export import (
 )
 from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
-from fgvc_jax.inference.export.web_neighbours import Photographs
+from fgvc_jax.inference.export.web_neighbours import SitePhotographs
 from fgvc_jax.inference.rows import accept_from, coarsening
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
@@ -67,7 +67,7 @@ class Site:
     risk: float
     calibrated: bool
     pictures: Mapping[int, Sequence[str]] | None
-    neighbours: Photographs | None = None
+    neighbours: SitePhotographs | None = None
     smaller: Smaller | None = None
 
 

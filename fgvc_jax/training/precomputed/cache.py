@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
-from fgvc_jax.training.precomputed.attention import Attention
+from fgvc_jax.training.precomputed.attention import SummedAttention
 from fgvc_jax.training.precomputed.embeddings import Embeddings
 from fgvc_jax.training.precomputed.filling import Filling
 from fgvc_jax.training.precomputed.requests import Budget, Request, Stores
@@ -29,7 +29,7 @@ from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
 
@@ -60,14 +60,14 @@ class OutputCache:
         self._data = images
         self._trunk = trunk
         self._teacher = teacher
-        self._attention: Attention | None = None
+        self._attention: SummedAttention | None = None
         self._stores = Stores(experiment, known)
         self._squares: Squares | None = None  # where they are looked up
         self._filling = Filling(self._stores, self._seen, self._with, mesh)
         self._lookups: dict[str, dict[str, Lookup]] = {}  # by part and by name in a batch
         self._outputs: dict[str, Output] = {}  # of all networks for a training image
 
-    def prepare(self, member: int, attention: Attention | None, report: Report) -> None:
+    def prepare(self, member: int, attention: SummedAttention | None, report: Reporter) -> None:
         """Store the outputs that the training of a member needs, as far as they fit.
 
         Args:
@@ -192,7 +192,7 @@ def _unseen(outputs: Mapping[str, Output], names: Collection[str], stored: Colle
     return "features" in stored and all("features" in output.needs for output in computed)
 
 
-def _tell_of_older(workdir: Workdir, report: Report) -> None:
+def _tell_of_older(workdir: Workdir, report: Reporter) -> None:
     """Say what an older version has left in a workdir."""
     names = [name for name in ("attention", "features") if storage.exists(workdir.path / name)]
     if names:

@@ -14,7 +14,7 @@ from fgvc_jax.training.precomputed.requests import Request, Stores
 from fgvc_jax.training.precomputed.store import check_writable
 from fgvc_jax.utils import devices, processes, progress
 from fgvc_jax.utils.devices import Packed
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 
 
 class Filling:
@@ -40,7 +40,7 @@ class Filling:
         self._mesh = mesh
         self._gathered = jax.jit(_rows_of, out_shardings=devices.replicated(mesh))
 
-    def fill(self, request: Request, lookups: dict[str, Lookup], report: Report) -> None:
+    def fill(self, request: Request, lookups: dict[str, Lookup], report: Reporter) -> None:
         """Make what is missing of a request; each of its outputs is in `lookups` from then on.
 
         Raises:

@@ -12,14 +12,14 @@ import numpy as np
 from fgvc_jax.config import Experiment
 from fgvc_jax.training.precomputed.store import Frozen, Output, Store
 from fgvc_jax.utils import digests, processes
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import space, storage
 from fgvc_jax.workdir.folder import Workdir
 
 RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
 
 
-class Asked(Protocol):
+class Storable(Protocol):
     """Something that may be stored; `str` tells people what."""
 
     @property
@@ -39,7 +39,7 @@ class Asked(Protocol):
         """What happens where it is not stored."""
 
 
-R = TypeVar("R", bound=Asked)
+R = TypeVar("R", bound=Storable)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Budget:
         report: hears what is kept, and of what is not what would do.
     """
 
-    def __init__(self, gib: float, report: Report):
+    def __init__(self, gib: float, report: Reporter):
         self._gib = gib
         self._report = report
         self._taken = 0
@@ -106,7 +106,7 @@ class Budget:
         before."""
         return [request for request in requests if self._fits(request)]
 
-    def _fits(self, request: Asked) -> bool:
+    def _fits(self, request: Storable) -> bool:
         needed = self._taken + request.bytes
         if needed > int(self._gib * 2**30):
             enough = math.ceil(needed / 2**30 * 10) / 10

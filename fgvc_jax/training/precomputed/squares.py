@@ -25,7 +25,7 @@ from fgvc_jax.training.precomputed.requests import Budget
 from fgvc_jax.training.precomputed.store import Layout, Store, check_writable
 from fgvc_jax.utils import digests, progress
 from fgvc_jax.utils.errors import InUse, UserError
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import locks, mirror, storage
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class Squares:
             squares[chosen] = store.rows(0, places[chosen])["square"]
         return squares
 
-    def kept(self, budget: Budget, report: Report) -> bool:
+    def kept(self, budget: Budget, report: Reporter) -> bool:
         """Whether they are stored, which they are from here on where the budget has room."""
         if mirror.of(self.folder):
             report(
@@ -151,7 +151,7 @@ class Squares:
         self.fill(report)
         return True
 
-    def fill(self, report: Report) -> None:
+    def fill(self, report: Reporter) -> None:
         """Decode what is missing, or wait until others have: processes, of this run and of others,
         take the files in turn, each from another one on.
 

@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from fgvc_jax.inference.export import compared  # noqa: E402
-from fgvc_jax.inference.export.compared import Comparison, Numbers  # noqa: E402
+from fgvc_jax.inference.export.compared import Comparison, GraphQuality  # noqa: E402
 
 VIEW = View(resize=8, crop=8, orientation="exif", decode="exact")
 
@@ -91,7 +91,7 @@ def test_one_that_errs_more_is_told_and_refused(tmp_path):
 
 
 def test_one_that_is_right_more_often_is_welcome():
-    better = Numbers(10, 0.9, 0.1, 0.1, 0.01)
+    better = GraphQuality(10, 0.9, 0.1, 0.1, 0.01)
     worse = better._replace(accuracy=0.8)
     Comparison("float16", "test", 10, worse, better, 0.9).check(0.0)
 
