@@ -8,7 +8,7 @@ from report_numbers import example
 from fgvc_jax.data.soundness import Finding, ImageFacts
 from fgvc_jax.figures import explanation, page
 from fgvc_jax.figures.demo import demo_page
-from fgvc_jax.figures.fitted import WORST, framed, run_page
+from fgvc_jax.figures.fitted import WORST, in_frame, run_page
 from fgvc_jax.figures.inspection import inspection_page
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.figures.site import pages as site_pages
@@ -42,7 +42,7 @@ def pages(text):
             hint=text,
         ),
         "fitted": run_page(run)[0],
-        "framed": framed(run),
+        "framed": in_frame(run),
         "explained": explanation.gallery(
             [
                 {"name": "1.png", "class": text, "probability": 0.5, "path": text, "small": small}

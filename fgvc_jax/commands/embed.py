@@ -52,7 +52,7 @@ def embed(options: Embedding) -> None:
             not be read, with their number.
     """
     output, write_to = _output(options.output)
-    files = inputs.some(options.images)
+    files = inputs.expand_some(options.images)
     options = options if options.network.name else named.of_a_run(options)
     compilation.use_compilation_cache()
     asked = _open(options)

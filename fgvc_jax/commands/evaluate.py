@@ -179,8 +179,8 @@ def _known(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
 
 
 def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, Any]:
-    """What members say of the test part, see `calibration.verdict`, and alone; of several processes
-    the first one has it."""
+    """What members say of the test part, see `calibration.judge_kept`, and alone; of several
+    processes the first one has it."""
     if jax.process_index() > 0:
         return {}
     kept = asked.calibration_store
@@ -189,7 +189,7 @@ def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, A
     if "validation" in parts:
         kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
     write = storage.writable(kept.workdir)
-    found = calibration.verdict(parts["test"], kept, families, write=write)
+    found = calibration.judge_kept(parts["test"], kept, families, write=write)
     return found | {"members": [{"final": accuracy} for accuracy in found["single"]]}
 
 
@@ -385,7 +385,7 @@ class _Feeding:
 
     def batches(self, whole: bool = False) -> Iterator[devices.Packed]:
         """A pass over them; `whole` has batches of `batch_size`, however few there are."""
-        images = feed.load(
+        images = feed.load_images(
             self.source,
             self.view.test_side,
             place="stream",

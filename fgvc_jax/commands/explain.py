@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     elif options.figure:
         figure(options)
     else:
-        draw(options)
+        write_pictures(options)
 
 
 def _check(options: Explanation) -> None:
@@ -87,16 +87,16 @@ def _open(options: Explanation, workdir: str = "") -> Model:
 # -- one picture an image --------------------------------------------------------------------------
 
 
-def draw(options: Explanation) -> None:
+def write_pictures(options: Explanation) -> None:
     """Write the pictures.
 
     Raises:
         UserError: when something is not as it must be to begin; or at the end, when images could
             not be read, with their number.
     """
-    files = inputs.some(options.images)
+    files = inputs.expand_some(options.images)
     output = _folder(options.output)
-    files = inputs.begun(
+    files = inputs.with_a_first(
         _outside(files, output),
         f"all images are in --output {options.output!r} itself, whose pictures are not explained "
         "again: name another folder",
@@ -234,9 +234,9 @@ def figure(options: Explanation) -> None:
     """Write figure.png of all images.
 
     Raises:
-        UserError: as `draw`.
+        UserError: as `write_pictures`.
     """
-    files = list(inputs.some(options.images))
+    files = list(inputs.expand_some(options.images))
     if len(files) > FIGURE_MOST:
         raise UserError(f"--figure of {len(files):,} images: choose {FIGURE_MOST} at the most")
     _ = Workdir(options.independent, "--independent")
@@ -285,7 +285,7 @@ def score(options: Explanation) -> dict[str, Any]:
     asked = _open(options)
     some = experiment.data.classes > 0
     source = sources.with_classes(splits.test, splits.classes, asked.classes, spec, some=some)
-    known = regions.find(spec, source, len(asked.classes), asked.view)
+    known = regions.find_regions(spec, source, len(asked.classes), asked.view)
     count = min(options.score, len(source))
     chosen = np.sort(np.random.default_rng(pointing.SEED).permutation(len(source))[:count])
     shown = partial(progress.bar, desc="scored", total=count, unit=" images", leave=False)

@@ -57,7 +57,7 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
             storage.write_text(output, _page(options, None, {}, found, []))
             print(f"\nwritten: {printable(str(output))}")
         return faults
-    clean = cleaning.output(options.clean, splits) if options.clean else None
+    clean = cleaning.new_list(options.clean, splits) if options.clean else None
     splits, stops = _restricted(splits, options)
     pictures = _examined(splits)
     unread = [left_out.LeftOut(p.part, p.name, p.problem) for p in pictures if p.problem]
@@ -69,7 +69,7 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
     if clean:
         file = grouped.list_of(options.data.source)
         listed = paths.local(file, "list") if file else None
-        storage.write_text(clean, cleaning.written(splits, reasons, clean.parent, listed))
+        storage.write_text(clean, cleaning.list_text(splits, reasons, clean.parent, listed))
         found.append(_of_clean(options, splits, pictures, reasons))
     if ignored:
         advice = (
@@ -295,7 +295,7 @@ def _page(
     def show(picture: "ImageFacts", alternative: str, side: int) -> "Markup":
         assert splits is not None  # where there are pictures
         record = splits.parts[picture.part][picture.index]
-        shown = soundness.opened(record, orientation=splits.orientation)
+        shown = soundness.own_size(record, orientation=splits.orientation)
         return page.image(shown, alternative, side)
 
     def place(picture: "ImageFacts") -> str:

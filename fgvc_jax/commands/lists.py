@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fgvc_jax.commands.asked import Prediction
-from fgvc_jax.data.images import listed
+from fgvc_jax.data.images import in_one_line
 from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.events import Events
@@ -112,7 +112,7 @@ def _answered(
             problems += filter(None, some.problems)
             shown.update(len(some.paths))
     if problems:
-        log.warning("warning: %s", listed(problems, count))
+        log.warning("warning: %s", in_one_line(problems, count))
     return {"files": count, "problems": len(problems)}
 
 

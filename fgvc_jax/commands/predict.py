@@ -131,13 +131,15 @@ def _files(options: Prediction) -> Iterator[inputs.InputFile]:
             )
         file = paths.local(options.images[0], "list")
         # Its header is looked at before a model is opened.
-        return inputs.begun(grouped.listed(file, options.group), f"{str(file)!r} lists nothing")
+        return inputs.with_a_first(
+            grouped.listed(file, options.group), f"{str(file)!r} lists nothing"
+        )
     if not options.boxes:
-        return inputs.some(options.images)
+        return inputs.expand_some(options.images)
     boxes = paths.local(options.boxes, "--boxes")
     listed = detections.read(boxes, confidence=options.confidence)
     found = detections.photographs(boxes, listed, options.images)
-    return inputs.begun(
+    return inputs.with_a_first(
         detections.boxes(found, whole=options.whole),
         f"no photograph has a box of --confidence {options.confidence:g}: --whole answers all",
     )

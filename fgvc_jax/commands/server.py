@@ -46,7 +46,7 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-class Answerer(Protocol):
+class AnswersUploads(Protocol):
     """Who answers, with what JSON can hold; asked in a thread, one question at a time. What it
     raises as a UserError is a problem of the question.
 
@@ -62,7 +62,7 @@ class Answerer(Protocol):
     def answer_kept(self, number: int) -> Json: ...
 
 
-def application(page: str, asked: Answerer, names: Collection[str] = ()) -> ASGIApp:
+def application(page: str, asked: AnswersUploads, names: Collection[str] = ()) -> ASGIApp:
     """The ASGI application of one page that uploads files: GET / is the page, GET /known what it
     shows before it asks, POST /answer has a file as its body, POST /kept/N none. All but the page
     get JSON, in case of a problem {"error": a sentence}.

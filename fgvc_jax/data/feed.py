@@ -62,7 +62,7 @@ class Dataset:
 
     def __getitem__(self, part: str) -> Images:
         if part not in self._decoded:
-            self._decoded[part] = load(
+            self._decoded[part] = load_images(
                 self.splits.parts[part],
                 self.side(part),
                 place="stream" if self.streamed else self.place,
@@ -82,7 +82,9 @@ class Dataset:
         source, side = Subset(self.splits.parts[part], rows), self._view.test_side
         if self.side(part) != side or self.place == "stream":
             how, threads = self._view.reading, self.threads
-            return load(source, side, place="stream", threads=threads, mesh=self._mesh, **how)
+            return load_images(
+                source, side, place="stream", threads=threads, mesh=self._mesh, **how
+            )
         whole = self[part]
         if whole.store is not None:
             some = jax.jit(lambda store: store[rows], out_shardings=devices.replicated(self._mesh))
@@ -128,7 +130,7 @@ class Dataset:
             orientation=self._view.reading["orientation"],
             banner=self._view.banner,
             suspects=suspects,
-            progress=lambda found, count: progress.of_images("looked at", count, found),
+            progress=lambda found, count: progress.image_bar("looked at", count, found),
         )
         names = list(parts)
         return _agreed(self.splits, [(names[n], row, str(error)) for n, row, error in found])
@@ -200,7 +202,7 @@ def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
     return "host" if total_bytes < HOST_SHARE * free else "store"
 
 
-def load(
+def load_images(
     source: Source,
     side: int,
     *,
@@ -224,7 +226,7 @@ def load(
 
 
 def contents(source: Records) -> list[bytes]:
-    """SHA-256 of each image's bytes, as `load` finds them."""
+    """SHA-256 of each image's bytes, as `load_images` finds them."""
     return [content_digest(source[i]["image"]) for i in range(len(source))]
 
 

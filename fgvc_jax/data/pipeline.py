@@ -94,8 +94,8 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches from step `start` on, without end.
 
-    Every epoch is another permutation of the images, or of those that `drawn` gives; its last
-    partial batch is dropped, as torch's drop_last does.
+    Every epoch is another permutation of the images, or of those that `epoch_images` gives; its
+    last partial batch is dropped, as torch's drop_last does.
 
     Args:
         source: the training images.
@@ -108,8 +108,8 @@ def train_batches(
         processes: their number; divides batch_size.
         views: numbers of the views of an image; the epochs go through them again and again.
         lookups: by its name in the batch, what was computed once for each view.
-        balance: "none", or of the classes in an epoch, see `drawn`. An image that comes again in
-            an epoch is seen in the views of the epochs that follow.
+        balance: "none", or of the classes in an epoch, see `epoch_images`. An image that comes
+            again in an epoch is seen in the views of the epochs that follow.
 
     Yields:
         {"row", "label", "id", "view": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size /
@@ -126,7 +126,7 @@ def train_batches(
     order = order.batch(batch_size, drop_remainder=True).repeat()
     local = _share(batch_size, process, processes)
     epoch_of = functools.lru_cache(2)(
-        lambda epoch: drawn(source.labels, balance, seed, member, epoch)
+        lambda epoch: epoch_images(source.labels, balance, seed, member, epoch)
     )
 
     numbers = np.array(views, np.int32)
@@ -147,7 +147,7 @@ def train_batches(
     return _threaded(order.map_with_index(load)[start:])
 
 
-def drawn(
+def epoch_images(
     labels: np.ndarray, balance: str, seed: int, member: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images an epoch shows where classes are balanced, pure in its arguments.

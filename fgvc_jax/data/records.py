@@ -156,6 +156,14 @@ class Subset:
         return self.source.stat(int(self.indices[index]))
 
 
+def origin(source: Source, index: int) -> tuple[Source, int]:
+    """The source, and the row there, that an image of a part of one comes from."""
+    while isinstance(source, Subset):
+        index = int(source.indices[index])
+        source = source.source
+    return source, index
+
+
 def split_keys(part: str, own: Iterable[object], groups: np.ndarray | None) -> list[str]:
     """Keys for `stratified`: each image's own, or its group's where it is in one."""
     keys = [f"{part} {key}" for key in own]

@@ -17,7 +17,7 @@ from fgvc_jax.data.files import dataset_root, shown
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import FORMATS, decode
 from fgvc_jax.data.layouts import BOXED, BOXES
-from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.data.records import Source, origin
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
 from fgvc_jax.data.view import Reading, View
 from fgvc_jax.utils.errors import UserError
@@ -40,7 +40,7 @@ class Regions:
     of: Callable[[int], Masks]
 
 
-def find(spec: str, source: Source, classes: int, view: View) -> Regions:
+def find_regions(spec: str, source: Source, classes: int, view: View) -> Regions:
     """The regions that the dataset `spec` knows.
 
     Args:
@@ -61,14 +61,6 @@ def find(spec: str, source: Source, classes: int, view: View) -> Regions:
         f"{spec!r} does not say where things are in its images: sketchbirds does, and cub:PATH of "
         f"CUB-200-2011 with its {BOXES}"
     )
-
-
-def origin(source: Source, i: int) -> tuple[Source, int]:
-    """The source that image i of a part of it comes from, and its number there."""
-    while isinstance(source, Subset):
-        i = int(source.indices[i])
-        source = source.source
-    return source, i
 
 
 def seen(mask: np.ndarray, view: View, box: Box | None = None) -> np.ndarray:

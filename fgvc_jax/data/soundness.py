@@ -81,7 +81,7 @@ class Finding:
         return len(self.groups) + len(self.lines)
 
 
-def opened(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
+def own_size(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
     """A record's image in its own size, whether it comes encoded or as an array."""
     if isinstance(record["image"], np.ndarray):
         return Image.fromarray(record["image"])
@@ -95,7 +95,7 @@ def examine(source: Source, index: int, *, part: str, orientation: Orientation) 
         record = source[index]
         box = str(record.get("box", "")).encode()
         content = content_digest(record["image"]) + box
-        picture = opened(record, orientation=orientation)
+        picture = own_size(record, orientation=orientation)
         remarks: tuple[str, ...] = ()
         turned = False
         if isinstance(record["image"], bytes):
@@ -182,7 +182,7 @@ def findings(
     does without them."""
     found = [
         *_of_files(pictures, splits.orientation, stops),
-        *_of_copies(same(pictures), exact=True),
+        *_of_copies(same_bytes(pictures), exact=True),
         *_of_copies(near(pictures), exact=False),
         *_of_classes(splits, few),
         *_of_names(splits, pictures),
@@ -222,7 +222,7 @@ def _of_files(pictures: Sequence[ImageFacts], orientation: str, stops: str) -> I
     )
 
 
-def same(pictures: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
+def same_bytes(pictures: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
     """Readable images grouped by their bytes; two at least."""
     groups: dict[bytes, list[ImageFacts]] = {}
     for picture in pictures:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from fgvc_jax.data.names import part
+from fgvc_jax.data.names import part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Source, Splits, Subset
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -79,7 +79,8 @@ def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
     DIR is, where not given, $TFDS_DATA_DIR or ~/tensorflow_datasets; VERSION the newest there. Only
     files are read: no code of the dataset runs, nothing is downloaded, TensorFlow is not imported.
     The image and the label are the dataset's supervised pair. The parts are those that are named
-    so (`names.part`); a validation part stands in for a test part. Opening reads every label once.
+    so (`names.part_named`); a validation part stands in for a test part. Opening reads every label
+    once.
     """
     name, _, directory = spec.partition("@")
     directory = directory or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
@@ -104,7 +105,7 @@ def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
 def _roles(builder: "tfds.core.DatasetBuilder", name: str, how: Opening) -> dict[str, str]:
     """The splits that are used, by what for; what is not used is told."""
     splits = builder.info.splits
-    known = {part(split): split for split in reversed(splits) if part(split)}
+    known = {part_named(split): split for split in reversed(splits) if part_named(split)}
     test = known.get("test") or known.get("validation")
     if test is None or (how.to_train and "train" not in known):
         raise UserError(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fgvc_jax.data import images
 from fgvc_jax.data.files import Files
-from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.data.records import Source, origin
 from fgvc_jax.data.tfds import PreparedSplit
 from fgvc_jax.utils.errors import UserError
 
@@ -62,14 +62,6 @@ def look(
     with ThreadPoolExecutor(threads, thread_name_prefix="look") as pool:
         problems = progress(pool.map(one, work), len(work))
         return [(*item, told) for item, told in zip(work, problems, strict=True) if told]
-
-
-def origin(source: Source, index: int) -> tuple[Source, int]:
-    """The source, and the row there, that an image of a part of one comes from."""
-    while isinstance(source, Subset):
-        index = int(source.indices[index])
-        source = source.source
-    return source, index
 
 
 def file_of(source: Source, index: int) -> str:

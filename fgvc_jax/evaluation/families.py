@@ -204,12 +204,12 @@ def risk_threshold(wrong_until: np.ndarray, risk: float) -> float:
     wrong = math.floor(risk * (len(wrong_until) + 1) + 1e-9) - 1
     if wrong < 0:
         count = len(wrong_until)
-        raise ValueError(f"{count} images allow no risk below {least_risk(count)}")
+        raise ValueError(f"{count} images allow no risk below {promised_risk(count)}")
     highest = np.sort(wrong_until)[::-1]
     return float(highest[wrong]) if wrong < len(highest) else 0.0
 
 
-def least_risk(count: int) -> float:
+def promised_risk(count: int) -> float:
     """The smallest risk that so many calibration images can promise."""
     return 1 / (count + 1)
 

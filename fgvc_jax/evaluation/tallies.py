@@ -259,7 +259,7 @@ def attention_overlap(
     return (totals / len(maps[0])).tolist()
 
 
-def flat(matrix: Sequence[Sequence[float]]) -> bool:
+def is_flat(matrix: Sequence[Sequence[float]]) -> bool:
     """Whether the maps of which this is the overlap have the same value everywhere: standardised
     they are 0, and do not even overlap with themselves."""
     return bool(matrix) and all(row[i] == 0 for i, row in enumerate(matrix))

@@ -111,7 +111,7 @@ class Embedder(Predictor):
         """As `vectors`, of what each member saw: its "embedding"."""
         parts = [each["embedding"] for each in seen]
         check_finite(parts, names, self.numbers)
-        return joined(parts, normalize=normalize)
+        return concatenated(parts, normalize=normalize)
 
     def _embed_pass(self, member: Member, tap: str) -> Callable:
         return passes.embed_pass(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
@@ -160,7 +160,7 @@ def check_finite(parts: Sequence[np.ndarray], names: Sequence[str], numbers: Seq
             )
 
 
-def joined(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:
+def concatenated(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:
     """The members' vectors (B, C) side by side: (B, D) float32.
 
     With `normalize` each part has the length 1 / sqrt(members), so that the row has length 1; one

@@ -12,7 +12,7 @@ from jax import lax
 
 from fgvc_jax.networks.kernels.activations import gelu
 from fgvc_jax.networks.kernels.attention import attend
-from fgvc_jax.networks.kernels.batch_norm import folded, normalize, normalized, variance
+from fgvc_jax.networks.kernels.batch_norm import batch_normalize, folded, normalized, variance
 from fgvc_jax.networks.kernels.convolutions import depthwise, grouped, patchwise, pointwise
 from fgvc_jax.networks.kernels.platforms import Dtype, precision
 from fgvc_jax.networks.kernels.projections import qkv
@@ -283,7 +283,7 @@ class BatchNorm(nn.Module):
             mean, share, bias = self.affine()
             return ((x.astype(jnp.float32) - mean) * share + bias).astype(self.dtype)
         grouped = x.reshape(self._group_shape(x.shape))
-        y, mean, var = normalize(grouped, scale, bias, running_mean.value, self.epsilon)
+        y, mean, var = batch_normalize(grouped, scale, bias, running_mean.value, self.epsilon)
         if not self.is_initializing():
             count = grouped.size // (self.groups * channels)
             unbiased = var * (count / (count - 1))

@@ -61,7 +61,7 @@ _DAMAGED = (
 )
 
 
-def opened(path: Path) -> WeightsFile:
+def open_weights(path: Path) -> WeightsFile:
     """The file at a path; a UserError for one that is of another kind, or cannot be read."""
     readers = {".safetensors": _open_safetensors, ".npz": _open_npz}
     if path.suffix not in readers:
@@ -98,7 +98,7 @@ def _open_safetensors(path: Path) -> WeightsFile:
         for name in file.keys()  # noqa: SIM118
         if not name.endswith(_BUFFERS)
     }
-    if tower := towers.found(stored, file.get_tensor):
+    if tower := towers.vision_tower(stored, file.get_tensor):
         if tower.aside:
             log.info(
                 "%s: what is beside the vision tower is left aside, %d tensors (%s, ...)",

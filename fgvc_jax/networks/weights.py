@@ -135,7 +135,7 @@ def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = F
     Raises UserError for the weights of another network, a damaged file, and values not finite.
     """
     path = resolve(path)
-    return _load(path, stored.opened(path), variables, heads)
+    return _load(path, stored.open_weights(path), variables, heads)
 
 
 def load_variables(path: Path, theirs: Variables, variables: Variables) -> Variables:

@@ -65,7 +65,7 @@ def contradiction(found: Correctness, results: Mapping[str, Any]) -> str:
     """What the bits say that results.json does not; empty where they say the same."""
     own = [*found.members.mean(axis=1), *found.ensembles.mean(axis=1)]
     told = accuracies(results)
-    if same(own, told):
+    if equal(own, told):
         return ""
     return f"accuracies {np.round(own, 4).tolist()}, there {np.round(told, 4).tolist()}"
 
@@ -75,7 +75,7 @@ def accuracies(results: Mapping[str, Any]) -> list[float]:
     return [*(member["final"] for member in results["members"]), *results["ensemble"]]
 
 
-def same(one: Sequence[float], other: Sequence[float]) -> bool:
+def equal(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two lists of accuracies are the same."""
     return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=TOLERANCE)
 

@@ -38,7 +38,7 @@ from fgvc_jax.workdir.calibration import (
     judge_columns,
     judge_families,
     judge_frequency,
-    verdict,
+    judge_kept,
 )
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
@@ -144,7 +144,7 @@ def judge_run(
     advise: bool = True,
 ) -> dict[str, Any]:
     """Judge all members of a run, and keep what they see of some training photographs; the content
-    of results.json. `advise`: see `calibration.verdict`."""
+    of results.json. `advise`: see `calibration.judge_kept`."""
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
     photographs = _keep_photographs(run, workdir, model, report)
@@ -165,7 +165,7 @@ def judge_run(
     families = taxonomy.kept(workdir.path, run.splits.classes)
     told = columns.kept(workdir.path, parts["test"].names)
     first = jax.process_index() == 0
-    found = verdict(parts["test"], kept, families, write=first, advise=advise and first)
+    found = judge_kept(parts["test"], kept, families, write=first, advise=advise and first)
     counts = np.bincount(run.splits.train.labels, minlength=len(run.splits.classes))
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
     splits, known = run.splits, run.record.digests

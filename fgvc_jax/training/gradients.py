@@ -66,7 +66,7 @@ class Gradients:
         images = mixed.of_places(shown) if mixed else shown
         progress = state.step / self.total_steps
         # Views may be shown again, and to others; what is left out of the network is new each time.
-        own = augment.folded(augment.folded(keys, state.member), state.step)
+        own = augment.folded_keys(augment.folded_keys(keys, state.member), state.step)
         taught = arrays.get("taught")
         batch = Batch(images, arrays["label"], own, progress, second, taught, mixed)
 

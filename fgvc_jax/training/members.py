@@ -20,7 +20,7 @@ from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tracking
 from fgvc_jax.training.precomputed import SummedAttention, check_apart
-from fgvc_jax.training.prepared import opened
+from fgvc_jax.training.prepared import open_dataset
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes, progress
 from fgvc_jax.utils.errors import UserError
@@ -210,7 +210,7 @@ def check_data(workdir: Workdir, experiment: Experiment) -> None:
     """
     try:
         before = {each.name for each in unread_images.left_out(workdir)}
-        splits = left_out.without(opened(experiment), before)
+        splits = left_out.without(open_dataset(experiment), before)
     except UserError as error:
         log.info("the data are not compared: %s", error)
         return

@@ -165,7 +165,7 @@ class Follower:
             self._keep()
             name = os.path.basename(self._workdir.address.rstrip("/"))
             tracker = trackers.TRACKERS[spec.track](
-                state["run"], name, flat(config.to_dict(spec)), self._workdir.path / "tracker"
+                state["run"], name, dotted(config.to_dict(spec)), self._workdir.path / "tracker"
             )
             state["sent"] = {str(number): tracker.last(number) for number in self._members()}
             self._tracker = tracker
@@ -224,12 +224,12 @@ def steps(member: int, lines: list[dict[str, Any]]) -> list[LoggedStep]:
     return [LoggedStep(member, step, found[step]) for step in sorted(found)]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Options as --data.crop has them: {"data": {"crop": 32}} is {"data.crop": 32}."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
+            found |= dotted(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found

@@ -41,7 +41,7 @@ def made(word: str, kind: type[Made], *, beside: Mapping[str, str | None]) -> Ma
         value = get_config(*arguments, **known)
         if not isinstance(value, kind):
             raise UserError(f"its get_config() returned no {kind.__module__}.{kind.__name__}")
-        return options.fitted(value, kind)
+        return options.converted(value, kind)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:

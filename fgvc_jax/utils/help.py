@@ -59,7 +59,7 @@ def _fields(prefix: str, group: "DataclassInstance") -> Iterator[tuple[str, data
     hints = get_type_hints(type(group), include_extras=True)
     marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
     for field in sorted(dataclasses.fields(group), key=lambda field: not marks[field.name]):
-        if options.inside(getattr(group, field.name), field.name):
+        if options.configs_in(getattr(group, field.name), field.name):
             continue
         if not marks[field.name]:
             yield prefix + field.name.replace("_", "-"), field

@@ -91,7 +91,7 @@ def digested(field: dataclasses.Field, value: object) -> bool:
     return not (field.metadata.get("later") and value in before)
 
 
-def inside(value: object, name: str) -> list[tuple[str, "DataclassInstance"]]:
+def configs_in(value: object, name: str) -> list[tuple[str, "DataclassInstance"]]:
     """(name, config) of what a field holds: of a config itself, of a tuple of configs each by its
     number from 1; nothing for a plain value."""
     if _is_config(value):
@@ -111,7 +111,7 @@ def fields(
     """(flag, dataclass field, value) of every leaf of a nested config."""
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
-        nested = inside(value, prefix + spec.name)
+        nested = configs_in(value, prefix + spec.name)
         for name, group in nested:
             yield from fields(group, f"{name}.")
         if not nested:
@@ -124,7 +124,7 @@ def groups(
     """(what its flags begin with, config) of a nested config and all configs inside it."""
     yield prefix, config
     for spec in dataclasses.fields(config):
-        for name, group in inside(getattr(config, spec.name), prefix + spec.name):
+        for name, group in configs_in(getattr(config, spec.name), prefix + spec.name):
             yield from groups(group, f"{name}.")
 
 
@@ -134,7 +134,7 @@ def check(config: "DataclassInstance") -> None:
         hints = get_type_hints(type(group))
         for spec in dataclasses.fields(group):
             value = getattr(group, spec.name)
-            if not inside(value, spec.name):
+            if not configs_in(value, spec.name):
                 flag = group_flag + spec.name.replace("_", "-")
                 _check_value(flag, spec, hints[spec.name], value)
 
@@ -179,7 +179,7 @@ def flagged(
         raise UserError(line) from error
 
 
-def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[int, ...]:
+def chosen_members(members: int | str | Sequence[int], most: int, there: str) -> tuple[int, ...]:
     """Numbers, from 1, of the members that an option asks for, which is checked.
 
     Args:
@@ -249,25 +249,25 @@ def said(arguments: Sequence[str], flag: str) -> str | None:
 # -- values ----------------------------------------------------------------------------------------
 
 
-def fitted(value: Any, kind: Any, name: str = "") -> Any:
+def converted(value: Any, kind: Any, name: str = "") -> Any:
     """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on.
 
     Raises UserError for a value that is nothing of that type."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
         fields = {
-            field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
+            field: converted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
             for field, hint in get_type_hints(kind).items()
         }
         return dataclasses.replace(value, **fields)
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         inner, *rest = get_args(kind)
         if rest == [...] or len(value) == 1 + len(rest):
-            return tuple(fitted(item, inner, name) for item in value)
+            return tuple(converted(item, inner, name) for item in value)
     if get_origin(kind) in (Union, UnionType):
         for either in get_args(kind):
             with contextlib.suppress(UserError):
-                return fitted(value, either, name)
+                return converted(value, either, name)
     if kind is int and number and value % 1 == 0:
         return int(value)
     if kind is float and number:
@@ -316,7 +316,7 @@ def unsettled(config: T) -> T:
         value = getattr(config, spec.name)
         if dataclasses.is_dataclass(value):
             values[spec.name] = unsettled(value)
-        elif inside(value, spec.name):
+        elif configs_in(value, spec.name):
             values[spec.name] = tuple(map(unsettled, value))
         elif spec.metadata.get("automatic"):
             values[spec.name] = spec.default
@@ -332,7 +332,7 @@ def adopt(saved: T, new: T) -> T:
             value, before = getattr(new, spec.name), getattr(old, spec.name)
             if dataclasses.is_dataclass(value):
                 values[spec.name] = fill(value, before)
-            elif inside(value, spec.name):
+            elif configs_in(value, spec.name):
                 pairs = zip(value, before, strict=False)
                 values[spec.name] = tuple(fill(*pair) for pair in pairs) + value[len(before) :]
             elif spec.metadata.get("automatic") and value == spec.default:

@@ -89,7 +89,7 @@ def _off_in_others() -> bool | None:
     return None if jax.process_index() == 0 else True
 
 
-def of_images(what: str, count: int, iterable: Iterable[Any] | None = None) -> tqdm:
+def image_bar(what: str, count: int, iterable: Iterable[Any] | None = None) -> tqdm:
     """A bar over so many images, in the first process, where they take longer than a moment; or
     over an iterable that has something for each."""
     return bar(
@@ -100,7 +100,7 @@ def of_images(what: str, count: int, iterable: Iterable[Any] | None = None) -> t
 
 def over_batches(batches: Iterable[B], what: str, count: int) -> Iterator[B]:
     """Batches with a "mask" of so many images, without what is padding, with that bar."""
-    with of_images(what, count) as shown:
+    with image_bar(what, count) as shown:
         for batch in batches:
             yield batch
             shown.update(min(len(batch["mask"]), shown.total - shown.n))  # type: ignore[index]

@@ -87,7 +87,7 @@ class CalibrationStore(CalibrationSet):
             return families.fit(taxonomy, temperature, fused, risk)
         except ValueError:
             count, kind = len(fused.part.labels), self.part.replace("_", "-")
-            least = math.ceil(1e4 * families.least_risk(count)) / 1e4
+            least = math.ceil(1e4 * families.promised_risk(count)) / 1e4
             raise UserError(
                 f"--coarsen {risk:g}: the smallest risk that {count:,} {kind} images can promise "
                 f"is {least:g} (it takes 1 / risk - 1 of them): allow that, or calibrate on more"
@@ -181,7 +181,7 @@ def strangeness(part: Part, members: Sequence[str]) -> np.ndarray:
     return np.mean([part.novelty(member) for member in members], axis=0)
 
 
-def verdict(
+def judge_kept(
     part: Part,
     kept: CalibrationStore,
     taxonomy: Taxonomy | None,

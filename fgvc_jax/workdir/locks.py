@@ -85,7 +85,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def turn(folder: Path) -> Iterator[None]:
+def short_lock(folder: Path) -> Iterator[None]:
     """As `lock`, for something short: waits until it is free."""
     with contextlib.ExitStack() as stack:
         while True:

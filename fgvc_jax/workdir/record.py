@@ -184,7 +184,7 @@ def another(saved: Experiment, given: Experiment) -> list[config.Change]:
     ]
 
 
-def moved(saved: Experiment, given: Experiment) -> bool:
+def says_elsewhere(saved: Experiment, given: Experiment) -> bool:
     """Whether data, weights or teachers are said to be elsewhere."""
     return any(_MOVABLE.fullmatch(each.flag) for each in config.differences(saved, given))
 

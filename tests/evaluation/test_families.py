@@ -96,7 +96,7 @@ def test_too_few_images_are_refused_with_the_least_risk():
             families.risk_threshold(np.zeros(count), 0.05)
     assert families.risk_threshold(np.zeros(19), 0.05) == 0
     assert families.risk_threshold(np.ones(1), 0.99) == 1.0  # all is left open
-    assert families.least_risk(19) == 0.05
+    assert families.promised_risk(19) == 0.05
 
 
 @pytest.mark.parametrize("risk", [0.05, 0.2])

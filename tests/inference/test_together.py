@@ -238,7 +238,7 @@ def test_a_number_is_asked_for():
     with pytest.raises(UserError, match="'many': choose one of auto, or a number"):
         options.check(Evaluation(members_at_once="many"))
     with pytest.raises(UserError, match="is 2.5: it must be of type int or 'auto'"):
-        options.fitted(Evaluation(members_at_once=2.5), Evaluation)
+        options.converted(Evaluation(members_at_once=2.5), Evaluation)
     with pytest.raises(
         UserError, match=r"INT\|{auto} could be instantiated from \['many'\]; --help"
     ):

@@ -39,7 +39,9 @@ def test_a_turn_waits_and_a_look_takes_nothing(tmp_path):
     assert not locks.held(tmp_path / "nothing")
     with locks.lock(tmp_path):
         assert locks.held(tmp_path)
-        waiting = threading.Thread(target=lambda: locks.turn(tmp_path).__enter__(), daemon=True)
+        waiting = threading.Thread(
+            target=lambda: locks.short_lock(tmp_path).__enter__(), daemon=True
+        )
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive()

@@ -27,7 +27,7 @@ def opened(data):
 @pytest.mark.parametrize("count", [1, 30, 5_794, 100_000, 2_000_000, 10_000_000])
 def test_all_pictures_fit_even_when_nothing_can_be_compressed(count):
     side = thumbnails.side(count, 448)
-    most = thumbnails.share(count)
+    most = thumbnails.bytes_each(count)
     assert len(thumbnails.encode(noise(1, side)[0], most)) <= most
     assert thumbnails.HEADER + 8 * (count + 1) + count * most <= thumbnails.BUDGET or most == 0
 

@@ -22,12 +22,12 @@ LEAST = -65504.0  # a log-probability: as far as those go that runs keep
 
 def squares(source: Source, view: View, most: int, doing: str) -> Iterator[np.ndarray]:
     """(R, R, 3) uint8: at most so many images of a part at even distances, as they are tested."""
-    rows = spread(len(source), most)
+    rows = thinned(len(source), most)
     for row in progress.bar(iterable=rows, desc=doing, unit=" images", leave=False, delay=2):
         yield decode(source[row], view.test_side, **view.reading)
 
 
-def spread(count: int, most: int) -> np.ndarray:
+def thinned(count: int, most: int) -> np.ndarray:
     """At most so many of `count` rows, at even distances: sets are in the order of classes."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
@@ -64,7 +64,7 @@ class Comparison(NamedTuple):
             UserError: where the smaller one's answers are not finite.
         """
         sessions = [_Asked(file) for file in files]
-        labels = np.asarray(source.labels)[spread(len(source), MOST)]
+        labels = np.asarray(source.labels)[thinned(len(source), MOST)]
         for square in squares(source, view, MOST, f"comparing {precision}"):
             for asked in sessions:
                 asked(square)

@@ -33,7 +33,7 @@ from fgvc_jax.networks import fetched, weights
 from fgvc_jax.networks.weights import FIRST
 from fgvc_jax.utils import devices, digests, options, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import fitted
+from fgvc_jax.utils.options import converted
 from fgvc_jax.workdir import mirror, storage
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
@@ -266,7 +266,7 @@ def open_hub(
     experiment, classes, saved = _read(here)
     names = saved["members"]
     there = f"{len(names)} are in {str(here)!r} (0 takes all), by numbers from 1"
-    numbers = options.chosen(members, len(names), there)
+    numbers = options.chosen_members(members, len(names), there)
     if which == "selected" and saved["which"] != which:
         raise UserError(f"{str(here)!r} has members as they ended: take --which final")
     mesh = mesh or devices.create()
@@ -328,7 +328,7 @@ def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
             raise ValueError("it has no class names")
         if not isinstance(saved["which"], str):
             raise ValueError("it does not say which epoch its members are of")
-        experiment = fitted(config.from_dict(saved["experiment"]), Experiment)
+        experiment = converted(config.from_dict(saved["experiment"]), Experiment)
         if len(names) > experiment.members:
             raise ValueError("it has more members than were trained")
         return config.check(experiment), classes, saved

@@ -86,7 +86,7 @@ class Smaller(NamedTuple):
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             plain = Path(folder) / file.name
             onnx.save_model(made, plain)
-            base = small.folded(made)
+            base = small.simplified(made)
             if self.precision == "float16":
                 onnx.save_model(small.to_float16(base), file)
             else:

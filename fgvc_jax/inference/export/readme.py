@@ -50,7 +50,7 @@ def text(
         "Probabilities are raw, not calibrated, and hold for photographs of these classes: "
         "anything else is named like what it resembles, and may look sure.\n\n"
         f"## Files\n\n{listed}\n"
-        f"{accuracy(trained)}\n{training(trained)}{end}"
+        f"{accuracy_section(trained)}\n{training(trained)}{end}"
     )
 
 
@@ -162,7 +162,7 @@ def _code(name: str) -> str:
     return f"`{printable(name).replace('`', ' ')}`"
 
 
-def accuracy(trained: Trained) -> str:
+def accuracy_section(trained: Trained) -> str:
     """How good it is, as Markdown."""
     results = trained.results
     if not results:

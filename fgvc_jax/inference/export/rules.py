@@ -18,7 +18,7 @@ from fgvc_jax.inference.export.graph import (
     Shaped,
     Tensor,
     Value,
-    of_images,
+    grows_with_images,
 )
 
 OPSET = 18
@@ -188,7 +188,7 @@ LAZY: dict[str, Callable] = {
 
 def _reshape(graph: Graph, equation: Equation, x: Value) -> Tensor:
     shape = equation.outvars[0].aval.shape
-    sides = np.array([-1 if of_images(side) else side for side in shape], np.int64)
+    sides = np.array([-1 if grows_with_images(side) else side for side in shape], np.int64)
     return graph.node("Reshape", x, sides, shape=shape)
 
 
@@ -197,7 +197,7 @@ def _slice(graph: Graph, equation: Equation, x: Value) -> Tensor:
     shape = equation.outvars[0].aval.shape
     _check_images(sides, shape)
     strides = params["strides"] or (1,) * len(sides)
-    axes = [i for i, side in enumerate(sides) if not of_images(side)]
+    axes = [i for i, side in enumerate(sides) if not grows_with_images(side)]
     ends = (params[name] for name in ("start_indices", "limit_indices"))
     parts = [np.array([each[i] for i in axes], np.int64) for each in (*ends, strides)]
     starts, limits, steps = parts
@@ -206,7 +206,9 @@ def _slice(graph: Graph, equation: Equation, x: Value) -> Tensor:
 
 def _check_images(before: Shape, after: Shape) -> None:
     """Raise a NotImplementedError where only some of the images are taken."""
-    if any(of_images(side) and side != left for side, left in zip(before, after, strict=True)):
+    if any(
+        grows_with_images(side) and side != left for side, left in zip(before, after, strict=True)
+    ):
         raise NotImplementedError("no rule for a part of the images")
 
 

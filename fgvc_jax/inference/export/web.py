@@ -35,7 +35,7 @@ from fgvc_jax.inference.export import (
 from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
 from fgvc_jax.inference.export.web_neighbours import SitePhotographs
-from fgvc_jax.inference.rows import accept_from, coarsening
+from fgvc_jax.inference.rows import coarsening, sure_from
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -139,7 +139,7 @@ def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
 
 
 def _calibration(site: Site, trained: Trained) -> dict[str, Any] | None:
-    threshold = accept_from(trained.model, site.risk)  # None, too, where nothing can be promised
+    threshold = sure_from(trained.model, site.risk)  # None, too, where nothing can be promised
     try:
         fitted = trained.model.calibration
     except UserError:

@@ -207,7 +207,7 @@ class Store:
         return view in self._intact
 
 
-def check_writable(what: str, folder: Path) -> None:
+def check_can_store(what: str, folder: Path) -> None:
     """Raise a UserError where nothing can be kept of what is to be stored in a folder."""
     if not storage.writable(folder):
         raise UserError(

@@ -66,8 +66,8 @@ def comparison(tmp_path, **small):
 
 
 def test_every_so_many_th_of_a_large_part_is_asked():
-    assert compared.spread(4, 9).tolist() == [0, 1, 2, 3]
-    assert compared.spread(1000, 5).tolist() == [0, 249, 499, 749, 999]
+    assert compared.thinned(4, 9).tolist() == [0, 1, 2, 3]
+    assert compared.thinned(1000, 5).tolist() == [0, 249, 499, 749, 999]
 
 
 def test_squares_are_those_that_members_are_tested_on():
