@@ -87,7 +87,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         which=options.which,
         members=options.members,
         fusion=options.fusion,
-        mesh=devices.create(options.batch_size),
+        mesh=devices.create_mesh(options.batch_size),
         members_at_once=options.members_at_once,
     )
     if options.unknown and not own:

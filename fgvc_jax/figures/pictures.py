@@ -43,7 +43,7 @@ class Pictures:
         """What a member saw of image `index`, coloured where its map Z is above its mean."""
         picture = kept_picture(self._encoded(index))
         if picture is not None:
-            shown = np.asarray(seen(picture, self._share))
+            shown = np.asarray(centre_of(picture, self._share))
             picture = overlay(shown, self._attention(index, member), page.THUMBNAIL)
         return self._spend(picture, alternative, page.THUMBNAIL)
 
@@ -64,7 +64,7 @@ def kept_picture(encoded: bytes) -> Image.Image | None:
         return None
 
 
-def seen(picture: Image.Image, share: float) -> Image.Image:
+def centre_of(picture: Image.Image, share: float) -> Image.Image:
     """The centre of a picture, so large a share of its side."""
     side = max(1, round(min(picture.size) * share))
     left, top = ((length - side) // 2 for length in picture.size)

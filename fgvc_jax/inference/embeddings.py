@@ -210,7 +210,7 @@ def open_network(
         )
     )
     experiment = dataclasses.replace(experiment, network=settle(experiment.network))
-    mesh = mesh or devices.create()
+    mesh = mesh or devices.create_mesh()
     (plan,) = architectures(experiment, 1, mesh)
     loaded = weights.load_torch(file, plan.whole)
     seeing = {kind: {"backbone": tree["backbone"]} for kind, tree in loaded.items() if tree}

@@ -239,7 +239,7 @@ def open_model(
         )
     with progress.waiting("loading the run"):
         if mesh is None:
-            mesh = devices.create()
+            mesh = devices.create_mesh()
         plans = architectures(experiment, len(record.classes), mesh)
         plans = [plans[number - 1] for number in numbers]
         trunk = None

@@ -43,7 +43,7 @@ class Prepared:
         self.experiment = spec = settled(self._given, splits)
         # By the training batch alone: in how many parts its sums are taken changes their last bits.
         part = spec.batch_size // spec.optimizer.accumulate
-        self.mesh = devices.create(part)
+        self.mesh = devices.create_mesh(part)
         devices.check_batch(self.mesh, part, spec.batch_words)
         self.steps_per_epoch = 1
         if not spec.method.solves:

@@ -13,7 +13,7 @@ from fgvc_jax.utils.errors import UserError
 Tree = TypeVar("Tree")  # of arrays
 
 
-def create(*batch_sizes: int) -> Mesh:
+def create_mesh(*batch_sizes: int) -> Mesh:
     """All devices of all processes along the axis `data`.
 
     Of the virtual devices of a single CPU only as many as divide the batch sizes: nobody asked for
@@ -28,7 +28,7 @@ def create(*batch_sizes: int) -> Mesh:
 def own(*batch_sizes: int) -> Mesh:
     """This process's devices along the axis `data`, for work that processes do apart."""
     if jax.process_count() == 1:
-        return create(*batch_sizes)
+        return create_mesh(*batch_sizes)
     mine = jax.local_devices()
     return jax.make_mesh((len(mine),), ("data",), axis_types=(AxisType.Auto,), devices=mine)
 

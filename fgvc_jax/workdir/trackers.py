@@ -91,7 +91,10 @@ class Wandb:
         lost what it had not written yet."""
         name = f"member_{member}/step"
         here = (
-            int(values[name]) for file in self._files for values in kept(file) if name in values
+            int(values[name])
+            for file in self._files
+            for values in offline_steps(file)
+            if name in values
         )
         return max(int(self._run.summary.get(name) or 0), *here, 0)
 
@@ -113,7 +116,7 @@ class Wandb:
         self._run.finish(exit_code=0 if finished else 1)
 
 
-def kept(file: Path) -> Iterator[dict[str, float]]:
+def offline_steps(file: Path) -> Iterator[dict[str, float]]:
     """The numbers of each step that a file of an offline run of Weights & Biases holds; what a kill
     has torn is left out."""
     import json

@@ -53,13 +53,13 @@ def test_members_of_one_network_share_its_programs():
 
 def test_the_batch_of_an_evaluation_decides_on_no_sum_of_training(monkeypatch):
     """It is free to change. One that is odd had training on one device of two, with other bits."""
-    asked, create = [], devices.create
+    asked, create = [], devices.create_mesh
 
     def made(*sizes):
         asked.append(sizes)
         return create(1)
 
-    monkeypatch.setattr(devices, "create", made)
+    monkeypatch.setattr(devices, "create_mesh", made)
     for size in (64, 3):
         Prepared(tiny(network=NETWORK, evaluation_batch_size=size))
     assert asked == [(8,), (8,)]

@@ -108,7 +108,7 @@ WRITES = {
     "copied": lambda folder: partial(storage.copy_folder, folder / "old", folder / "new"),
     "journal": lambda folder: partial(journal_in(folder / "old").write, {"step": 1}),
     "checkpoint": lambda folder: partial(
-        Checkpoints(folder / "old", devices.create()).save, 1, {"w": np.zeros(2)}
+        Checkpoints(folder / "old", devices.create_mesh()).save, 1, {"w": np.zeros(2)}
     ),
     "member": lambda folder: partial(save_final, folder / "new", {"w": np.zeros(2)}),
 }

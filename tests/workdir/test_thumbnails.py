@@ -52,7 +52,7 @@ def test_a_pass_is_watched_and_padding_left_out(tmp_path, stored):
     images = (
         np.zeros((7, 40, 40, 3), np.uint8) + np.arange(0, 210, 30, np.uint8)[:, None, None, None]
     )
-    mesh = devices.create()
+    mesh = devices.create_mesh()
     step = passes.shrink_pass(side=16, mesh=mesh)
     store = devices.replicate(mesh, images) if stored else None
     collector = Collector(7, lambda batch: step(batch, store), threads=2)

@@ -269,7 +269,7 @@ def open_hub(
     numbers = options.chosen_members(members, len(names), there)
     if which == "selected" and saved["which"] != which:
         raise UserError(f"{str(here)!r} has members as they ended: take --which final")
-    mesh = mesh or devices.create()
+    mesh = mesh or devices.create_mesh()
     plans = architectures(experiment, len(classes), mesh)
     trunk, found = None, []
     for name, plan in ((names[n - 1], plans[n - 1]) for n in numbers):

@@ -32,7 +32,8 @@ def format_of(batch: int = 0, smaller: Smaller | None = None) -> writing.Format:
     )
     if smaller is None:
         return format
-    return format._replace(answer=precision.answer, precision=smaller.precision)  # for itself
+    # It answers for itself.
+    return format._replace(answer=precision.answers_of_graph, precision=smaller.precision)
 
 
 def write(trained: Trained, path: Path, *, batch: int = 0, smaller: Smaller | None = None) -> str:

@@ -116,7 +116,7 @@ class Smaller(NamedTuple):
         return f"\n## Precision\n\n{_MADE[self.precision].format(count=CALIBRATED)}\n\n{judged}"
 
 
-def answer(folder: Path, images: np.ndarray) -> np.ndarray:
+def answers_of_graph(folder: Path, images: np.ndarray) -> np.ndarray:
     """What the graph of a folder says to (B, R, R, 3) uint8 images: (B, K) float32."""
     import onnxruntime
 

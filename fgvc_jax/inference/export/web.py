@@ -94,7 +94,7 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     answer: Callable[[np.ndarray], np.ndarray] = trained.inference.__call__
     if site.smaller:
         within = float(precision.WITHIN[site.smaller.precision])
-        answer = functools.partial(precision.answer, path)
+        answer = functools.partial(precision.answers_of_graph, path)
     kept = {"within": within, "examples": _kept(trained, answer)}
     storage.write_text(path / "selftest.json", json.dumps(kept))
     if site.pictures is not None:

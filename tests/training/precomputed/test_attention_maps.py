@@ -19,7 +19,7 @@ from fgvc_jax.utils import devices, digests
 
 COUNT, GRID, BATCH = 10, (2, 3), 4
 NETWORK, VIEW = "a network", tiny().data.view
-MESH = devices.create(BATCH)
+MESH = devices.create_mesh(BATCH)
 
 
 def attention(member, view):
