@@ -160,8 +160,8 @@ class _Experiment:
         return getattr(self, self.objective, None) or OBJECTIVES[self.objective]()
 
     def of(self, member: int) -> Self:
-        """The experiment as member `member` (from 1) sees it: with its network for all, and its
-        normalisation as that of the data."""
+        """The experiment of one member, counted from 1: `network` is its own network, and
+        `data.normalize` its own normalisation, unless that is "auto"."""
         network = self.networks[member - 1] if self.networks else self.network
         own = network.normalize
         data = self.data if own == "auto" else dataclasses.replace(self.data, normalize=own)
@@ -208,9 +208,9 @@ else:
 def load_config(word: str, **beside: str) -> Experiment:
     """The Experiment of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the project's own.
 
-    The file is Python and is run; its `get_config` gets the arguments, which commas separate, as
-    strings, and of the keywords `beside`, which the command line gives (see `said`), those that it
-    takes by keyword alone. Lists where an Experiment has tuples become tuples.
+    The file is Python and is run. Its `get_config` is called with the arguments, separated by
+    commas, as strings. Of the keywords `beside`, which the command line gives (see `said`), it gets
+    those that it declares as keyword-only. Lists become tuples where an Experiment has tuples.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.

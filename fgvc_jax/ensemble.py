@@ -45,11 +45,12 @@ def stack(members: Sequence[Tree]) -> Tree:
 
 
 def vmapped(ask: Callable[[VariableDict], Tree], members: Alike) -> Tree:
-    """What each of N members says, vectorised over members: one program has fewer and larger
-    kernels than one for each.
+    """The answers of N members, vectorised over members: one program with few large kernels instead
+    of N programs with many small ones.
 
-    They are stacked here, in the program, where a stacked leaf lives as long as its layer needs it
-    and is of the type that the layer computes in: stacked before, all would be in memory twice.
+    The variables are stacked inside the program. A stacked leaf is then in memory only while its
+    layer runs, and in the type in which the layer computes. Stacked before, all variables would be
+    in memory twice.
 
     Args:
         ask: variables of one member -> a tree of arrays.
@@ -108,8 +109,8 @@ def growing(members: Sequence[np.ndarray], how: str) -> Iterator[np.ndarray]:
     """What the first 1, 2, ... N members say together, by a running sum: linear in N.
 
     Args:
-        members: N arrays (B, K) of log-probabilities. They serve "logits" too: from a member's raw
-            logits they differ by a number per image, which decides nothing.
+        members: N arrays (B, K) of log-probabilities. They serve "logits" too: they differ from raw
+            logits by one number per image, which does not change the prediction.
         how: see `fuse`.
 
     Yields:

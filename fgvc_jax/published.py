@@ -75,7 +75,7 @@ class Card:
 
     @property
     def paper(self) -> str:
-        """Where the method is from; of one that was added without a line in `PAPERS` its name."""
+        """The paper of the method; the method's name where it has no line in `PAPERS`."""
         return PAPERS.get(self.method, f"the objective {self.method}")
 
 

@@ -48,7 +48,8 @@ class Transfer:
 
 
 def attention_map(features: jax.Array) -> jax.Array:
-    """The channels' average weighted by how strong each one is (KT, eq. 1-2, before the norming).
+    """The mean of the channels, each weighted by its mean activation (KT, eq. 1-2, before it is
+    normalised).
 
     w_c = mean over space of F_c,  M = mean over c of w_c * F_c.
 

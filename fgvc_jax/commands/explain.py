@@ -269,7 +269,7 @@ def figure(options: Explanation) -> None:
 
 
 def score(options: Explanation) -> dict[str, Any]:
-    """`pointing.score_maps` of test images, also written to score.json of an output that is named.
+    """`pointing.score_maps` of test images; where an output is named, score.json there has it, too.
 
     Raises:
         UserError: when there is no such run or dataset, or it does not say where things are.

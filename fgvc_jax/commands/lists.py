@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def check_unlabelled(output: Path) -> None:
-    """Raise a UserError where a list is there that somebody has begun to fill in."""
+    """Raise a UserError where there is a list already, in which somebody has begun to write
+    labels."""
     if not output.is_file():
         return
     with output.open(newline="", encoding="utf-8", errors="replace") as file:

@@ -276,7 +276,7 @@ def url(listening: socket.socket) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address, before anything is made that would be in vain without it.
+    """Take the address first, so that nothing is prepared in vain where it is not free.
 
     Raises:
         UserError: when there is no such address, or it is in use.

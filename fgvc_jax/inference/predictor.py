@@ -46,6 +46,7 @@ class Predictor:
     def __post_init__(self) -> None:
         together.check(self.members_at_once)
         self.members = tuple(self.members)
+        self.trunk = self.trunk or {}
 
     def answers(
         self,

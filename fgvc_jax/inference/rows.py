@@ -84,7 +84,7 @@ class AnswerRows:
         ]
 
     def of(self, some: Answered) -> Iterator[AnswerRow]:
-        """One row a file, or a box of one; None where there is nothing to tell."""
+        """A row for each file, or for each box in it; None where there is nothing to report."""
         told = self._model.fused(some.answers, calibrated=self._with_calibrated)
         best = np.argsort(-told, axis=-1, kind="stable")[:, : self._top]
         agreement = np.mean(self._model.said(some.answers) == best[:, 0], axis=0)

@@ -22,7 +22,7 @@ _PREFIX = "lora_"
 
 
 class Adapter(nn.Module):
-    """What is added to projections of one input, as many as `parts`: (...,D) -> `parts` arrays
+    """What is added to several projections (`parts`) of the same input: (...,D) -> `parts` arrays
     (...,D) in `dtype`."""
 
     rank: int

@@ -107,7 +107,7 @@ def load_names(folder: Path, name: str) -> list[str]:
     """The names of the test images that a digest, `right["names"]`, stands for.
 
     Raises:
-        UserError: when they are missing or others.
+        UserError: when they are missing, or are not the names of that digest.
     """
     path = folder / f"names-{name}.txt"
     try:

@@ -176,7 +176,7 @@ def _chosen(study: Study, names: Sequence[str]) -> Study:
 def experiments(study: Study, *, folder: Path | str, seeds: int) -> "dict[Key, Experiment]":
     """The checked experiment of every row and seed; all rows of one seed before the next seed.
 
-    What a frozen trunk or a teacher says of images is computed once for all of them, unless the
+    Outputs of a frozen trunk or a teacher are computed once for all of them, unless the
     study names another `data.cache`. A row whose `kd.teacher` is row:NAME learns from the run of
     the row NAME and the same seed.
 

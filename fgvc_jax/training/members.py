@@ -162,11 +162,11 @@ def _train(
 
 
 def leave_out(run: Run, workdir: Workdir, found: Sequence[LeftOut]) -> list[LeftOut]:
-    """Go on without images that are found to be broken, and without those that a run was begun
-    without; a warning names them.
+    """Leave out images that turn out to be broken, and those that the run left out when it began; a
+    warning names them.
 
     Returns:
-        Those that are broken now, and were not when the run was begun.
+        Those that are broken now but were used when the run began.
 
     Raises:
         UserError: when these are too many, see `left_out.check`.

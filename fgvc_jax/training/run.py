@@ -18,7 +18,7 @@ from fgvc_jax.workdir.record import Record
 
 
 class Run(Prepared):
-    """An experiment's parts: what it reads, starts from, looks up, and steps with."""
+    """The parts of an experiment: its data, start, precomputed outputs, and compiled steps."""
 
     def member(self, member: int, variables: VariableDict) -> Member:
         """Member `member` (from 1) with its variables."""

@@ -20,10 +20,9 @@ def made(word: str, kind: type[Made], *, beside: Mapping[str, str | None]) -> Ma
     project's own files. The file is run.
 
     Args:
-        word: see there; the arguments, which commas separate, are passed as strings.
-        kind: the dataclass that it must be; lists where that has tuples become tuples.
-        beside: keywords, of which it gets those that it takes by keyword alone and that are not
-            None.
+        word: see there; the arguments, separated by commas, are passed as strings.
+        kind: the dataclass that it must be; lists become tuples where that has tuples.
+        beside: keywords. It gets those that it declares as keyword-only and that are not None.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.

@@ -197,10 +197,11 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """Digests of a dataset, with the contents that an older look knew of the same names and sizes.
+    """Digests of a dataset, with the contents that earlier digests have of the same names and
+    sizes.
 
     Whether contents are read depends on where decoded images live, which may change from start to
-    start; what they were known by does not.
+    start. What is known of the contents shall not be lost by that.
     """
     known = dict(new)
     for name in ("train", "validation", "test"):

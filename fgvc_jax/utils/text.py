@@ -69,8 +69,8 @@ def csv_table(
 
 
 def calibrated(found: Mapping[str, Any]) -> list[str]:
-    """What people should know of the "calibration" in results.json, line by line; those of earlier
-    versions do not say it, and know no interval of the temperature."""
+    """Lines for people on the "calibration" in results.json. Results of earlier versions have no
+    such lines, and no interval of the temperature."""
     return found.get("about") or [
         f"calibrated on {found['images']:,} validation images: temperature "
         f"{found['temperature']:.3f}, sets to cover {found['coverage']:.0%}"

@@ -152,8 +152,8 @@ def keep(part: Part, members: Sequence[str], widths: Sequence[int]) -> Iterator[
 
 
 def forget_others(part: Part) -> None:
-    """Remove what was kept when the run had fewer members, or other photographs: how strange images
-    are, too, which the distance to these photographs told."""
+    """Remove what was kept when the run had fewer members, or other photographs. Scores of novelty
+    go, too, since they were distances to those photographs."""
     everything = part.folder.parent
     others = [each for each in storage.matching(everything, f"{PART}-*") if each != part.folder]
     if not others:

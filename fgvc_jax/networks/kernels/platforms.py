@@ -20,7 +20,7 @@ Result = TypeVar("Result")  # an array, or several
 
 
 def precision(dtype: Dtype) -> lax.Precision:
-    """Of products of arrays of `dtype`: float32 means float32.
+    """The precision of products of arrays of `dtype`: float32 is computed in full.
 
     By default a GPU rounds the operands of a float32 product to TF32's 10 bits, a TPU to bfloat16.
     """

@@ -130,8 +130,8 @@ class OutputCache:
         return stored(0, rows)["embedding"].astype(np.float32)
 
     def complete(self, batch: Packed) -> Packed:
-        """A batch of training views as `train_step` takes it: with the outputs that were not looked
-        up, and the mean attention of the members before."""
+        """A batch of training views as `train_step` takes it: outputs that were not looked up are
+        computed now, and the mean attention of the earlier members is added."""
         batch = self._with(batch, self._outputs)
         return batch | {"attention": self._attention.mean(batch)} if self._attention else batch
 
