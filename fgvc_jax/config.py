@@ -239,8 +239,8 @@ class Change(NamedTuple):
 
 
 def differences(old: Experiment, new: Experiment) -> list[Change]:
-    """Every field that changes results and is not the same; of a network that only one has, its
-    name alone. Beside `networks`, `network` is nobody's."""
+    """Every field that changes results and is not the same in both. Of a network that only one of
+    them has, the name alone. `network` is not compared where there are `networks`."""
     specs = {flag: spec for each in (old, new) for flag, spec, _ in options.fields(each)}
     befores, afters = (
         {
@@ -303,8 +303,8 @@ def check(experiment: Experiment) -> Experiment:
 
 
 def solved(experiment: Experiment, objective: str) -> Experiment:
-    """The experiment with an objective that is solved, not trained by steps, and all that this
-    leaves no room for at its default: one member, no transfer, a whole network that is frozen."""
+    """The experiment with an objective that is solved instead of trained by steps. What makes no
+    sense then is at its default: one member, no transfer, a network that is frozen as a whole."""
     network = experiment.network
     kept = {name: getattr(network, name) for name in _OF_A_FROZEN_NETWORK}
     return dataclasses.replace(

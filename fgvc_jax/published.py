@@ -92,7 +92,7 @@ def card(run: Experiment, which: str = "final") -> Card:
 
 
 def kt_deviations(run: Experiment, recipe: Experiment, which: str = "final") -> list[str]:
-    """All in which a run differs from KT as published: fields, then habits."""
+    """Every difference between a run and KT as published: first fields, then the procedure."""
     found = [
         *_differences(recipe, run),
         f"the accuracy of {EPOCHS[which]} (published: of the epoch with the best test accuracy)",

@@ -97,8 +97,8 @@ def teacher_attention(features: jax.Array) -> jax.Array:
 def on_grid(maps: jax.Array | np.ndarray, grid: tuple[int, int]) -> jax.Array:
     """|Z| of a network on another one's grid: an antialiased resize that keeps constants (ours).
 
-    It is standardised no further, so that the loss stays linear in it and one sum over the teachers
-    stays enough.
+    It is not standardised again: so the loss is linear in it, and the sum over the teachers is
+    enough.
 
     Args:
         maps: (B, h, w).

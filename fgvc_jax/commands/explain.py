@@ -91,8 +91,8 @@ def write_pictures(options: Explanation) -> None:
     """Write the pictures.
 
     Raises:
-        UserError: when something is not as it must be to begin; or at the end, when images could
-            not be read, with their number.
+        UserError: before anything is written, for what does not fit; or at the end, with the number
+            of images that could not be read.
     """
     files = inputs.expand_some(options.images)
     output = _folder(options.output)

@@ -82,8 +82,8 @@ class Broken(UserError):
 
 
 class Unreadable(Broken):
-    """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels",
-    and `advice` after that."""
+    """An image that cannot be used. The message is its name, then `problem`, as "has 3 x 70000
+    pixels", then `advice`."""
 
     def __init__(
         self,

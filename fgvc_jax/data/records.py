@@ -35,8 +35,8 @@ class Source(Records, Protocol):
     `source[i]` is a record: {"image": encoded bytes or an (H,W,3) uint8 array, "label": int,
     "id": int, "name": what to call the image in a message, usually its path}. A record may also
     hold "crop_bottom", a number of pixel rows that `images.decode` cuts off first (a banner), and
-    "box", a `framing.Box` of which alone something is shown.
-    `stat(i)` is (bytes, time of the last change in ns) of an image's file, None for what is none.
+    "box", a `framing.Box`: then only what is inside it is shown.
+    `stat(i)` is (bytes, time of the last change in ns) of an image's file; None without a file.
     """
 
     @property

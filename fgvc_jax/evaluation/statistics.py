@@ -107,9 +107,9 @@ def paired(
 ) -> dict[str, Any] | None:
     """`one` minus `other` over the seeds that both have: {"n", "mean", "sd", "interval", "p"}.
 
-    p is that of the two-sided paired t-test. It and the interval are None for one pair, or when all
-    differences are equal up to rounding (as for two rows that are the same experiment). None
-    without a common seed. Differences of shares (`is_share`) end at -1 and 1.
+    p is that of the two-sided paired t-test. p and the interval are None for one pair, or when all
+    differences are equal up to rounding (as for two rows that are the same experiment). Without a
+    common seed the answer is None. Differences of shares (`is_share`) end at -1 and 1.
     """
     from scipy import stats
 

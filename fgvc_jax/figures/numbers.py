@@ -151,7 +151,7 @@ class Doubt(Image):
 
 
 class Pair(TypedDict):
-    """Two classes that are taken for each other; of each: how often, of how many images, some."""
+    """Two classes that are confused; of each: how many errors, of how many images, and examples."""
 
     classes: Sequence[int]
     counts: Sequence[int]

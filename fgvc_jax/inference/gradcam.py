@@ -82,7 +82,7 @@ class Evidence:
 
 
 def class_number(model: Model, name: str) -> int | None:
-    """The number of the class to weigh against, of its name; None for an empty one.
+    """The number of the class of this name, to compare with; None for an empty name.
 
     Raises:
         UserError: for a class that is not there.

@@ -53,8 +53,8 @@ class Outcome:
                 self.failures[key] = run["reason"]
 
     def trust(self) -> None:
-        """Count runs whose workdirs are gone by their lines of the ledger, but for those that
-        another run learns from."""
+        """Count a run whose workdir is gone by its line of the ledger, unless another run learns
+        from it."""
         teachers = set().union(*map(teacher_of, self.runs.values()))
         for key in self.missing():
             run = self.runs[key]
@@ -144,7 +144,7 @@ def teacher_of(run: Experiment) -> set[str]:
 
 
 def member_record(workdir: Workdir, number: int) -> dict[str, Any]:
-    """What a member says of its training; nothing where that is lost."""
+    """What is recorded of a member's training; empty where that is lost."""
     try:
         return begun.read(workdir, number)
     except UserError:

@@ -54,8 +54,8 @@ def train(
         lend: asked for each member before it is trained.
         report: hears of it in the first process.
         signals: see `signals.Deferred`.
-        advise: whether to say what a run without calibration cannot do, which is nothing to those
-            who compare methods.
+        advise: whether to say what a run without calibration cannot do, which does not matter to
+            those who compare methods.
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.

@@ -68,7 +68,7 @@ class Run(Prepared):
 
     @cached_property
     def trunk(self) -> Trunk | None:
-        """What all members share, where a part of the network is frozen, or all but adapters."""
+        """The trunk that all members share: the frozen part of the network, or all but adapters."""
         spec, architecture = self.experiment, self.plan(1).architecture
         if not architecture.trunk:
             return None

@@ -172,10 +172,10 @@ def respelt(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The parts of a dataset that are not the same by two digests of it, in words.
+    """The parts of a dataset that two digests of it say are not the same, in words.
 
-    Ids count on from part to part: a later part that differs by them alone is left out where an
-    earlier one explains it. Nothing is earlier than the training images.
+    Ids count on from part to part. So a later part that differs only in its ids is not named where
+    an earlier part has changed, since that explains it. The training images are the first part.
     """
     parts = [
         name

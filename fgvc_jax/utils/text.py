@@ -16,8 +16,9 @@ def printable(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, labels: int = 1) -> str:
-    """Columns under a header, for a terminal: the first `labels`, names, are aligned left, and the
-    very first is cut to 48 characters (start and end stay); the others, numbers, right."""
+    """Columns under a header, for a terminal. The first `labels` columns, which are names, are
+    aligned left, the others, numbers, right. The very first is cut to 48 characters, of which start
+    and end stay."""
     cells = [[_cut(printable(str(row[0]))), *row[1:]] for row in (header, *rows)]
     return "\n".join("  ".join(row).rstrip() for row in _aligned(cells, labels))
 

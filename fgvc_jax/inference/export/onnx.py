@@ -20,7 +20,7 @@ LARGEST = 2**31 - 2**24
 
 
 def format_of(batch: int = 0, smaller: Smaller | None = None) -> writing.Format:
-    """How it is written.
+    """How ONNX is written.
 
     Args:
         batch: 1 for one image at a time, 0 for any number.
