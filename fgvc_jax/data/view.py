@@ -219,7 +219,7 @@ class Data(ImageOptions, View):
     balance: Literal["none", "sqrt", "equal"] = option("none", later=True)
     """Which images an epoch shows: each once (none); or of every class as many as the square root
     of its images asks for (sqrt), or of all classes equally many (equal), some more than once."""
-    # Not of the view, since what frozen networks say of it is computed before images are mixed.
+    # Not of the view, since outputs of frozen networks are computed before images are mixed.
     mixup: float = amount()
     """Mix every two images, and their labels, by a share from Beta(mixup, mixup); 0: never."""
     cutmix: float = amount()

@@ -1,4 +1,4 @@
-"""What training needs of an experiment: its parts, what frozen networks say of it, and batches."""
+"""What training needs of an experiment: its parts, the outputs of frozen networks, and batches."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -28,7 +28,8 @@ class Run(Prepared):
     def record(self) -> Record:
         """What identifies the run: its experiment, classes, and digests of data and weights."""
         spec = self.experiment
-        # What frozen networks say is known by contents, so that these are read in any case.
+        # Stored outputs of frozen networks are identified by the contents of the images, so that
+        # these are read in any case.
         train = ["train"] if spec.method.asks or spec.method.solves else []
         read = self.splits.parts if spec.network.frozen else train
         for part in read:

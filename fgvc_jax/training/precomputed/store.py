@@ -1,5 +1,5 @@
-"""The one store for what is computed once, memory-mapped, a file per view: what frozen networks say
-of images, and the decoded images themselves.
+"""The one store for what is computed once, memory-mapped, a file per view: outputs of frozen
+networks for images, and the decoded images themselves.
 
 A view of an image is a pure function of (seed, view, id), and a frozen network never changes. So
 its output for a view serves every epoch, member, run and study that shows that view.
