@@ -333,13 +333,14 @@ def _check_solved(experiment: Experiment) -> None:
         )
 
 
-# What fields are called where networks take them.
+# Flags, without dashes, of arguments of networks that have another name than their field.
 _CALLED = {"images": "data.crop", "x": "batch-size", "groups": "network.batch-norm-groups"}
 
 
 def flagged(experiment: Experiment) -> contextlib.AbstractContextManager[None]:
-    """Makes the user's line of an ArgumentError from below, whose arguments are called as fields
-    are: of two groups as the chosen objective's, else as the first's."""
+    """Makes a UserError of an ArgumentError from below, which names arguments: they are called as
+    fields are. Of a name that two groups have, the chosen objective's field is meant, else the
+    first."""
     return options.flagged(experiment, nearest=experiment.objective, called=_CALLED)
 
 

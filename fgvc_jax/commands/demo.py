@@ -68,7 +68,7 @@ def demo(options: Demo) -> None:
 
 
 class Answerer:
-    """Trained members that say of one photograph after the other what the page shows.
+    """Trained members that answer for one photograph after the other, as the page shows it.
 
     Args:
         options: which members, and how sure is sure.

@@ -176,8 +176,8 @@ class _Readable:
             yield square
 
     def next(self) -> tuple[list[dict[str, str]], int, str]:
-        """Of the earliest image that was not asked for yet: rows of the broken ones before it, its
-        number from 1, and its path."""
+        """On the earliest image that was not asked for yet: the rows of broken images before it,
+        its number from 1, and its path."""
         return self._waiting.popleft()
 
     def tell(self) -> None:

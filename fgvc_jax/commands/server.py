@@ -96,7 +96,7 @@ def application(page: str, asked: AnswersUploads, names: Collection[str] = ()) -
         except Refused as refused:
             return JSONResponse({"error": str(refused)}, refused.status)
         except UserError as problem:
-            # 200, since the question was fine: browsers put all else into the reader's console.
+            # Status 200, since the request was fine: browsers log all others as errors.
             return JSONResponse({"error": str(problem)})
         except Exception:
             log.exception("an upload could not be answered")

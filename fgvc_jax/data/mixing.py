@@ -8,8 +8,8 @@ nothing depends on the number of devices. Of a share s of the partner, one for a
   Beta(a, a) and with its centre anywhere in the image; s is what of the box lies in the image.
 
 Labels are mixed by s. So are the outputs of frozen networks, which are of the unmixed images:
-probabilities by s, and maps place by place, as the images are. The teachers' maps enter the orthogonal loss linearly
-and stay a function of the view alone, computed once for it.
+probabilities by s, and maps place by place, as the images are. The teachers' maps enter the
+orthogonal loss linearly and stay a function of the view alone, computed once for it.
 """
 
 from typing import NamedTuple

@@ -12,7 +12,7 @@ _WRITTEN = {
     "test": ("test",),
 }
 _PARTS = {name: part for part, names in _WRITTEN.items() for name in names}
-# What means a part, but is none of its names: it is asked, never taken.
+# Words that probably mean a part but are not its name: people are asked, nothing is assumed.
 _MEANT = {
     **_PARTS,
     "training": "train",

@@ -111,7 +111,7 @@ class DepthwiseConv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
         kernel = (kernel if share is None else folded(kernel, share)).astype(self.dtype)
-        # A network that is initialised needs shapes alone, at each start of a command.
+        # Initialisation, at each start of a command, needs the shapes only.
         form = grouped if self.is_initializing() else depthwise
         x = form(x.astype(self.dtype), kernel[:, :, 0], stride=self.stride)
         if self.use_bias:

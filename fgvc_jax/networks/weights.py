@@ -55,7 +55,7 @@ _CLASSIFIERS = {
 }
 # ConvNeXt's layer norm before its classifier: of ours, and there.
 _NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "weight")}
-# What depends on the image size, and how it is brought to another one.
+# Arrays that depend on the image size, and how each is brought to another size.
 _RESAMPLED = {"pos_embed": positions, "relative_position_bias_table": relative_biases}
 FIRST = "model.safetensors"  # what hubs call the weights
 _OPEN_CLIP = "open_clip_model.safetensors"  # and where they are OpenCLIP's

@@ -282,7 +282,7 @@ class _Regression:
             value, gradient = self.loss(flat.reshape(self._shape), decay)
             return value, gradient.ravel()
 
-        # The last digits of the loss are those that float32 leaves.
+        # Float32 has fewer digits of the loss.
         gradient, step = (1e-7, 1e-9) if self._exact else (1e-4, 1e-6)
         options = {"maxcor": 5, "gtol": gradient, "ftol": step, "maxiter": 5000, "maxfun": 9999}
         found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)

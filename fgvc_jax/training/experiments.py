@@ -85,7 +85,7 @@ def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
     )  # fmt: skip
 
 
-# What people change: of all fields, those that --help tells of.
+# The fields that people change most, which --help shows.
 _COMMON = (
     "--workdir", "--members", "--objective", "--epochs", "--batch-size", "--seed", "--data.source",
     "--data.resize", "--data.crop", "--data.validation", "--data.cache", "--network.name",

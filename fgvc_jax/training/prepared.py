@@ -41,7 +41,8 @@ class Prepared:
         """Settle everything for a dataset."""
         self.splits = splits
         self.experiment = spec = settled(self._given, splits)
-        # By the training batch alone: in how many parts its sums are taken changes their last bits.
+        # By the training batch alone, since the number of devices changes the last bits of its
+        # sums.
         part = spec.batch_size // spec.optimizer.accumulate
         self.mesh = devices.create_mesh(part)
         devices.check_batch(self.mesh, part, spec.batch_words)

@@ -86,7 +86,7 @@ def use_compilation_cache() -> None:
     except OSError:
         return
     jax.config.update(_FOLDER, str(own))
-    # JAX leaves out what compiles within a second: of this project's programs, the most.
+    # By default JAX does not keep what compiles within a second, as most programs here do.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 

@@ -18,9 +18,9 @@ import numpy as np
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.text import Json
 
-# How numbers are computed, by part. Whoever changes what a part computes, beyond the rounding in
-# which platforms differ as well, raises its integer. The step is of every run; another part is in a
-# digest only where a run computes with it, and only once it was raised.
+# The version of how numbers are computed, by part. Whoever changes the numbers of a part, by more
+# than the rounding in which platforms differ, too, raises its integer. "step" is in the digest of
+# every run; another part only where the run computes with it, and only once it was raised.
 NUMERICS = {
     "step": 2,
     "stochastic depth": 2,

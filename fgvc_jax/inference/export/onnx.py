@@ -88,7 +88,7 @@ def save(
     inference = trained.inference
     answers = functools.partial(inference.answers, outputs)
     made = rules.model_of(answers, inference.variables, inference.shape, outputs, batch)
-    # Not those of the variables: of half precision they are stored as the float32 they become.
+    # Not the bytes of the variables: those in half precision are stored as float32.
     apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST
     if smaller:
         if apart:

@@ -153,7 +153,7 @@ class Stores:
             [numerics, output.name, output.known, images, self.batch_size(output)]
         )
         if content not in self._open:
-            # A newer sum takes the place of older ones, which another run might be at.
+            # A newer sum takes the place of older ones, which another run may still be reading.
             folder = self.shared if output.earlier is None else self._own
             store = Store(folder, output.layout, count=count, content=content, of=frozen)
             self._open[content] = store
