@@ -3,11 +3,13 @@
 Layout is NHWC. Parameters are float32 whatever the compute dtype `dtype` is.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fgvc_jax.networks.kernels.activations import gelu
@@ -225,6 +227,19 @@ class PatchEmbed(nn.Module):
 
 
 # Keeps stochastic depth's randomness apart from that of the views, drawn from the same key.
+def stages(
+    depths: Sequence[int], largest_rate: float, after: str, until: str
+) -> Iterator[tuple[int, str, int, tuple[float, ...]]]:
+    """The stages behind the tap `after` up to the tap `until`, of a network of four with so many
+    blocks: of each its number from 0, its tap, the number of its first block, and the rates of
+    stochastic depth of its blocks, which grow evenly over the network from 0 to `largest_rate`."""
+    rates = np.linspace(0, largest_rate, sum(depths))
+    for stage, depth in enumerate(depths):
+        tap, first = f"stage{stage + 2}", sum(depths[:stage])
+        if after < tap <= until:
+            yield stage, tap, first, tuple(rates[first : first + depth].tolist())
+
+
 _DEPTH = 0x44455054
 
 
