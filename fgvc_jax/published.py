@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fgvc_jax import config
-from fgvc_jax.config import Experiment, Network, load_config
+from fgvc_jax.config import Experiment, load_config
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import distinct
 
@@ -123,7 +124,7 @@ def _differences(recipe: Experiment, run: Experiment) -> list[str]:
     return [*map(str, config.differences(recipe, run.of(1))), others]
 
 
-def _each(run: Experiment, say: Callable[[Network], str]) -> str:
+def _each(run: Experiment, say: Callable[[NetworkOptions], str]) -> str:
     """What is said of every member's network, once where it is the same."""
     return distinct(map(say, run.each))
 
@@ -169,12 +170,12 @@ def _kt_rows(run: Experiment, which: str) -> list[CardLine]:
     both, rate = "ResNet-50 or VGG-16", "0.001 trunk, 0.01 head"
     known = {"resnet50", "vgg16", "vgg16_bn"}
 
-    def start(network: Network) -> str:
+    def start(network: NetworkOptions) -> str:
         if network.start:
             return f"the members of {network.start}"
         return "ImageNet" if "in1k" in network.weights else network.weights or "random"
 
-    def groups(network: Network) -> str:
+    def groups(network: NetworkOptions) -> str:
         count, size = network.batch_norm_groups, run.batch_size // network.batch_norm_groups
         return f"{count} groups of {size}" if count > 1 else f"the batch of {size}"
 

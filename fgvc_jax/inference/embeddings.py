@@ -15,7 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax import config
-from fgvc_jax.config import Data, Experiment, Network
+from fgvc_jax.config import Data, Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import Photograph, Several, decode, one_by_one, record_of
 from fgvc_jax.data.view import Photographs
@@ -205,7 +206,7 @@ def open_network(
         Experiment(
             members=1,
             data=data,
-            network=Network(name=name, weights=os.fspath(file), head="linear"),
+            network=NetworkOptions(name=name, weights=os.fspath(file), head="linear"),
             transfer=Transfer(name="none"),
         )
     )

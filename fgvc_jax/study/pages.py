@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fgvc_jax import config
-from fgvc_jax.config import Experiment, Network
+from fgvc_jax.config import Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.evaluation.statistics import CONFIDENCE, Key
 from fgvc_jax.study.definition import Study
 from fgvc_jax.utils.text import markdown_table
@@ -122,7 +123,7 @@ def _word(value: object) -> str:
     """The value of a field of an experiment; networks by their names."""
     if isinstance(value, (list, tuple)):
         return f"({', '.join(map(_word, value))})"
-    return value.name if isinstance(value, Network) else repr(value)
+    return value.name if isinstance(value, NetworkOptions) else repr(value)
 
 
 def _condition(environment: Mapping[str, Any], name: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgvc_jax.config import Network
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.framing import FILL
 from fgvc_jax.data.images import SPARE
 from fgvc_jax.evaluation import results_table
@@ -196,10 +196,10 @@ def training(trained: Trained) -> str:
     images: dict[str, Any] = trained.results.get("images", {})
     counts = ", ".join(f"{n:,} {part}" for part, n in images.items() if n)
 
-    def each(say: Callable[[Network], str]) -> str:
+    def each(say: Callable[[NetworkOptions], str]) -> str:
         return distinct(map(say, trained.networks))
 
-    def start(network: Network) -> str:
+    def start(network: NetworkOptions) -> str:
         if network.start:
             return f"the members of {_code(shareable(network.start))}"
         return _code(shareable(network.weights)) if network.weights else "random weights"
