@@ -68,7 +68,12 @@ def get_config(
         workdir=f"runs/{(path.stem if listed else path.name) or 'own'}",
         members=1,
         data=Data(
-            source=source, resize=256, crop=224, pad=0, normalize=networks.normalization(network)
+            source=source,
+            resize=256,
+            crop=224,
+            pad=0,
+            normalize=networks.normalization(network),
+            cache="auto",
         ),
         network=Network(name=network, weights=weights, head="linear"),
         transfer=Transfer(name="none"),

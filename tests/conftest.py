@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +25,9 @@ os.environ["XLA_FLAGS"] = FAST
 PROGRAMS = Path(__file__).resolve().parents[1] / ".pytest_cache" / "programs"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(PROGRAMS))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Nothing is read from, or left in, the caches of whoever runs the tests.
+USERS = tempfile.TemporaryDirectory(prefix="fgvc_jax-tests-")
+os.environ["XDG_CACHE_HOME"] = USERS.name
 
 from fgvc_jax.config import Experiment, load_config  # noqa: E402
 from fgvc_jax.data.sketchbirds import Sketchbirds  # noqa: E402

@@ -212,10 +212,11 @@ class Data(ImageOptions, View):
     cache: str = option("", free=True)
     """Where a frozen trunk's features, a teacher's answers and the decoded images of a `store` are
     kept, a folder or (but for the images) gs://BUCKET/NAME; runs may share it. Empty: in the
-    workdir."""
+    workdir. auto: among the user's caches, where later runs find them."""
     cache_gib: float = option(16.0, at_least=0, free=True)
     """Most GiB of them and of attention maps that a run may keep; what is beyond is computed in
-    every step, with the same numbers up to rounding."""
+    every step, with the same numbers up to rounding. Of the user's cache what was used last stays,
+    so much."""
     balance: Literal["none", "sqrt", "equal"] = option("none", later=True)
     """Which images an epoch shows: each once (none); or of every class as many as the square root
     of its images asks for (sqrt), or of all classes equally many (equal), some more than once."""

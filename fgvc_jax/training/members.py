@@ -19,7 +19,7 @@ from fgvc_jax.data.images import Broken
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tracking
-from fgvc_jax.training.precomputed import SummedAttention, check_apart
+from fgvc_jax.training.precomputed import SummedAttention, check_apart, shared_folder
 from fgvc_jax.training.prepared import open_dataset
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes, progress
@@ -82,8 +82,7 @@ def _train(
     first = jax.process_index() == 0
     report = report if first else summary.ignore
 
-    cache = experiment.data.cache and storage.location(experiment.data.cache, "--data.cache")
-    for path in (workdir.path, cache):
+    for path in (workdir.path, shared_folder(experiment) or ""):
         sources.check_outside(experiment.data.source, path)
     if asked := experiment.method.asks:
         check_apart(asked, workdir)

@@ -4,6 +4,7 @@ teacher's answers and the attention of the members before."""
 from fgvc_jax.training.precomputed.attention import SummedAttention
 from fgvc_jax.training.precomputed.cache import OutputCache
 from fgvc_jax.training.precomputed.embeddings import Embeddings
+from fgvc_jax.training.precomputed.requests import shared_folder
 from fgvc_jax.training.precomputed.teacher import Teacher, check_apart, open_teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
 
@@ -15,4 +16,5 @@ __all__ = [
     "Trunk",
     "check_apart",
     "open_teacher",
+    "shared_folder",
 ]

@@ -82,6 +82,7 @@ class OutputCache:
         requests = self._requests(member)
         if requests and not self._lookups:
             _tell_of_older(Workdir(self._spec.workdir), report)
+            self._stores.make_room()
         self._lookups = {part: {} for part in self._data.splits.parts}
         budget = Budget(self._spec.data.cache_gib, report)
         chosen = budget.afford(requests)

@@ -1,6 +1,9 @@
 """What is stored, within a budget, and in which folder each output of a frozen network is."""
 
+import contextlib
 import math
+import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +14,13 @@ import numpy as np
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.training.precomputed.store import Frozen, Output, Store
-from fgvc_jax.utils import digests, processes
+from fgvc_jax.utils import digests, paths, processes
 from fgvc_jax.utils.progress import Reporter
-from fgvc_jax.workdir import space, storage
+from fgvc_jax.workdir import mirror, space, storage
 from fgvc_jax.workdir.folder import Workdir
 
+AUTO = "auto"  # of `data.cache`: among the user's caches
+IN_USE = 24 * 3600  # seconds; Linux notes once a day that a file was read
 RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
 
 
@@ -125,6 +130,28 @@ class Budget:
         return True
 
 
+def shared_folder(experiment: Experiment) -> Path | None:
+    """The folder that a run shares with others for what it computes once; None: it has its own.
+
+    The user's own cache serves one process and a workdir of this machine: the processes of a
+    cluster, and whoever goes on with a bucket, may each have another home.
+
+    Raises:
+        UserError: for a `data.cache` that can be no folder.
+    """
+    named = experiment.data.cache
+    if named != AUTO:
+        return storage.location(named, "--data.cache") if named else None
+    if experiment.distributed or mirror.is_url(experiment.workdir):
+        return None
+    try:
+        own = paths.cache() / "precomputed"
+        own.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:  # a convenience, and done without
+        return None
+    return own if storage.writable(own) else None
+
+
 class Stores:
     """The stores of a run, in its workdir or in a folder that runs share.
 
@@ -135,11 +162,31 @@ class Stores:
 
     def __init__(self, experiment: Experiment, known: Callable[[], Mapping[str, Any]]):
         self._known = known
+        self._gib = experiment.data.cache_gib
+        self._bounded = experiment.data.cache == AUTO
         self._sizes = experiment.batch_size, experiment.evaluation_batch_size
-        self._own = self.shared = Workdir(experiment.workdir).precomputed
-        if experiment.data.cache:
-            self.shared = storage.location(experiment.data.cache, "--data.cache")
+        self._own = Workdir(experiment.workdir).precomputed
+        self.shared = shared_folder(experiment) or self._own
         self._open: dict[str, Store] = {}  # by content; a file is checked once
+
+    def make_room(self) -> None:
+        """Keep the user's cache within the budget of a run: what was used longest ago goes, but not
+        what was used within the last day, which another run may be using."""
+        if not self._bounded or self.shared == self._own:
+            return
+        files = []
+        for path in self.shared.rglob("*"):
+            with contextlib.suppress(OSError):  # another run removes, too
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    used = max(status.st_atime, status.st_mtime)
+                    files.append((used, status.st_size, path))
+        left = sum(size for _, size, _ in files)
+        for used, size, path in sorted(files):
+            if left <= self._gib * 2**30 or used > time.time() - IN_USE:
+                return
+            storage.remove(path)
+            left -= size
 
     def batch_size(self, output: Output) -> int:
         """Images at a time when an output is stored, at the most."""

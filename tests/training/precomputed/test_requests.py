@@ -1,12 +1,14 @@
 """Which outputs are stored: by a budget, by the disk's free space, the most important first."""
 
 import dataclasses
+import os
+import time
 from types import SimpleNamespace
 
 import pytest
 from conftest import tiny
 
-from fgvc_jax.training.precomputed.requests import RESERVE, Budget, Stores
+from fgvc_jax.training.precomputed.requests import RESERVE, Budget, Stores, shared_folder
 from fgvc_jax.training.precomputed.store import Output
 from fgvc_jax.workdir import space
 
@@ -71,3 +73,61 @@ def test_sums_that_grow_stay_in_the_workdir_where_others_share_a_folder(tmp_path
     assert stores.open(FROZEN, "train", output(), 1).folder == tmp_path / "shared"
     own = stores.open(FROZEN, "train", output(name="attention", earlier=[]), 1).folder
     assert own == tmp_path / "run/precomputed"
+
+
+@pytest.fixture
+def users(tmp_path, monkeypatch):
+    """The user's caches, and an experiment that keeps there what is computed once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    experiment = tiny(tmp_path / "run")
+    data = dataclasses.replace(experiment.data, cache="auto", cache_gib=2 / 2**10)
+    return tmp_path / "user/fgvc_jax/precomputed", dataclasses.replace(experiment, data=data)
+
+
+def test_runs_of_one_machine_share_the_users_cache(users):
+    folder, experiment = users
+    assert Stores(experiment, lambda: KNOWN).shared == folder and folder.is_dir()
+    assert folder.stat().st_mode & 0o077 == 0
+    elsewhere = dataclasses.replace(experiment, workdir=experiment.workdir + "2")
+    assert Stores(elsewhere, lambda: KNOWN).shared == folder
+
+
+@pytest.mark.parametrize("changes", [{"distributed": True}, {"workdir": "gs://bucket/run"}])
+def test_the_users_cache_is_not_that_of_several_machines(users, changes):
+    assert shared_folder(dataclasses.replace(users[1], **changes)) is None
+
+
+def test_without_a_cache_that_can_be_written_a_run_has_its_own(users, tmp_path, monkeypatch):
+    folder, experiment = users
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "below"))
+    (tmp_path / "file").write_text("no folder")
+    assert shared_folder(experiment) is None
+    own = Stores(experiment, lambda: KNOWN)
+    assert own.shared == tmp_path / "run/precomputed"
+    own.make_room()
+
+
+def test_of_the_users_cache_stays_what_was_used_last_and_what_is_in_use(users):
+    folder, experiment = users
+    stores = Stores(experiment, lambda: KNOWN)
+    (folder / "squares").mkdir()
+    now = time.time()
+    days = {"oldest": 9, "squares/old": 8, "used": 7, "today": 0.5, "now": 0}
+    for name, ago in days.items():
+        (folder / name).write_bytes(bytes(2**20))
+        os.utime(folder / name, (now - ago * 86400, now - 9 * 86400))
+    stores.make_room()  # 2 MiB
+    assert {name for name in days if (folder / name).exists()} == {"today", "now"}
+    (folder / "more").write_bytes(bytes(2**20))
+    stores.make_room()
+    assert (folder / "today").exists() and (folder / "more").exists()
+
+
+def test_a_folder_that_was_named_is_never_tidied(users, tmp_path):
+    named = dataclasses.replace(users[1].data, cache=str(tmp_path / "mine"), cache_gib=0.0)
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine/file"
+    file.write_bytes(bytes(8))
+    os.utime(file, (0, 0))
+    Stores(dataclasses.replace(users[1], data=named), lambda: KNOWN).make_room()
+    assert file.exists()
