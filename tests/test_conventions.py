@@ -64,6 +64,11 @@ def test_the_plan_of_a_house_is_read_right(tmp_path):
     assert "upward arrows: 1\n" in told and "root of the package: 1\n" in told
 
 
+def test_files_and_classes_are_short():
+    sizes = [each for path in FILES for each in HOUSE.sizes(path)]
+    assert [each for each in sizes if each[0] > MOST_LINES.get(each[1], each[0])] == []
+
+
 def test_the_root_of_the_package_is_small():
     assert len(list(PACKAGE.glob("*.py"))) <= 16
     assert len({path.parent for path in PACKAGE.glob("*/*.py")}) <= 11

@@ -123,8 +123,7 @@ class OutputCache:
         return self._lookups["train"]["embedding"](0, rows)["embedding"]
 
     def seen_at_test(self, rows: np.ndarray) -> np.ndarray | None:
-        """(M, D) what the main head sees of some training images, where that was stored: nothing is
-        behind a layer norm of the head's own."""
+        """(M, D): what the main head sees of training images; None where that is not stored."""
         stored = self._lookups.get("train", {}).get("embedding")
         if stored is None or self._spec.network.pool == "norm":
             return None
