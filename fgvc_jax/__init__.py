@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 if TYPE_CHECKING:
     from fgvc_jax.config import Experiment
     from fgvc_jax.figures.explained import Explainer
     from fgvc_jax.figures.fitted import Fitted
+    from fgvc_jax.inference.model import ModelOptions
 
 __version__ = "0.4.0"
 
@@ -16,7 +17,7 @@ def fit(
     what: "Experiment | str | os.PathLike",
     workdir: str | os.PathLike | None = None,
     progress: Callable[[dict[str, Any]], Any] | Literal[False] | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> "Fitted":
     """Train an experiment to its end, or what is missing of it, in this process: no signal is
     caught, no process started but git's, which tells the commit (and with `track` the report's),
@@ -50,7 +51,7 @@ def fit(
     return Fitted(training.fit(what, workdir, progress, **fields))
 
 
-def load(path: str | os.PathLike, **options: Any) -> "Explainer":
+def load(path: str | os.PathLike, **options: "Unpack[ModelOptions]") -> "Explainer":
     """The trained members of a workdir, or of an export for a hub, as a model that answers for
     images.
 

@@ -160,8 +160,8 @@ class _Experiment:
         return getattr(self, self.objective, None) or OBJECTIVES[self.objective]()
 
     def of(self, member: int) -> Self:
-        """The experiment as member `member` (from 1) sees it: with its network for all, and its
-        normalisation as that of the data."""
+        """The experiment of one member, counted from 1: `network` is its own network, and
+        `data.normalize` its own normalisation, unless that is "auto"."""
         network = self.networks[member - 1] if self.networks else self.network
         own = network.normalize
         data = self.data if own == "auto" else dataclasses.replace(self.data, normalize=own)
@@ -208,9 +208,9 @@ else:
 def load_config(word: str, **beside: str) -> Experiment:
     """The Experiment of `FILE[:ARGUMENTS]`, or of `NAME[:ARGUMENTS]` for one of the project's own.
 
-    The file is Python and is run; its `get_config` gets the arguments, which commas separate, as
-    strings, and of the keywords `beside`, which the command line gives (see `said`), those that it
-    takes by keyword alone. Lists where an Experiment has tuples become tuples.
+    The file is Python and is run. Its `get_config` is called with the arguments, separated by
+    commas, as strings. Of the keywords `beside`, which the command line gives (see `said`), it gets
+    those that it declares as keyword-only. Lists become tuples where an Experiment has tuples.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.
@@ -231,16 +231,16 @@ class Change(NamedTuple):
     """A field of two experiments that is not the same in both; as text `--field old -> new`."""
 
     flag: str
-    old: Any
-    new: Any
+    old: object
+    new: object
 
     def __str__(self) -> str:
         return f"{self.flag} {self.old!r} -> {self.new!r}"
 
 
 def differences(old: Experiment, new: Experiment) -> list[Change]:
-    """Every field that changes results and is not the same; of a network that only one has, its
-    name alone. Beside `networks`, `network` is nobody's."""
+    """Every field that changes results and is not the same in both. Of a network that only one of
+    them has, the name alone. `network` is not compared where there are `networks`."""
     specs = {flag: spec for each in (old, new) for flag, spec, _ in options.fields(each)}
     befores, afters = (
         {
@@ -303,8 +303,8 @@ def check(experiment: Experiment) -> Experiment:
 
 
 def solved(experiment: Experiment, objective: str) -> Experiment:
-    """The experiment with an objective that is solved, not trained by steps, and all that this
-    leaves no room for at its default: one member, no transfer, a whole network that is frozen."""
+    """The experiment with an objective that is solved instead of trained by steps. What makes no
+    sense then is at its default: one member, no transfer, a network that is frozen as a whole."""
     network = experiment.network
     kept = {name: getattr(network, name) for name in _OF_A_FROZEN_NETWORK}
     return dataclasses.replace(
@@ -333,13 +333,14 @@ def _check_solved(experiment: Experiment) -> None:
         )
 
 
-# What fields are called where networks take them.
+# Flags, without dashes, of arguments of networks that have another name than their field.
 _CALLED = {"images": "data.crop", "x": "batch-size", "groups": "network.batch-norm-groups"}
 
 
 def flagged(experiment: Experiment) -> contextlib.AbstractContextManager[None]:
-    """Makes the user's line of an ArgumentError from below, whose arguments are called as fields
-    are: of two groups as the chosen objective's, else as the first's."""
+    """Makes a UserError of an ArgumentError from below, which names arguments: they are called as
+    fields are. Of a name that two groups have, the chosen objective's field is meant, else the
+    first."""
     return options.flagged(experiment, nearest=experiment.objective, called=_CALLED)
 
 

@@ -1,13 +1,15 @@
 """Members asked together, and their one fused prediction."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 
+Tree = TypeVar("Tree")  # of arrays
 Place = tuple[str, ...]  # of a leaf in a tree
 AT_ONCE = 2**22  # values of one member that are fused at a time
 
@@ -23,7 +25,7 @@ class Alike(NamedTuple):
     common: Mapping[Place, jax.Array]
 
 
-def alike(members: Sequence[Any]) -> Alike:
+def alike(members: Sequence[VariableDict]) -> Alike:
     """The variables of at least one member; all have the same shapes."""
     first, *others = leaves = [flatten_dict(member) for member in members]
     common = {
@@ -37,17 +39,18 @@ def alike(members: Sequence[Any]) -> Alike:
     return Alike(tuple(own), common)
 
 
-def stack(members: Sequence[Any]) -> Any:
+def stack(members: Sequence[Tree]) -> Tree:
     """Trees of arrays of the same shapes, leaf by leaf: one with leaves (N, ...)."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def vmapped(ask: Callable[[Any], Any], members: Alike) -> Any:
-    """What each of N members says, vectorised over members: one program has fewer and larger
-    kernels than one for each.
+def vmapped(ask: Callable[[VariableDict], Tree], members: Alike) -> Tree:
+    """The answers of N members, vectorised over members: one program with few large kernels instead
+    of N programs with many small ones.
 
-    They are stacked here, in the program, where a stacked leaf lives as long as its layer needs it
-    and is of the type that the layer computes in: stacked before, all would be in memory twice.
+    The variables are stacked inside the program. A stacked leaf is then in memory only while its
+    layer runs, and in the type in which the layer computes. Stacked before, all variables would be
+    in memory twice.
 
     Args:
         ask: variables of one member -> a tree of arrays.
@@ -106,8 +109,8 @@ def growing(members: Sequence[np.ndarray], how: str) -> Iterator[np.ndarray]:
     """What the first 1, 2, ... N members say together, by a running sum: linear in N.
 
     Args:
-        members: N arrays (B, K) of log-probabilities. They serve "logits" too: from a member's raw
-            logits they differ by a number per image, which decides nothing.
+        members: N arrays (B, K) of log-probabilities. They serve "logits" too: they differ from raw
+            logits by one number per image, which does not change the prediction.
         how: see `fuse`.
 
     Yields:

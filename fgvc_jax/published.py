@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fgvc_jax import config
-from fgvc_jax.config import Experiment, Network, load_config
+from fgvc_jax.config import Experiment, load_config
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import distinct
 
@@ -75,7 +76,7 @@ class Card:
 
     @property
     def paper(self) -> str:
-        """Where the method is from; of one that was added without a line in `PAPERS` its name."""
+        """The paper of the method; the method's name where it has no line in `PAPERS`."""
         return PAPERS.get(self.method, f"the objective {self.method}")
 
 
@@ -92,7 +93,7 @@ def card(run: Experiment, which: str = "final") -> Card:
 
 
 def kt_deviations(run: Experiment, recipe: Experiment, which: str = "final") -> list[str]:
-    """All in which a run differs from KT as published: fields, then habits."""
+    """Every difference between a run and KT as published: first fields, then the procedure."""
     found = [
         *_differences(recipe, run),
         f"the accuracy of {EPOCHS[which]} (published: of the epoch with the best test accuracy)",
@@ -123,7 +124,7 @@ def _differences(recipe: Experiment, run: Experiment) -> list[str]:
     return [*map(str, config.differences(recipe, run.of(1))), others]
 
 
-def _each(run: Experiment, say: Callable[[Network], str]) -> str:
+def _each(run: Experiment, say: Callable[[NetworkOptions], str]) -> str:
     """What is said of every member's network, once where it is the same."""
     return distinct(map(say, run.each))
 
@@ -169,12 +170,12 @@ def _kt_rows(run: Experiment, which: str) -> list[CardLine]:
     both, rate = "ResNet-50 or VGG-16", "0.001 trunk, 0.01 head"
     known = {"resnet50", "vgg16", "vgg16_bn"}
 
-    def start(network: Network) -> str:
+    def start(network: NetworkOptions) -> str:
         if network.start:
             return f"the members of {network.start}"
         return "ImageNet" if "in1k" in network.weights else network.weights or "random"
 
-    def groups(network: Network) -> str:
+    def groups(network: NetworkOptions) -> str:
         count, size = network.batch_norm_groups, run.batch_size // network.batch_norm_groups
         return f"{count} groups of {size}" if count > 1 else f"the batch of {size}"
 

@@ -132,8 +132,9 @@ def maskcov(benchmark: str) -> Experiment:
 
     Yu et al., "MaskCOV: A random mask covariance network for ultra-fine-grained visual
     categorization", Pattern Recognition 2021. Test images are resized without a centre crop, since
-    leaves touch the edges; no weight decay. Of the code's 440 and 384 px the ratio is kept, at the
-    448 px of the published comparisons. Its rotation by up to 15 degrees is left out.
+    leaves touch the edges; no weight decay. The code resizes to 440 px and crops 384; here the crop
+    is 448 px, as in the published comparisons, and the ratio is the same. The code's rotation by up
+    to 15 degrees is left out.
     """
     return _protocol(
         data=_data(benchmark, "imagenet", leaves=True),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import jax.numpy as jnp
 else:
     jax, jnp = map(lazily, ("jax", "jax.numpy"))
+
+Tree = TypeVar("Tree")  # of arrays
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class Transfer:
 
 
 def attention_map(features: jax.Array) -> jax.Array:
-    """The channels' average weighted by how strong each one is (KT, eq. 1-2, before the norming).
+    """The mean of the channels, each weighted by its mean activation (KT, eq. 1-2, before it is
+    normalised).
 
     w_c = mean over space of F_c,  M = mean over c of w_c * F_c.
 
@@ -94,8 +97,8 @@ def teacher_attention(features: jax.Array) -> jax.Array:
 def on_grid(maps: jax.Array | np.ndarray, grid: tuple[int, int]) -> jax.Array:
     """|Z| of a network on another one's grid: an antialiased resize that keeps constants (ours).
 
-    It is standardised no further, so that the loss stays linear in it and one sum over the teachers
-    stays enough.
+    It is not standardised again: so the loss is linear in it, and the sum over the teachers is
+    enough.
 
     Args:
         maps: (B, h, w).
@@ -164,8 +167,8 @@ def weigh(loss: jax.Array, orthogonal: jax.Array, *, alpha: float, weighting: st
 
 
 def mean_teacher_attention(
-    features_of: Callable[[Any], jax.Array],
-    teachers: Any,
+    features_of: Callable[[Tree], jax.Array],
+    teachers: Tree,
     count: jax.Array,
     shape: tuple[int, ...],
 ) -> jax.Array:

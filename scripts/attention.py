@@ -39,6 +39,7 @@ import numpy as np
 
 from fgvc_jax.config import Data, Experiment
 from fgvc_jax.data import regions
+from fgvc_jax.data.records import origin
 from fgvc_jax.data.sketchbirds import PARTS, defining_parts
 from fgvc_jax.data.sources import open_source, restrict
 from fgvc_jax.study import definition, runner
@@ -87,7 +88,7 @@ def defining_masks(data: Data) -> tuple[np.ndarray, np.ndarray]:
     )
     views = []
     for i in range(len(splits.test)):
-        birds, index = regions.origin(splits.test, i)
+        birds, index = origin(splits.test, i)
         parts = birds.masks(index)
         views.append(np.stack([regions.seen(parts[name], data) for name in PARTS]))
     masks = np.stack(views)

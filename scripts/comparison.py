@@ -101,14 +101,16 @@ class Comparison:
 
     def warnings(self) -> list[str]:
         """In what the runs are not alike that should be."""
-        found = pages.mixed({key: line["environment"] for key, line in self.lines()})
+        found = pages.environment_warnings({key: line["environment"] for key, line in self.lines()})
         found += [*self._configs(), *self._contradictions()]
         shown = {id(line) for _, line in self.lines()}
         older = [
             (row, line["config"]["seed"]) for row, line in self.finished if id(line) not in shown
         ]
         if older:
-            found.append(f"warning: a newer run of the row and seed counts: {pages.grouped(older)}")
+            found.append(
+                f"warning: a newer run of the row and seed counts: {pages.runs_in_words(older)}"
+            )
         for what, fields in NAMED.items():
             same: dict[str, dict[str, list[statistics.Key]]] = {}
             for key, line in self.lines():
@@ -117,7 +119,7 @@ class Comparison:
                 groups.setdefault(str(line["digests"].get(what)), []).append(key)
             for groups in same.values():
                 if len(groups) > 1:
-                    which = "; ".join(f"({pages.grouped(keys)})" for keys in groups.values())
+                    which = "; ".join(f"({pages.runs_in_words(keys)})" for keys in groups.values())
                     found.append(f"warning: the runs differ in {what} of one name: {which}")
         return found
 
@@ -130,7 +132,8 @@ class Comparison:
                 groups.setdefault(", ".join(changed), []).append((row, seed))
             for changed, keys in groups.items():
                 if changed:
-                    yield f"warning: the runs of a row differ: {changed} ({pages.grouped(keys)})"
+                    which = pages.runs_in_words(keys)
+                    yield f"warning: the runs of a row differ: {changed} ({which})"
 
     def _contradictions(self) -> Iterator[str]:
         for (row, seed), line in self.lines():
@@ -348,7 +351,9 @@ class Plan(NamedTuple):
 def plan_of(folder: Path, one: Comparison) -> Plan:
     """Of a comparison, by the study files in a folder."""
     file = folder / f"{one.study}.py"
-    return Plan(*rebased(one, definition.load(str(file)))) if file.exists() else Plan(None, [])
+    if not file.exists():
+        return Plan(None, [])
+    return Plan(*rebased(one, definition.load_study(str(file))))
 
 
 def rebased(one: Comparison, study: Study) -> tuple[Study, list[str]]:

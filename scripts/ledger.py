@@ -192,15 +192,15 @@ def conclusions(one: Comparison, plan: Plan) -> list[str]:
         difference = cell["difference"]
         if planned and planned.gain and difference and row in planned.rows:
             of = "" if difference["n"] >= planned.seeds else f" of {planned.seeds} planned"
-            gain = pages.written(difference["mean"], metric=DECIDING, sign="+")
+            gain = pages.cell_text(difference["mean"], metric=DECIDING, sign="+")
             ends = "no interval yet"
             if difference["interval"]:
-                ends = pages.written(difference["interval"], metric=DECIDING, sign="+")
+                ends = pages.cell_text(difference["interval"], metric=DECIDING, sign="+")
             lines.append(
                 f"{name}, {row} minus {one.first}: "
                 f"**{statistics.verdict(difference['interval'], planned.gain)}**: {gain} points "
                 f"({ends}; {pages.count(difference['n'], 'pair')}{of}), published "
-                f"{pages.written(planned.gain, metric=DECIDING, sign='+')}"
+                f"{pages.cell_text(planned.gain, metric=DECIDING, sign='+')}"
             )
     return lines
 

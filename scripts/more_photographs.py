@@ -47,7 +47,7 @@ def judged(found: Features, options: Arguments, seed: int) -> tuple[float, float
         if told is None:
             known = {share: each.log_probabilities for share, each in head.fewer.items()}
             known[1.0] = head.held_out.log_probabilities
-            told = learning_curve.judge(
+            told = learning_curve.curve_of(
                 truth, np.arange(len(truth)), head.held_out.rows, head.held_out.heads, known
             )
     assert told is not None

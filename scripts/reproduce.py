@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
     """The published tables beside ours, what differs in the recipe, then the study's own page,
-    whose details see `pages.report`."""
+    whose details see `pages.study_page`."""
     return "\n".join(
         [
             "# KT, published (CUB-200-2011, ResNet-50, 448 px) and ours\n",
@@ -73,7 +73,7 @@ def page(chosen: Study, summary: Mapping[str, Any], **details: Any) -> str:
             f"\n## Table 2: ensembles of N\n\n{table_2(summary, 'ensemble')}",
             f"\n## Table 2: network N alone\n\n{table_2(summary, 'single')}",
             f"\n## Table 3: ensembles of two by alpha\n\n{table_3(summary)}\n",
-            pages.report(chosen, summary, **details),
+            pages.study_page(chosen, summary, **details),
         ]
     )
 
@@ -110,7 +110,7 @@ def ours(summary: Mapping[str, Any], metric: str, *rows: str) -> list[str]:
 
     def cell(found: Mapping[str, Any] | None, sign: str = "") -> str:
         mean, interval = (found[key] if found else None for key in ("mean", "interval"))
-        text, ends = (pages.written(v, metric=metric, sign=sign) for v in (mean, interval))
+        text, ends = (pages.cell_text(v, metric=metric, sign=sign) for v in (mean, interval))
         return f"{text} [{ends}]" if interval else text
 
     found = [summary.get(metric, {}).get(row) for row in rows]

@@ -107,7 +107,7 @@ def sizes(spec: Scale) -> Iterator[tuple[str, str, str]]:
 
     network = architecture.settle(Network(name=spec.network, frozen=spec.frozen))
     experiment = Experiment(network=network, data=Data(crop=spec.crop))
-    plan = architecture.architectures(experiment, spec.classes, devices.create())[0]
+    plan = architecture.architectures(experiment, spec.classes, devices.create_mesh())[0]
     state = sum(int(np.prod(leaf.shape[1:])) for leaf in plan.features.values())
     pixels = 3 * spec.resize**2
     for what, count, size in (

@@ -5,10 +5,10 @@ from finished_runs import run_of
 from PIL import Image
 from report_numbers import example
 
-from fgvc_jax.data.soundness import Finding, Picture
+from fgvc_jax.data.soundness import Finding, ImageFacts
 from fgvc_jax.figures import explanation, page
 from fgvc_jax.figures.demo import demo_page
-from fgvc_jax.figures.fitted import WORST, framed, run_page
+from fgvc_jax.figures.fitted import WORST, in_frame, run_page
 from fgvc_jax.figures.inspection import inspection_page
 from fgvc_jax.figures.report import report_page
 from fgvc_jax.figures.site import pages as site_pages
@@ -26,7 +26,7 @@ class Pictures:
 
 def pages(text):
     """A page of every kind, each with everything that it can have, whose texts are this one."""
-    group = [Picture("train", i, text, 0, remarks=(text,)) for i in range(9)]
+    group = [ImageFacts("train", i, text, 0, remarks=(text,)) for i in range(9)]
     labels = list(range(WORST + 2))
     run = run_of(labels, [*labels[1:], 0], [text] * len(labels), text)
     return {
@@ -42,7 +42,7 @@ def pages(text):
             hint=text,
         ),
         "fitted": run_page(run)[0],
-        "framed": framed(run),
+        "framed": in_frame(run),
         "explained": explanation.gallery(
             [
                 {"name": "1.png", "class": text, "probability": 0.5, "path": text, "small": small}

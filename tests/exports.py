@@ -26,7 +26,7 @@ def trained(*, members=2, fusion="probabilities", objective="ce", view=None, **n
         network=architecture.settle(dataclasses.replace(spec.network, **network)),
         data=dataclasses.replace(spec.data, **(view or {})),
     )
-    mesh = devices.create()
+    mesh = devices.create_mesh()
     plan = architecture.architectures(spec, len(CLASSES), mesh)[0]
     trunk, found = {}, []
     for seed in range(members):

@@ -33,7 +33,7 @@ def model_of(
     return kind(
         classes=classes, view=VIEW, members=[Member(network, v, VIEW) for v in members],
         identities=[str(n) for n in range(len(members))], logits_of=predict, fusion="probabilities",
-        mesh=devices.create(2), trunk=trunk,
+        mesh=devices.create_mesh(2), trunk=trunk,
     )  # fmt: skip
 
 

@@ -64,6 +64,11 @@ def test_the_plan_of_a_house_is_read_right(tmp_path):
     assert "upward arrows: 1\n" in told and "root of the package: 1\n" in told
 
 
+def test_files_and_classes_are_short():
+    sizes = [each for path in FILES for each in HOUSE.sizes(path)]
+    assert [each for each in sizes if each[0] > MOST_LINES.get(each[1], each[0])] == []
+
+
 def test_the_root_of_the_package_is_small():
     assert len(list(PACKAGE.glob("*.py"))) <= 16
     assert len({path.parent for path in PACKAGE.glob("*/*.py")}) <= 11
@@ -114,6 +119,27 @@ def test_leaves_raise_argument_errors_and_know_no_flag():
             if isinstance(node, ast.Raise) and path.name not in FILES_OF_WEIGHTS:
                 text = ast.unparse(node)
                 assert "UserError" not in text and "--" not in text, f"{path}: {text}"
+
+
+def test_annotations_say_more_than_any():
+    """The rest is truly anything: JSON of a file, a program's options, what Flax gives in pairs."""
+    assert sum(map(HOUSE.typed_any, FILES)) <= 35
+
+
+# Layers of one family of networks; and parts of report.json as they are computed, and as JSON has
+# them. `config.Network` is what configs say of a network, `networks.Network` the network: both are
+# names that users' code relies on.
+SHARED_NAMES = {"Block", "Stage", "Calibration", "Card", "Neighbour", "Network"}
+
+
+def test_no_two_classes_have_one_name():
+    classes = [
+        node.name
+        for path in FILES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert {name for name in classes if classes.count(name) > 1} == SHARED_NAMES
 
 
 def test_every_file_has_its_test():

@@ -86,7 +86,7 @@ def test_every_option_of_a_command_is_known(line):
             experiments.parse(words)
     else:
         _, words = positional(words, asked.COMMANDS[name]())
-        asked.read(name, words)
+        asked.read(asked.COMMANDS[name], name, words)
 
 
 # Of the launcher of studies, of power.py, of Docker and of XLA.

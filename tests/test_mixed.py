@@ -346,7 +346,7 @@ def test_teachers_stay_what_they_are_when_their_ensemble_grows(trained, tmp_path
     before, after = (
         open_teacher(
             TeacherQuery(str(folder), "final", 2, 1.0),
-            record.classes, view=spec.data.view, seed=0, mesh=devices.create(),
+            record.classes, view=spec.data.view, seed=0, mesh=devices.create_mesh(),
         ).digest
         for folder in (workdir.path, trained[0])
     )  # fmt: skip

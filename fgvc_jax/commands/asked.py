@@ -1,14 +1,14 @@
 """What each command can be asked: its options, apart from its body, so that --help loads no JAX."""
 
 from dataclasses import dataclass, field, fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from fgvc_jax.config import MembersAtOnce, ObjectiveName
-from fgvc_jax.data.view import TTA, Images, Photographs
+from fgvc_jax.data.view import TTA, ImageOptions, Photographs
 from fgvc_jax.utils import command_line
-from fgvc_jax.utils.options import option
+from fgvc_jax.utils.options import Config, option
 
 
 @dataclass(frozen=True)
@@ -364,7 +364,7 @@ class Inspection:
     labels, what is odd. Exit code 2 only for what would stop training. Nothing is deleted: --clean
     writes a list without what is wrong."""
 
-    data: Images = Images()
+    data: ImageOptions = ImageOptions()
     objective: ObjectiveName = "ce"
     """What is to be trained: it decides how many images a class needs."""
     batch_size: int = option(2, at_least=1)
@@ -391,10 +391,9 @@ COMMANDS: dict[str, type] = {
 }
 
 
-def read(command: str, arguments: list[str]) -> Any:
+def read(cls: type[Config], command: str, arguments: list[str]) -> Config:
     """The checked options of a command; it ends after --help."""
-    asked = COMMANDS[command]
-    named = {field.name for field in fields(asked)}
+    named = {field.name for field in fields(cls)}
     takes = "[WORKDIR] IMAGES" if "images" in named else "[WORKDIR]"
     takes = takes if "workdir" in named else "[SOURCE]"
-    return command_line.options_of(asked, command, arguments, takes=takes)
+    return command_line.options_of(cls, command, arguments, takes=takes)

@@ -15,7 +15,7 @@ from fgvc_jax.data.images import Unreadable, decode
 from fgvc_jax.data.view import Photographs
 from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.figures import nearest
-from fgvc_jax.figures.demo import demo_page, sureness
+from fgvc_jax.figures.demo import demo_page, sureness_badge
 from fgvc_jax.figures.examples import Examples
 from fgvc_jax.figures.framed import Framed, drawn
 from fgvc_jax.figures.page import THUMBNAIL, address
@@ -68,7 +68,7 @@ def demo(options: Demo) -> None:
 
 
 class Answerer:
-    """Trained members that say of one photograph after the other what the page shows.
+    """Trained members that answer for one photograph after the other, as the page shows it.
 
     Args:
         options: which members, and how sure is sure.
@@ -162,7 +162,9 @@ class Answerer:
             "classes": self._candidates(row, found),
             "coarser": _coarser(row, self._rows.coarsening),
             "agreement": row["agreement"],
-            "sure": sureness(row["unsure"], self._risk, self._typicality(found), least=self._least),
+            "sure": sureness_badge(
+                row["unsure"], self._risk, self._typicality(found), least=self._least
+            ),
             "members": [self._member(found, n) for n in range(self.members)],
             "why": self._why(found),
         }
@@ -172,7 +174,7 @@ class Answerer:
         that look most like the image; of a run that keeps none with some test photographs."""
         titles = [row[f"class{n}"] for n in range(1, 1 + min(CLASSES, len(self.classes)))]
         numbers = [self.classes.index(title) for title in titles]
-        near = nearest.photographs(self._model, found.seen, numbers)
+        near = nearest.nearest_of_classes(self._model, found.seen, numbers)
         return [
             {
                 "name": printable(title),

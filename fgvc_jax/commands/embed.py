@@ -48,11 +48,11 @@ def embed(options: Embedding) -> None:
     """Ask for the images' vectors and write them.
 
     Raises:
-        UserError: when something is not as it must be to begin; or at the end, when images could
-            not be read, with their number.
+        UserError: before anything is written, for what does not fit; or at the end, with the number
+            of images that could not be read.
     """
     output, write_to = _output(options.output)
-    files = inputs.some(options.images)
+    files = inputs.expand_some(options.images)
     options = options if options.network.name else named.of_a_run(options)
     compilation.use_compilation_cache()
     asked = _open(options)

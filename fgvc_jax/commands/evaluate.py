@@ -87,7 +87,7 @@ def evaluate(options: Evaluation) -> dict[str, Any]:
         which=options.which,
         members=options.members,
         fusion=options.fusion,
-        mesh=devices.create(options.batch_size),
+        mesh=devices.create_mesh(options.batch_size),
         members_at_once=options.members_at_once,
     )
     if options.unknown and not own:
@@ -149,7 +149,7 @@ def _by(asked: Model, test: Part, options: Evaluation, source: str) -> list[dict
 
 
 def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
-    """How images of other classes are told from the test images, see `unknown.judge`. Those of
+    """How images of other classes are told from the test images, see `unknown.told_apart`. Those of
     known classes are left out, by the names of these."""
     splits = sources.open_source(options.unknown, to_train=False, allow_links=options.allow_links)
     view = _view(asked, splits, options, options.unknown)
@@ -168,7 +168,7 @@ def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
         raise UserError(f"--unknown {options.unknown!r}: all its images are of known classes")
     source = Subset(source, others)
     feeding = _Feeding(asked, view, source, options.batch_size)
-    found = unknown.judge(asked, test, feeding.batches(), list(source.names))
+    found = unknown.told_apart(asked, test, feeding.batches(), list(source.names))
     return {"source": options.unknown, **found}
 
 
@@ -179,8 +179,8 @@ def _known(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
 
 
 def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, Any]:
-    """What members say of the test part, see `calibration.verdict`, and alone; of several processes
-    the first one has it."""
+    """What members say of the test part, see `calibration.judge_kept`, and alone; of several
+    processes the first one has it."""
     if jax.process_index() > 0:
         return {}
     kept = asked.calibration_store
@@ -189,7 +189,7 @@ def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, A
     if "validation" in parts:
         kept = dataclasses.replace(kept, workdir=parts["validation"].folder.parents[1])
     write = storage.writable(kept.workdir)
-    found = calibration.verdict(parts["test"], kept, families, write=write)
+    found = calibration.judge_kept(parts["test"], kept, families, write=write)
     return found | {"members": [{"final": accuracy} for accuracy in found["single"]]}
 
 
@@ -385,7 +385,7 @@ class _Feeding:
 
     def batches(self, whole: bool = False) -> Iterator[devices.Packed]:
         """A pass over them; `whole` has batches of `batch_size`, however few there are."""
-        images = feed.load(
+        images = feed.load_images(
             self.source,
             self.view.test_side,
             place="stream",

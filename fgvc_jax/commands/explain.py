@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     elif options.figure:
         figure(options)
     else:
-        draw(options)
+        write_pictures(options)
 
 
 def _check(options: Explanation) -> None:
@@ -87,16 +87,16 @@ def _open(options: Explanation, workdir: str = "") -> Model:
 # -- one picture an image --------------------------------------------------------------------------
 
 
-def draw(options: Explanation) -> None:
+def write_pictures(options: Explanation) -> None:
     """Write the pictures.
 
     Raises:
-        UserError: when something is not as it must be to begin; or at the end, when images could
-            not be read, with their number.
+        UserError: before anything is written, for what does not fit; or at the end, with the number
+            of images that could not be read.
     """
-    files = inputs.some(options.images)
+    files = inputs.expand_some(options.images)
     output = _folder(options.output)
-    files = inputs.begun(
+    files = inputs.with_a_first(
         _outside(files, output),
         f"all images are in --output {options.output!r} itself, whose pictures are not explained "
         "again: name another folder",
@@ -176,8 +176,8 @@ class _Readable:
             yield square
 
     def next(self) -> tuple[list[dict[str, str]], int, str]:
-        """Of the earliest image that was not asked for yet: rows of the broken ones before it, its
-        number from 1, and its path."""
+        """On the earliest image that was not asked for yet: the rows of broken images before it,
+        its number from 1, and its path."""
         return self._waiting.popleft()
 
     def tell(self) -> None:
@@ -234,9 +234,9 @@ def figure(options: Explanation) -> None:
     """Write figure.png of all images.
 
     Raises:
-        UserError: as `draw`.
+        UserError: as `write_pictures`.
     """
-    files = list(inputs.some(options.images))
+    files = list(inputs.expand_some(options.images))
     if len(files) > FIGURE_MOST:
         raise UserError(f"--figure of {len(files):,} images: choose {FIGURE_MOST} at the most")
     _ = Workdir(options.independent, "--independent")
@@ -269,7 +269,7 @@ def figure(options: Explanation) -> None:
 
 
 def score(options: Explanation) -> dict[str, Any]:
-    """`pointing.score_maps` of test images, also written to score.json of an output that is named.
+    """`pointing.score_maps` of test images; where an output is named, score.json there has it, too.
 
     Raises:
         UserError: when there is no such run or dataset, or it does not say where things are.
@@ -285,7 +285,7 @@ def score(options: Explanation) -> dict[str, Any]:
     asked = _open(options)
     some = experiment.data.classes > 0
     source = sources.with_classes(splits.test, splits.classes, asked.classes, spec, some=some)
-    known = regions.find(spec, source, len(asked.classes), asked.view)
+    known = regions.find_regions(spec, source, len(asked.classes), asked.view)
     count = min(options.score, len(source))
     chosen = np.sort(np.random.default_rng(pointing.SEED).permutation(len(source))[:count])
     shown = partial(progress.bar, desc="scored", total=count, unit=" images", leave=False)

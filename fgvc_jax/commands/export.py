@@ -138,13 +138,13 @@ def _pictures(options: Export, trained: Trained) -> dict[int, list[str]]:
     return pictures
 
 
-def _neighbours(options: Export, trained: Trained) -> web_neighbours.Photographs | None:
+def _neighbours(options: Export, trained: Trained) -> web_neighbours.SitePhotographs | None:
     """The training photographs that a site shows the nearest of; None where there are none."""
     if not options.with_thumbnails:
         return None
     model = trained.model
     try:
-        found = web_neighbours.Photographs.of(model.remembered.part, model.identities)
+        found = web_neighbours.SitePhotographs.of(model.remembered.part, model.identities)
     except UserError as error:
         log.warning(
             "warning: the page shows some photographs of each class, and not the nearest training "

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # at a start only what --help needs
     from markupsafe import Markup
 
     from fgvc_jax.data.records import Splits
-    from fgvc_jax.data.soundness import Finding, Picture
+    from fgvc_jax.data.soundness import Finding, ImageFacts
 
     Counts = dict[str, np.ndarray]  # images of each class (K,), by part
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     if len(words) > 1 or (words and said(rest, "--data.source") not in (None, words[0])):
         raise UserError(f"{words[0]!r} is one of two sources: inspect takes one")
     source = ["--data.source", source_of(words[0])] if words else []
-    options = asked.read("inspect", [*rest, *source])
+    options = asked.read(Inspection, "inspect", [*rest, *source])
     output = paths.output(options.output) if options.output else None
     stops = inspect(options, output)
     if stops:
@@ -57,7 +57,7 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
             storage.write_text(output, _page(options, None, {}, found, []))
             print(f"\nwritten: {printable(str(output))}")
         return faults
-    clean = cleaning.output(options.clean, splits) if options.clean else None
+    clean = cleaning.new_list(options.clean, splits) if options.clean else None
     splits, stops = _restricted(splits, options)
     pictures = _examined(splits)
     unread = [left_out.LeftOut(p.part, p.name, p.problem) for p in pictures if p.problem]
@@ -69,7 +69,7 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
     if clean:
         file = grouped.list_of(options.data.source)
         listed = paths.local(file, "list") if file else None
-        storage.write_text(clean, cleaning.written(splits, reasons, clean.parent, listed))
+        storage.write_text(clean, cleaning.list_text(splits, reasons, clean.parent, listed))
         found.append(_of_clean(options, splits, pictures, reasons))
     if ignored:
         advice = (
@@ -131,7 +131,7 @@ def _of_faults(faults: Sequence[str]) -> "list[Finding]":
     return [Finding("stops", "The list and the folders", advice, lines=faults)] if faults else []
 
 
-def _examined(splits: "Splits") -> "list[Picture]":
+def _examined(splits: "Splits") -> "list[ImageFacts]":
     from fgvc_jax.data import soundness
 
     total = sum(map(len, splits.parts.values()))
@@ -147,7 +147,7 @@ def _examined(splits: "Splits") -> "list[Picture]":
 def _of_clean(
     options: Inspection,
     splits: "Splits",
-    pictures: "Sequence[Picture]",
+    pictures: "Sequence[ImageFacts]",
     reasons: dict[tuple[str, int], str],
 ) -> "Finding":
     from fgvc_jax.data.soundness import Finding
@@ -277,7 +277,7 @@ def _listed(found: "Sequence[Finding]") -> str:
     return "\n".join(lines)
 
 
-def _described(picture: "Picture") -> str:
+def _described(picture: "ImageFacts") -> str:
     return " ".join([picture.name, f"({'; '.join([picture.part, *picture.remarks])})"])
 
 
@@ -286,23 +286,23 @@ def _page(
     splits: "Splits | None",
     counts: "Counts",
     found: "Sequence[Finding]",
-    pictures: "Sequence[Picture]",
+    pictures: "Sequence[ImageFacts]",
 ) -> str:
     from fgvc_jax.data import soundness, whole
     from fgvc_jax.figures import page
     from fgvc_jax.figures.inspection import inspection_page
 
-    def show(picture: "Picture", alternative: str, side: int) -> "Markup":
+    def show(picture: "ImageFacts", alternative: str, side: int) -> "Markup":
         assert splits is not None  # where there are pictures
         record = splits.parts[picture.part][picture.index]
-        shown = soundness.opened(record, orientation=splits.orientation)
+        shown = soundness.own_size(record, orientation=splits.orientation)
         return page.image(shown, alternative, side)
 
-    def place(picture: "Picture") -> str:
+    def place(picture: "ImageFacts") -> str:
         assert splits is not None
         return os.path.abspath(whole.file_of(splits.parts[picture.part], picture.index))
 
-    examples: dict[int, Picture] = {}
+    examples: dict[int, ImageFacts] = {}
     for picture in pictures:
         if not picture.problem:
             examples.setdefault(picture.label, picture)

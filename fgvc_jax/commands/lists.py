@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fgvc_jax.commands.asked import Prediction
-from fgvc_jax.data.images import listed
+from fgvc_jax.data.images import in_one_line
 from fgvc_jax.data.inputs import InputFile
 from fgvc_jax.inference import stream
 from fgvc_jax.inference.events import Events
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def check_unlabelled(output: Path) -> None:
-    """Raise a UserError where a list is there that somebody has begun to fill in."""
+    """Raise a UserError where there is a list already, in which somebody has begun to write
+    labels."""
     if not output.is_file():
         return
     with output.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -112,7 +113,7 @@ def _answered(
             problems += filter(None, some.problems)
             shown.update(len(some.paths))
     if problems:
-        log.warning("warning: %s", listed(problems, count))
+        log.warning("warning: %s", in_one_line(problems, count))
     return {"files": count, "problems": len(problems)}
 
 

@@ -8,25 +8,23 @@ import os
 import shlex
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 from fgvc_jax.commands import asked
 from fgvc_jax.training.words import has_images, is_workdir, like_an_image, nothing
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import positional, said
+from fgvc_jax.utils.options import Config, positional, said
 from fgvc_jax.utils.text import printable
 
-T = TypeVar("T")
 RUNS = "runs"  # where runs are, unless a workdir says otherwise
 DEEPEST = 3  # folders below it: those of a study are FOLDER/ROW/SEED
 
 log = logging.getLogger(__name__)
 
 
-def read(cls: type[T], command: str, arguments: list[str]) -> T:
+def read(cls: type[Config], command: str, arguments: list[str]) -> Config:
     """The options of a command that asks a run: the one that comes first, or that --workdir names;
     its workdir is empty where none is (`of_a_run`)."""
-    default: Any = cls()
+    default = cls()
     words, rest = positional(arguments, default)
     takes_images = "images" in {field.name for field in fields(default)}
     workdir = said(rest, "--workdir")
@@ -44,7 +42,7 @@ def read(cls: type[T], command: str, arguments: list[str]) -> T:
             f"{command} takes the workdir that it was made of"
         )
     given = [] if workdir is None else ["--workdir", workdir]
-    return asked.read(command, [*words, *rest, *given])
+    return asked.read(cls, command, [*words, *rest, *given])
 
 
 def _before_images(words: list[str], command: str) -> tuple[list[str], str | None]:
@@ -86,7 +84,7 @@ def _only(words: list[str], workdir: str | None, command: str) -> str:
     return first
 
 
-def of_a_run(found: T) -> T:
+def of_a_run(found: Config) -> Config:
     """The options with the newest finished run below `runs/`, which is told, where they name no
     workdir.
 
@@ -97,7 +95,7 @@ def of_a_run(found: T) -> T:
         return found
     run = newest()
     log.info("%s: the newest finished run, since no workdir is named", printable(run))
-    return replace(found, workdir=run)  # type: ignore[type-var]
+    return replace(found, workdir=run)
 
 
 def newest() -> str:

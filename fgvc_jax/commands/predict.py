@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import jax
 from tqdm import tqdm
@@ -131,13 +131,15 @@ def _files(options: Prediction) -> Iterator[inputs.InputFile]:
             )
         file = paths.local(options.images[0], "list")
         # Its header is looked at before a model is opened.
-        return inputs.begun(grouped.listed(file, options.group), f"{str(file)!r} lists nothing")
+        return inputs.with_a_first(
+            grouped.listed(file, options.group), f"{str(file)!r} lists nothing"
+        )
     if not options.boxes:
-        return inputs.some(options.images)
+        return inputs.expand_some(options.images)
     boxes = paths.local(options.boxes, "--boxes")
     listed = detections.read(boxes, confidence=options.confidence)
     found = detections.photographs(boxes, listed, options.images)
-    return inputs.begun(
+    return inputs.with_a_first(
         detections.boxes(found, whole=options.whole),
         f"no photograph has a box of --confidence {options.confidence:g}: --whole answers all",
     )
@@ -196,7 +198,7 @@ def _csv(file: IO[str], columns: Sequence[str], safe: bool) -> Write:
     """Rows as CSV with a header; lists as JSON, true and false in small letters."""
     write_text = csv_table(file, columns, safe=safe)
 
-    def cell(value: Any) -> Any:
+    def cell(value: object) -> object:
         return json.dumps(value, ensure_ascii=False) if isinstance(value, (bool, list)) else value
 
     def write(rows: Iterable[AnswerRow]) -> None:

@@ -11,7 +11,7 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
+from fgvc_jax.utils.text import Json
 
 MOST_BYTES = 32 * 2**20  # of an upload
 MOST_UPLOADS = 16  # held at a time: one is answered, the others wait
@@ -45,7 +46,7 @@ HEADERS = {
 log = logging.getLogger(__name__)
 
 
-class Asked(Protocol):
+class AnswersUploads(Protocol):
     """Who answers, with what JSON can hold; asked in a thread, one question at a time. What it
     raises as a UserError is a problem of the question.
 
@@ -54,14 +55,14 @@ class Asked(Protocol):
     """
 
     @property
-    def known(self) -> Any: ...
+    def known(self) -> Json: ...
 
-    def answer(self, upload: bytes) -> Any: ...
+    def answer(self, upload: bytes) -> Json: ...
 
-    def answer_kept(self, number: int) -> Any: ...
+    def answer_kept(self, number: int) -> Json: ...
 
 
-def application(page: str, asked: Asked, names: Collection[str] = ()) -> ASGIApp:
+def application(page: str, asked: AnswersUploads, names: Collection[str] = ()) -> ASGIApp:
     """The ASGI application of one page that uploads files: GET / is the page, GET /known what it
     shows before it asks, POST /answer has a file as its body, POST /kept/N none. All but the page
     get JSON, in case of a problem {"error": a sentence}.
@@ -77,7 +78,7 @@ def application(page: str, asked: Asked, names: Collection[str] = ()) -> ASGIApp
     async def show(_: Request) -> Response:
         return HTMLResponse(page)
 
-    async def call(function: Callable[..., Any], *values: Any) -> Response:
+    async def call(function: Callable[..., Json], *values: object) -> Response:
         found = await anyio.to_thread.run_sync(
             function, *values, limiter=one_at_a_time, abandon_on_cancel=True
         )
@@ -95,7 +96,7 @@ def application(page: str, asked: Asked, names: Collection[str] = ()) -> ASGIApp
         except Refused as refused:
             return JSONResponse({"error": str(refused)}, refused.status)
         except UserError as problem:
-            # 200, since the question was fine: browsers put all else into the reader's console.
+            # Status 200, since the request was fine: browsers log all others as errors.
             return JSONResponse({"error": str(problem)})
         except Exception:
             log.exception("an upload could not be answered")
@@ -245,7 +246,7 @@ class Connection(H11Protocol):
         super().on_response_complete()
         self._expect_another(answered)
 
-    def _expect_another(self, last: Any) -> None:
+    def _expect_another(self, last: object) -> None:
         """Close unless in some time there is another request than `last`."""
 
         def close() -> None:
@@ -275,7 +276,7 @@ def url(listening: socket.socket) -> str:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take an address, before anything is made that would be in vain without it.
+    """Take the address first, so that nothing is prepared in vain where it is not free.
 
     Raises:
         UserError: when there is no such address, or it is in use.

@@ -45,7 +45,8 @@ def begin(name: str, arguments: Sequence[str] | None = None) -> None:
 
     def main(words: list[str]) -> None:
         if name != "train" and {*options.HELP} & {*words}:  # which needs nothing of the body
-            importlib.import_module("fgvc_jax.commands.asked").read(name, words)
+            asked = importlib.import_module("fgvc_jax.commands.asked")
+            asked.read(asked.COMMANDS[name], name, words)
         # Imported here, which takes seconds: a signal meanwhile ends the command in one line.
         with progress.waiting("starting"):
             body = importlib.import_module(f"fgvc_jax.commands.{name}")

@@ -52,7 +52,7 @@ def image_keys(seed: int, view: jax.Array, ids: jax.Array) -> jax.Array:
     return jax.vmap(one)(jnp.broadcast_to(view, ids.shape), ids)
 
 
-def folded(keys: jax.Array, number: jax.Array | int) -> jax.Array:
+def folded_keys(keys: jax.Array, number: jax.Array | int) -> jax.Array:
     """(B,) keys with a number (scalar int) folded into each."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
 
@@ -65,7 +65,7 @@ def training_view(view: View, keys: jax.Array, images: jax.Array) -> jax.Array:
     """
 
     def keys_of(name):
-        return folded(keys, OF_ITS_OWN + AMOUNTS.index(name))
+        return folded_keys(keys, OF_ITS_OWN + AMOUNTS.index(name))
 
     if scale := view.amount("scale"):
         images = random_resized_crop(

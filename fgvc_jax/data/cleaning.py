@@ -13,8 +13,8 @@ from pathlib import Path
 from fgvc_jax.data import csvfile, whole
 from fgvc_jax.data.files import Files, shown
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.records import Splits
-from fgvc_jax.data.soundness import Picture, near, same
+from fgvc_jax.data.records import Splits, origin
+from fgvc_jax.data.soundness import ImageFacts, near, same_bytes
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import no_formula_path
@@ -23,7 +23,7 @@ from fgvc_jax.utils.text import no_formula_path
 _ORDER = ("test", "validation", "train")
 
 
-def output(text: str, splits: Splits) -> Path:
+def new_list(text: str, splits: Splits) -> Path:
     """The list to write, which is never there yet, above the images.
 
     Raises:
@@ -44,19 +44,19 @@ def output(text: str, splits: Splits) -> Path:
     return file
 
 
-def reasons(pictures: Sequence[Picture]) -> dict[tuple[str, int], str]:
+def reasons(pictures: Sequence[ImageFacts]) -> dict[tuple[str, int], str]:
     """Why images are to be left out, by (part, row): what cannot be read; what stands under several
     labels, all of it; of copies all but one; what shows nothing. Bursts of one class stay."""
     found: dict[tuple[str, int], str] = {}
 
-    def leave(pictures: Iterable[Picture], reason: str) -> None:
+    def leave(pictures: Iterable[ImageFacts], reason: str) -> None:
         for picture in pictures:
             found.setdefault((picture.part, picture.index), reason)
 
     for picture in pictures:
         if picture.problem:
             leave([picture], f"broken: {picture.problem}")
-    exact, alike = same(pictures), near(pictures)
+    exact, alike = same_bytes(pictures), near(pictures)
     for how, groups in (("the same picture", exact), ("nearly the same", alike)):
         for group in groups:
             for picture in group:
@@ -77,13 +77,13 @@ def reasons(pictures: Sequence[Picture]) -> dict[tuple[str, int], str]:
     return found
 
 
-def _kept(group: Iterable[Picture], found: dict[tuple[str, int], str]) -> Picture | None:
+def _kept(group: Iterable[ImageFacts], found: dict[tuple[str, int], str]) -> ImageFacts | None:
     """The one of some copies that stays, where not all of them are left out."""
     left = (one for one in group if (one.part, one.index) not in found)
     return min(left, key=lambda one: (_ORDER.index(one.part), one.index), default=None)
 
 
-def written(
+def list_text(
     splits: Splits, reasons: dict[tuple[str, int], str], folder: Path, listed: Path | None = None
 ) -> str:
     """The list as text, for a file in a folder.
@@ -100,7 +100,7 @@ def written(
     """
     parts = splits.parts
     grouped = any(part.groups is not None for part in parts.values())
-    origins = {name: [whole.origin(p, row) for row in range(len(p))] for name, p in parts.items()}
+    origins = {name: [origin(p, row) for row in range(len(p))] for name, p in parts.items()}
     boxes = {
         name: [source.boxes[row] if isinstance(source, Files) else None for source, row in rows]
         for name, rows in origins.items()

@@ -3,7 +3,7 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fgvc_jax.data.files import Entry, assemble, check_can_be_split, dataset_root, hold_out, shown
 from fgvc_jax.data.framing import Box
@@ -11,6 +11,7 @@ from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
+T = TypeVar("T")
 LARGEST = 2**31  # of a whole number, beyond any image
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,9 @@ def read_json(file: Path) -> dict[str, Any]:
 _KEY = (int, str)
 
 
-def rows_of(found: dict[str, Any], name: str, file: Path, /, **fields: Any) -> list[dict[str, Any]]:
+def rows_of(
+    found: dict[str, Any], name: str, file: Path, /, **fields: type | tuple[type, ...]
+) -> list[dict[str, Any]]:
     """The objects in a list of a file, each with these fields of these types."""
     rows = found.get(name)
     if not isinstance(rows, list):
@@ -123,7 +126,7 @@ def _by_id(found: dict[str, Any], name: str, field: str, file: Path) -> dict[Any
     return rows
 
 
-def _of(known: dict[Any, Any], row: dict[str, Any], field: str, file: Path, n: int) -> Any:
+def _of(known: dict[Any, T], row: dict[str, Any], field: str, file: Path, n: int) -> T:
     if row[field] not in known:
         raise UserError(
             f"{shown(file)} annotation {n}: {field} {row[field]!r} is nowhere in the file: is it "
@@ -140,7 +143,7 @@ def _size(image: dict[str, Any]) -> tuple[float, float] | None:
     return None
 
 
-def box_of(values: Any, where: str, of: tuple[float, float] | None) -> Box:
+def box_of(values: object, where: str, of: tuple[float, float] | None) -> Box:
     """The box of a list [x, y, width, height]."""
     numbers = values if isinstance(values, list) and len(values) == 4 else [None]
     if not all(type(n) is float or (type(n) is int and abs(n) < LARGEST) for n in numbers):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fgvc_jax.data.files import Entry, assemble, check_can_be_split, hold_out, shown
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.names import composed, part
+from fgvc_jax.data.names import composed, part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.data.tables import check_length, csv_rows, path_inside
 from fgvc_jax.utils import paths
@@ -30,7 +30,7 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
 
     Paths are relative to the file's folder and stay inside it, with "/" between folders; where
     there is no such file, an absolute path inside, spaces around a path and backslashes are
-    understood. `split` is one of `PARTS` (or as `names.part` knows it) in every row, and
+    understood. `split` is one of `PARTS` (or as `names.part_named` knows it) in every row, and
     "validation" stands in for "test" where no row is of that; without that column
     `files.TEST_FRACTION` of each class, chosen by `seed`, becomes the test part, or to be judged
     all of it. Images with the same `group` are in one part; an empty group is one of its own.
@@ -187,7 +187,7 @@ def _row(where: str, values: dict[str, str]) -> dict[str, str]:
                 "are a part of it: leave out the spaces behind commas"
             )
     if "split" in row:
-        row["split"] = part(row["split"]) or row["split"].lower()
+        row["split"] = part_named(row["split"]) or row["split"].lower()
         if row["split"] not in PARTS:
             near = difflib.get_close_matches(row["split"], PARTS, n=1, cutoff=0.4)
             hint = f": did you mean {near[0]!r}?" if near else ""

@@ -74,7 +74,7 @@ def photographs(
     for folder in (*folders, str(file.parent), "."):
         for name, detected in listed.items():
             places.setdefault(_place(os.path.join(folder, name)), detected)
-    for found in inputs.some(words):
+    for found in inputs.expand_some(words):
         detected = places.get(_place(found.path), Detected(asked=False))
         yield found._replace(problem=found.problem or detected.problem), detected
 

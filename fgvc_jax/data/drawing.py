@@ -300,7 +300,7 @@ def _draw_bird(canvas: _Canvas, pose: _Pose, code: Mapping[str, int]) -> None:
     _draw_head(canvas, head, pose, code)
 
 
-def render(
+def draw_bird(
     rng: np.random.Generator, code: Mapping[str, int], *, size: int, with_masks: bool = False
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Draws the scene that `rng` stands for with a bird of species `code` (part -> variant) in it.

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from fgvc_jax.data import pipeline, whole
 from fgvc_jax.data.images import Broken, content_digest
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Records, Source, Splits, Subset
-from fgvc_jax.data.view import View
+from fgvc_jax.data.view import Reading, View
 from fgvc_jax.utils import devices, digests, machine, processes, progress
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Dataset:
 
     def __getitem__(self, part: str) -> Images:
         if part not in self._decoded:
-            self._decoded[part] = load(
+            self._decoded[part] = load_images(
                 self.splits.parts[part],
                 self.side(part),
                 place="stream" if self.streamed else self.place,
@@ -81,8 +81,10 @@ class Dataset:
         where that has the size for it, else decoded as they are needed."""
         source, side = Subset(self.splits.parts[part], rows), self._view.test_side
         if self.side(part) != side or self.place == "stream":
-            how = {"threads": self.threads, **self._view.reading}
-            return load(source, side, place="stream", mesh=self._mesh, **how)
+            how, threads = self._view.reading, self.threads
+            return load_images(
+                source, side, place="stream", threads=threads, mesh=self._mesh, **how
+            )
         whole = self[part]
         if whole.store is not None:
             some = jax.jit(lambda store: store[rows], out_shardings=devices.replicated(self._mesh))
@@ -128,7 +130,7 @@ class Dataset:
             orientation=self._view.reading["orientation"],
             banner=self._view.banner,
             suspects=suspects,
-            progress=lambda found, count: progress.of_images("looked at", count, found),
+            progress=lambda found, count: progress.image_bar("looked at", count, found),
         )
         names = list(parts)
         return _agreed(self.splits, [(names[n], row, str(error)) for n, row, error in found])
@@ -200,14 +202,14 @@ def placement(chosen: str, total_bytes: int, processes_here: int) -> str:
     return "host" if total_bytes < HOST_SHARE * free else "store"
 
 
-def load(
+def load_images(
     source: Source,
     side: int,
     *,
     place: str,
     threads: int,
     mesh: Mesh,
-    **reading: Any,
+    **reading: Unpack[Reading],
 ) -> Images:
     """The `Images` of a source, squares of `side` pixels; decoded now unless they are streamed.
     `reading` as `images.decode` takes it."""
@@ -224,7 +226,7 @@ def load(
 
 
 def contents(source: Records) -> list[bytes]:
-    """SHA-256 of each image's bytes, as `load` finds them."""
+    """SHA-256 of each image's bytes, as `load_images` finds them."""
     return [content_digest(source[i]["image"]) for i in range(len(source))]
 
 

@@ -52,8 +52,8 @@ class Entry:
 class Files:
     """A Source of encoded image files: `root / places[i]` with its name, label, id and group.
 
-    A place is a name as the disk has it, where accents may be written in another form. Ids are the
-    official ones, or count from `first` where there are none.
+    A place is the name on the disk, where accents may have another Unicode form. Ids are the
+    official ones; where there are none they count from `first`.
     """
 
     def __init__(

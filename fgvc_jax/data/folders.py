@@ -24,7 +24,7 @@ from fgvc_jax.data.files import (
     subfolders,
 )
 from fgvc_jax.data.images import EXTENSIONS, unread
-from fgvc_jax.data.names import Spellings, near_part, part
+from fgvc_jax.data.names import Spellings, near_part, part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils.errors import UserError
 
@@ -39,9 +39,9 @@ def open_folder(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     after the path classes are the innermost folders, and those that they are in are coarser levels:
     families with genera with species, for all classes equally deep.
 
-    The names of the parts are those of `names.part`, in any case. A validation part may stand in
-    for a test part; if there are both, it is the validation part. A folder of such a name that
-    holds images directly, among others that are no parts, is a class: contents decide. Without
+    The names of the parts are those of `names.part_named`, in any case. A validation part may
+    stand in for a test part; if there are both, it is the validation part. A folder of such a name
+    that holds images directly, among others that are no parts, is a class: contents decide. Without
     parts PATH itself holds the class folders and `files.TEST_FRACTION` of each class, chosen by
     `seed`, becomes the test part; to be judged, all of it is.
 
@@ -111,17 +111,17 @@ def _lineages(placed: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
 def _parts(root: Path, folders: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """The folders of the parts that there are, by part, and the other folders; no part where these
     are class folders."""
-    named = [name for name in folders if part(name)]
-    others = [name for name in folders if not part(name)]
+    named = [name for name in folders if part_named(name)]
+    others = [name for name in folders if not part_named(name)]
     if others and not any(_has_folders(root / name) for name in named):
         return {}, []
     parts: dict[str, str] = {}
     for name in named:
-        other = parts.setdefault(part(name), name)
+        other = parts.setdefault(part_named(name), name)
         if other != name:
             raise UserError(
-                f"{shown(root)} has {other}, {name}, and both would be the {part(name)} part: keep "
-                "one of them, or rename it"
+                f"{shown(root)} has {other}, {name}, and both would be the {part_named(name)} "
+                "part: keep one of them, or rename it"
             )
     return parts, others
 

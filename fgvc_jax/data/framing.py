@@ -45,7 +45,7 @@ class Box(NamedTuple):
         return f"#xywh={'percent:' * fractions}{','.join(f'{number:.6g}' for number in numbers)}"
 
 
-def inside(box: Box, size: tuple[int, int], margin: float = 0.0, cut: int = 0) -> Edges:
+def inside_box(box: Box, size: tuple[int, int], margin: float = 0.0, cut: int = 0) -> Edges:
     """The edges of a box in an image of (width, height) pixels, `margin` of its sides further out
     on every side, as far as the image goes above `cut` rows at its bottom.
 

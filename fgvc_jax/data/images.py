@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, features
 
-from fgvc_jax.data.framing import FILL, Edges, Fit, fitted, inside
+from fgvc_jax.data.framing import FILL, Edges, Fit, fitted, inside_box
 from fgvc_jax.utils.errors import UserError
 
 try:  # the extra `heif`: what iPhones write
@@ -82,8 +82,8 @@ class Broken(UserError):
 
 
 class Unreadable(Broken):
-    """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels",
-    and `advice` after that."""
+    """An image that cannot be used. The message is its name, then `problem`, as "has 3 x 70000
+    pixels", then `advice`."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ def _edges(record: dict[str, Any], size: tuple[int, int], margin: float, cut: in
     if "box" not in record:
         return 0.0, 0.0, float(width), float(height - cut)
     try:
-        return inside(record["box"], size, margin, cut)
+        return inside_box(record["box"], size, margin, cut)
     except ValueError as error:
         box = ",".join(f"{number:.6g}" for number in record["box"][:4])
         raise Unreadable(record, f"has the box {box}, which {error}", "correct the box") from error
@@ -363,10 +363,10 @@ def refuse(errors: Sequence[UserError], count: int) -> None:
     if errors:
         known = [each for each in errors if isinstance(each, Broken)]
         names = [name for each in known for name in each.names]
-        raise Broken(listed(list(map(str, errors)), count), names, known)
+        raise Broken(in_one_line(list(map(str, errors)), count), names, known)
 
 
-def listed(problems: Sequence[str], count: int) -> str:
+def in_one_line(problems: Sequence[str], count: int) -> str:
     """What is wrong with some of so many images, in one line."""
     if len(problems) == 1:
         return problems[0]

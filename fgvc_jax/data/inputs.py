@@ -31,7 +31,7 @@ class InputFile(NamedTuple):
     event: str = ""
 
 
-def some(words: Sequence[str]) -> Iterator[InputFile]:
+def expand_some(words: Sequence[str]) -> Iterator[InputFile]:
     """As `expand`, of which there must be some.
 
     Raises:
@@ -39,10 +39,10 @@ def some(words: Sequence[str]) -> Iterator[InputFile]:
     """
     if not words:
         raise UserError("no image is named: give files, folders, or @LIST")
-    return begun(expand(words), f"no image was found in {', '.join(map(repr, words[:5]))}")
+    return with_a_first(expand(words), f"no image was found in {', '.join(map(repr, words[:5]))}")
 
 
-def begun(files: Iterator[InputFile], problem: str) -> Iterator[InputFile]:
+def with_a_first(files: Iterator[InputFile], problem: str) -> Iterator[InputFile]:
     """The same files, once there is a first one; else a UserError of the `problem`."""
     first = next(files, None)
     if first is None:

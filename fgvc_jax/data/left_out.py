@@ -61,7 +61,7 @@ def check(splits: Splits, found: Sequence[LeftOut], *, strict: str) -> None:
     why = f"; {problem}" if splits.own else ""
     count = sum(map(len, splits.parts.values()))
     problems = [each.reason for each in found]
-    raise Broken(images.listed(problems, count) + why, [each.name for each in found])
+    raise Broken(images.in_one_line(problems, count) + why, [each.name for each in found])
 
 
 def refusal(splits: Splits, found: Sequence[LeftOut], *, strict: str) -> str:

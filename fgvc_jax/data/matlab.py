@@ -12,7 +12,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fgvc_jax.utils.text import Json
 
 MAX_BYTES = 32 * 2**20  # of a file; the annotations of Cars have 0.3 MiB
 MAX_MEMORY = 2 * 2**30  # of the reading process, address space
@@ -51,7 +56,7 @@ def read_variables(file: Path, names: Sequence[str]) -> dict[str, Any]:
     return answer["variables"]
 
 
-def _read(stream: Any, names: Sequence[str]) -> dict[str, Any]:
+def _read(stream: IO[bytes], names: Sequence[str]) -> dict[str, Any]:
     """What the reading process says: {"variables": ...}, or {"error": one line}."""
     from scipy.io import loadmat
 
@@ -62,7 +67,7 @@ def _read(stream: Any, names: Sequence[str]) -> dict[str, Any]:
         return {"error": " ".join(f"{type(error).__name__} {error}".split())[:200]}
 
 
-def _plain(array: Any) -> Any:
+def _plain(array: "np.ndarray") -> "Json":
     """A numpy array as scipy gives it, as what JSON knows."""
     flat = array.ravel(order="F")
     if array.dtype.names:

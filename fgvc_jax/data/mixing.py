@@ -7,9 +7,9 @@ nothing depends on the number of devices. Of a share s of the partner, one for a
 - CutMix (Yun et al., arXiv 1905.04899, eq. 1 to 3): a box of the partner, of an area drawn from
   Beta(a, a) and with its centre anywhere in the image; s is what of the box lies in the image.
 
-Labels are mixed by s. So is what frozen networks say of the images as they were: probabilities by
-s, and maps place by place, as the images are. The teachers' maps enter the orthogonal loss linearly
-and stay a function of the view alone, computed once for it.
+Labels are mixed by s. So are the outputs of frozen networks, which are of the unmixed images:
+probabilities by s, and maps place by place, as the images are. The teachers' maps enter the
+orthogonal loss linearly and stay a function of the view alone, computed once for it.
 """
 
 from typing import NamedTuple

@@ -12,7 +12,7 @@ _WRITTEN = {
     "test": ("test",),
 }
 _PARTS = {name: part for part, names in _WRITTEN.items() for name in names}
-# What means a part, but is none of its names: it is asked, never taken.
+# Words that probably mean a part but are not its name: people are asked, nothing is assumed.
 _MEANT = {
     **_PARTS,
     "training": "train",
@@ -24,7 +24,7 @@ _MEANT = {
 }
 
 
-def part(name: str) -> str:
+def part_named(name: str) -> str:
     """The part (train, validation, test) of a folder or split of that name, in whatever case; ""
     for none."""
     return _PARTS.get(name.casefold(), "")
@@ -50,7 +50,7 @@ def words(name: str) -> str:
     return re.sub(r"[\W_]+", " ", plain).strip().casefold()
 
 
-def alike(names: Iterable[str]) -> dict[str, str]:
+def same_words(names: Iterable[str]) -> dict[str, str]:
     """Names by their `words`, where these are of one alone."""
     known = [(words(name), name) for name in names]
     counts = Counter(key for key, _ in known)

@@ -8,13 +8,14 @@ its own rows of it, and resuming is indexing.
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from fgvc_jax.data.images import content_digest, decode, refuse
 from fgvc_jax.data.records import Records
 from fgvc_jax.data.sources import Source
+from fgvc_jax.data.view import Reading
 from fgvc_jax.utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ AHEAD_BYTES = 2**30  # of batches that are loaded ahead of the step
 AHEAD_BATCHES = 2, 8  # at the least, whatever their size, and at the most
 
 
-def streamed(source: Source, size: int, *, threads: int, **reading: Any) -> Fetch:
+def streamed(source: Source, size: int, *, threads: int, **reading: Unpack[Reading]) -> Fetch:
     """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads; `reading`
     as `images.decode` takes it."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -46,7 +47,7 @@ def streamed(source: Source, size: int, *, threads: int, **reading: Any) -> Fetc
 
 
 def decoded(
-    source: Records, size: int, *, threads: int, **reading: Any
+    source: Records, size: int, *, threads: int, **reading: Unpack[Reading]
 ) -> tuple[np.ndarray, list[bytes]]:
     """All images of a source, decoded once: (N, size, size, 3) uint8, and what they are: the
     SHA-256 of each record's encoded bytes (`images.content_digest`). A UserError lists all that
@@ -93,8 +94,8 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of the global batches from step `start` on, without end.
 
-    Every epoch is another permutation of the images, or of those that `drawn` gives; its last
-    partial batch is dropped, as torch's drop_last does.
+    Every epoch is another permutation of the images, or of those that `epoch_images` gives; its
+    last partial batch is dropped, as torch's drop_last does.
 
     Args:
         source: the training images.
@@ -107,8 +108,8 @@ def train_batches(
         processes: their number; divides batch_size.
         views: numbers of the views of an image; the epochs go through them again and again.
         lookups: by its name in the batch, what was computed once for each view.
-        balance: "none", or of the classes in an epoch, see `drawn`. An image that comes again in
-            an epoch is seen in the views of the epochs that follow.
+        balance: "none", or of the classes in an epoch, see `epoch_images`. An image that comes
+            again in an epoch is seen in the views of the epochs that follow.
 
     Yields:
         {"row", "label", "id", "view": (b,) int32, "image": (b, R, R, 3) uint8}, b = batch_size /
@@ -125,7 +126,7 @@ def train_batches(
     order = order.batch(batch_size, drop_remainder=True).repeat()
     local = _share(batch_size, process, processes)
     epoch_of = functools.lru_cache(2)(
-        lambda epoch: drawn(source.labels, balance, seed, member, epoch)
+        lambda epoch: epoch_images(source.labels, balance, seed, member, epoch)
     )
 
     numbers = np.array(views, np.int32)
@@ -146,7 +147,7 @@ def train_batches(
     return _threaded(order.map_with_index(load)[start:])
 
 
-def drawn(
+def epoch_images(
     labels: np.ndarray, balance: str, seed: int, member: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which images an epoch shows where classes are balanced, pure in its arguments.

@@ -35,8 +35,8 @@ class Source(Records, Protocol):
     `source[i]` is a record: {"image": encoded bytes or an (H,W,3) uint8 array, "label": int,
     "id": int, "name": what to call the image in a message, usually its path}. A record may also
     hold "crop_bottom", a number of pixel rows that `images.decode` cuts off first (a banner), and
-    "box", a `framing.Box` of which alone something is shown.
-    `stat(i)` is (bytes, time of the last change in ns) of an image's file, None for what is none.
+    "box", a `framing.Box`: then only what is inside it is shown.
+    `stat(i)` is (bytes, time of the last change in ns) of an image's file; None without a file.
     """
 
     @property
@@ -154,6 +154,14 @@ class Subset:
 
     def stat(self, index: int) -> tuple[int, int] | None:
         return self.source.stat(int(self.indices[index]))
+
+
+def origin(source: Source, index: int) -> tuple[Source, int]:
+    """The source, and the row there, that an image of a part of one comes from."""
+    while isinstance(source, Subset):
+        index = int(source.indices[index])
+        source = source.source
+    return source, index
 
 
 def split_keys(part: str, own: Iterable[object], groups: np.ndarray | None) -> list[str]:

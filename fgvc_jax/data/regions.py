@@ -17,9 +17,9 @@ from fgvc_jax.data.files import dataset_root, shown
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import FORMATS, decode
 from fgvc_jax.data.layouts import BOXED, BOXES
-from fgvc_jax.data.records import Source, Subset
+from fgvc_jax.data.records import Source, origin
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts
-from fgvc_jax.data.view import View
+from fgvc_jax.data.view import Reading, View
 from fgvc_jax.utils.errors import UserError
 
 PART_RADIUS = 0.08  # of a disc around a part's place, in sides of a square as large as the box
@@ -40,7 +40,7 @@ class Regions:
     of: Callable[[int], Masks]
 
 
-def find(spec: str, source: Source, classes: int, view: View) -> Regions:
+def find_regions(spec: str, source: Source, classes: int, view: View) -> Regions:
     """The regions that the dataset `spec` knows.
 
     Args:
@@ -63,14 +63,6 @@ def find(spec: str, source: Source, classes: int, view: View) -> Regions:
     )
 
 
-def origin(source: Source, i: int) -> tuple[Source, int]:
-    """The source that image i of a part of it comes from, and its number there."""
-    while isinstance(source, Subset):
-        i = int(source.indices[i])
-        source = source.source
-    return source, i
-
-
 def seen(mask: np.ndarray, view: View, box: Box | None = None) -> np.ndarray:
     """A mask (H, W) bool as the network sees it: (S, S) float32 in [0, 1].
 
@@ -80,7 +72,7 @@ def seen(mask: np.ndarray, view: View, box: Box | None = None) -> np.ndarray:
     """
     image = np.repeat(255 * mask.astype(np.uint8)[..., None], 3, axis=-1)
     record = {"image": image, "name": "mask", **({} if box is None else {"box": box})}
-    how = view.reading | {"orientation": "stored", "fill": (0, 0, 0)}
+    how: Reading = {**view.reading, "orientation": "stored", "fill": (0, 0, 0)}
     square = decode(record, view.test_side, **how)
     cropped = augment.center_crop(square[None], crop=view.crop)  # type: ignore[arg-type]  # in numpy
     return np.asarray(cropped)[0, ..., 0]

@@ -111,7 +111,7 @@ def cars_is_single(root: Path) -> bool:
 
 
 def cars_test_labels(root: Path) -> Path:
-    """The file of the test part's labels, which came apart from the devkit.
+    """The file of the test part's labels, which was published later than the devkit.
 
     Raises:
         UserError: when it is missing.

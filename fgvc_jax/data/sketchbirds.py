@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fgvc_jax.data.drawing import PARTS, VARIANTS, render
+from fgvc_jax.data.drawing import PARTS, VARIANTS, draw_bird
 from fgvc_jax.data.records import Splits
 from fgvc_jax.utils.errors import UserError
 
@@ -120,7 +120,7 @@ class Sketchbirds:
         return {part: VARIANTS[part][v] for part, v in self._code(i).items()}
 
     def masks(self, i: int) -> dict[str, np.ndarray]:
-        """The visible pixels of each part in image i, (H,W) bool; see `render`."""
+        """The visible pixels of each part in image i, (H,W) bool; see `draw_bird`."""
         return self._render(i, with_masks=True)[1]
 
     def _code(self, i: int) -> dict[str, int]:
@@ -129,7 +129,7 @@ class Sketchbirds:
     def _render(self, i: int, with_masks: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         number = range(len(self))[i]
         rng = np.random.default_rng([self._seed, SPLITS.index(self._split), number])
-        return render(rng, self._code(i), size=self._size, with_masks=with_masks)
+        return draw_bird(rng, self._code(i), size=self._size, with_masks=with_masks)
 
 
 def open_sketchbirds(

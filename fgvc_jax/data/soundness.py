@@ -45,7 +45,7 @@ LONG_TAIL = 10  # the largest class has so many times the images of the smallest
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFacts:
     """What one image says of itself; `problem` tells why it cannot be read, "" if it can."""
 
     part: str
@@ -73,7 +73,7 @@ class Finding:
     level: Level
     title: str
     advice: str
-    groups: Sequence[Sequence[Picture]] = ()
+    groups: Sequence[Sequence[ImageFacts]] = ()
     lines: Sequence[str] = ()
 
     @property
@@ -81,21 +81,21 @@ class Finding:
         return len(self.groups) + len(self.lines)
 
 
-def opened(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
+def own_size(record: dict[str, Any], *, orientation: Orientation) -> Image.Image:
     """A record's image in its own size, whether it comes encoded or as an array."""
     if isinstance(record["image"], np.ndarray):
         return Image.fromarray(record["image"])
     return read(record, orientation=orientation)
 
 
-def examine(source: Source, index: int, *, part: str, orientation: Orientation) -> Picture:
+def examine(source: Source, index: int, *, part: str, orientation: Orientation) -> ImageFacts:
     """Read one image to its last pixel."""
-    who = Picture(part, index, source.names[index], int(source.labels[index]))
+    who = ImageFacts(part, index, source.names[index], int(source.labels[index]))
     try:
         record = source[index]
         box = str(record.get("box", "")).encode()
         content = content_digest(record["image"]) + box
-        picture = opened(record, orientation=orientation)
+        picture = own_size(record, orientation=orientation)
         remarks: tuple[str, ...] = ()
         turned = False
         if isinstance(record["image"], bytes):
@@ -153,11 +153,11 @@ def _shape(size: tuple[int, int]) -> Iterator[str]:
 
 def examine_all(
     splits: Splits, *, threads: int, progress: Callable[[Iterable], Iterable]
-) -> list[Picture]:
+) -> list[ImageFacts]:
     """Every image of every part, in order; `progress` wraps the results as they come."""
     work = [(part, i) for part, source in splits.parts.items() for i in range(len(source))]
 
-    def one(item: tuple[str, int]) -> Picture:
+    def one(item: tuple[str, int]) -> ImageFacts:
         part, index = item
         source = splits.parts[part]
         return examine(source, index, part=part, orientation=splits.orientation)
@@ -175,14 +175,14 @@ def counts(splits: Splits) -> dict[str, np.ndarray]:
 
 
 def findings(
-    splits: Splits, pictures: Sequence[Picture], *, few: int, stops: str = ""
+    splits: Splits, pictures: Sequence[ImageFacts], *, few: int, stops: str = ""
 ) -> list[Finding]:
     """All that is to be said of the images, the worst first; classes of fewer than `few` training
     images are named. `stops` is why training refuses those that cannot be read; empty where it
     does without them."""
     found = [
         *_of_files(pictures, splits.orientation, stops),
-        *_of_copies(same(pictures), exact=True),
+        *_of_copies(same_bytes(pictures), exact=True),
         *_of_copies(near(pictures), exact=False),
         *_of_classes(splits, few),
         *_of_names(splits, pictures),
@@ -196,7 +196,7 @@ def ranked(found: Iterable[Finding]) -> list[Finding]:
     return sorted((one for one in found if one.count), key=lambda one: order.index(one.level))
 
 
-def _of_files(pictures: Sequence[Picture], orientation: str, stops: str) -> Iterator[Finding]:
+def _of_files(pictures: Sequence[ImageFacts], orientation: str, stops: str) -> Iterator[Finding]:
     yield Finding(
         "stops" if stops else "look",
         "Files that cannot be read",
@@ -222,16 +222,16 @@ def _of_files(pictures: Sequence[Picture], orientation: str, stops: str) -> Iter
     )
 
 
-def same(pictures: Sequence[Picture]) -> list[list[Picture]]:
+def same_bytes(pictures: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
     """Readable images grouped by their bytes; two at least."""
-    groups: dict[bytes, list[Picture]] = {}
+    groups: dict[bytes, list[ImageFacts]] = {}
     for picture in pictures:
         if not picture.problem:
             groups.setdefault(picture.content, []).append(picture)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def near(pictures: Sequence[Picture]) -> list[list[Picture]]:
+def near(pictures: Sequence[ImageFacts]) -> list[list[ImageFacts]]:
     """Images that look alike though their bytes differ: connected within `NEAR` bits."""
     known = [(picture, picture.bits) for picture in pictures if picture.bits is not None]
     if not known:
@@ -250,16 +250,16 @@ def near(pictures: Sequence[Picture]) -> list[list[Picture]]:
     row, column = np.concatenate(rows), np.concatenate(columns)
     graph = coo_array((np.ones(len(row), bool), (row, column)), shape=(count, count))
     _, component = connected_components(graph, directed=False)
-    groups: dict[int, list[Picture]] = {}
+    groups: dict[int, list[ImageFacts]] = {}
     for (picture, _), number in zip(known, component, strict=True):
         groups.setdefault(int(number), []).append(picture)
     return [group for group in groups.values() if len({one.content for one in group}) > 1]
 
 
-def _of_copies(groups: Sequence[Sequence[Picture]], *, exact: bool) -> Iterator[Finding]:
+def _of_copies(groups: Sequence[Sequence[ImageFacts]], *, exact: bool) -> Iterator[Finding]:
     how = "The same picture" if exact else "Nearly the same picture"
 
-    def several(field: str) -> list[Sequence[Picture]]:
+    def several(field: str) -> list[Sequence[ImageFacts]]:
         return [group for group in groups if len({getattr(one, field) for one in group}) > 1]
 
     across_parts, across_labels = several("part"), several("label")
@@ -320,7 +320,7 @@ def _of_classes(splits: Splits, few: int) -> Iterator[Finding]:
             yield Finding("look", f"Classes without {part} images", advice, lines=names)
 
 
-def _of_names(splits: Splits, pictures: Sequence[Picture]) -> Iterator[Finding]:
+def _of_names(splits: Splits, pictures: Sequence[ImageFacts]) -> Iterator[Finding]:
     lowered = Counter(picture.name.casefold() for picture in pictures)
     yield Finding(
         "look",

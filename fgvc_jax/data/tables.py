@@ -253,7 +253,7 @@ def matlab_classes(file: Path, values: Sequence[Any]) -> list[str]:
 class Annotation:
     """One row of `annotations`, trusted in nothing."""
 
-    def __init__(self, file: Path, number: int, fields: Any):
+    def __init__(self, file: Path, number: int, fields: object):
         self.where = f"{shown(file)} annotation {number}"
         self.fields = fields if isinstance(fields, dict) else {}
 
@@ -272,7 +272,7 @@ class Annotation:
             raise UserError(f"{self.where}: {name} {number} is outside {low}..{high}")
         return number
 
-    def _field(self, name: str) -> Any:
+    def _field(self, name: str) -> object:
         if name not in self.fields:
             raise UserError(
                 f"{self.where} has no field {name!r}: it is another file than the dataset's "

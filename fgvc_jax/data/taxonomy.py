@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 
 from fgvc_jax.data.files import shown
-from fgvc_jax.data.names import alike, composed, words
+from fgvc_jax.data.names import composed, same_words, words
 from fgvc_jax.data.tables import csv_rows
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -159,7 +159,7 @@ def _in_the_spelling_of(
 ) -> list[tuple[str, list[str]]]:
     """The rows with the names of classes as the dataset writes them."""
     spelt, there = {composed(name): name for name in classes}, {values[0] for _, values in rows}
-    spaced = alike(name for form, name in spelt.items() if form not in there)
+    spaced = same_words(name for form, name in spelt.items() if form not in there)
     own = [spelt.get(name) or spaced.get(words(name), name) for _, (name, *_) in rows]
     return [(place, [name, *above]) for name, (place, (_, *above)) in zip(own, rows, strict=True)]
 

@@ -3,12 +3,13 @@
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from fgvc_jax.data.names import part
+from fgvc_jax.data.names import part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Source, Splits, Subset
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -22,12 +23,20 @@ READ_AT_ONCE = 512  # records, when only their labels are wanted
 log = logging.getLogger(__name__)
 
 
-class Prepared:
+class Serialized(Protocol):
+    """The records of a prepared split, one or several at a time."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> bytes: ...
+    def __getitems__(self, indices: Sequence[int], /) -> Sequence[bytes]: ...
+
+
+class PreparedSplit:
     """A Source of one split of a prepared dataset: serialized `records`, images left encoded."""
 
     def __init__(
         self,
-        records: Any,
+        records: Serialized,
         labels: np.ndarray,
         *,
         features: "tfds.features.FeaturesDict",
@@ -70,7 +79,8 @@ def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
     DIR is, where not given, $TFDS_DATA_DIR or ~/tensorflow_datasets; VERSION the newest there. Only
     files are read: no code of the dataset runs, nothing is downloaded, TensorFlow is not imported.
     The image and the label are the dataset's supervised pair. The parts are those that are named
-    so (`names.part`); a validation part stands in for a test part. Opening reads every label once.
+    so (`names.part_named`); a validation part stands in for a test part. Opening reads every label
+    once.
     """
     name, _, directory = spec.partition("@")
     directory = directory or os.environ.get("TFDS_DATA_DIR", "") or "~/tensorflow_datasets"
@@ -95,7 +105,7 @@ def open_tfds(spec: str, how: Opening = TO_TRAIN) -> Splits:
 def _roles(builder: "tfds.core.DatasetBuilder", name: str, how: Opening) -> dict[str, str]:
     """The splits that are used, by what for; what is not used is told."""
     splits = builder.info.splits
-    known = {part(split): split for split in reversed(splits) if part(split)}
+    known = {part_named(split): split for split in reversed(splits) if part_named(split)}
     test = known.get("test") or known.get("validation")
     if test is None or (how.to_train and "train" not in known):
         raise UserError(
@@ -200,7 +210,7 @@ def _source(
     *,
     name: str,
     first: int,
-) -> Prepared:
+) -> PreparedSplit:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -220,7 +230,7 @@ def _source(
             f"{where}[{wrong[0]}]: label {labels[wrong[0]]} is outside 0..{len(classes) - 1}; a "
             "split without labels cannot be used"
         )
-    return Prepared(
+    return PreparedSplit(
         records,
         labels.astype(np.int32),
         features=tfds.features.FeaturesDict({image: features[image]}),
@@ -230,7 +240,7 @@ def _source(
     )
 
 
-def _labels(records: Any, features: "tfds.features.FeaturesDict") -> np.ndarray:
+def _labels(records: Serialized, features: "tfds.features.FeaturesDict") -> np.ndarray:
     labels: list[int] = []
     for start in range(0, len(records), READ_AT_ONCE):
         stop = min(start + READ_AT_ONCE, len(records))

@@ -5,7 +5,7 @@ No JAX here: what the fields mean on the device is `fgvc_jax.data.augment`'s.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict
 
 from fgvc_jax.utils.errors import ArgumentError
 from fgvc_jax.utils.options import digested, option
@@ -25,9 +25,25 @@ TTA = Literal["", "flip", "five", "scales"]
 AMOUNTS = "scale", "jitter", "trivial", "blur", "erase", "mixup", "cutmix"
 
 
-def amount(most: float | None = None) -> Any:
+def amount(most: float | None = None) -> float:
     """A field of AMOUNTS."""
     return option(-1.0, at_least=-1, at_most=most, later=True)
+
+
+class PhotographReading(TypedDict, total=False):
+    """How a photograph is read that is new to a model."""
+
+    orientation: Required[Literal["exif", "stored"]]
+    banner: int
+
+
+class Reading(PhotographReading, total=False):
+    """How an image becomes a square: arguments of `images.decode`."""
+
+    decoding: Literal["exact", "scaled"]
+    margin: float
+    fit: Literal["squash", "crop", "pad"]
+    fill: tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +57,13 @@ class Photographs:
     FGVC-Aircraft's own."""
 
     @property
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> PhotographReading:
         """These fields by name, also of a class that adds others."""
         return {"orientation": self.orientation, "banner": self.banner}
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageOptions:
     """The images, as python -m fgvc_jax.train is to have them."""
 
     source: str = "sketchbirds"
@@ -152,12 +168,12 @@ class View:
         return View(**{spec.name: getattr(self, spec.name) for spec in dataclasses.fields(View)})
 
     @property
-    def reading(self) -> dict[str, Any]:
+    def reading(self) -> Reading:
         """How images are read for it, once it is settled: arguments of `images.decode`."""
         return {
-            "orientation": self.orientation,
+            "orientation": self.orientation,  # type: ignore[typeddict-item]  # "auto" no more
             "banner": self.banner,
-            "decoding": self.decode,
+            "decoding": self.decode,  # type: ignore[typeddict-item]
             "margin": self.margin,
             "fit": self.fit,
         }
@@ -180,7 +196,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Data(Images, View):
+class Data(ImageOptions, View):
     """The images: where they are and what a network sees of them."""
 
     views: int = option(0, at_least=0, automatic=True)
@@ -204,7 +220,7 @@ class Data(Images, View):
     balance: Literal["none", "sqrt", "equal"] = option("none", later=True)
     """Which images an epoch shows: each once (none); or of every class as many as the square root
     of its images asks for (sqrt), or of all classes equally many (equal), some more than once."""
-    # Not of the view, since what frozen networks say of it is computed before images are mixed.
+    # Not of the view, since outputs of frozen networks are computed before images are mixed.
     mixup: float = amount()
     """Mix every two images, and their labels, by a share from Beta(mixup, mixup); 0: never."""
     cutmix: float = amount()

@@ -14,8 +14,8 @@ from PIL import Image
 
 from fgvc_jax.data import images
 from fgvc_jax.data.files import Files
-from fgvc_jax.data.records import Source, Subset
-from fgvc_jax.data.tfds import Prepared
+from fgvc_jax.data.records import Source, origin
+from fgvc_jax.data.tfds import PreparedSplit
 from fgvc_jax.utils.errors import UserError
 
 # The mark, and how many bytes at the end of a file it is looked for in.
@@ -53,24 +53,15 @@ def look(
         banner: likewise.
         suspects: names or files of images that could not be decoded before: they are now.
     """
-    how: dict[str, Any] = {"orientation": orientation, "banner": banner, "suspects": suspects}
     work = [(number, i) for number, part in enumerate(parts) for i in range(len(part))][share]
 
     def one(item: tuple[int, int]) -> UserError | None:
         number, index = item
-        return _problem(parts[number], index, **how)
+        return _problem(parts[number], index, suspects, orientation, banner)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="look") as pool:
         problems = progress(pool.map(one, work), len(work))
         return [(*item, told) for item, told in zip(work, problems, strict=True) if told]
-
-
-def origin(source: Source, index: int) -> tuple[Source, int]:
-    """The source, and the row there, that an image of a part of one comes from."""
-    while isinstance(source, Subset):
-        index = int(source.indices[index])
-        source = source.source
-    return source, index
 
 
 def file_of(source: Source, index: int) -> str:
@@ -80,7 +71,11 @@ def file_of(source: Source, index: int) -> str:
 
 
 def _problem(
-    source: Source, index: int, *, suspects: Collection[str], **how: Any
+    source: Source,
+    index: int,
+    suspects: Collection[str],
+    orientation: images.Orientation,
+    banner: int,
 ) -> UserError | None:
     source, index = origin(source, index)
     try:
@@ -90,8 +85,8 @@ def _problem(
             sure = not known and _file_seems_whole(path)
             record = None if sure else source[index]
             if record is None and source.boxes[index] is not None:
-                images.check_box(source[index], **how)
-        elif isinstance(source, Prepared):
+                images.check_box(source[index], orientation=orientation, banner=banner)
+        elif isinstance(source, PreparedSplit):
             record = source[index]
             record = None if _seems_whole(io.BytesIO(record["image"])) else record
         else:

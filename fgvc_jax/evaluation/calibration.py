@@ -189,8 +189,8 @@ def conformal_threshold(scores: np.ndarray, coverage: float) -> float:
 
 
 def accept_from(confidence: np.ndarray, right: np.ndarray, risk: float) -> float:
-    """The lowest confidence from which on answers err on at most a share `risk` of the images, with
-    a probability of at least `CONFIDENCE`; infinite where there is none.
+    """The lowest threshold of confidence above which at most a share `risk` of the answers is
+    wrong, with a probability of at least `CONFIDENCE`; infinite where no threshold promises that.
 
     Selection with guaranteed risk (Geifman and El-Yaniv, NeurIPS 2017, algorithm 1): a search by
     halves among the N confidences for the lowest at which the exact binomial upper bound

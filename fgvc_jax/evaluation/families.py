@@ -32,7 +32,9 @@ def heights(taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray) -> np
     return np.where(together.any(0), together.argmax(0), len(taxonomy.levels))
 
 
-def judge(taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+def accuracy_by_level(
+    taxonomy: Taxonomy, labels: np.ndarray, predicted: np.ndarray
+) -> dict[str, Any]:
     """Classes that are said, at every level: part of results.json.
 
     Args:
@@ -202,12 +204,12 @@ def risk_threshold(wrong_until: np.ndarray, risk: float) -> float:
     wrong = math.floor(risk * (len(wrong_until) + 1) + 1e-9) - 1
     if wrong < 0:
         count = len(wrong_until)
-        raise ValueError(f"{count} images allow no risk below {least_risk(count)}")
+        raise ValueError(f"{count} images allow no risk below {promised_risk(count)}")
     highest = np.sort(wrong_until)[::-1]
     return float(highest[wrong]) if wrong < len(highest) else 0.0
 
 
-def least_risk(count: int) -> float:
+def promised_risk(count: int) -> float:
     """The smallest risk that so many calibration images can promise."""
     return 1 / (count + 1)
 

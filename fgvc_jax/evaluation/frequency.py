@@ -11,7 +11,9 @@ LONG_TAIL = 3.0  # the largest class is so many times the smallest where it matt
 NAMES = "many", "some", "few"
 
 
-def judge(labels: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> list[dict[str, Any]]:
+def accuracy_by_frequency(
+    labels: np.ndarray, predicted: np.ndarray, counts: np.ndarray
+) -> list[dict[str, Any]]:
     """Accuracy on the classes of many, some and few training images: part of results.json.
 
     A class has many above MANY, few below FEW; where all are of one kind, the classes in thirds by

@@ -18,7 +18,7 @@ LEAST = 5  # groups of images of a class that is judged, of which a fifth is one
 LEARNED = 0.8  # of the images, by the heads that learned from all that were not held out
 
 
-def judge(
+def curve_of(
     labels: np.ndarray,
     groups: np.ndarray,
     rows: np.ndarray,

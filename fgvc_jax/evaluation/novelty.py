@@ -99,7 +99,7 @@ def false_positives(known: np.ndarray, unknown: np.ndarray) -> float:
     return float(_accepted(both, np.ones((1, len(both.group))))[0])
 
 
-def judge(known: np.ndarray, unknown: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
+def separation(known: np.ndarray, unknown: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
     """{"auroc", "fpr95"} as {"value", "low", "high"}: with 95 % intervals over images of both
     kinds, by the bootstrap (percentiles).
 

@@ -15,7 +15,9 @@ from fgvc_jax.evaluation import intervals
 from fgvc_jax.evaluation.metrics import Metric
 
 
-def judge(places: Sequence[str], groups: Sequence[str], right: np.ndarray) -> dict[str, Any]:
+def accuracy_by_place(
+    places: Sequence[str], groups: Sequence[str], right: np.ndarray
+) -> dict[str, Any]:
     """{"places": of each one {"name", "images", "groups", "accuracy"}, the worst first;
     "accuracy": of all, with an interval for places like these, which are drawn whole}.
 

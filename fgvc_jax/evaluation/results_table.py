@@ -6,7 +6,7 @@ from typing import Any
 from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.evaluation.novelty import WORDS
-from fgvc_jax.evaluation.tallies import flat, mean_overlap
+from fgvc_jax.evaluation.tallies import is_flat, mean_overlap
 from fgvc_jax.utils import text
 
 MOST_PLACES = 20
@@ -40,7 +40,7 @@ def results_table(results: dict[str, Any]) -> str:
         lines.append(
             "attention: the members' maps are flat, as behind a trunk of random weights: none "
             "looks anywhere in particular, so that no overlap is told"
-            if flat(results["attention_overlap"])
+            if is_flat(results["attention_overlap"])
             else f"mean attention overlap between members: {overlap:.3f}"
         )
     return "\n".join(

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from fgvc_jax.evaluation import intervals
-from fgvc_jax.evaluation.tallies import flat, mean_overlap
+from fgvc_jax.evaluation.tallies import is_flat, mean_overlap
 
 Key = tuple[str, int]  # (row, seed)
 
@@ -37,7 +37,7 @@ def measure(results: Mapping[str, Any]) -> dict[str, float]:
     kinds = {"ensemble": results["ensemble"], "single": finals, "published": published}
     for kind, accuracies in kinds.items():
         values |= {f"{kind}_{n}": value for n, value in enumerate(accuracies, start=1)}
-    matrix = [] if flat(results["attention_overlap"]) else results["attention_overlap"]
+    matrix = [] if is_flat(results["attention_overlap"]) else results["attention_overlap"]
     for n in range(2, len(matrix) + 1):
         overlap = mean_overlap([row[:n] for row in matrix[:n]])
         values |= {f"overlap_{n}": overlap, "overlap": overlap}
@@ -107,9 +107,9 @@ def paired(
 ) -> dict[str, Any] | None:
     """`one` minus `other` over the seeds that both have: {"n", "mean", "sd", "interval", "p"}.
 
-    p is that of the two-sided paired t-test. It and the interval are None for one pair, or when all
-    differences are equal up to rounding (as for two rows that are the same experiment). None
-    without a common seed. Differences of shares (`is_share`) end at -1 and 1.
+    p is that of the two-sided paired t-test. p and the interval are None for one pair, or when all
+    differences are equal up to rounding (as for two rows that are the same experiment). Without a
+    common seed the answer is None. Differences of shares (`is_share`) end at -1 and 1.
     """
     from scipy import stats
 

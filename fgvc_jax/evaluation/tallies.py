@@ -13,6 +13,12 @@ from fgvc_jax.evaluation import intervals, metrics
 from fgvc_jax.evaluation.metrics import Metric, Metrics, Tally
 
 
+class LogProbabilities(Protocol):
+    """What gives the (n, K) of some of the images."""
+
+    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray: ...
+
+
 class KeptAnswers(Protocol):
     """What is kept of members' answers for N images of K classes, see `predictions.Part`."""
 
@@ -28,7 +34,7 @@ class KeptAnswers(Protocol):
     def classes(self) -> Sequence[str]:
         """Their names."""
 
-    def log_probabilities(self, member: str) -> np.ndarray:
+    def log_probabilities(self, member: str) -> LogProbabilities:
         """(N, K) of a member, by its digest."""
 
 
@@ -62,8 +68,7 @@ class Chosen:
         whole = self.whole.classes
         return whole if self.columns is None else [whole[c] for c in self.columns]
 
-    def log_probabilities(self, member: str) -> Any:
-        """What gives the (n, k) of some of the images, by a slice."""
+    def log_probabilities(self, member: str) -> LogProbabilities:
         return _Chosen(self.whole.log_probabilities(member), self.rows, self.columns)
 
 
@@ -71,11 +76,11 @@ class Chosen:
 class _Chosen:
     """Rows and columns of an array, copied when they are asked for."""
 
-    array: np.ndarray
+    array: LogProbabilities
     rows: np.ndarray
     columns: np.ndarray | None
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
+    def __getitem__(self, rows: slice | np.ndarray, /) -> np.ndarray:
         found = self.array[self.rows[rows]]
         return found if self.columns is None else found[:, self.columns]
 
@@ -254,7 +259,7 @@ def attention_overlap(
     return (totals / len(maps[0])).tolist()
 
 
-def flat(matrix: Sequence[Sequence[float]]) -> bool:
+def is_flat(matrix: Sequence[Sequence[float]]) -> bool:
     """Whether the maps of which this is the overlap have the same value everywhere: standardised
     they are 0, and do not even overlap with themselves."""
     return bool(matrix) and all(row[i] == 0 for i, row in enumerate(matrix))

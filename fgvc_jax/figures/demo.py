@@ -18,7 +18,7 @@ def demo_page(run: str, classes: int, *, members: int, most_bytes: int) -> Marku
     return render("demo.html", run=run, classes=classes, members=members, most_bytes=most_bytes)
 
 
-def sureness(
+def sureness_badge(
     unsure: bool | None, risk: float, typicality: float = 1.0, *, least: float | None = None
 ) -> dict[str, str]:
     """How sure an answer is, in words: {"level": a class of the page's style, "badge", "words", and
@@ -44,8 +44,8 @@ def sureness(
     if least is not None:
         unknown = (
             "Too few photographs were kept apart to tell which answers are so sure that at most "
-            f"{share(risk)} of them is wrong"
-            + (f"; for {share(least)} there are enough." if least else ".")
+            f"{fraction_in_words(risk)} of them is wrong"
+            + (f"; for {fraction_in_words(least)} there are enough." if least else ".")
         )
     level, badge, words = {
         None: ("note", "", unknown),
@@ -59,12 +59,12 @@ def sureness(
 def wrong(risk: float, verb: str = "") -> str:
     """That so many answers are wrong: 0.05 -> "1 in 20 answers like this is wrong"; a share that
     is no such fraction is told of a hundred."""
-    many = share(risk)
+    many = fraction_in_words(risk)
     verb = verb or ("is" if many.startswith("1 in ") else "are")
     return f"{many} answers like this {verb} wrong"
 
 
-def share(risk: float) -> str:
+def fraction_in_words(risk: float) -> str:
     """0.05 -> "1 in 20"; a share that is no such fraction is told of a hundred."""
     of = round(1 / risk)
     return f"1 in {of:,}" if of > 1 and abs(risk * of - 1) < 0.01 else f"{100 * risk:.3g} in 100"

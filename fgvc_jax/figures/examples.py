@@ -7,7 +7,7 @@ import numpy as np
 
 from fgvc_jax.data.view import View
 from fgvc_jax.figures.page import THUMBNAIL, address
-from fgvc_jax.figures.pictures import opened
+from fgvc_jax.figures.pictures import kept_picture
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions
@@ -40,7 +40,7 @@ class Examples:
         """At most so many of a class, at even distances, as data: addresses."""
         mine = np.flatnonzero(self.labels == label)
         chosen = np.unique(np.linspace(0, len(mine) - 1, min(most, len(mine))).astype(int))
-        found = (opened(self.files[i]) for i in mine[chosen])
+        found = (kept_picture(self.files[i]) for i in mine[chosen])
         return [address(picture, THUMBNAIL) for picture in found if picture is not None]
 
     def first(self, label: int) -> bytes:

@@ -83,7 +83,7 @@ class Explainer(Model):
         whole = framed(self, image, panels.SIDE, panels.PAPER)
         note = explanation.end(path)
         drawn = explanation.page(self.classes, found, note, self.numbers, near, whole)
-        return Explained(drawn, found, explanation.words(self.classes, found))
+        return Explained(drawn, found, explanation.sentence(self.classes, found))
 
 
 def write(picture: Image.Image, path: Path) -> None:

@@ -77,7 +77,7 @@ def gallery(cards: Sequence[dict[str, Any]]) -> Markup:
     return render("explained.html", cards=cards)
 
 
-def words(classes: Sequence[str], e: Evidence) -> str:
+def sentence(classes: Sequence[str], e: Evidence) -> str:
     """What a page says, in a sentence."""
     chance, less = np.exp(e.log_probabilities[[e.predicted, e.against]])
     told = f"{classes[e.predicted]} ({chance:.1%}) rather than {classes[e.against]} ({less:.1%})"

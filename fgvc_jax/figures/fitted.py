@@ -74,12 +74,12 @@ class Fitted:
         """A page inside the notebook, which keeps its style to itself; None, for `repr`, where the
         run has not kept what it shows."""
         try:
-            return framed(self._run)
+            return in_frame(self._run)
         except UserError:
             return None
 
 
-def framed(run: FinishedRun) -> Markup:
+def in_frame(run: FinishedRun) -> Markup:
     """The page of a run inside another page."""
     page, rows = run_page(run)
     title = f"Run {run.workdir.address}"
@@ -99,7 +99,7 @@ def run_page(run: FinishedRun) -> tuple[Markup, int]:
         }
         for pair in confused
     ]
-    shown: Any = {
+    shown: dict[str, Any] = {
         "members": len(run.identities),
         "numbers": run.numbers,
         "which": run.which,

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from fgvc_jax.data import framing
 from fgvc_jax.data.images import Photograph, read, record_of
-from fgvc_jax.data.view import View
+from fgvc_jax.data.view import Reading, View
 from fgvc_jax.inference.embeddings import Embedder
 
 DIMMED = 0.45  # of what is not seen, the share of its brightness that is left
@@ -36,7 +36,7 @@ def framed(asked: Embedder, image: Photograph, side: int, paper: str) -> np.ndar
     return np.asarray(ImageOps.pad(picture, (side, side), color=paper))
 
 
-def drawn(view: View, record: dict[str, Any], side: int, reading: dict[str, Any]) -> Framed:
+def drawn(view: View, record: dict[str, Any], side: int, reading: Reading) -> Framed:
     """A photograph whose longer side has so many pixels.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from markupsafe import Markup
 
-from fgvc_jax.data.soundness import Finding, Level, Picture
+from fgvc_jax.data.soundness import Finding, ImageFacts, Level
 from fgvc_jax.figures.page import THUMBNAIL, render, thousands
 
 GROUPS = 24  # shown of one finding
@@ -15,7 +15,7 @@ LINES = 40  # shown of one finding
 PORTRAITS = 300  # classes that are shown with a picture
 
 SIDES = {"picture": 480, "portrait": THUMBNAIL}  # pixels, shown at half of them
-Show = Callable[[Picture, str, int], Markup]  # (picture, text alternative, side) -> HTML
+Show = Callable[[ImageFacts, str, int], Markup]  # (picture, text alternative, side) -> HTML
 
 
 def inspection_page(
@@ -24,9 +24,9 @@ def inspection_page(
     classes: Sequence[str],
     counts: dict[str, np.ndarray],
     findings: Sequence[Finding],
-    examples: dict[int, Picture],
+    examples: dict[int, ImageFacts],
     show: Show,
-    place: Callable[[Picture], str],
+    place: Callable[[ImageFacts], str],
     hint: str = "",
 ) -> str:
     """The page as HTML.

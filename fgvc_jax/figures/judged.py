@@ -10,7 +10,7 @@ from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.intervals import proportion
 from fgvc_jax.evaluation.metrics import Metric
 from fgvc_jax.evaluation.novelty import WORDS
-from fgvc_jax.evaluation.tallies import flat
+from fgvc_jax.evaluation.tallies import is_flat
 from fgvc_jax.figures import charts
 from fgvc_jax.figures.advice import FEW, learning_curve
 from fgvc_jax.figures.charts import Axis, Line
@@ -345,7 +345,7 @@ def risk_reading(curve: Sequence[tuple[float, float]], images: int) -> str:
 
 def overlap_reading(numbers: Sequence[int], overlap: Sequence[Sequence[float]]) -> str:
     """Which members look at the same places most and least; empty below three, and of flat maps."""
-    if len(overlap) < 3 or flat(overlap):
+    if len(overlap) < 3 or is_flat(overlap):
         return ""
     pairs = {
         (numbers[i], numbers[j]): (overlap[i][j] + overlap[j][i]) / 2
@@ -366,7 +366,7 @@ def looks(numbers: Numbers, show: Pictures) -> Markup:
         reading=overlap_reading(numbers["numbers"], numbers["attention_overlap"]),
         numbers=numbers["numbers"],
         overlap=numbers["attention_overlap"],
-        flat=flat(numbers["attention_overlap"]),
+        flat=is_flat(numbers["attention_overlap"]),
         looks=numbers["looks"],
         classes=numbers["class_names"],
         show=show,

@@ -19,7 +19,7 @@ CUT = "..."
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont  # the latter where Pillow has no FreeType
 
 
-def write(
+def draw_text(
     draw: ImageDraw.ImageDraw,
     place: tuple[float, float],
     text: str,
@@ -44,7 +44,7 @@ def write(
 
 
 def length(text: str, *, size: int, bold: bool = False) -> float:
-    """Pixels that `write` takes for a text that it need not cut."""
+    """Pixels that `draw_text` takes for a text that it need not cut."""
     font, text = _font(printable(text[:LONGEST]), size, bold)
     return font.getlength(text)
 

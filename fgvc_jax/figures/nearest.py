@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from fgvc_jax.figures.panels import PanelRow, Tile
-from fgvc_jax.figures.pictures import opened
+from fgvc_jax.figures.pictures import kept_picture
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils.errors import UserError
 
@@ -23,7 +23,7 @@ class Photograph(NamedTuple):
     similarity: float
 
 
-def photographs(asked: Model, seen: Seen, classes: Sequence[int]) -> list[list[Photograph]]:
+def nearest_of_classes(asked: Model, seen: Seen, classes: Sequence[int]) -> list[list[Photograph]]:
     """Of each class, by its number, the training photographs that members take for most like an
     image, the most similar first; nothing where the run keeps none.
 
@@ -45,7 +45,7 @@ def photographs(asked: Model, seen: Seen, classes: Sequence[int]) -> list[list[P
         found.append([])
         (rows,), (values,) = remembered.nearest(vectors, SHOWN, [number])
         for row, value in zip(rows.tolist(), values.tolist(), strict=True):
-            picture = opened(remembered.pictures[row] if remembered.pictures else b"")
+            picture = kept_picture(remembered.pictures[row] if remembered.pictures else b"")
             if picture is not None:
                 name = remembered.part.names[row]
                 found[-1].append(Photograph(picture, name.rpartition("/")[2] or name, value))
@@ -64,6 +64,6 @@ def panel_rows(asked: Model, seen: Seen, classes: Sequence[int]) -> list[PanelRo
                 for each in found
             ],
         )
-        for number, found in zip(numbers, photographs(asked, seen, numbers), strict=True)
+        for number, found in zip(numbers, nearest_of_classes(asked, seen, numbers), strict=True)
         if found
     ]

@@ -93,7 +93,7 @@ class Gain(TypedDict):
 
 
 class LearningCurve(TypedDict):
-    """What more photographs bring, see `learning_curve.judge`."""
+    """What more photographs bring, see `learning_curve.curve_of`."""
 
     images: int
     photographs: Sequence[float]
@@ -119,7 +119,7 @@ class Image(TypedDict):
     label: int
 
 
-class Look(Image):
+class AnsweredImage(Image):
     """An image, and what each member says of it."""
 
     predicted: Sequence[int]
@@ -151,7 +151,7 @@ class Doubt(Image):
 
 
 class Pair(TypedDict):
-    """Two classes that are taken for each other; of each: how often, of how many images, some."""
+    """Two classes that are confused; of each: how many errors, of how many images, and examples."""
 
     classes: Sequence[int]
     counts: Sequence[int]
@@ -173,7 +173,7 @@ Class = TypedDict(
 Class.__doc__ = """A class and how many of its images are right; an image of it."""
 
 
-class Group(TypedDict):
+class TaxonGroup(TypedDict):
     """A group of a taxonomy: how many of its images are named by their class, which errors stay
     inside it and which leave it, and the groups below it."""
 
@@ -183,7 +183,7 @@ class Group(TypedDict):
     right: int
     inside: int
     out: int
-    below: "Sequence[Group]"
+    below: "Sequence[TaxonGroup]"
 
 
 class Coarsened(TypedDict):
@@ -200,7 +200,7 @@ class Coarsened(TypedDict):
 
 
 class Families(TypedDict):
-    """What is said at every level of a taxonomy, see `families.judge` and `families.tree`."""
+    """What is said at every level of a taxonomy: `families.accuracy_by_level`, `families.tree`."""
 
     levels: Sequence[str]
     groups: Sequence[int]
@@ -208,7 +208,7 @@ class Families(TypedDict):
     height: Metric | None
     errors: Sequence[int]
     coarsened: Coarsened | None
-    tree: Sequence[Group]
+    tree: Sequence[TaxonGroup]
 
 
 Change = TypedDict("Change", {"class": int, "gained": int, "difference": float})
@@ -272,7 +272,7 @@ class AtRate(TypedDict):
 
 
 class Unknown(TypedDict):
-    """How images of other classes are told from known ones, see `inference.unknown.judge`."""
+    """How images of other classes are told from known ones, see `inference.unknown.told_apart`."""
 
     source: str
     images: Mapping[str, int]
@@ -292,7 +292,8 @@ class Place(TypedDict):
 
 
 class By(TypedDict):
-    """What is right at each place that a column of the run's list tells, see `places.judge`."""
+    """What is right at each place that a column of the run's list tells, see
+    `places.accuracy_by_place`."""
 
     column: str
     places: Sequence[Place]
@@ -320,7 +321,7 @@ class Numbers(TypedDict):
     learning_curve: LearningCurve | None
     reliability: Sequence[Bin]
     risk_coverage: Sequence[Sequence[float]]
-    looks: Sequence[Look]
+    looks: Sequence[AnsweredImage]
     families: Families | None
     unknown: Unknown | None
     by: Sequence[By]

@@ -61,7 +61,7 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "-" if share is None else f"{share:.{digits}%}"
 
 
-def unit(length: float) -> str:
+def tenth(length: float) -> str:
     """Of a drawing, to a tenth."""
     return f"{length:.1f}"
 
@@ -99,5 +99,5 @@ _TEMPLATES.filters |= {
     "percent": percent,
     "printable": printable,
     "thousands": thousands,
-    "unit": unit,
+    "unit": tenth,
 }

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from fgvc_jax.figures.colours import scale
-from fgvc_jax.figures.lettering import length, write
+from fgvc_jax.figures.lettering import draw_text, length
 
 SIDE = 256  # pixels of a tile
 GAP = 20
@@ -120,9 +120,9 @@ def _head(draw: ImageDraw.ImageDraw, title: Sequence[Piece], note: str, width: i
     for (text, strong), most in zip(title, _rooms(title, room), strict=True):
         colour = INK if strong else SOFT
         place = (left, base)
-        used = write(draw, place, text, size=TITLE, colour=colour, width=most, bold=strong)
+        used = draw_text(draw, place, text, size=TITLE, colour=colour, width=most, bold=strong)
         left += used + WORD
-    write(draw, (MARGIN, base + 26), note, size=14, colour=SOFT, width=room)
+    draw_text(draw, (MARGIN, base + 26), note, size=14, colour=SOFT, width=room)
     return base + 42
 
 
@@ -142,9 +142,9 @@ def _heading(draw: ImageDraw.ImageDraw, row: PanelRow, top: int, width: int) -> 
     draw.line([(MARGIN, top + 10), (width - MARGIN, top + 10)], fill=LINE)
     room = width - 2 * MARGIN
     base = top + 38
-    used = write(draw, (MARGIN, base), row.heading, size=16, colour=INK, width=room, bold=True)
+    used = draw_text(draw, (MARGIN, base), row.heading, size=16, colour=INK, width=room, bold=True)
     place = (MARGIN + used + 12, base)
-    write(draw, place, row.about, size=14, colour=SOFT, width=room - used - 12)
+    draw_text(draw, place, row.about, size=14, colour=SOFT, width=room - used - 12)
     return top + 52
 
 
@@ -157,11 +157,11 @@ def _place(page: Image.Image, draw: ImageDraw.ImageDraw, tile: Tile, left: int, 
     base = top + SIDE + 20
     if tile.title or tile.value:
         room = SIDE - 62 if tile.value else SIDE
-        used = write(draw, (left, base), tile.title, size=15, colour=INK, width=room, bold=True)
+        used = draw_text(draw, (left, base), tile.title, size=15, colour=INK, width=room, bold=True)
         gap = 7 if tile.title else 0
-        write(draw, (left + used + gap, base), tile.value, size=15, colour=SOFT, width=62)
+        draw_text(draw, (left + used + gap, base), tile.value, size=15, colour=SOFT, width=62)
         base += 20
-    write(draw, (left, base), tile.note, size=13, colour=SOFT, width=SIDE)
+    draw_text(draw, (left, base), tile.note, size=13, colour=SOFT, width=SIDE)
 
 
 def _legend(page: Image.Image, draw: ImageDraw.ImageDraw, top: int, width: int) -> None:
@@ -174,4 +174,4 @@ def _legend(page: Image.Image, draw: ImageDraw.ImageDraw, top: int, width: int) 
     words = "Colours go from nothing to a picture's largest value; the line is around half of it."
     place = (MARGIN + size[0] + 12, top + 11)
     room = width - 2 * MARGIN - size[0] - 12
-    write(draw, place, words, size=13, colour=SOFT, width=room)
+    draw_text(draw, place, words, size=13, colour=SOFT, width=room)

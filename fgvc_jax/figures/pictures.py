@@ -36,14 +36,14 @@ class Pictures:
 
     def show(self, index: int, alternative: str, side: int = page.THUMBNAIL) -> Markup:
         """Image `index`, at most `side` pixels long."""
-        picture = opened(self._encoded(index))
+        picture = kept_picture(self._encoded(index))
         return self._spend(picture, alternative, side)
 
     def spotlight(self, index: int, member: int, alternative: str) -> Markup:
         """What a member saw of image `index`, coloured where its map Z is above its mean."""
-        picture = opened(self._encoded(index))
+        picture = kept_picture(self._encoded(index))
         if picture is not None:
-            shown = np.asarray(seen(picture, self._share))
+            shown = np.asarray(centre_of(picture, self._share))
             picture = overlay(shown, self._attention(index, member), page.THUMBNAIL)
         return self._spend(picture, alternative, page.THUMBNAIL)
 
@@ -56,7 +56,7 @@ class Pictures:
         return page.no_image(alternative)
 
 
-def opened(encoded: bytes) -> Image.Image | None:
+def kept_picture(encoded: bytes) -> Image.Image | None:
     """A kept picture; None where there is none."""
     try:
         return Image.open(io.BytesIO(encoded)).convert("RGB")
@@ -64,7 +64,7 @@ def opened(encoded: bytes) -> Image.Image | None:
         return None
 
 
-def seen(picture: Image.Image, share: float) -> Image.Image:
+def centre_of(picture: Image.Image, share: float) -> Image.Image:
     """The centre of a picture, so large a share of its side."""
     side = max(1, round(min(picture.size) * share))
     left, top = ((length - side) // 2 for length in picture.size)

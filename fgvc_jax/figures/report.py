@@ -13,7 +13,7 @@ from fgvc_jax.utils.text import printable
 
 
 class Section(NamedTuple):
-    """A part of the page, under a title that links lead to by the key."""
+    """A section of the page: its title, and the key by which links point to it."""
 
     key: str
     title: str

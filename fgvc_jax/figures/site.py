@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 
 from fgvc_jax.evaluation.novelty import UNUSUAL
-from fgvc_jax.figures.demo import sureness
+from fgvc_jax.figures.demo import sureness_badge
 from fgvc_jax.figures.page import asset, render
 
 
@@ -55,19 +55,20 @@ def pages(
 
 
 def sure(risk: float, least: float | None = None) -> dict[str, dict[str, str]]:
-    """How sure an answer is, in words, see `demo.sureness`: "sure", "unsure", "never" where too few
-    photographs were kept apart for any to be sure, "unknown", and "strange", of what may be of no
-    known class, where {many} stands for how many known photographs there are to one as strange.
+    """How sure an answer is, in words, see `demo.sureness_badge`: "sure", "unsure", "never" where
+    too few photographs were kept apart for any to be sure, "unknown", and "strange", of what may
+    be of no known class, where {many} stands for how many known photographs there are to one as
+    strange.
 
     Args:
         risk: share of answers that are not unsure and yet wrong.
         least: the smallest that can be promised where this one cannot; None or 0: none can.
     """
     found = {"sure": False, "unsure": True, "unknown": None}
-    never = sureness(None, risk, least=least or 0.0)
-    strange = sureness(None, risk, UNUSUAL)
+    never = sureness_badge(None, risk, least=least or 0.0)
+    strange = sureness_badge(None, risk, UNUSUAL)
     words = strange["words"].replace(f"1 in {1 / UNUSUAL:.0f}", "1 in {many}")
-    known = {word: sureness(unsure, risk) for word, unsure in found.items()}
+    known = {word: sureness_badge(unsure, risk) for word, unsure in found.items()}
     return known | {"never": never, "strange": strange | {"words": words}}
 
 

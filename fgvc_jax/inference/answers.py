@@ -12,11 +12,11 @@ import numpy as np
 from fgvc_jax.evaluation.error_analysis import Predictions
 from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.inference import passes
-from fgvc_jax.inference.embeddings import check_finite, joined
+from fgvc_jax.inference.embeddings import check_finite, concatenated
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.neighbours import NOVELTY, Neighbours
 from fgvc_jax.utils import devices, machine, processes, progress
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import predictions, remembered, storage, thumbnails
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.remembered import Nearest
@@ -132,7 +132,7 @@ def keep_photographs(
     part: Part,
     rows: np.ndarray,
     training: Begin,
-    report: Report,
+    report: Reporter,
     known: np.ndarray | None = None,
 ) -> None:
     """Keep some training photographs, small, with what the members see of them: what is not kept
@@ -166,7 +166,7 @@ def keep_photographs(
             identities = [model.identities[n] for n in missing]
             with remembered.keep(part, identities, [each.shape[1] for each in seen]) as arrays:
                 for array, vectors in zip(arrays, seen, strict=True):
-                    array[:] = joined([vectors], normalize=True)
+                    array[:] = concatenated([vectors], normalize=True)
             if collector:
                 collector.write(thumbnails.path(part.folder))
         report(
@@ -193,7 +193,7 @@ def keep_nearest(model: Model, part: Part, test: Part, testing: Begin) -> None:
     names, everyone = [test.names[i] for i in missing], range(len(model.identities))
     seen = _seen(model, *testing(missing), everyone, names)
     known = Neighbours.of(part, model.identities)
-    rows, values = known.nearest(joined(seen, normalize=True), remembered.NEAREST)
+    rows, values = known.nearest(concatenated(seen, normalize=True), remembered.NEAREST)
     for image, *each in zip(missing.tolist(), rows.tolist(), values.tolist(), strict=True):
         found[image] = list(zip(*each, strict=True))
     if jax.process_index() == 0:

@@ -5,7 +5,7 @@ have networks of their own, and those of one network are stacked where they are 
 """
 
 import dataclasses
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -112,7 +112,7 @@ class Architecture:
         return unflatten_dict(trunk), {"batch_stats": {}} | unflatten_dict(member)
 
     @cached_property
-    def features(self) -> Any:
+    def features(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of what the frozen trunk makes of one image."""
         return jax.eval_shape(
             lambda v: self.network.apply(v, self._one_image, method="features"), self.trunk

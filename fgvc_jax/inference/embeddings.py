@@ -5,7 +5,7 @@ import itertools
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -15,7 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fgvc_jax import config
-from fgvc_jax.config import Data, Experiment, Network
+from fgvc_jax.config import Data, Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import Photograph, Several, decode, one_by_one, record_of
 from fgvc_jax.data.view import Photographs
@@ -111,9 +112,9 @@ class Embedder(Predictor):
         """As `vectors`, of what each member saw: its "embedding"."""
         parts = [each["embedding"] for each in seen]
         check_finite(parts, names, self.numbers)
-        return joined(parts, normalize=normalize)
+        return concatenated(parts, normalize=normalize)
 
-    def _embed_pass(self, member: Member, tap: str) -> Any:
+    def _embed_pass(self, member: Member, tap: str) -> Callable:
         return passes.embed_pass(network=member.network, tap=tap, view=member.view, mesh=self.mesh)
 
     def read(self, images: Several) -> Iterator[tuple[np.ndarray, int]]:
@@ -160,7 +161,7 @@ def check_finite(parts: Sequence[np.ndarray], names: Sequence[str], numbers: Seq
             )
 
 
-def joined(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:
+def concatenated(parts: Sequence[np.ndarray], *, normalize: bool) -> np.ndarray:
     """The members' vectors (B, C) side by side: (B, D) float32.
 
     With `normalize` each part has the length 1 / sqrt(members), so that the row has length 1; one
@@ -205,12 +206,12 @@ def open_network(
         Experiment(
             members=1,
             data=data,
-            network=Network(name=name, weights=os.fspath(file), head="linear"),
+            network=NetworkOptions(name=name, weights=os.fspath(file), head="linear"),
             transfer=Transfer(name="none"),
         )
     )
     experiment = dataclasses.replace(experiment, network=settle(experiment.network))
-    mesh = mesh or devices.create()
+    mesh = mesh or devices.create_mesh()
     (plan,) = architectures(experiment, 1, mesh)
     loaded = weights.load_torch(file, plan.whole)
     seeing = {kind: {"backbone": tree["backbone"]} for kind, tree in loaded.items() if tree}

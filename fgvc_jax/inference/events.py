@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax.inference.model import Model
-from fgvc_jax.inference.rows import accept_from
+from fgvc_jax.inference.rows import sure_from
 from fgvc_jax.inference.stream import Answered
 
 
@@ -23,7 +23,7 @@ class Events:
     Args:
         asked: the members.
         top: how many of the likeliest classes are named.
-        risk: see `rows.accept_from`. It was fitted to single photographs, and an event is right at
+        risk: see `rows.sure_from`. It was fitted to single photographs, and an event is right at
             least as often at the same probability.
 
     Raises:
@@ -33,7 +33,7 @@ class Events:
     def __init__(self, asked: Model, *, top: int, risk: float):
         self._asked, self._top = asked, min(top, len(asked.classes))
         _ = asked.calibration
-        self._accept_from = accept_from(asked, risk)
+        self._accept_from = sure_from(asked, risk)
         self._numbers: dict[str, int] = {}  # of each event, as they come
         self._sums = np.zeros((0, len(asked.classes)), np.float32)
         self._says: list[dict[int, int]] = []  # how many photographs say which class

@@ -14,7 +14,7 @@ zero, just where the member is sure.
 
 import difflib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -82,7 +82,7 @@ class Evidence:
 
 
 def class_number(model: Model, name: str) -> int | None:
-    """The number of the class to weigh against, of its name; None for an empty one.
+    """The number of the class of this name, to compare with; None for an empty name.
 
     Raises:
         UserError: for a class that is not there.
@@ -224,7 +224,9 @@ def _run_until(network: networks.Network, images: jax.Array, until: str) -> tupl
     return network.backbone(images, False, until=until)
 
 
-def _go_on(network: networks.Network, state: Any, after: str, until: str) -> tuple[dict, dict]:
+def _go_on(
+    network: networks.Network, state: Mapping[str, jax.Array], after: str, until: str
+) -> tuple[dict, dict]:
     return network.backbone(state, False, after=after, until=until)
 
 

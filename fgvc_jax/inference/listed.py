@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fgvc_jax.data.names import Spellings, alike, words
+from fgvc_jax.data.names import Spellings, same_words, words
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -72,7 +72,7 @@ def _found(classes: Sequence[str], names: Iterable[str]) -> set[int]:
     if isinstance(names, (str, Path)):
         raise UserError(f"{str(names)!r} is one name: give a list of names of classes")
     places = {name: number for number, name in enumerate(classes)}
-    spellings, spaced = Spellings(classes), alike(classes)
+    spellings, spaced = Spellings(classes), same_words(classes)
     found: set[int] = set()
     unknown: list[str] = []
     for name in dict.fromkeys(names):

@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import Literal, Self, TypedDict, get_args
 
 import numpy as np
 from jax.sharding import Mesh
@@ -186,6 +186,18 @@ def told_of(path: str | os.PathLike, experiment: Experiment, numbers: Sequence[i
     return f"{os.fspath(path)}, {' and '.join(names)} trained on {experiment.data.source}"
 
 
+class ModelOptions(TypedDict, total=False):
+    """Arguments of `open_model` that are alike for a workdir and an export."""
+
+    which: str
+    members: int | str | Sequence[int]
+    fusion: str
+    mesh: Mesh | None
+    orientation: Literal["exif", "stored"]
+    banner: int
+    members_at_once: MembersAtOnce
+
+
 def open_model(
     path: str | os.PathLike,
     *,
@@ -227,7 +239,7 @@ def open_model(
         )
     with progress.waiting("loading the run"):
         if mesh is None:
-            mesh = devices.create()
+            mesh = devices.create_mesh()
         plans = architectures(experiment, len(record.classes), mesh)
         plans = [plans[number - 1] for number in numbers]
         trunk = None

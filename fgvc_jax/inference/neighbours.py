@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fgvc_jax.inference.embeddings import joined
+from fgvc_jax.inference.embeddings import concatenated
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, remembered
 from fgvc_jax.workdir.predictions import Part
@@ -90,7 +90,7 @@ def _products(query: np.ndarray, vectors: np.ndarray, rows: np.ndarray) -> np.nd
 class Neighbours:
     """The training photographs that a run keeps, as some of its members see them.
 
-    part: which they are. vectors: (N, D) float32, see `embeddings.joined`.
+    part: which they are. vectors: (N, D) float32, see `embeddings.concatenated`.
     """
 
     part: Part
@@ -100,7 +100,7 @@ class Neighbours:
     def of(cls, part: Part, members: Sequence[str]) -> Self:
         """As members see them, by their digests; errors as of `remembered.embedding`."""
         parts = [remembered.embedding(part, member).astype(np.float32) for member in members]
-        return cls(part, joined(parts, normalize=True))
+        return cls(part, concatenated(parts, normalize=True))
 
     @classmethod
     def open(cls, workdir: Path, members: Sequence[str]) -> Self:
@@ -142,7 +142,7 @@ class Neighbours:
     def novelty(self, answers: dict[str, np.ndarray]) -> np.ndarray:
         """(B, 3) float32, how strange images are to the only member, see `evaluation.novelty`, from
         the arrays `NOVELTY` that it answers."""
-        seen = joined([answers["embedding"]], normalize=True)
+        seen = concatenated([answers["embedding"]], normalize=True)
         _, nearest = self.nearest(seen, 1)
         scores = answers["energy"], answers["max_logit"], 1 - nearest[:, 0]
         return np.stack(scores, axis=-1).astype(np.float32)

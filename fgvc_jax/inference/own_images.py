@@ -11,7 +11,7 @@ from fgvc_jax.workdir import unread
 from fgvc_jax.workdir.folder import Workdir
 
 
-def opened(experiment: Experiment) -> Splits:
+def dataset_of(experiment: Experiment) -> Splits:
     """The dataset that an experiment names, restricted as it says."""
     data = experiment.data
     return sources.restrict(
@@ -29,7 +29,7 @@ def splits_of(workdir: Workdir, allow_links: str = "") -> Splits:
     """
     experiment = workdir.record().experiment
     data = replace(experiment.data, allow_links=allow_links or experiment.data.allow_links)
-    splits = opened(replace(experiment, data=data))
+    splits = dataset_of(replace(experiment, data=data))
     return left_out.without(splits, {each.name for each in unread.left_out(workdir)})
 
 

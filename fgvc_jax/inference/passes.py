@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax import transfer
@@ -210,7 +211,7 @@ def _answer(
     predict: Predict,
     exact: bool,
     embed: bool,
-    variables: Any,
+    variables: VariableDict,
     inputs: Inputs,
     arrays: Mapping[str, jax.Array],
 ) -> dict[str, Any]:

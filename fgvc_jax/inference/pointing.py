@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.typing import VariableDict
 
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.records import Source
@@ -161,13 +162,16 @@ def randomized(model: Model, seed: int = SEED) -> Model:
         leaves = flatten_dict(start[id(network)](jax.random.fold_in(jax.random.key(seed), n)))
         trunk = trunk or {place: leaves[place] for place in places}
         kept = {place: leaves[place] for place in flatten_dict(variables)}
-        members.append(Member(network, {"batch_stats": {}} | _placed(model, kept), view))
+        members.append(Member(network, {"batch_stats": {}, **_placed(model, kept)}, view))
     identities = [f"random {n}" for n in range(len(members))]
-    trunk = _placed(model, trunk)
     return replace(
-        model, members=members, identities=identities, trunk=trunk, calibration_store=None
+        model,
+        members=members,
+        identities=identities,
+        trunk=_placed(model, trunk),
+        calibration_store=None,
     )
 
 
-def _placed(model: Model, leaves: dict[tuple[str, ...], Any]) -> Any:
+def _placed(model: Model, leaves: dict[tuple[str, ...], Any]) -> VariableDict:
     return devices.replicate(model.mesh, unflatten_dict(jax.device_get(leaves)))

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import MembersAtOnce
@@ -15,7 +16,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.inference import passes, together
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
-from fgvc_jax.inference.together import Group, MemberAnswer, in_order
+from fgvc_jax.inference.together import MemberAnswer, MemberGroup, in_order
 from fgvc_jax.utils import devices
 
 
@@ -38,7 +39,7 @@ class Predictor:
     members: Sequence[Member]
     logits_of: Predict
     mesh: Mesh
-    trunk: Any = None
+    trunk: VariableDict | None = None
     tta: str = ""
     members_at_once: MembersAtOnce = "auto"
 
@@ -75,7 +76,7 @@ class Predictor:
 
     def groups(
         self, members: Iterable[int] | None = None, *, exact: bool, embed: bool
-    ) -> list[Group]:
+    ) -> list[MemberGroup]:
         """The programs that ask members; arguments as for `answers`."""
         return together.groups(
             self.members,
@@ -92,7 +93,7 @@ class Predictor:
         self,
         batch: devices.Packed,
         store: jax.Array | None,
-        groups: Sequence[Group],
+        groups: Sequence[MemberGroup],
         exact: bool,
     ) -> list[MemberAnswer]:
         """What members answer for a batch of images on average over the views."""

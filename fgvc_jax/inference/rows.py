@@ -28,7 +28,7 @@ class AnswerRows:
     Args:
         asked: the model that answers.
         top: how many of the likeliest classes are named.
-        risk: see `accept_from`.
+        risk: see `sure_from`.
         calibrated: whether probabilities are calibrated ones.
         sets: whether conformal sets are named, too.
         boxes: whether rows tell the box that is meant, and how sure the detector was.
@@ -58,7 +58,7 @@ class AnswerRows:
         if calibrated or sets:
             for doubt in asked.calibration.doubts:
                 log.warning("warning: %s", doubt)
-        self._accept_from = accept_from(asked, risk)
+        self._accept_from = sure_from(asked, risk)
         self.coarsening = None if coarsen is None else asked.coarsening(coarsen)
         self._levels: Counter[str] = Counter()  # of what was answered
         self._unknown_rate = unknown_rate
@@ -84,7 +84,7 @@ class AnswerRows:
         ]
 
     def of(self, some: Answered) -> Iterator[AnswerRow]:
-        """One row a file, or a box of one; None where there is nothing to tell."""
+        """A row for each file, or for each box in it; None where there is nothing to report."""
         told = self._model.fused(some.answers, calibrated=self._with_calibrated)
         best = np.argsort(-told, axis=-1, kind="stable")[:, : self._top]
         agreement = np.mean(self._model.said(some.answers) == best[:, 0], axis=0)
@@ -172,7 +172,7 @@ def check_rate(known: Novelty, rate: float) -> None:
         )
 
 
-def accept_from(asked: Model, risk: float) -> float | None:
+def sure_from(asked: Model, risk: float) -> float | None:
     """The largest calibrated probability from which on an answer is not unsure; None without a
     calibration, and where there is no such probability: then a line names the smallest risk that
     can be promised."""

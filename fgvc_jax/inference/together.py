@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from flax.typing import VariableDict
 from jax.sharding import Mesh
 
 from fgvc_jax.config import MembersAtOnce
 from fgvc_jax.data.view import View
-from fgvc_jax.ensemble import alike
+from fgvc_jax.ensemble import Alike, alike
 from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.networks import Network
@@ -30,13 +31,13 @@ FAST = {
 }
 
 
-class Group(NamedTuple):
+class MemberGroup(NamedTuple):
     """Members that one program asks."""
 
     places: Sequence[int]  # of their answers among all that are asked for
     view: View
     step: Callable  # `passes.answer_pass` of one, `passes.ensemble_pass` of several
-    variables: Any  # of one, or `ensemble.Alike`
+    variables: VariableDict | Alike
 
     def ask(self, batch: Packed, store: jax.Array | None) -> list[MemberAnswer]:
         """What each of them answers."""
@@ -79,7 +80,7 @@ def groups(
     kept: bool,
     mesh: Mesh,
     **made: Any,
-) -> list[Group]:
+) -> list[MemberGroup]:
     """Chosen members by the programs that ask them: those of one architecture and view together
     where that pays, all others one by one.
 
@@ -102,10 +103,10 @@ def groups(
         for some in _shares(places, at_once(asked, network, mesh, kept=kept)):
             several = [members[numbers[place]].variables for place in some]
             if len(several) == 1:
-                found.append(Group(some, view, passes.answer_pass(**made), several[0]))
+                found.append(MemberGroup(some, view, passes.answer_pass(**made), several[0]))
             else:
                 step = passes.ensemble_pass(**made)
-                found.append(Group(some, view, step, alike(several)))
+                found.append(MemberGroup(some, view, step, alike(several)))
     return found
 
 
@@ -121,7 +122,9 @@ def _shares(places: list[int], most: int) -> Iterator[list[int]]:
         places = places[length:]
 
 
-def in_order(asked: Sequence[Group], found: Sequence[list[MemberAnswer]]) -> list[MemberAnswer]:
+def in_order(
+    asked: Sequence[MemberGroup], found: Sequence[list[MemberAnswer]]
+) -> list[MemberAnswer]:
     """What groups of members answer, each member's in its place."""
     placed = {
         place: answer

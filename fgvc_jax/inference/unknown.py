@@ -19,7 +19,7 @@ from fgvc_jax.workdir.predictions import Part
 RATE = 0.05  # of false alarms at which it is told how many are found
 
 
-def judge(
+def told_apart(
     asked: Model, test: Part, batches: Iterable[devices.Packed], names: list[str]
 ) -> dict[str, Any]:
     """How images of no known class are told from the run's test images.
@@ -31,8 +31,8 @@ def judge(
         names: theirs.
 
     Returns:
-        "images": {"known", "unknown"}; "scores": {score: see `novelty.judge`}; "score": the one
-        that `predict` takes; "at": what that comes to at `RATE`, {"rate", "found": the share of the
+        "images": {"known", "unknown"}; "scores": {score: see `novelty.separation`}; "score": that
+        which `predict` takes; "at": what it comes to at `RATE`, {"rate", "found": the share of the
         others that is called unknown, "alarms": that of the test images}, None where nothing was
         kept to find a threshold by; "about": in words.
 
@@ -49,7 +49,7 @@ def judge(
     found: dict[str, Any] = {
         "images": {"known": len(known), "unknown": len(others)},
         "scores": {
-            name: novelty.judge(known[:, column], others[:, column])
+            name: novelty.separation(known[:, column], others[:, column])
             for column, name in enumerate(novelty.SCORES)
         },
     }

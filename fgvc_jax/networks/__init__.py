@@ -351,8 +351,7 @@ def _kind(name: str) -> partial:
 
 
 def in_float32(network: Network) -> Network:
-    """The same network in the form that means the same on every platform: it computes in float32
-    and attends plainly."""
+    """The same network in float32 and with plain attention, which every platform computes alike."""
     backbone = network.backbone.clone(dtype=jnp.float32)
     if isinstance(backbone, VisionTransformer):
         backbone = backbone.clone(attend=attend)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from fgvc_jax.networks.layers import (
     Conv,
@@ -13,6 +12,7 @@ from fgvc_jax.networks.layers import (
     LayerNorm,
     Mlp,
     normal,
+    stages,
     stochastic_depth,
 )
 from fgvc_jax.utils.errors import ArgumentError
@@ -115,13 +115,9 @@ class ConvNeXt(nn.Module):
             x = LayerNorm(self.dtype, name="stem_1")(x)
 
         taps = {}
-        rates = np.linspace(0, self.stochastic_depth, sum(self.depths))
-        for stage, (depth, width) in enumerate(zip(self.depths, self.widths, strict=True)):
-            tap, first = f"stage{stage + 2}", sum(self.depths[:stage])
-            if not after < tap <= until:
-                continue
-            span = tuple(rates[first : first + depth].tolist())
-            make = Stage(width, stage == 0, self.dtype, first, span, name=f"stages_{stage}")
+        for stage, tap, first, rates in stages(self.depths, self.stochastic_depth, after, until):
+            width, name = self.widths[stage], f"stages_{stage}"
+            make = Stage(width, stage == 0, self.dtype, first, rates, name=name)
             taps[tap] = x = make(x, keys)
         return taps, {"map": x}
 

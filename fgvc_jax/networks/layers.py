@@ -3,16 +3,18 @@
 Layout is NHWC. Parameters are float32 whatever the compute dtype `dtype` is.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from fgvc_jax.networks.kernels.activations import gelu
 from fgvc_jax.networks.kernels.attention import attend
-from fgvc_jax.networks.kernels.batch_norm import folded, normalize, normalized, variance
+from fgvc_jax.networks.kernels.batch_norm import batch_normalize, folded, normalized, variance
 from fgvc_jax.networks.kernels.convolutions import depthwise, grouped, patchwise, pointwise
 from fgvc_jax.networks.kernels.platforms import Dtype, precision
 from fgvc_jax.networks.kernels.projections import qkv
@@ -111,7 +113,7 @@ class DepthwiseConv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
         kernel = self.param("kernel", self.kernel_init, shape)
         kernel = (kernel if share is None else folded(kernel, share)).astype(self.dtype)
-        # A network that is initialised needs shapes alone, at each start of a command.
+        # Initialisation, at each start of a command, needs the shapes only.
         form = grouped if self.is_initializing() else depthwise
         x = form(x.astype(self.dtype), kernel[:, :, 0], stride=self.stride)
         if self.use_bias:
@@ -225,6 +227,19 @@ class PatchEmbed(nn.Module):
 
 
 # Keeps stochastic depth's randomness apart from that of the views, drawn from the same key.
+def stages(
+    depths: Sequence[int], largest_rate: float, after: str, until: str
+) -> Iterator[tuple[int, str, int, tuple[float, ...]]]:
+    """The stages behind the tap `after` up to the tap `until`, of a network of four with so many
+    blocks: of each its number from 0, its tap, the number of its first block, and the rates of
+    stochastic depth of its blocks, which grow evenly over the network from 0 to `largest_rate`."""
+    rates = np.linspace(0, largest_rate, sum(depths))
+    for stage, depth in enumerate(depths):
+        tap, first = f"stage{stage + 2}", sum(depths[:stage])
+        if after < tap <= until:
+            yield stage, tap, first, tuple(rates[first : first + depth].tolist())
+
+
 _DEPTH = 0x44455054
 
 
@@ -283,7 +298,7 @@ class BatchNorm(nn.Module):
             mean, share, bias = self.affine()
             return ((x.astype(jnp.float32) - mean) * share + bias).astype(self.dtype)
         grouped = x.reshape(self._group_shape(x.shape))
-        y, mean, var = normalize(grouped, scale, bias, running_mean.value, self.epsilon)
+        y, mean, var = batch_normalize(grouped, scale, bias, running_mean.value, self.epsilon)
         if not self.is_initializing():
             count = grouped.size // (self.groups * channels)
             unbiased = var * (count / (count - 1))

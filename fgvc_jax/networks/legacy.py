@@ -49,7 +49,7 @@ _KNOWN = {
 class _Reader(pickle.Unpickler):
     """Knows what tensors are made of, and refuses everything else."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"{module}.{name} is no part of a tensor")
         return _KNOWN[module, name]

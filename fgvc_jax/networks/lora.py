@@ -22,7 +22,7 @@ _PREFIX = "lora_"
 
 
 class Adapter(nn.Module):
-    """What is added to projections of one input, as many as `parts`: (...,D) -> `parts` arrays
+    """What is added to several projections (`parts`) of the same input: (...,D) -> `parts` arrays
     (...,D) in `dtype`."""
 
     rank: int
@@ -46,7 +46,7 @@ def of_adapter(place: tuple[str, ...]) -> bool:
 
 
 def joined(trunk: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """All variables of a network, from those of the trunk that it shares and its own; no array is
+    """All variables of a network: those of the trunk that it shares, and its own. No array is
     copied."""
     params = flatten_dict(trunk["params"]) | flatten_dict(own["params"])
     return {**own, "params": unflatten_dict(params)}

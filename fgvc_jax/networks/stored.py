@@ -29,7 +29,7 @@ _BUFFERS = (
 
 
 @dataclass(frozen=True)
-class File:
+class WeightsFile:
     """What a file holds, in our names and torch's layouts. `called` tells what a tensor of ours is
     called in it."""
 
@@ -37,11 +37,11 @@ class File:
     read: Callable[[str], np.ndarray]
     called: Callable[[str], str] = str
 
-    def without(self, prefix: str) -> "File":
+    def without(self, prefix: str) -> "WeightsFile":
         """The same with names that have no such prefix."""
         names = {name.removeprefix(prefix): name for name in self.shapes}
         shapes = {short: self.shapes[name] for short, name in names.items()}
-        return File(
+        return WeightsFile(
             shapes,
             lambda short: self.read(names[short]),
             lambda short: self.called(names.get(short, prefix + short)),
@@ -61,7 +61,7 @@ _DAMAGED = (
 )
 
 
-def opened(path: Path) -> File:
+def open_weights(path: Path) -> WeightsFile:
     """The file at a path; a UserError for one that is of another kind, or cannot be read."""
     readers = {".safetensors": _open_safetensors, ".npz": _open_npz}
     if path.suffix not in readers:
@@ -72,7 +72,7 @@ def opened(path: Path) -> File:
         raise _damaged(path, error) from error
 
 
-def read(path: Path, file: File, name: str) -> np.ndarray:
+def read(path: Path, file: WeightsFile, name: str) -> np.ndarray:
     """A tensor of it as float32; a UserError for one that cannot be read, or is not finite."""
     try:
         value = file.read(name)
@@ -91,20 +91,20 @@ def _damaged(path: Path, error: Exception) -> UserError:
     return UserError(f"weights {str(path)!r} cannot be read ({reason}): fetch the file again")
 
 
-def _open_safetensors(path: Path) -> File:
+def _open_safetensors(path: Path) -> WeightsFile:
     file = safe_open(path, framework="numpy")
     stored = {
         name: tuple(file.get_slice(name).get_shape())
         for name in file.keys()  # noqa: SIM118
         if not name.endswith(_BUFFERS)
     }
-    if tower := towers.found(stored, file.get_tensor):
+    if tower := towers.vision_tower(stored, file.get_tensor):
         if tower.aside:
             log.info(
                 "%s: what is beside the vision tower is left aside, %d tensors (%s, ...)",
                 path, len(tower.aside), ", ".join(map(repr, sorted(tower.aside)[:3])),
             )  # fmt: skip
-        return File(tower.shapes, tower.read, tower.called)
+        return WeightsFile(tower.shapes, tower.read, tower.called)
     if text := towers.text_alone(stored):
         raise UserError(
             f"weights {str(path)!r} hold a text tower alone ({text!r}, ...): name the file that "
@@ -116,7 +116,7 @@ def _open_safetensors(path: Path) -> File:
         timms = {name: _merging_first(name) for name in stored}
     names = {timms.get(name, name): name for name in stored}
     shapes = {name: stored[theirs] for name, theirs in names.items()}
-    return File(shapes, lambda name: file.get_tensor(names[name]))
+    return WeightsFile(shapes, lambda name: file.get_tensor(names[name]))
 
 
 def _merging_first(name: str) -> str:
@@ -144,7 +144,7 @@ _AUGREG = (
 )
 
 
-def _open_npz(path: Path) -> File:
+def _open_npz(path: Path) -> WeightsFile:
     """A vision transformer as its authors saved it, query, key and value apart."""
     with ZipFile(path) as members:
         stored = {
@@ -166,7 +166,7 @@ def _open_npz(path: Path) -> File:
     def read(name: str) -> np.ndarray:
         return np.concatenate([_augreg_to_torch(arrays[key], key) for key in parts[name]])
 
-    return File(shapes, read)
+    return WeightsFile(shapes, read)
 
 
 def _augreg_to_torch(value: np.ndarray, key: str) -> np.ndarray:

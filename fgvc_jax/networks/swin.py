@@ -17,6 +17,7 @@ from fgvc_jax.networks.layers import (
     PatchEmbed,
     dense,
     normal,
+    stages,
     stochastic_depth,
 )
 from fgvc_jax.utils.errors import ArgumentError
@@ -221,13 +222,9 @@ class SwinTransformer(nn.Module):
             x = PatchEmbed(self.patch, self.width, self.dtype, EPSILON, name="patch_embed")(x)
 
         taps = {}
-        rates = np.linspace(0, self.stochastic_depth, sum(self.depths))
-        for stage, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
-            tap, first = f"stage{stage + 2}", sum(self.depths[:stage])
-            if not after < tap <= until:
-                continue
-            span = tuple(rates[first : first + depth].tolist())
-            make = Stage(heads, window, stage == 0, self.dtype, first, span, name=f"layers_{stage}")
+        for stage, tap, first, rates in stages(self.depths, self.stochastic_depth, after, until):
+            heads, name = self.heads[stage], f"layers_{stage}"
+            make = Stage(heads, window, stage == 0, self.dtype, first, rates, name=name)
             taps[tap] = x = make(x, keys)
         if until == "stage5":
             taps["stage5"] = LayerNorm(self.dtype, EPSILON, name="norm")(x)

@@ -133,7 +133,7 @@ class Tower(NamedTuple):
     called: Callable[[str], str]
 
 
-def found(stored: Mapping[str, Shape], read: Callable[[str], np.ndarray]) -> Tower | None:
+def vision_tower(stored: Mapping[str, Shape], read: Callable[[str], np.ndarray]) -> Tower | None:
     """The vision tower of a file, from its tensors; None where its names are of no such scheme."""
     for scheme in _SCHEMES:
         for name in stored:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from math import isqrt
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -28,7 +29,7 @@ from fgvc_jax.networks.kernels.resample import (
     relative_biases,
 )
 from fgvc_jax.networks.schemes import Shape
-from fgvc_jax.networks.stored import File
+from fgvc_jax.networks.stored import WeightsFile
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
 
@@ -54,7 +55,7 @@ _CLASSIFIERS = {
 }
 # ConvNeXt's layer norm before its classifier: of ours, and there.
 _NORM = {f"heads.logits.norm.{leaf}": f"head.norm.{leaf}" for leaf in ("bias", "weight")}
-# What depends on the image size, and how it is brought to another one.
+# Arrays that depend on the image size, and how each is brought to another size.
 _RESAMPLED = {"pos_embed": positions, "relative_position_bias_table": relative_biases}
 FIRST = "model.safetensors"  # what hubs call the weights
 _OPEN_CLIP = "open_clip_model.safetensors"  # and where they are OpenCLIP's
@@ -102,7 +103,7 @@ def _resolved(name: str) -> Path:
     return path
 
 
-def _download(hub: Any, repository: str) -> str:
+def _download(hub: ModuleType, repository: str) -> str:
     """The weights, and beside them what says how they are computed, where there is such a file."""
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -134,18 +135,18 @@ def load_torch(path: str | os.PathLike, variables: Variables, *, heads: bool = F
     Raises UserError for the weights of another network, a damaged file, and values not finite.
     """
     path = resolve(path)
-    return _load(path, stored.opened(path), variables, heads)
+    return _load(path, stored.open_weights(path), variables, heads)
 
 
 def load_variables(path: Path, theirs: Variables, variables: Variables) -> Variables:
     """As `load_torch`, from the variables of a Network, which are kept at a path."""
     tensors = {_torch_name(place): (place, leaf) for place, leaf in flatten_dict(theirs).items()}
     shapes = {name: _torch_shape(leaf, place) for name, (place, leaf) in tensors.items()}
-    file = File(shapes, lambda name: _to_torch(tensors[name][1], tensors[name][0]))
+    file = WeightsFile(shapes, lambda name: _to_torch(tensors[name][1], tensors[name][0]))
     return _load(path, file, variables, heads=False)
 
 
-def _load(path: Path, file: File, variables: Variables, heads: bool) -> Variables:
+def _load(path: Path, file: WeightsFile, variables: Variables, heads: bool) -> Variables:
     loaded = dict(flatten_dict(variables))
     # Adapters are added to what a file has.
     inside = [place for place in loaded if place[1] == "backbone" and not lora.of_adapter(place)]
@@ -242,7 +243,7 @@ def _fitting_heads(shapes: Mapping[str, Shape], leaves: Mapping[Place, Any]) -> 
     return fitting
 
 
-def _check(path: Path, file: File, expected: Mapping[str, Shape]) -> None:
+def _check(path: Path, file: WeightsFile, expected: Mapping[str, Shape]) -> None:
     shapes = file.shapes
     missing = [repr(file.called(name)) for name in expected if name not in shapes]
     unexpected = [

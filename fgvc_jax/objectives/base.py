@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     # What the ensemble that the objective asks says of the view: {"logits": (B, K) float16}, see
     # `ensemble.softened`.
     taught: Mapping[str, jax.Array] | None = None
-    # How `image` was mixed of views, of which `label` and `taught` tell as they were; None: not.
+    # How `image` was mixed of views; `label` and `taught` are of unmixed ones. None: it was not.
     mixing: Mixing | None = None
 
     def targets(self, classes: int) -> jax.Array:

@@ -88,8 +88,9 @@ def mirror(keys: jax.Array, images: jax.Array, *, flip: bool) -> jax.Array:
 
     Our reading of that ablation. DDL and SSDT compare two views, so there has to be a second one;
     a mirror image is as ordinary as the raw crop, which is mirrored at random itself, and shows no
-    discrepancy beyond that. Where the raw crop never is, since left and right tell classes apart,
-    the second view is the first. Cost and batch statistics are those of two views, as with SSDP.
+    discrepancy beyond that. Where raw crops are never mirrored, because left and right distinguish
+    classes, the second view is the first. Cost and batch statistics are those of two views, as
+    with SSDP.
     """
     return images[:, :, ::-1] if flip else images
 

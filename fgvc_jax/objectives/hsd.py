@@ -94,7 +94,7 @@ def entropy_of_logits(logits: jax.Array) -> jax.Array:
 
 
 def self_information_entropy(student: jax.Array, teacher: jax.Array, *, form: str) -> jax.Array:
-    """SIELoss: the less sure of itself the student, the lower. Mean over the batch.
+    """SIELoss: lower where the student is less certain. Mean over the batch.
 
     "entropy" is -H(student), whose gradient fades as the prediction softens but which always pulls
     to the uniform distribution; "hinge" is max(0, H(teacher) - H(student)) per image, which stops

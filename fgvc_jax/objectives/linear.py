@@ -11,9 +11,10 @@ b, so that the head takes the embedding itself.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from fgvc_jax.data.view import View
 from fgvc_jax.objectives.base import HeldOut, Method, Objective, Refit, Solved
@@ -261,7 +262,7 @@ class _Regression:
             digits.
     """
 
-    def __init__(self, x: np.ndarray, labels: np.ndarray, classes: int, dtype: Any):
+    def __init__(self, x: np.ndarray, labels: np.ndarray, classes: int, dtype: DTypeLike):
         self._x = np.concatenate([x, np.ones((len(x), 1))], axis=1).astype(dtype)
         self._labels = np.arange(len(x)), labels
         self._shape = self._x.shape[1], classes
@@ -281,7 +282,7 @@ class _Regression:
             value, gradient = self.loss(flat.reshape(self._shape), decay)
             return value, gradient.ravel()
 
-        # The last digits of the loss are those that float32 leaves.
+        # Float32 has fewer digits of the loss.
         gradient, step = (1e-7, 1e-9) if self._exact else (1e-4, 1e-6)
         options = {"maxcor": 5, "gtol": gradient, "ftol": step, "maxiter": 5000, "maxfun": 9999}
         found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)

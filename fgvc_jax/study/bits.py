@@ -13,6 +13,7 @@ import numpy as np
 
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import Json
 from fgvc_jax.workdir import storage
 
 TOLERANCE = 1e-6  # of accuracies that are the same
@@ -30,7 +31,7 @@ class Correctness:
     """(N, images) bool: row n is the ensemble of the first n + 1 members."""
 
 
-def digest(value: Any) -> str:
+def digest(value: Json) -> str:
     """Of anything that JSON can hold, cut to what tells a ledger's runs apart."""
     return digests.of_value(value)[:16]
 
@@ -64,7 +65,7 @@ def contradiction(found: Correctness, results: Mapping[str, Any]) -> str:
     """What the bits say that results.json does not; empty where they say the same."""
     own = [*found.members.mean(axis=1), *found.ensembles.mean(axis=1)]
     told = accuracies(results)
-    if same(own, told):
+    if equal(own, told):
         return ""
     return f"accuracies {np.round(own, 4).tolist()}, there {np.round(told, 4).tolist()}"
 
@@ -74,7 +75,7 @@ def accuracies(results: Mapping[str, Any]) -> list[float]:
     return [*(member["final"] for member in results["members"]), *results["ensemble"]]
 
 
-def same(one: Sequence[float], other: Sequence[float]) -> bool:
+def equal(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether two lists of accuracies are the same."""
     return len(one) == len(other) and np.allclose(one, other, rtol=0, atol=TOLERANCE)
 
@@ -106,7 +107,7 @@ def load_names(folder: Path, name: str) -> list[str]:
     """The names of the test images that a digest, `right["names"]`, stands for.
 
     Raises:
-        UserError: when they are missing or others.
+        UserError: when they are missing, or are not the names of that digest.
     """
     path = folder / f"names-{name}.txt"
     try:

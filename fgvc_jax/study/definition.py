@@ -116,7 +116,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
         read([file], Experiment())
     if not file or file.startswith("-"):
         raise UserError("the first argument is a study, such as scripts/studies/hsd.py")
-    base = load(file).base
+    base = load_study(file).base
     options = read(rest, base)
     if options.config:
         base = config.load_config(options.config, **config.said(rest, "--base."))
@@ -124,7 +124,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
     for name, instead in OWN.items():
         if getattr(options.base, name) != getattr(base, name):
             raise UserError(f"--base.{name} plays no role in a study: {instead} does")
-    study = _chosen(load(file, options.base), options.rows)
+    study = _chosen(load_study(file, options.base), options.rows)
     workdir = options.workdir.rstrip("/") or options.workdir or f"runs/studies/{study.name}"
     if options.seeds < 0 or not options.minutes >= 0:
         raise UserError("--seeds and --minutes must not be negative")
@@ -137,7 +137,7 @@ def parse(arguments: Sequence[str], program: str) -> tuple[Study, Options]:
     )
 
 
-def load(path: str, base: Experiment | None = None) -> Study:
+def load_study(path: str, base: Experiment | None = None) -> Study:
     """The study of a Python file, which is run: of its own base, or of another.
 
     Raises:
@@ -176,7 +176,7 @@ def _chosen(study: Study, names: Sequence[str]) -> Study:
 def experiments(study: Study, *, folder: Path | str, seeds: int) -> "dict[Key, Experiment]":
     """The checked experiment of every row and seed; all rows of one seed before the next seed.
 
-    What a frozen trunk or a teacher says of images is computed once for all of them, unless the
+    Outputs of a frozen trunk or a teacher are computed once for all of them, unless the
     study names another `data.cache`. A row whose `kd.teacher` is row:NAME learns from the run of
     the row NAME and the same seed.
 
@@ -212,7 +212,7 @@ def change(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
     return experiment
 
 
-def _put(group: Any, path: str, value: Any, name: str) -> Any:
+def _put(group: Any, path: str, value: object, name: str) -> Any:
     first, _, rest = path.partition(".")
     known = [field.name for field in dataclasses.fields(group)]
     old = getattr(group, first, None)

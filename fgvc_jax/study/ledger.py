@@ -85,7 +85,7 @@ def portable(experiment: Any) -> dict[str, Any]:
         value = getattr(experiment, field.name)
         if dataclasses.is_dataclass(value):
             values[field.name] = portable(value)
-        elif nested := options.inside(value, field.name):
+        elif nested := options.configs_in(value, field.name):
             values[field.name] = [portable(each) for _, each in nested]
         elif not field.metadata.get("free"):
             parts = 2 if field.name == "teacher" else 1  # ROW/SEED
@@ -279,7 +279,7 @@ def _merged(older: Line, newer: Line) -> Line:
         return merged
     others = [*newer.get("contradicted", ()), *older.get("contradicted", ())]
     said = bits.accuracies(older["results"])
-    if bits.same(said, bits.accuracies(newer["results"])):
+    if bits.equal(said, bits.accuracies(newer["results"])):
         kept = "right", "nll", "metrics"
         known = [name for name in kept if name in newer or name in older]
         merged |= {name: newer.get(name) or older.get(name) for name in known}
@@ -389,7 +389,7 @@ def _has(lines: Iterable[Line], entry: Line, *, judged: bool) -> bool:
 
     def told(known: Line) -> bool:
         others = [one["accuracies"] for one in known.get("contradicted", ())]
-        return any(bits.same(own, one) for one in [bits.accuracies(known["results"]), *others])
+        return any(bits.equal(own, one) for one in [bits.accuracies(known["results"]), *others])
 
     return any(
         _identity(known) == _identity(entry)

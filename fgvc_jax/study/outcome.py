@@ -18,7 +18,7 @@ from fgvc_jax.workdir import begun, locks, mirror, storage
 from fgvc_jax.workdir.folder import Workdir
 
 Measure = Callable[[Experiment, dict[str, Any]], dict[str, float]]
-Page = Callable[..., str]  # see `pages.report`
+Page = Callable[..., str]  # see `pages.study_page`
 
 
 @dataclass
@@ -53,8 +53,8 @@ class Outcome:
                 self.failures[key] = run["reason"]
 
     def trust(self) -> None:
-        """Count runs whose workdirs are gone by their lines of the ledger, but for those that
-        another run learns from."""
+        """Count a run whose workdir is gone by its line of the ledger, unless another run learns
+        from it."""
         teachers = set().union(*map(teacher_of, self.runs.values()))
         for key in self.missing():
             run = self.runs[key]
@@ -100,14 +100,14 @@ class Outcome:
             f"failed: {row}, seed {seed}: {why}" for (row, seed), why in self.failures.items()
         ]
         rest = [key for key in self.missing() if key not in self.failures]
-        missing = [f"not finished: {pages.grouped(rest)}"] if rest else []
+        missing = [f"not finished: {pages.runs_in_words(rest)}"] if rest else []
         environments = {key: found["environment"] for key, found in self.results.items()}
-        return [*failed, *missing, *pages.mixed(environments)]
+        return [*failed, *missing, *pages.environment_warnings(environments)]
 
     def save(self) -> str:
         """Write study.json and study.md; the text of the latter. Of several processes each in its
         turn, with a look at what the others have left: the last one leaves all runs."""
-        with locks.turn(self.folder):
+        with locks.short_lock(self.folder):
             self.look()
             return self._save()
 
@@ -144,7 +144,7 @@ def teacher_of(run: Experiment) -> set[str]:
 
 
 def member_record(workdir: Workdir, number: int) -> dict[str, Any]:
-    """What a member says of its training; nothing where that is lost."""
+    """What is recorded of a member's training; empty where that is lost."""
     try:
         return begun.read(workdir, number)
     except UserError:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fgvc_jax import config
-from fgvc_jax.config import Experiment, Network
+from fgvc_jax.config import Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.evaluation.statistics import CONFIDENCE, Key
 from fgvc_jax.study.definition import Study
 from fgvc_jax.utils.text import markdown_table
@@ -14,7 +15,7 @@ NO_PERCENTAGES = "overlap", "nll", "brier", "ambiguity"
 LEVEL = f"{CONFIDENCE:.0%}".replace("%", " %")
 
 
-def written(value: float | Sequence[float] | None, *, metric: str, sign: str = "") -> str:
+def cell_text(value: float | Sequence[float] | None, *, metric: str, sign: str = "") -> str:
     """A value, or both ends of an interval, as tables show them; "-" for None.
 
     Args:
@@ -25,7 +26,7 @@ def written(value: float | Sequence[float] | None, *, metric: str, sign: str = "
     if value is None:
         return "-"
     if isinstance(value, Sequence):
-        return " to ".join(written(end, metric=metric, sign=sign) for end in value)
+        return " to ".join(cell_text(end, metric=metric, sign=sign) for end in value)
     scale, digits = (1, 3) if metric.startswith(NO_PERCENTAGES) else (100, 2)
     return f"{scale * value:{sign}.{digits}f}"
 
@@ -35,7 +36,7 @@ def written_p(p: float | None) -> str:
     return "-" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def shown(
+def shown_metrics(
     summary: Mapping[str, Any], metrics: Sequence[str], members: Mapping[str, int]
 ) -> list[str]:
     """The metrics of a table: those asked for, then overlap and heads where there are several.
@@ -59,9 +60,9 @@ def variants_table(summary: Mapping[str, Any], metrics: Sequence[str], *, first:
     for metric in metrics:
         for row, cell in summary[metric].items():
             difference = cell["difference"] or nothing
-            mean, sd, span = (written(cell[k], metric=metric) for k in ("mean", "sd", "interval"))
+            mean, sd, span = (cell_text(cell[k], metric=metric) for k in ("mean", "sd", "interval"))
             gain, width = (
-                written(difference[key], metric=metric, sign="+") for key in ("mean", "interval")
+                cell_text(difference[key], metric=metric, sign="+") for key in ("mean", "interval")
             )
             pairs, p = str(difference["n"] or "-"), written_p(difference["p"])
             rows.append([metric, row, str(cell["n"]), mean, sd, span, gain, pairs, width, p])
@@ -82,7 +83,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def grouped(keys: Iterable[Key]) -> str:
+def runs_in_words(keys: Iterable[Key]) -> str:
     """Runs in words: "none: seeds 0 1; kt: seeds 1"."""
     seeds: dict[str, list[str]] = {}
     for row, seed in keys:
@@ -96,10 +97,10 @@ def left(runs: Iterable[Key], finished: Iterable[Key]) -> str:
     missing = [key for key in runs if key not in finished]
     if not missing:
         return f"all {len(runs)} runs are finished"
-    return f"left: {len(missing)} of {len(runs)} runs ({grouped(missing)})"
+    return f"left: {len(missing)} of {len(runs)} runs ({runs_in_words(missing)})"
 
 
-def mixed(environments: Mapping[Key, Mapping[str, Any]]) -> list[str]:
+def environment_warnings(environments: Mapping[Key, Mapping[str, Any]]) -> list[str]:
     """A warning for the dtype, and one for the device, in which finished runs differ.
 
     Args:
@@ -113,16 +114,16 @@ def mixed(environments: Mapping[Key, Mapping[str, Any]]) -> list[str]:
             for value in dict.fromkeys(_condition(one, name) for one in every):
                 groups.setdefault(value, []).append(key)
         if len(groups) > 1:
-            which = "; ".join(f"{value} ({grouped(keys)})" for value, keys in groups.items())
+            which = "; ".join(f"{value} ({runs_in_words(keys)})" for value, keys in groups.items())
             warnings.append(f"warning: the runs differ in {words}: {which}")
     return warnings
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     """The value of a field of an experiment; networks by their names."""
     if isinstance(value, (list, tuple)):
         return f"({', '.join(map(_word, value))})"
-    return value.name if isinstance(value, Network) else repr(value)
+    return value.name if isinstance(value, NetworkOptions) else repr(value)
 
 
 def _condition(environment: Mapping[str, Any], name: str) -> str:
@@ -130,7 +131,7 @@ def _condition(environment: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ", ".join(sorted(set(value)))
 
 
-def report(
+def study_page(
     study: Study,
     summary: Mapping[str, Any],
     *,
@@ -144,7 +145,7 @@ def report(
         study: what is compared.
         summary: of `statistics.summarize`.
         name: the page's title.
-        metrics: those asked for, see `shown`.
+        metrics: those asked for, see `shown_metrics`.
         notes: sentences on runs that are missing, failed, or ran otherwise than others.
     """
     base = "".join(f"- {changed}\n" for changed in config.differences(Experiment(), study.base))
@@ -156,7 +157,9 @@ def report(
         f"{', '.join(f'{k} = {_word(v)}' for k, v in changes.items()) or 'the base itself'}\n"
         for row, changes in study.rows.items()
     )
-    listed = variants_table(summary, shown(summary, metrics, members), first=next(iter(members)))
+    listed = variants_table(
+        summary, shown_metrics(summary, metrics, members), first=next(iter(members))
+    )
     told = "".join(f"- {note}\n" for note in notes)
     return (
         f"# {name}\n\nBase, where it differs from the default experiment:\n{base or '- nowhere'}\n"

@@ -29,7 +29,7 @@ def carry_out(
     *,
     measure: Measure | None = None,
     measured: Sequence[str] = (),
-    page: Page = pages.report,
+    page: Page = pages.study_page,
     judge: Judge = correctness,
 ) -> None:
     """Train what is missing and print the table.
@@ -43,7 +43,7 @@ def carry_out(
         measure: (experiment, results) of a finished run -> metrics beside those of
             `statistics.measure`.
         measured: the names of these metrics.
-        page: what study.md says, see `pages.report`.
+        page: what study.md says, see `pages.study_page`.
         judge: what the ledger is to say of single images, see `ledger.Ledger`.
 
     Raises:

@@ -21,7 +21,7 @@ from fgvc_jax.training.best import Best
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import digests, processes
 from fgvc_jax.utils.devices import Packed
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import (
     begun,
@@ -38,7 +38,7 @@ from fgvc_jax.workdir.calibration import (
     judge_columns,
     judge_families,
     judge_frequency,
-    verdict,
+    judge_kept,
 )
 from fgvc_jax.workdir.finished import FinishedRun
 from fgvc_jax.workdir.folder import Workdir
@@ -139,12 +139,12 @@ def judge_run(
     workdir: Workdir,
     frozen: Sequence[tuple[str, Member]],
     environment: dict[str, Any],
-    report: Report,
+    report: Reporter,
     *,
     advise: bool = True,
 ) -> dict[str, Any]:
     """Judge all members of a run, and keep what they see of some training photographs; the content
-    of results.json. `advise`: see `calibration.verdict`."""
+    of results.json. `advise`: see `calibration.judge_kept`."""
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
     photographs = _keep_photographs(run, workdir, model, report)
@@ -165,7 +165,7 @@ def judge_run(
     families = taxonomy.kept(workdir.path, run.splits.classes)
     told = columns.kept(workdir.path, parts["test"].names)
     first = jax.process_index() == 0
-    found = verdict(parts["test"], kept, families, write=first, advise=advise and first)
+    found = judge_kept(parts["test"], kept, families, write=first, advise=advise and first)
     counts = np.bincount(run.splits.train.labels, minlength=len(run.splits.classes))
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
     splits, known = run.splits, run.record.digests
@@ -218,7 +218,9 @@ def _part(run: Run, workdir: Workdir, name: str) -> predictions.Part:
     )
 
 
-def _keep_photographs(run: Run, workdir: Workdir, model: Model, report: Report) -> predictions.Part:
+def _keep_photographs(
+    run: Run, workdir: Workdir, model: Model, report: Reporter
+) -> predictions.Part:
     """Keep some training photographs of a run, and what its members see of them, see
     `workdir.remembered`."""
     most = remembered.fitting(sum(model.widths()))

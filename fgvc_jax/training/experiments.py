@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fgvc_jax import config, recipes
-from fgvc_jax.config import Data, Experiment, Network
+from fgvc_jax.config import Data, Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.objectives import KD, OBJECTIVES
 from fgvc_jax.objectives.base import Method
 from fgvc_jax.training import words
@@ -87,7 +88,7 @@ def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
     )  # fmt: skip
 
 
-# What people change: of all fields, those that --help tells of.
+# The fields that people change most, which --help shows.
 _COMMON = (
     "--workdir", "--members", "--objective", "--epochs", "--batch-size", "--seed", "--data.source",
     "--data.resize", "--data.crop", "--data.validation", "--data.cache", "--network.name",
@@ -222,7 +223,7 @@ def _beside(run: str, flag: str, end: str) -> str:
     return f"{folder}_{end}"
 
 
-def _network(spec: Experiment, teacher: str, arguments: Sequence[str]) -> Network:
+def _network(spec: Experiment, teacher: str, arguments: Sequence[str]) -> NetworkOptions:
     """The network of a student: what its teachers have, where they have one; of several the one
     that --network.name says."""
     name = said(arguments, "--network.name")

@@ -12,7 +12,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.training import experiments, members, summary
 from fgvc_jax.utils import progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 
 Told = Callable[[dict[str, Any]], Any]
 
@@ -21,7 +21,7 @@ def fit(
     what: Experiment | str | os.PathLike,
     workdir: str | os.PathLike | None = None,
     told: Told | Literal[False] | None = None,
-    **fields: Any,
+    **fields: object,
 ) -> str:
     """Train as `fgvc_jax.fit` says, whose `progress` is `told`; the workdir of the finished run."""
     if workdir is not None:
@@ -80,7 +80,7 @@ def _options(fields: Mapping[str, Any], prefix: str = "--") -> Iterator[str]:
             yield f"{flag}={os.fspath(value) if isinstance(value, os.PathLike) else value}"
 
 
-def _report(told: Told | Literal[False] | None) -> Report:
+def _report(told: Told | Literal[False] | None) -> Reporter:
     if told is None:
         return summary.tell
     if told is False:
@@ -93,5 +93,5 @@ def _report(told: Told | Literal[False] | None) -> Report:
     return partial(_tell, told)
 
 
-def _tell(told: Told, line: str, /, **numbers: Any) -> None:
+def _tell(told: Told, line: str, /, **numbers: float | None) -> None:
     told({"line": line, **numbers})

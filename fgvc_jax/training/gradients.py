@@ -65,8 +65,9 @@ class Gradients:
         mixed = self._mixing(state, part)
         images = mixed.of_places(shown) if mixed else shown
         progress = state.step / self.total_steps
-        # Views may be shown again, and to others; what is left out of the network is new each time.
-        own = augment.folded(augment.folded(keys, state.member), state.step)
+        # A view may be shown again, and to other members. Which blocks of the network are left out
+        # (stochastic depth) is drawn anew each time.
+        own = augment.folded_keys(augment.folded_keys(keys, state.member), state.step)
         taught = arrays.get("taught")
         batch = Batch(images, arrays["label"], own, progress, second, taught, mixed)
 

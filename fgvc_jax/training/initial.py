@@ -25,7 +25,7 @@ class Start:
 
     Args:
         architectures: of each member.
-        pretrained: weights of each, as `found`; None for those that have none.
+        pretrained: weights of each, as `weights_named`; None for those that have none.
         seed: of what is random.
     """
 
@@ -136,7 +136,7 @@ class _Member:
         return weights.load_variables(self._workdir, jax.device_get(self._variables), variables)
 
 
-def found(name: str) -> Weights:
+def weights_named(name: str) -> Weights:
     """The weights of a name: a file or a hub's folder (`weights.resolve`), or a workdir, of which
     the first member is taken.
 

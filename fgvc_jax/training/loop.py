@@ -13,7 +13,7 @@ from fgvc_jax.data.feed import ahead
 from fgvc_jax.training.state import State
 from fgvc_jax.utils import devices, processes
 from fgvc_jax.utils.errors import Interrupted
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir.checkpoint import Checkpoints
 from fgvc_jax.workdir.journal import Journal
@@ -43,7 +43,7 @@ def train_loop(
     evaluate: Callable[[Any, dict[str, int]], dict[str, int | float]],
     mesh: Mesh,
     pace: Pace,
-    report: Report,
+    report: Reporter,
     asked: Deferred,
 ) -> State:
     """Train from `state`, or from the newest checkpoint in `folder`, to the last epoch.

@@ -19,12 +19,12 @@ from fgvc_jax.data.images import Broken
 from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training import evaluator, loop, solving, suitability, summary, tracking
-from fgvc_jax.training.precomputed import Attention, check_apart, shared_folder
-from fgvc_jax.training.prepared import opened
+from fgvc_jax.training.precomputed import SummedAttention, check_apart, shared_folder
+from fgvc_jax.training.prepared import open_dataset
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import compilation, digests, processes, progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.utils.signals import SIGNALS, Deferred
 from fgvc_jax.workdir import begun, checkpoint, columns, storage, taxonomy, training_images
 from fgvc_jax.workdir import unread as unread_images
@@ -41,7 +41,7 @@ def train(
     experiment: Experiment,
     lend: FindTrained = lambda digest: None,
     *,
-    report: Report = summary.tell,
+    report: Reporter = summary.tell,
     signals: Sequence[int] = SIGNALS,
     advise: bool = True,
 ) -> dict[str, Any]:
@@ -54,8 +54,8 @@ def train(
         lend: asked for each member before it is trained.
         report: hears of it in the first process.
         signals: see `signals.Deferred`.
-        advise: whether to say what a run without calibration cannot do, which is nothing to those
-            who compare methods.
+        advise: whether to say what a run without calibration cannot do, which does not matter to
+            those who compare methods.
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
@@ -69,7 +69,7 @@ def train(
 def _train(
     experiment: Experiment,
     lend: FindTrained,
-    report: Report,
+    report: Reporter,
     signals: Sequence[int],
     advise: bool,
 ) -> dict[str, Any]:
@@ -161,11 +161,11 @@ def _train(
 
 
 def leave_out(run: Run, workdir: Workdir, found: Sequence[LeftOut]) -> list[LeftOut]:
-    """Go on without images that are found to be broken, and without those that a run was begun
-    without; a warning names them.
+    """Leave out images that turn out to be broken, and those that the run left out when it began; a
+    warning names them.
 
     Returns:
-        Those that are broken now, and were not when the run was begun.
+        Those that are broken now but were used when the run began.
 
     Raises:
         UserError: when these are too many, see `left_out.check`.
@@ -209,7 +209,7 @@ def check_data(workdir: Workdir, experiment: Experiment) -> None:
     """
     try:
         before = {each.name for each in unread_images.left_out(workdir)}
-        splits = left_out.without(opened(experiment), before)
+        splits = left_out.without(open_dataset(experiment), before)
     except UserError as error:
         log.info("the data are not compared: %s", error)
         return
@@ -230,7 +230,7 @@ def member(
     number: int,
     frozen: list[tuple[str, Member]],
     lend: FindTrained,
-    report: Report,
+    report: Reporter,
     signals: Sequence[int],
 ) -> tuple[str, Member]:
     """(digest, the member) of a number: read, borrowed or trained against the frozen ones."""
@@ -292,14 +292,14 @@ def _drop_checkpoints(run: Run, folder: Path) -> None:
 
 def attention_before(
     run: Run, number: int, frozen: Sequence[tuple[str, Member]]
-) -> Attention | None:
+) -> SummedAttention | None:
     """Attention of the frozen members, (digest, member) in order, before member `number`; None
     where it is not precomputed."""
     spec = run.experiment
     if spec.transfer.name == "none" or spec.transfer.maps == "online":
         return None
     before = [spec.of(n).network for n in range(1, number)]
-    return Attention(
+    return SummedAttention(
         members=tuple(frozen),
         parts=[networks.parts(n.name, dtype=n.dtype, kept=bool(n.frozen)) for n in before],
         grid=run.plan(number).architecture.grid,
@@ -318,7 +318,7 @@ def train_member(
     workdir: Workdir,
     number: int,
     frozen: list[tuple[str, Member]],
-    report: Report,
+    report: Reporter,
     asked: Deferred,
 ) -> tuple[Any, dict[str, Any]]:
     """Train member `number` against the frozen ones; its variables and the last epoch's scores."""

@@ -14,7 +14,7 @@ from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.data.records import Splits
 from fgvc_jax.inference import architecture, own_images
 from fgvc_jax.training import warm_start
-from fgvc_jax.training.initial import Start, found
+from fgvc_jax.training.initial import Start, weights_named
 from fgvc_jax.training.plan import MemberPlan
 from fgvc_jax.utils import devices
 
@@ -29,21 +29,22 @@ class Prepared:
         # Told, or fetched, before images are read; in one order in all processes.
         each = [network for network in experiment.each if not network.start]
         names = dict.fromkeys(network.weights for network in each if network.weights)
-        pretrained = {name: found(name) for name in names}
+        pretrained = {name: weights_named(name) for name in names}
         self._given, self._pretrained = experiment, pretrained
         self._predecessors = warm_start.predecessors(experiment)
         self.left_out: list[LeftOut] = []  # images that the run does without
         self._broken: list[LeftOut] = []  # those of them that are so now
-        self._opened = opened(experiment)
+        self._opened = open_dataset(experiment)
         self._begin(self._opened)
 
     def _begin(self, splits: Splits) -> None:
         """Settle everything for a dataset."""
         self.splits = splits
         self.experiment = spec = settled(self._given, splits)
-        # By the training batch alone: in how many parts its sums are taken changes their last bits.
+        # By the training batch alone, since the number of devices changes the last bits of its
+        # sums.
         part = spec.batch_size // spec.optimizer.accumulate
-        self.mesh = devices.create(part)
+        self.mesh = devices.create_mesh(part)
         devices.check_batch(self.mesh, part, spec.batch_words)
         self.steps_per_epoch = 1
         if not spec.method.solves:
@@ -98,9 +99,9 @@ class Prepared:
             self._begin(left_out.without(self._opened, known))
 
 
-def opened(experiment: Experiment) -> Splits:
+def open_dataset(experiment: Experiment) -> Splits:
     """The dataset that an experiment names, restricted as it says."""
-    splits = own_images.opened(experiment)
+    splits = own_images.dataset_of(experiment)
     sources.check_can_learn(splits)
     return splits
 

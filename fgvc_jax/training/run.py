@@ -1,4 +1,4 @@
-"""What training needs of an experiment: its parts, what frozen networks say of it, and batches."""
+"""What training needs of an experiment: its parts, the outputs of frozen networks, and batches."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -18,7 +18,7 @@ from fgvc_jax.workdir.record import Record
 
 
 class Run(Prepared):
-    """An experiment's parts: what it reads, starts from, looks up, and steps with."""
+    """The parts of an experiment: its data, start, precomputed outputs, and compiled steps."""
 
     def member(self, member: int, variables: VariableDict) -> Member:
         """Member `member` (from 1) with its variables."""
@@ -28,7 +28,8 @@ class Run(Prepared):
     def record(self) -> Record:
         """What identifies the run: its experiment, classes, and digests of data and weights."""
         spec = self.experiment
-        # What frozen networks say is known by contents, so that these are read in any case.
+        # Stored outputs of frozen networks are identified by the contents of the images, so that
+        # these are read in any case.
         train = ["train"] if spec.method.asks or spec.method.solves else []
         read = self.splits.parts if spec.network.frozen else train
         for part in read:
@@ -68,7 +69,7 @@ class Run(Prepared):
 
     @cached_property
     def trunk(self) -> Trunk | None:
-        """What all members share, where a part of the network is frozen, or all but adapters."""
+        """The trunk that all members share: the frozen part of the network, or all but adapters."""
         spec, architecture = self.experiment, self.plan(1).architecture
         if not architecture.trunk:
             return None
@@ -129,7 +130,7 @@ class Run(Prepared):
             logits_of=self.plan(1).architecture.objective.predict,
             fusion=self.experiment.fusion,
             mesh=self.mesh,
-            trunk=self.features and self.features.on_devices,
+            trunk=self.features.on_devices if self.features else None,
             members_at_once=self.experiment.members_at_once,
         )
 

@@ -16,7 +16,7 @@ from fgvc_jax.training import novel
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices, digests, processes, progress
 from fgvc_jax.utils.errors import Interrupted
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.utils.signals import Deferred
 from fgvc_jax.workdir import predictions, remembered
 from fgvc_jax.workdir.folder import Workdir
@@ -25,7 +25,7 @@ from fgvc_jax.workdir.journal import Journal
 BLOCK = 1024  # images whose distances are looked for at a time
 
 
-def solve_member(run: Run, workdir: Workdir, report: Report, asked: Deferred) -> VariableDict:
+def solve_member(run: Run, workdir: Workdir, report: Reporter, asked: Deferred) -> VariableDict:
     """Solve the only member of a run; its variables. There is no epoch that could be selected.
 
     Args:
@@ -107,7 +107,7 @@ def _keep(
 ) -> None:
     """Keep what is said of training images that were held out, for whoever wants answers for images
     that nothing was learned from; by what new classes are told, see `novel.choose`; and what more
-    images would bring, see `learning_curve.judge`."""
+    images would bring, see `learning_curve.curve_of`."""
     held_out, train = solved.held_out, run.splits.train
     part = predictions.part_of(
         workdir.path,
@@ -122,7 +122,7 @@ def _keep(
     if solved.fewer:
         said = {share: each.log_probabilities for share, each in solved.fewer.items()}
         said[1.0] = held_out.log_probabilities
-        found = learning_curve.judge(train.labels, groups, held_out.rows, held_out.heads, said)
+        found = learning_curve.curve_of(train.labels, groups, held_out.rows, held_out.heads, said)
         predictions.keep_curve(part, identity, found)
     with predictions.keep(part, [identity], [(1, 1)], novel=True) as arrays:
         answers, attention, novelty = arrays[0]

@@ -21,7 +21,7 @@ class State(struct.PyTreeNode):
     opt_state: optax.OptState
     memory: Any  # whatever pytree the objective keeps
     teachers: "Teachers"
-    average: Any = struct.field(default_factory=dict)
+    average: VariableDict = struct.field(default_factory=dict)
 
     @property
     def variables(self) -> VariableDict:
@@ -49,7 +49,7 @@ class Teachers(struct.PyTreeNode):
     """
 
     count: jax.Array
-    variables: Any  # as `backbone_only` gives them; () where there is no room for any
+    variables: VariableDict | tuple[()]  # of `backbone_only`; () where there is no room for any
 
 
 def backbone_only(variables: VariableDict) -> VariableDict:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ from jax.sharding import Mesh
 
 from fgvc_jax.training.gradients import Arrays, Gradients
 from fgvc_jax.training.state import State
-from fgvc_jax.utils.devices import Packed, replicated, split
+from fgvc_jax.utils.devices import Packed, Tree, replicated, split
 
 
 def train_step(
@@ -101,7 +100,7 @@ def in_parts(gradients: Callable, count: int, *, unroll: bool) -> Callable:
     return of_batch
 
 
-def averaged(average: Any, now: Any, step: jax.Array, largest: float) -> Any:
+def averaged(average: Tree, now: Tree, step: jax.Array, largest: float) -> Tree:
     """A moving average after one more update of what it is of.
 
     Args:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
+from flax.typing import Collection
 
 from fgvc_jax import networks
 from fgvc_jax.data import augment
@@ -134,7 +135,7 @@ class Remembering:
             found[place] = float(np.abs(np.log(ratio)).mean())
         return found
 
-    def remembered(self, images: np.ndarray, normalize: str) -> Any:
+    def remembered(self, images: np.ndarray, normalize: str) -> Collection:
         """The "batch_stats" of weights that saw these images alone."""
         shown = augment.normalize(jnp.asarray(images, jnp.float32) / 255, normalize)
         after = jax.device_get(self._updated(self._variables, shown))
@@ -153,5 +154,7 @@ class Remembering:
         return {place for place in flatten_dict(shapes["batch_stats"]) if place[-1] == "var"}
 
 
-def _backbone(network: Network, images: jax.Array, *, train: bool, until: str = "stage3") -> Any:
+def _backbone(
+    network: Network, images: jax.Array, *, train: bool, until: str = "stage3"
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     return network.backbone(images, train, until=until)

@@ -124,11 +124,11 @@ def parameters(architecture: Architecture) -> str:
     return f"{plain / 1e6:.1f} M parameters{heads}{trunk}"
 
 
-def tell(line: str, /, **_numbers: Any) -> None:
+def tell(line: str, /, **_numbers: object) -> None:
     """Print a line for people beside the progress bar."""
     tqdm.write(mirror.by_url(line), file=sys.stdout)
     sys.stdout.flush()
 
 
-def ignore(_line: str, /, **_numbers: Any) -> None:
+def ignore(_line: str, /, **_numbers: object) -> None:
     """Say nothing: all processes but the first."""

@@ -26,10 +26,10 @@ from fgvc_jax import config
 from fgvc_jax.config import Experiment
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError, first_line
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import journal, storage, trackers
 from fgvc_jax.workdir.folder import Workdir
-from fgvc_jax.workdir.trackers import Row, Tracker
+from fgvc_jax.workdir.trackers import LoggedStep, Tracker
 
 PATIENCE = 120  # seconds that the end of a run waits for a tracker
 HURRY = 10  # likewise of one that is stopped
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def followed(experiment: Experiment, report: Report) -> Iterator[Report]:
+def followed(experiment: Experiment, report: Reporter) -> Iterator[Reporter]:
     """While entered, a tracker follows the run, if one is asked for.
 
     Args:
@@ -66,7 +66,7 @@ def followed(experiment: Experiment, report: Report) -> Iterator[Report]:
             follower.close(finished=finished)
 
 
-def _told(follower: "Follower", report: Report, line: str, /, **numbers: Any) -> None:
+def _told(follower: "Follower", report: Reporter, line: str, /, **numbers: Any) -> None:
     report(line, **numbers)
     if "step" in numbers:
         follower.wake(numbers["member"], numbers["step"])
@@ -165,7 +165,7 @@ class Follower:
             self._keep()
             name = os.path.basename(self._workdir.address.rstrip("/"))
             tracker = trackers.TRACKERS[spec.track](
-                state["run"], name, flat(config.to_dict(spec)), self._workdir.path / "tracker"
+                state["run"], name, dotted(config.to_dict(spec)), self._workdir.path / "tracker"
             )
             state["sent"] = {str(number): tracker.last(number) for number in self._members()}
             self._tracker = tracker
@@ -188,9 +188,9 @@ class Follower:
                 self._state["sent"][str(row.member)] = row.step
         self._keep()
 
-    def _new(self, upto: tuple[int, int]) -> list[Row]:
+    def _new(self, upto: tuple[int, int]) -> list[LoggedStep]:
         """What journals say and was not sent, up to a member's step."""
-        rows: list[Row] = []
+        rows: list[LoggedStep] = []
         for number in self._members():
             if number <= upto[0]:
                 last = upto[1] if number == upto[0] else _END
@@ -211,7 +211,7 @@ class Follower:
             self._keep()
 
 
-def steps(member: int, lines: list[dict[str, Any]]) -> list[Row]:
+def steps(member: int, lines: list[dict[str, Any]]) -> list[LoggedStep]:
     """A row a step of a journal's lines: where accuracies follow losses, in one."""
     found: dict[int, dict[str, float]] = {}
     for line in lines:
@@ -221,15 +221,15 @@ def steps(member: int, lines: list[dict[str, Any]]) -> list[Row]:
             if name != "step" and isinstance(value, (int, float)) and not isinstance(value, bool)
         }
         found[line["step"]] = found.get(line["step"], {}) | numbers
-    return [Row(member, step, found[step]) for step in sorted(found)]
+    return [LoggedStep(member, step, found[step]) for step in sorted(found)]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Options as --data.crop has them: {"data": {"crop": 32}} is {"data.crop": 32}."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{name}.")
+            found |= dotted(value, f"{prefix}{name}.")
         else:
             found[prefix + name] = value
     return found

@@ -59,7 +59,7 @@ def of_training(words: Sequence[str], rest: Sequence[str]) -> list[str]:
     given = {flag: value for flag in _FLAGS if (value := said(rest, flag)) is not None}
     added: dict[str, str] = {}
     start = said(rest, "--network.start")
-    # A config and a source may be spelt alike (folder:birds): what can be no source is read first.
+    # A config and a source may be spelt alike (folder:birds): what can be no source is tried first.
     for word in sorted(words, key=lambda word: (not is_workdir(word), _is_source(word))):
         # The experiment is that of the config, of the workdir, or of the run that is gone on from.
         configured = "--config" in given or "--workdir" in added or bool(start)

@@ -5,15 +5,13 @@ import difflib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
 
 from fgvc_jax.utils import help, options
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.options import Config
 
-T = TypeVar("T")
 
-
-def options_of(cls: type[T], command: str, arguments: list[str], *, takes: str = "") -> T:
+def options_of(cls: type[Config], command: str, arguments: list[str], *, takes: str = "") -> Config:
     """The options of `python -m fgvc_jax.<command>`, a dataclass with defaults, checked; of what it
     `takes` beside them --help tells."""
     program = f"python -m fgvc_jax.{command} {takes}".rstrip()
@@ -23,14 +21,14 @@ def options_of(cls: type[T], command: str, arguments: list[str], *, takes: str =
 
 
 def command_line(
-    cls: type,
+    cls: type[Config],
     arguments: list[str],
     *,
     program: str,
-    default: Any,
+    default: Config,
     also: Sequence[str] = (),
     common: Sequence[str] = (),
-) -> Any:
+) -> Config:
     """Fill the dataclass `cls` from `arguments` with tyro, its complaints folded into one line.
 
     A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that

@@ -7,7 +7,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from fgvc_jax.utils import paths
 
@@ -34,10 +34,10 @@ def shared(make: Make, most: int = MOST_SHARED) -> Make:
     Arguments are the same if they are equal, or one object where they have no hash (Linen's
     modules). The `most` programs that were asked for last are kept.
     """
-    kept: OrderedDict[Hashable, tuple[Any, Any]] = OrderedDict()
+    kept: OrderedDict[Hashable, tuple[object, dict[str, object]]] = OrderedDict()
 
     @functools.wraps(make)
-    def program(**arguments: Any) -> Any:
+    def program(**arguments: object) -> object:
         key = tuple((name, _identity(value)) for name, value in sorted(arguments.items()))
         if key not in kept:
             # With the arguments, so that no later object has the `id` of one of them.
@@ -50,7 +50,7 @@ def shared(make: Make, most: int = MOST_SHARED) -> Make:
     return program  # type: ignore[return-value]
 
 
-def _identity(value: Any) -> Hashable:
+def _identity(value: object) -> Hashable:
     try:
         hash(value)
     except TypeError:
@@ -86,7 +86,7 @@ def use_compilation_cache() -> None:
     except OSError:
         return
     jax.config.update(_FOLDER, str(own))
-    # JAX leaves out what compiles within a second: of this project's programs, the most.
+    # By default JAX does not keep what compiles within a second, as most programs here do.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
@@ -139,7 +139,7 @@ def _replace_what_cannot_be_read() -> None:
     if read is None or hasattr(read, "heals"):
         return
 
-    def read_or_remove(key: str, *arguments: Any) -> tuple[Any, int | None]:
+    def read_or_remove(key: str, *arguments: object) -> tuple[object, int | None]:
         try:
             return read(key, *arguments)
         except OSError:  # of a disk or a lock: nothing is known of the entry

@@ -20,10 +20,9 @@ def made(word: str, kind: type[Made], *, beside: Mapping[str, str | None]) -> Ma
     project's own files. The file is run.
 
     Args:
-        word: see there; the arguments, which commas separate, are passed as strings.
-        kind: the dataclass that it must be; lists where that has tuples become tuples.
-        beside: keywords, of which it gets those that it takes by keyword alone and that are not
-            None.
+        word: see there; the arguments, separated by commas, are passed as strings.
+        kind: the dataclass that it must be; lists become tuples where that has tuples.
+        beside: keywords. It gets those that it declares as keyword-only and that are not None.
 
     Raises:
         UserError: for a file that is missing or fails, arguments or values that do not fit.
@@ -41,7 +40,7 @@ def made(word: str, kind: type[Made], *, beside: Mapping[str, str | None]) -> Ma
         value = get_config(*arguments, **known)
         if not isinstance(value, kind):
             raise UserError(f"its get_config() returned no {kind.__module__}.{kind.__name__}")
-        return options.fitted(value, kind)
+        return options.converted(value, kind)
     except UserError as error:
         raise UserError(f"config {word!r}: {error}") from error
     except Exception as error:

@@ -16,10 +16,11 @@ import jax
 import numpy as np
 
 from fgvc_jax.utils import paths
+from fgvc_jax.utils.text import Json
 
-# How numbers are computed, by part. Whoever changes what a part computes, beyond the rounding in
-# which platforms differ as well, raises its integer. The step is of every run; another part is in a
-# digest only where a run computes with it, and only once it was raised.
+# The version of how numbers are computed, by part. Whoever changes the numbers of a part, by more
+# than the rounding in which platforms differ, too, raises its integer. "step" is in the digest of
+# every run; another part only where the run computes with it, and only once it was raised.
 NUMERICS = {
     "step": 2,
     "stochastic depth": 2,
@@ -29,7 +30,7 @@ NUMERICS = {
 }
 
 
-class Images(Protocol):
+class LabelledImages(Protocol):
     """The images of one part of a dataset, see `fgvc_jax.data.records.Source`."""
 
     @property
@@ -45,16 +46,16 @@ class Images(Protocol):
         """Bytes and time of change of an image's file, where it has one of its own."""
 
 
-class Dataset(Protocol):
+class LabelledParts(Protocol):
     """The parts of a dataset by name, see `fgvc_jax.data.records.Splits`."""
 
     @property
     def classes(self) -> Sequence[str]: ...
     @property
-    def parts(self) -> Mapping[str, Images]: ...
+    def parts(self) -> Mapping[str, LabelledImages]: ...
 
 
-def of_value(value: Any) -> str:
+def of_value(value: Json) -> str:
     """Digest of a value that JSON can hold; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -80,7 +81,7 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_arrays(tree: Any) -> str:
+def of_arrays(tree: object) -> str:
     """Digest of a pytree of arrays: names, shapes, dtypes and bytes."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -90,7 +91,7 @@ def of_arrays(tree: Any) -> str:
     return digest.hexdigest()
 
 
-def of_images(source: Images, classes: Iterable[str], contents: list[bytes] | None) -> str:
+def of_images(source: LabelledImages, classes: Iterable[str], contents: list[bytes] | None) -> str:
     """Digest of one part of a dataset: names, labels and ids in order, classes, and contents.
 
     The ids count, since what is shown of an image is a function of its id.
@@ -111,20 +112,20 @@ def of_images(source: Images, classes: Iterable[str], contents: list[bytes] | No
     return digest.hexdigest()
 
 
-def of_files(source: Images) -> str:
+def of_files(source: LabelledImages) -> str:
     """Digest of the names, labels and sizes of one part of a dataset."""
     rows = zip(source.names, map(int, source.labels), strict=True)
     return of_value([[*row, (source.stat(i) or [0])[0]] for i, row in enumerate(rows)])
 
 
-def of_spelt(parts: Iterable[Images]) -> str | None:
+def of_spelt(parts: Iterable[LabelledImages]) -> str | None:
     """Digest of the names, labels and sizes of all images, the same whatever the form of accents
     (Unicode), on which a split may depend; None where names have none, so that there is one form.
     """
     sources = list(parts)
     if all(name.isascii() for source in sources for name in source.names):
         return None
-    rows = [
+    rows: list[list[str | int]] = [
         [unicodedata.normalize("NFC", name), int(source.labels[i]), (source.stat(i) or [0])[0]]
         for source in sources
         for i, name in enumerate(source.names)
@@ -132,7 +133,7 @@ def of_spelt(parts: Iterable[Images]) -> str | None:
     return of_value(sorted(rows))
 
 
-def of_data(splits: Dataset, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
+def of_data(splits: LabelledParts, contents: dict[str, list[bytes] | None]) -> dict[str, Any]:
     """Digests of a dataset.
 
     Args:
@@ -171,10 +172,10 @@ def respelt(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
 
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The parts of a dataset that are not the same by two digests of it, in words.
+    """The parts of a dataset that two digests of it say are not the same, in words.
 
-    Ids count on from part to part: a later part that differs by them alone is left out where an
-    earlier one explains it. Nothing is earlier than the training images.
+    Ids count on from part to part. So a later part that differs only in its ids is not named where
+    an earlier part has changed, since that explains it. The training images are the first part.
     """
     parts = [
         name
@@ -196,10 +197,11 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
-    """Digests of a dataset, with the contents that an older look knew of the same names and sizes.
+    """Digests of a dataset, with the contents that earlier digests have of the same names and
+    sizes.
 
     Whether contents are read depends on where decoded images live, which may change from start to
-    start; what they were known by does not.
+    start. What is known of the contents shall not be lost by that.
     """
     known = dict(new)
     for name in ("train", "validation", "test"):

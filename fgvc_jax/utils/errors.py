@@ -37,7 +37,7 @@ class Interrupted(BaseException):
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def one_line_errors(path: Path) -> Iterator[None]:
     """Turn what the system says of a folder that cannot be written into one line."""
     try:
         yield

@@ -10,15 +10,18 @@ import shutil
 import textwrap
 from collections.abc import Collection, Iterator
 from itertools import pairwise
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin, get_type_hints
 
 from fgvc_jax.utils import options
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PIPED = 100  # columns, where there is no terminal
 INDENT = 26  # columns of an option and its value, beside the text
 
 
-def text(config: Any, program: str, common: Collection[str] = ()) -> str:
+def text(config: "DataclassInstance", program: str, common: Collection[str] = ()) -> str:
     """The help of the options `config`, whose values are the defaults.
 
     Args:
@@ -50,13 +53,13 @@ def text(config: Any, program: str, common: Collection[str] = ()) -> str:
     return "\n\n".join(parts)
 
 
-def _fields(prefix: str, group: Any) -> Iterator[tuple[str, dataclasses.Field]]:
+def _fields(prefix: str, group: "DataclassInstance") -> Iterator[tuple[str, dataclasses.Field]]:
     """(flag, field) of what a command line can say of a group itself; what has no flag comes first,
     in capitals."""
     hints = get_type_hints(type(group), include_extras=True)
     marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
     for field in sorted(dataclasses.fields(group), key=lambda field: not marks[field.name]):
-        if options.inside(getattr(group, field.name), field.name):
+        if options.configs_in(getattr(group, field.name), field.name):
             continue
         if not marks[field.name]:
             yield prefix + field.name.replace("_", "-"), field
@@ -64,7 +67,7 @@ def _fields(prefix: str, group: Any) -> Iterator[tuple[str, dataclasses.Field]]:
             yield field.name.upper(), field
 
 
-def _option(flag: str, kind: Any, value: Any, about: str, width: int) -> str:
+def _option(flag: str, kind: object, value: object, about: str, width: int) -> str:
     """An option, what it takes, what it is about, and its default."""
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     default = f" (default {shown})" if shown else ""
@@ -76,7 +79,7 @@ def _option(flag: str, kind: Any, value: Any, about: str, width: int) -> str:
     return "\n".join([f"{start:<{INDENT}}{first}", *(" " * INDENT + line for line in others)])
 
 
-def _kind(kind: Any) -> str:
+def _kind(kind: object) -> str:
     """What a value of a type looks like."""
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
@@ -87,7 +90,8 @@ def _kind(kind: Any) -> str:
         return f"{_kind(inner)} ..." if others == [...] else " ".join(map(_kind, (inner, *others)))
     if get_args(kind):
         return "|".join(map(_kind, get_args(kind)))
-    return {bool: "True|False", str: "TEXT", int: "N", float: "X"}.get(kind, str(kind))
+    plain: dict[object, str] = {bool: "True|False", str: "TEXT", int: "N", float: "X"}
+    return plain.get(kind, str(kind))
 
 
 def _about(cls: type) -> str:

@@ -20,6 +20,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Literal,
+    TypeGuard,
     TypeVar,
     Union,
     get_args,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+Config = TypeVar("Config", bound="DataclassInstance")
 _RANGE = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?")  # of members
 HELP = "-h", "--help", "--help-all"  # of every command
 LARGEST = 2**31 - 1  # what an int32 holds: steps and counts live in such
@@ -51,7 +53,7 @@ _BOUNDS = {
 
 
 def option(
-    default: Any,
+    default: T,
     *,
     at_least: float | None = None,
     above: float | None = None,
@@ -60,8 +62,8 @@ def option(
     free: bool = False,
     automatic: bool = False,
     later: bool = False,
-    before: Any = None,
-) -> Any:
+    before: object = None,
+) -> T:
     """A dataclass field with bounds, which hold for every number of a tuple.
 
     Args:
@@ -76,26 +78,31 @@ def option(
         before: what those did where it is not the default of a later field, as of an automatic one.
     """
     bounds = {"at_least": at_least, "above": above, "below": below, "at_most": at_most}
+    metadata: dict[str, object]
     metadata = {name: bound for name, bound in bounds.items() if bound is not None}
     metadata |= {"free": free, "automatic": automatic, "later": later, "before": before}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def digested(field: dataclasses.Field, value: Any) -> bool:
+def digested(field: dataclasses.Field, value: object) -> bool:
     """Whether a digest of what a run depends on has a field: a later one at its default, or at
     what runs did before there was the field, would change the digests of those."""
     before = field.default, field.metadata.get("before")
     return not (field.metadata.get("later") and value in before)
 
 
-def inside(value: Any, name: str) -> list[tuple[str, Any]]:
+def configs_in(value: object, name: str) -> list[tuple[str, "DataclassInstance"]]:
     """(name, config) of what a field holds: of a config itself, of a tuple of configs each by its
     number from 1; nothing for a plain value."""
-    if dataclasses.is_dataclass(value):
+    if _is_config(value):
         return [(name, value)]
     several = value if isinstance(value, tuple) else ()
     numbered = enumerate(several, start=1)
-    return [(f"{name}.{n}", each) for n, each in numbered if dataclasses.is_dataclass(each)]
+    return [(f"{name}.{n}", each) for n, each in numbered if _is_config(each)]
+
+
+def _is_config(value: object) -> "TypeGuard[DataclassInstance]":
+    return dataclasses.is_dataclass(value)
 
 
 def fields(
@@ -104,18 +111,20 @@ def fields(
     """(flag, dataclass field, value) of every leaf of a nested config."""
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
-        nested = inside(value, prefix + spec.name)
+        nested = configs_in(value, prefix + spec.name)
         for name, group in nested:
             yield from fields(group, f"{name}.")
         if not nested:
             yield prefix + spec.name.replace("_", "-"), spec, value
 
 
-def groups(config: "DataclassInstance", prefix: str = "--") -> Iterator[tuple[str, Any]]:
+def groups(
+    config: "DataclassInstance", prefix: str = "--"
+) -> Iterator[tuple[str, "DataclassInstance"]]:
     """(what its flags begin with, config) of a nested config and all configs inside it."""
     yield prefix, config
     for spec in dataclasses.fields(config):
-        for name, group in inside(getattr(config, spec.name), prefix + spec.name):
+        for name, group in configs_in(getattr(config, spec.name), prefix + spec.name):
             yield from groups(group, f"{name}.")
 
 
@@ -125,12 +134,12 @@ def check(config: "DataclassInstance") -> None:
         hints = get_type_hints(type(group))
         for spec in dataclasses.fields(group):
             value = getattr(group, spec.name)
-            if not inside(value, spec.name):
+            if not configs_in(value, spec.name):
                 flag = group_flag + spec.name.replace("_", "-")
                 _check_value(flag, spec, hints[spec.name], value)
 
 
-def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> None:
+def _check_value(flag: str, spec: dataclasses.Field, kind: object, value: object) -> None:
     choice = next((each for each in (kind, *get_args(kind)) if get_origin(each) is Literal), None)
     alone = choice is kind  # beside a number it says what strings there are
     if choice and value not in get_args(choice) and (alone or isinstance(value, str)):
@@ -148,7 +157,9 @@ def _check_value(flag: str, spec: dataclasses.Field, kind: Any, value: Any) -> N
 
 
 @contextlib.contextmanager
-def flagged(config: Any, *, nearest: str, called: Mapping[str, str]) -> Iterator[None]:
+def flagged(
+    config: "DataclassInstance", *, nearest: str, called: Mapping[str, str]
+) -> Iterator[None]:
     """Make a UserError of an ArgumentError from below, with the flags of the arguments it names.
 
     Args:
@@ -168,7 +179,7 @@ def flagged(config: Any, *, nearest: str, called: Mapping[str, str]) -> Iterator
         raise UserError(line) from error
 
 
-def chosen(members: int | str | Sequence[int], most: int, there: str) -> tuple[int, ...]:
+def chosen_members(members: int | str | Sequence[int], most: int, there: str) -> tuple[int, ...]:
     """Numbers, from 1, of the members that an option asks for, which is checked.
 
     Args:
@@ -238,25 +249,25 @@ def said(arguments: Sequence[str], flag: str) -> str | None:
 # -- values ----------------------------------------------------------------------------------------
 
 
-def fitted(value: Any, kind: Any, name: str = "") -> Any:
+def converted(value: Any, kind: Any, name: str = "") -> Any:
     """`value` as a field of type `kind` holds it: a tuple for a list, an int for 3.0, and so on.
 
     Raises UserError for a value that is nothing of that type."""
     number = isinstance(value, Real) and not isinstance(value, bool)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
         fields = {
-            field: fitted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
+            field: converted(getattr(value, field), hint, f"{name}.{field}".lstrip("."))
             for field, hint in get_type_hints(kind).items()
         }
         return dataclasses.replace(value, **fields)
     if get_origin(kind) is tuple and isinstance(value, (list, tuple)):
         inner, *rest = get_args(kind)
         if rest == [...] or len(value) == 1 + len(rest):
-            return tuple(fitted(item, inner, name) for item in value)
+            return tuple(converted(item, inner, name) for item in value)
     if get_origin(kind) in (Union, UnionType):
         for either in get_args(kind):
             with contextlib.suppress(UserError):
-                return fitted(value, either, name)
+                return converted(value, either, name)
     if kind is int and number and value % 1 == 0:
         return int(value)
     if kind is float and number:
@@ -270,14 +281,14 @@ def fitted(value: Any, kind: Any, name: str = "") -> Any:
     raise UserError(f"--{name.replace('_', '-')} is {value!r}: it must be of type {wanted}")
 
 
-def _called(kind: Any) -> str:
+def _called(kind: object) -> str:
     """A type, in a message."""
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, get_args(kind)))
     return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
-def from_dict(values: dict[str, Any], cls: type) -> Any:
+def from_dict(values: dict[str, Any], cls: type[Config]) -> Config:
     """The inverse of `dataclasses.asdict`; a field that a class does not have is a UserError, and a
     later one that is missing is what runs did before there was it."""
     hints = get_type_hints(cls)
@@ -285,7 +296,7 @@ def from_dict(values: dict[str, Any], cls: type) -> Any:
     if unknown:
         raise UserError(f"unknown field {unknown[0]!r} in the saved {cls.__name__.lower()}")
 
-    def read(value: Any, kind: Any) -> Any:
+    def read(value: Any, kind: object) -> object:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return from_dict(value, kind)
         if isinstance(value, (list, tuple)):
@@ -305,7 +316,7 @@ def unsettled(config: T) -> T:
         value = getattr(config, spec.name)
         if dataclasses.is_dataclass(value):
             values[spec.name] = unsettled(value)
-        elif inside(value, spec.name):
+        elif configs_in(value, spec.name):
             values[spec.name] = tuple(map(unsettled, value))
         elif spec.metadata.get("automatic"):
             values[spec.name] = spec.default
@@ -321,7 +332,7 @@ def adopt(saved: T, new: T) -> T:
             value, before = getattr(new, spec.name), getattr(old, spec.name)
             if dataclasses.is_dataclass(value):
                 values[spec.name] = fill(value, before)
-            elif inside(value, spec.name):
+            elif configs_in(value, spec.name):
                 pairs = zip(value, before, strict=False)
                 values[spec.name] = tuple(fill(*pair) for pair in pairs) + value[len(before) :]
             elif spec.metadata.get("automatic") and value == spec.default:

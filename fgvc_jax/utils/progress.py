@@ -14,10 +14,10 @@ MOMENT = 2  # seconds, after which something is shown of what goes on
 TICK = 1.0  # seconds between two looks at the clock
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """Hears of a training as it goes."""
 
-    def __call__(self, line: str, /, **numbers: Any) -> None:
+    def __call__(self, line: str, /, **numbers: float | None) -> None:
         """What is said in a line, and after an epoch in numbers: "member", "members", "epoch",
         "epochs", "step", and the counts and accuracies of `evaluator.evaluate_member`."""
 
@@ -29,7 +29,7 @@ class Bar(tqdm):
     """tqdm's bar, whose clock goes on where nothing comes, as while a program is compiled; one with
     a `delay` is then shown before its first step."""
 
-    def __init__(self, *arguments: Any, **options: Any):
+    def __init__(self, *arguments: object, **options: object):
         super().__init__(*arguments, **options)
         self._closing = threading.Event()
         self._ticked = False
@@ -64,7 +64,7 @@ def _tick(shown: weakref.ref, closing: threading.Event) -> None:
 
 
 def bar(
-    iterable: Iterable[Any] | None = None, *, disable: bool | None = None, **options: Any
+    iterable: Iterable[Any] | None = None, *, disable: bool | None = None, **options: object
 ) -> tqdm:
     """A bar as tqdm makes it: on a terminal, unless it is disabled or all are `hidden`."""
     return Bar(iterable, disable=_hidden.get() or disable, **options)
@@ -89,7 +89,7 @@ def _off_in_others() -> bool | None:
     return None if jax.process_index() == 0 else True
 
 
-def of_images(what: str, count: int, iterable: Iterable[Any] | None = None) -> tqdm:
+def image_bar(what: str, count: int, iterable: Iterable[Any] | None = None) -> tqdm:
     """A bar over so many images, in the first process, where they take longer than a moment; or
     over an iterable that has something for each."""
     return bar(
@@ -100,7 +100,7 @@ def of_images(what: str, count: int, iterable: Iterable[Any] | None = None) -> t
 
 def over_batches(batches: Iterable[B], what: str, count: int) -> Iterator[B]:
     """Batches with a "mask" of so many images, without what is padding, with that bar."""
-    with of_images(what, count) as shown:
+    with image_bar(what, count) as shown:
         for batch in batches:
             yield batch
             shown.update(min(len(batch["mask"]), shown.total - shown.n))  # type: ignore[index]

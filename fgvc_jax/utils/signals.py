@@ -97,8 +97,8 @@ def _do_without_terminal() -> None:
 class Deferred:
     """While entered, a signal is noted in `number` (0: none); a second SIGINT interrupts at once.
 
-    Whoever enters must look at `number`: where the block ends without that, also by an error, it
-    raises `Interrupted`. In another thread than the main one, where Python delivers no signals,
+    The block must look at `number`: where it ends without having looked, by an error too,
+    `Interrupted` is raised. In another thread than the main one, where Python delivers no signals,
     nothing is noted.
 
     Args:

@@ -1,8 +1,10 @@
-"""Names and tables on a terminal and in CSV, where a name may come from anywhere."""
+"""Names and tables on a terminal and in CSV, where a name may come from anywhere; JSON's values."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
+
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 
 
 def printable(text: str) -> str:
@@ -14,8 +16,9 @@ def printable(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, labels: int = 1) -> str:
-    """Columns under a header, for a terminal: the first `labels`, names, are aligned left, and the
-    very first is cut to 48 characters (start and end stay); the others, numbers, right."""
+    """Columns under a header, for a terminal. The first `labels` columns, which are names, are
+    aligned left, the others, numbers, right. The very first is cut to 48 characters, of which start
+    and end stay."""
     cells = [[_cut(printable(str(row[0]))), *row[1:]] for row in (header, *rows)]
     return "\n".join("  ".join(row).rstrip() for row in _aligned(cells, labels))
 
@@ -67,8 +70,8 @@ def csv_table(
 
 
 def calibrated(found: Mapping[str, Any]) -> list[str]:
-    """What people should know of the "calibration" in results.json, line by line; those of earlier
-    versions do not say it, and know no interval of the temperature."""
+    """Lines for people on the "calibration" in results.json. Results of earlier versions have no
+    such lines, and no interval of the temperature."""
     return found.get("about") or [
         f"calibrated on {found['images']:,} validation images: temperature "
         f"{found['temperature']:.3f}, sets to cover {found['coverage']:.0%}"

@@ -120,7 +120,7 @@ def trained(workdir: Workdir, members: int) -> Iterator[tuple[int, dict[str, Any
         teachers.append(found["variables"])
 
 
-def _otherwise(before: Any, now: Any) -> list[str]:
+def _otherwise(before: object, now: object) -> list[str]:
     """Parts that are not computed as they were, of two `digests.numerics`, that a run here feels:
     on accelerators a convolution of bfloat16 is what it was."""
     known, new = (each if isinstance(each, dict) else {"step": each} for each in (before, now))

@@ -35,8 +35,9 @@ class ObjectStat(NamedTuple):
 
 
 class Client(Protocol):
-    """What is asked of a bucket. Where a generation is given it must be the object's (0: there is
-    none), else Changed; Unavailable may be tried again, a UserError not."""
+    """What a client of a bucket can do. A given generation must be that of the object (0: there is
+    no object), else Changed is raised. After Unavailable one may try again, after a UserError
+    not."""
 
     def stat(self, name: str) -> ObjectStat | None: ...
     def list(self, prefix: str) -> list[str]: ...

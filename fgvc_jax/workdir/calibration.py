@@ -87,7 +87,7 @@ class CalibrationStore(CalibrationSet):
             return families.fit(taxonomy, temperature, fused, risk)
         except ValueError:
             count, kind = len(fused.part.labels), self.part.replace("_", "-")
-            least = math.ceil(1e4 * families.least_risk(count)) / 1e4
+            least = math.ceil(1e4 * families.promised_risk(count)) / 1e4
             raise UserError(
                 f"--coarsen {risk:g}: the smallest risk that {count:,} {kind} images can promise "
                 f"is {least:g} (it takes 1 / risk - 1 of them): allow that, or calibrate on more"
@@ -144,7 +144,7 @@ class CalibrationStore(CalibrationSet):
 
 def keep_unknown(workdir: Path, members: Sequence[str], found: dict[str, Any]) -> None:
     """Keep how images of other classes were told from known ones by members, by their digests:
-    `inference.unknown.judge`, with the "source" of these images."""
+    `inference.unknown.told_apart`, with the "source" of these images."""
     storage.write_json(workdir / UNKNOWN, {"members": list(members), **found})
 
 
@@ -181,7 +181,7 @@ def strangeness(part: Part, members: Sequence[str]) -> np.ndarray:
     return np.mean([part.novelty(member) for member in members], axis=0)
 
 
-def verdict(
+def judge_kept(
     part: Part,
     kept: CalibrationStore,
     taxonomy: Taxonomy | None,
@@ -220,8 +220,8 @@ def verdict(
 
 def judge_frequency(part: Part, kept: CalibrationStore, counts: np.ndarray) -> list[dict[str, Any]]:
     """What all members say together on a part, of classes of many, some and few training images,
-    see `frequency.judge`."""
-    return frequency.judge(part.labels, _predicted(part, kept), counts)
+    see `frequency.accuracy_by_frequency`."""
+    return frequency.accuracy_by_frequency(part.labels, _predicted(part, kept), counts)
 
 
 def judge_columns(
@@ -242,10 +242,10 @@ def _predicted(part: Part, kept: CalibrationStore) -> np.ndarray:
 
 
 def judge_families(part: Part, kept: CalibrationStore, taxonomy: Taxonomy) -> dict[str, Any]:
-    """What all members say together on a part at every level, see `families.judge`; with
+    """What all members say together on a part at every level (`families.accuracy_by_level`); with
     "coarsened", see `families.judge_coarsening`, None where nothing can promise `families.RISK`."""
     fused = Fused(part, kept.identities, kept.fusion)
-    found = families.judge(taxonomy, part.labels, _predicted(part, kept))
+    found = families.accuracy_by_level(taxonomy, part.labels, _predicted(part, kept))
     try:
         coarsening = kept.coarsening(taxonomy, families.RISK)
     except UserError as error:

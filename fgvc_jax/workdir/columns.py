@@ -35,7 +35,8 @@ class Column:
     groups: tuple[str, ...]
 
     def judge(self, names: Sequence[str], right: np.ndarray) -> dict[str, Any]:
-        """{"column": its name} and what `places.judge` says of the images it tells something of.
+        """{"column": its name} and what `places.accuracy_by_place` says of the images of which it
+        tells something.
 
         Args:
             names: of the N images.
@@ -44,7 +45,7 @@ class Column:
         rows = [row for row, value in enumerate(self.values) if value]
         where = [self.values[row] for row in rows]
         groups = [self.groups[row] or names[row] for row in rows]
-        return {"column": self.name, **places.judge(where, groups, right[rows])}
+        return {"column": self.name, **places.accuracy_by_place(where, groups, right[rows])}
 
 
 def read(file: Path, column: str, names: Sequence[str]) -> Column:

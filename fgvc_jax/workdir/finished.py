@@ -14,7 +14,7 @@ from fgvc_jax.evaluation.tallies import Fused
 from fgvc_jax.utils import digests, options
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import journal, mirror, predictions, storage
-from fgvc_jax.workdir.calibration import CalibrationStore, verdict
+from fgvc_jax.workdir.calibration import CalibrationStore, judge_kept
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.predictions import Part
 from fgvc_jax.workdir.record import Record
@@ -52,7 +52,8 @@ class FinishedRun:
         *,
         select: Select | None = None,
     ) -> "FinishedRun":
-        """Read a run, which the option `what` names; of the members that `options.chosen` reads.
+        """Read a run, which the option `what` names; of the members that `options.chosen_members`
+        reads.
 
         `select` is needed for its "selected" members.
 
@@ -74,7 +75,9 @@ class FinishedRun:
                 "trained it writes it anew, once the file is removed"
             ) from error
         judged = len(identities)
-        numbers = options.chosen(members, judged, f"workdir {folder!r} has results of {judged}")
+        numbers = options.chosen_members(
+            members, judged, f"workdir {folder!r} has results of {judged}"
+        )
         complete = numbers == tuple(range(1, judged + 1))
         identities = tuple(identities[number - 1] for number in numbers)
         if which == "selected":
@@ -144,7 +147,7 @@ class FinishedRun:
         count = len(self.identities)
         found = self.results
         if self.which != "final" or not self.first:
-            found = verdict(self.part, self.calibration_store, None, write=False)
+            found = judge_kept(self.part, self.calibration_store, None, write=False)
         return {
             "metrics": {kind: each[:count] for kind, each in found["metrics"].items()},
             "attention_overlap": [row[:count] for row in found["attention_overlap"][:count]],

@@ -14,7 +14,7 @@ from fgvc_jax.data.left_out import LeftOut
 from fgvc_jax.utils import digests, options, paths
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import locks, mirror, storage
-from fgvc_jax.workdir.record import Record, another, moved
+from fgvc_jax.workdir.record import Record, another, says_elsewhere
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Workdir:
         return count
 
     def chosen(self, members: int | str | Sequence[int], most: int) -> tuple[int, ...]:
-        """Numbers of the frozen members that `--members` asks for, see `options.chosen`.
+        """Numbers of the frozen members that `--members` asks for, see `options.chosen_members`.
 
         Args:
             members: what is asked for.
@@ -77,7 +77,7 @@ class Workdir:
         there = [number for number in range(1, most + 1) if storage.exists(self.final(number))]
         if not there:
             raise UserError(f"workdir {str(self.path)!r} has no trained member yet")
-        numbers = options.chosen(
+        numbers = options.chosen_members(
             members, there[-1], f"{there[-1]} are trained (0 takes all), by numbers from 1"
         )
         if missing := sorted(set(numbers) - set(there)):
@@ -149,7 +149,7 @@ class Workdir:
 
     def moved(self, experiment: Experiment) -> bool:
         """Whether data, weights or teachers are said to be elsewhere than when it was begun."""
-        return moved(self.record().experiment, experiment)
+        return says_elsewhere(self.record().experiment, experiment)
 
     def claim(self, record: Record) -> None:
         """Write config.json; UserError when the folder cannot be written."""

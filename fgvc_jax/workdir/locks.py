@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from fgvc_jax.utils import paths
-from fgvc_jax.utils.errors import InUse, UserError, told
+from fgvc_jax.utils.errors import InUse, UserError, one_line_errors
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.bucket import Changed
 
@@ -63,7 +63,7 @@ def lock(folder: Path) -> Iterator[None]:
             yield
         return
     path = folder / "lock"
-    with told(path):
+    with one_line_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         file = paths.in_place(path, "a+")
     with file:
@@ -85,7 +85,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def turn(folder: Path) -> Iterator[None]:
+def short_lock(folder: Path) -> Iterator[None]:
     """As `lock`, for something short: waits until it is free."""
     with contextlib.ExitStack() as stack:
         while True:

@@ -204,7 +204,7 @@ def curve(workdir: Path, member: str) -> dict[str, Any] | None:
     """What `keep_curve` kept of a member; None where that is nothing, or damaged."""
     for folder in storage.matching(workdir / "predictions", f"{HELD_OUT}-*"):
         try:
-            kept: Any = storage.read_json(folder / f"{member[:16]}.learning_curve.json")
+            kept = storage.read_json(folder / f"{member[:16]}.learning_curve.json")
             return {name: kept[name] for name in learning_curve.FIELDS}
         except (FileNotFoundError, UserError, KeyError, TypeError):
             continue

@@ -170,9 +170,9 @@ class Record:
 
 
 def another(saved: Experiment, given: Experiment) -> list[config.Change]:
-    """The fields that make a given experiment another one than the saved.
+    """The fields in which a given experiment is another one than the saved one.
 
-    More members than before continue an experiment: the first ones do not depend on the later.
+    More members than before continue an experiment, since a member does not depend on later ones.
     """
     added = range(saved.members + 1, given.members + 1)
     theirs = tuple(f"--networks.{n}." for n in added if saved.networks)
@@ -184,7 +184,7 @@ def another(saved: Experiment, given: Experiment) -> list[config.Change]:
     ]
 
 
-def moved(saved: Experiment, given: Experiment) -> bool:
+def says_elsewhere(saved: Experiment, given: Experiment) -> bool:
     """Whether data, weights or teachers are said to be elsewhere."""
     return any(_MOVABLE.fullmatch(each.flag) for each in config.differences(saved, given))
 

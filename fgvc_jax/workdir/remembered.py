@@ -17,7 +17,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -153,8 +152,8 @@ def keep(part: Part, members: Sequence[str], widths: Sequence[int]) -> Iterator[
 
 
 def forget_others(part: Part) -> None:
-    """Remove what was kept when the run had fewer members, or other photographs: how strange images
-    are, too, which the distance to these photographs told."""
+    """Remove what was kept when the run had fewer members, or other photographs. Scores of novelty
+    go, too, since they were distances to those photographs."""
     everything = part.folder.parent
     others = [each for each in storage.matching(everything, f"{PART}-*") if each != part.folder]
     if not others:
@@ -208,7 +207,7 @@ class Nearest:
         """What is kept beside the photographs of members, by their digests; None where nothing is,
         or it is damaged."""
         try:
-            kept: Any = storage.read_json(_nearest(part, members))
+            kept = storage.read_json(_nearest(part, members))
             found = {
                 int(image): [(range(len(part.labels))[row], float(value)) for row, value in rows]
                 for image, rows in kept["found"].items()

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fgvc_jax.utils import paths
-from fgvc_jax.utils.errors import UserError, reason, told
+from fgvc_jax.utils.errors import UserError, one_line_errors, reason
+from fgvc_jax.utils.text import Json
 from fgvc_jax.workdir import mirror
 from fgvc_jax.workdir.bucket import Changed
 from fgvc_jax.workdir.locks import abandoned, add, being_made, check_lease
@@ -93,7 +94,7 @@ def read_json(path: Path) -> Any:
 
 def write_bytes(path: Path, content: bytes | bytearray) -> None:
     """Replace a file by `content`; UserError when the folder cannot be written."""
-    with told(path):
+    with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _beside(path) as partial:
             check_lease(path)
@@ -115,14 +116,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Json) -> None:
     """Replace a file by `value` as JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def append(path: Path) -> IO[str]:
     """A text file to append to, made with its folder where it is missing."""
-    with told(path):
+    with one_line_errors(path):
         check_lease(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if there := mirror.of(path):
@@ -140,7 +141,7 @@ def add_line(path: Path, line: str) -> None:
             with contextlib.suppress(Changed):
                 ended = text if text.endswith("\n") or not text else f"{text}\n"
                 return cell.write(ended + line, generation)
-    with told(path):
+    with one_line_errors(path):
         check_lease(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         add(path, line.encode())
@@ -201,7 +202,7 @@ def new_array(
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     with _beside(path, keep) as partial:
-        with told(path):
+        with one_line_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             for other in filter(abandoned, path.parent.glob(f"*.npy{_PARTIAL}*")):
                 other.unlink(missing_ok=True)
@@ -215,7 +216,7 @@ def new_array(
                 _allocate(partial)
         with being_made(partial):
             yield array
-        with told(path):
+        with one_line_errors(path):
             if isinstance(array, np.memmap):
                 array.flush()
             check_lease(path)
@@ -265,7 +266,7 @@ def remove(path: Path) -> None:
 
 def rename(path: Path, to: Path) -> None:
     """Give a file or folder another name in one step."""
-    with told(to):
+    with one_line_errors(to):
         check_lease(to)
         if there := mirror.of(to):
             there.rename(path, to, functools.partial(check_lease, to))
@@ -274,7 +275,7 @@ def rename(path: Path, to: Path) -> None:
 
 def replace_folder(path: Path, to: Path) -> None:
     """Give a folder the name of another one of the workdir, which goes."""
-    with told(to):
+    with one_line_errors(to):
         check_lease(to)
         _put(to, path)
         older = to.with_name(f"{to.name}.old")  # a kill may leave it, the next call takes it away
@@ -305,7 +306,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A folder to fill in; at the end of the block it has the name `path`, whose folder goes,
     unless that raises."""
     with _beside(path) as partial:
-        with told(path):
+        with one_line_errors(path):
             partial.mkdir(parents=True)
         yield partial
 
@@ -319,7 +320,7 @@ def copy_folder(path: Path, to: Path, *, last: str = "", leave_out: tuple[str, .
         last: what tells, by being there, that the copy is whole.
         leave_out: patterns of names that are not copied.
     """
-    with told(to):
+    with one_line_errors(to):
         if there := mirror.of(path):
             names = there.below(path)
             left = [n for n in names if any(fnmatchcase(n.split("/")[0], p) for p in leave_out)]

@@ -37,7 +37,7 @@ def path(folder: Path) -> Path:
     return folder / "thumbnails.npy"
 
 
-def share(count: int, budget: int = BUDGET) -> int:
+def bytes_each(count: int, budget: int = BUDGET) -> int:
     """Bytes that each of so many pictures may take of a file's."""
     return max(budget - HEADER - 8 * (count + 1), 0) // count
 
@@ -45,7 +45,7 @@ def share(count: int, budget: int = BUDGET) -> int:
 def side(count: int, most: int, budget: int = BUDGET) -> int:
     """Pixels of the side of so many pictures, made from squares of `most` pixels."""
     smallest, largest = SIDES
-    fitting = int((share(count, budget) / BYTES_PER_PIXEL) ** 0.5)
+    fitting = int((bytes_each(count, budget) / BYTES_PER_PIXEL) ** 0.5)
     return min(max(fitting, smallest), largest, most)
 
 
@@ -76,7 +76,7 @@ class Collector(Generic[Batch]):
         self, count: int, shrink: Callable[[Batch], dict], threads: int, budget: int = BUDGET
     ):
         self._pictures = [b""] * count
-        self._share = share(count, budget)
+        self._share = bytes_each(count, budget)
         self._shrink = shrink
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="thumbnails")
         self._waiting: deque[list[Future]] = deque()

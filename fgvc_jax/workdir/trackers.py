@@ -20,7 +20,7 @@ _TAG = "fgvc_jax.run"  # MLflow's runs are found again by it
 _MOST = 1000  # numbers that MLflow takes at a time
 
 
-class Row(NamedTuple):
+class LoggedStep(NamedTuple):
     """What a member's journal says of a step: numbers by name."""
 
     member: int
@@ -39,7 +39,7 @@ class Tracker(Protocol):
     def last(self, member: int) -> int:
         """The last step of a member that the tracker has for good; 0 where there is none."""
 
-    def send(self, rows: Sequence[Row]) -> None:
+    def send(self, rows: Sequence[LoggedStep]) -> None:
         """Add steps, in order."""
 
     def attach(self, files: Sequence[Path]) -> None:
@@ -91,11 +91,14 @@ class Wandb:
         lost what it had not written yet."""
         name = f"member_{member}/step"
         here = (
-            int(values[name]) for file in self._files for values in kept(file) if name in values
+            int(values[name])
+            for file in self._files
+            for values in offline_steps(file)
+            if name in values
         )
         return max(int(self._run.summary.get(name) or 0), *here, 0)
 
-    def send(self, rows: Sequence[Row]) -> None:
+    def send(self, rows: Sequence[LoggedStep]) -> None:
         for row in rows:
             if row.member not in self._axes:
                 axis = f"member_{row.member}/step"
@@ -113,7 +116,7 @@ class Wandb:
         self._run.finish(exit_code=0 if finished else 1)
 
 
-def kept(file: Path) -> Iterator[dict[str, float]]:
+def offline_steps(file: Path) -> Iterator[dict[str, float]]:
     """The numbers of each step that a file of an offline run of Weights & Biases holds; what a kill
     has torn is left out."""
     import json
@@ -177,7 +180,7 @@ class Mlflow:
         history = self._client.get_metric_history(self._id, f"member_{member}/epoch")
         return max((each.step for each in history), default=0)
 
-    def send(self, rows: Sequence[Row]) -> None:
+    def send(self, rows: Sequence[LoggedStep]) -> None:
         batch: list[Any] = []
         now = int(1000 * time.time())
         for row in rows:

@@ -15,7 +15,7 @@ from fgvc_jax.workdir.record import Record
 _BYTES = 16  # of a SHA-256, enough to tell a million images apart
 
 
-def marks(images: digests.Images, contents: list[bytes] | None) -> np.ndarray:
+def marks(images: digests.LabelledImages, contents: list[bytes] | None) -> np.ndarray:
     """(N, 2, 16) uint8: what each image is known by.
 
     Args:

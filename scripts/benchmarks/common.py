@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, rows
 
 
-class Asked(Protocol):
+class Asking(Protocol):
     """Another process, see `workers.Worker`."""
 
     def ask(self, method: str, *arguments: Any, **options: Any) -> Any: ...
@@ -66,7 +66,7 @@ def measure(calls: dict[Any, Callable[[], dict]], spec: Common) -> dict[Any, lis
     return {row: results[1:] for row, results in found.items()}
 
 
-def slices(worker: Asked, row: str, spec: Sliced) -> Callable[[], dict]:
+def slices(worker: Asking, row: str, spec: Sliced) -> Callable[[], dict]:
     """Runs of a row that last about `spec.seconds`; compiles it first. Seconds are per step."""
     worker.ask("run", row, steps=1)
     seconds = worker.ask("run", row, steps=2)["seconds"]

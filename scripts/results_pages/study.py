@@ -131,9 +131,9 @@ def numbers(one: Comparison, study: Study | None) -> str:
     rows = []
     beside = *CHANGED, "nll", *ledger.MORE, "ambiguity", "overlap_high"
     others = [name for name in beside if name in summary]
-    for metric in [*pages.shown(summary, asked, one.members), *others]:
+    for metric in [*pages.shown_metrics(summary, asked, one.members), *others]:
         for row, cell in summary[metric].items():
-            mean, sd = (pages.written(cell[k], metric=metric) for k in ("mean", "sd"))
+            mean, sd = (pages.cell_text(cell[k], metric=metric) for k in ("mean", "sd"))
             rows.append(
                 [metric, row, str(cell["n"]), mean, sd, *compared(one, study, metric, row, cell)]
             )
@@ -148,9 +148,9 @@ def compared(
     if difference is None:
         return ["-"] * 6
     found = difference["mean"], difference["interval"], one.on_new_images(row, metric)
-    gain, these, new = (pages.written(value, metric=metric, sign="+") for value in found)
+    gain, these, new = (pages.cell_text(value, metric=metric, sign="+") for value in found)
     n, sd = difference["n"], difference["sd"]
-    would_find = pages.written(statistics.detectable(sd, n) if sd else None, metric=metric)
+    would_find = pages.cell_text(statistics.detectable(sd, n) if sd else None, metric=metric)
     decided = "-"
     if study and study.gain and metric == DECIDING and row in study.rows:
         decided = statistics.verdict(difference["interval"], study.gain)
@@ -164,7 +164,7 @@ def beside(one: Comparison, study: Study | None) -> list[str]:
         if found := one.difference(row, metric, other, its):
             difference, share = found
             mean, interval = (
-                pages.written(difference[key], metric=metric, sign="+")
+                pages.cell_text(difference[key], metric=metric, sign="+")
                 for key in ("mean", "interval")
             )
             pairs = pages.count(difference["n"], "pair")
@@ -187,7 +187,9 @@ def planned(one: Comparison, study: Study | None) -> list[str]:
     ]
     kept = len(one.finished) - sum(map(len, one.strayed.values()))
     notes = [f"{kept} of {pages.count(len(one.finished), 'run')} kept to the plan"]
-    notes += [f"not as planned ({why}): {pages.grouped(keys)}" for why, keys in one.strayed.items()]
+    notes += [
+        f"not as planned ({why}): {pages.runs_in_words(keys)}" for why, keys in one.strayed.items()
+    ]
     if missing:
-        notes.append(f"planned and not there: {pages.grouped(missing)}")
+        notes.append(f"planned and not there: {pages.runs_in_words(missing)}")
     return notes

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.study import Study
-from fgvc_jax.study.definition import load
+from fgvc_jax.study.definition import load_study
 
-BASE: Experiment = load(str(Path(__file__).with_name("fit.py"))).base
+BASE: Experiment = load_study(str(Path(__file__).with_name("fit.py"))).base
 
 
 def get_study(base: Experiment = BASE) -> Study:

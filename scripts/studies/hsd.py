@@ -12,9 +12,9 @@ from pathlib import Path
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.study import Study
-from fgvc_jax.study.definition import load
+from fgvc_jax.study.definition import load_study
 
-BASE = replace(load(str(Path(__file__).with_name("dose.py"))).base, members=1)
+BASE = replace(load_study(str(Path(__file__).with_name("dose.py"))).base, members=1)
 
 
 def get_study(base: Experiment = BASE) -> Study:

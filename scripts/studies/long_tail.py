@@ -10,9 +10,9 @@ from pathlib import Path
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.study import Study
-from fgvc_jax.study.definition import load
+from fgvc_jax.study.definition import load_study
 
-FROZEN: Experiment = load(str(Path(__file__).with_name("fit.py"))).base
+FROZEN: Experiment = load_study(str(Path(__file__).with_name("fit.py"))).base
 BASE = replace(FROZEN, data=replace(FROZEN.data, source="folder:data/cub200_2010_tail"))
 
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from fgvc_jax import config
 from fgvc_jax.config import Experiment, differences
 from fgvc_jax.study import Study
-from fgvc_jax.study.definition import load
+from fgvc_jax.study.definition import load_study
 
 BASE = replace(
-    load(str(Path(__file__).with_name("fit.py"))).base, epochs=8, batch_size=16, evaluate_every=8
+    load_study(str(Path(__file__).with_name("fit.py"))).base,
+    epochs=8,
+    batch_size=16,
+    evaluate_every=8,
 )
 
 ONE = {"members": 1, "transfer.name": "none"}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.study import Study
-from fgvc_jax.study.definition import load
+from fgvc_jax.study.definition import load_study
 
-EFFECT = load(str(Path(__file__).with_name("effect.py"))).base
+EFFECT = load_study(str(Path(__file__).with_name("effect.py"))).base
 BASE = replace(EFFECT, members=1, evaluate_every=4)
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fgvc_jax.config import Experiment
 from fgvc_jax.study import Study
-from fgvc_jax.study.definition import load
+from fgvc_jax.study.definition import load_study
 
-DOSE: Experiment = load(str(Path(__file__).with_name("dose.py"))).base
+DOSE: Experiment = load_study(str(Path(__file__).with_name("dose.py"))).base
 BASE = replace(DOSE, data=replace(DOSE.data, classes=150, validation=0.1))
 
 

@@ -22,7 +22,7 @@ def test_every_command_that_asks_something_is_here():
 @pytest.mark.parametrize("command", sorted(asked.COMMANDS))
 def test_help_tells_of_every_option(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        asked.read(command, ["--help"])
+        asked.read(asked.COMMANDS[command], command, ["--help"])
     told = capsys.readouterr().out
     assert not stop.value.code and f"usage: python -m fgvc_jax.{command} [" in told
     for flag, _, _ in options.fields(asked.COMMANDS[command]()):

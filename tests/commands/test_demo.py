@@ -18,7 +18,7 @@ from reports import NAMES, written
 import fgvc_jax
 from fgvc_jax.commands import demo
 from fgvc_jax.commands.demo import Answerer, Demo
-from fgvc_jax.figures.demo import demo_page, sureness
+from fgvc_jax.figures.demo import demo_page, sureness_badge
 from fgvc_jax.figures.examples import EXAMPLES
 from fgvc_jax.inference.export import hub
 from fgvc_jax.training import members
@@ -69,7 +69,7 @@ def test_an_answer_has_the_numbers_that_python_users_get(trained, asked):
     assert answer["why"]["against"] == titles[1]
     # Eight validation images cannot promise that, and let nothing be called strange.
     assert asked._least is not None
-    assert answer["sure"] == sureness(None, 0.05, least=asked._least)
+    assert answer["sure"] == sureness_badge(None, 0.05, least=asked._least)
     assert answer["sure"]["words"].startswith("Too few photographs were kept apart")
 
 
@@ -174,22 +174,27 @@ def test_what_is_no_photograph_is_a_sentence(asked, upload, words):
 
 
 def test_how_sure_it_is_in_words():
-    assert sureness(None, 0.05)["badge"] == "" and "about" not in sureness(None, 0.05)
-    assert sureness(False, 0.125)["about"] == "promised risk 12.5%, at a confidence of 95%: --risk"
-    assert sureness(False, 0.125)["words"] == "At most 1 in 8 answers like this is wrong."
-    assert sureness(False, 0.07)["words"] == "At most 7 in 100 answers like this are wrong."
-    assert sureness(True, 0.7)["words"] == "More than 70 in 100 answers like this may be wrong."
-    assert sureness(False, 0.01)["words"] == "At most 1 in 100 answers like this is wrong."
-    promised_instead = sureness(None, 0.05, least=0.17)
+    assert sureness_badge(None, 0.05)["badge"] == "" and "about" not in sureness_badge(None, 0.05)
+    assert (
+        sureness_badge(False, 0.125)["about"]
+        == "promised risk 12.5%, at a confidence of 95%: --risk"
+    )
+    assert sureness_badge(False, 0.125)["words"] == "At most 1 in 8 answers like this is wrong."
+    assert sureness_badge(False, 0.07)["words"] == "At most 7 in 100 answers like this are wrong."
+    assert (
+        sureness_badge(True, 0.7)["words"] == "More than 70 in 100 answers like this may be wrong."
+    )
+    assert sureness_badge(False, 0.01)["words"] == "At most 1 in 100 answers like this is wrong."
+    promised_instead = sureness_badge(None, 0.05, least=0.17)
     assert promised_instead["badge"] == ""
     assert promised_instead["words"].endswith(
         "at most 1 in 20 of them is wrong; for 17 in 100 there are enough."
     )
-    unsure = sureness(True, 0.05)
+    unsure = sureness_badge(True, 0.05)
     assert unsure["badge"] == "unsure"
     assert unsure["words"] == "More than 1 in 20 answers like this may be wrong."
-    assert sureness(False, 0.05, 0.06) == sureness(False, 0.05)
-    strange = sureness(False, 0.05, 0.034)
+    assert sureness_badge(False, 0.05, 0.06) == sureness_badge(False, 0.05)
+    strange = sureness_badge(False, 0.05, 0.034)
     assert (
         strange["badge"] == "none of these?"
         and "Only about 1 in 29 photographs" in strange["words"]

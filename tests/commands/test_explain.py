@@ -280,11 +280,11 @@ def test_a_run_is_explained_as_a_command_and_scored(tmp_path, monkeypatch, capsy
         images=(str(tmp_path / "a.png"),), workdir=str(tmp_path / "run"),
         output=str(tmp_path / "half"),
     )  # fmt: skip
-    explain.draw(options)
+    explain.write_pictures(options)
     assert len(os.listdir(tmp_path / "half")) == 3
     record = json.loads((tmp_path / "run/config.json").read_text())
     (tmp_path / "run/config.json").write_text(json.dumps(record | {"format": 99}))
     with pytest.raises(UserError, match="does not understand"):
-        explain.draw(options)
+        explain.write_pictures(options)
     with pytest.raises(UserError, match="no config.json"):
-        explain.draw(dataclasses.replace(options, workdir=str(tmp_path)))
+        explain.write_pictures(dataclasses.replace(options, workdir=str(tmp_path)))

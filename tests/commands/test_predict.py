@@ -22,7 +22,7 @@ from fgvc_jax.commands import predict
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.evaluation import calibration
 from fgvc_jax.inference.predictor import collect
-from fgvc_jax.inference.rows import accept_from
+from fgvc_jax.inference.rows import sure_from
 from fgvc_jax.training import members
 from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
@@ -375,7 +375,7 @@ def test_two_processes_share_the_files(here, tmp_path):
 def test_the_threshold_is_found_from_what_is_kept(model):
     part = model.calibration_store.fitted_to
     assert isinstance(part, predictions.Part) and len(part.labels) == 8
-    assert model.accept_from(0.05) == math.inf and accept_from(model, 0.05) is None
+    assert model.accept_from(0.05) == math.inf and sure_from(model, 0.05) is None
 
 
 def test_names_are_no_formulas_where_a_spreadsheet_reads_them(here, tmp_path, monkeypatch):

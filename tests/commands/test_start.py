@@ -137,7 +137,7 @@ def save(words):
     from fgvc_jax.utils import devices
     from fgvc_jax.workdir.checkpoint import Checkpoints
     arrays = np.random.default_rng(0).normal(size=(40, 20_000)).astype(np.float32)
-    checkpoints = Checkpoints(Path(words[0]), devices.create())
+    checkpoints = Checkpoints(Path(words[0]), devices.create_mesh())
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
     checkpoints.save(1, {f"w{i}": jax.numpy.asarray(array) for i, array in enumerate(arrays)})
     checkpoints.close()

@@ -20,7 +20,7 @@ LABELS = np.repeat([2, 0, 1], [5, 60, 25])  # 90 images of three classes
 def test_classes_have_their_shares_and_images_of_one_come_alike_often(balance, shares):
     seen = np.zeros(3)
     for epoch in range(200):
-        rows, again = pipeline.drawn(LABELS, balance, 0, 1, epoch)
+        rows, again = pipeline.epoch_images(LABELS, balance, 0, 1, epoch)
         counts = np.bincount(LABELS[rows], minlength=3)
         assert len(rows) == 90 and (abs(counts - shares) < 1).all()
         for label in range(3):
@@ -33,11 +33,11 @@ def test_classes_have_their_shares_and_images_of_one_come_alike_often(balance, s
 
 
 def test_an_epoch_is_its_own_and_the_same_again():
-    one = pipeline.drawn(LABELS, "equal", 0, 1, 3)
-    for same, other in zip(one, pipeline.drawn(LABELS, "equal", 0, 1, 3), strict=True):
+    one = pipeline.epoch_images(LABELS, "equal", 0, 1, 3)
+    for same, other in zip(one, pipeline.epoch_images(LABELS, "equal", 0, 1, 3), strict=True):
         np.testing.assert_array_equal(same, other)
     for arguments in ((1, 1, 3), (0, 2, 3), (0, 1, 4)):
-        assert (pipeline.drawn(LABELS, "equal", *arguments)[0] != one[0]).any()
+        assert (pipeline.epoch_images(LABELS, "equal", *arguments)[0] != one[0]).any()
 
 
 class Source:

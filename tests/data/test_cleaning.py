@@ -7,7 +7,7 @@ import pytest
 
 from fgvc_jax.data import cleaning
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.soundness import HASH_SIDE, Picture
+from fgvc_jax.data.soundness import HASH_SIDE, ImageFacts
 
 BITS = np.arange(HASH_SIDE**2) % 2 == 0
 
@@ -16,7 +16,7 @@ def pictures(*rows):
     """(part, label, content, bits) of each."""
     made = []
     for index, (part, label, content, bits) in enumerate(rows):
-        picture = Picture(part, index, f"{part}/{index}.jpg", label, content.encode(), bits=bits)
+        picture = ImageFacts(part, index, f"{part}/{index}.jpg", label, content.encode(), bits=bits)
         made.append(picture)
     return made
 

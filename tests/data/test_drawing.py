@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter
 
-from fgvc_jax.data.drawing import PARTS, render
+from fgvc_jax.data.drawing import PARTS, draw_bird
 from fgvc_jax.data.sketchbirds import species_codes
 
 CODES = species_codes(24)
@@ -22,7 +22,7 @@ def grown(mask):
 
 
 def scene(number, code, size=96):
-    return render(np.random.default_rng(number), code, size=size, with_masks=True)
+    return draw_bird(np.random.default_rng(number), code, size=size, with_masks=True)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -14,7 +14,7 @@ VIEW = View(resize=32, crop=32, pad=0, orientation="stored")
 
 
 def dataset(place):
-    return Dataset(BIRDS, VIEW, place=place, mesh=devices.create(1))
+    return Dataset(BIRDS, VIEW, place=place, mesh=devices.create_mesh(1))
 
 
 @pytest.mark.parametrize("place", feed.PLACES)
@@ -41,7 +41,7 @@ def test_a_training_that_begins_later_sees_what_comes_then():
 
 @pytest.mark.parametrize(("most", "sizes"), [(4, [3, 3, 3]), (5, [5, 5]), (9, [9]), (50, [9])])
 def test_every_image_is_judged_once_with_little_padding(most, sizes):
-    found = list(feed.evaluation_batches(dataset("host")["test"], most, devices.create(1)))
+    found = list(feed.evaluation_batches(dataset("host")["test"], most, devices.create_mesh(1)))
     assert [len(batch["row"]) for batch in found] == sizes
     rows = np.concatenate([np.asarray(batch["row"])[np.asarray(batch["mask"])] for batch in found])
     assert sorted(rows.tolist()) == list(range(9))

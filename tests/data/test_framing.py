@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fgvc_jax.data.framing import Box, inside, seen
+from fgvc_jax.data.framing import Box, inside_box, seen
 
 WHOLE = (1, 1)
 
@@ -19,13 +19,13 @@ WHOLE = (1, 1)
     ],
 )
 def test_edges_in_pixels(box, edges):
-    assert box.problem == "" and inside(box, (200, 100)) == edges
+    assert box.problem == "" and inside_box(box, (200, 100)) == edges
 
 
 def test_a_margin_is_a_share_of_the_box_and_ends_with_the_image():
-    assert inside(Box(50, 50, 100, 20), (200, 100), margin=0.1) == (40, 48, 160, 72)
-    assert inside(Box(50, 50, 100, 20), (200, 100), margin=9) == (0, 0, 200, 100)
-    assert inside(Box(50, 50, 100, 50), (200, 100), cut=30) == (50, 50, 150, 70)
+    assert inside_box(Box(50, 50, 100, 20), (200, 100), margin=0.1) == (40, 48, 160, 72)
+    assert inside_box(Box(50, 50, 100, 20), (200, 100), margin=9) == (0, 0, 200, 100)
+    assert inside_box(Box(50, 50, 100, 50), (200, 100), cut=30) == (50, 50, 150, 70)
 
 
 @pytest.mark.parametrize(
@@ -43,19 +43,19 @@ def test_a_margin_is_a_share_of_the_box_and_ends_with_the_image():
 def test_what_is_no_box_is_told(box, words):
     assert box.problem == words
     with pytest.raises(ValueError, match=words):
-        inside(box, (200, 100))
+        inside_box(box, (200, 100))
 
 
 @pytest.mark.parametrize("box", [Box(300, 0, 5, 5), Box(5, 5, 0.5, 9), Box(199.5, 0, 50, 50)])
 def test_what_the_image_alone_can_tell(box):
     assert box.problem == ""
     with pytest.raises(ValueError, match="less than one pixel of its image of 200 x 100"):
-        inside(box, (200, 100))
+        inside_box(box, (200, 100))
 
 
 def test_a_box_of_the_photograph_as_it_is_stored_is_not_taken_for_one_of_it_upright():
     with pytest.raises(ValueError, match="of an image of 100 x 200 pixels, and this one, upright"):
-        inside(Box(5, 5, 9, 9, (100, 200)), (200, 100))
+        inside_box(Box(5, 5, 9, 9, (100, 200)), (200, 100))
 
 
 def test_a_box_as_text():

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 
 from fgvc_jax.data import images
-from fgvc_jax.data.framing import FILL, Box, inside
+from fgvc_jax.data.framing import FILL, Box, inside_box
 from fgvc_jax.data.images import EXTENSIONS, FORMATS, MAX_PIXELS, MAX_SIDE, content_digest
 from fgvc_jax.utils.errors import UserError
 
@@ -542,7 +542,7 @@ def test_a_box_in_a_scaled_jpeg_keeps_twice_the_side_of_the_box(value, banner):
     box = Box(0.3, 0.4, 0.5, 0.6, (1, 1))
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     assert (upright.width > upright.height) == (value == 1)
-    edges = [round(n) for n in inside(box, upright.size, 0.0, banner)]
+    edges = [round(n) for n in inside_box(box, upright.size, 0.0, banner)]
     for size, equal in ((100, True), (40, False)):
         exact, scaled = (
             images.decode(record(data, box=box), size, orientation="exif", banner=banner,

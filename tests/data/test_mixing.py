@@ -135,7 +135,7 @@ def step(batch):
 rows = np.arange(8, dtype=np.int32)
 images = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 3), np.uint8)
 found = []
-for mesh in (devices.create(1), devices.create(8)):
+for mesh in (devices.create_mesh(1), devices.create_mesh(8)):
     batch = devices.shard_batch(mesh, {"id": rows, "view": 0 * rows, "image": images})
     split = devices.split(mesh)
     compiled = jax.jit(step, in_shardings=split, out_shardings=devices.replicated(mesh))

@@ -4,11 +4,11 @@ import pytest
 
 from fgvc_jax.data.names import (
     Spellings,
-    alike,
     confused,
     in_the_form_of,
     near_part,
-    part,
+    part_named,
+    same_words,
     words,
 )
 
@@ -30,7 +30,7 @@ from fgvc_jax.data.names import (
     ],
 )
 def test_parts(name, exact, near):
-    assert (part(name), near_part(name)) == (exact, near)
+    assert (part_named(name), near_part(name)) == (exact, near)
 
 
 def test_names_that_read_the_same():
@@ -44,7 +44,7 @@ def test_names_that_read_the_same():
 def test_names_are_alike_however_they_are_spaced():
     assert words("001.Black_footed_Albatross") == words(" Black-footed  albatross") != ""
     assert words("737-300") == "737 300" and words("cafe\u0301") == words("CAF\u00c9")
-    assert alike(["a_b", "A b", "c"]) == {"c": "c"}
+    assert same_words(["a_b", "A b", "c"]) == {"c": "c"}
 
 
 def test_names_take_the_form_that_is_known():

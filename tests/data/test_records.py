@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from fgvc_jax.data.records import Source, Splits, Subset, check_names, split_keys, stratified
+from fgvc_jax.data.records import (
+    Source,
+    Splits,
+    Subset,
+    check_names,
+    origin,
+    split_keys,
+    stratified,
+)
 from fgvc_jax.data.sketchbirds import open_sketchbirds
 from fgvc_jax.utils.errors import UserError
 
@@ -15,6 +23,7 @@ def test_a_subset_has_all_that_belongs_to_its_records():
         assert part.names[i] == BIRDS.train.names[original]
         assert part[i]["id"] == part.ids[i] == BIRDS.train.ids[original]
         assert part.stat(i) is None and part.groups is None
+        assert origin(part, i) == (BIRDS.train, original)
 
 
 def test_parts_come_in_one_order_and_only_those_that_there_are():

@@ -12,6 +12,7 @@ from PIL import Image
 from fgvc_jax.data import regions, tables
 from fgvc_jax.data.augment import center_crop
 from fgvc_jax.data.images import decode
+from fgvc_jax.data.records import origin
 from fgvc_jax.data.sketchbirds import defining_parts
 from fgvc_jax.data.sources import open_source, restrict
 from fgvc_jax.data.view import View
@@ -32,9 +33,9 @@ def birds():
 
 
 def test_drawn_birds_know_their_parts(birds):
-    found = regions.find("sketchbirds", birds.test, 5, VIEW)
+    found = regions.find_regions("sketchbirds", birds.test, 5, VIEW)
     assert list(found.about) == ["parts", "telling parts"]
-    drawing, number = regions.origin(birds.test, 7)
+    drawing, number = origin(birds.test, 7)
     assert drawing.names[number] == birds.test.names[7]
     masks, everything = drawing.masks(number), found.of(7)
     union = np.any(list(masks.values()), axis=0)
@@ -66,7 +67,7 @@ PLACES = {regions.PLACES: "9 1 20.0 15.0 1\n9 2 40.0 25.0 0\n7 1 1.0 1.0 1\n"}
 def test_boxes_and_parts_of_cub_are_resized_and_cropped_as_their_image(tmp_path, view):
     root = cub(tmp_path, **BOXES, **PLACES)
     source = open_source(f"cub:{root}").test
-    found = regions.find(f"cub:{root}", source, 1, view).of(0)
+    found = regions.find_regions(f"cub:{root}", source, 1, view).of(0)
     image = np.zeros((40, 60, 3), np.uint8)
     image[10:30, 15:45] = 255
     np.testing.assert_array_equal(found["box"], seen(image, view))
@@ -83,10 +84,10 @@ def test_boxes_and_parts_of_cub_are_resized_and_cropped_as_their_image(tmp_path,
 
 def test_boxes_alone_and_an_image_without_visible_parts(tmp_path):
     source = open_source(f"cub:{cub(tmp_path / 'a', **BOXES)}").test
-    assert list(regions.find(f"cub:{tmp_path / 'a'}", source, 1, VIEW).of(0)) == ["box"]
+    assert list(regions.find_regions(f"cub:{tmp_path / 'a'}", source, 1, VIEW).of(0)) == ["box"]
     places = {regions.PLACES: "7 1 1.0 1.0 1\n"}
     source = open_source(f"cub:{cub(tmp_path / 'b', **BOXES, **places)}").test
-    assert regions.find(f"cub:{tmp_path / 'b'}", source, 1, VIEW).of(0)["parts"].max() == 0
+    assert regions.find_regions(f"cub:{tmp_path / 'b'}", source, 1, VIEW).of(0)["parts"].max() == 0
 
 
 @pytest.mark.parametrize(
@@ -103,14 +104,14 @@ def test_what_is_wrong_with_boxes_is_told(tmp_path, files, words):
     root = cub(tmp_path, **files)
     source = open_source(f"cub:{root}").test
     with pytest.raises(UserError, match=words):
-        regions.find(f"cub:{root}", source, 1, VIEW)
+        regions.find_regions(f"cub:{root}", source, 1, VIEW)
 
 
 def test_boxes_beyond_the_image_end_with_it(tmp_path):
     boxes = {regions.BOXES: "7 0 0 1 1\n9 -1e30 -5 1e300 1e9\n"}
     root = cub(tmp_path, **boxes)
     source = open_source(f"cub:{root}").test
-    assert regions.find(f"cub:{root}", source, 1, VIEW).of(0)["box"].min() == 1
+    assert regions.find_regions(f"cub:{root}", source, 1, VIEW).of(0)["box"].min() == 1
 
 
 def test_an_image_with_two_boxes_is_refused_wherever_they_are_read(tmp_path):
@@ -118,7 +119,7 @@ def test_an_image_with_two_boxes_is_refused_wherever_they_are_read(tmp_path):
     root = cub(tmp_path, **{regions.BOXES: "7 0 0 1 1\n9 0 0 9 9\n7 0 0 2 2\n"})
     source = open_source(f"cub:{root}").test
     for opened in (
-        lambda: regions.find(f"cub:{root}", source, 1, VIEW),
+        lambda: regions.find_regions(f"cub:{root}", source, 1, VIEW),
         lambda: open_source(f"cub:{root},boxes"),
     ):
         with pytest.raises(UserError, match="bounding_boxes.txt' lists image 7 twice"):
@@ -127,7 +128,7 @@ def test_an_image_with_two_boxes_is_refused_wherever_they_are_read(tmp_path):
 
 def test_other_datasets_are_refused():
     with pytest.raises(UserError, match="'folder:birds' does not say where things are"):
-        regions.find("folder:birds", SimpleNamespace(), 3, VIEW)
+        regions.find_regions("folder:birds", SimpleNamespace(), 3, VIEW)
 
 
 @needs_shared
@@ -153,7 +154,7 @@ def test_a_box_is_fitted_as_its_image_is(tmp_path, fit, test_view):
     view = View(resize=40, crop=32, test_view=test_view, fit=fit)
     root = cub(tmp_path, **BOXES)
     source = open_source(f"cub:{root}").test
-    found = regions.find(f"cub:{root}", source, 1, view).of(0)["box"]
+    found = regions.find_regions(f"cub:{root}", source, 1, view).of(0)["box"]
     image = np.zeros((40, 60, 3), np.uint8)
     image[10:30, 15:45] = 255
     how = view.reading | {"orientation": "stored", "fill": (0, 0, 0)}
@@ -172,7 +173,7 @@ def test_masks_of_boxes_that_are_cut_out_go_the_way_of_the_cut(tmp_path):
     view = View(resize=40, crop=40, pad=0, margin=0.5)
     source = open_source(f"cub:{root},boxes").test
     assert source.names == ("images/b.png#xywh=15,10,30,20",)
-    found = regions.find(f"cub:{root},boxes", source, 1, view).of(0)["box"]
+    found = regions.find_regions(f"cub:{root},boxes", source, 1, view).of(0)["box"]
     # Half of the box on each side of it: it has the middle of what is shown.
     assert found[12:28, 12:28].min() == 1 and found.mean() == pytest.approx(1 / 4, abs=0.02)
     plain = open_source(f"cub:{root}").test

@@ -14,8 +14,8 @@ from fgvc_jax.data.sketchbirds import (
     SEED,
     VARIANTS,
     defining_parts,
+    draw_bird,
     open_sketchbirds,
-    render,
     species_codes,
     species_names,
 )
@@ -133,7 +133,7 @@ def test_masks_cover_the_bird_and_are_disjoint(splits):
 def test_masks_leave_the_image_as_it_is(splits):
     code = dict(zip(PARTS, CODES[splits.train.labels[5]].tolist(), strict=True))
     rng = np.random.default_rng([SEED, 0, 5])
-    image, masks = render(rng, code, size=SIZE, with_masks=True)
+    image, masks = draw_bird(rng, code, size=SIZE, with_masks=True)
     np.testing.assert_array_equal(splits.train[5]["image"], image)
     assert all((masks[part] == m).all() for part, m in splits.train.masks(5).items())
 

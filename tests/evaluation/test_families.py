@@ -23,13 +23,13 @@ def test_the_height_of_an_error_is_the_level_where_it_is_none():
 
 def test_accuracy_at_every_level_and_the_mean_height_of_errors():
     labels, said = np.array([0, 0, 0, 3, 4]), np.array([0, 1, 2, 0, 3])
-    found = families.judge(BIRDS, labels, said)
+    found = families.accuracy_by_level(BIRDS, labels, said)
     assert [each["value"] for each in found["accuracy"]] == [0.2, 0.6, 0.8]
     assert all(each["low"] < each["value"] < each["high"] for each in found["accuracy"])
     assert found["height"]["value"] == (1 + 2 + 3 + 1) / 4 and found["errors"] == [2, 1, 1]
     assert found["levels"] == ["species", "genus", "family"] and found["groups"] == [5, 3, 2]
-    assert families.judge(BIRDS, labels, labels)["height"] is None
-    assert families.judge(BIRDS, labels[:2], said[:2])["height"] == {
+    assert families.accuracy_by_level(BIRDS, labels, labels)["height"] is None
+    assert families.accuracy_by_level(BIRDS, labels[:2], said[:2])["height"] == {
         "value": 1.0, "low": None, "high": None,
     }  # fmt: skip
 
@@ -96,7 +96,7 @@ def test_too_few_images_are_refused_with_the_least_risk():
             families.risk_threshold(np.zeros(count), 0.05)
     assert families.risk_threshold(np.zeros(19), 0.05) == 0
     assert families.risk_threshold(np.ones(1), 0.99) == 1.0  # all is left open
-    assert families.least_risk(19) == 0.05
+    assert families.promised_risk(19) == 0.05
 
 
 @pytest.mark.parametrize("risk", [0.05, 0.2])

@@ -6,7 +6,7 @@ from fgvc_jax.evaluation import frequency, results_table
 
 
 def judged(counts, labels, predicted):
-    return frequency.judge(np.array(labels), np.array(predicted), np.array(counts))
+    return frequency.accuracy_by_frequency(np.array(labels), np.array(predicted), np.array(counts))
 
 
 def test_kinds_and_accuracies_by_hand():

@@ -24,7 +24,7 @@ AFTER = said(*8 * [0.8], *2 * [0.2], *10 * [0.9], *4 * [0.9])
 
 
 def test_a_curve_by_hand():
-    found = learning_curve.judge(
+    found = learning_curve.curve_of(
         LABELS, ALONE, ALONE, HEADS, {0.25: BEFORE, 0.5: BEFORE, 1.0: AFTER}
     )
     assert tuple(found) == learning_curve.FIELDS
@@ -41,8 +41,8 @@ def test_a_curve_by_hand():
 
 def test_images_of_one_group_are_as_one():
     both = {0.5: BEFORE, 1.0: AFTER}
-    alone = learning_curve.judge(LABELS, ALONE, ALONE, HEADS, both)
-    pairs = learning_curve.judge(LABELS, ALONE // 2, ALONE, HEADS, both)
+    alone = learning_curve.curve_of(LABELS, ALONE, ALONE, HEADS, both)
+    pairs = learning_curve.curve_of(LABELS, ALONE // 2, ALONE, HEADS, both)
     assert pairs["gain"]["value"] == alone["gain"]["value"]
     assert pairs["gain"]["low"] < alone["gain"]["low"]
     assert [each["label"] for each in alone["classes"]] == [0]
@@ -54,16 +54,18 @@ def test_a_class_that_one_head_alone_found_better_is_not_named():
     after = said(*given, *10 * [0.9], *4 * [0.9])
     two = np.where(HEADS < 2, 0, 1)
     both = {0.5: BEFORE, 1.0: after}
-    named = [learning_curve.judge(LABELS, ALONE, ALONE, by, both)["classes"] for by in (ALONE, two)]
+    named = [
+        learning_curve.curve_of(LABELS, ALONE, ALONE, by, both)["classes"] for by in (ALONE, two)
+    ]
     assert named[1] == []
 
 
 def test_too_few_images_say_nothing():
     few = np.flatnonzero(LABELS == 2)
     both = {0.5: BEFORE[few], 1.0: AFTER[few]}
-    assert learning_curve.judge(LABELS, ALONE, few, HEADS[few], both) is None
-    assert learning_curve.judge(LABELS, ALONE, ALONE, HEADS, {1.0: AFTER}) is None
-    same = learning_curve.judge(LABELS, ALONE, ALONE, HEADS, {0.5: AFTER, 1.0: AFTER})
+    assert learning_curve.curve_of(LABELS, ALONE, few, HEADS[few], both) is None
+    assert learning_curve.curve_of(LABELS, ALONE, ALONE, HEADS, {1.0: AFTER}) is None
+    same = learning_curve.curve_of(LABELS, ALONE, ALONE, HEADS, {0.5: AFTER, 1.0: AFTER})
     assert same["gain"]["low"] < 0 < same["gain"]["high"] and same["next"] == 0.0
 
 
@@ -87,7 +89,7 @@ def curve(x, labels, new):
     known[1.0] = solved.held_out.log_probabilities
     layer, (others, truth) = solved.params["fc"], new
     right = ((others @ layer["kernel"] + layer["bias"]).argmax(-1) == truth).mean()
-    of = learning_curve.judge(labels, alone, solved.held_out.rows, solved.held_out.heads, known)
+    of = learning_curve.curve_of(labels, alone, solved.held_out.rows, solved.held_out.heads, known)
     return of, right
 
 

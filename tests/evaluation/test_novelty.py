@@ -38,7 +38,7 @@ def test_intervals_hold_the_value_and_the_truth():
     held = 0
     for seed in range(20):
         random = np.random.default_rng(seed)
-        found = novelty.judge(random.normal(0, 1, 150), random.normal(1, 1, 120), seed=seed)
+        found = novelty.separation(random.normal(0, 1, 150), random.normal(1, 1, 120), seed=seed)
         for each in found.values():
             assert each["low"] <= each["value"] <= each["high"]
         held += found["auroc"]["low"] <= truth <= found["auroc"]["high"]

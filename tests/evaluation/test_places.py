@@ -8,7 +8,7 @@ from fgvc_jax.evaluation import intervals, places
 
 def test_places_are_told_the_worst_first_with_their_groups():
     right = np.array([True, True, False, False, True, True])
-    found = places.judge(list("aabbbc"), list("112234"), right)
+    found = places.accuracy_by_place(list("aabbbc"), list("112234"), right)
     assert [each["name"] for each in found["places"]] == ["b", "a", "c"]
     worst, best, alone = found["places"]
     assert (worst["images"], worst["groups"]) == (3, 2)

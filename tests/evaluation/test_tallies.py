@@ -7,7 +7,7 @@ import pytest
 
 from fgvc_jax.evaluation.tallies import (
     attention_overlap,
-    flat,
+    is_flat,
     judge_ensembles,
     mean_overlap,
     tallies,
@@ -68,5 +68,5 @@ def test_the_mean_overlap_leaves_out_that_with_oneself():
 def test_flat_maps_do_not_overlap_with_themselves():
     varied = np.array([[[-1.0, 1.0], [1.0, -1.0]]])
     level = np.zeros((1, 2, 2))
-    assert flat(attention_overlap([level, level])) and not flat([])
-    assert not any(flat(attention_overlap(maps)) for maps in ([varied, level], [varied]))
+    assert is_flat(attention_overlap([level, level])) and not is_flat([])
+    assert not any(is_flat(attention_overlap(maps)) for maps in ([varied, level], [varied]))

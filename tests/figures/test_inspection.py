@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fgvc_jax.data.soundness import Finding, Picture
+from fgvc_jax.data.soundness import Finding, ImageFacts
 from fgvc_jax.figures.inspection import GROUP, GROUPS, LINES, PORTRAITS, inspection_page
 
 
@@ -13,7 +13,7 @@ def made(findings, classes=("a", "b")):
         shown.append(picture)
         return f'<img alt="{alternative}">'
 
-    pictures = {k: Picture("train", k, f"{k}.jpg", k) for k in range(len(classes))}
+    pictures = {k: ImageFacts("train", k, f"{k}.jpg", k) for k in range(len(classes))}
     counts = {"train": np.full(len(classes), 3), "test": np.arange(len(classes))}
     page = inspection_page(
         "folder:x", classes=classes, counts=counts, findings=findings, examples=pictures, show=show,
@@ -32,7 +32,7 @@ def test_a_sound_set():
 
 
 def test_much_is_cut_short():
-    group = [Picture("train", i, f"{i}.jpg", 0) for i in range(GROUP + 3)]
+    group = [ImageFacts("train", i, f"{i}.jpg", 0) for i in range(GROUP + 3)]
     groups = [group] * (GROUPS + 5)
     lines = [f"line {i}" for i in range(LINES + 7)]
     findings = [
@@ -50,7 +50,7 @@ def test_much_is_cut_short():
 def test_what_to_do_comes_first():
     found = [
         Finding("stops", "Broken", "Mend.", lines=["x"]),
-        Finding("look", "Doubled", "Choose.", groups=[[Picture("train", 0, "a/1.jpg", 0)]]),
+        Finding("look", "Doubled", "Choose.", groups=[[ImageFacts("train", 0, "a/1.jpg", 0)]]),
         Finding("note", "Turned", "Fine.", lines=["y"]),
     ]
     page, _ = made(found)

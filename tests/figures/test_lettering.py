@@ -20,7 +20,7 @@ def ink(image):
 
 
 def put(draw, text, width=500, **style):
-    return lettering.write(draw, (10, 25), text, size=16, colour="black", width=width, **style)
+    return lettering.draw_text(draw, (10, 25), text, size=16, colour="black", width=width, **style)
 
 
 @pytest.mark.parametrize("text", ["x" * 200, "W" * 100_000, "Fish Crow " * 40, "\u202e" * 300])

@@ -50,7 +50,7 @@ def seen_by(model):
 
 def test_they_are_of_the_class_and_the_most_similar_come_first(model):
     remember(model, [1, 0, 0, 1, 0, 0], [encoded((n, 0, 0)) for n in range(6)])
-    red, blue = nearest.photographs(model, seen_by(model), [0, 2])
+    red, blue = nearest.nearest_of_classes(model, seen_by(model), [0, 2])
     assert [each.name for each in red] == ["1.png", "2.png", "4.png"] and blue == []
     assert [each.picture.getpixel((0, 0))[0] for each in red] == [1, 2, 4]
     assert red[0].similarity > red[1].similarity > red[2].similarity
@@ -73,9 +73,9 @@ def test_a_drawing_has_them(model):
 @pytest.mark.parametrize("pictures", [None, [b"", b"no picture", b""]])
 def test_what_is_no_picture_is_left_out(model, pictures):
     remember(model, [0, 0, 0], pictures)
-    assert nearest.photographs(model, seen_by(model), [0]) == [[]]
+    assert nearest.nearest_of_classes(model, seen_by(model), [0]) == [[]]
     assert nearest.panel_rows(model, seen_by(model), [0]) == []
 
 
 def test_of_a_run_that_keeps_none_there_are_none(model):
-    assert nearest.photographs(model, seen_by(model), [0, 1]) == [[], []]
+    assert nearest.nearest_of_classes(model, seen_by(model), [0, 1]) == [[], []]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fgvc_jax.figures import page
-from fgvc_jax.figures.pictures import Pictures, seen
+from fgvc_jax.figures.pictures import Pictures, centre_of
 
 WHITE = Image.new("RGB", (40, 40), "white")
 
@@ -51,6 +51,6 @@ def test_colour_falls_where_the_map_is_high_in_the_square_that_was_seen(monkeypa
 def test_the_square_that_was_seen_is_the_centre():
     picture = Image.new("RGB", (40, 20))
     picture.putpixel((20, 10), (9, 9, 9))
-    centre = seen(picture, 0.5)
+    centre = centre_of(picture, 0.5)
     assert centre.size == (10, 10) and centre.getpixel((5, 5)) == (9, 9, 9)
-    assert seen(picture, 0.001).size == (1, 1)
+    assert centre_of(picture, 0.001).size == (1, 1)

@@ -20,7 +20,7 @@ from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.figures import site
 from fgvc_jax.figures.page import asset
-from fgvc_jax.inference.embeddings import joined
+from fgvc_jax.inference.embeddings import concatenated
 from fgvc_jax.inference.neighbours import Neighbours
 
 NODE = shutil.which("node")
@@ -214,7 +214,7 @@ def test_the_page_finds_the_training_photographs_that_python_finds(tmp_path):
     for part in each:
         part[12] = part[3]  # the same photograph twice
     labels[12] = labels[3]
-    members = [joined([part], normalize=True).astype(np.float16) for part in each]
+    members = [concatenated([part], normalize=True).astype(np.float16) for part in each]
     members[1][30] = [-(2.0**-20), 2.0**-21, 2.0**-24]  # no normal numbers
     files = [f"picture {row}" if row != 5 else "" for row in range(40)]
     data = np.concatenate(members, 1).astype("<f2").tobytes() + "".join(files).encode()
@@ -223,10 +223,10 @@ def test_the_page_finds_the_training_photographs_that_python_finds(tmp_path):
     about = {"widths": widths, "labels": labels.tolist(), "pictures": list(map(len, files))}
     known = Neighbours(
         SimpleNamespace(labels=labels),
-        joined([part.astype(np.float32) for part in members], normalize=True),
+        concatenated([part.astype(np.float32) for part in members], normalize=True),
     )
     seen = [random.normal(size=(6, width)).astype(np.float32) for width in widths]
-    queries = np.concatenate([joined(seen, normalize=True), known.vectors[[3]]])
+    queries = np.concatenate([concatenated(seen, normalize=True), known.vectors[[3]]])
     raw = np.concatenate([np.concatenate(seen, 1), known.vectors[[3]]])
     asked, wanted = [], []
     for query, shown in zip(queries, raw, strict=True):

@@ -23,7 +23,7 @@ class Stand:
     view = SimpleNamespace(test_side=16)
 
     def __init__(self):
-        self.mesh, self.asked = devices.create(), []
+        self.mesh, self.asked = devices.create_mesh(), []
 
     fusion, numbers, seen = "probabilities", (1, 2, 3), 0.0
 

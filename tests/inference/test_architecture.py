@@ -18,7 +18,7 @@ from fgvc_jax.utils.errors import UserError
 def made(experiment, classes=5):
     settled = tuple(map(settle, experiment.networks))
     experiment = replace(experiment, network=settle(experiment.network), networks=settled)
-    return architectures(experiment, classes, devices.create())
+    return architectures(experiment, classes, devices.create_mesh())
 
 
 def test_members_of_one_network_share_its_architecture():
@@ -81,7 +81,7 @@ def plans(*, crop=32, experiment=None, **network):
         network=settle(replace(spec.network, **network)),
         data=replace(spec.data, crop=crop),
     )
-    return architectures(spec, 3, devices.create())
+    return architectures(spec, 3, devices.create_mesh())
 
 
 @pytest.mark.parametrize(

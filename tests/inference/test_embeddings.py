@@ -14,7 +14,7 @@ from fgvc_jax import networks
 from fgvc_jax.config import Data
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.inference import embeddings
-from fgvc_jax.inference.embeddings import joined, open_network
+from fgvc_jax.inference.embeddings import concatenated, open_network
 from fgvc_jax.networks.weights import export_torch
 from fgvc_jax.utils.errors import UserError
 
@@ -56,7 +56,7 @@ def test_rows_of_length_one_in_which_members_have_the_same_share(colours):
     np.testing.assert_allclose(rows, [[half, 0, 0] * 2, [0, 0, half] * 2], atol=1e-6)
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2, 4, 5)).astype(np.float32), random.normal(size=(2, 4, 9))
-    left, right = (joined([a[n], 1e25 * b[n]], normalize=True) for n in (0, 1))
+    left, right = (concatenated([a[n], 1e25 * b[n]], normalize=True) for n in (0, 1))
     np.testing.assert_allclose(np.linalg.norm(left, axis=1), 1, rtol=1e-6)
 
     def cosines(x):
@@ -66,7 +66,9 @@ def test_rows_of_length_one_in_which_members_have_the_same_share(colours):
 
 
 def test_a_vector_of_zeros_stays():
-    np.testing.assert_array_equal(joined([np.zeros((2, 3))], normalize=True), np.zeros((2, 3)))
+    np.testing.assert_array_equal(
+        concatenated([np.zeros((2, 3))], normalize=True), np.zeros((2, 3))
+    )
 
 
 LINEAR = {name: changes for name, changes in VARIANTS.items() if changes.get("head") == "linear"}

@@ -26,7 +26,7 @@ class Stand:
 
 @pytest.fixture
 def found(monkeypatch):
-    monkeypatch.setattr(events, "accept_from", lambda asked, risk: 0.6)
+    monkeypatch.setattr(events, "sure_from", lambda asked, risk: 0.6)
     return Events(Stand(), top=2, risk=0.05)
 
 

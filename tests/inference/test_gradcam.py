@@ -144,7 +144,7 @@ def test_maps_of_a_float32_network_are_float32_on_accelerators(platform_name):
         "resnet_micro", heads={"logits": head}, dtype=jnp.float32, batch_norm_groups=1
     )
     step = gradcam._evidence_pass(
-        network=network, predict=itemgetter("logits"), view=VIEW, mesh=devices.create(2)
+        network=network, predict=itemgetter("logits"), view=VIEW, mesh=devices.create_mesh(2)
     )
     shapes = {"image": (2, 32, 32, 3), "predicted": (2,), "against": (2,), "row": (2,)}
     batch = {k: jax.ShapeDtypeStruct(v, jnp.int32) for k, v in shapes.items()}

@@ -34,7 +34,7 @@ def run(tmp_path):
     changes = {"classes": 0, "images_per_class": 0, "validation": 0.25}
     data = dataclasses.replace(spec.data, source=source, **changes)
     spec = dataclasses.replace(spec, data=data)
-    splits = left_out.without(own_images.opened(spec), {BROKEN})
+    splits = left_out.without(own_images.dataset_of(spec), {BROKEN})
     workdir = Workdir(tmp_path / "run")
     known = digests.of_data(splits, {})
     Record(spec, splits.classes, known, True).write(workdir.config)

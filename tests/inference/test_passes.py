@@ -16,7 +16,7 @@ PICTURES = picture(red=200), picture(blue=200), picture(green=200)
 
 @pytest.fixture(scope="module")
 def mesh():
-    return devices.create(1)
+    return devices.create_mesh(1)
 
 
 def batch_of(*labels, mask=(True, True, True)):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.evaluation.calibration import Calibration
-from fgvc_jax.inference.rows import AnswerRows, accept_from, least_instead
+from fgvc_jax.inference.rows import AnswerRows, least_instead, sure_from
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
 
@@ -88,14 +88,14 @@ def test_unsure_is_below_the_threshold_and_sets_hold_the_likeliest_first():
 
 def test_without_a_calibration_nobody_is_called_unsure_and_no_set_is_made(caplog):
     with caplog.at_level(logging.INFO, "fgvc_jax"):
-        assert accept_from(Stand(), 0.05) is None
+        assert sure_from(Stand(), 0.05) is None
     assert "unsure is left empty: it is not calibrated" in caplog.text
     with pytest.raises(UserError, match="not calibrated"):
         AnswerRows(Stand(), top=1, risk=0.05, sets=True)
 
 
 def test_a_risk_that_nobody_can_promise_is_told(caplog):
-    assert accept_from(Stand(calibration(), math.inf), 0.01) is None
+    assert sure_from(Stand(calibration(), math.inf), 0.01) is None
     assert "is left empty, since 500 validation images let nobody promise" in caplog.text
     assert "the smallest that can be is --risk 0.075" in caplog.text
     assert least_instead(Stand(calibration(), math.inf), 0.01) == 0.075

@@ -74,7 +74,7 @@ def test_members_say_together_what_they_say_alone(network, frozen, more, at_once
     """Also in groups that one is left over of, for three images in a batch of four."""
     spec = settle(Network(name=network, frozen=frozen, head="linear", **more))
     experiment = tiny(members=3, network=spec)
-    mesh = devices.create(1)
+    mesh = devices.create_mesh(1)
     one_by_one, _ = told(model_with(experiment, 1, mesh))
     in_one, _ = told(model_with(experiment, at_once, mesh))
     for alone, beside in zip(one_by_one, in_one, strict=True):
@@ -92,7 +92,7 @@ def test_members_of_two_architectures_answer_in_their_order():
     """The first and third are of one, the second is of another; the third is asked alone, too."""
     nets = tuple(settle(Network(name=n, head="linear")) for n in ("vit_micro", "resnet_micro"))
     experiment = tiny(members=3, network=Network(), networks=(*nets, nets[0]))
-    mesh = devices.create(1)
+    mesh = devices.create_mesh(1)
     one_by_one, squares = told(model_with(experiment, 1, mesh))
     model = model_with(experiment, 8, mesh)
     in_one, _ = told(model)
@@ -112,7 +112,7 @@ def test_members_of_two_architectures_answer_in_their_order():
 @pytest.mark.parametrize("count", [1, 2])
 def test_several_devices_hsd_and_views_answer_alike(count):
     experiment = tiny(members=2, objective="hsd", network=settle(Network(name="resnet_micro")))
-    mesh = devices.create(count)
+    mesh = devices.create_mesh(count)
     one, together_ = (model_with(experiment, at_once, mesh) for at_once in (1, 2))
     for tta in ("", "flip"):
         alone, _ = told(one.with_tta(tta))
@@ -136,7 +136,7 @@ def test_what_all_members_have_is_not_stacked():
 def test_members_are_in_memory_once_and_asked_in_groups():
     """Twenty take the memory of a group, and their own."""
     spec = settle(Network(name="resnet_micro", head="linear"))
-    mesh = devices.create(1)
+    mesh = devices.create_mesh(1)
     _, (member,), _ = random_members(tiny(members=1, network=spec), mesh)
     members = [
         member._replace(variables=jax.tree.map(lambda leaf, n=n: leaf + n, member.variables))
@@ -164,7 +164,7 @@ def test_members_are_in_memory_once_and_asked_in_groups():
 def test_other_members_are_not_taken_for_those_that_were_asked():
     """Their numbers are the same: `explain --score` asks a model again with random weights."""
     spec = settle(Network(name="vit_micro", head="linear"))
-    model = model_with(tiny(members=2, network=spec), 2, devices.create(1))
+    model = model_with(tiny(members=2, network=spec), 2, devices.create_mesh(1))
     trained, _ = told(model)
     member, other = model.members
     turned = dataclasses.replace(model, members=[other, member])
@@ -181,7 +181,7 @@ def test_answers_that_are_kept_may_be_asked_for_together():
     spec = settle(Network(name="resnet_micro", head="linear"))
     found = []
     for at_once in (1, 2):
-        model = model_with(tiny(members=2, network=spec), at_once, devices.create(1))
+        model = model_with(tiny(members=2, network=spec), at_once, devices.create_mesh(1))
         squares = np.random.default_rng(1).integers(256, size=(4, 40, 40, 3), dtype=np.uint8)
         (answers,) = model.answers([model.batch(squares)], None)
         found.append(answers)
@@ -213,7 +213,7 @@ def test_the_page_says_what_auto_does():
 
 
 def test_auto_is_what_measured_faster():
-    mesh = devices.create(1)
+    mesh = devices.create_mesh(1)
     gpu = on("gpu")
 
     def chosen(name, on=gpu, **more):
@@ -238,7 +238,7 @@ def test_a_number_is_asked_for():
     with pytest.raises(UserError, match="'many': choose one of auto, or a number"):
         options.check(Evaluation(members_at_once="many"))
     with pytest.raises(UserError, match="is 2.5: it must be of type int or 'auto'"):
-        options.fitted(Evaluation(members_at_once=2.5), Evaluation)
+        options.converted(Evaluation(members_at_once=2.5), Evaluation)
     with pytest.raises(
         UserError, match=r"INT\|{auto} could be instantiated from \['many'\]; --help"
     ):

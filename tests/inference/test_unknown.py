@@ -51,7 +51,7 @@ def test(tmp_path, monkeypatch):
 
 
 def test_they_are_told_by_the_mean_of_the_members(test):
-    found = unknown.judge(Stand(np.linspace(0, 1, 40)), test, [None], NAMES)
+    found = unknown.told_apart(Stand(np.linspace(0, 1, 40)), test, [None], NAMES)
     assert found["images"] == {"known": 3, "unknown": 4} and found["score"] == "max_logit"
     assert found["scores"]["energy"]["auroc"]["value"] == 0.5  # 0, 0.5 | 1, 1.5
     assert found["at"]["found"]["value"] == 0.5 and found["at"]["alarms"]["value"] == 0
@@ -59,12 +59,12 @@ def test_they_are_told_by_the_mean_of_the_members(test):
 
 
 def test_few_known_images_or_none_give_no_threshold(test):
-    assert unknown.judge(Stand(np.zeros(5)), test, [None], NAMES)["at"] is None
-    found = unknown.judge(Stand(None), test, [None], NAMES)
+    assert unknown.told_apart(Stand(np.zeros(5)), test, [None], NAMES)["at"] is None
+    found = unknown.told_apart(Stand(None), test, [None], NAMES)
     assert found["at"] is None and found["about"] == "no validation part"
 
 
 def test_what_is_not_kept_is_one_line(test, monkeypatch):
     monkeypatch.setattr(Part, "has_novelty", lambda self, member: False)
     with pytest.raises(UserError, match="does not keep how strange its test images are"):
-        unknown.judge(Stand(None), test, [None], NAMES)
+        unknown.told_apart(Stand(None), test, [None], NAMES)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgvc_jax.networks.layers import BatchNorm, Conv, LayerNorm, linear, stochastic_depth
+from fgvc_jax.networks.layers import BatchNorm, Conv, LayerNorm, linear, stages, stochastic_depth
 from fgvc_jax.utils.errors import ArgumentError
 
 
@@ -201,3 +201,14 @@ def test_stochastic_depth_is_a_function_of_the_key_and_the_branch():
     branch = jnp.ones((64, 1))
     assert stochastic_depth(branch, None, 0.5, 0) is branch
     assert stochastic_depth(branch, keys, 0.0, 0) is branch
+
+
+def test_stages_count_their_blocks_and_rates_over_the_whole_network():
+    """Also those that run behind a frozen trunk."""
+    found = list(stages((1, 2, 3, 1), 0.6, "", "stage5"))
+    assert [each[:3] for each in found] == [
+        (0, "stage2", 0), (1, "stage3", 1), (2, "stage4", 3), (3, "stage5", 6),
+    ]  # fmt: skip
+    rates = [rate for each in found for rate in each[3]]
+    np.testing.assert_allclose(rates, np.arange(7) / 10, atol=1e-12)
+    assert list(stages((1, 2, 3, 1), 0.6, "stage3", "stage4")) == found[2:3]

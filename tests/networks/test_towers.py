@@ -165,7 +165,7 @@ def test_positions_are_resampled_for_another_image_size(file, name, tmp_path):
 
 def test_files_of_others_are_left_to_others():
     for name in ("layer1.0.conv1.weight", "vit.embeddings.cls_token", "blocks.0.norm1.weight"):
-        assert towers.found({name: (1,), "conv1.weight": (1,)}, dict) is None
+        assert towers.vision_tower({name: (1,), "conv1.weight": (1,)}, dict) is None
         assert towers.text_alone([name]) == ""
 
 

@@ -488,7 +488,8 @@ def test_names_that_lead_nowhere(name, message):
 
 def test_weights_that_are_missing_are_told_before_images_are_read(monkeypatch):
     monkeypatch.setattr(
-        "fgvc_jax.training.prepared.opened", lambda experiment: pytest.fail("images were read")
+        "fgvc_jax.training.prepared.open_dataset",
+        lambda experiment: pytest.fail("images were read"),
     )
     network = dataclasses.replace(tiny().network, weights="missing.safetensors")
     with pytest.raises(UserError, match=r"'missing\.safetensors': no such file"):

@@ -637,7 +637,7 @@ def test_every_claim_names_a_row_that_a_study_has_or_says_why_none_does():
     for each in claims.CLAIMS:
         assert bool(each.study) != bool(each.why), each
         if each.study:
-            study = definition.load(str(ROOT / f"scripts/studies/{each.study}.py"))
+            study = definition.load_study(str(ROOT / f"scripts/studies/{each.study}.py"))
             assert each.row in list(study.rows)[1:], each
 
 
@@ -668,7 +668,7 @@ def test_the_note_names_rows_that_studies_have():
     marked = note.MARKED.findall((ROOT / "docs/note.md").read_text())
     assert len(marked) >= 12
     for name, row, _ in marked:
-        study = definition.load(str(ROOT / f"scripts/studies/{name}.py"))
+        study = definition.load_study(str(ROOT / f"scripts/studies/{name}.py"))
         assert row in list(study.rows)[1:], (name, row)
 
 

@@ -11,7 +11,7 @@ from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import definition
 
 reproduce = runpy.run_path(str(ROOT / "scripts/reproduce.py"))
-chosen = definition.load(str(reproduce["STUDY"]), tiny(members=2))
+chosen = definition.load_study(str(reproduce["STUDY"]), tiny(members=2))
 
 
 def page(values):

@@ -79,7 +79,7 @@ def test_all_runs_of_a_study_look_a_frozen_trunk_up_in_one_place(tmp_path):
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_every_study_makes_valid_and_different_runs(file, tmp_path):
-    for chosen in (definition.load(str(file)), definition.load(str(file), tiny())):
+    for chosen in (definition.load_study(str(file)), definition.load_study(str(file), tiny())):
         assert chosen.name == file.stem and chosen.question.endswith((".", "?"))
         runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
         experiments = list(runs.values())
@@ -99,7 +99,7 @@ def test_a_row_learns_from_another_row_of_its_seed(tmp_path):
 @pytest.mark.parametrize("name", ["effect", "dose"])
 def test_the_effect_is_asked_of_the_loss_alone(name, tmp_path):
     """Its rows differ in the transfer only, so that they share their first member."""
-    chosen = definition.load(str(ROOT / f"scripts/studies/{name}.py"))
+    chosen = definition.load_study(str(ROOT / f"scripts/studies/{name}.py"))
     rows = {
         row: change for row, change in chosen.rows.items() if change.get("network.head") != "kt"
     }
@@ -115,7 +115,7 @@ def test_the_effect_is_asked_of_the_loss_alone(name, tmp_path):
 
 
 def test_the_hsd_study_has_the_rows_that_the_abstract_demands(tmp_path):
-    chosen = definition.load(str(ROOT / "scripts/studies/hsd.py"))
+    chosen = definition.load_study(str(ROOT / "scripts/studies/hsd.py"))
     runs = definition.experiments(chosen, folder=tmp_path, seeds=1)
     parts = {
         row: (e.objective, e.hsd.kd_weight > 0, e.hsd.sie_weight > 0, e.hsd.fusion, e.hsd.detach,

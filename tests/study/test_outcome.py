@@ -32,7 +32,7 @@ def outcome(tmp_path):
         tmp_path / "ledger.jsonl", study="rows", base=study.base, rows=tuple(ROWS),
         judge=lambda _workdir: None,
     )  # fmt: skip
-    return Outcome(study, tmp_path, runs, None, pages.report, ("ensemble",), ledger)
+    return Outcome(study, tmp_path, runs, None, pages.study_page, ("ensemble",), ledger)
 
 
 def finish(run, **changes):

@@ -20,7 +20,7 @@ def test_the_table():
         ("b", 2): {"ensemble": 0.63, "head_logits": 0.4, "head_fusion": 0.6},
     }
     summary = statistics.summarize(values, MEMBERS)
-    shown = pages.shown(summary, ["ensemble"], MEMBERS)
+    shown = pages.shown_metrics(summary, ["ensemble"], MEMBERS)
     assert shown == ["ensemble", "overlap", "head_logits", "head_fusion"]
     page = pages.variants_table(summary, shown, first="a")
     lines = [" ".join(line.split()) for line in page.splitlines()]
@@ -36,26 +36,28 @@ def test_the_table():
     assert len({line.count("|") for line in lines}) == 1
     assert len(lines) == 7
     one_head = statistics.summarize({("a", 0): {"ensemble": 0.5, "head_logits": 0.5}}, MEMBERS)
-    assert pages.shown(one_head, ["ensemble"], MEMBERS) == ["ensemble"]
+    assert pages.shown_metrics(one_head, ["ensemble"], MEMBERS) == ["ensemble"]
 
 
 def test_the_overlap_shown_is_of_members_that_all_ensembles_have():
     summary = {"ensemble": {}, "overlap": {}, "overlap_2": {}, "overlap_3": {}}
-    assert pages.shown(summary, [], {"a": 3, "b": 2, "c": 1}) == ["overlap_2"]
-    assert pages.shown(summary, [], {"a": 5, "b": 3}) == ["overlap_3"]
-    assert pages.shown(summary, [], {"a": 3, "b": 3, "c": 1}) == ["overlap"]
-    assert pages.shown(summary, [], {"a": 1}) == []
+    assert pages.shown_metrics(summary, [], {"a": 3, "b": 2, "c": 1}) == ["overlap_2"]
+    assert pages.shown_metrics(summary, [], {"a": 5, "b": 3}) == ["overlap_3"]
+    assert pages.shown_metrics(summary, [], {"a": 3, "b": 3, "c": 1}) == ["overlap"]
+    assert pages.shown_metrics(summary, [], {"a": 1}) == []
 
 
 def test_the_page_tells_what_is_compared_and_what_is_not_in_it():
     study = Study(tiny(), {"a": {}, "b": {"members": 1, "transfer.alpha": 0.1}})
     values = {("a", 0): {"ensemble": 0.5}, ("b", 0): {"ensemble": 0.25}}
     summary = statistics.summarize(values, study.members)
-    page = pages.report(study, summary, name="x", metrics=["ensemble"], notes=["a, seed 1: away"])
+    page = pages.study_page(
+        study, summary, name="x", metrics=["ensemble"], notes=["a, seed 1: away"]
+    )
     assert "- a, 2 members: the base itself\n- b, 1 member: members = 1, transfer.alpha" in page
     assert "- --members 3 -> 2\n" in page
     assert page.endswith("\nNotes:\n- a, seed 1: away\n")
-    assert "Notes" not in pages.report(study, summary, name="x", metrics=["ensemble"])
+    assert "Notes" not in pages.study_page(study, summary, name="x", metrics=["ensemble"])
 
 
 def test_what_is_left():
@@ -68,16 +70,16 @@ def test_runs_on_other_devices_or_in_another_precision_are_told():
     cpu = {"devices": ["cpu: cpu", "cpu: cpu"], "dtype": "float32"}
     gpu = {"devices": ["cuda: NVIDIA H100"], "dtype": "bfloat16"}
     runs = {("a", 0): cpu, ("a", 1): gpu, ("b", 0): {**cpu, "devices": ["cpu: cpu"]}}
-    assert pages.mixed(runs) == [
+    assert pages.environment_warnings(runs) == [
         "warning: the runs differ in dtype: float32 (a: seeds 0; b: seeds 0); "
         "bfloat16 (a: seeds 1)",
         "warning: the runs differ in device: cpu: cpu (a: seeds 0; b: seeds 0); "
         "cuda: NVIDIA H100 (a: seeds 1)",
     ]
     del runs["a", 1]
-    assert pages.mixed(runs) == []
+    assert pages.environment_warnings(runs) == []
     runs["b", 0] = {**cpu, "others": [gpu]}
-    assert "bfloat16 (b: seeds 0)" in pages.mixed(runs)[0]
+    assert "bfloat16 (b: seeds 0)" in pages.environment_warnings(runs)[0]
 
 
 def test_small_p_values_are_not_zero():

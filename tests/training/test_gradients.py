@@ -23,7 +23,7 @@ def test_what_is_left_out_is_new_in_every_step_and_member():
         taps = {"stage5": jnp.zeros((4, 1, 1, 1))}
         return LossOutput(variables["params"].sum(), {}, taps, {}, jax.random.key_data(batch.key))
 
-    mesh = devices.create(4, 4)
+    mesh = devices.create_mesh(4, 4)
     gradients = Gradients(
         network=SimpleNamespace(frozen="stage3", adapted=False),
         objective=Objective({}, None, loss, None),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fgvc_jax.training.initial import Start, found
+from fgvc_jax.training.initial import Start, weights_named
 from fgvc_jax.utils.errors import UserError
 
 SHAPES = {"params": {name: jax.ShapeDtypeStruct((3,), jnp.float32) for name in ("old", "new")}}
@@ -58,4 +58,4 @@ def test_weights_are_put_in_where_there_are_some_and_read_once():
 
 def test_weights_that_are_not_there_are_refused(tmp_path):
     with pytest.raises(UserError, match="missing"):
-        found(str(tmp_path / "missing.safetensors"))
+        weights_named(str(tmp_path / "missing.safetensors"))

@@ -16,7 +16,7 @@ from fgvc_jax.evaluation import error_analysis
 from fgvc_jax.objectives import Linear
 from fgvc_jax.training import experiments, members
 from fgvc_jax.training.precomputed.store import Store
-from fgvc_jax.training.prepared import opened
+from fgvc_jax.training.prepared import open_dataset
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils.errors import Interrupted, UserError
 from fgvc_jax.workdir import journal, storage
@@ -44,7 +44,7 @@ def solved(workdir, objective="linear", network="resnet_micro", **changes):
 def test_the_head_sees_what_it_was_solved_for(objective, network, view, tmp_path):
     experiment = solved(tmp_path / "run", objective, network, data=view)
     results = members.train(experiment)
-    train = opened(experiment).train
+    train = open_dataset(experiment).train
     given = [train[i]["image"] for i in range(len(train))]
     model = fgvc_jax.load(tmp_path / "run")
     answers = model.predict(given)
@@ -126,7 +126,7 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
         Report(workdir=str(tmp_path / "run"), output=str(tmp_path / "report.html"))
     )
     doubted = storage.read_json(numbers)["doubted_training_labels"]
-    train = opened(tiny(data=solved("", data={"images_per_class": 15}).data)).train
+    train = open_dataset(tiny(data=solved("", data={"images_per_class": 15}).data)).train
     labels = dict(zip(train.names, train.labels.tolist(), strict=True))
     assert doubted and all(labels[each["name"]] == each["label"] for each in doubted)
     assert all(each["suggested"] != each["label"] for each in doubted)
@@ -138,7 +138,7 @@ def test_a_report_tells_what_more_photographs_bring_once_the_dataset_has_gone(
     tmp_path, monkeypatch
 ):
     members.train(solved(tmp_path / "run", data={"images_per_class": 15}))
-    monkeypatch.setattr(members, "opened", lambda experiment: pytest.fail("it is gone"))
+    monkeypatch.setattr(members, "open_dataset", lambda experiment: pytest.fail("it is gone"))
     run = FinishedRun.of(str(tmp_path / "run"))
     found = run.learning_curve
     assert found["photographs"] == pytest.approx([3, 6, 12]) and found["images"] == 60

@@ -200,7 +200,7 @@ def wandb_rows(workdir):
     """[(member, step, loss)] in all files of the run."""
     found = []
     for file in sorted(workdir.glob("tracker/wandb/offline-run-*/run-*.wandb")):
-        for values in trackers.kept(file):
+        for values in trackers.offline_steps(file):
             for member in (1, 2):
                 if (step := values.get(f"member_{member}/step")) is not None:
                     found.append((member, int(step), values.get(f"member_{member}/loss")))

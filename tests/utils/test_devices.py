@@ -256,7 +256,7 @@ def test_whole_numbers_of_a_batch_lie_in_one_array():
         "mask": np.array([True, True, True, False]),
         "taught": {"logits": np.ones((4, 3), np.float16)},
     }
-    mesh = devices.create(4)
+    mesh = devices.create_mesh(4)
     placed = devices.shard_batch(mesh, batch)
     assert len(jax.tree.leaves(placed)) == 4
     assert set(placed) == set(batch) and len(placed) == 5

@@ -2,20 +2,20 @@ import errno
 
 import pytest
 
-from fgvc_jax.utils.errors import Interrupted, UserError, first_line, reason, told
+from fgvc_jax.utils.errors import Interrupted, UserError, first_line, one_line_errors, reason
 
 
 def test_what_the_system_refuses_names_the_place_and_the_cause(tmp_path):
     with (
         pytest.raises(UserError, match=r"run' cannot be written \(Permission denied\): name anoth"),
-        told(tmp_path / "run"),
+        one_line_errors(tmp_path / "run"),
     ):
         raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_told_by_the_command_and_not_as_a_wrong_place(tmp_path, code):
-    with pytest.raises(OSError), told(tmp_path):
+    with pytest.raises(OSError), one_line_errors(tmp_path):
         raise OSError(code, "full")
 
 

@@ -20,7 +20,7 @@ from fgvc_jax.evaluation.tallies import Chosen, Fused
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import predictions, storage
-from fgvc_jax.workdir.calibration import CalibrationStore, verdict
+from fgvc_jax.workdir.calibration import CalibrationStore, judge_kept
 
 inputs = runpy.run_path(str(ROOT / "scripts/golden_metrics.py"))["inputs"]
 VIEW = View()
@@ -70,7 +70,7 @@ def test_what_it_means_that_there_is_no_calibration(tmp_path, caplog, advise):
     logs, labels = inputs()
     part = keep(tmp_path, logs, labels, "test")
     caplog.set_level("INFO", logger="fgvc_jax")
-    judged = verdict(part, ensemble_of(tmp_path, images=None), None, write=False, advise=advise)
+    judged = judge_kept(part, ensemble_of(tmp_path, images=None), None, write=False, advise=advise)
     assert judged["calibration"] is None and judged["images"] == len(labels)
     told = "not calibrated, so that predict does not say which answers are sure: " in caplog.text
     assert told is advise and ("--data.validation 0.1" in caplog.text) is advise

@@ -22,7 +22,7 @@ def tree(value):
 
 @pytest.fixture
 def saved(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", devices.create())
+    checkpoints = Checkpoints(tmp_path / "checkpoints", devices.create_mesh())
     for step in (1, 2, 3):
         checkpoints.save(step, tree(step))
     checkpoints.close()
@@ -30,7 +30,7 @@ def saved(tmp_path):
 
 
 def restore(folder):
-    return Checkpoints(folder, devices.create()).restore(tree(0))
+    return Checkpoints(folder, devices.create_mesh()).restore(tree(0))
 
 
 def damage(folder):
@@ -79,7 +79,7 @@ def test_a_checkpoint_of_another_tree_is_told_and_left_alone(saved, like, words)
     before = sorted(path.name for path in saved.iterdir())
     wanted = {name: leaf for name, leaf in {**tree(0), **like}.items() if leaf is not None}
     with pytest.raises(UserError, match=words) as error:
-        Checkpoints(saved, devices.create()).restore(wanted)
+        Checkpoints(saved, devices.create_mesh()).restore(wanted)
     assert "remove" not in str(error.value)
     assert sorted(path.name for path in saved.iterdir()) == before
 
@@ -88,7 +88,7 @@ def test_a_signal_during_a_restore_sets_nothing_aside(saved, monkeypatch):
     def interrupted(*_, **__):
         raise Interrupted(signal.SIGTERM, "now")
 
-    checkpoints = Checkpoints(saved, devices.create())
+    checkpoints = Checkpoints(saved, devices.create_mesh())
     monkeypatch.setattr(checkpoints._manager, "restore", interrupted)
     with pytest.raises(Interrupted):
         checkpoints.restore(tree(0))
@@ -104,7 +104,7 @@ def test_a_process_that_dies_during_a_restore_sets_nothing_aside(saved, monkeypa
     def leave():
         raise SystemExit(1)
 
-    checkpoints = Checkpoints(saved, devices.create())
+    checkpoints = Checkpoints(saved, devices.create_mesh())
     monkeypatch.setattr(checkpoints._manager, "restore", broken)
     monkeypatch.setattr(watchdog, "leave_if_one_is_gone", leave)
     with pytest.raises(SystemExit):
@@ -129,12 +129,12 @@ def test_a_failure_of_the_system_is_no_damage(saved, tmp_path, monkeypatch, erro
         raise error
 
     save_final(tmp_path / "final", tree(1))
-    checkpoints = Checkpoints(saved, devices.create())
+    checkpoints = Checkpoints(saved, devices.create_mesh())
     monkeypatch.setattr(checkpoints._manager, "restore", failing)
     monkeypatch.setattr(ocp.StandardCheckpointer, "restore", failing)
     for read in (
         lambda: checkpoints.restore(tree(0)),
-        lambda: load_final(tmp_path / "final", tree(0), devices.create()),
+        lambda: load_final(tmp_path / "final", tree(0), devices.create_mesh()),
     ):
         with pytest.raises(UserError, match="could not be read .*nothing was changed") as told:
             read()
@@ -146,7 +146,7 @@ def test_a_failure_of_the_system_is_no_damage(saved, tmp_path, monkeypatch, erro
 def test_a_state_saved_in_the_background_is_the_state_at_that_step(tmp_path):
     """Donated buffers are overwritten by the next steps while the save is under way."""
     step = jax.jit(lambda x: x + 1, donate_argnums=0)
-    checkpoints = Checkpoints(tmp_path / "c", devices.create(), keep=10)
+    checkpoints = Checkpoints(tmp_path / "c", devices.create_mesh(), keep=10)
     x = jnp.zeros((512, 512))
     for number in range(1, 6):
         x = step(x)
@@ -155,7 +155,7 @@ def test_a_state_saved_in_the_background_is_the_state_at_that_step(tmp_path):
             x = step(x)
         x = step(x - 20 - 1)
     checkpoints.close()
-    again = Checkpoints(tmp_path / "c", devices.create(), keep=10)
+    again = Checkpoints(tmp_path / "c", devices.create_mesh(), keep=10)
     for number in again._manager.all_steps():
         restored = again._manager.restore(number)["x"]
         assert np.all(restored == number), number
@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_before_anything_is_written(saved, tmp_path, monkeyp
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(9, 9, 2**19))
     with pytest.raises(UserError, match="no space left on the disk.*0.5 are free"):
-        Checkpoints(saved, devices.create()).save(4, tree(4))
+        Checkpoints(saved, devices.create_mesh()).save(4, tree(4))
     with pytest.raises(UserError, match="no space left on the disk"):
         save_final(tmp_path / "final", tree(4))
     assert not (tmp_path / "final").exists()
@@ -175,7 +175,7 @@ def test_a_full_disk_is_told_before_anything_is_written(saved, tmp_path, monkeyp
 def test_final_is_written_whole_and_of_one_network(tmp_path):
     variables = {"params": {"w": jnp.arange(6.0).reshape(2, 3)}}
     save_final(tmp_path / "final", variables)
-    mesh = devices.create()
+    mesh = devices.create_mesh()
     restored = load_final(tmp_path / "final", variables, mesh)
     assert np.array_equal(restored["params"]["w"], variables["params"]["w"])
     for other in ({"other": jnp.zeros(2)}, {"w": jnp.zeros((9, 9))}):

@@ -39,7 +39,9 @@ def test_a_turn_waits_and_a_look_takes_nothing(tmp_path):
     assert not locks.held(tmp_path / "nothing")
     with locks.lock(tmp_path):
         assert locks.held(tmp_path)
-        waiting = threading.Thread(target=lambda: locks.turn(tmp_path).__enter__(), daemon=True)
+        waiting = threading.Thread(
+            target=lambda: locks.short_lock(tmp_path).__enter__(), daemon=True
+        )
         waiting.start()
         waiting.join(0.5)
         assert waiting.is_alive()
@@ -106,7 +108,7 @@ WRITES = {
     "copied": lambda folder: partial(storage.copy_folder, folder / "old", folder / "new"),
     "journal": lambda folder: partial(journal_in(folder / "old").write, {"step": 1}),
     "checkpoint": lambda folder: partial(
-        Checkpoints(folder / "old", devices.create()).save, 1, {"w": np.zeros(2)}
+        Checkpoints(folder / "old", devices.create_mesh()).save, 1, {"w": np.zeros(2)}
     ),
     "member": lambda folder: partial(save_final, folder / "new", {"w": np.zeros(2)}),
 }

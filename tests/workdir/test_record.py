@@ -7,7 +7,7 @@ from conftest import tiny
 import fgvc_jax
 from fgvc_jax.config import Transfer
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir.record import FORMAT, Record, another, moved
+from fgvc_jax.workdir.record import FORMAT, Record, another, says_elsewhere
 
 KNOWN = {"weights": "w", "data": "d", "trunk": None}
 
@@ -70,8 +70,8 @@ def test_the_training_of_a_member_is_told_by_what_changes_its_numbers_alone():
 
 def test_what_lies_elsewhere_is_not_another_experiment():
     there = dataclasses.replace(tiny(), data=dataclasses.replace(tiny().data, source="folder:b"))
-    assert another(tiny(), there) == [] and moved(tiny(), there)
-    assert not moved(tiny(), tiny(seed=3)) and another(tiny(), tiny(seed=3))
+    assert another(tiny(), there) == [] and says_elsewhere(tiny(), there)
+    assert not says_elsewhere(tiny(), tiny(seed=3)) and another(tiny(), tiny(seed=3))
     fewer = tiny(members=tiny().members - 1 or 1)
     more = dataclasses.replace(fewer, members=fewer.members + 1)
     assert another(fewer, more) == [] and another(more, fewer)

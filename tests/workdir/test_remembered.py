@@ -59,7 +59,7 @@ def test_vectors_and_thumbnails_stay_within_their_bytes(width):
     assert 1 <= count <= remembered.MOST
     assert count == 1 or 2 * width * count + thumbnails.HEADER <= 25_000_000
     assert remembered.fitting(2048) == 5_000 and remembered.fitting(4 * 2048) == 1_525
-    share = thumbnails.share(count, remembered.PICTURES)
+    share = thumbnails.bytes_each(count, remembered.PICTURES)
     assert share * count < remembered.PICTURES <= 15_000_000
     assert thumbnails.side(count, 448, remembered.PICTURES) >= 100
 

@@ -27,7 +27,7 @@ def opened(data):
 @pytest.mark.parametrize("count", [1, 30, 5_794, 100_000, 2_000_000, 10_000_000])
 def test_all_pictures_fit_even_when_nothing_can_be_compressed(count):
     side = thumbnails.side(count, 448)
-    most = thumbnails.share(count)
+    most = thumbnails.bytes_each(count)
     assert len(thumbnails.encode(noise(1, side)[0], most)) <= most
     assert thumbnails.HEADER + 8 * (count + 1) + count * most <= thumbnails.BUDGET or most == 0
 
@@ -52,7 +52,7 @@ def test_a_pass_is_watched_and_padding_left_out(tmp_path, stored):
     images = (
         np.zeros((7, 40, 40, 3), np.uint8) + np.arange(0, 210, 30, np.uint8)[:, None, None, None]
     )
-    mesh = devices.create()
+    mesh = devices.create_mesh()
     step = passes.shrink_pass(side=16, mesh=mesh)
     store = devices.replicate(mesh, images) if stored else None
     collector = Collector(7, lambda batch: step(batch, store), threads=2)

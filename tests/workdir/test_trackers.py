@@ -8,7 +8,7 @@ import pytest
 
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.workdir import trackers
-from fgvc_jax.workdir.trackers import Row
+from fgvc_jax.workdir.trackers import LoggedStep
 
 
 def framed(*records, header=b":W&B\xe1\xbe\0"):
@@ -83,6 +83,6 @@ def test_a_step_is_never_cut_in_two_by_what_mlflow_takes_at_a_time(monkeypatch, 
     tracker = trackers.Mlflow("id", "name", {"seed": 0, "long": "x" * 9000}, tmp_path)
     assert client.batches.pop() == [("seed", "0"), ("long", "x" * 6000)]
     monkeypatch.setattr(trackers, "_MOST", 5)
-    tracker.send([Row(1, step, {"loss": 0.5, "epoch": 1}) for step in (1, 2, 3)])
+    tracker.send([LoggedStep(1, step, {"loss": 0.5, "epoch": 1}) for step in (1, 2, 3)])
     assert [len(batch) for batch in client.batches] == [4, 2]
     assert client.batches[1] == [("member_1/loss", 0.5, 3), ("member_1/epoch", 1, 3)]

@@ -22,17 +22,17 @@ LEAST = -65504.0  # a log-probability: as far as those go that runs keep
 
 def squares(source: Source, view: View, most: int, doing: str) -> Iterator[np.ndarray]:
     """(R, R, 3) uint8: at most so many images of a part at even distances, as they are tested."""
-    rows = spread(len(source), most)
+    rows = thinned(len(source), most)
     for row in progress.bar(iterable=rows, desc=doing, unit=" images", leave=False, delay=2):
         yield decode(source[row], view.test_side, **view.reading)
 
 
-def spread(count: int, most: int) -> np.ndarray:
+def thinned(count: int, most: int) -> np.ndarray:
     """At most so many of `count` rows, at even distances: sets are in the order of classes."""
     return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
 
 
-class Numbers(NamedTuple):
+class GraphQuality(NamedTuple):
     """Of a graph: bytes of its file, share of right first classes, nats, expected calibration
     error, and seconds that one image takes."""
 
@@ -50,8 +50,8 @@ class Comparison(NamedTuple):
     precision: str
     part: str
     images: int
-    plain: Numbers
-    small: Numbers
+    plain: GraphQuality
+    small: GraphQuality
     same: float
 
     @classmethod
@@ -64,7 +64,7 @@ class Comparison(NamedTuple):
             UserError: where the smaller one's answers are not finite.
         """
         sessions = [_Asked(file) for file in files]
-        labels = np.asarray(source.labels)[spread(len(source), MOST)]
+        labels = np.asarray(source.labels)[thinned(len(source), MOST)]
         for square in squares(source, view, MOST, f"comparing {precision}"):
             for asked in sessions:
                 asked(square)
@@ -139,7 +139,7 @@ class _Asked:
         self._seconds.append(time.perf_counter() - start)
         self.answers.append(answer[0])
 
-    def numbers(self, labels: np.ndarray) -> Numbers:
+    def numbers(self, labels: np.ndarray) -> GraphQuality:
         """Of the images with these labels, which it was asked for."""
         tally = Tally.of(labels)
         with np.errstate(divide="ignore"):
@@ -147,4 +147,4 @@ class _Asked:
         found = of_tally(tally)(np.ones((1, len(labels))))
         accuracy, nll, ece = (float(found[name][0]) for name in ("accuracy", "nll", "ece"))
         # The first one has memory to claim; the median says nothing of other programs' moments.
-        return Numbers(self._bytes, accuracy, nll, ece, float(np.median(self._seconds)))
+        return GraphQuality(self._bytes, accuracy, nll, ece, float(np.median(self._seconds)))

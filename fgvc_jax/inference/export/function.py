@@ -1,16 +1,24 @@
 """Trained members as one pure function, which every format writes down in its own way."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.typing import VariableDict
 
 from fgvc_jax import ensemble, networks
 from fgvc_jax.data import augment
 from fgvc_jax.inference.model import Model
 from fgvc_jax.networks import lora
+
+
+class Variables(TypedDict):
+    """Of a frozen trunk, {} without one, and of all that each member has for itself."""
+
+    trunk: VariableDict
+    members: list[VariableDict]
 
 
 class Inference(NamedTuple):
@@ -27,10 +35,10 @@ class Inference(NamedTuple):
     - "embedding": what each member sees, one behind the other, (B, D), as `Embedder.embed` has it.
     """
 
-    variables: Any
-    answer: Callable[[Any, jax.Array], jax.Array]
+    variables: Variables
+    answer: Callable[[Variables, jax.Array], jax.Array]
     side: int
-    answers: Callable[[Sequence[str], Any, jax.Array], tuple[jax.Array, ...]]
+    answers: Callable[[Sequence[str], Variables, jax.Array], tuple[jax.Array, ...]]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -53,7 +61,9 @@ def of(model: Model) -> Inference:
     plain = [networks.without_adapters(member.network) for member in model.members]
     chosen = [networks.in_float32(network) for network in plain]
 
-    def answers(names: Sequence[str], variables: Any, images: jax.Array) -> tuple[jax.Array, ...]:
+    def answers(
+        names: Sequence[str], variables: Variables, images: jax.Array
+    ) -> tuple[jax.Array, ...]:
         inputs = {
             view: chosen[0].apply(
                 variables["trunk"], augment.test_view(view, images), method="features"
@@ -78,7 +88,7 @@ def of(model: Model) -> Inference:
         }
         return tuple(made[name]() for name in names)
 
-    def answer(variables: Any, images: jax.Array) -> jax.Array:
+    def answer(variables: Variables, images: jax.Array) -> jax.Array:
         (probabilities,) = answers(["probabilities"], variables, images)
         return probabilities
 
@@ -86,7 +96,7 @@ def of(model: Model) -> Inference:
         lora.merged(member.variables) if member.network.adapted else member.variables
         for member in model.members
     ]
-    variables = {"trunk": model.trunk, "members": members}
+    variables: Variables = {"trunk": model.trunk or {}, "members": members}
     return Inference(jax.device_get(variables), answer, model.view.test_side, answers)
 
 

@@ -53,7 +53,7 @@ class Primitive(Protocol):
     name: str
     multiple_results: bool
 
-    def bind(self, *inputs: np.ndarray, **params: Any) -> Any: ...
+    def bind(self, *inputs: np.ndarray, **params: object) -> Any: ...
 
 
 class Equation(Protocol):
@@ -73,7 +73,7 @@ class Equation(Protocol):
     def outvars(self) -> Sequence[Variable]: ...
 
 
-def of_images(side: int) -> bool:
+def grows_with_images(side: int) -> bool:
     """Whether a side grows with the number of images."""
     return side % BATCH == 0
 
@@ -136,18 +136,20 @@ class Graph:
         shape = aval.shape
         if value.shape == shape:
             return value
-        if isinstance(value, np.ndarray) and not any(map(of_images, shape)):
+        if isinstance(value, np.ndarray) and not any(map(grows_with_images, shape)):
             return np.broadcast_to(value, shape)
         return self.node("Expand", value, self._sides(shape), shape=shape)
 
     def _sides(self, shape: Shape) -> Value:
         """A shape as an array, the batch's side as it is when the graph runs."""
         if self._batch:
-            return np.array([s // BATCH * self._batch if of_images(s) else s for s in shape])
+            return np.array(
+                [s // BATCH * self._batch if grows_with_images(s) else s for s in shape]
+            )
         batch = self.node("Shape", self.images, shape=(1,), start=0, end=1)
         parts = [
             self.node("Mul", batch, np.array([side // BATCH]), shape=(1,))
-            if of_images(side)
+            if grows_with_images(side)
             else np.array([side])
             for side in shape
         ]
@@ -209,7 +211,9 @@ class Graph:
             if elementwise:
                 return _computed(equation, np.broadcast_arrays(*known))
             if all(v.shape == a.aval.shape for v, a in zip(known, equation.invars, strict=True)):
-                if any(of_images(n) for value in equation.outvars for n in value.aval.shape):
+                if any(
+                    grows_with_images(n) for value in equation.outvars for n in value.aval.shape
+                ):
                     raise NotImplementedError(f"no rule for {kind} of a value for each image")
                 return _computed(equation, known)
         if elementwise:

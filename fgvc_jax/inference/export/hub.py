@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -32,7 +33,7 @@ from fgvc_jax.networks import fetched, weights
 from fgvc_jax.networks.weights import FIRST
 from fgvc_jax.utils import devices, digests, options, paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.options import fitted
+from fgvc_jax.utils.options import converted
 from fgvc_jax.workdir import mirror, storage
 
 FORMAT_NUMBER = 1  # of what is under "fgvc_jax"; raised when an older program would misread it
@@ -93,7 +94,7 @@ def _config(trained: Trained, names: list[str]) -> dict[str, Any]:
             "version": fgvc_jax.__version__,
             "which": trained.which,
             "members": names,
-            "experiment": _shareable(config.to_dict(_merged(trained.experiment))) | {"workdir": ""},
+            "experiment": _shareable(config.to_dict(_merged(trained.experiment)) | {"workdir": ""}),
         },
     }
 
@@ -112,8 +113,8 @@ def _share(crop: int, side: int) -> float:
     return share if math.floor(crop / share) == side else math.nextafter(share, 0)
 
 
-def _shareable(value: Any) -> Any:
-    """Options without the folders of this machine."""
+def _shareable(value: object) -> object:
+    """An option, or a group of them, without the folders of this machine."""
     if isinstance(value, dict):
         return {name: _shareable(each) for name, each in value.items()}
     if isinstance(value, tuple):
@@ -265,10 +266,10 @@ def open_hub(
     experiment, classes, saved = _read(here)
     names = saved["members"]
     there = f"{len(names)} are in {str(here)!r} (0 takes all), by numbers from 1"
-    numbers = options.chosen(members, len(names), there)
+    numbers = options.chosen_members(members, len(names), there)
     if which == "selected" and saved["which"] != which:
         raise UserError(f"{str(here)!r} has members as they ended: take --which final")
-    mesh = mesh or devices.create()
+    mesh = mesh or devices.create_mesh()
     plans = architectures(experiment, len(classes), mesh)
     trunk, found = None, []
     for name, plan in ((names[n - 1], plans[n - 1]) for n in numbers):
@@ -295,7 +296,7 @@ def open_hub(
     )
 
 
-def _fetch(hub: Any, repository: str) -> str:
+def _fetch(hub: ModuleType, repository: str) -> str:
     """The folder of one state of a repository, with what an export has in it for us."""
     return hub.snapshot_download(
         repository, allow_patterns=["config.json", FIRST, "model-*.safetensors"]
@@ -327,7 +328,7 @@ def _read(here: Path) -> tuple[Experiment, list[str], dict[str, Any]]:
             raise ValueError("it has no class names")
         if not isinstance(saved["which"], str):
             raise ValueError("it does not say which epoch its members are of")
-        experiment = fitted(config.from_dict(saved["experiment"]), Experiment)
+        experiment = converted(config.from_dict(saved["experiment"]), Experiment)
         if len(names) > experiment.members:
             raise ValueError("it has more members than were trained")
         return config.check(experiment), classes, saved

@@ -20,7 +20,7 @@ LARGEST = 2**31 - 2**24
 
 
 def format_of(batch: int = 0, smaller: Smaller | None = None) -> writing.Format:
-    """How it is written.
+    """How ONNX is written.
 
     Args:
         batch: 1 for one image at a time, 0 for any number.
@@ -32,7 +32,8 @@ def format_of(batch: int = 0, smaller: Smaller | None = None) -> writing.Format:
     )
     if smaller is None:
         return format
-    return format._replace(answer=precision.answer, precision=smaller.precision)  # for itself
+    # It answers for itself.
+    return format._replace(answer=precision.answers_of_graph, precision=smaller.precision)
 
 
 def write(trained: Trained, path: Path, *, batch: int = 0, smaller: Smaller | None = None) -> str:
@@ -87,7 +88,7 @@ def save(
     inference = trained.inference
     answers = functools.partial(inference.answers, outputs)
     made = rules.model_of(answers, inference.variables, inference.shape, outputs, batch)
-    # Not those of the variables: of half precision they are stored as the float32 they become.
+    # Not the bytes of the variables: those in half precision are stored as float32.
     apart = sum(len(array.raw_data) for array in made.graph.initializer) > LARGEST
     if smaller:
         if apart:

@@ -8,7 +8,7 @@ import importlib.util
 import logging
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
 
 if TYPE_CHECKING:
+    import onnx
+
     from fgvc_jax.inference.export.compared import Comparison
 
 CALIBRATED = 64  # training images
@@ -63,7 +65,7 @@ class Smaller(NamedTuple):
             return cls(precision, tolerance, missing=str(error))
         return cls(precision, tolerance, training, part, judged)
 
-    def save(self, made: Any, file: Path, view: View) -> "Comparison | None":
+    def save(self, made: "onnx.ModelProto", file: Path, view: View) -> "Comparison | None":
         """Write a graph, made smaller; how it compares with itself before, None where there are no
         images.
 
@@ -84,7 +86,7 @@ class Smaller(NamedTuple):
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             plain = Path(folder) / file.name
             onnx.save_model(made, plain)
-            base = small.folded(made)
+            base = small.simplified(made)
             if self.precision == "float16":
                 onnx.save_model(small.to_float16(base), file)
             else:
@@ -114,7 +116,7 @@ class Smaller(NamedTuple):
         return f"\n## Precision\n\n{_MADE[self.precision].format(count=CALIBRATED)}\n\n{judged}"
 
 
-def answer(folder: Path, images: np.ndarray) -> np.ndarray:
+def answers_of_graph(folder: Path, images: np.ndarray) -> np.ndarray:
     """What the graph of a folder says to (B, R, R, 3) uint8 images: (B, K) float32."""
     import onnxruntime
 

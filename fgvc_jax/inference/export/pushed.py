@@ -38,7 +38,7 @@ def illustrated(format: Format, pictures: Mapping[int, Sequence[str]]) -> Format
     return format._replace(write=write)
 
 
-class File(NamedTuple):
+class UploadedFile(NamedTuple):
     """name: in the folder. bytes: its size."""
 
     name: str
@@ -63,7 +63,7 @@ def check(name: str, *, dry_run: bool) -> None:
         )
 
 
-def files(folder: Path, *, pictures: bool) -> list[File]:
+def files(folder: Path, *, pictures: bool) -> list[UploadedFile]:
     """What of an export goes to the hub.
 
     Args:
@@ -81,10 +81,10 @@ def files(folder: Path, *, pictures: bool) -> list[File]:
         )
     if others := [name for name in names if not _KNOWN.fullmatch(name)]:
         raise UserError(f"{others[0]!r} is nothing that an export of --format hub has: not sent")
-    return [File(name, (folder / name).stat().st_size) for name in names]
+    return [UploadedFile(name, (folder / name).stat().st_size) for name in names]
 
 
-def told(listed: Sequence[File], name: str, *, public: bool) -> str:
+def told(listed: Sequence[UploadedFile], name: str, *, public: bool) -> str:
     """What would go, a line a file."""
     total = sum(file.bytes for file in listed)
     state = "public" if public else "private"
@@ -93,7 +93,7 @@ def told(listed: Sequence[File], name: str, *, public: bool) -> str:
     return "\n".join([head, *lines])
 
 
-def push(folder: Path, name: str, listed: Sequence[File], *, public: bool) -> str:
+def push(folder: Path, name: str, listed: Sequence[UploadedFile], *, public: bool) -> str:
     """Send an export in one commit; what was done, a line.
 
     Args:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fgvc_jax.config import Network
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.framing import FILL
 from fgvc_jax.data.images import SPARE
 from fgvc_jax.evaluation import results_table
@@ -50,7 +50,7 @@ def text(
         "Probabilities are raw, not calibrated, and hold for photographs of these classes: "
         "anything else is named like what it resembles, and may look sure.\n\n"
         f"## Files\n\n{listed}\n"
-        f"{accuracy(trained)}\n{training(trained)}{end}"
+        f"{accuracy_section(trained)}\n{training(trained)}{end}"
     )
 
 
@@ -162,7 +162,7 @@ def _code(name: str) -> str:
     return f"`{printable(name).replace('`', ' ')}`"
 
 
-def accuracy(trained: Trained) -> str:
+def accuracy_section(trained: Trained) -> str:
     """How good it is, as Markdown."""
     results = trained.results
     if not results:
@@ -196,10 +196,10 @@ def training(trained: Trained) -> str:
     images: dict[str, Any] = trained.results.get("images", {})
     counts = ", ".join(f"{n:,} {part}" for part, n in images.items() if n)
 
-    def each(say: Callable[[Network], str]) -> str:
+    def each(say: Callable[[NetworkOptions], str]) -> str:
         return distinct(map(say, trained.networks))
 
-    def start(network: Network) -> str:
+    def start(network: NetworkOptions) -> str:
         if network.start:
             return f"the members of {_code(shareable(network.start))}"
         return _code(shareable(network.weights)) if network.weights else "random weights"

@@ -2,7 +2,7 @@
 
 import string
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from fgvc_jax.inference.export.graph import (
     Shaped,
     Tensor,
     Value,
-    of_images,
+    grows_with_images,
 )
 
 OPSET = 18
@@ -30,6 +30,9 @@ def _type(aval: Shaped) -> int:
 
 
 # -- primitives that act on each value alone -------------------------------------------------------
+
+
+Tree = TypeVar("Tree")  # of arrays
 
 
 def _simple(kind: str) -> Callable:
@@ -185,7 +188,7 @@ LAZY: dict[str, Callable] = {
 
 def _reshape(graph: Graph, equation: Equation, x: Value) -> Tensor:
     shape = equation.outvars[0].aval.shape
-    sides = np.array([-1 if of_images(side) else side for side in shape], np.int64)
+    sides = np.array([-1 if grows_with_images(side) else side for side in shape], np.int64)
     return graph.node("Reshape", x, sides, shape=shape)
 
 
@@ -194,7 +197,7 @@ def _slice(graph: Graph, equation: Equation, x: Value) -> Tensor:
     shape = equation.outvars[0].aval.shape
     _check_images(sides, shape)
     strides = params["strides"] or (1,) * len(sides)
-    axes = [i for i, side in enumerate(sides) if not of_images(side)]
+    axes = [i for i, side in enumerate(sides) if not grows_with_images(side)]
     ends = (params[name] for name in ("start_indices", "limit_indices"))
     parts = [np.array([each[i] for i in axes], np.int64) for each in (*ends, strides)]
     starts, limits, steps = parts
@@ -203,7 +206,9 @@ def _slice(graph: Graph, equation: Equation, x: Value) -> Tensor:
 
 def _check_images(before: Shape, after: Shape) -> None:
     """Raise a NotImplementedError where only some of the images are taken."""
-    if any(of_images(side) and side != left for side, left in zip(before, after, strict=True)):
+    if any(
+        grows_with_images(side) and side != left for side, left in zip(before, after, strict=True)
+    ):
         raise NotImplementedError("no rule for a part of the images")
 
 
@@ -332,8 +337,8 @@ WHOLE: dict[str, Callable] = {
 
 
 def model_of(
-    function: Callable[[Any, jax.Array], Any],
-    variables: Any,
+    function: Callable[[Tree, jax.Array], jax.Array | tuple[jax.Array, ...]],
+    variables: Tree,
     shape: Shape,
     outputs: Sequence[str] = ("probabilities",),
     batch: int = 0,

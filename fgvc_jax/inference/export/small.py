@@ -24,7 +24,7 @@ INTEGER = (*PRODUCTS, "Relu", "Clip", "MaxPool")
 QUIET = {"onnx.quant.pre_process": "onnxruntime.quant"}  # what the quantiser asks for: it is done
 
 
-def folded(model: onnx.ModelProto) -> onnx.ModelProto:
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph as onnxruntime simplifies it for any machine, with names of its nodes."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -52,7 +52,7 @@ def session(
 
 
 def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph of `folded` with weights and what is computed in half precision, but for its end;
+    """A graph of `simplified` with weights and what is computed in half precision, but for its end;
     its inputs and outputs keep their types."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -112,7 +112,7 @@ def _start(model: onnx.ModelProto) -> list[str]:
 
 
 def to_int8(model: onnx.ModelProto, squares: Iterable[np.ndarray]) -> onnx.ModelProto:
-    """A graph of `folded` with 8-bit weights, one scale a channel, and 8-bit activations, whose
+    """A graph of `simplified` with 8-bit weights, one scale a channel, and 8-bit activations, whose
     ranges are those that training images reach (static quantisation, QDQ): a mean of them would
     clip what transformers depend on. The first layer of each member and what follows the last one
     stay as they are, which loses least for what it costs.

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fgvc_jax.config import Experiment, Network
+from fgvc_jax.config import Experiment
+from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.data.images import decode
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.inference import model
@@ -75,7 +76,7 @@ class Trained:
         return cls(opened, experiment, _judged(workdir.read_results(), opened), which)
 
     @property
-    def networks(self) -> tuple[Network, ...]:
+    def networks(self) -> tuple[NetworkOptions, ...]:
         """The options of each member's network."""
         return self.experiment.each[: len(self.model.members)]
 

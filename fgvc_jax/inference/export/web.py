@@ -34,8 +34,8 @@ from fgvc_jax.inference.export import (
 )
 from fgvc_jax.inference.export.precision import Smaller
 from fgvc_jax.inference.export.trained import Trained
-from fgvc_jax.inference.export.web_neighbours import Photographs
-from fgvc_jax.inference.rows import accept_from, coarsening
+from fgvc_jax.inference.export.web_neighbours import SitePhotographs
+from fgvc_jax.inference.rows import coarsening, sure_from
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -67,7 +67,7 @@ class Site:
     risk: float
     calibrated: bool
     pictures: Mapping[int, Sequence[str]] | None
-    neighbours: Photographs | None = None
+    neighbours: SitePhotographs | None = None
     smaller: Smaller | None = None
 
 
@@ -94,7 +94,7 @@ def _write(site: Site, trained: Trained, path: Path) -> str:
     answer: Callable[[np.ndarray], np.ndarray] = trained.inference.__call__
     if site.smaller:
         within = float(precision.WITHIN[site.smaller.precision])
-        answer = functools.partial(precision.answer, path)
+        answer = functools.partial(precision.answers_of_graph, path)
     kept = {"within": within, "examples": _kept(trained, answer)}
     storage.write_text(path / "selftest.json", json.dumps(kept))
     if site.pictures is not None:
@@ -139,7 +139,7 @@ def _about(site: Site, trained: Trained, loaded: int) -> dict[str, Any]:
 
 
 def _calibration(site: Site, trained: Trained) -> dict[str, Any] | None:
-    threshold = accept_from(trained.model, site.risk)  # None, too, where nothing can be promised
+    threshold = sure_from(trained.model, site.risk)  # None, too, where nothing can be promised
     try:
         fitted = trained.model.calibration
     except UserError:

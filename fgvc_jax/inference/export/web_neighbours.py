@@ -17,7 +17,7 @@ from fgvc_jax.workdir.predictions import Part
 FILE = "neighbours.bin"
 
 
-class Photographs(NamedTuple):
+class SitePhotographs(NamedTuple):
     """data: of the file. about: what the page is told of it: numbers in the vector of each member,
     "widths", of each photograph its class, "labels", and the bytes of its picture, "pictures"."""
 

@@ -82,7 +82,7 @@ def splash_attend(
         mesh: devices, with one axis.
         interpret: run the kernel's steps without a TPU, for tests.
     """
-    # Importing it takes a second, which only a TPU's program is worth.
+    # Importing it takes a second, and only a program for a TPU needs it.
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 

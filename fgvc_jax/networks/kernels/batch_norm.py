@@ -15,7 +15,7 @@ from fgvc_jax.networks.kernels.platforms import Dtype, on_accelerators
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
-def normalize(
+def batch_normalize(
     x: jax.Array, scale: jax.Array, bias: jax.Array, shift: jax.Array, epsilon: float = 1e-5
 ) -> tuple[jax.Array, ...]:
     """Batch norm of each group: x (G,...,C); scale, bias, shift (C,) -> y like x, mean, variance.
@@ -78,7 +78,7 @@ def _normalize_backward(epsilon: float, saved: tuple, cotangents: tuple) -> tupl
     )
 
 
-normalize.defvjp(_normalize_forward, _normalize_backward)
+batch_normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 def folded(weights: jax.Array, share: jax.Array) -> jax.Array:

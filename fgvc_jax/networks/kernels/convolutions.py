@@ -74,8 +74,8 @@ pointwise.defvjp(_pointwise_forward, _pointwise_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def patchwise(x: jax.Array, kernel: jax.Array, size: int) -> jax.Array:
-    """A convolution whose windows touch: (B,H,W,I) and (size,size,I,O) -> (B,h,w,O), h the greatest
-    integer <= H/size.
+    """A convolution whose stride is its size, so that windows touch and do not overlap: (B,H,W,I)
+    and (size,size,I,O) -> (B,h,w,O), h the greatest integer <= H/size.
 
     On the CPU the windows are written one after the other for a dot, as in `pointwise`: 0.5 to 0.75
     of the time with both gradients, for the places between the stages of a ConvNeXt.

@@ -9,24 +9,27 @@ not chosen. What each form gains was seen in programs compiled for a TPU v5e and
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 Dtype = jax.typing.DTypeLike
+Result = TypeVar("Result")  # an array, or several
 
 
 def precision(dtype: Dtype) -> lax.Precision:
-    """Of products of arrays of `dtype`: float32 means float32.
+    """The precision of products of arrays of `dtype`: float32 is computed in full.
 
     By default a GPU rounds the operands of a float32 product to TF32's 10 bits, a TPU to bfloat16.
     """
     return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
-def on_accelerators(form: Callable, *operands: jax.Array, cpu: Callable) -> Any:
+def on_accelerators(
+    form: Callable[..., Result], *operands: jax.Array, cpu: Callable[..., Result]
+) -> Result:
     """`form` of the operands on accelerators, `cpu` of them on the CPU."""
     return lax.platform_dependent(*operands, cpu=cpu, default=form)
 

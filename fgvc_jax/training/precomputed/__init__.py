@@ -1,7 +1,7 @@
 """Outputs of frozen networks, stored per view: a trunk's features, a network's embeddings, a
 teacher's answers and the attention of the members before."""
 
-from fgvc_jax.training.precomputed.attention import Attention
+from fgvc_jax.training.precomputed.attention import SummedAttention
 from fgvc_jax.training.precomputed.cache import OutputCache
 from fgvc_jax.training.precomputed.embeddings import Embeddings
 from fgvc_jax.training.precomputed.requests import shared_folder
@@ -9,7 +9,7 @@ from fgvc_jax.training.precomputed.teacher import Teacher, check_apart, open_tea
 from fgvc_jax.training.precomputed.trunk import Trunk
 
 __all__ = [
-    "Attention",
+    "SummedAttention",
     "Embeddings",
     "OutputCache",
     "Teacher",

@@ -25,7 +25,7 @@ from fgvc_jax.utils.devices import split
 
 
 @dataclass(frozen=True)
-class Attention:
+class SummedAttention:
     """Sum over frozen members of |Z| on the grid of a student's maps.
 
     Args:

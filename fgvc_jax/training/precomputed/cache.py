@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from fgvc_jax.config import Experiment
 from fgvc_jax.data.feed import Dataset, Images
 from fgvc_jax.data.pipeline import Lookup
-from fgvc_jax.training.precomputed.attention import Attention
+from fgvc_jax.training.precomputed.attention import SummedAttention
 from fgvc_jax.training.precomputed.embeddings import Embeddings
 from fgvc_jax.training.precomputed.filling import Filling
 from fgvc_jax.training.precomputed.requests import Budget, Request, Stores
@@ -29,7 +29,7 @@ from fgvc_jax.training.precomputed.teacher import Teacher
 from fgvc_jax.training.precomputed.trunk import Trunk
 from fgvc_jax.utils.devices import Packed
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import storage
 from fgvc_jax.workdir.folder import Workdir
 
@@ -60,14 +60,14 @@ class OutputCache:
         self._data = images
         self._trunk = trunk
         self._teacher = teacher
-        self._attention: Attention | None = None
+        self._attention: SummedAttention | None = None
         self._stores = Stores(experiment, known)
         self._squares: Squares | None = None  # where they are looked up
         self._filling = Filling(self._stores, self._seen, self._with, mesh)
         self._lookups: dict[str, dict[str, Lookup]] = {}  # by part and by name in a batch
         self._outputs: dict[str, Output] = {}  # of all networks for a training image
 
-    def prepare(self, member: int, attention: Attention | None, report: Report) -> None:
+    def prepare(self, member: int, attention: SummedAttention | None, report: Reporter) -> None:
         """Store the outputs that the training of a member needs, as far as they fit.
 
         Args:
@@ -123,16 +123,15 @@ class OutputCache:
         return self._lookups["train"]["embedding"](0, rows)["embedding"]
 
     def seen_at_test(self, rows: np.ndarray) -> np.ndarray | None:
-        """(M, D) what the main head sees of some training images, where that was stored: nothing is
-        behind a layer norm of the head's own."""
+        """(M, D): what the main head sees of training images; None where that is not stored."""
         stored = self._lookups.get("train", {}).get("embedding")
         if stored is None or self._spec.network.pool == "norm":
             return None
         return stored(0, rows)["embedding"].astype(np.float32)
 
     def complete(self, batch: Packed) -> Packed:
-        """A batch of training views as `train_step` takes it: with the outputs that were not looked
-        up, and the mean attention of the members before."""
+        """A batch of training views as `train_step` takes it: outputs that were not looked up are
+        computed now, and the mean attention of the earlier members is added."""
         batch = self._with(batch, self._outputs)
         return batch | {"attention": self._attention.mean(batch)} if self._attention else batch
 
@@ -193,7 +192,7 @@ def _unseen(outputs: Mapping[str, Output], names: Collection[str], stored: Colle
     return "features" in stored and all("features" in output.needs for output in computed)
 
 
-def _tell_of_older(workdir: Workdir, report: Report) -> None:
+def _tell_of_older(workdir: Workdir, report: Reporter) -> None:
     """Say what an older version has left in a workdir."""
     names = [name for name in ("attention", "features") if storage.exists(workdir.path / name)]
     if names:

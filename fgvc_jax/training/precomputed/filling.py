@@ -11,10 +11,10 @@ from fgvc_jax.data import feed
 from fgvc_jax.data.feed import Images
 from fgvc_jax.data.pipeline import Lookup
 from fgvc_jax.training.precomputed.requests import Request, Stores
-from fgvc_jax.training.precomputed.store import check_writable
+from fgvc_jax.training.precomputed.store import check_can_store
 from fgvc_jax.utils import devices, processes, progress
 from fgvc_jax.utils.devices import Packed
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 
 
 class Filling:
@@ -40,7 +40,7 @@ class Filling:
         self._mesh = mesh
         self._gathered = jax.jit(_rows_of, out_shardings=devices.replicated(mesh))
 
-    def fill(self, request: Request, lookups: dict[str, Lookup], report: Report) -> None:
+    def fill(self, request: Request, lookups: dict[str, Lookup], report: Reporter) -> None:
         """Make what is missing of a request; each of its outputs is in `lookups` from then on.
 
         Raises:
@@ -50,7 +50,7 @@ class Filling:
         for name, store in request.stores.items():
             for view in store.missing(request.views):
                 if jax.process_index() == 0:
-                    check_writable(what, store.folder)
+                    check_can_store(what, store.folder)
                 made = self._computed(request, name, view)
                 shown = progress.over_batches(made, what, request.count)
                 store.make(view, shown, write=jax.process_index() == 0)

@@ -15,7 +15,7 @@ import numpy as np
 from fgvc_jax.config import Experiment
 from fgvc_jax.training.precomputed.store import Frozen, Output, Store
 from fgvc_jax.utils import digests, paths, processes
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import mirror, space, storage
 from fgvc_jax.workdir.folder import Workdir
 
@@ -24,7 +24,7 @@ IN_USE = 24 * 3600  # seconds; Linux notes once a day that a file was read
 RESERVE = 2 * 2**30  # bytes that stay free on the disk, for checkpoints among others
 
 
-class Asked(Protocol):
+class Storable(Protocol):
     """Something that may be stored; `str` tells people what."""
 
     @property
@@ -44,7 +44,7 @@ class Asked(Protocol):
         """What happens where it is not stored."""
 
 
-R = TypeVar("R", bound=Asked)
+R = TypeVar("R", bound=Storable)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Budget:
         report: hears what is kept, and of what is not what would do.
     """
 
-    def __init__(self, gib: float, report: Report):
+    def __init__(self, gib: float, report: Reporter):
         self._gib = gib
         self._report = report
         self._taken = 0
@@ -111,7 +111,7 @@ class Budget:
         before."""
         return [request for request in requests if self._fits(request)]
 
-    def _fits(self, request: Asked) -> bool:
+    def _fits(self, request: Storable) -> bool:
         needed = self._taken + request.bytes
         if needed > int(self._gib * 2**30):
             enough = math.ceil(needed / 2**30 * 10) / 10
@@ -200,7 +200,7 @@ class Stores:
             [numerics, output.name, output.known, images, self.batch_size(output)]
         )
         if content not in self._open:
-            # A newer sum takes the place of older ones, which another run might be at.
+            # A newer sum takes the place of older ones, which another run may still be reading.
             folder = self.shared if output.earlier is None else self._own
             store = Store(folder, output.layout, count=count, content=content, of=frozen)
             self._open[content] = store

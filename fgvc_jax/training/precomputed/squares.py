@@ -22,10 +22,10 @@ from fgvc_jax.data import feed, images
 from fgvc_jax.data.feed import Dataset
 from fgvc_jax.data.records import Source
 from fgvc_jax.training.precomputed.requests import Budget
-from fgvc_jax.training.precomputed.store import Layout, Store, check_writable
+from fgvc_jax.training.precomputed.store import Layout, Store, check_can_store
 from fgvc_jax.utils import digests, progress
 from fgvc_jax.utils.errors import InUse, UserError
-from fgvc_jax.utils.progress import Report
+from fgvc_jax.utils.progress import Reporter
 from fgvc_jax.workdir import locks, mirror, storage
 
 T = TypeVar("T")
@@ -138,7 +138,7 @@ class Squares:
             squares[chosen] = store.rows(0, places[chosen])["square"]
         return squares
 
-    def kept(self, budget: Budget, report: Report) -> bool:
+    def kept(self, budget: Budget, report: Reporter) -> bool:
         """Whether they are stored, which they are from here on where the budget has room."""
         if mirror.of(self.folder):
             report(
@@ -151,7 +151,7 @@ class Squares:
         self.fill(report)
         return True
 
-    def fill(self, report: Report) -> None:
+    def fill(self, report: Reporter) -> None:
         """Decode what is missing, or wait until others have: processes, of this run and of others,
         take the files in turn, each from another one on.
 
@@ -162,10 +162,10 @@ class Squares:
         missing, began = self._missing(), time.perf_counter()
         if not missing:
             return
-        check_writable(self.what, self.folder)
+        check_can_store(self.what, self.folder)
         count = sum(len(self._files[number]) for number in missing)
         left = _in_turn(missing)
-        with progress.of_images(self.what, count) as bar:
+        with progress.image_bar(self.what, count) as bar:
             while left:
                 others = [number for number in left if not self._filled(number, bar)]
                 if len(others) == len(left):
@@ -273,7 +273,7 @@ def _each(
     order = _in_turn(range(len(files)))
     with (
         ThreadPoolExecutor(threads, thread_name_prefix="squares") as pool,
-        progress.of_images(what, sum(map(len, files))) as bar,
+        progress.image_bar(what, sum(map(len, files))) as bar,
     ):
         for number, each in zip(order, pool.map(look, order), strict=True):
             found[number] = each

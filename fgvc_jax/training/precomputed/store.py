@@ -1,5 +1,5 @@
-"""The one store for what is computed once, memory-mapped, a file per view: what frozen networks say
-of images, and the decoded images themselves.
+"""The one store for what is computed once, memory-mapped, a file per view: outputs of frozen
+networks for images, and the decoded images themselves.
 
 A view of an image is a pure function of (seed, view, id), and a frozen network never changes. So
 its output for a view serves every epoch, member, run and study that shows that view.
@@ -22,6 +22,7 @@ from numpy.typing import DTypeLike
 
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.processes import SHOWN, of_first
+from fgvc_jax.utils.text import Json
 from fgvc_jax.workdir import storage
 
 MAPPED = 8  # views that are open at a time: each takes a descriptor
@@ -46,7 +47,7 @@ class Output(NamedTuple):
     name: str  # files begin with it
     compute: Compute
     shapes: Mapping[str, tuple[int, ...]]  # of one image's arrays, by name
-    known: Any  # all that they depend on but the images and the view's number, as JSON has it
+    known: Json  # all that they depend on but the images and the view's number, as JSON has it
     parts: Sequence[str]  # of `digests.NUMERICS` that the network computes with
     needs: tuple[str, ...] = ()  # names of the outputs that a batch must have before
     # Whether it is stored in batches of the training's size, rounded as in a step; else in those of
@@ -206,7 +207,7 @@ class Store:
         return view in self._intact
 
 
-def check_writable(what: str, folder: Path) -> None:
+def check_can_store(what: str, folder: Path) -> None:
     """Raise a UserError where nothing can be kept of what is to be stored in a folder."""
     if not storage.writable(folder):
         raise UserError(

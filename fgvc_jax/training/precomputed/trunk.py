@@ -16,6 +16,7 @@ from fgvc_jax.inference import passes
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.training.precomputed.store import Output
 from fgvc_jax.utils import devices, digests
+from fgvc_jax.utils.text import Json
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Trunk:
 
     @cached_property
     def _training(self) -> dict[str, Output]:
-        known = [{**self.view.known, "test_view": None}, self.seed]
+        known: list[Json] = [{**self.view.known, "test_view": None}, self.seed]
         show = passes.TrainingView(self.view, self.seed)
         found = {"features": self._output("features", show, known)._replace(as_in_step=True)}
         if second := self.architecture.objective.second:
@@ -93,10 +94,10 @@ class Trunk:
     @cached_property
     def _test(self) -> dict[str, Output]:
         view = self.view
-        known = ["test", *view.test]
+        known: list[Json] = ["test", *view.test]
         return {"features": self._output("features", passes.TestView(view), known)}
 
-    def _output(self, name: str, show: Callable, known: Any) -> Output:
+    def _output(self, name: str, show: Callable, known: Sequence[Json]) -> Output:
         shapes = {name: leaf.shape[1:] for name, leaf in self.architecture.features.items()}
         step = passes.trunk_pass(network=self.architecture.network, show=show, mesh=self.mesh)
         known = [self.digest, *self.structure, known]

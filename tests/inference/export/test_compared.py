@@ -12,7 +12,7 @@ pytest.importorskip("onnxruntime")
 onnx = pytest.importorskip("onnx")
 
 from fgvc_jax.inference.export import compared  # noqa: E402
-from fgvc_jax.inference.export.compared import Comparison, Numbers  # noqa: E402
+from fgvc_jax.inference.export.compared import Comparison, GraphQuality  # noqa: E402
 
 VIEW = View(resize=8, crop=8, orientation="exif", decode="exact")
 
@@ -66,8 +66,8 @@ def comparison(tmp_path, **small):
 
 
 def test_every_so_many_th_of_a_large_part_is_asked():
-    assert compared.spread(4, 9).tolist() == [0, 1, 2, 3]
-    assert compared.spread(1000, 5).tolist() == [0, 249, 499, 749, 999]
+    assert compared.thinned(4, 9).tolist() == [0, 1, 2, 3]
+    assert compared.thinned(1000, 5).tolist() == [0, 249, 499, 749, 999]
 
 
 def test_squares_are_those_that_members_are_tested_on():
@@ -91,7 +91,7 @@ def test_one_that_errs_more_is_told_and_refused(tmp_path):
 
 
 def test_one_that_is_right_more_often_is_welcome():
-    better = Numbers(10, 0.9, 0.1, 0.1, 0.01)
+    better = GraphQuality(10, 0.9, 0.1, 0.1, 0.01)
     worse = better._replace(accuracy=0.8)
     Comparison("float16", "test", 10, worse, better, 0.9).check(0.0)
 

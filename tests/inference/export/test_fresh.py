@@ -87,7 +87,7 @@ def test_it_answers_in_a_fresh_environment(fresh, tmp_path, name, kind):
     np.save(asked, some)
     files = [folder / "model.onnx" for folder in (out, one)]
     isolated(fresh, "-c", ASK, *files, asked, answered)
-    wanted = precision.answer(out, some) if smaller else of.inference(some)
+    wanted = precision.answers_of_graph(out, some) if smaller else of.inference(some)
     with np.load(answered) as found:
         assert set(found) == {"0_1", "0_2", "0_5", "1_1"}
         for key, answers in found.items():

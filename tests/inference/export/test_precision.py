@@ -46,7 +46,7 @@ def test_the_folder_tells_what_it_costs_and_tries_itself(of, tmp_path, caplog, k
         "README.md", "export.json", "labels.json", "labels.txt", "model.onnx", "selftest.npz",
         "selftest.py",
     }  # fmt: skip
-    answered = precision.answer(out, images(of, 2))
+    answered = precision.answers_of_graph(out, images(of, 2))
     assert answered.shape == (2, len(of.model.classes))
 
 

@@ -23,8 +23,8 @@ def graph(of, *more):
 
 def converted(made, precision, of):
     if precision == "float16":
-        return small.to_float16(small.folded(made))
-    return small.to_int8(small.folded(made), images(of, 8))
+        return small.to_float16(small.simplified(made))
+    return small.to_int8(small.simplified(made), images(of, 8))
 
 
 def asked(model, some):
@@ -84,7 +84,7 @@ def test_odd_sizes(precision):
 @pytest.mark.slow
 def test_each_member_is_told_in_half_precision_too():
     of = trained()
-    session = small.session(small.to_float16(small.folded(graph(of, "members"))))
+    session = small.session(small.to_float16(small.simplified(graph(of, "members"))))
     fused, members = session.run(["probabilities", "members"], {"images": images(of, 2)})
     np.testing.assert_allclose(members.mean(1), fused, atol=1e-5)
 
@@ -109,7 +109,7 @@ def test_batch_norm_is_folded_into_convolutions():
     """Else each would be a convolution, a sum, a product and a sum, in integers and out again."""
     made = graph(trained(members=1, head="linear"))
     before, after = (
-        Counter(node.op_type for node in each.graph.node) for each in (made, small.folded(made))
+        Counter(node.op_type for node in each.graph.node) for each in (made, small.simplified(made))
     )
     assert before["Conv"] == after["Conv"] > 0
     assert after["Mul"] <= 2 < before["Mul"] and "Clip" not in after
@@ -138,12 +138,12 @@ def test_a_channel_has_a_scale_of_its_own():
 def test_what_is_folded_computes_the_same():
     of = trained(members=1)
     made, some = graph(of), images(of, 2)
-    np.testing.assert_allclose(asked(small.folded(made), some), asked(made, some), atol=1e-5)
+    np.testing.assert_allclose(asked(small.simplified(made), some), asked(made, some), atol=1e-5)
 
 
 def test_the_first_layer_and_the_end_stay_in_float32():
     of = trained(members=1, head="linear")
-    made = small.folded(graph(of))
+    made = small.simplified(graph(of))
     kinds = {node.name: node.op_type for node in made.graph.node}
     assert [kinds[name] for name in small._start(made)] == ["Conv", "Relu"]
     end = [kinds[name] for name in small._end(made)]

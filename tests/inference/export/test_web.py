@@ -19,7 +19,7 @@ from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.figures import site
 from fgvc_jax.inference import rows
 from fgvc_jax.inference.export import onnx, web, writing
-from fgvc_jax.inference.export.web_neighbours import Photographs
+from fgvc_jax.inference.export.web_neighbours import SitePhotographs
 from fgvc_jax.utils import digests
 from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.text import printable
@@ -30,7 +30,7 @@ pytest.importorskip("onnx")
 RUNTIME = {"ort.js": b"export {};", "ort.wasm": b"\0asm"}
 PICTURES = {0: ["data:image/jpeg;base64,AA=="]}
 ABOUT = {"widths": [2, 1], "labels": [0, 4], "pictures": [3, 0]}
-NEAR = Photographs(bytes(12) + b"one", ABOUT)
+NEAR = SitePhotographs(bytes(12) + b"one", ABOUT)
 
 
 def format_of(of, *, calibrated=False, pictures=None, neighbours=None, service=site.service):

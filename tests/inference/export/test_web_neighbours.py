@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fgvc_jax.inference.export import web_neighbours
-from fgvc_jax.inference.export.web_neighbours import Photographs
+from fgvc_jax.inference.export.web_neighbours import SitePhotographs
 from fgvc_jax.utils.errors import UserError
 
 SEEN = {
@@ -24,16 +24,16 @@ def part(monkeypatch, tmp_path):
 
 
 def test_vectors_stand_row_by_row_and_pictures_behind_them(part):
-    found = Photographs.of(part, ["a", "b"])
+    found = SitePhotographs.of(part, ["a", "b"])
     assert found.about == {"widths": [2, 1], "labels": [2, 0, 2], "pictures": [3, 0, 5]}
     vectors = np.frombuffer(found.data[:18], "<f2").reshape(3, 3)
     np.testing.assert_array_equal(vectors, [[0, 1, 0.5], [2, 3, -0.25], [4, 5, 1]])
     assert found.data[18:] == b"onethree"
-    assert Photographs.of(part, ["b"]).about["widths"] == [1]
+    assert SitePhotographs.of(part, ["b"]).about["widths"] == [1]
 
 
 def test_their_size_is_told(part):
-    found = Photographs.of(part, ["a", "b"])
+    found = SitePhotographs.of(part, ["a", "b"])
     large = found._replace(data=bytes(7_700_008))
     assert large.size == (
         "3 training photographs, small (0.0 MB), and what the members see of them in float16 "
@@ -45,4 +45,4 @@ def test_their_size_is_told(part):
 def test_without_pictures_there_is_nothing_to_show(part, monkeypatch):
     monkeypatch.setattr(web_neighbours.remembered, "pictures", lambda _: None)
     with pytest.raises(UserError, match="has no pictures of them"):
-        Photographs.of(part, ["a"])
+        SitePhotographs.of(part, ["a"])

@@ -10,7 +10,7 @@ import pytest
 from conftest import first_quick
 from platforms import waves
 
-from fgvc_jax.networks.kernels.batch_norm import normalize, variance
+from fgvc_jax.networks.kernels.batch_norm import batch_normalize, variance
 from fgvc_jax.networks.layers import BatchNorm, Conv, conv_norm
 
 
@@ -27,7 +27,7 @@ def statistics_error(values, shift):
     def run(x, shift):
         ones, zeros = jnp.ones(channels), jnp.zeros(channels)
         y, gradient, (_, var) = jax.vjp(
-            lambda x: (lambda y, *rest: (y, rest))(*normalize(x[None], ones, zeros, shift)),
+            lambda x: (lambda y, *rest: (y, rest))(*batch_normalize(x[None], ones, zeros, shift)),
             x,
             has_aux=True,
         )
@@ -59,7 +59,7 @@ def test_statistics_in_the_first_steps_while_the_running_mean_is_zero(platform):
 
 def test_a_constant_channel_keeps_a_variance_of_zero(platform):
     x = jnp.full((1, 1000, 2), 0.1)
-    y, _, var = normalize(x, jnp.ones(2), jnp.array([0.5, -0.5]), jnp.zeros(2))
+    y, _, var = batch_normalize(x, jnp.ones(2), jnp.array([0.5, -0.5]), jnp.zeros(2))
     assert (var >= 0).all()
     np.testing.assert_allclose(var, 0, atol=1e-7)
     np.testing.assert_allclose(y, np.broadcast_to([0.5, -0.5], x.shape), atol=1e-3)

@@ -13,13 +13,13 @@ from fgvc_jax.config import Optimizer, Transfer
 from fgvc_jax.data.feed import Images
 from fgvc_jax.inference.architecture import Member
 from fgvc_jax.training.members import attention_before
-from fgvc_jax.training.precomputed import Attention, OutputCache
+from fgvc_jax.training.precomputed import OutputCache, SummedAttention
 from fgvc_jax.training.run import Run
 from fgvc_jax.utils import devices, digests
 
 COUNT, GRID, BATCH = 10, (2, 3), 4
 NETWORK, VIEW = "a network", tiny().data.view
-MESH = devices.create(BATCH)
+MESH = devices.create_mesh(BATCH)
 
 
 def attention(member, view):
@@ -64,7 +64,7 @@ def make(folder, members, calls=None, *, grid=GRID, images="images", parts=(), *
         for number in members
     ]
     own = [parts] * len(before)
-    found = Attention(before, own, grid, [grid], VIEW, 0, None, BATCH, MESH)
+    found = SummedAttention(before, own, grid, [grid], VIEW, 0, None, BATCH, MESH)
     vars(found)["_steps"] = [step] * len(before)  # in place of the compiled ones
     said = []
     cache.prepare(1, found, said.append)

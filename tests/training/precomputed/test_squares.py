@@ -52,7 +52,7 @@ def birds(tmp_path):
 def dataset(birds, view=VIEW, **restricted):
     how = {"classes": 0, "images_per_class": 0, "validation": 0.0, "seed": 0} | restricted
     splits = sources.restrict(sources.open_source(f"folder:{birds}"), **how)
-    return Dataset(splits, view, place="store", mesh=devices.create(1))
+    return Dataset(splits, view, place="store", mesh=devices.create_mesh(1))
 
 
 def stored(birds, tmp_path, view=VIEW, **restricted):
