@@ -42,6 +42,12 @@ class Best:
 
     def keep(self, position: dict[str, int], scores: dict[str, Any], *, write: bool = True) -> None:
         """Make this epoch the best; call it once what belongs to it is kept."""
-        self.record = {**position, **scores}
-        if write:
-            storage.write_json(self._path, self.record)
+        self.restore({**position, **scores}, write=write)
+
+    def restore(self, record: dict[str, Any] | None, *, write: bool = True) -> None:
+        """Take another record for this one, which is of what is kept: a kill came between the two.
+        None: nothing is."""
+        if record != self.record:
+            self.record = record
+            if write and record is not None:
+                storage.write_json(self._path, record)

@@ -268,6 +268,7 @@ def rename(path: Path, to: Path) -> None:
     with told(to):
         check_lease(to)
         if there := mirror.of(to):
+            there.fetch(path)  # which another machine may have written
             there.rename(path, to, functools.partial(check_lease, to))
         path.rename(to)
 
