@@ -44,10 +44,9 @@ class Best:
         """Make this epoch the best; call it once what belongs to it is kept."""
         self.restore({**position, **scores}, write=write)
 
-    def restore(self, record: dict[str, Any] | None, *, write: bool = True) -> None:
-        """Take another record for this one, which is of what is kept: a kill came between the two.
-        None: nothing is."""
+    def restore(self, record: dict[str, Any], *, write: bool = True) -> None:
+        """Take another record for this one: that of what is kept, where a kill parted the two."""
         if record != self.record:
             self.record = record
-            if write and record is not None:
+            if write:
                 storage.write_json(self._path, record)
