@@ -83,15 +83,13 @@ class Broken(UserError):
 
 class Unreadable(Broken):
     """An image that cannot be used; `problem` goes on after its name, as "has 3 x 70000 pixels",
-    and `advice` after that."""
+    and `advice` after that, where {} is what else there is to do: only a record with a label is of
+    a dataset."""
 
-    def __init__(
-        self,
-        record: dict[str, Any],
-        problem: str,
-        advice: str = "repair it or remove it from the dataset",
-    ):
-        super().__init__(f"image {record['name']!r} {problem}: {advice}", [record["name"]])
+    def __init__(self, record: dict[str, Any], problem: str, advice: str = "repair it or {}"):
+        without = "remove it from the dataset" if "label" in record else "leave it out"
+        told = f"image {record['name']!r} {problem}: {advice.format(without)}"
+        super().__init__(told, [record["name"]])
         self.problem = problem
 
 
@@ -332,14 +330,14 @@ def _check_size(record: dict[str, Any], width: int, height: int) -> None:
         raise Unreadable(record, size, _SMALLER)
 
 
-_SMALLER = "make it smaller or remove it from the dataset"
+_SMALLER = "make it smaller or {}"
 
 
 def _what_else(data: bytes) -> tuple[str, ...]:
     """What a file is that is no image, and what to do, as far as its beginning tells."""
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not data:
-        return ("is empty (0 bytes)", "fetch it again or remove it from the dataset")
+        return ("is empty (0 bytes)", "fetch it again or {}")
     if start.startswith(b"version https://git-lfs"):
         return ("is a Git LFS pointer, not the image itself", "run git lfs pull in its repository")
     if start.startswith((b"<!doctype html", b"<html")):
