@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, features
 
+from fgvc_jax.data import endless
 from fgvc_jax.data.framing import FILL, Edges, Fit, fitted, inside
 from fgvc_jax.utils.errors import UserError
 
@@ -265,6 +266,8 @@ def _read(record: dict[str, Any], orientation: Orientation, spare: _Spare | None
             image = _encoded(image) or image
         if isinstance(image, Image.Image):
             return _upright(record, image, orientation, None)
+        if slow := endless.problem(image):
+            raise Unreadable(record, slow)
         with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
             return _upright(record, opened, orientation, spare)
     except Image.DecompressionBombError as error:
