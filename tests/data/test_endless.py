@@ -1,4 +1,4 @@
-"""Small files that decoders take minutes for are refused, and healthy ones that look like them not."""
+"""Small files that take minutes to decode are refused, and healthy ones that look like them not."""
 
 import io
 import random
