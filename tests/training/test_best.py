@@ -6,13 +6,15 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from buckets import Memory
 
 from fgvc_jax.training import evaluator
 from fgvc_jax.training.best import Best
 from fgvc_jax.training.evaluator import BEST_ON_TEST, Epochs
 from fgvc_jax.utils import devices
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.workdir import checkpoint, storage
+from fgvc_jax.workdir import bucket, checkpoint, mirror, storage
+from fgvc_jax.workdir.folder import Workdir
 
 
 @pytest.fixture
@@ -154,3 +156,38 @@ def test_a_kill_between_two_writes_leaves_one_epoch(tmp_path, monkeypatch, first
         assert all(each in ((200, 0.82), known) for each in told), (number, told)
         assert [path.name for path in sorted(folder.glob("*.npy"))] == [f"{BEST_ON_TEST}.npy"]
     assert 5 <= number < 8
+
+
+@pytest.mark.parametrize("number", range(1, 11))
+def test_a_bucket_that_refuses_in_the_middle_leaves_one_epoch(tmp_path, monkeypatch, number):
+    """A permission that is taken away at the request of that number; the next start, on another
+    machine, has it again."""
+    client, asked = Memory(), 0
+    monkeypatch.setattr(bucket, "connect", lambda name: client)
+    monkeypatch.setattr(mirror, "_held", [])
+
+    def machine(name):
+        monkeypatch.setattr(mirror, "_mirrors", {})
+        monkeypatch.setenv(mirror.PLACE, str(tmp_path / name))
+        return Training(Workdir("gs://birds/run").member(1), monkeypatch)
+
+    def refuse(*_):
+        nonlocal asked
+        asked += 1
+        if asked >= number:
+            raise UserError("gs://birds refuses (403 no)")
+
+    training = machine("first")
+    training.start((100, 0.5))
+    client.before = dict.fromkeys(("store", "rename", "remove"), refuse)
+    if number < 10:  # of nine
+        with pytest.raises(UserError, match="403 no"):
+            training.start((200, 0.82))
+    else:
+        training.start((200, 0.82))
+    client.before = {}
+    told, kept = machine("second").start((200, 0.4), (300, 0.45))
+    assert [value for _, value in told] == kept
+    assert all(each in ((200, 0.82), (100, 0.5)) for each in told)
+    names = sorted(name for name in client.objects if name.endswith(".npy"))
+    assert names == [f"run/members/01/{BEST_ON_TEST}.npy"]
