@@ -45,9 +45,15 @@ def join_processes() -> None:
             given = dict(
                 coordinator_address=address, num_processes=int(count), process_id=int(index)
             )
+        watchdog.await_others()
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=watchdog.SILENT)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
+        if "Failed to start RPC server" in reason:
+            raise UserError(
+                f"--distributed cannot listen at the port of {address or 'the first process'}, "
+                "which is in use, or may not: name another one to all processes"
+            ) from error
         raise UserError(
             f"--distributed could not join the other processes ({reason}): "
             f"on a machine that is no known cluster, set {', '.join(names)}"

@@ -143,7 +143,7 @@ def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single
     ("second", "codes", "told"),
     [
         (("--optimizer.learning-rate", 0.7), (2, 2), "learning-rate is 0.001 in process 0 and 0.7"),
-        (("--data.source", "folder:{}/other"), (1, 2), "begun with other train images and test"),
+        (("--data.source", "folder:{}/other"), (1, 2), "begun with other train images"),
     ],
     ids=["config", "data"],
 )

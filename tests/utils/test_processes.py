@@ -103,7 +103,21 @@ def test_the_variables_that_join_processes_are_named(monkeypatch):
         monkeypatch.setenv(f"JAX_{name}", str(value))
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setattr(processes.watchdog, "await_others", lambda: None)
     with pytest.raises(UserError, match=r"\(nobody is there\).*set JAX_COORDINATOR_ADDRESS, JAX_"):
+        processes.join_processes()
+
+
+def test_a_port_that_is_in_use_is_told(monkeypatch):
+    def refuse(**_):
+        raise RuntimeError("UNKNOWN: Failed to start RPC server")
+
+    for name, value in (("COORDINATOR_ADDRESS", "a:1"), ("NUM_PROCESSES", 2), ("PROCESS_ID", 0)):
+        monkeypatch.setenv(f"JAX_{name}", str(value))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setattr(processes.watchdog, "await_others", lambda: None)
+    with pytest.raises(UserError, match=r"at the port of a:1, which is in use, or may not: name"):
         processes.join_processes()
 
 
