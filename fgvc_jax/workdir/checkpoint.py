@@ -167,9 +167,8 @@ def save_final(
             checkpointer.save(beside.absolute(), jax.device_get(variables), force=True)
     wait_for_all("a member is written")
     if jax.process_index() == 0:
-        if about is not None:
-            (beside / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
-        storage.replace_folder(beside, directory)
+        more = {} if about is None else {_ABOUT: json.dumps(about)}
+        storage.replace_folder(beside, directory, more)
     wait_for_all("a member has its name")
 
 
