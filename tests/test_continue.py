@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import unicodedata
 
 import numpy as np
 import pytest
@@ -517,6 +518,33 @@ def test_a_finished_run_whose_data_changed_says_what(again, root, tmp_path):
         evaluate.main(["--workdir", again.workdir])
     shutil.rmtree(tmp_path / "images")
     assert members.train(chosen) == before  # a workdir outlives its dataset
+
+
+@pytest.mark.slow
+def test_a_copy_with_accents_in_another_form_is_the_same_run(tmp_path, monkeypatch):
+    """Without a test part: it is split by the names."""
+    forms = [
+        [unicodedata.normalize(form, name) for name in ("abée", "abé", "abf")]
+        for form in ("NFC", "NFD")
+    ]
+    pictures(tmp_path / "NFC", forms[0])
+    (tmp_path / "NFD").mkdir()
+    for one, apart in zip(*forms, strict=True):
+        shutil.copytree(tmp_path / "NFC/train" / one, tmp_path / "NFD" / apart)
+    shutil.rmtree(tmp_path / "NFC/test")
+    for one in forms[0]:
+        (tmp_path / "NFC/train" / one).rename(tmp_path / "NFC" / one)
+    (tmp_path / "NFC/train").rmdir()
+    sources = [f"folder:{tmp_path / form}" for form in ("NFC", "NFD")]
+    data = {"validation": 0.25, "images_per_class": 0}
+    chosen, copy = (
+        experiment(tmp_path, data={**data, "source": source}, members=1) for source in sources
+    )
+    stop_in_the_middle(chosen)
+    results = members.train(copy)
+    nothing_is_trained(monkeypatch)
+    again = members.train(chosen)
+    assert answer(again) == answer(results) and again["digests"] == results["digests"]
 
 
 @pytest.mark.exhaustive

@@ -57,6 +57,7 @@ def main(arguments: list[str]) -> None:
     )
     if options.distributed:
         processes.join_processes()
+        processes.check_alike(options, ("--workdir", "--source", "--unknown", "--by"))
     results = evaluate(options)
     if results:
         print(

@@ -51,6 +51,7 @@ def predict(options: Prediction) -> None:
     compilation.use_compilation_cache()
     if options.distributed:
         processes.join_processes()
+        processes.check_alike(options, ("--workdir", "--images", "--output", "--boxes"))
     asked = fgvc_jax.load(
         options.workdir,
         which=options.which,

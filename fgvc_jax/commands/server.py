@@ -35,6 +35,8 @@ ASKING = (
 RECEIVING = 60  # seconds that an upload may take to arrive, and an answer to be read
 LEAVING = 2  # seconds that answers under way have when the server ends
 CONNECTIONS = 64  # at a time
+AT_ONCE = 2**14  # bytes that are taken of one connection before the others have their turn
+LONGEST_PATH = 100  # characters, beyond any of ours
 HEADERS = {
     "content-security-policy": "frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "cross-origin-opener-policy": "same-origin",
@@ -142,6 +144,8 @@ class Guard:
 
     def _problem(self, scope: Scope) -> str:
         """Why a request is refused, or ""."""
+        if len(scope["path"]) > LONGEST_PATH:
+            return "there is no such address here"
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_ours(host):
@@ -238,6 +242,7 @@ class Connection(H11Protocol):
     def connection_made(  # type: ignore[override]  # as uvicorn narrows it
         self, transport: asyncio.Transport
     ) -> None:
+        transport.max_size = AT_ONCE  # type: ignore[attr-defined]  # of asyncio's reads: 2**18
         super().connection_made(transport)
         self._expect_another(None)
 

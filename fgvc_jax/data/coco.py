@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from fgvc_jax.data.files import Entry, assemble, check_can_be_split, dataset_root, hold_out, shown
 from fgvc_jax.data.framing import Box
+from fgvc_jax.data.names import composed
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -53,7 +54,7 @@ def open_coco(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     for n, row in meant:
         with how.each():
             named_of[n] = _of(categories, row, "category_id", file, n)
-    classes = sorted(set(named_of.values()))
+    classes = sorted(set(named_of.values()), key=lambda name: (composed(name), name))
     numbers = {name: number for number, name in enumerate(classes)}
     entries = []
     for n, row in meant:
@@ -65,7 +66,7 @@ def open_coco(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
                 where = f"{shown(file)} annotation {n}"
                 box = box_of(row["bbox"], where, _size(image))
                 label = numbers[named_of[n]]
-                entries.append(Entry(name, label, where, group=name, box=box).check())
+                entries.append(Entry(name, label, where, group=composed(name), box=box).check())
     if not how.to_train:
         return assemble(root, {"train": [], "test": entries}, classes, published=False, how=how)
     check_can_be_split(file, entries, classes, how)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from fgvc_jax.data.files import Entry, assemble, check_can_be_split, hold_out, shown
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.names import composed, part_named
+from fgvc_jax.data.names import composed, in_one_form, part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.data.tables import check_length, csv_rows, path_inside
 from fgvc_jax.utils import paths
@@ -34,7 +34,8 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     "validation" stands in for "test" where no row is of that; without that column
     `files.TEST_FRACTION` of each class, chosen by `seed`, becomes the test part, or to be judged
     all of it. Images with the same `group` are in one part; an empty group is one of its own.
-    Classes are the labels, sorted; labels that differ in the form of accents only are one.
+    Classes are the labels, sorted; labels that differ in the form of accents only are one, and so
+    are groups.
     Photographs are turned as EXIF says.
 
     A box is what is shown of an image, from its corner at the top left: fractions of its sides, or
@@ -53,11 +54,8 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
             rows.append((where, row))
     if not rows:
         raise UserError(f"{shown(file)} has no row below its header: list an image a line")
-    names: dict[str, str] = {}
-    for _, row in rows:
-        names.setdefault(composed(row["label"]), row["label"])
-    classes = sorted(names.values())
-    numbers = {composed(name): number for number, name in enumerate(classes)}
+    classes = sorted({composed(row["label"]) for _, row in rows})
+    numbers = {name: number for number, name in enumerate(classes)}
     entries: list[Entry] = []
     splits: list[str] = []
     for where, row in rows:
@@ -66,7 +64,7 @@ def open_csv(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
                 row["path"],
                 numbers[composed(row["label"])],
                 where,
-                group=row.get("group", "") or (row["path"] if BOX[0] in row else ""),
+                group=composed(row.get("group", "") or (row["path"] if BOX[0] in row else "")),
                 box=_box(where, row),
             )
             entries.append(entry.check())
@@ -107,7 +105,8 @@ def beside(file: Path) -> Beside:
             box = _box(where, row) if set(BOX) <= set(header) else None
             name = row["path"] if box is None else f"{row['path']}{box}"
             of[name] = tuple(row[column] for column in columns)
-    return Beside(columns, of, left_out)
+    named = dict(zip(in_one_form(of), of.values(), strict=True))
+    return Beside(columns, named, left_out)
 
 
 def _rows(file: Path, how: Opening) -> Iterator[tuple[str, dict[str, str]]]:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from fgvc_jax.data.copies import shared_files
 from fgvc_jax.data.framing import Box
 from fgvc_jax.data.images import Broken
-from fgvc_jax.data.names import Spellings
+from fgvc_jax.data.names import Spellings, composed, in_one_form
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits, split_keys, stratified
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -128,7 +128,8 @@ def assemble(
     published: bool = True,
     how: Opening = TO_TRAIN,
 ) -> Splits:
-    """From entries to Splits, with every check on the files themselves.
+    """From entries to Splits, with every check on the files themselves. Names of images and classes
+    have their accents in one form (`names.in_one_form`), whatever that of the disk.
 
     root: folder that the entries' names start from.
     parts: "train", "test" and perhaps "validation" -> their entries.
@@ -141,20 +142,20 @@ def assemble(
     for part, entries in parts.items():
         if not entries and (how.to_train or part == "test"):
             raise UserError(f"{shown(root)} has no image in its {part} part")
-    places = locate(root, [entry for entries in parts.values() for entry in entries], how)
-    located = iter(places)
+    every = [entry for entries in parts.values() for entry in entries]
+    named, located = iter(in_one_form(each.name for each in every)), iter(locate(root, every, how))
     sources: dict[str, Files] = {}
     first = 0
     for part, entries in parts.items():
-        there = [(entry, place) for entry in entries if (place := next(located)) is not None]
-        own = [place for _, place in there]
-        entries = [entry for entry, _ in there]
+        known = [(replace(entry, name=next(named)), next(located)) for entry in entries]
+        own = [place for _, place in known if place is not None]
+        entries = [entry for entry, place in known if place is not None]
         sources[part] = Files(root, entries, first, crop_bottom=crop_bottom, places=own)
         first += len(entries)
     splits = Splits(
         sources["train"],
         sources["test"],
-        tuple(classes),
+        tuple(in_one_form(classes)),
         sources.get("validation"),
         orientation="stored" if published else "exif",
         decode="exact" if published else "scaled",
@@ -196,7 +197,7 @@ def hold_out(entries: Sequence[Entry], *, seed: int) -> dict[str, list[Entry]]:
     groups = np.array([entry.group for entry in entries], str)
     tested = stratified(
         np.array([entry.label for entry in entries]),
-        split_keys("test", (entry.name for entry in entries), groups),
+        split_keys("test", in_one_form(entry.name for entry in entries), groups),
         TEST_FRACTION,
         seed=seed,
         at_least=1,
@@ -377,13 +378,13 @@ def dataset_root(path: str) -> Path:
 
 
 def listing(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name, without hidden entries."""
+    """What is in a folder, sorted by name whatever the form of accents, without hidden entries."""
     try:
         with os.scandir(folder) as items:
             visible = [item for item in items if not item.name.startswith(HIDDEN)]
     except OSError as error:
         raise UserError(f"cannot list folder {shown(folder)}: {error.strerror}") from error
-    return sorted(visible, key=lambda item: item.name)
+    return sorted(visible, key=lambda item: (composed(item.name), item.name))
 
 
 def is_folder(item: os.DirEntry[str]) -> bool:

@@ -24,7 +24,7 @@ from fgvc_jax.data.files import (
     subfolders,
 )
 from fgvc_jax.data.images import EXTENSIONS, unread
-from fgvc_jax.data.names import Spellings, near_part, part_named
+from fgvc_jax.data.names import Spellings, composed, near_part, part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils.errors import UserError
 
@@ -66,7 +66,7 @@ def open_folder(path: str, how: Opening = TO_TRAIN, *, seed: int) -> Splits:
     _tell(root, found.values(), unused, ["", *(f"{name}/" for name in roles.values())])
     entries = {role: entries for role, (entries, _) in found.items()}
     splits = assemble(root, {"train": [], **entries}, classes, published=False, how=how)
-    return replace(splits, lineages=_lineages(placed))
+    return replace(splits, lineages=_lineages(placed, splits.classes))
 
 
 def _class_folders(folder: Path, nested: bool) -> dict[str, str]:
@@ -90,7 +90,7 @@ def _class_folders(folder: Path, nested: bool) -> dict[str, str]:
             )
     if not any("/" in path for path in found.values()):
         raise UserError(f"{shown(folder)} has no folders in its folders: leave {NESTED!r} out")
-    return dict(sorted(found.items()))
+    return dict(sorted(found.items(), key=lambda each: (composed(each[0]), each[0])))
 
 
 def _innermost(root: Path, path: str) -> Iterator[str]:
@@ -102,9 +102,10 @@ def _innermost(root: Path, path: str) -> Iterator[str]:
         yield path
 
 
-def _lineages(placed: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+def _lineages(placed: Mapping[str, str], classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     """See `Splits.lineages`; empty for classes that are in no folders of their own."""
-    steps = [tuple(reversed(path.split("/"))) for path in placed.values()]
+    above = [reversed(composed(path).split("/")[:-1]) for path in placed.values()]
+    steps = [(own, *names) for own, names in zip(classes, above, strict=True)]
     return tuple(steps) if any(len(each) > 1 for each in steps) else ()
 
 
@@ -181,14 +182,14 @@ def _without_parts(root: Path, nested: bool, how: Opening, seed: int) -> Splits:
                 f"{meant}/"
             )
     placed = _class_folders(root, nested)
-    classes, lineages = list(placed), _lineages(placed)
+    classes = list(placed)
     found = _entries(root, "", classes, how, nested)
     _tell(root, [found], {}, [""])
     entries, _ = found
     if not how.to_train:
         parts = {"train": [], "test": entries}
         splits = assemble(root, parts, classes, published=False, how=how)
-        return replace(splits, lineages=lineages)
+        return replace(splits, lineages=_lineages(placed, splits.classes))
     counts = np.bincount([entry.label for entry in entries], minlength=len(classes))
     for name, count in zip(classes, counts, strict=True):
         if count < 2:
@@ -200,7 +201,7 @@ def _without_parts(root: Path, nested: bool, how: Opening, seed: int) -> Splits:
             )
     parts = hold_out(entries, seed=seed)
     splits = assemble(root, parts, classes, published=False, how=how)
-    return replace(splits, lineages=lineages)
+    return replace(splits, lineages=_lineages(placed, splits.classes))
 
 
 def _entries(

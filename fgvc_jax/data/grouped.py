@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fgvc_jax.data.files import shown
 from fgvc_jax.data.inputs import InputFile, spelt
+from fgvc_jax.data.names import composed, in_one_form
 from fgvc_jax.data.tables import check_length, csv_rows, path_inside, understood
 from fgvc_jax.utils.errors import UserError
 
@@ -42,7 +43,7 @@ def values(file: Path, column: str) -> dict[str, str]:
                 f"{where}: the {column} of {path!r} is {value!r} here and {other!r} further up: "
                 "--by takes a column that says one thing of a photograph"
             )
-    return found
+    return dict(zip(in_one_form(found), found.values(), strict=True))
 
 
 def has(file: Path, column: str) -> bool:
@@ -52,7 +53,8 @@ def has(file: Path, column: str) -> bool:
 
 
 def _rows(file: Path, column: str, option: str) -> Iterator[tuple[str, str, str]]:
-    """(place, path, text of the column) of every row that is not blank."""
+    """(place, path, text of the column) of every row that is not blank; texts that differ in the
+    form of accents only are one."""
     header: list[str] = []
     rows = 0
     for where, values in csv_rows(file, "list"):
@@ -71,6 +73,6 @@ def _rows(file: Path, column: str, option: str) -> Iterator[tuple[str, str, str]
         if not row[PATH].strip():
             raise UserError(f"{where} has no {PATH}")
         rows += 1
-        yield where, row[PATH], row[column.lower()].strip()
+        yield where, row[PATH], composed(row[column.lower()].strip())
     if not rows:
         raise UserError(f"{shown(file)} has no row below its header: list a photograph a line")

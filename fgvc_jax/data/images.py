@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, features
 
+from fgvc_jax.data import endless
 from fgvc_jax.data.framing import FILL, Edges, Fit, fitted, inside_box
 from fgvc_jax.utils.errors import UserError
 
@@ -83,15 +84,13 @@ class Broken(UserError):
 
 class Unreadable(Broken):
     """An image that cannot be used. The message is its name, then `problem`, as "has 3 x 70000
-    pixels", then `advice`."""
+    pixels", then `advice`, where {} stands for what else can be done: only a record with a label is
+    part of a dataset."""
 
-    def __init__(
-        self,
-        record: dict[str, Any],
-        problem: str,
-        advice: str = "repair it or remove it from the dataset",
-    ):
-        super().__init__(f"image {record['name']!r} {problem}: {advice}", [record["name"]])
+    def __init__(self, record: dict[str, Any], problem: str, advice: str = "repair it or {}"):
+        without = "remove it from the dataset" if "label" in record else "leave it out"
+        told = f"image {record['name']!r} {problem}: {advice.format(without)}"
+        super().__init__(told, [record["name"]])
         self.problem = problem
 
 
@@ -267,6 +266,8 @@ def _read(record: dict[str, Any], orientation: Orientation, spare: _Spare | None
             image = _encoded(image) or image
         if isinstance(image, Image.Image):
             return _upright(record, image, orientation, None)
+        if slow := endless.problem(image):
+            raise Unreadable(record, slow)
         with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
             return _upright(record, opened, orientation, spare)
     except Image.DecompressionBombError as error:
@@ -332,14 +333,14 @@ def _check_size(record: dict[str, Any], width: int, height: int) -> None:
         raise Unreadable(record, size, _SMALLER)
 
 
-_SMALLER = "make it smaller or remove it from the dataset"
+_SMALLER = "make it smaller or {}"
 
 
 def _what_else(data: bytes) -> tuple[str, ...]:
     """What a file is that is no image, and what to do, as far as its beginning tells."""
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not data:
-        return ("is empty (0 bytes)", "fetch it again or remove it from the dataset")
+        return ("is empty (0 bytes)", "fetch it again or {}")
     if start.startswith(b"version https://git-lfs"):
         return ("is a Git LFS pointer, not the image itself", "run git lfs pull in its repository")
     if start.startswith((b"<!doctype html", b"<html")):

@@ -43,6 +43,14 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def in_one_form(names: Iterable[str]) -> list[str]:
+    """The names with their accents in the one form, but for those that would be another's then:
+    what is known by them is the same on every system that keeps it."""
+    names = list(names)
+    counts = Counter(map(composed, set(names)))
+    return [form if counts[form := composed(name)] == 1 else name for name in names]
+
+
 def words(name: str) -> str:
     """What is the same of a name however it is spaced and capitalised, without a number that a
     dataset has before it: that of 001.Black_footed_Albatross and of Black-footed albatross."""

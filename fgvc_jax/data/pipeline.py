@@ -15,6 +15,7 @@ import numpy as np
 from fgvc_jax.data.images import content_digest, decode, refuse
 from fgvc_jax.data.records import Records
 from fgvc_jax.data.sources import Source
+from fgvc_jax.data.steady import Steady
 from fgvc_jax.data.view import Reading
 from fgvc_jax.utils.errors import UserError
 
@@ -29,15 +30,15 @@ AHEAD_BATCHES = 2, 8  # at the least, whatever their size, and at the most
 
 
 def streamed(source: Source, size: int, *, threads: int, **reading: Unpack[Reading]) -> Fetch:
-    """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads; `reading`
-    as `images.decode` takes it."""
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    """rows (n,) -> (n, size, size, 3) uint8, decoded anew each time by so many threads; a UserError
+    where a file was replaced meanwhile. `reading` as `images.decode` takes it."""
+    pool, steady = ThreadPoolExecutor(threads, thread_name_prefix="decode"), Steady(source)
 
     def fetch(rows: np.ndarray) -> np.ndarray:
         images = np.empty((len(rows), size, size, 3), np.uint8)
 
         def fill(index: int) -> None:
-            images[index] = decode(source[int(rows[index])], size, **reading)
+            images[index] = decode(steady[int(rows[index])], size, **reading)
 
         for _ in pool.map(fill, range(len(rows))):
             pass

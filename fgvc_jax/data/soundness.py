@@ -14,6 +14,7 @@ from scipy.fft import dct
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fgvc_jax.data.files import Files
 from fgvc_jax.data.images import (
     FORMATS,
     TURNS,
@@ -25,6 +26,7 @@ from fgvc_jax.data.images import (
 )
 from fgvc_jax.data.names import confused
 from fgvc_jax.data.records import Source, Splits
+from fgvc_jax.data.whole import origin
 from fgvc_jax.utils.errors import UserError
 
 TINY = 64  # pixels of the shorter side
@@ -342,6 +344,10 @@ def _of_names(splits: Splits, pictures: Sequence[ImageFacts]) -> Iterator[Findin
                 for picture in pictures
                 if lowered[picture.name.casefold()] > 1
             ),
+            *(
+                f'folder or file "{name}": accents stored apart from their letters'
+                for name in _stored_apart(splits)
+            ),
         ],
     )
 
@@ -357,5 +363,17 @@ def _oddities(name: str) -> Iterator[str]:
         yield "invisible or control characters"
     if name != name.strip():
         yield "begins or ends with a space"
-    if not unicodedata.is_normalized("NFC", name):
-        yield "accents stored apart from their letters"
+
+
+def _stored_apart(splits: Splits) -> Iterable[str]:
+    """Names of folders and files whose accents the disk has apart: those of the dataset, which both
+    forms are one of, do not tell."""
+    origins = (origin(part, row) for part in splits.parts.values() for row in range(len(part)))
+    files = (source.places[row] for source, row in origins if isinstance(source, Files))
+    return dict.fromkeys(
+        step
+        for file in files
+        if not unicodedata.is_normalized("NFC", file)
+        for step in file.split("/")
+        if not unicodedata.is_normalized("NFC", step)
+    )

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from fgvc_jax.data import images
+from fgvc_jax.data import endless, images
 from fgvc_jax.data.files import Files
 from fgvc_jax.data.records import Source, origin
 from fgvc_jax.data.tfds import PreparedSplit
@@ -110,6 +110,10 @@ def _seems_whole(file: IO[bytes]) -> bool:
     """Whether header and end of a file are as they should be; what is not sure is no."""
     try:
         size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        start = file.read(2)
+        if endless.problem(start if start[:1] != b"P" else start + file.read(endless.MAX_HEADER)):
+            return False
         file.seek(0)
         with Image.open(file, formats=images.FORMATS) as image:
             format, (width, height), mode = image.format, image.size, image.mode

@@ -24,7 +24,6 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import tallies
 from fgvc_jax.study import bits
 from fgvc_jax.study.bits import Correctness, digest, keep_names, pack
+from fgvc_jax.study.instants import after, instant, now
 from fgvc_jax.training import summary
 from fgvc_jax.utils import options
 from fgvc_jax.utils.errors import UserError
@@ -180,7 +180,7 @@ def line(
     return {
         "status": status,
         "reason": re.sub(r"'[^']*/([^'/]*)'", r"'\1'", reason),  # no paths of this machine
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ended": now(),
         "tables": [dict(table)],
         "config": portable(experiment),
         "results": {name: v for name, v in results.items() if name not in KEPT_ELSEWHERE},
@@ -227,12 +227,6 @@ def read(*paths: Path) -> list[Line]:
                 )
             lines.append(entry)
     return once(lines)
-
-
-def instant(entry: Line) -> datetime:
-    """When a run ended; UTC where its line names no zone."""
-    ended = datetime.fromisoformat(entry["ended"])
-    return ended if ended.tzinfo else ended.replace(tzinfo=UTC)
 
 
 def once(lines: Iterable[Line]) -> list[Line]:
@@ -352,9 +346,9 @@ class Ledger:
         full = line(experiment, self._tables[row], status=FINISHED, results=results, right=right)
         if right is not None and len(_written(full)) <= MOST:
             keep_names(self._path.parent, right.names)
-            append(self._path, full)
+            append(self._path, after(there, full))
         elif not _has(there, entry, judged=False):
-            append(self._path, entry)
+            append(self._path, after(there, entry))
 
     def kept(self, row: str, experiment: Experiment) -> Line | None:
         """The newest finished line of such a run, in this ledger or in one beside it; from now on
@@ -379,7 +373,8 @@ class Ledger:
         """Append a run that failed or was given up, `known` being the digests of what it read."""
         entry = line(experiment, self._tables[row], status=status, reason=reason)
         read_of = {name: value for name, value in (known or {}).items() if name in SAME_DATA}
-        append(self._path, {**entry, "digests": {**entry["digests"], **read_of}})
+        entry = {**entry, "digests": {**entry["digests"], **read_of}}
+        append(self._path, after(read(self._path), entry))
 
 
 def _has(lines: Iterable[Line], entry: Line, *, judged: bool) -> bool:

@@ -42,6 +42,11 @@ class Best:
 
     def keep(self, position: dict[str, int], scores: dict[str, Any], *, write: bool = True) -> None:
         """Make this epoch the best; call it once what belongs to it is kept."""
-        self.record = {**position, **scores}
-        if write:
-            storage.write_json(self._path, self.record)
+        self.restore({**position, **scores}, write=write)
+
+    def restore(self, record: dict[str, Any], *, write: bool = True) -> None:
+        """Take another record for this one: that of what is kept, where a kill parted the two."""
+        if record != self.record:
+            self.record = record
+            if write:
+                storage.write_json(self._path, record)

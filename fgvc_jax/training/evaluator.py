@@ -52,7 +52,8 @@ class Epochs:
 
     The epoch that did best on the validation part keeps its weights (members/NN/selected). Of the
     one that did best on *test*, which is what most publications report, the log-probabilities of
-    the test images are kept, so that the ensemble of such members is known, too.
+    the test images are kept, so that the ensemble of such members is known, too. A kill at any
+    moment leaves what is kept and its record of one epoch, or has them so at the next start.
 
     Args:
         run: whose members are judged.
@@ -65,11 +66,19 @@ class Epochs:
         self._number = number
         self._folder = folder
         self._on_test = Best(folder / f"{BEST_ON_TEST}.json", "test_accuracy")
-        if (self._on_test.record or {}).get("test_images") != len(run.splits.test):
+        if jax.process_index() == 0:
+            self._put_answers()
+        of_these = (self._on_test.record or {}).get("test_images") == len(run.splits.test)
+        if not of_these or not storage.exists(folder / f"{BEST_ON_TEST}.npy"):
             self._on_test.record = None  # of other images: one was broken, and is gone
         self._selected = None
         if run.splits.validation is not None:
             self._selected = Best(folder / "selected.json", "validation_accuracy")
+            weights = folder / "selected"
+            if not storage.exists(weights):
+                self._selected.record = None
+            elif jax.process_index() == 0 and (known := checkpoint.about(weights)):
+                self._selected.restore(known)
         self.last: dict[str, Any] | None = None  # scores of the last epoch that was judged
 
     def __call__(self, variables: VariableDict, position: dict[str, int]) -> dict[str, Any]:
@@ -77,7 +86,7 @@ class Epochs:
         member = self._run.member(self._number, variables)
         if jax.process_index() == 0:
             shape = len(self._run.splits.test), len(self._run.splits.classes)
-            path = self._folder / f"{BEST_ON_TEST}.npy"
+            path = self._folder / f"{BEST_ON_TEST}.{position['step']}.npy"
             scores: dict[str, Any] = {}
             with storage.new_array(
                 path, shape, np.float16, keep=lambda: self._on_test.improves(scores)
@@ -85,15 +94,27 @@ class Epochs:
                 scores |= evaluate_member(self._run, member, {"test": kept})
             if self._on_test.improves(scores):
                 self._on_test.keep(position, scores)
+                self._put_answers()
         else:
             scores = evaluate_member(self._run, member)
         if self._selected is not None:
             better = bool(processes.of_first(np.bool_(self._selected.improves(scores))))
             if better:
-                checkpoint.save_final(self._folder / "selected", variables)
+                known = {**position, **scores}
+                checkpoint.save_final(self._folder / "selected", variables, known)
                 self._selected.keep(position, scores, write=jax.process_index() == 0)
         self.last = scores
         return scores
+
+    def _put_answers(self) -> None:
+        """Give the answers that were kept at the step of the record their name; those of other
+        steps, which no record was written of, go."""
+        step = (self._on_test.record or {}).get("step")
+        for path in storage.matching(self._folder, f"{BEST_ON_TEST}.*.npy"):
+            if path.name == f"{BEST_ON_TEST}.{step}.npy":
+                storage.rename(path, self._folder / f"{BEST_ON_TEST}.npy")
+            else:
+                storage.remove(path)
 
 
 def evaluate_member(

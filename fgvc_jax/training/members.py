@@ -29,6 +29,7 @@ from fgvc_jax.utils.signals import SIGNALS, Deferred
 from fgvc_jax.workdir import begun, checkpoint, columns, storage, taxonomy, training_images
 from fgvc_jax.workdir import unread as unread_images
 from fgvc_jax.workdir.folder import Workdir
+from fgvc_jax.workdir.record import ELSEWHERE
 
 log = logging.getLogger(__name__)
 _CHECKPOINTS = "checkpoints"  # folder of a member in training
@@ -79,6 +80,7 @@ def _train(
     compilation.use_compilation_cache()
     if experiment.distributed:
         processes.join_processes()
+        processes.check_alike(experiment, ELSEWHERE)
     first = jax.process_index() == 0
     report = report if first else summary.ignore
 
@@ -142,6 +144,8 @@ def _train(
         processes.check_shared(
             partial(storage.exists, workdir.config), f"--workdir {experiment.workdir!r}"
         )
+        if not first:  # whose data and weights are those of the first
+            workdir.check(run.record, unread)
         if run.trunk and not processes.of_first(np.bool_(storage.exists(workdir.trunk))):
             checkpoint.save_final(workdir.trunk, run.trunk.on_devices)
         frozen: list[tuple[str, Member]] = []

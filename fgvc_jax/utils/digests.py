@@ -75,6 +75,16 @@ def numerics(parts: Iterable[str] = ()) -> int | dict[str, int]:
     return {"step": NUMERICS["step"], **raised} if raised else NUMERICS["step"]
 
 
+def of_program() -> str:
+    """Digest of the program's own modules, by their names and bytes."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
 def of_file(path: Path) -> str:
     """Digest of a file's bytes."""
     with paths.readable(path).open("rb") as file:

@@ -6,17 +6,23 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from fgvc_jax.utils import watchdog
+import fgvc_jax
+from fgvc_jax.utils import options, watchdog
+from fgvc_jax.utils.digests import of_program
 from fgvc_jax.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound=np.ndarray | np.generic)
 SHOWN = 60.0  # seconds until a network file system shows a new file at the latest
@@ -39,9 +45,15 @@ def join_processes() -> None:
             given = dict(
                 coordinator_address=address, num_processes=int(count), process_id=int(index)
             )
+        watchdog.await_others()
         jax.distributed.initialize(**given, heartbeat_timeout_seconds=watchdog.SILENT)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
+        if "Failed to start RPC server" in reason:
+            raise UserError(
+                f"--distributed cannot listen at the port of {address or 'the first process'}, "
+                "which is in use, or may not: name another one to all processes"
+            ) from error
         raise UserError(
             f"--distributed could not join the other processes ({reason}): "
             f"on a machine that is no known cluster, set {', '.join(names)}"
@@ -98,6 +110,34 @@ def gathered(mine: list[Any]) -> list[Any]:
     padded[: len(text)] = text
     rows = multihost_utils.process_allgather(padded)
     return [each for row in rows for each in json.loads(row.tobytes())]
+
+
+def check_alike(asked: "DataclassInstance", elsewhere: Collection[str]) -> None:
+    """Raise a UserError in all processes where one of them was asked for something else than the
+    first, or runs another version of the program: each would compile a program of its own, wait for
+    what the others never send, or go on with other numbers than they.
+
+    Args:
+        asked: the options of this process.
+        elsewhere: patterns of flags that say where something is, which on another host may be
+            another place.
+    """
+    if jax.process_count() == 1:
+        return
+    own = {"fgvc_jax": f"{fgvc_jax.__version__} ({of_program()[:12]})", "jax": jax.__version__}
+    own |= {
+        flag: repr(value)
+        for flag, _, value in options.fields(asked)
+        if not any(fnmatchcase(flag, pattern) for pattern in elsewhere)
+    }
+    first, *others = gathered([own])
+    for number, other in enumerate(others, start=1):
+        for name in (*first, *other):
+            if first.get(name) != other.get(name):
+                raise UserError(
+                    f"processes of one run are to be started alike: {name} is {first.get(name)} in "
+                    f"process 0 and {other.get(name)} in process {number}"
+                )
 
 
 def check_shared(is_seen: Callable[[], bool], what: str) -> None:

@@ -33,6 +33,11 @@ def watch(meet: Callable[[], None], *, is_first: bool) -> None:
     """
     global _meet, _is_first
     _meet, _is_first = meet, is_first
+
+
+def await_others() -> None:
+    """From now on this process ends in one line when it does not meet the others in time, or, once
+    it does `watch` them, when another is gone."""
     libc = ctypes.CDLL(None)
     stream = ctypes.c_void_p.in_dll(libc, "__stderrp" if sys.platform == "darwin" else "stderr")
     words = ctypes.create_string_buffer(2**16)
@@ -51,6 +56,10 @@ def watch(meet: Callable[[], None], *, is_first: bool) -> None:
 
 
 def _leave(words: bytes) -> None:
+    if _meet is None:
+        os.write(2, b"error: --distributed did not meet the other processes in time: is every one ")
+        os.write(2, b"started, and does it reach the address of the first, which others may use?\n")
+        os._exit(2)
     named = _NAMED.search(words)
     gone = int(named[1] or named[2]) if named else 0
     if _is_first:

@@ -1,6 +1,7 @@
 """Saving and restoring with Orbax, the only file that knows of it."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ _NOT_DAMAGE = (
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_ABOUT = "about.json"  # in the folder of a frozen member
 SLACK = 2**20  # bytes that a checkpoint takes beside its arrays, at the most
 
 
@@ -138,8 +140,15 @@ def begun(directory: Path) -> bool:
     return any(each.isdecimal() for name in names for each in name.split("/")[place : place + 1])
 
 
-def save_final(directory: Path, variables: VariableDict) -> None:
+def save_final(
+    directory: Path, variables: VariableDict, about: Mapping[str, Any] | None = None
+) -> None:
     """Write a frozen member; `directory` appears, or is replaced, only when it is complete.
+
+    Args:
+        directory: of it.
+        variables: its own.
+        about: what is to be known of it, as JSON; it appears with it, so that no kill parts them.
 
     Raises:
         UserError: when there is no space for it.
@@ -158,8 +167,19 @@ def save_final(directory: Path, variables: VariableDict) -> None:
             checkpointer.save(beside.absolute(), jax.device_get(variables), force=True)
     wait_for_all("a member is written")
     if jax.process_index() == 0:
-        storage.replace_folder(beside, directory)
+        more = {} if about is None else {_ABOUT: json.dumps(about)}
+        storage.replace_folder(beside, directory, more)
     wait_for_all("a member has its name")
+
+
+def about(directory: Path) -> dict[str, Any] | None:
+    """What was said of a frozen member as it was written; None where there is none, or no word."""
+    storage.fetch_folder(directory)
+    try:
+        found = json.loads((directory / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def load_final(

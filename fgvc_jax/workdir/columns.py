@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fgvc_jax.data import grouped
+from fgvc_jax.data.names import in_one_form
 from fgvc_jax.evaluation import places
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -75,7 +76,7 @@ def read(file: Path, column: str, names: Sequence[str]) -> Column:
 def _read(file: Path, column: str, names: Sequence[str]) -> Column:
     values = grouped.values(file, column)
     groups = grouped.values(file, GROUP) if grouped.has(file, GROUP) else {}
-    images = [name.partition("#xywh=")[0] for name in names]
+    images = in_one_form(name.partition("#xywh=")[0] for name in names)
     return Column(column, *(tuple(f.get(each, "") for each in images) for f in (values, groups)))
 
 

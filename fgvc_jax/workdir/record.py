@@ -19,6 +19,10 @@ from fgvc_jax.workdir import storage
 
 FORMAT = 2  # of what is in a workdir; raised when an older program would misread a newer one
 # Where data, weights and teachers lie may change: their digests decide whether they are the same.
+ELSEWHERE = (
+    *("--workdir", "--data.source", "--data.cache", "--data.allow-links", "--data.taxonomy"),
+    *("--network*.weights", "--network*.start", "--kd.teacher"),
+)
 _MOVABLE = re.compile(r"--(data\.source|networks?\.(\d+\.)?(weights|start)|kd\.teacher)")
 
 

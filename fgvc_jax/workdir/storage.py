@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, Any
@@ -269,14 +269,18 @@ def rename(path: Path, to: Path) -> None:
     with one_line_errors(to):
         check_lease(to)
         if there := mirror.of(to):
+            there.fetch(path)  # which another machine may have written
             there.rename(path, to, functools.partial(check_lease, to))
         path.rename(to)
 
 
-def replace_folder(path: Path, to: Path) -> None:
-    """Give a folder the name of another one of the workdir, which goes."""
+def replace_folder(path: Path, to: Path, more: Mapping[str, str] | None = None) -> None:
+    """Give a folder, with some texts `more` by their names, the name of another one of the workdir,
+    which goes."""
     with one_line_errors(to):
         check_lease(to)
+        for name, text in (more or {}).items():
+            (path / name).write_text(text, encoding="utf-8")
         _put(to, path)
         older = to.with_name(f"{to.name}.old")  # a kill may leave it, the next call takes it away
         shutil.rmtree(older, ignore_errors=True)

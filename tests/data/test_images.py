@@ -177,11 +177,6 @@ def test_not_an_image():
     refused(b"<svg/>", f"is none of {', '.join(FORMATS)}")
 
 
-def test_format_outside_the_list():
-    for format in ("EPS", "TGA", "ICO", "PDF"):
-        refused(encoded(Image.new("RGB", (16, 16)), format), "is none of")
-
-
 def png_header(width, height):
     """A PNG that claims to be of a size, without any pixel."""
 
@@ -191,6 +186,33 @@ def png_header(width, height):
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"hello", "repair it or "),
+        (b"", "fetch it again or "),
+        (png_header(12_000, 12_000), "make it smaller or "),
+        (png_header(3, 70_000), "make it smaller or "),
+        (b"<html>", "fetch the image again"),
+    ],
+    ids=["text", "empty", "pixels", "side", "page"],
+)
+def test_what_is_of_no_dataset_is_not_to_be_removed_from_one(tmp_path, content, advice):
+    """predict, embed, explain, the demo and a notebook ask of photographs."""
+    path = tmp_path / "new.jpg"
+    path.write_bytes(content)
+    for image in (images.record_of(path), {"image": content, "name": "upload"}):
+        with pytest.raises(UserError) as e:
+            decode(image, 8)
+        assert str(e.value).endswith(f": {advice}{'leave it out' * advice.endswith(' or ')}")
+    refused(content, f": {advice}{'remove it from the dataset' * advice.endswith(' or ')}")
+
+
+def test_format_outside_the_list():
+    for format in ("EPS", "TGA", "ICO", "PDF"):
+        refused(encoded(Image.new("RGB", (16, 16)), format), "is none of")
 
 
 @pytest.mark.parametrize(

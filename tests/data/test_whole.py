@@ -100,6 +100,13 @@ def test_all_that_is_broken_is_listed_at_once(tmp_path):
         look(spec, share=slice(0, None, 2))
 
 
+def test_a_header_without_an_end_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it is read byte by byte"))
+    path = tmp_path / "1.ppm"
+    path.write_bytes(b"P6\n#" + b"a" * 10**6)
+    assert not whole._file_seems_whole(path)
+
+
 def test_long_lists_end(tmp_path):
     errors = [UserError(f"image {i} is broken") for i in range(40)]
     with pytest.raises(UserError, match="^40 of 99 .*image 29 is broken; and 10 more$"):

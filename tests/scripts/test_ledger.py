@@ -289,6 +289,24 @@ def test_the_newer_of_two_instants_counts_whatever_the_zone(tmp_path):
     assert ledger.read(path)[0]["ended"] == "2026-01-01T04:00:00"  # UTC, as all is
 
 
+def test_a_clock_that_was_set_back_makes_no_older_line_count(tmp_path, monkeypatch, caplog):
+    """A failure was hidden by what finished before it, or stood beside what finished after it."""
+    path = tmp_path / "a.jsonl"
+    kept = Ledger(path, study="effect", base=tiny(), rows=["kt"])
+    clock = "2026-05-01T12:00:00+00:00"
+    monkeypatch.setattr(ledger, "now", lambda: clock)
+    kept.unfinished("kt", tiny(), status="failed", reason="no memory")
+    assert not caplog.messages
+    clock = "2026-05-01T11:00:00+00:00"
+    kept.finished("kt", tiny(), results(right()))
+    assert [entry["status"] for entry in ledger.read(path)] == ["finished"]
+    assert "the clock says 2026-05-01T11:00:00+00:00" in caplog.text
+    kept.unfinished("kt", tiny(), status="failed", reason="no memory")
+    assert [entry["status"] for entry in ledger.read(path)] == ["finished", "failed"]
+    ends = [json.loads(text)["ended"] for text in path.read_text().splitlines()]
+    assert ends == [f"2026-05-01T12:00:0{second}+00:00" for second in range(3)]
+
+
 def test_a_line_that_contradicts_itself_is_named(tmp_path):
     path = tmp_path / "a.jsonl"
     line = json.loads(written(path)[0])

@@ -92,14 +92,14 @@ def pair_of(module, *words, **options):
     return [finish(worker) for worker in started(module, *words, **options)]
 
 
-def started(module, *words, **options):
-    """Two such processes."""
+def started(module, *words, second=(), **options):
+    """Two such processes, the second one with some words more."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     return [
         command(
-            module, *words, "--distributed", "True", devices=2,
+            module, *words, *(second * index), "--distributed", "True", devices=2,
             env={"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2",
                  "JAX_PROCESS_ID": str(index)}, **options,
         )
@@ -136,6 +136,35 @@ def test_a_signal_to_one_process_stops_all_and_the_same_command_continues(single
     assert (code, other) == (0, 0), err + told
     assert "member 1/2: continues at step" in out
     assert_equal(single, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("second", "codes", "told"),
+    [
+        (("--optimizer.learning-rate", 0.7), (2, 2), "learning-rate is 0.001 in process 0 and 0.7"),
+        (("--data.source", "folder:{}/other"), (1, 2), "begun with other train images"),
+    ],
+    ids=["config", "data"],
+)
+def test_processes_that_are_not_of_one_run_are_told(tmp_path, second, codes, told):
+    """With other rates both trained on, each with variables of its own; of a run of more epochs the
+    other process waited for good; other images were learned from without a word."""
+    birds = open_source("sketchbirds").train
+    for root, shift in (("one", 0), ("other", 1)):
+        for part, first, count in (("train", 0, 8), ("test", 8, 4)):
+            for label in range(4):
+                folder = tmp_path / root / part / f"species {label}"
+                folder.mkdir(parents=True)
+                rows = np.flatnonzero(birds.labels == label)
+                for i in range(count):
+                    image = Image.fromarray(birds[int(rows[first + i + shift])]["image"])
+                    image.save(folder / f"{i}.bmp")
+    words = "--data.source", f"folder:{tmp_path}/one", "--data.classes", 0, "--members", 1
+    second = tuple(str(word).format(tmp_path) for word in second)
+    found = two_processes(tmp_path / "run", *words, second=second)
+    assert tuple(code for code, _, _ in found) == codes, found
+    assert told in found[1][2] and "Traceback" not in found[1][2]
 
 
 @pytest.mark.exhaustive

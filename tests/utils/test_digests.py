@@ -270,3 +270,8 @@ def test_the_ledgers_digests_are_still_formed(file):
         record = Record(config.from_dict(values), (), told, False)
         for member, digest in enumerate(known["training"], start=1):
             assert record.training(member, known["members"][: member - 1]) == digest
+
+
+def test_a_program_is_known_by_all_of_its_modules():
+    found = digests.of_program()
+    assert found == digests.of_program() and len(found) == 64

@@ -2,14 +2,18 @@
 two that run together."""
 
 import contextlib
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
+from conftest import tiny
 
+from fgvc_jax.config import Optimizer
 from fgvc_jax.utils import processes
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.workdir.record import ELSEWHERE
 
 
 @pytest.fixture
@@ -46,6 +50,32 @@ def test_a_folder_that_the_first_does_not_see_is_not_shared(second_of_two):
         processes.check_shared(lambda: True, "--workdir 'run'")
 
 
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ({}, ""),
+        ({"workdir": "/mnt/run"}, ""),
+        ({"epochs": 3}, "--epochs is 3 in process 0 and 1 in process 1"),
+        ({"optimizer": Optimizer(learning_rate=0.7)}, r"--optimizer\.learning-rate is 0\.7 in pro"),
+        ({"save_every": 7}, "--save-every is 7 in process 0"),
+        ({"program": "e" * 64}, r"fgvc_jax is \S+ \(e{12}\) in process 0 and "),
+    ],
+)
+def test_processes_that_were_not_started_alike_are_told(second_of_two, monkeypatch, there, told):
+    """Another learning rate went on without a word: each process made its own program of it."""
+    asked = tiny(epochs=1)
+    own = []
+    monkeypatch.setattr(processes, "gathered", lambda mine: [*own, *mine])
+    program = there.pop("program", "")
+    with monkeypatch.context() as patch:
+        if program:
+            patch.setattr(processes, "of_program", lambda: program)
+        patch.setattr(processes, "gathered", lambda mine: own.extend(mine) or mine)
+        processes.check_alike(dataclasses.replace(asked, **there), ELSEWHERE)
+    with pytest.raises(UserError, match=told) if told else contextlib.nullcontext():
+        processes.check_alike(asked, ELSEWHERE)
+
+
 def test_a_lock_is_taken_by_the_first_alone_and_refused_to_all(second_of_two, monkeypatch):
     @contextlib.contextmanager
     def lock():
@@ -73,7 +103,21 @@ def test_the_variables_that_join_processes_are_named(monkeypatch):
         monkeypatch.setenv(f"JAX_{name}", str(value))
     monkeypatch.setattr(jax.config, "update", lambda *_: None)
     monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setattr(processes.watchdog, "await_others", lambda: None)
     with pytest.raises(UserError, match=r"\(nobody is there\).*set JAX_COORDINATOR_ADDRESS, JAX_"):
+        processes.join_processes()
+
+
+def test_a_port_that_is_in_use_is_told(monkeypatch):
+    def refuse(**_):
+        raise RuntimeError("UNKNOWN: Failed to start RPC server")
+
+    for name, value in (("COORDINATOR_ADDRESS", "a:1"), ("NUM_PROCESSES", 2), ("PROCESS_ID", 0)):
+        monkeypatch.setenv(f"JAX_{name}", str(value))
+    monkeypatch.setattr(jax.config, "update", lambda *_: None)
+    monkeypatch.setattr(jax.distributed, "initialize", refuse)
+    monkeypatch.setattr(processes.watchdog, "await_others", lambda: None)
+    with pytest.raises(UserError, match=r"at the port of a:1, which is in use, or may not: name"):
         processes.join_processes()
 
 

@@ -13,7 +13,9 @@ from conftest import ROOT
 ABORTED = """
 import ctypes, sys
 from fgvc_jax.utils import watchdog
-watchdog.watch(lambda: None, is_first=False)
+watchdog.await_others()
+if sys.argv[2:]:
+    watchdog.watch(lambda: None, is_first=False)
 libc = ctypes.CDLL(None)
 stream = ctypes.c_void_p.in_dll(libc, "__stderrp" if sys.platform == "darwin" else "stderr")
 libc.fputs(sys.argv[1].encode(), stream)
@@ -34,9 +36,39 @@ TOLD = "process {} ended; the same command continues\n"
 )
 def test_an_abort_of_jaxs_client_is_one_line_and_others_keep_their_words(words, code, told):
     done = subprocess.run(
-        [sys.executable, "-c", ABORTED, words], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", ABORTED, words, "met"], cwd=ROOT, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_who_does_not_meet_the_others_says_so_in_one_line():
+    """It was a screenful of C's, after five minutes."""
+    words = f"{JAXS}absl::Status: DEADLINE_EXCEEDED: Deadline Exceeded\n"
+    done = subprocess.run(
+        [sys.executable, "-c", ABORTED, words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: --distributed did not meet the other processes in time")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_that_nobody_joins_ends_in_one_line(index):
+    """The first one waits for the second, or this for the first: where a stranger listens, too."""
+    program = "import functools, jax\njax.distributed.initialize = functools.partial(" + (
+        "jax.distributed.initialize, initialization_timeout=5)\n" + PROGRAM
+    )
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        address = "{}:{}".format(*stranger.getsockname())
+        if index == 0:
+            stranger.close()
+        names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+        done = subprocess.run(
+            [sys.executable, "-c", program, "wait"], cwd=ROOT, capture_output=True, text=True,
+            env=os.environ | names | {"JAX_PROCESS_ID": str(index)}, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: --distributed did not meet the other processes")
 
 
 PROGRAM = """
