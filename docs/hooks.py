@@ -37,7 +37,7 @@ FLAG = re.compile(r"(?<![\w-])--?[a-z][\w.-]*|'?\.\[[\w,]+\]'?")
 TYPED = re.compile(r'(?<!</span>)<code>[^<]*</code>|<div class="language-bash.*?</div>', re.S)
 CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>)", re.S)
 # What is not broken in a sentence or a table: 95 %, an arrow, an interval.
-TOGETHER = re.compile(r"\d\s%|-&gt;|\[-?\d[^][<]*\]|\([+-]?\d[^()<]* to [^()<]*\)")
+TOGETHER = re.compile(r"\d\s%|-&gt;|\[-?\d[^][<]*\]|\([+-]?[\d.]+ to [+-]?[\d.]+")
 LINE = re.compile(r'(<span id="__span-[\d-]+")>(.*?)(?=\n</span>)', re.S)
 HEADING = re.compile(r"<h([2-6]) .*?</h\1>|<td>.*?</td>", re.S)
 # The --help of a command: an option, what it may be, and what it does, perhaps a line below.
@@ -98,7 +98,7 @@ def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
         return CODE.sub(lambda code: in_text(code[0], behind), found[0])
 
     def behind(text: str) -> str:
-        return text if FLAG.match(text) else re.sub(r"(?<=\w)[./](?=\w|$)", r"\g<0><wbr>", text)
+        return text if FLAG.match(text) else re.sub(r"(?<=\w)[./](?=\w{3}|$)", r"\g<0><wbr>", text)
 
     parts = CODE.split(TYPED.sub(whole, content))  # text, code, text, ...
     parts[::2] = [TOGETHER.sub(r'<span class="flag">\g<0></span>', each) for each in parts[::2]]
@@ -180,7 +180,7 @@ def listed(said: str) -> str:
 
     def text(words: str) -> str:
         words = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(words, quote=False))
-        return FLAG.sub(r"<code>\g<0></code>", words)
+        return re.sub(r"(?<![\w-])--[a-z][\w.-]*\b", r"<code>\g<0></code>", words)
 
     paragraphs = []
     for block in said.strip("\n").split("\n\n"):
