@@ -36,8 +36,9 @@ WIDE = "studies/pages/", "reference/trunks.md"  # their tables take the place of
 FLAG = re.compile(r"(?<![\w-])--?[a-z][\w.-]*|'?\.\[[\w,]+\]'?")
 TYPED = re.compile(r'(?<!</span>)<code>[^<]*</code>|<div class="language-bash.*?</div>', re.S)
 CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>)", re.S)
-# What is not broken in a sentence or a table: 95 %, an arrow, an interval.
-TOGETHER = re.compile(r"\d\s%|-&gt;|\[-?\d[^][<]*\]|\([+-]?[\d.]+ to [+-]?[\d.]+")
+# What is not broken in a sentence or a table: 95 %, an arrow, an interval, 1e-06.
+TOGETHER = re.compile(r"\d\s%|[\d.]+e-\d+|-&gt;|\[-?\d[^][<]*\]|\(?[+-]?\d[\d.]* to [+-]?\d[\d.]*")
+PLACES_TO_PART = re.compile(r"(?<=\w)[./](?=\w{3}|$)|^\.$")
 LINE = re.compile(r'(<span id="__span-[\d-]+")>(.*?)(?=\n</span>)', re.S)
 HEADING = re.compile(r"<h([2-6]) .*?</h\1>|<td>.*?</td>", re.S)
 # The --help of a command: an option, what it may be, and what it does, perhaps a line below.
@@ -98,7 +99,8 @@ def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
         return CODE.sub(lambda code: in_text(code[0], behind), found[0])
 
     def behind(text: str) -> str:
-        return text if FLAG.match(text) else re.sub(r"(?<=\w)[./](?=\w{3}|$)", r"\g<0><wbr>", text)
+        short = FLAG.match(text) and len(text) < 24
+        return text if short else PLACES_TO_PART.sub(r"\g<0><wbr>", text)
 
     parts = CODE.split(TYPED.sub(whole, content))  # text, code, text, ...
     parts[::2] = [TOGETHER.sub(r'<span class="flag">\g<0></span>', each) for each in parts[::2]]
