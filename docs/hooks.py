@@ -1,10 +1,12 @@
 """What the site has beside docs/: the README, results, notebooks, and every command's --help."""
 
+import html
 import json
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,16 @@ PLACES = {
 }
 PICTURES = ROOT / ".github"
 WIDE = "studies/pages/", "reference/trunks.md"  # their tables take the place of the menu beside
-FLAG = re.compile(r"(?<![\w-])--?[a-z][\w.-]*")
+FLAG = re.compile(r"(?<![\w-])--?[a-z][\w.-]*|'?\.\[[\w,]+\]'?")
 TYPED = re.compile(r'(?<!</span>)<code>[^<]*</code>|<div class="language-bash.*?</div>', re.S)
+CODE = re.compile(r"(<pre.*?</pre>|<code.*?</code>)", re.S)
+# What is not broken in a sentence or a table: 95 %, an arrow, an interval, 1e-06.
+TOGETHER = re.compile(r"\d\s%|[\d.]+e-\d+|-&gt;|\[-?\d[^][<]*\]|\(?[+-]?\d[\d.]* to [+-]?\d[\d.]*")
+PLACES_TO_PART = re.compile(r"(?<=\w)[./](?=\w{3}|$)|^\.$")
+LINE = re.compile(r'(<span id="__span-[\d-]+")>(.*?)(?=\n</span>)', re.S)
+HEADING = re.compile(r"<h([2-6]) .*?</h\1>|<td>.*?</td>", re.S)
+# The --help of a command: an option, what it may be, and what it does, perhaps a line below.
+OPTION = re.compile(r"^  (\S.*?)(?:\s{2,}|\n\s+)(\S.*)$", re.M)
 MEASURED = re.compile(r"^## ([\w ]+): (.*=.*)\n", re.M)
 LINK = re.compile(r"(\]\()([^)#\s:]+)([)#])")
 
@@ -78,15 +88,39 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     return re.sub(r"\]\(((?:\.\./)*)\.\./scripts/studies/", r"](\1studies/", markdown)
 
 
-def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """A flag, in a sentence or a command, is not broken behind its hyphens."""
+def on_page_content(content: str, page: Any, config: Any, files: Files) -> str:
+    """Lines are broken where a reader would break them: not behind the hyphens of a flag, not
+    before a %; a name of several words or folders behind its dots and slashes."""
 
     def whole(code: re.Match[str]) -> str:
-        parts = re.split("(<[^>]*>)", code[0])  # text, a tag, text, ...
-        parts[::2] = [FLAG.sub(r'<span class="flag">\g<0></span>', part) for part in parts[::2]]
-        return "".join(parts)
+        return in_text(code[0], lambda text: FLAG.sub(r'<span class="flag">\g<0></span>', text))
 
-    return TYPED.sub(whole, html)
+    def parted(found: re.Match[str]) -> str:
+        return CODE.sub(lambda code: in_text(code[0], behind), found[0])
+
+    def behind(text: str) -> str:
+        short = FLAG.match(text) and len(text) < 24
+        return text if short else PLACES_TO_PART.sub(r"\g<0><wbr>", text)
+
+    parts = CODE.split(TYPED.sub(whole, content))  # text, code, text, ...
+    parts[::2] = [TOGETHER.sub(r'<span class="flag">\g<0></span>', each) for each in parts[::2]]
+    return HEADING.sub(parted, LINE.sub(hung, "".join(parts)))
+
+
+def in_text(html_text: str, change: Callable[[str], str]) -> str:
+    """HTML with its text changed, and no tag."""
+    parts = re.split("(<[^>]*>)", html_text)  # text, a tag, text, ...
+    parts[::2] = map(change, parts[::2])
+    return "".join(parts)
+
+
+def hung(line: re.Match[str]) -> str:
+    """A line of code that knows where it goes on when it is too long: behind the = of a formula, or
+    a little further in than it begins."""
+    text = html.unescape(re.sub("<[^>]*>", "", line[2]))
+    formula = re.match(r"\w{1,6}(\(\w\))? *[=:] ", text)
+    hang = len(formula[0]) if formula else len(text) - len(text.lstrip()) + 2
+    return f'{line[1]} style="--hang: {hang}ch">{line[2]}'
 
 
 def notebook(path: Path) -> str:
@@ -130,12 +164,36 @@ def shorter(heading: re.Match[str]) -> str:
 
 def commands() -> str:
     """What every command says of itself."""
-    parts, narrow = ["# Commands\n"], os.environ | {"COLUMNS": "76"}
+    parts, wide = ["# Commands\n"], os.environ | {"COLUMNS": "9999"}
     for name in COMMANDS:
         asked = "--help-all" if name == "train" else "--help"
         said = subprocess.run(
             [sys.executable, "-m", f"fgvc_jax.{name}", asked],
-            capture_output=True, text=True, cwd=ROOT, check=True, env=narrow,
+            capture_output=True, text=True, cwd=ROOT, check=True, env=wide,
         ).stdout  # fmt: skip
-        parts.append(f"## {name}\n\n```text\n{said.rstrip()}\n```\n")
+        usage, _, rest = said.partition("\n")
+        usage = usage.removeprefix("usage: ")
+        parts.append(f"## {name}\n\n```bash\n{usage}\n```\n\n{listed(rest)}\n")
     return "\n".join(parts)
+
+
+def listed(said: str) -> str:
+    """A --help as paragraphs and lists of options, which a telephone has room for as well."""
+
+    def text(words: str) -> str:
+        words = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(words, quote=False))
+        return re.sub(r"(?<![\w-])--[a-z][\w.-]*\b", r"<code>\g<0></code>", words)
+
+    paragraphs = []
+    for block in said.strip("\n").split("\n\n"):
+        heading = "" if block.startswith("  ") else block.partition("\n  ")[0]
+        options = OPTION.findall(block[len(heading) :])
+        group, _, words = heading.rpartition(".*: ")
+        paragraphs += [f"### {group}.*"] if group else []
+        paragraphs += [f"<p>{text(words)}</p>"] if words else []
+        entries = [
+            f"<dt><code>{html.escape(name)}</code></dt><dd>{text(words)}</dd>"
+            for name, words in options
+        ]
+        paragraphs += [f"<dl>{''.join(entries)}</dl>"] if entries else []
+    return "\n\n".join(paragraphs)

@@ -17,8 +17,8 @@ AT_ONCE = 2**22  # values of one member that are fused at a time
 class Alike(NamedTuple):
     """Variables of members of one architecture, by their places in the tree; no array is copied.
 
-    own: of each member the leaves that it has for itself. common: leaves of which all members have
-    the same array, as those of a trunk that adapters share.
+    `own` are of each member the leaves that it has for itself, `common` those of which all members
+    have the same array, as those of a trunk that adapters share.
     """
 
     own: tuple[Mapping[Place, jax.Array], ...]
@@ -75,7 +75,7 @@ def fuse(logits: jax.Array, how: str) -> jax.Array:
             logits, which decides as the authors' code, where they are summed.
 
     Returns:
-        (B, K) float32: log of the mean probabilities, or mean logits. Either way its softmax is the
+        (B, K) float32, log of the mean probabilities, or mean logits. Either way its softmax is the
         ensemble's prediction.
 
     Raises:
@@ -99,7 +99,7 @@ def softened(logits: jax.Array, how: str, *, temperature: float) -> jax.Array:
         temperature: T, above 0.
 
     Returns:
-        (B, K) float32: logits whose softmax at T this is, the largest of them 0.
+        (B, K) float32, logits whose softmax at T this is, the largest of them 0.
     """
     fused = temperature * fuse(logits / temperature, how)
     return fused - fused.max(axis=-1, keepdims=True)

@@ -43,6 +43,18 @@ def test_every_room_is_on_a_floor():
     assert {name for name in rooms if not HOUSE.floor(name)} == set()
 
 
+def test_the_architecture_tells_of_these_floors_and_of_files_that_are_there():
+    text = (ROOT / "docs/ARCHITECTURE.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", text, re.M)
+    told = {int(floor): set(re.findall(r"`(\w+)`", rooms)) for floor, rooms in rows}
+    assert told == {n: set(rooms) for n, rooms in enumerate(HOUSE.FLOORS, start=1)}
+    story = text.partition("## Nine files")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\| `[\w/]+\.py` \|", story, re.M)) == 9
+    beside = PACKAGE / "objectives", PACKAGE / "training/precomputed", PACKAGE, ROOT
+    for file in re.findall(r"`([\w/]+\.(?:py|md))", text):
+        assert any((folder / file).is_file() for folder in beside), file
+
+
 def test_the_plan_of_a_house_is_read_right(tmp_path):
     """An upward import inside a function, a circle, and a way down."""
     for name, text in {

@@ -16,7 +16,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils import machine, paths, processes, progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import csv_table, no_formula_path, table
+from fgvc_jax.utils.text import csv_table, no_formula_path, printable, table
 from fgvc_jax.workdir import storage
 
 LABELS = "path", "label", "suggestion", "probability", "uncertainty"  # of a list to fill in
@@ -76,6 +76,7 @@ def of_events(asked: Model, options: Prediction, files: Iterable[InputFile]) -> 
             csv_table(file, found.columns, safe=options.csv_safe)(
                 {name: _small(value) for name, value in row.items()} for row in found.rows()
             )
+        print(f"written: {printable(options.output)}")
         return counts
     header = "event", "images", "class", "probability", "agreement", "", ""
     rows = [

@@ -193,6 +193,7 @@ def _table(output: Path | None, columns: Sequence[str], safe: bool) -> Iterator[
         output = output.with_name(part + output.suffix)
     with storage.new_text(output) as file:
         yield _WRITERS[output.suffix.lower()](file, columns, safe)
+    print(f"written: {printable(str(output))}")
 
 
 def _csv(file: IO[str], columns: Sequence[str], safe: bool) -> Write:

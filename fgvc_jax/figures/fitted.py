@@ -24,7 +24,7 @@ HEAD, ROW = 720, 34  # pixels of the page: of all but the pairs, and of each
 class Fitted:
     """A finished run: what is in its folder.
 
-    workdir: the folder.
+    `workdir` is the folder.
     """
 
     def __init__(self, workdir: str):

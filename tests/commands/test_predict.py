@@ -89,6 +89,11 @@ def test_a_table_has_the_numbers_that_python_users_get(here, tmp_path, model):
 
 
 @pytest.mark.slow
+def test_it_says_what_it_wrote(here, tmp_path, capsys):
+    run("photos", "--output", str(tmp_path / "answers.csv"))
+    assert capsys.readouterr().out == f"written: {tmp_path / 'answers.csv'}\n"
+
+
 def test_members_in_one_program_say_the_same_up_to_rounding(here, tmp_path):
     for number in ("1", "2"):
         run("photos", "--members-at-once", number, "--output", str(tmp_path / f"{number}.jsonl"))
@@ -666,6 +671,7 @@ def test_an_event_has_one_answer(here, tmp_path, model, capsys):
     mean = model.predict([files[n] for n in (0, 2, 3)], calibrated=True).mean(0)
     assert float(first["probability1"]) == pytest.approx(mean.max(), rel=1e-5)
     assert first["class1"] == model.classes[mean.argmax()]
+    assert capsys.readouterr().out == f"written: {tmp_path / 'a.csv'}\n"
     run("list.csv", "--group", "burst")
     assert capsys.readouterr().out.splitlines()[0].split()[:3] == ["event", "images", "class"]
 
