@@ -173,7 +173,7 @@ def test_processes_on_a_host_share_its_memory_and_cores(monkeypatch, processes, 
     monkeypatch.setattr(feed.machine, "free_memory", lambda count=1: 10**6 // count)
     monkeypatch.setattr(feed.machine, "cores", lambda count=1: 8 // count)
     monkeypatch.setattr(
-        feed, "load", lambda *_, **how: asked.append((how["place"], how["threads"]))
+        feed, "load_images", lambda *_, **how: asked.append((how["place"], how["threads"]))
     )
     splits = SimpleNamespace(parts={"train": SOURCE})
     feed.Dataset(splits, View(resize=96), place="auto", mesh=None)["train"]
