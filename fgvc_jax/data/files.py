@@ -52,8 +52,8 @@ class Entry:
 class Files:
     """A Source of encoded image files: `root / places[i]` with its name, label, id and group.
 
-    A place is the name on the disk, where accents may have another Unicode form. Ids are the
-    official ones; where there are none they count from `first`.
+    A place is the name on the disk, whose accents may have another Unicode form. Ids are the
+    official ones; without them they count from `first`.
     """
 
     def __init__(
@@ -128,15 +128,14 @@ def assemble(
     published: bool = True,
     how: Opening = TO_TRAIN,
 ) -> Splits:
-    """From entries to Splits, with every check on the files themselves. Names of images and classes
-    have their accents in one form (`names.in_one_form`), whatever that of the disk.
+    """From entries to Splits, with every check on the files themselves; the accents of names have
+    one form (`names.in_one_form`), whatever that of the disk.
 
     root: folder that the entries' names start from.
     parts: "train", "test" and perhaps "validation" -> their entries.
     classes: names.
     crop_bottom: rows of pixels to cut off each image.
-    published: results on them are; other photographs are turned as people see them, and decoded at
-      the size that is needed.
+    published: results on them are; others are turned upright, and decoded at the size needed.
     how: it is opened.
     """
     for part, entries in parts.items():

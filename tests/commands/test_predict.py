@@ -524,6 +524,7 @@ def test_a_finished_run_takes_a_taxonomy_and_answers_at_its_levels(
         assert said[2] == pytest.approx(row["answer_probability"], rel=1e-4)
     local = model.among(NAMES[:3])
     assert local.coarsening(0.3).images < 7
+    capsys.readouterr()
     run(photos, "--coarsen", "0.3", "--classes", listing(tmp_path, *NAMES[:3]))
     assert "outside" in capsys.readouterr().out.splitlines()[0]
 
