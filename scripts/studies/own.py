@@ -1,7 +1,9 @@
 """What should somebody train who comes with photographs of their own: one network, two, or none?
 
-"one" is the recipe of configs/folder.py with one member, on a frozen EfficientNet-Lite0; "linear"
-is solved on its embeddings instead, after one pass over the images. The photographs are those of
+"one" is the recipe of configs/folder.py with one member, on a frozen EfficientNet-Lite0, but for the
+tenth of the photographs that the config sets aside for calibration: "one_set_aside" is without it.
+"linear" is solved on the network's embeddings instead, after one pass over the images, and sets
+none aside. The photographs are those of
 scripts/cut_bars.py, three sets of a third of the species each, in its folders 1, 2 and 3; the study
 is carried out on each of them.
 """
@@ -32,6 +34,7 @@ def get_study(base: Experiment = BASE) -> Study:
         rows={
             "one": ONE,
             "linear": {each.flag[2:].replace("-", "_"): each.new for each in solved},
+            "one_set_aside": {**ONE, "data.validation": 0.1},
             "independent": {**ONE, "members": 2},
             "kt": {"members": 2, "transfer.name": "orthogonal"},
             "student_of_kt": {**ONE, "objective": "kd", "kd.teacher": "row:kt"},
