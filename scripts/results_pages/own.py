@@ -11,8 +11,9 @@ from fgvc_jax.study import pages
 from results_pages.figures import DECIDING, Pair
 
 STUDY = "own"
+SET_ASIDE = "one_set_aside"
 MARKED = re.compile(r"<!--more members-->(.*?)<!--/-->", re.S)
-# Rows that are better than the row "one", in words: by what they are asked for.
+# Rows of more networks than one, in words: by what they are asked for.
 ROWS = {
     "independent": "two of them that know nothing of each other (`--members 2`)",
     "kt": "two under KT's loss (`--transfer.name orthogonal`)",
@@ -37,10 +38,16 @@ def sentence(studies: Mapping[str, Sequence[Pair]]) -> str:
     photographs = sorted({round(each["images"]["train"] / each["classes"]) for each in results})
     sets = f" each of {len(found)} sets of" if len(found) > 1 else ""
     parts = [
-        f"trained by steps, one network has {_gains(found, 'linear', -1)} over the solved head"
+        f"trained by steps, one network has {_gains(found, 'linear', 'one', -1)} over the solved "
+        "head"
     ]
+    if apart := [one for one in found if _told(one, "linear", SET_ASIDE)]:
+        parts.append(
+            f"with a tenth of them set aside to calibrate it, as it is by `--objective ce`, "
+            f"{_gains(apart, 'linear', SET_ASIDE, -1)}"
+        )
     parts += [
-        f"{words} {_gains(having, row)} over one"
+        f"{words} {_gains(having, row, 'one')} over one"
         for row, words in ROWS.items()
         if (having := [one for one in found if _told(one, row)])
     ]
@@ -69,22 +76,22 @@ def _lines(text: str) -> list[str]:
     return [f"{line} " for line in lines[:-1]] + lines[-1:]
 
 
-def _told(one: Comparison, row: str) -> bool:
-    """Whether a row was compared with the first one, with an interval."""
-    found = one.difference(row, DECIDING, one.first, DECIDING)
+def _told(one: Comparison, row: str, other: str = "one") -> bool:
+    """Whether a row was compared with another one, with an interval."""
+    found = one.difference(row, DECIDING, other, DECIDING)
     return bool(found and found[0]["interval"])
 
 
-def _gains(found: Sequence[Comparison], row: str, sign: int = 1) -> str:
-    """Points of a row over the first one, or with -1 the other way round, on every set."""
-    told = []
-    for one in found:
-        difference, _ = one.difference(row, DECIDING, one.first, DECIDING)  # type: ignore[misc]
-        both = difference["mean"], *difference["interval"]
-        mean, *ends = (f"{100 * sign * value + 0.0:+.2f}" for value in both)
-        low, high = ends[::sign]
-        told.append(f"{mean} points ({low} to {high}; {pages.count(difference['n'], 'seed')})")
-    return ", ".join(told)
+def _gains(found: Sequence[Comparison], row: str, other: str, sign: int = 1) -> str:
+    """Points of a row over another one, or with -1 the other way round: on one set with the
+    interval, which the page of the study has for each of several."""
+    each = [one.difference(row, DECIDING, other, DECIDING)[0] for one in found]  # type: ignore[index]
+    points = [f"{100 * sign * one['mean'] + 0.0:+.2f}" for one in each]
+    seeds = pages.count(min(one["n"] for one in each), "seed")
+    if len(each) > 1:
+        return f"{', '.join(points)} points ({seeds} each)"
+    low, high = sorted(100 * sign * end + 0.0 for end in each[0]["interval"])
+    return f"{points[0]} points ({low:+.2f} to {high:+.2f}; {seeds})"
 
 
 def _range(numbers: Sequence[int]) -> str:

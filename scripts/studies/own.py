@@ -1,8 +1,8 @@
 """What should somebody train who comes with photographs of their own: one network, two, or none?
 
-"one" is the recipe of configs/folder.py with one member, on a frozen EfficientNet-Lite0, but for the
-tenth of the photographs that the config sets aside for calibration: "one_set_aside" is without it.
-"linear" is solved on the network's embeddings instead, after one pass over the images, and sets
+"one" is the recipe of configs/folder.py with one member, on a frozen EfficientNet-Lite0, but for
+the tenth of the photographs that the config sets aside for calibration: "one_set_aside" is without
+it. "linear" is solved on the network's embeddings instead, after one pass over the images, and sets
 none aside. The photographs are those of scripts/cut_bars.py, three sets of a third of the species
 each, in its folders 1, 2 and 3; the study is carried out on each of them.
 """
