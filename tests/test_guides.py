@@ -172,6 +172,7 @@ def test_photographs_from_folder_to_answers(tmp_path):
     assert "What to do next" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_two_methods_are_compared(tmp_path):
     page = GUIDES / "compare.md"

@@ -248,6 +248,7 @@ def photographs(tmp_path_factory):
     return sorted(map(str, folder.iterdir()))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_they_are_trained_and_judged(trained):
     folder, results = trained

@@ -346,7 +346,7 @@ def test_file_names_that_are_no_text_are_data(here, tmp_path):
 def test_as_a_command_a_broken_image_is_exit_code_2(here, tmp_path):
     words = ["photos/00.png", "gone.jpg", "--workdir", "run", "--output", tmp_path / "a.csv"]
     code, out, err = finish(command("predict", *words, cwd=here))
-    assert (code, out) == (2, "")
+    assert (code, out) == (2, f"written: {tmp_path / 'a.csv'}\n")
     assert err.splitlines()[-1] == (
         "error: 1 of 2 images could not be read: the column error says why"
     )

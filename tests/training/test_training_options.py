@@ -112,7 +112,7 @@ def test_maps_that_are_looked_up_are_the_teachers_in_the_step(birds, case, tmp_p
             assert other[name] == pytest.approx(one[name], rel=3e-3)
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("case", CASES, ids="+".join)
 def test_two_devices_train_as_one(birds, case, tmp_path):
     """By the command, two members under KT: the losses that are logged first, up to rounding."""
