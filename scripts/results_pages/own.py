@@ -4,6 +4,7 @@ own photographs, and in the last line of training (fgvc_jax/training/measured.py
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from comparison import Comparison
 
@@ -33,7 +34,8 @@ def sentence(studies: Mapping[str, Sequence[Pair]]) -> str:
     found = [one for one, plan in studies.get(STUDY, ()) if plan.study and _told(one, "linear")]
     if not found:
         return ""
-    results = [next(iter(one.examples.values()))["results"] for one in found]
+    found.sort(key=lambda one: _example(one)["config"]["data"]["source"])
+    results = [_example(one)["results"] for one in found]
     classes = sorted({each["classes"] for each in results})
     photographs = sorted({round(each["images"]["train"] / each["classes"]) for each in results})
     sets = f" each of {len(found)} sets of" if len(found) > 1 else ""
@@ -74,6 +76,11 @@ def _lines(text: str) -> list[str]:
     """Text in lines that end with a space but for the last."""
     lines = textwrap.wrap(text, 92, break_on_hyphens=False)
     return [f"{line} " for line in lines[:-1]] + lines[-1:]
+
+
+def _example(one: Comparison) -> Mapping[str, Any]:
+    """A line of the first row."""
+    return next(iter(one.examples.values()))
 
 
 def _told(one: Comparison, row: str, other: str = "one") -> bool:

@@ -21,9 +21,9 @@ def base(classes, **rows):
         return {"mean": mean, "interval": [mean - 0.01, mean + 0.02], "n": 4}, None
 
     results = {"classes": classes, "images": {"train": 15 * classes}}
-    one = SimpleNamespace(
-        first="one", difference=difference, examples={"one": {"results": results}}
-    )
+    config = {"data": {"source": f"folder:{100 - classes}"}}
+    examples = {"one": {"results": results, "config": config}}
+    one = SimpleNamespace(first="one", difference=difference, examples=examples)
     return one, SimpleNamespace(study=object())
 
 
@@ -40,6 +40,7 @@ def test_all_that_was_measured_is_said_on_every_set():
     apart = {"linear-one_set_aside": 0.005}
     sets = [base(67, linear=0.01, independent=0.02, kt=-0.005, **apart), base(66, linear=0.0)]
     said = own.sentence({"own": sets})
+    assert said == own.sentence({"own": sets[::-1]})
     assert said.startswith("On each of 2 sets of 66 to 67 species of birds with 15 photographs")
     assert "one network has -1.00, +0.00 points (4 seeds each) over the solved head;" in said
     assert "by `--objective ce`, -0.50 points (-2.50 to +0.50; 4 seeds);" in said
