@@ -226,7 +226,6 @@ class PatchEmbed(nn.Module):
         return LayerNorm(self.dtype, self.epsilon, name="norm")(x) if self.epsilon else x
 
 
-# Keeps stochastic depth's randomness apart from that of the views, drawn from the same key.
 def stages(
     depths: Sequence[int], largest_rate: float, after: str, until: str
 ) -> Iterator[tuple[int, str, int, tuple[float, ...]]]:
@@ -240,6 +239,7 @@ def stages(
             yield stage, tap, first, tuple(rates[first : first + depth].tolist())
 
 
+# Keeps stochastic depth's randomness apart from that of the views, drawn from the same key.
 _DEPTH = 0x44455054
 
 
