@@ -163,19 +163,20 @@ class Stores:
     def __init__(self, experiment: Experiment, known: Callable[[], Mapping[str, Any]]):
         self._known = known
         self._gib = experiment.data.cache_gib
-        self._bounded = experiment.data.cache == AUTO
         self._sizes = experiment.batch_size, experiment.evaluation_batch_size
         self._own = Workdir(experiment.workdir).precomputed
-        self.shared = shared_folder(experiment) or self._own
+        shared = shared_folder(experiment)
+        self.shared = shared or self._own
+        self._users = shared if experiment.data.cache == AUTO else None
         self._open: dict[str, Store] = {}  # by content; a file is checked once
 
     def make_room(self) -> None:
         """Keep the user's cache within the budget of a run: what was used longest ago goes, but not
         what was used within the last day, which another run may be using."""
-        if not self._bounded or self.shared == self._own:
+        if not self._users:
             return
         files = []
-        for path in self.shared.rglob("*"):
+        for path in self._users.rglob("*"):
             with contextlib.suppress(OSError):  # another run removes, too
                 status = path.lstat()
                 if stat.S_ISREG(status.st_mode):
