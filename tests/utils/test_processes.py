@@ -94,31 +94,37 @@ def test_a_lock_is_taken_by_the_first_alone_and_refused_to_all(second_of_two, mo
         pytest.fail("nobody has the lock")
 
 
-def test_the_variables_that_join_processes_are_named(monkeypatch):
+@pytest.fixture
+def joins(monkeypatch):
+    """Has this process, one of two, join the other by what stands for JAX's way to do it."""
+
+    def join(number, initialize):
+        variables = {"COORDINATOR_ADDRESS": "a:1", "NUM_PROCESSES": 2, "PROCESS_ID": number}
+        for name, value in variables.items():
+            monkeypatch.setenv(f"JAX_{name}", str(value))
+        monkeypatch.setattr(jax.config, "update", lambda *_: None)
+        monkeypatch.setattr(jax.distributed, "initialize", initialize)
+        monkeypatch.setattr(processes.watchdog, "await_others", lambda: None)
+        processes.join_processes()
+
+    return join
+
+
+def test_the_variables_that_join_processes_are_named(joins):
     def refuse(**given):
         assert given["process_id"] == 1 and given["num_processes"] == 2
         raise RuntimeError("nobody is there\nand a long story")
 
-    for name, value in (("COORDINATOR_ADDRESS", "a:1"), ("NUM_PROCESSES", 2), ("PROCESS_ID", 1)):
-        monkeypatch.setenv(f"JAX_{name}", str(value))
-    monkeypatch.setattr(jax.config, "update", lambda *_: None)
-    monkeypatch.setattr(jax.distributed, "initialize", refuse)
-    monkeypatch.setattr(processes.watchdog, "await_others", lambda: None)
     with pytest.raises(UserError, match=r"\(nobody is there\).*set JAX_COORDINATOR_ADDRESS, JAX_"):
-        processes.join_processes()
+        joins(1, refuse)
 
 
-def test_a_port_that_is_in_use_is_told(monkeypatch):
+def test_a_port_that_is_in_use_is_told(joins):
     def refuse(**_):
         raise RuntimeError("UNKNOWN: Failed to start RPC server")
 
-    for name, value in (("COORDINATOR_ADDRESS", "a:1"), ("NUM_PROCESSES", 2), ("PROCESS_ID", 0)):
-        monkeypatch.setenv(f"JAX_{name}", str(value))
-    monkeypatch.setattr(jax.config, "update", lambda *_: None)
-    monkeypatch.setattr(jax.distributed, "initialize", refuse)
-    monkeypatch.setattr(processes.watchdog, "await_others", lambda: None)
     with pytest.raises(UserError, match=r"at the port of a:1, which is in use, or may not: name"):
-        processes.join_processes()
+        joins(0, refuse)
 
 
 def test_lists_of_all_processes_are_one_in_their_order(second_of_two, monkeypatch):
