@@ -45,7 +45,7 @@ def sentence(studies: Mapping[str, Sequence[Pair]]) -> str:
     ]
     if apart := [one for one in found if _told(one, "linear", SET_ASIDE)]:
         parts.append(
-            f"with a tenth of them set aside to calibrate it, as it is by `--objective ce`, "
+            "with a tenth of them set aside to calibrate it, as it is by `--objective ce`, "
             f"{_gains(apart, 'linear', SET_ASIDE, -1)}"
         )
     parts += [
