@@ -12,7 +12,7 @@ from platforms import waves
 from fgvc_jax import networks, transfer
 from fgvc_jax.networks.heads import FusionHead, KTHead, LinearHead, StageHead
 from fgvc_jax.networks.kernels.platforms import precision
-from fgvc_jax.objectives import csdnet
+from fgvc_jax.objectives import csdnet_memory
 
 
 @pytest.mark.sampled(2)
@@ -95,11 +95,11 @@ def test_what_is_called_float32_is_float32_on_accelerators(name, dtype, platform
 
 @pytest.mark.parametrize("platform_name", ["cuda", "tpu"])
 def test_what_csdnet_compares_is_float32_on_accelerators(platform_name):
-    queue = csdnet.empty_queue(8, 4)
+    queue = csdnet_memory.empty_queue(8, 4)
 
     def loss(queries, keys, labels):
-        similarity, same, other = csdnet.contrast(queries, labels, keys, queue)
-        return csdnet.margin_contrast(similarity, same, other, margin=0.4)
+        similarity, same, other = csdnet_memory.contrast(queries, labels, keys, queue)
+        return csdnet_memory.margin_contrast(similarity, same, other, margin=0.4)
 
     features = jax.ShapeDtypeStruct((6, 4), jnp.float32)
     labels = jax.ShapeDtypeStruct((6,), jnp.int32)
