@@ -47,6 +47,7 @@ from fgvc_jax.objectives.csdnet_memory import (
     margin_contrast,
     supervised_contrast,
     unit,
+    without_itself,
 )
 from fgvc_jax.objectives.csdnet_views import mirror, see_adaptive, see_both, viewpoint
 from fgvc_jax.utils.errors import ArgumentError
@@ -99,6 +100,8 @@ class CSDNet(Method):
     """Temperature of SupCon."""
     queue: int = option(0, at_least=0, automatic=True)
     """Features that the memory queue holds; 0 takes min(512, training images)."""
+    queues: Literal["augmented", "both"] = "augmented"
+    """Of which view the features are kept; with both the raw ones in a queue of their own."""
     keys: Literal["same", "ema"] = "same"
     """Encoder of the keys: the network itself, or a moving average of it."""
     ema_momentum: float = option(0.999, at_least=0, below=1)
@@ -162,8 +165,11 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
 
     The keys of the contrastive loss are the queue and the batch's own augmented features; these
     are then enqueued. So the queue holds what was a key (as MoCo's does), never a query. With
-    `keys` "ema" they come from a moving average of the parameters, which takes them in from before
-    each update, in training mode, with running statistics of its own.
+    `queues` "both" there is a second one, of raw features, for which the keys of the batch are its
+    own raw features, each but for the image itself; L_qc is the mean over the two (version 2 of the
+    paper has queues in the plural; what they hold is our reading). With `keys` "ema" all keys come
+    from a moving average of the parameters, which takes them in from before each update, in
+    training mode, with running statistics of its own.
 
     Args:
         options: see `CSDNet`, with the length of the queue settled; `viewpoint`, `attended_mask`
@@ -200,19 +206,39 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
         },
     )
     averaged = _choose("keys", options.keys, {"same": False, "ema": True})
+    both = _choose("queues", options.queues, {"augmented": False, "both": True})
 
     def init_memory(variables, outputs):
         encoder = jax.tree.map(jnp.array, variables) if averaged else ()
-        return Memory(empty_queue(options.queue, outputs["features"].shape[-1]), encoder)
+        width = outputs["features"].shape[-1]
+        return Memory(empty_queue(options.queue, *((2, width) if both else (width,))), encoder)
 
-    def encode_keys(forward, variables, views, encoder):
-        if not averaged:
-            return views.augmented["features"], encoder
-        _, outputs, batch_stats = forward(encoder, views.shown, None)
-        params = optax.incremental_update(
-            variables["params"], encoder["params"], 1 - options.ema_momentum
+    def encode_keys(forward, variables, views, raw, encoder):
+        """(B, D) of the augmented views; with both queues (B, 2, D), of the raw ones too."""
+        if averaged:
+            params = optax.incremental_update(
+                variables["params"], encoder["params"], 1 - options.ema_momentum
+            )
+            answers = []
+            for images in (views.shown, raw)[: 1 + both]:
+                _, outputs, batch_stats = forward(encoder, images, None)
+                answers.append(outputs["features"])
+                encoder = {**encoder, "batch_stats": batch_stats}
+            encoder = {"params": params, "batch_stats": encoder["batch_stats"]}
+        else:
+            answers = [views.augmented["features"], views.raw["features"]][: 1 + both]
+        features = jnp.stack(answers, axis=1) if both else answers[0]
+        return unit(lax.stop_gradient(features)), encoder
+
+    def compare(queries, labels, keys, queue):
+        """L_qc of the (B, D) queries, see `encode_keys` for the keys."""
+        if not both:
+            return contrastive(*contrast(queries, labels, keys, queue))
+        augmented, raw = (
+            contrast(queries, labels, keys[:, i], queue._replace(features=queue.features[:, i]))
+            for i in range(2)
         )
-        return outputs["features"], {"params": params, "batch_stats": batch_stats}
+        return (contrastive(*augmented) + contrastive(*without_itself(*raw))) / 2
 
     def loss(forward, variables, batch, memory):
         views = see(forward, variables, batch)
@@ -220,11 +246,8 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
         raw_error = cross_entropy(logits, batch.label, smoothing=label_smoothing)
         augmented_error = cross_entropy(augmented_logits, batch.label, smoothing=label_smoothing)
 
-        key_features, encoder = encode_keys(forward, variables, views, memory.encoder)
-        key_features = lax.stop_gradient(unit(key_features))
-        contrast_loss = contrastive(
-            *contrast(unit(views.raw["features"]), batch.label, key_features, memory.queue)
-        )
+        keys, encoder = encode_keys(forward, variables, views, batch.image, memory.encoder)
+        contrast_loss = compare(unit(views.raw["features"]), batch.label, keys, memory.queue)
         distill_loss = mutual_distillation(
             logits, augmented_logits, temperature=options.temperature, direction=options.direction
         )
@@ -235,7 +258,7 @@ def csdnet(options: CSDNet, *, label_smoothing: float, flip: bool) -> Objective:
             + options.contrast_weight * contrast_loss
             + ramped(batch.progress, options.ramp) * options.distill_weight * distill_loss
         )
-        new_queue = enqueue(memory.queue, key_features, batch.label)
+        new_queue = enqueue(memory.queue, keys, batch.label)
         metrics = {
             "cross_entropy": raw_error,
             "accuracy": accuracy(logits, batch.label),

@@ -18,15 +18,15 @@ else:
 class Queue(NamedTuple):
     """Features of past images, the oldest overwritten first."""
 
-    features: jax.Array  # (L, D) float32, L2-normalised
+    features: jax.Array  # (L, D) float32, L2-normalised; (L, 2, D) of two views, augmented and raw
     labels: jax.Array  # (L,) int32, -1 where nothing has been stored yet
     pointer: jax.Array  # () int32: the slot that is written next
 
 
-def empty_queue(length: int, width: int) -> Queue:
-    """A queue of `length` free slots for features of `width` dimensions."""
+def empty_queue(length: int, *shape: int) -> Queue:
+    """A queue of `length` free slots for features of `shape`, see `Queue`."""
     return Queue(
-        jnp.zeros((length, width), jnp.float32), jnp.full(length, -1, jnp.int32), jnp.int32(0)
+        jnp.zeros((length, *shape), jnp.float32), jnp.full(length, -1, jnp.int32), jnp.int32(0)
     )
 
 
@@ -35,7 +35,8 @@ def enqueue(queue: Queue, features: jax.Array, labels: jax.Array) -> Queue:
 
     Args:
         queue: of length L.
-        features: (B, D) float32, of the global batch: every device sees the same queue.
+        features: (B, D) or (B, 2, D) float32, of the global batch: every device sees the same
+            queue.
         labels: (B,) int32.
     """
     length, batch = len(queue.labels), len(labels)
@@ -77,6 +78,15 @@ def contrast(
     similarity = jnp.matmul(queries, keys.T, precision=lax.Precision.HIGHEST)
     same = labels[:, None] == key_labels
     return similarity, same, ~same & (key_labels >= 0)
+
+
+def without_itself(
+    similarity: jax.Array, same: jax.Array, other: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What `contrast` gives, where the batch's keys are of the view of its queries: without the
+    pairs of an image with itself, whose cosine is 1 and says nothing."""
+    itself = jnp.eye(len(same), same.shape[1], k=same.shape[1] - len(same), dtype=bool)
+    return similarity, same & ~itself, other
 
 
 def margin_contrast(

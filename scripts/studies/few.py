@@ -2,8 +2,9 @@
 
 SSDP is the augmented view: without it the second view is a mere mirror image. DDL is the
 contrastive loss against the queue, SSDT the self-distillation between the views. "ce" has none of
-them. The trunk is frozen through stage4; every row has the same number of steps. See PLAN.md for
-seeds, stopping and verdicts.
+them; "two_queues" keeps the raw features too, as version 2's plural may mean. The trunk is frozen
+through stage4; every row has the same number of steps. See PLAN.md for seeds, stopping and
+verdicts.
 """
 
 from fgvc_jax.config import Data, Experiment, Network, Optimizer, Transfer, load_config
@@ -45,6 +46,7 @@ def get_study(base: Experiment = BASE) -> Study:
             "without_ddl": {**csdnet, **no_contrast},
             "without_ssdt": {**csdnet, **no_distillation},
             "ce": {"objective": "ce"},
+            "two_queues": {**csdnet, "csdnet.queues": "both"},
         },
         seeds=8,
         metrics=("ensemble",),

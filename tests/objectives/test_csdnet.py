@@ -30,8 +30,8 @@ VIEW = View()
 OPTIONS = dict(
     view="viewpoint", **VIEWPOINT, view_weight=0.7,
     contrast="margin", contrast_weight=0.9, margin=0.4, contrast_temperature=0.07, queue=0,
-    keys="same", ema_momentum=0.9, distill_weight=1.3, temperature=3.0, direction="symmetric",
-    ramp=0.2,
+    queues="augmented", keys="same", ema_momentum=0.9, distill_weight=1.3, temperature=3.0,
+    direction="symmetric", ramp=0.2,
 )  # fmt: skip
 
 
@@ -177,15 +177,17 @@ def test_each_view_leaves_out_blocks_by_keys_of_its_own(view):
     np.testing.assert_array_equal(raw, jax.random.key_data(batch.key))
 
 
+@pytest.mark.parametrize("queues", ["augmented", "both"])
 @pytest.mark.parametrize("keys", ["same", "ema"])
 @pytest.mark.parametrize("view", first_quick(["mirror", "adaptive", "viewpoint"], 2))
-def test_two_steps_against_float64(view, keys):
-    """Two steps with different weights; the second meets the first one's queue (and encoder)."""
-    target = objective(view=view, keys=keys)
+def test_two_steps_against_float64(view, keys, queues):
+    """Two steps with different weights; the second meets the first one's queues (and encoder)."""
+    target = objective(view=view, keys=keys, queues=queues)
+    both = queues == "both"
     forward, variables, seen = linear_network()
     memory = memory_for(target, variables)
-    assert memory.queue.features.shape == (6, 6)
-    encoder, stored, stored_labels = variables, np.zeros((0, 6)), []
+    assert memory.queue.features.shape == ((6, 2, 6) if both else (6, 6))
+    encoder, stored, stored_labels = variables, np.zeros((0, 1 + both, 6)), []
     for number, labels in enumerate([(0, 1, 0, 2), (2, 1, 1, 0)]):
         batch = batch_of(labels, progress=0.1, of=target)
         seen.clear()
@@ -212,15 +214,29 @@ def test_two_steps_against_float64(view, keys):
         assert step.batch_stats["count"] == 2 * BATCH
 
         features, logits = outputs_reference(variables, batch.image)
-        own, augmented_logits = outputs_reference(variables, augmented)
-        if keys == "ema":
-            own, _ = outputs_reference(encoder, augmented)
-        own = unit_reference(own)
+        _, augmented_logits = outputs_reference(variables, augmented)
+        keyed = encoder if keys == "ema" else variables
+        own = np.stack(
+            [
+                unit_reference(outputs_reference(keyed, images)[0])
+                for images in (augmented, batch.image)[: 1 + both]
+            ],
+            axis=1,
+        )
         key_labels = np.array([*stored_labels, *labels])
-        similarity = unit_reference(features) @ np.concatenate([stored, own]).T
-        same = np.array(labels)[:, None] == key_labels
-        close, apart = 1 - similarity[same], np.maximum(similarity[~same] - 0.4, 0)
-        contrast = np.mean(close) + np.mean(apart)
+        contrasts = []
+        for of_view, known in enumerate(np.moveaxis(np.concatenate([stored, own]), 1, 0)):
+            pairs = [  # no image with its own raw view
+                (float(query @ key), label == key_label)
+                for i, (query, label) in enumerate(
+                    zip(unit_reference(features), labels, strict=True)
+                )
+                for j, (key, key_label) in enumerate(zip(known, key_labels, strict=True))
+                if of_view == 0 or j != len(stored) + i
+            ]
+            close = np.mean([1 - s for s, same in pairs if same])
+            contrasts.append(close + np.mean([max(s - 0.4, 0) for s, same in pairs if not same]))
+        contrast = np.mean(contrasts)
         target_rows = 0.9 * np.eye(CLASSES)[list(labels)] + 0.1 / CLASSES
         error, augmented_error = (
             -np.mean(np.sum(target_rows * log_softmax(z, axis=-1), -1))
@@ -242,10 +258,11 @@ def test_two_steps_against_float64(view, keys):
         total = error + 0.7 * augmented_error + 0.9 * contrast + 0.5 * 1.3 * distill
         np.testing.assert_allclose(step.loss, total, rtol=2e-5)
 
-        # What was a key is stored now; the raw view's features, the queries, are not.
+        # What was a key is stored now; the raw view's features, the queries, only if asked for.
         memory = step.memory
         slots = (np.arange(BATCH) + number * BATCH) % 6
-        np.testing.assert_allclose(memory.queue.features[slots], own, atol=1e-5)
+        held = np.asarray(memory.queue.features[slots])
+        np.testing.assert_allclose(held if both else held[:, None], own, atol=1e-5)
         np.testing.assert_array_equal(memory.queue.labels[slots], labels)
         stored, stored_labels = own, list(labels)
 
@@ -257,7 +274,7 @@ def test_two_steps_against_float64(view, keys):
                 partial(np.testing.assert_allclose, rtol=1e-5),
                 memory.encoder["params"], averaged,
             )  # fmt: skip
-            assert memory.encoder["batch_stats"]["count"] == (number + 1) * BATCH
+            assert memory.encoder["batch_stats"]["count"] == (number + 1) * (1 + both) * BATCH
             encoder = memory.encoder
         else:
             assert memory.encoder == ()

@@ -126,3 +126,21 @@ def test_comparison_ignores_free_slots_and_holds_the_own_augmented_view():
     np.testing.assert_array_equal(
         other, [[True, False, False, False, True], [False, True, False, True, False]]
     )
+
+
+def test_an_image_is_not_compared_with_itself():
+    """All other pairs of one class stay: with the queue, and within the batch."""
+    queue = m.enqueue(m.empty_queue(2, 4), m.unit(jnp.float32(normal(2, 4))), jnp.array([1, 0]))
+    features = m.unit(jnp.float32(normal(3, 4, seed=1)))
+    compared = m.contrast(features, jnp.array([0, 1, 0]), features, queue)
+    similarity, same, other = m.without_itself(*compared)
+    np.testing.assert_array_equal(
+        same,
+        [
+            [False, True, False, False, True],
+            [True, False, False, False, False],
+            [False, True, True, False, False],
+        ],
+    )
+    np.testing.assert_array_equal(similarity, compared[0])
+    np.testing.assert_array_equal(other, compared[2])

@@ -38,9 +38,11 @@ OPTIONS = {
     "ema": {"optimizer.ema": 0.5},
     "accumulate": {"optimizer.accumulate": 2},
 }
+# Alone, since csdnet refuses what mixes images and has a cross entropy of its own.
+QUEUES = {"objective": "csdnet", "csdnet.queue": 16, "csdnet.queues": "both"}
 PAIRS = random.Random(7).sample(list(itertools.combinations(OPTIONS, 2)), 8)
 # First the pair that has no pictures to do with it.
-CASES = [("ema", "accumulate"), *((name,) for name in OPTIONS), *PAIRS]
+CASES = [("ema", "accumulate"), *((name,) for name in OPTIONS), ("queues",), *PAIRS]
 STEPS = 4
 pytestmark = [pytest.mark.slow, pytest.mark.sampled(3)]
 
@@ -68,7 +70,7 @@ def changes(birds, case):
         "data.view_sharing": "shared",
     }
     for name in case:
-        common |= OPTIONS[name]
+        common |= QUEUES if name == "queues" else OPTIONS[name]
     return common
 
 
