@@ -104,7 +104,7 @@ def train_missing(outcome: Outcome, *, minutes: float) -> None:
             workdir = Workdir(experiment.workdir)
             try:
                 lend = lender(outcome.runs.values(), experiment)
-                members.train(experiment, lend, advise=False)
+                members.train(experiment, lend, compared=True)
             except InUse as error:  # taken by another process since the look
                 done.remove(key)
                 summary.tell(f"left to others: {error}")

@@ -162,13 +162,13 @@ def judge_run(
     environment: dict[str, Any],
     report: Reporter,
     *,
-    advise: bool = True,
+    compared: bool = False,
 ) -> dict[str, Any]:
-    """Judge all members of a run, and keep what they see of some training photographs; the content
-    of results.json. `advise`: see `calibration.judge_kept`."""
+    """Judge all members of a run; the content of results.json. Unless it is only `compared`, see
+    `members.train`, keep what they see of some training photographs."""
     identities = [identity for identity, _ in frozen]
     model = run.model([member for _, member in frozen], identities)
-    photographs = _keep_photographs(run, workdir, model, report)
+    photographs = None if compared else _keep_photographs(run, workdir, model, report)
     parts = {}
     for name, images in run.cache.judged.items():
         parts[name] = _part(run, workdir, name)
@@ -181,12 +181,13 @@ def judge_run(
             pictures=partial(batches_of, run, decoded) if images.lookups else None,
             photographs=photographs,
         )
-    keep_nearest(model, photographs, parts["test"], partial(_some, run, "test"))
+    if photographs:
+        keep_nearest(model, photographs, parts["test"], partial(_some, run, "test"))
     kept = CalibrationStore.of(workdir.path, run.record, identities, run.experiment.fusion)
     families = taxonomy.kept(workdir.path, run.splits.classes)
     told = columns.kept(workdir.path, parts["test"].names)
     first = jax.process_index() == 0
-    found = judge_kept(parts["test"], kept, families, write=first, advise=advise and first)
+    found = judge_kept(parts["test"], kept, families, write=first, advise=first and not compared)
     counts = np.bincount(run.splits.train.labels, minlength=len(run.splits.classes))
     histories = [history(workdir.member(n)) for n in range(1, len(frozen) + 1)]
     splits, known = run.splits, run.record.digests

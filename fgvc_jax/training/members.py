@@ -44,7 +44,7 @@ def train(
     *,
     report: Reporter = summary.tell,
     signals: Sequence[int] = SIGNALS,
-    advise: bool = True,
+    compared: bool = False,
 ) -> dict[str, Any]:
     """Train what is missing of an experiment, judge all members, and return results.json.
 
@@ -55,8 +55,9 @@ def train(
         lend: asked for each member before it is trained.
         report: hears of it in the first process.
         signals: see `signals.Deferred`.
-        advise: whether to say what a run without calibration cannot do, which does not matter to
-            those who compare methods.
+        compared: for a study, which asks for results alone: training photographs are not kept for
+            neighbours (`evaluate` does so later), and what a run without calibration cannot do is
+            not said.
 
     Raises:
         UserError: for what makes no sense, does not fit the workdir, or goes wrong on the way.
@@ -64,7 +65,7 @@ def train(
     """
     experiment = config.check(experiment)
     with tracking.followed(experiment, report) as report:
-        return _train(experiment, lend, report, signals, advise)
+        return _train(experiment, lend, report, signals, compared)
 
 
 def _train(
@@ -72,7 +73,7 @@ def _train(
     lend: FindTrained,
     report: Reporter,
     signals: Sequence[int],
-    advise: bool,
+    compared: bool,
 ) -> dict[str, Any]:
     """See `train`."""
     began = time.perf_counter()
@@ -157,7 +158,7 @@ def _train(
             for number in range(1, experiment.members + 1):
                 frozen.append(member(run, workdir, number, frozen, lend, report, signals))
             machine = summary.environment(run)
-            results = evaluator.judge_run(run, workdir, frozen, machine, report, advise=advise)
+            results = evaluator.judge_run(run, workdir, frozen, machine, report, compared=compared)
         results["seconds"]["this_process"] = time.perf_counter() - began
         if first:
             storage.write_json(workdir.results, results)

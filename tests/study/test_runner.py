@@ -21,7 +21,7 @@ from fgvc_jax.study.definition import Options
 from fgvc_jax.study.ledger import Correctness
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import Interrupted, InUse, UserError
-from fgvc_jax.workdir import journal, locks
+from fgvc_jax.workdir import journal, locks, remembered
 from fgvc_jax.workdir.folder import Workdir
 from fgvc_jax.workdir.record import Record
 from fgvc_jax.workdir.storage import write_json
@@ -51,8 +51,8 @@ class Trainer:
         self.trained = []
         self.instead = {}
 
-    def __call__(self, experiment, lend, *, advise):
-        assert not advise  # of calibration, which nobody asks of a study's runs
+    def __call__(self, experiment, lend, *, compared):
+        assert compared
         workdir = Workdir(experiment.workdir)
         key = f"{workdir.path.parent.name}/{experiment.seed}"
         claim(workdir, experiment)
@@ -184,7 +184,8 @@ def test_a_member_that_an_earlier_run_is_training_is_waited_for(tmp_path, monkey
 
 
 def test_the_first_member_is_shared_where_it_is_the_same(tmp_path):
-    """Whatever the transfer; but one view in all epochs is another training than one for each."""
+    """Whatever the transfer; but one view in all epochs is another training than one for each.
+    Nobody asks a run of a study for neighbours, so that no training photographs are kept."""
     rows = {**ROWS, "one_view": {"data.views": 1, "members": 1}}
     options = Options(
         base=tiny(), workdir=str(tmp_path), seeds=1, metrics=("single_1",),
@@ -197,6 +198,8 @@ def test_the_first_member_is_shared_where_it_is_the_same(tmp_path):
         finals[row] = {f.name: f.read_bytes() for f in folder.rglob("final/**/*") if f.is_file()}
         lines = journal.read(folder / "metrics.jsonl")
         losses[row] = [line["loss"] for line in lines if "loss" in line]
+        kept = [path.name for path in (tmp_path / row / "0/predictions").iterdir()]
+        assert kept and not [name for name in kept if name.startswith(remembered.PART)]
     assert finals["none"] == finals["orthogonal"] != finals["one_view"]
     assert losses["none"] == losses["orthogonal"] != losses["one_view"]
     runs = saved_in(tmp_path)["runs"]
@@ -322,7 +325,7 @@ def test_a_run_that_was_taken_in_the_meantime_is_left_and_what_others_finished_i
 
     def finished_elsewhere():
         trainer.instead.clear()
-        trainer(experiments["none", 0], None, advise=False)
+        trainer(experiments["none", 0], None, compared=True)
         raise InUse("somebody has it")
 
     experiments = definition.experiments(Study(tiny(), ROWS), folder=tmp_path / "s", seeds=1)
@@ -341,7 +344,7 @@ def test_whoever_writes_the_table_last_has_looked_at_all(tmp_path, trainer, monk
         def tell(text):
             told.append(text)
             if text.startswith("left to others"):
-                trainer(experiments["none", 0], None, advise=False)
+                trainer(experiments["none", 0], None, compared=True)
 
         monkeypatch.setattr(runner.summary, "tell", tell)
         saved = carry_out(tmp_path / "s", seeds=1)
