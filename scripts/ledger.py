@@ -32,7 +32,7 @@ from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import bits, ledger, pages
 from fgvc_jax.utils import command_line
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import markdown_table
+from fgvc_jax.utils.text import counted, markdown_table
 from fgvc_jax.workdir import storage
 
 STUDIES = Path(__file__).parent / "studies"
@@ -199,7 +199,7 @@ def conclusions(one: Comparison, plan: Plan) -> list[str]:
             lines.append(
                 f"{name}, {row} minus {one.first}: "
                 f"**{statistics.verdict(difference['interval'], planned.gain)}**: {gain} points "
-                f"({ends}; {pages.count(difference['n'], 'pair')}{of}), published "
+                f"({ends}; {counted(difference['n'], 'pair')}{of}), published "
                 f"{pages.cell_text(planned.gain, metric=DECIDING, sign='+')}"
             )
     return lines

@@ -605,7 +605,7 @@ def test_one_broken_image_is_left_out_and_named(photos, caplog):
     results = members.train(on_it(place="host"))
     (left,) = results["left_out"]
     assert (left["part"], left["name"]) == ("train", name) and "is empty" in left["reason"]
-    assert "left out one image of 37" in caplog.text and f"{name}' is empty" in caplog.text
+    assert "left out 1 image of 37" in caplog.text and f"{name}' is empty" in caplog.text
     assert results["digests"]["data"] == clean["data"]  # as if the file had never been there
     assert results["images"] == {"train": 24, "validation": 0, "test": 12}
     with pytest.raises(UserError, match=f"^image .*{name}' is empty.*since --data.strict is given"):

@@ -30,6 +30,7 @@ from fgvc_jax.inference.stream import Embedded
 from fgvc_jax.training import suitability
 from fgvc_jax.utils import compilation, devices, machine, paths, progress
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import counted
 from fgvc_jax.workdir import storage
 
 ROW_GROUP = 2**25  # bytes of vectors in a row group of a .parquet
@@ -75,7 +76,7 @@ def embed(options: Embedding) -> None:
             count += len(some.paths)
             problems += sum(map(bool, some.problems))
             shown.update(len(some.paths))
-    log.info("%s: %d rows of %s", output, count, content)
+    log.info("%s: %s of %s", output, counted(count, "row"), content)
     if problems:
         raise UserError(
             f"{problems:,} of {count:,} images could not be read: their rows are NaN, and error "

@@ -25,7 +25,7 @@ from fgvc_jax.inference.gradcam import AT_ONCE, Evidence
 from fgvc_jax.inference.model import Model
 from fgvc_jax.utils import compilation, devices, paths, progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import csv_table, printable, table
+from fgvc_jax.utils.text import counted, csv_table, printable, table
 from fgvc_jax.workdir import storage, unread
 from fgvc_jax.workdir.folder import Workdir
 
@@ -138,8 +138,7 @@ def write_pictures(options: Explanation) -> None:
     for name in gone - drawn:
         storage.remove(output / name)
     place = f", in place of {len(gone):,} of an earlier run" if gone else ""
-    pictures = "picture" if len(drawn) == 1 else "pictures"
-    print(f"written: {len(drawn):,} {pictures} in {printable(str(output))}{place}")
+    print(f"written: {counted(len(drawn), 'picture')} in {printable(str(output))}{place}")
     readable.tell()
 
 

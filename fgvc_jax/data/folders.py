@@ -27,6 +27,7 @@ from fgvc_jax.data.images import EXTENSIONS, unread
 from fgvc_jax.data.names import Spellings, composed, near_part, part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import counted
 
 NESTED = ",nested"  # asks for class folders that are in folders of coarser levels
 COUNTED = 100_000  # files at the most, of a folder that is not used
@@ -195,8 +196,8 @@ def _without_parts(root: Path, nested: bool, how: Opening, seed: int) -> Splits:
         if count < 2:
             how.fault(
                 UserError(
-                    f"class folder {shown(root / placed[name])} has {count} images: it takes at "
-                    f"least 2, one to train and one to test ({', '.join(EXTENSIONS)})"
+                    f"class folder {shown(root / placed[name])} has {counted(count, 'image')}: it "
+                    f"takes at least 2, one to train and one to test ({', '.join(EXTENSIONS)})"
                 )
             )
     parts = hold_out(entries, seed=seed)
@@ -247,7 +248,7 @@ def _images(folder: Path) -> str:
         name.lower().endswith(EXTENSIONS) and not name.startswith(HIDDEN) for name in seen[:COUNTED]
     )
     more = "more than " if len(seen) > COUNTED else ""
-    return f"{more}{found:,} {'image' if found == 1 else 'images'}"
+    return f"{more}{counted(found, 'image')}"
 
 
 def _tell(

@@ -14,6 +14,7 @@ import numpy as np
 from fgvc_jax.data import images
 from fgvc_jax.data.images import Broken
 from fgvc_jax.data.records import Splits, Subset
+from fgvc_jax.utils.text import counted
 
 SHARE = 0.01  # of all images, at the most; one may be left out of fewer
 OF_CLASS = 0.1  # of a class's images, in all parts together
@@ -118,7 +119,7 @@ def told(found: Sequence[LeftOut], count: int, flag: str = STRICT) -> str:
     reasons = list(dict.fromkeys(each.reason for each in found))  # boxes of one file have one
     files = "; ".join(reasons[:NAMED])
     more = f"; and {len(reasons) - NAMED:,} more" if len(reasons) > NAMED else ""
-    number = "one image" if len(found) == 1 else f"{len(found):,} images"
+    number = counted(len(found), "image")
     return (
         f"left out {number} of {count:,}, which cannot be used: {files}{more}. {flag} refuses "
         "them instead"

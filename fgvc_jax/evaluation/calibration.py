@@ -20,6 +20,7 @@ from fgvc_jax import ensemble
 from fgvc_jax.evaluation import intervals, metrics
 from fgvc_jax.evaluation.metrics import Tally
 from fgvc_jax.evaluation.tallies import Fused
+from fgvc_jax.utils.text import counted
 
 COVERAGE = 0.9  # of the conformal sets
 CONFIDENCE = 0.95  # with which an error rate is promised
@@ -53,7 +54,7 @@ class Calibration:
     @property
     def kind(self) -> str:
         """Which images they are, in words."""
-        return f"{self.images:,} {self.part.replace('_', '-')} images"
+        return counted(self.images, f"{self.part.replace('_', '-')} image")
 
     def log_probabilities(self, fused: np.ndarray) -> np.ndarray:
         """Calibrated, (B, K): the softmax of the fused log-probabilities / temperature."""

@@ -19,7 +19,7 @@ from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.evaluation import intervals
 from fgvc_jax.evaluation.metrics import Metric, share
 from fgvc_jax.evaluation.tallies import Fused
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import counted, printable
 
 RISK = 0.05  # at which results tell the share that is answered at each level
 FOR_TEMPERATURE = 5  # one of so many images of a calibration fits the temperature alone
@@ -141,7 +141,7 @@ class Coarsening:
         told, part = told_shares(self.taxonomy, self.answered), self.part.replace("_", "-")
         return (
             f"at most {100 * self.risk:.3g} % of answers are wrong on average over photographs "
-            f"like these {self.images:,} {part} images, of which are answered: {told}"
+            f"like these {counted(self.images, f'{part} image')}, of which are answered: {told}"
         )
 
 

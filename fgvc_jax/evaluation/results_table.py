@@ -29,7 +29,7 @@ def results_table(results: dict[str, Any]) -> str:
             numbers, results["members"], results["ensemble"], strict=True
         )
     ]
-    lines = ["", f"test accuracy (%) on {results['images']['test']} images"]
+    lines = ["", f"test accuracy (%) on {text.counted(results['images']['test'], 'image')}"]
     lines.append(text.table(header, rows, labels=0))
     for tta, seen in results.get("tta", {}).items():
         told = _interval(seen["metrics"]["ensemble"][-1]["accuracy"], percent=True)
@@ -197,7 +197,8 @@ def unknown_table(results: Mapping[str, Any]) -> list[str]:
         for name, each in judged["scores"].items()
     ]
     count = judged["images"]
-    lines = ["", f"{count['unknown']:,} images of other classes against {count['known']:,} known"]
+    others = text.counted(count["unknown"], "image")
+    lines = ["", f"{others} of other classes against {count['known']:,} known"]
     header = "strange by", "AUROC (%)", "taken for known where 95 % of known are (%)"
     lines.append(text.table(header, rows))
     lines.append("AUROC: how often one of another class is stranger than a known one; 50 is chance")

@@ -13,7 +13,7 @@ from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.page import render
 from fgvc_jax.inference.model import open_model
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import counted, printable
 from fgvc_jax.workdir import finished
 from fgvc_jax.workdir.finished import FinishedRun
 
@@ -63,11 +63,11 @@ class Fitted:
             return printable(f"<run in {self.workdir}: {error}>")
         count = len(run.identities)
         found = run.judged["metrics"]["ensemble"][-1]["accuracy"]
-        members = "1 member" if count == 1 else f"{count} members"
+        members = counted(count, "member")
         return printable(
             f"<run in {self.workdir}: {members} on {run.results['source']}, {found['value']:.1%} "
             f"({100 * found['low']:.1f} to {100 * found['high']:.1f}) of "
-            f"{len(run.part.labels):,} test images>"
+            f"{counted(len(run.part.labels), 'test image')}>"
         )
 
     def _repr_html_(self) -> str | None:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from fgvc_jax.data.soundness import Finding, ImageFacts, Level
 from fgvc_jax.figures.page import THUMBNAIL, render, thousands
+from fgvc_jax.utils.text import counted
 
 GROUPS = 24  # shown of one finding
 GROUP = 8  # pictures shown of what belongs together
@@ -74,14 +75,10 @@ def _verdict(findings: Sequence[Finding]) -> tuple[Level | Literal["fine"], str]
     stops = sum(one.count for one in findings if one.level == "stops")
     looks = sum(one.level == "look" for one in findings)
     if stops:
-        return "stops", f"Training would stop, for {_several(stops, 'reason')}."
+        return "stops", f"Training would stop, for {counted(stops, 'reason')}."
     if looks:
-        return "look", f"It can be trained on, with {_several(looks, 'thing')} to look at."
+        return "look", f"It can be trained on, with {counted(looks, 'thing')} to look at."
     return "fine", "Nothing was found that should worry you."
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _tiles(classes: Sequence[str], counts: dict[str, np.ndarray]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from fgvc_jax.inference.neighbours import NOVELTY, Neighbour
 from fgvc_jax.inference.predictor import collect
 from fgvc_jax.utils import devices, digests, options, progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import printable
+from fgvc_jax.utils.text import counted, printable
 from fgvc_jax.workdir import checkpoint
 from fgvc_jax.workdir.calibration import CalibrationStore
 from fgvc_jax.workdir.folder import Workdir
@@ -42,9 +42,9 @@ class Model(Classifier):
 
     def __repr__(self) -> str:
         count, side = len(self.classes), self.view.crop
-        members = "1 member" if len(self.members) == 1 else f"{len(self.members)} members"
+        members = counted(len(self.members), "member")
         named = ", ".join(self.classes[:3]) + (", ..." if count > 3 else "")
-        shown = f"{count:,} classes ({named}), seen at {side} x {side} px"
+        shown = f"{counted(count, 'class')} ({named}), seen at {side} x {side} px"
         return printable(f"<{members} of {self.about}: {shown}>")
 
     def predict(self, images: Several, *, calibrated: bool = False) -> np.ndarray:

@@ -8,7 +8,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.config import Network as NetworkOptions
 from fgvc_jax.evaluation.statistics import CONFIDENCE, Key
 from fgvc_jax.study.definition import Study
-from fgvc_jax.utils.text import markdown_table
+from fgvc_jax.utils.text import counted, markdown_table
 
 # Beginnings of the names of metrics that are no fractions.
 NO_PERCENTAGES = "overlap", "nll", "brier", "ambiguity"
@@ -77,10 +77,6 @@ READING = (
     "spread. Metrics of all members are compared between rows of equally many; ensemble_2 and "
     "overlap_2 are of the first two members of any row."
 )
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def runs_in_words(keys: Iterable[Key]) -> str:
@@ -153,7 +149,7 @@ def study_page(
         row: changes.get("members", study.base.members) for row, changes in study.rows.items()
     }
     rows = "".join(
-        f"- {row}, {count(members[row], 'member')}: "
+        f"- {row}, {counted(members[row], 'member')}: "
         f"{', '.join(f'{k} = {_word(v)}' for k, v in changes.items()) or 'the base itself'}\n"
         for row, changes in study.rows.items()
     )

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fgvc_jax.inference.architecture import Architecture
 from fgvc_jax.training.run import Run
+from fgvc_jax.utils.text import counted
 from fgvc_jax.workdir import mirror
 
 
@@ -61,15 +62,15 @@ def describe(run: Run) -> str:
         "host": f"decoded once, {run.images.bytes / 2**20:.0f} MiB in memory",
         "device": f"decoded once, {run.images.bytes / 2**20:.0f} MiB on the device",
     }
-    counted = Counter(map(id, run.plans))
+    of_plan = Counter(map(id, run.plans))
     networks = " + ".join(
-        f"{counted[number]} x {plan.experiment.network.name} "
+        f"{of_plan[number]} x {plan.experiment.network.name} "
         f"({plan.experiment.network.dtype}, {parameters(plan.architecture)})"
         for number, plan in {id(plan): plan for plan in run.plans}.items()
     )
     return (
         f"{spec.data.source}: {len(splits.classes)} classes, {len(splits.train)} training and "
-        f"{len(splits.test)} test images ({where[run.images.place]}); {networks}, "
+        f"{counted(len(splits.test), 'test image')} ({where[run.images.place]}); {networks}, "
         f"{spec.objective}, transfer {spec.transfer.name}; "
         f"{run.mesh.size} x {jax.devices()[0].device_kind}"
     )

@@ -69,6 +69,12 @@ def csv_table(
     return lambda rows: table.writerows({k: cell(v) for k, v in row.items()} for row in rows)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 image", "3,000 images", "2 classes"."""
+    plural = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{plural}"
+
+
 def calibrated(found: Mapping[str, Any]) -> list[str]:
     """Lines for people on the "calibration" in results.json. Results of earlier versions have no
     such lines, and no interval of the temperature."""

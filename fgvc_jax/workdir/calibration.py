@@ -24,6 +24,7 @@ from fgvc_jax.evaluation.families import Coarsening
 from fgvc_jax.evaluation.novelty import Novelty
 from fgvc_jax.evaluation.tallies import Chosen, Fused
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import counted
 from fgvc_jax.workdir import predictions, storage
 from fgvc_jax.workdir.calibration_set import CalibrationSet
 from fgvc_jax.workdir.columns import Column
@@ -86,10 +87,11 @@ class CalibrationStore(CalibrationSet):
         try:
             return families.fit(taxonomy, temperature, fused, risk)
         except ValueError:
-            count, kind = len(fused.part.labels), self.part.replace("_", "-")
+            count = len(fused.part.labels)
+            images = counted(count, f"{self.part.replace('_', '-')} image")
             least = math.ceil(1e4 * families.promised_risk(count)) / 1e4
             raise UserError(
-                f"--coarsen {risk:g}: the smallest risk that {count:,} {kind} images can promise "
+                f"--coarsen {risk:g}: the smallest risk that {images} can promise "
                 f"is {least:g} (it takes 1 / risk - 1 of them): allow that, or calibrate on more"
             ) from None
 
@@ -116,7 +118,8 @@ class CalibrationStore(CalibrationSet):
             areas = predictions.chosen(self.workdir, self.identities[0])
         score = max(areas, key=areas.__getitem__) if areas else novelty.FIXED
         known = strangeness(part, self.identities)[:, novelty.SCORES.index(score)]
-        return Novelty(score, known, f"{len(known):,} {self.part.replace('_', '-')} images", areas)
+        images = counted(len(known), f"{self.part.replace('_', '-')} image")
+        return Novelty(score, known, images, areas)
 
     @property
     def _named(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from comparison import UNPLANNED, Comparison, Plan, changes
 
-from fgvc_jax.study import pages
+from fgvc_jax.utils.text import counted
 
 DECIDING = "ensemble"  # the metric that verdicts are about
 WIDTH, SIDE = 480, 16  # of a figure, and of its margins
@@ -143,7 +143,7 @@ def found(pairs: Sequence[Pair], row: str) -> str:
 
 def said(each: Difference) -> str:
     """A difference in words."""
-    (low, high), pairs = each.interval, pages.count(each.pairs, "pair")
+    (low, high), pairs = each.interval, counted(each.pairs, "pair")
     what = f"{each.row} minus {each.first}: {each.mean:+.2f} points"
     return f"{what} ({low:+.2f} to {high:+.2f}; {pairs})"
 

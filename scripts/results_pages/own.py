@@ -8,7 +8,7 @@ from typing import Any
 
 from comparison import Comparison
 
-from fgvc_jax.study import pages
+from fgvc_jax.utils.text import counted
 from results_pages.figures import DECIDING, Pair
 
 STUDY = "own"
@@ -94,7 +94,7 @@ def _gains(found: Sequence[Comparison], row: str, other: str, sign: int = 1) -> 
     interval, which the page of the study has for each of several."""
     each = [one.difference(row, DECIDING, other, DECIDING)[0] for one in found]  # type: ignore[index]
     points = [f"{100 * sign * one['mean'] + 0.0:+.2f}" for one in each]
-    seeds = pages.count(min(one["n"] for one in each), "seed")
+    seeds = counted(min(one["n"] for one in each), "seed")
     if len(each) > 1:
         return f"{', '.join(points)} points ({seeds} each)"
     low, high = sorted(100 * sign * end + 0.0 for end in each[0]["interval"])

@@ -10,7 +10,7 @@ from comparison import CHANGED, Comparison, Plan, changes, commits, deviations
 from fgvc_jax.config import Experiment
 from fgvc_jax.evaluation import statistics
 from fgvc_jax.study import Study, ledger, pages
-from fgvc_jax.utils.text import markdown_table, printable
+from fgvc_jax.utils.text import counted, markdown_table, printable
 from results_pages.figures import DECIDING, Pair
 
 HEAD = """Made of the ledger by `scripts/ledger.py`: test accuracies of the last epoch, on all test
@@ -81,7 +81,7 @@ def protocol(one: Comparison, study: Study | None) -> str:
     fields, results = ledger.flat(example["config"]), example["results"]
     images = results["images"]
     rows = [
-        f"- {row}, {pages.count(one.members[row], 'member')}: "
+        f"- {row}, {counted(one.members[row], 'member')}: "
         + (", ".join(changes(line, example)) or "the set-up below")
         + f"; {seconds(one, row):,.0f} s of training (median)"
         for row, line in one.examples.items()
@@ -167,7 +167,7 @@ def beside(one: Comparison, study: Study | None) -> list[str]:
                 pages.cell_text(difference[key], metric=metric, sign="+")
                 for key in ("mean", "interval")
             )
-            pairs = pages.count(difference["n"], "pair")
+            pairs = counted(difference["n"], "pair")
             text = f"{row} ({metric}) minus {other} ({its}): {mean} ({interval}; {pairs})"
             if share is not None:
                 text += f"; of the means {share:.0%} of its gain over {one.first}"
@@ -186,7 +186,7 @@ def planned(one: Comparison, study: Study | None) -> list[str]:
         if seed not in one.rows.get(row, ())
     ]
     kept = len(one.finished) - sum(map(len, one.strayed.values()))
-    notes = [f"{kept} of {pages.count(len(one.finished), 'run')} kept to the plan"]
+    notes = [f"{kept} of {counted(len(one.finished), 'run')} kept to the plan"]
     notes += [
         f"not as planned ({why}): {pages.runs_in_words(keys)}" for why, keys in one.strayed.items()
     ]

@@ -101,7 +101,7 @@ def test_folder_mistakes(tmp_path):
         "no_classes": (["train/1.jpg", "test/a/1.jpg"], ["/train' has no class folders"]),
         "nothing_tested": (["train/a/1.jpg", "test/a/x.txt"], ["no image in its test part"]),
         "nested": (["a/b/1.jpg", "a/b/2.jpg"], ["/a/b' is a folder in a class folder"]),
-        "single": (["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["/a' has 1 images", "at least 2"]),
+        "single": (["a/1.jpg", "b/1.jpg", "b/2.jpg"], ["/a' has 1 image", "at least 2"]),
         "unclear": (["train/a/1.jpg", "val/a/2.jpg", "valid/a/2.jpg"], ["has val, valid"]),
     }
     for case, (names, words) in cases.items():

@@ -122,4 +122,4 @@ def test_a_line_names_the_first_and_what_to_do(tmp_path):
     line = left_out.told(broken(splits, *(f"a/{i:03}.png" for i in range(5))), 900)
     assert line.startswith("left out 5 images of 900, which cannot be used: image 'a/000.png' is")
     assert "a/002.png" in line and "a/003.png" not in line and "and 2 more" in line
-    assert "left out one image of 9" in left_out.told(broken(splits, "a/000.png"), 9)
+    assert "left out 1 image of 9" in left_out.told(broken(splits, "a/000.png"), 9)

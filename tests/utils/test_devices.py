@@ -184,7 +184,7 @@ def test_two_processes_leave_out_the_same_images(tmp_path):
     words += ["--data.images-per-class", 0, "--epochs", 1, "--data.placement", "host"]
     pair = two_processes(tmp_path / "run", *words)
     assert [code for code, _, _ in pair] == [0, 0], [err for _, _, err in pair]
-    assert "left out one image of 240" in pair[0][2] and "left out" not in pair[1][2]
+    assert "left out 1 image of 240" in pair[0][2] and "left out" not in pair[1][2]
     found = results(tmp_path / "run")
     assert [each["name"] for each in found["left_out"]] == ["a/002.png", "b/007.png"]
     assert sum(found["images"].values()) == 238

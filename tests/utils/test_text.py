@@ -6,6 +6,7 @@ import io
 import pytest
 
 from fgvc_jax.utils.text import (
+    counted,
     csv_table,
     distinct,
     markdown_table,
@@ -60,3 +61,8 @@ def test_a_csv_table_may_hold_no_formula(safe):
 
 def test_a_path_is_no_formula_and_still_that_of_its_file():
     assert no_formula_path("a/=b.jpg") == "a/=b.jpg" and no_formula_path("=b.jpg") == "./=b.jpg"
+
+
+def test_a_number_has_its_noun():
+    assert counted(1, "test image") == "1 test image" and counted(1, "class") == "1 class"
+    assert counted(0, "pair") == "0 pairs" and counted(3000, "class") == "3,000 classes"

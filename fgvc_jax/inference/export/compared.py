@@ -14,7 +14,7 @@ from fgvc_jax.data.view import View
 from fgvc_jax.evaluation.metrics import Tally, of_tally
 from fgvc_jax.utils import progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import markdown_table
+from fgvc_jax.utils.text import counted, markdown_table
 
 MOST = 1000  # images; of a larger part every so many-th is asked
 LEAST = -65504.0  # a log-probability: as far as those go that runs keep
@@ -86,10 +86,14 @@ class Comparison(NamedTuple):
         one = f", of which one is {1 / self.images:.3f}" if self.images * tolerance < 1 else ""
         raise UserError(
             f"--precision {self.precision}: accuracy falls by {fall:.3f}, from "
-            f"{self.plain.accuracy:.3f} to {self.small.accuracy:.3f}, on {self.images:,} "
-            f"{self.part} images{one}, and --tolerance is {tolerance:g}; nothing was written: "
-            "allow more, or leave --precision out"
+            f"{self.plain.accuracy:.3f} to {self.small.accuracy:.3f}, on {self._images}{one}, and "
+            f"--tolerance is {tolerance:g}; nothing was written: allow more, or leave --precision "
+            "out"
         )
+
+    @property
+    def _images(self) -> str:
+        return counted(self.images, f"{self.part} image")
 
     @property
     def line(self) -> str:
@@ -98,7 +102,7 @@ class Comparison(NamedTuple):
         return (
             f"{self.precision}: {small.bytes / 1e6:.1f} MB instead of {plain.bytes / 1e6:.1f}; "
             f"accuracy {small.accuracy:.1%} instead of {plain.accuracy:.1%}, "
-            f"{self.same:.1%} with the same first class, on {self.images:,} {self.part} images"
+            f"{self.same:.1%} with the same first class, on {self._images}"
         )
 
     @property
@@ -117,7 +121,7 @@ class Comparison(NamedTuple):
             for name, each in (("float32", self.plain), (self.precision, self.small))
         ]
         return (
-            f"{markdown_table(header, rows)}\n\nOn {self.images:,} {self.part} images, one at "
+            f"{markdown_table(header, rows)}\n\nOn {self._images}, one at "
             f"a time, by onnxruntime {onnxruntime.__version__} on the CPU of the machine that "
             f"exported it; {self.same:.1%} of them get the same first class from both. "
             "Probabilities are raw: NLL in nats, ECE with adaptive bins.\n"

@@ -16,6 +16,7 @@ from fgvc_jax.config import Experiment
 from fgvc_jax.training.precomputed.store import Frozen, Output, Store
 from fgvc_jax.utils import digests, paths, processes
 from fgvc_jax.utils.progress import Reporter
+from fgvc_jax.utils.text import counted
 from fgvc_jax.workdir import mirror, space, storage
 from fgvc_jax.workdir.folder import Workdir
 
@@ -60,7 +61,7 @@ class Request:
     stores: Mapping[str, Store]
 
     def __str__(self) -> str:
-        images = f"{self.count:,} {self.part} images"
+        images = counted(self.count, f"{self.part} image")
         views = f" in {self.views_in_all} views" if self.views_in_all > 1 else ""
         return f"{self.frozen.what} of {images}{views}, {self.bytes / 2**30:.2f} GiB"
 
