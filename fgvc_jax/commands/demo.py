@@ -1,7 +1,9 @@
 """A page on this machine that answers for photographs dropped on it."""
 
+import contextlib
 import functools
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,6 +66,8 @@ def demo(options: Demo) -> None:
         most_bytes=server.MOST_BYTES,
     )
     print(f"{server.url(listening)} answers for photographs; Ctrl-C ends it", flush=True)
+    # While the page is looked at. A process that ends does not wait for it.
+    threading.Thread(target=asked.prepare, daemon=True).start()
     server.serve(server.application(page, asked, server.names(options.host)), listening)
 
 
@@ -96,9 +100,14 @@ class Answerer:
             coarsen=options.risk if coarsening(self._model, options.risk) else None,
         )
         self._examples = Examples.of(options.workdir, self._model.view)
+        self._busy = threading.Lock()
+
+    def prepare(self) -> None:
+        """Compile what an answer needs. What goes wrong, the first question is told."""
         side = self._model.view.test_side
         nothing = Image.new("RGB", (side, side))
-        self._shown(np.asarray(nothing), Framed(nothing, True))  # compiles what an answer needs
+        with contextlib.suppress(Exception):
+            self._shown(np.asarray(nothing), Framed(nothing, True))
 
     @property
     def classes(self) -> Sequence[str]:
@@ -153,7 +162,8 @@ class Answerer:
 
     def _shown(self, square: np.ndarray, photograph: Framed) -> dict[str, Any]:
         """Of a decoded image, (R, R, 3) uint8, and of the whole that it is of."""
-        (found,) = gradcam.find_evidence(self._model, [square], decoded=True)
+        with self._busy:  # or the first question would compile what is being prepared
+            (found,) = gradcam.find_evidence(self._model, [square], decoded=True)
         answers = [{"log_probabilities": each[None]} for each in found.each]
         (row,) = self._rows.of(Answered([""], [""], answers))
         return {
@@ -166,7 +176,7 @@ class Answerer:
                 row["unsure"], self._risk, self._typicality(found), least=self._least
             ),
             "members": [self._member(found, n) for n in range(self.members)],
-            "why": self._why(found),
+            "why": _why(found, self.classes),
         }
 
     def _candidates(self, row: dict[str, Any], found: Evidence) -> list[dict[str, Any]]:
@@ -205,16 +215,6 @@ class Answerer:
             "evidence": _coloured(found, found.cams[number]),
         }
 
-    def _why(self, found: Evidence) -> dict[str, Any] | None:
-        """What speaks for the first class, and for it rather than the second, if there is one."""
-        if found.against == found.predicted:
-            return None
-        return {
-            "against": printable(self.classes[found.against]),
-            "evidence": _coloured(found, found.cam),
-            "contrast": _coloured(found, found.contrast),
-        }
-
 
 def _coarser(row: AnswerRow, found: Coarsening | None) -> dict[str, Any] | None:
     """The genus or family that is safe to say where the class is not, with its probability; an
@@ -225,6 +225,17 @@ def _coarser(row: AnswerRow, found: Coarsening | None) -> dict[str, Any] | None:
         "name": printable(row["answer"]),
         "level": printable(row["level"]),
         "probability": row["answer_probability"],
+    }
+
+
+def _why(found: Evidence, classes: Sequence[str]) -> dict[str, Any] | None:
+    """What speaks for the first class, and for it rather than the second, if there is one."""
+    if found.against == found.predicted:
+        return None
+    return {
+        "against": printable(classes[found.against]),
+        "evidence": _coloured(found, found.cam),
+        "contrast": _coloured(found, found.contrast),
     }
 
 

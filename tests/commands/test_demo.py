@@ -5,6 +5,7 @@ import io
 import json
 import signal
 import sys
+import threading
 import urllib.request
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from fgvc_jax.commands import demo
 from fgvc_jax.commands.demo import Answerer, Demo
 from fgvc_jax.figures.demo import demo_page, sureness_badge
 from fgvc_jax.figures.examples import EXAMPLES
+from fgvc_jax.inference import gradcam
 from fgvc_jax.inference.export import hub
 from fgvc_jax.training import members
 from fgvc_jax.utils.errors import UserError
@@ -235,6 +237,38 @@ def test_a_missing_package_is_told(monkeypatch):
     monkeypatch.delattr(fgvc_jax.commands, "server", raising=False)
     with pytest.raises(UserError, match=r"uvicorn is not installed: pip install '.*\[demo\]'"):
         demo.main([])
+
+
+@pytest.mark.slow
+def test_the_page_is_there_before_an_answer_is_compiled(trained, monkeypatch):
+    """The first question waits for what is being prepared, whose failure ends nothing."""
+    server = pytest.importorskip("fgvc_jax.commands.server")
+    find, begun, served = gradcam.find_evidence, threading.Event(), threading.Event()
+    inside = []
+
+    def slowly(*arguments, **options):
+        inside.append(threading.current_thread())
+        begun.set()
+        assert served.wait(60)
+        if len(inside) == 1:
+            raise ValueError("of what is prepared")
+        return find(*arguments, **options)
+
+    def serve(asked, listening):
+        assert begun.wait(60)
+        question = threading.Thread(target=lambda: told.append(asked.answer(photograph)))
+        question.start()
+        question.join(0.2)
+        assert len(inside) == 1 and not told  # the question waits
+        served.set()
+        question.join(60)
+
+    told, photograph = [], file_of(trained[1])
+    monkeypatch.setattr(gradcam, "find_evidence", slowly)
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.setattr(server, "application", lambda page, asked, names: asked)
+    demo.demo(Demo(str(trained[0]), port=0))
+    assert len(told[0]["classes"]) == 4 and len(inside) == 2
 
 
 @pytest.mark.slow
