@@ -1,8 +1,9 @@
 """What is published of each method, and the card that compares a run with it.
 
 The card puts the paper, the authors' code and a run side by side, every deviation named. Only KT is
-published with a recipe. Of HSD and CSDNet the abstracts alone are public: what is not in them is
-ours, and a run of theirs is compared with the training protocol that it starts from.
+published with a recipe. Of HSD the abstract alone is public; of CSDNet the full text is, but was
+not at hand: what their abstracts leave open is ours, and a run of theirs is compared with the
+training protocol that it starts from.
 """
 
 from collections.abc import Callable

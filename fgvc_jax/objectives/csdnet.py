@@ -1,8 +1,9 @@
 """CSDNet: contrastive self-distillation for categories with few images.
 
 "Learning Contrastive Self-Distillation for Ultra-Fine-Grained Visual Categorization Targeting
-Limited Samples", Fang, Jiang, Tang, Li, TCSVT 2023, arXiv 2311.06056. This is a reconstruction from
-the abstract and a summary of the objective, L = L_cls + alpha * L_qc + beta * L_ssdt, of
+Limited Samples", Fang, Jiang, Tang, Li, TCSVT 2023, arXiv 2311.06056. The full text is public; what
+was read here are its two versions' abstracts and a summary of the objective. So this is a
+reconstruction of L = L_cls + alpha * L_qc + beta * L_ssdt, with
 
 - SSDP, subcategory-specific discrepancy parsing: an augmented view x' of every image x;
 - DDL, dynamic discrepancy learning: a contrastive loss against a memory queue of past features;
