@@ -101,7 +101,7 @@ class CSDNet(Method):
     """Temperature of SupCon."""
     queue: int = option(0, at_least=0, automatic=True)
     """Features that the memory queue holds; 0 takes min(512, training images)."""
-    queues: Literal["augmented", "both"] = "augmented"
+    queues: Literal["augmented", "both"] = option("augmented", later=True)
     """Of which view the features are kept; with both the raw ones in a queue of their own."""
     keys: Literal["same", "ema"] = "same"
     """Encoder of the keys: the network itself, or a moving average of it."""
