@@ -293,12 +293,14 @@ def changes(line: Line, other: Line) -> list[str]:
 
 
 def _told(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a nested config; where members have networks of their own, those by their
-    names, without the one that is nobody's."""
-    if not config.get("networks"):
-        return flat(config)
-    named = {"networks": [network["name"] for network in config["networks"]]}
-    return flat({name: value for name, value in config.items() if name != "network"}) | named
+    """The fields of a nested config, without what the training images decide; where members have
+    networks of their own, those by their names, without the one that is nobody's."""
+    told = flat(config)
+    if config.get("networks"):
+        told = flat({name: value for name, value in config.items() if name != "network"})
+        told["networks"] = [network["name"] for network in config["networks"]]
+    told.pop("ce.counts", None)
+    return told
 
 
 def held_to(study: Study, one: Comparison) -> Comparison:

@@ -223,6 +223,9 @@ def test_deviations_are_of_fields_that_both_have():
     one = {"epochs": 3, "data": {"crop": 64, "new": 1}, "hsd": {"stages": [3, 4]}}
     other = {"epochs": 100, "data": {"crop": 64}, "hsd": {"stages": (3, 4)}, "gone": 0}
     assert deviations(one, other) == ["epochs 100 -> 3"]
+    weighted = {"ce": {"class_weights": "balanced", "counts": [3, 1]}}
+    plain = {"ce": {"class_weights": "none", "counts": []}}
+    assert deviations(weighted, plain) == ["ce.class_weights 'none' -> 'balanced'"]
     assert ledger.flat(other)["hsd.stages"] == [3, 4]
 
 
