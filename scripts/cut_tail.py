@@ -1,6 +1,6 @@
 """Makes a dataset with a long tail of one whose classes are alike.
 
-    python scripts/cut_tail.py --source cub:data/cub200_2010 --output data/cub200_2010_tail
+    python scripts/cut_tail.py --source cub:data/cub200_2010 --output data/tail
 
 Writes a `folder:` dataset. The training images of a class fall off exponentially with its place in
 a random order, from all to all / FACTOR (the usual cut, as of CIFAR-LT by Cui et al., arXiv
@@ -27,7 +27,7 @@ class Arguments:
 
     source: str = "cub:data/cub200_2010"
     """As --data.source of the training; its images are encoded files."""
-    output: Path = Path("data/cub200_2010_tail")
+    output: Path = Path("data/tail")
     """A folder to make."""
     factor: float = 10.0
     """The largest class has so many times the images of the smallest."""

@@ -13,7 +13,7 @@ from fgvc_jax.study import Study
 from fgvc_jax.study.definition import load_study
 
 FROZEN: Experiment = load_study(str(Path(__file__).with_name("fit.py"))).base
-BASE = replace(FROZEN, data=replace(FROZEN.data, source="folder:data/cub200_2010_tail"))
+BASE = replace(FROZEN, data=replace(FROZEN.data, source="folder:data/tail"))
 
 
 def get_study(base: Experiment = BASE) -> Study:
