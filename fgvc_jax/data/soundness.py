@@ -308,8 +308,8 @@ def _of_classes(splits: Splits, few: int) -> Iterator[Finding]:
             "note",
             "Some classes have many more images than others",
             "Answers will favour them. Training by steps (--objective ce) can favour none: try "
-            "--ce.logit-adjustment 1, or --data.balance sqrt, and compare the accuracy on classes "
-            "of few images in the results.",
+            "--ce.logit-adjustment 1, or --ce.class-weights effective, and compare the accuracy "
+            "on classes of few images in the results.",
             lines=[f"{least:,} to {most:,} training images a class"],
         )
     without = {
