@@ -49,5 +49,7 @@ def test_arguments_that_are_in_no_table_list_those_that_are():
 def test_arguments_that_are_misspelt_are_told():
     table = dict.fromkeys(("cub,resnet50", "cars,resnet50", "sketchbirds"), Row("-", 1.0))
     for wrong, meant in (("sketchbrids", "sketchbirds"), ("cub,resnet5", "cub,resnet50")):
-        with pytest.raises(UserError, match=f"^did you mean kt:{meant}\\? Else choose one of kt:cub"):
+        with pytest.raises(
+            UserError, match=f"^did you mean kt:{meant}\\? Else choose one of kt:cub"
+        ):
             recipes.protocol("kt", table, wrong.split(","))
