@@ -16,9 +16,14 @@ LARGEST = 500  # classes that are drawn
 READABLE = 40  # classes whose names can be read without enlarging
 CELL, NAMES = 18, 165  # units: a cell's side, and what the names beside it may take
 MARGIN = 6  # units between a name and its row
-# Units that a letter takes where the reader's font is wide; all that are not named take WIDTH.
-WIDTHS = dict.fromkeys("ijl.,:;|!'- ", 4.0) | dict.fromkeys("mwMWOQ@%", 11.0)
-WIDTH, CAPITAL, IDEOGRAPH, DOTS = 6.9, 8.2, 11.0, 11.0
+# Units that a letter takes in DejaVu Sans, which is wide; one that is not named takes WIDTH.
+WIDTHS = {
+    **dict.fromkeys("ijl.,:;|!'- ", 4.0),
+    **dict.fromkeys("frt", 4.6),
+    **dict.fromkeys("csz_", 6.0),
+    **dict.fromkeys("mwMW@%", 11.0),
+}
+WIDTH, CAPITAL, IDEOGRAPH, DOTS = 7.0, 8.5, 11.0, 11.0
 
 
 def confusion(classes: Sequence[Class], pairs: Sequence[Pair]) -> Markup:

@@ -56,7 +56,8 @@ def test_names_are_text():
     ("name", "drawn"),
     [
         ("Sooty Albatross", "Sooty Albatross"),
-        ("smooth-crowned spectacled snipe", "smooth-crowned specta…"),
+        ("smooth-crowned spectacled snipe", "smooth-crowned spectacl…"),
+        ("010.Red_winged_Blackbird", "010.Red_winged_Blackbird"),
         ("W" * 30, "W" * 13 + "…"),
         ("il" * 19, "il" * 19),
         ("鳥" * 30, "鳥" * 13 + "…"),
