@@ -79,6 +79,21 @@ def test_the_reports_search_finds_a_class(browser, made, width):
     is_clean(page, address)
 
 
+def test_an_error_that_is_clicked_is_enlarged_with_its_whole_path(browser, made):
+    address = (made / "report.html").as_uri()
+    page = Page(browser, address)
+    first = "document.querySelector('#errors figure')"
+    path = page.run(f"{first}.querySelector('.path').textContent.trim()")
+    assert path.count("/") >= 1 and not page.run(f"{first}.innerText").count(path)
+    page.run(f"{first}.querySelector('img').click()")
+    page.wait("document.querySelector('dialog').open")
+    assert path in page.run("document.querySelector('dialog').innerText")
+    assert not page.overflows()
+    page.press("Escape")
+    page.wait("!document.querySelector('dialog').open")
+    is_clean(page, address)
+
+
 def test_names_beside_the_matrix_are_whole(browser, tmp_path):
     names = ["W" * 40, "smooth-crowned spectacled snipe", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "鳥" * 40]
     classes = [{"class": name, "label": n, "images": 9, "right": 5} for n, name in enumerate(names)]
