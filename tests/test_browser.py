@@ -69,6 +69,7 @@ def test_the_reports_search_finds_a_class(browser, made, width):
     page.run("document.querySelector('[type=search]').focus()")
     page.type(SCRIPT[:12].upper())
     page.wait(f"{shown}.length === 1")
+    assert page.run("[...document.querySelectorAll('#trained details')].every(d => !d.open)")
     assert SCRIPT in page.run(f"{shown}[0].textContent")
     found = page.run("document.querySelectorAll('[data-item]:not([hidden])').length")
     assert page.run("document.querySelector('.search output').value").startswith(f"{found} of ")
