@@ -5,6 +5,7 @@ adds: objective, transfer, number of members. So the configs that share a protoc
 method alone. On a set that a method's authors never tried, it is the one customary on that set.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -60,7 +61,9 @@ def protocol(method: str, table: Mapping[str, Row], arguments: Sequence[str]) ->
         UserError: for arguments that are not in the table; it lists those that are.
     """
     if ",".join(arguments) not in table:
-        raise UserError(f"choose one of {' | '.join(f'{method}:{key}' for key in table)}")
+        close = difflib.get_close_matches(",".join(arguments), table, n=1)
+        hint = f"did you mean {method}:{close[0]}? Else " if close else ""
+        raise UserError(f"{hint}choose one of {' | '.join(f'{method}:{key}' for key in table)}")
     dataset, network = [*arguments, ""][:2]
     if dataset == "sketchbirds":
         base = replace(Experiment(), members=1, transfer=Transfer(name="none"))

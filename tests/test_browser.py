@@ -17,7 +17,9 @@ from reports import NAMES, written
 from fgvc_jax.commands import inspect, report
 from fgvc_jax.commands.demo import Answerer, Demo
 from fgvc_jax.commands.report import Report
+from fgvc_jax.figures import matrix
 from fgvc_jax.figures.demo import demo_page
+from fgvc_jax.figures.page import asset
 from fgvc_jax.training import members
 from fgvc_jax.utils.text import printable
 
@@ -67,6 +69,7 @@ def test_the_reports_search_finds_a_class(browser, made, width):
     page.run("document.querySelector('[type=search]').focus()")
     page.type(SCRIPT[:12].upper())
     page.wait(f"{shown}.length === 1")
+    assert page.run("[...document.querySelectorAll('#trained details')].every(d => !d.open)")
     assert SCRIPT in page.run(f"{shown}[0].textContent")
     found = page.run("document.querySelectorAll('[data-item]:not([hidden])').length")
     assert page.run("document.querySelector('.search output').value").startswith(f"{found} of ")
@@ -75,6 +78,37 @@ def test_the_reports_search_finds_a_class(browser, made, width):
     page.type("no such class")
     page.wait(f"{shown}.length === 0")
     is_clean(page, address)
+
+
+def test_an_error_that_is_clicked_is_enlarged_with_its_whole_path(browser, made):
+    address = (made / "report.html").as_uri()
+    page = Page(browser, address)
+    first = "document.querySelector('#errors figure')"
+    path = page.run(f"{first}.querySelector('.path').textContent.trim()")
+    assert path.count("/") >= 1 and not page.run(f"{first}.innerText").count(path)
+    page.run(f"{first}.querySelector('img').click()")
+    page.wait("document.querySelector('dialog').open")
+    assert path in page.run("document.querySelector('dialog').innerText")
+    assert not page.overflows()
+    page.press("Escape")
+    page.wait("!document.querySelector('dialog').open")
+    is_clean(page, address)
+
+
+def test_names_beside_the_matrix_are_whole(browser, tmp_path):
+    names = ["W" * 40, "smooth-crowned spectacled snipe", "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "鳥" * 40]
+    classes = [{"class": name, "label": n, "images": 9, "right": 5} for n, name in enumerate(names)]
+    pair = {"classes": (0, 1), "counts": (4, 4), "images": [9, 9], "examples": [[], []]}
+    html = tmp_path / "matrix.html"
+    style = asset("report.css") + "svg { font: 16px system-ui, sans-serif; }"
+    drawn = matrix.confusion(classes, [pair])
+    html.write_text(f"<!doctype html><meta charset=utf-8><style>{style}</style>{drawn}")
+    page = Page(browser, html.as_uri())
+    assert page.run("document.querySelectorAll('text').length") == 2 * len(names)
+    assert page.run(
+        "[...document.querySelectorAll('text')].every(t => t.getBBox().width <= "
+        f"{matrix.NAMES - matrix.MARGIN})"
+    )
 
 
 @WIDTHS

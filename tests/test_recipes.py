@@ -44,3 +44,12 @@ def test_warm_up_is_counted_in_steps_of_the_official_training_set():
 def test_arguments_that_are_in_no_table_list_those_that_are():
     with pytest.raises(UserError, match=r"choose one of kt:cub \| kt:cars"):
         recipes.protocol("kt", {"cub": Row("-", 1.0), "cars": Row("-", 1.0)}, ["pets"])
+
+
+def test_arguments_that_are_misspelt_are_told():
+    table = dict.fromkeys(("cub,resnet50", "cars,resnet50", "sketchbirds"), Row("-", 1.0))
+    for wrong, meant in (("sketchbrids", "sketchbirds"), ("cub,resnet5", "cub,resnet50")):
+        with pytest.raises(
+            UserError, match=f"^did you mean kt:{meant}\\? Else choose one of kt:cub"
+        ):
+            recipes.protocol("kt", table, wrong.split(","))

@@ -99,6 +99,13 @@ CLEAN = (
 )
 
 
+def _hint(options: Inspection) -> str:
+    """What the page says below what is to be done."""
+    if not options.clean:
+        return CLEAN
+    return f"{options.clean} is a list without what is wrong, to train on: {_training(options)}"
+
+
 def _opened(options: Inspection) -> "tuple[Splits | None, list[str], list[str]]":
     """The dataset, what of it is not used, and what is wrong with its rows and folders; no dataset
     where too much is.
@@ -168,15 +175,20 @@ def _tell_of_clean(options: Inspection, total: int, left: int) -> None:
     """Say what was written and how it is used, and whether it can be as it is."""
     from fgvc_jax.data import sources
 
-    source = f"csv:{options.clean}"
     print(
         f"\nwritten: {printable(options.clean)}: {total - left:,} of {total:,} images are used; "
-        f"train on them by python -m fgvc_jax.train --data.source {shlex.quote(source)}"
+        f"train on them by {_training(options)}"
     )
     try:
-        sources.open_source(source, allow_links=options.data.allow_links)
+        sources.open_source(f"csv:{options.clean}", allow_links=options.data.allow_links)
     except UserError as error:
         print(f"as it is, training would refuse it: {error}")
+
+
+def _training(options: Inspection) -> str:
+    """The command that trains on the list: a word, as --data.source alone leaves the recipe to the
+    first run, of drawn birds."""
+    return f"python -m fgvc_jax.train {shlex.quote(f'csv:{options.clean}')}"
 
 
 class _Kept(logging.Handler):
@@ -314,5 +326,5 @@ def _page(
         examples=examples,
         show=show,
         place=place,
-        hint=CLEAN if splits and splits.own and not options.clean else "",
+        hint=_hint(options) if splits and splits.own else "",
     )

@@ -15,6 +15,7 @@ from fgvc_jax.commands import named
 from fgvc_jax.commands.asked import Report
 from fgvc_jax.evaluation import error_analysis, families, statistics
 from fgvc_jax.evaluation.error_analysis import Predictions
+from fgvc_jax.figures import pictures
 from fgvc_jax.figures.numbers import Numbers
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.figures.report import report_page
@@ -205,12 +206,15 @@ def _nearest(run: FinishedRun) -> dict[int, dict[str, Any]]:
 
 def _implausible(run: FinishedRun) -> list[dict[str, Any]]:
     """Training images with an implausible label, the least plausible first, where some were held
-    out."""
+    out; with their row among the photographs that are kept."""
     part = run.held_out
     if part is None:
         return []
     answers = Predictions.of(run.fused(part=part))
-    return _doubts(part, answers, answers.implausible(), answers.predicted)
+    kept = remembered.find(run.workdir.path, run.record)
+    rows = {name: {"row": row} for row, name in enumerate(kept.names if kept else [])}
+    doubts = _doubts(part, answers, answers.implausible(), answers.predicted)
+    return [doubt | rows.get(doubt["name"], {}) for doubt in doubts]
 
 
 def _doubts(
@@ -367,7 +371,7 @@ def _pictures(run: FinishedRun) -> Pictures:
 def _photographs(run: FinishedRun) -> Pictures | None:
     """The kept training photographs."""
     part = remembered.find(run.workdir.path, run.record)
-    return Pictures(_encoded(part), _no_map, share=1, budget=NEAR) if part else None
+    return pictures.without_maps(_encoded(part), NEAR) if part else None
 
 
 def _encoded(part: Part) -> Callable[[int], bytes]:
@@ -375,10 +379,6 @@ def _encoded(part: Part) -> Callable[[int], bytes]:
         return Thumbnails(part.folder, len(part.labels)).__getitem__
     except (FileNotFoundError, ValueError):
         return lambda image: b""
-
-
-def _no_map(image: int, member: int) -> np.ndarray:
-    raise ValueError("nobody kept where members look in training photographs")
 
 
 def _write_confusion(

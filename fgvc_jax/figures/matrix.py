@@ -1,17 +1,29 @@
 """The confusion matrix as a drawing, with classes that are taken for each other side by side."""
 
+import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from markupsafe import Markup
 
 from fgvc_jax.figures.numbers import Class, Pair
 from fgvc_jax.figures.page import render
+from fgvc_jax.utils.text import printable
 
 LARGEST = 500  # classes that are drawn
 READABLE = 40  # classes whose names can be read without enlarging
 CELL, NAMES = 18, 165  # units: a cell's side, and what the names beside it may take
-LETTERS = 25  # of a name
+MARGIN = 6  # units between a name and its row
+# Units that a letter takes in DejaVu Sans, which is wide; one that is not named takes WIDTH.
+WIDTHS = {
+    **dict.fromkeys("ijl.,:;|!'- ", 4.0),
+    **dict.fromkeys("frt", 4.6),
+    **dict.fromkeys("csz_", 6.0),
+    **dict.fromkeys("mwMW@%", 11.0),
+}
+WIDTH, CAPITAL, IDEOGRAPH, DOTS = 7.0, 8.5, 11.0, 11.0
 
 
 def confusion(classes: Sequence[Class], pairs: Sequence[Pair]) -> Markup:
@@ -51,12 +63,28 @@ def confusion(classes: Sequence[Class], pairs: Sequence[Pair]) -> Markup:
         "matrix.html",
         cells=cells,
         left=max(sum(entry["images"] for entry in classes) - drawn, 0),
-        names=[named[label]["class"] for label in order],
+        names=[cut(named[label]["class"], NAMES - MARGIN) for label in order],
         readable=len(order) <= READABLE,
         cell=CELL,
         room=NAMES,
-        letters=LETTERS,
+        margin=MARGIN,
     )
+
+
+def cut(name: str, room: float) -> str:
+    """A name, or as much of it as has room in so many units; the drawing would cut off its start,
+    and no text in a drawing ends itself."""
+    name = printable(name)
+    ends = [0.0, *accumulate(map(_width, name))]
+    if ends[-1] <= room:
+        return name
+    return f"{name[: bisect_right(ends, room - DOTS) - 1]}…"
+
+
+def _width(letter: str) -> float:
+    if unicodedata.east_asian_width(letter) in "WF":
+        return IDEOGRAPH
+    return WIDTHS.get(letter, CAPITAL if letter.isupper() else WIDTH)
 
 
 def ordered(count: int, pairs: Sequence[Pair], labels: Sequence[int]) -> list[int]:

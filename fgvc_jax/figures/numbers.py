@@ -144,10 +144,12 @@ class Error(Image):
 
 
 class Doubt(Image):
-    """An image whose label is doubted."""
+    """An image whose label is doubted; of the training part, its row among the photographs that the
+    run keeps, if it is one of these."""
 
     suggested: int
     probability: float
+    row: NotRequired[int]
 
 
 class Pair(TypedDict):

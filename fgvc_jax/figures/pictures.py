@@ -56,6 +56,15 @@ class Pictures:
         return page.no_image(alternative)
 
 
+def without_maps(encoded: Callable[[int], bytes], budget: int) -> Pictures:
+    """Those of photographs of which nobody kept where members look."""
+
+    def attention(image: int, member: int) -> np.ndarray:
+        raise ValueError("nobody kept where members look in these photographs")
+
+    return Pictures(encoded, attention, share=1, budget=budget)
+
+
 def kept_picture(encoded: bytes) -> Image.Image | None:
     """A kept picture; None where there is none."""
     try:

@@ -219,9 +219,12 @@ def test_a_clean_list_of_a_folder(birds, tmp_path, capsys):
     shutil.copy(birds / "b/00.png", birds / "a/other.png")
     Image.new("RGB", (90, 90)).save(birds / "b/black.png")
     before = open_source(f"folder:{birds}")
-    inspect.main([str(birds), "--clean", str(tmp_path / "birds.csv")])
+    page = tmp_path / "page.html"
+    inspect.main([str(birds), "--clean", str(tmp_path / "birds.csv"), "--output", str(page)])
     out = capsys.readouterr().out
-    assert "birds.csv: 29 of 34 images are used; train on them by python -m fgvc_jax.train" in out
+    trained = f"python -m fgvc_jax.train csv:{tmp_path / 'birds.csv'}"
+    assert f"birds.csv: 29 of 34 images are used; train on them by {trained}\n" in out
+    assert f"{trained}." in Page(page.read_text()).text
     assert "[note] Left out of" in out and "refuse" not in out
     with open(tmp_path / "birds.csv", newline="", encoding="utf-8") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from pages import HOSTILE
 
 from fgvc_jax.figures import matrix
@@ -49,3 +50,21 @@ def test_names_are_text():
     one, other = classes_of(5, 5)
     drawn = matrix.confusion([one | {"class": HOSTILE}, other], [pair(0, 1, (5, 5))])
     assert "<script" not in drawn and "<b>" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "drawn"),
+    [
+        ("Sooty Albatross", "Sooty Albatross"),
+        ("smooth-crowned spectacled snipe", "smooth-crowned spectacl…"),
+        ("010.Red_winged_Blackbird", "010.Red_winged_Blackbird"),
+        ("W" * 30, "W" * 13 + "…"),
+        ("il" * 19, "il" * 19),
+        ("鳥" * 30, "鳥" * 13 + "…"),
+    ],
+)
+def test_a_name_is_cut_where_its_room_ends(name, drawn):
+    assert matrix.cut(name, 159) == drawn
+    one, other = classes_of(5, 5)
+    page = matrix.confusion([one | {"class": name}, other], [pair(0, 1, (5, 5))])
+    assert page.count(f">{drawn}</text>") == 2

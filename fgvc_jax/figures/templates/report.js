@@ -2,7 +2,7 @@ const search = document.querySelector(".search"), box = search.querySelector("in
 const told = search.querySelector("output");
 const items = [...document.querySelectorAll("[data-item]")]
   .map(element => [element, element.textContent.toLowerCase()]);
-const folded = [...document.querySelectorAll("details")];
+const folded = [...document.querySelectorAll("details:has([data-item])")];
 search.hidden = false;
 function filter() {
   const wanted = box.value.trim().toLowerCase();
