@@ -60,6 +60,12 @@ def test_labels_classes_and_whether_one_is_enough(together, enough):
     assert enough in told and "80 test images, about 40 a\nclass" in told
 
 
+@pytest.mark.parametrize(("together", "told"), [(0.5, True), (0.4, False)])
+def test_a_network_that_is_mostly_wrong_doubts_no_label(together, told):
+    page = advice.advice(numbers(together, members=2, doubted_labels=[{"name": "test/a.jpg"}]))
+    assert ("Look at one photograph" in page) == told
+
+
 def test_a_test_set_that_says_much_is_not_called_a_hint():
     told = advice.advice(numbers())
     assert "hint" not in told and "Nothing stands out." in told and "photographs of" not in told
