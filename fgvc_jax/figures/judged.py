@@ -19,6 +19,7 @@ from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
 
+FAR = 0.05  # of confidence from accuracy, which nobody calls good, whether or not it is chance
 LEAST_ERRORS = 5  # below which nothing is said of where they are
 
 
@@ -308,7 +309,7 @@ def sureness(numbers: Numbers) -> Markup:
 
 def calibration_reading(bins: Sequence[Bin]) -> str:
     """Whether confidence means what it says: by the difference of its mean from the accuracy, where
-    it is larger than noise."""
+    it is larger than noise; that images are too few where a large one may be noise."""
     images = np.array([each["images"] for each in bins])
     sure, right = (
         float(np.average([each[key] for each in bins], weights=images))
@@ -317,9 +318,12 @@ def calibration_reading(bins: Sequence[Bin]) -> str:
     count = int(images.sum())
     low, high = proportion(right * count, count)
     word = "surer than it should be" if sure > right else "right more often than it says"
-    if low <= sure <= high or abs(sure - right) <= 0.01:  # a point matters to nobody
-        word = "good"
-    word = f"as far as {count} test images can tell, {word}" if count < FEW else word
+    by_chance, apart = low <= sure <= high, abs(sure - right)
+    if by_chance and apart > FAR:
+        word = f"{count:,} test images are too few to tell whether it is {word}"
+    else:
+        word = "good" if by_chance or apart <= 0.01 else word  # a point matters to nobody
+        word = f"as far as {count} test images can tell, {word}" if count < FEW else word
     said = f"on average it says {percent(sure, 0)} and is right for {percent(right, 0)}"
     return f"{word[0].upper()}{word[1:]}: {said}."
 

@@ -105,6 +105,13 @@ def bins(sure, right, images):
     [
         (0.93, 0.9, 100, "Good: on average it says 93% and is right for 90%."),
         (0.93, 0.9, 60, "As far as 60 test images can tell, good: on average it says 93%"),
+        (
+            0.84,
+            0.69,
+            29,
+            "29 test images are too few to tell whether it is surer than it should be: ",
+        ),
+        (0.77, 0.83, 120, "120 test images are too few to tell whether it is right more often"),
         (0.65, 1.0, 24, "As far as 24 test images can tell, right more often than it says: "),
         (0.93, 0.9, 6000, "Surer than it should be: on average it says 93%"),
         (0.5, 0.8, 600, "Right more often than it says: "),
