@@ -168,7 +168,13 @@ def _metrics(numbers: Numbers) -> Markup:
         }
         for _, name, cells in metrics.named(found.values())
     ]
-    return render("metrics.html", kinds=list(found), rows=rows, calibrated=_calibrated(numbers))
+    return render(
+        "metrics.html",
+        kinds=list(found),
+        rows=rows,
+        alone=len(numbers["metrics"]["ensemble"]) == 1,
+        calibrated=_calibrated(numbers),
+    )
 
 
 def _calibrated(numbers: Numbers) -> list[str]:

@@ -31,7 +31,8 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     given = {"classes": numbers["class_names"], "show": show}
     learned, families = judged.curves(numbers), judged.families(numbers)
     unknown = judged.unknown(numbers)
-    who = "members look" if len(numbers["numbers"]) > 1 else "the network looks"
+    alone = len(numbers["numbers"]) == 1
+    who = "the network looks" if alone else "members look"
     confused = matrix.confusion(numbers["classes"], numbers["confused_pairs"])
     against = [
         Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
@@ -69,7 +70,9 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
         Section("sure", "Is it sure when it is right?", judged.sureness(numbers)),
         Section("looks", f"Where {who}", judged.looks(numbers, show)),
         *([Section("curves", "Learning", learned)] if learned else []),
-        Section("members", "Members and ensembles", judged.members(numbers)),
+        Section(
+            "members", "In numbers" if alone else "Members and ensembles", judged.members(numbers)
+        ),
         Section("trained", "What was trained", judged.card(numbers)),
     ]
     return render(
