@@ -29,6 +29,7 @@ def headline(numbers: Numbers) -> Markup:
     found = numbers["metrics"]["ensemble"][-1]["accuracy"]
     low, high = _ends(found)
     best = max(each["accuracy"]["value"] for each in numbers["metrics"]["members"])
+    likely = "likely range, with other photographs"
     return render(
         "headline.html",
         members=count,
@@ -37,9 +38,10 @@ def headline(numbers: Numbers) -> Markup:
         which=numbers["which"],
         confused=numbers["confused_pairs"][:2],
         classes=numbers["class_names"],
+        terms={likely: "95% interval over images"},
         numbers={
             "of test images named rightly": percent(found["value"]),
-            "95% interval over images": f"{100 * low:.1f} – {percent(high)}",
+            likely: f"{100 * low:.1f} – {percent(high)}",
             **({"the best member alone": percent(best)} if count > 1 else {}),
             "test images": thousands(images),
             "classes": thousands(len(numbers["class_names"])),

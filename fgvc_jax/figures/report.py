@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from fgvc_jax.figures import advice, judged, matrix
 from fgvc_jax.figures.numbers import Against, Numbers, Seeds
-from fgvc_jax.figures.page import render, thousands
+from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import printable
 
@@ -125,10 +125,14 @@ def _against(found: Against, numbers: Numbers, show: Pictures) -> Markup:
         verdict=f"This run is {words} than the other." if clear else "No difference is certain.",
         numbers={
             "points of accuracy": f"{difference:+.2f}",
-            "95% interval, paired by image": _points((found["low"], found["high"])),
-            "McNemar's exact p": _p(found["p"]),
+            "likely range of these points": _points((found["low"], found["high"])),
+            "how often luck does as much": _percent(found["p"]),
             "only this run is right": thousands(found["gained"]),
             "only the other is right": thousands(found["lost"]),
+        },
+        terms={
+            "likely range of these points": "95% interval, paired by image",
+            "how often luck does as much": "McNemar's exact p",
         },
         seeds=found["seeds"] and _seeds(found["seeds"]),
         found=found,
@@ -148,6 +152,10 @@ def _seeds(found: Seeds) -> dict[str, object]:
         "on_new_images": _points(found["on_new_images"]),
         "rows": list(zip(found["seeds"], found["ours"], found["theirs"], strict=True)),
     }
+
+
+def _percent(value: float) -> str:
+    return "under 0.1%" if value < 0.001 else percent(value)
 
 
 def _p(value: float) -> str:

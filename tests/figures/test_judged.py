@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from report_numbers import example
 
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.figures import judged
@@ -137,3 +138,18 @@ def test_overlap_in_words_from_three_members_on():
     assert words == "Members 1 and 4 look most at the same places, 1 and 2 least."
     assert judged.overlap_reading([1, 2], [[0, 1], [1, 0]]) == ""
     assert judged.overlap_reading([1, 2, 3], np.zeros((3, 3)).tolist()) == ""
+
+
+@pytest.mark.parametrize(("count", "who"), [(1, "The network"), (2, "The ensemble")])
+def test_one_network_is_no_ensemble(count, who):
+    numbers = example("x")
+    numbers |= {"members": count, "numbers": [1, 2][:count], "single": numbers["single"][:count]}
+    numbers["metrics"] = {key: each[:count] for key, each in numbers["metrics"].items()}
+    page = judged.members(numbers)
+    assert f"<h3>{who}, with" in page and ("ensemble of 1" in page) == (count > 1)
+
+
+def test_a_statisticians_word_is_where_the_pointer_rests():
+    page = judged.headline(example("x"))
+    term = '<abbr title="95% interval over images">likely range, with other photographs</abbr>'
+    assert term in page and page.count("95%") == 1
