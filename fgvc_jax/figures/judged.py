@@ -19,6 +19,7 @@ from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
 
+IN_A_BIN = 10  # images at the least, of which fewer are right or wrong by chance
 FAR = 0.05  # of confidence from accuracy, which nobody calls good, whether or not it is chance
 LEAST_ERRORS = 5  # below which nothing is said of where they are
 
@@ -287,14 +288,14 @@ def curves(numbers: Numbers) -> Markup:
 
 def sureness(numbers: Numbers) -> Markup:
     """Reliability, and risk by coverage."""
-    bins = numbers["reliability"]
+    bins = charts.put_together(numbers["reliability"], IN_A_BIN)
     curve = [(answered, risk) for answered, risk in numbers["risk_coverage"]]
     whole = Axis("confidence", 0, 1)
     found = numbers["metrics"]["ensemble"][-1]
     risk_axis = charts.shares("error rate", [0.0, *(risk for _, risk in curve)])
     reliable = charts.chart(
         "Right by confidence (reliability)",
-        f"In {len(bins)} bins of equal size, how often the ensemble is right against how sure it "
+        f"In {len(bins)} bins, from the least sure, how often it is right against how sure it "
         f"is; the calibration error is {found['ece']['value']:.1%}. The dashed diagonal is ideal.",
         whole,
         Axis("right", 0, 1),
