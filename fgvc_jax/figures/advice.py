@@ -30,6 +30,7 @@ def advice(numbers: Numbers) -> Markup:
     words = more_photographs(curve) if curve else ""
     return render(
         "next.html",
+        weak_network=overall < TRUSTED,
         check=[each["name"] for each in (*training, *doubted)],
         training=bool(training),
         more=words,
@@ -91,6 +92,20 @@ def learning_curve(curve: LearningCurve) -> Markup:
         Axis("photographs learned from", 0, max(counts), "{:.0f}".format, at=[0, *counts]),
         charts.shares("right, of those held out", accuracy),
         [Line("", list(zip(counts, accuracy, strict=True)), dots=True)],
+        reading=_more_or_not(curve),
+    )
+
+
+def _more_or_not(curve: LearningCurve) -> str:
+    """Whether more photographs would help, in a sentence."""
+    gain = curve["gain"]
+    if gain["low"] > 0:
+        return "Still rising: more photographs help."
+    if gain["high"] < HARDLY:
+        return "Flat: more photographs of the same kind will hardly help."
+    return (
+        f"Too few to tell whether more would help: the last doubling brought "
+        f"{_points(gain['value'])} points ({_points(gain['low'])} to {_points(gain['high'])})."
     )
 
 
