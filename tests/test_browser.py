@@ -89,6 +89,8 @@ def test_an_error_that_is_clicked_is_enlarged_with_its_whole_path(browser, made)
     page.run(f"{first}.querySelector('img').click()")
     page.wait("document.querySelector('dialog').open")
     assert path in page.run("document.querySelector('dialog').innerText")
+    near = page.run("[...document.querySelectorAll('dialog .near img')].map(i => i.width)")
+    assert near and max(near) < page.run("document.querySelector('dialog img').width") / 2
     assert not page.overflows()
     page.press("Escape")
     page.wait("!document.querySelector('dialog').open")

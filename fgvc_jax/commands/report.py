@@ -151,7 +151,7 @@ def _numbers(run: FinishedRun, answers: Predictions) -> dict[str, Any]:
             | nearest.get(int(i), {})
             for i in answers.errors()
         ],
-        "doubted_labels": _doubts(run.part, answers, answers.doubted(), answers.suggested),
+        "doubted_labels": _doubts(run.part, answers, run.held_out is not None),
         "doubted_training_labels": _implausible(run),
         "classes": _classes(answers, run.part.classes),
         "environment": results["environment"],
@@ -213,14 +213,13 @@ def _implausible(run: FinishedRun) -> list[dict[str, Any]]:
     answers = Predictions.of(run.fused(part=part))
     kept = remembered.find(run.workdir.path, run.record)
     rows = {name: {"row": row} for row, name in enumerate(kept.names if kept else [])}
-    doubts = _doubts(part, answers, answers.implausible(), answers.predicted)
-    return [doubt | rows.get(doubt["name"], {}) for doubt in doubts]
+    return [doubt | rows.get(doubt["name"], {}) for doubt in _doubts(part, answers, True)]
 
 
-def _doubts(
-    part: Part, answers: Predictions, images: np.ndarray, said: np.ndarray
-) -> list[dict[str, Any]]:
-    """Images of a part whose label is doubted, with the class that is `said` (N,) instead."""
+def _doubts(part: Part, answers: Predictions, meant: bool) -> list[dict[str, Any]]:
+    """Images of a part whose label is doubted, with the class that is said instead; `meant` as for
+    `Predictions.doubts`: what is solved is calibrated by itself."""
+    images, said = answers.doubts(meant)
     return [
         _image(part, i) | {"suggested": int(said[i]), "probability": _confidence(answers, i)}
         for i in images

@@ -75,6 +75,13 @@ class Predictions:
         images = np.flatnonzero((self.true < PLAUSIBLE) & said & ~self.tally.right)
         return images[np.argsort(self.true[images], kind="stable")]
 
+    def doubts(self, meant: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Images whose label is doubted, and what (N,) each of all is taken for; `meant` says that
+        probabilities mean what they say."""
+        if meant:
+            return self.implausible(), self.predicted
+        return self.doubted(), self.suggested
+
     def errors(self) -> np.ndarray:
         """Images that are named wrongly, the most confident answer first."""
         images = np.flatnonzero(~self.tally.right)

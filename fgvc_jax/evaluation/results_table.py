@@ -22,9 +22,11 @@ def results_table(results: dict[str, Any]) -> str:
     first = list(range(1, len(results["members"]) + 1))
     numbers = results.get("numbers", first)
     together = "ensemble of 1..n" if numbers == first else "ensemble up to it"
-    header = "member", *(column.replace("_", " ") for column in columns), together
+    several = [together] if len(first) > 1 else []
+    header = "member", *(column.replace("_", " ") for column in columns), *several
     rows = [
-        [number, *(percent(member.get(column)) for column in columns), percent(fused)]
+        [number, *(percent(member.get(column)) for column in columns)]
+        + [percent(fused) for _ in several]
         for number, member, fused in zip(
             numbers, results["members"], results["ensemble"], strict=True
         )
@@ -110,7 +112,9 @@ def metrics_table(results: dict[str, Any]) -> list[str]:
         for key, name, cells in metrics.named(found.values())
         if key != "accuracy"
     ]
-    lines = ["", f"the ensemble of {len(results['ensemble'])}, with 95 % intervals over images"]
+    count = len(results["ensemble"])
+    who = _who(results) if count == 1 else f"{_who(results)} of {count}"
+    lines = ["", f"{who}, with 95 % intervals over images"]
     lines.append(text.table(["", *found], rows))
     lines += [name.about for _, name, _ in metrics.named(found.values()) if name.about]
     return lines + (text.calibrated(fitted) if fitted else [])
@@ -133,7 +137,7 @@ def families_table(results: Mapping[str, Any]) -> list[str]:
     if coarsened:
         rows.append(["left open", "", "", _answered(shares[-1])])
     risk = f" at {coarsened['risk']:.0%} promised risk" if coarsened else ""
-    lines = ["", "the ensemble at the levels of the taxonomy"]
+    lines = ["", f"{_who(results)} at the levels of the taxonomy"]
     lines.append(text.table(["", "groups", "accuracy (%)", f"answered (%){risk}"], rows))
     if judged["height"]:
         height = _interval(judged["height"], percent=False)
@@ -158,7 +162,7 @@ def frequency_table(results: Mapping[str, Any]) -> list[str]:
         ]
         for each in judged
     ]
-    lines = ["", "the ensemble by training images of a class"]
+    lines = ["", f"{_who(results)} by training images of a class"]
     return [*lines, text.table(["", "classes", "test images", "accuracy (%)"], rows)]
 
 
@@ -174,7 +178,7 @@ def places_table(results: Mapping[str, Any]) -> list[str]:
             for place in judged["places"]
         ]
         column = text.printable(judged["column"])
-        lines += ["", f"the ensemble by {column}, the worst first"]
+        lines += ["", f"{_who(results)} by {column}, the worst first"]
         lines.append(text.table(["", "images", "groups", "accuracy (%)"], rows[:MOST_PLACES]))
         if len(rows) > MOST_PLACES:
             lines.append(f"and {len(rows) - MOST_PLACES} more, which --json and the report have")
@@ -208,6 +212,11 @@ def unknown_table(results: Mapping[str, Any]) -> list[str]:
             f"--unknown-rate {at['rate']:g} finds {found} % of them, and {alarms} % of known ones"
         )
     return [*lines, f"* {judged['about']}"]
+
+
+def _who(results: Mapping[str, Any]) -> str:
+    """Who answered: one network is no ensemble."""
+    return "the network" if len(results["ensemble"]) == 1 else "the ensemble"
 
 
 def _answered(share: float | None) -> str:

@@ -11,6 +11,7 @@ from fgvc_jax.figures.page import percent, render
 
 NAMED = 8  # classes, at the most
 FEW = 100  # test images, below which a number is a hint
+TRUSTED = 0.5  # accuracy, from which an error may be the label's and not the network's
 HARDLY = 0.02  # what a doubling certainly stays below where more photographs hardly help
 
 
@@ -23,12 +24,14 @@ def advice(numbers: Numbers) -> Markup:
     overall = ensemble[-1]["accuracy"]["value"]
     images, right = (np.array([c[key] for c in numbers["classes"]]) for key in ("images", "right"))
     weak = error_analysis.weak(images, right, overall)
+    doubted = numbers["doubted_labels"] if overall >= TRUSTED else ()
     gain = 100 * (overall - best)
     curve = numbers["learning_curve"]
     words = more_photographs(curve) if curve else ""
     return render(
         "next.html",
-        check=[each["name"] for each in (*training, *numbers["doubted_labels"])],
+        weak_network=overall < TRUSTED,
+        check=[each["name"] for each in (*training, *doubted)],
         training=bool(training),
         more=words,
         help=curve and curve["gain"]["low"] > 0,
@@ -89,6 +92,20 @@ def learning_curve(curve: LearningCurve) -> Markup:
         Axis("photographs learned from", 0, max(counts), "{:.0f}".format, at=[0, *counts]),
         charts.shares("right, of those held out", accuracy),
         [Line("", list(zip(counts, accuracy, strict=True)), dots=True)],
+        reading=_more_or_not(curve),
+    )
+
+
+def _more_or_not(curve: LearningCurve) -> str:
+    """Whether more photographs would help, in a sentence."""
+    gain = curve["gain"]
+    if gain["low"] > 0:
+        return "Still rising: more photographs help."
+    if gain["high"] < HARDLY:
+        return "Flat: more photographs of the same kind will hardly help."
+    return (
+        f"Too few to tell whether more would help: the last doubling brought "
+        f"{_points(gain['value'])} points ({_points(gain['low'])} to {_points(gain['high'])})."
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from fgvc_jax.figures.numbers import Bin
 from fgvc_jax.figures.page import render
 
 WIDTH, HEIGHT = 340, 220  # of a chart, in units
@@ -135,3 +136,18 @@ class _Place:
             LEFT + min(max(across, 0), 1) * (WIDTH - LEFT - RIGHT),
             HEIGHT - BOTTOM - min(max(up, 0), 1) * (HEIGHT - TOP - BOTTOM),
         )
+
+
+def put_together(bins: Sequence[Bin], images: int) -> list[Bin]:
+    """Bins, each with its neighbours until it has so many images, so that a line through them is
+    no noise; one bin where all together have fewer."""
+    found: list[Bin] = []
+    left = sum(each["images"] for each in bins)
+    for each in bins:
+        if not found or (found[-1]["images"] >= images and left >= images):
+            found.append({"confidence": 0.0, "accuracy": 0.0, "images": 0})
+        last, before, more = found[-1], found[-1]["images"], each["images"]
+        last["images"], left = before + more, left - more
+        for key in ("confidence", "accuracy"):
+            last[key] = (last[key] * before + each[key] * more) / last["images"]
+    return found

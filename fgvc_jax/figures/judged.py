@@ -19,6 +19,8 @@ from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import calibrated
 
+IN_A_BIN = 10  # images at the least, of which fewer are right or wrong by chance
+FAR = 0.05  # of confidence from accuracy, which nobody calls good, whether or not it is chance
 LEAST_ERRORS = 5  # below which nothing is said of where they are
 
 
@@ -28,6 +30,7 @@ def headline(numbers: Numbers) -> Markup:
     found = numbers["metrics"]["ensemble"][-1]["accuracy"]
     low, high = _ends(found)
     best = max(each["accuracy"]["value"] for each in numbers["metrics"]["members"])
+    likely = "likely range, with other photographs"
     return render(
         "headline.html",
         members=count,
@@ -36,9 +39,10 @@ def headline(numbers: Numbers) -> Markup:
         which=numbers["which"],
         confused=numbers["confused_pairs"][:2],
         classes=numbers["class_names"],
+        terms={likely: "95% interval over images"},
         numbers={
             "of test images named rightly": percent(found["value"]),
-            "95% interval over images": f"{100 * low:.1f} – {percent(high)}",
+            likely: f"{100 * low:.1f} – {percent(high)}",
             **({"the best member alone": percent(best)} if count > 1 else {}),
             "test images": thousands(images),
             "classes": thousands(len(numbers["class_names"])),
@@ -167,7 +171,13 @@ def _metrics(numbers: Numbers) -> Markup:
         }
         for _, name, cells in metrics.named(found.values())
     ]
-    return render("metrics.html", kinds=list(found), rows=rows, calibrated=_calibrated(numbers))
+    return render(
+        "metrics.html",
+        kinds=list(found),
+        rows=rows,
+        alone=len(numbers["metrics"]["ensemble"]) == 1,
+        calibrated=_calibrated(numbers),
+    )
 
 
 def _calibrated(numbers: Numbers) -> list[str]:
@@ -278,14 +288,14 @@ def curves(numbers: Numbers) -> Markup:
 
 def sureness(numbers: Numbers) -> Markup:
     """Reliability, and risk by coverage."""
-    bins = numbers["reliability"]
+    bins = charts.put_together(numbers["reliability"], IN_A_BIN)
     curve = [(answered, risk) for answered, risk in numbers["risk_coverage"]]
     whole = Axis("confidence", 0, 1)
     found = numbers["metrics"]["ensemble"][-1]
     risk_axis = charts.shares("error rate", [0.0, *(risk for _, risk in curve)])
     reliable = charts.chart(
         "Right by confidence (reliability)",
-        f"In {len(bins)} bins of equal size, how often the ensemble is right against how sure it "
+        f"In {len(bins)} bins, from the least sure, how often it is right against how sure it "
         f"is; the calibration error is {found['ece']['value']:.1%}. The dashed diagonal is ideal.",
         whole,
         Axis("right", 0, 1),
@@ -308,7 +318,7 @@ def sureness(numbers: Numbers) -> Markup:
 
 def calibration_reading(bins: Sequence[Bin]) -> str:
     """Whether confidence means what it says: by the difference of its mean from the accuracy, where
-    it is larger than noise."""
+    it is larger than noise; that images are too few where a large one may be noise."""
     images = np.array([each["images"] for each in bins])
     sure, right = (
         float(np.average([each[key] for each in bins], weights=images))
@@ -317,9 +327,12 @@ def calibration_reading(bins: Sequence[Bin]) -> str:
     count = int(images.sum())
     low, high = proportion(right * count, count)
     word = "surer than it should be" if sure > right else "right more often than it says"
-    if low <= sure <= high or abs(sure - right) <= 0.01:  # a point matters to nobody
-        word = "good"
-    word = f"as far as {count} test images can tell, {word}" if count < FEW else word
+    by_chance, apart = low <= sure <= high, abs(sure - right)
+    if by_chance and apart > FAR:
+        word = f"{count:,} test images are too few to tell whether it is {word}"
+    else:
+        word = "good" if by_chance or apart <= 0.01 else word  # a point matters to nobody
+        word = f"as far as {count} test images can tell, {word}" if count < FEW else word
     said = f"on average it says {percent(sure, 0)} and is right for {percent(right, 0)}"
     return f"{word[0].upper()}{word[1:]}: {said}."
 

@@ -12,6 +12,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.utils.errors import UserError
 
 SHOWN = 3  # photographs of a class
+DRAWN = 4  # in a drawing, whose rows have as many columns as that of one network
 Seen = Sequence[dict[str, np.ndarray]]  # of each member its "embedding" (1, D) at least
 
 
@@ -23,7 +24,9 @@ class Photograph(NamedTuple):
     similarity: float
 
 
-def nearest_of_classes(asked: Model, seen: Seen, classes: Sequence[int]) -> list[list[Photograph]]:
+def nearest_of_classes(
+    asked: Model, seen: Seen, classes: Sequence[int], most: int = SHOWN
+) -> list[list[Photograph]]:
     """Of each class, by its number, the training photographs that members take for most like an
     image, the most similar first; nothing where the run keeps none.
 
@@ -31,6 +34,7 @@ def nearest_of_classes(asked: Model, seen: Seen, classes: Sequence[int]) -> list
         asked: the members.
         seen: what each of them sees of the image, see `gradcam.Evidence`.
         classes: their numbers among all that the members know.
+        most: photographs of a class.
 
     Raises:
         UserError: when what is seen of the image is not finite.
@@ -43,7 +47,7 @@ def nearest_of_classes(asked: Model, seen: Seen, classes: Sequence[int]) -> list
     found: list[list[Photograph]] = []
     for number in classes:
         found.append([])
-        (rows,), (values,) = remembered.nearest(vectors, SHOWN, [number])
+        (rows,), (values,) = remembered.nearest(vectors, most, [number])
         for row, value in zip(rows.tolist(), values.tolist(), strict=True):
             picture = kept_picture(remembered.pictures[row] if remembered.pictures else b"")
             if picture is not None:
@@ -55,6 +59,7 @@ def nearest_of_classes(asked: Model, seen: Seen, classes: Sequence[int]) -> list
 def panel_rows(asked: Model, seen: Seen, classes: Sequence[int]) -> list[PanelRow]:
     """The same as rows of a drawing."""
     numbers = list(dict.fromkeys(classes))
+    near = nearest_of_classes(asked, seen, numbers, DRAWN)
     return [
         PanelRow(
             "Nearest training photographs",
@@ -64,6 +69,6 @@ def panel_rows(asked: Model, seen: Seen, classes: Sequence[int]) -> list[PanelRo
                 for each in found
             ],
         )
-        for number, found in zip(numbers, nearest_of_classes(asked, seen, numbers), strict=True)
+        for number, found in zip(numbers, near, strict=True)
         if found
     ]

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from fgvc_jax.figures import advice, judged, matrix
 from fgvc_jax.figures.numbers import Against, Numbers, Seeds
-from fgvc_jax.figures.page import render, thousands
+from fgvc_jax.figures.page import percent, render, thousands
 from fgvc_jax.figures.pictures import Pictures
 from fgvc_jax.utils.text import printable
 
@@ -31,7 +31,8 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
     given = {"classes": numbers["class_names"], "show": show}
     learned, families = judged.curves(numbers), judged.families(numbers)
     unknown = judged.unknown(numbers)
-    who = "members look" if len(numbers["numbers"]) > 1 else "the network looks"
+    alone = len(numbers["numbers"]) == 1
+    who = "the network looks" if alone else "members look"
     confused = matrix.confusion(numbers["classes"], numbers["confused_pairs"])
     against = [
         Section(f"against{n}", f"Against {found['workdir']}", _against(found, numbers, show))
@@ -69,7 +70,9 @@ def report_page(numbers: Numbers, show: Pictures, near: Pictures | None = None) 
         Section("sure", "Is it sure when it is right?", judged.sureness(numbers)),
         Section("looks", f"Where {who}", judged.looks(numbers, show)),
         *([Section("curves", "Learning", learned)] if learned else []),
-        Section("members", "Members and ensembles", judged.members(numbers)),
+        Section(
+            "members", "In numbers" if alone else "Members and ensembles", judged.members(numbers)
+        ),
         Section("trained", "What was trained", judged.card(numbers)),
     ]
     return render(
@@ -122,10 +125,14 @@ def _against(found: Against, numbers: Numbers, show: Pictures) -> Markup:
         verdict=f"This run is {words} than the other." if clear else "No difference is certain.",
         numbers={
             "points of accuracy": f"{difference:+.2f}",
-            "95% interval, paired by image": _points((found["low"], found["high"])),
-            "McNemar's exact p": _p(found["p"]),
+            "likely range of these points": _points((found["low"], found["high"])),
+            "how often luck does as much": _percent(found["p"]),
             "only this run is right": thousands(found["gained"]),
             "only the other is right": thousands(found["lost"]),
+        },
+        terms={
+            "likely range of these points": "95% interval, paired by image",
+            "how often luck does as much": "McNemar's exact p",
         },
         seeds=found["seeds"] and _seeds(found["seeds"]),
         found=found,
@@ -145,6 +152,10 @@ def _seeds(found: Seeds) -> dict[str, object]:
         "on_new_images": _points(found["on_new_images"]),
         "rows": list(zip(found["seeds"], found["ours"], found["theirs"], strict=True)),
     }
+
+
+def _percent(value: float) -> str:
+    return "under 0.1%" if value < 0.001 else percent(value)
 
 
 def _p(value: float) -> str:

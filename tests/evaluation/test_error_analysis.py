@@ -106,6 +106,10 @@ def test_an_implausible_label_is_improbable_and_not_what_is_said(tmp_path):
     logits[0, 0], logits[2, 2], logits[4, 1] = -5, -9, -3  # 0.7 %, 0.01 %, 5 %
     found, _ = answers(tmp_path, labels, logits)
     assert found.implausible().tolist() == [2, 0]
+    images, said = found.doubts(meant=True)
+    assert images.tolist() == [2, 0] and said[images].tolist() == [3, 1]
+    images, said = found.doubts(meant=False)
+    assert images.tolist() == found.doubted().tolist() and said is found.suggested
 
 
 def test_an_answer_that_knows_nothing_doubts_no_label(tmp_path):

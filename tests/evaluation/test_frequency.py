@@ -34,6 +34,6 @@ def test_classes_that_are_alike_are_not_told_apart():
 
 def test_the_table_has_them():
     found = judged([500, 50, 5], [0, 1, 2], [0, 1, 0])
-    lines = "\n".join(results_table.frequency_table({"by_frequency": found}))
+    lines = "\n".join(results_table.frequency_table({"ensemble": [0.5], "by_frequency": found}))
     assert "few (5 to 5)" in lines and "many (500 to 500)" in lines
     assert results_table.frequency_table({"by_frequency": []}) == []

@@ -46,9 +46,14 @@ def test_chosen_members_keep_their_numbers():
     assert header.endswith("ensemble up to it") and [first[5], second[5]] == ["2", "4"]
 
 
-def test_a_single_member_has_no_overlap():
-    alone = RESULTS | {"attention_overlap": [[1]]}
-    assert "overlap" not in results_table(alone)
+def test_a_single_member_has_no_overlap_and_is_no_ensemble():
+    alone = judged(accuracy=ENDS, nll=ENDS) | {"attention_overlap": [[1]]}
+    alone |= {"members": RESULTS["members"][:1], "ensemble": [0.5]}
+    alone["metrics"] = {"ensemble": alone["metrics"]["ensemble"][1:]}
+    told = results_table(alone)
+    assert "overlap" not in told and "ensemble" not in told
+    assert "the network, with 95 % intervals over images" in told
+    assert told.splitlines()[2].split() == ["member", "final", "selected", "best", "on", "test"]
 
 
 def test_flat_maps_have_no_overlap():
@@ -126,7 +131,7 @@ FAMILIES = {
 
 
 def test_levels_of_a_taxonomy_and_what_is_answered_at_each():
-    lines = families_table({"families": FAMILIES})
+    lines = families_table(RESULTS | {"families": FAMILIES})
     text = "\n".join(lines).splitlines()
     assert text[2].split()[-4:] == ["at", "5%", "promised", "risk"]
     assert text[2].split()[:5] == ["groups", "accuracy", "(%)", "answered", "(%)"]
@@ -134,7 +139,7 @@ def test_levels_of_a_taxonomy_and_what_is_answered_at_each():
     assert text[4].split() == ["genus", "2", "75.00", "(50.00-87.50)", "25.00"]
     assert text[5].split() == ["left", "open", "25.00"]
     assert text[6].endswith("of errors: 1.500") and text[7].endswith("50.00 (25.00-75.00) %")
-    text = "\n".join(families_table({"families": FAMILIES | {"coarsened": None}}))
+    text = "\n".join(families_table(RESULTS | {"families": FAMILIES | {"coarsened": None}}))
     assert "left open" not in text and "risk" not in text
     for found in ({}, {"families": None}):  # of earlier versions, and without a taxonomy
         assert families_table(found) == []

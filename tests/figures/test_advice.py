@@ -60,6 +60,14 @@ def test_labels_classes_and_whether_one_is_enough(together, enough):
     assert enough in told and "80 test images, about 40 a\nclass" in told
 
 
+@pytest.mark.parametrize(("together", "told"), [(0.5, True), (0.4, False)])
+def test_a_network_that_is_mostly_wrong_doubts_no_label(together, told):
+    page = advice.advice(numbers(together, members=2, doubted_labels=[{"name": "test/a.jpg"}]))
+    assert ("Look at one photograph" in page) == told
+    assert ("It is wrong more often than right" in page) == (not told)
+    assert "Nothing stands out" not in page
+
+
 def test_a_test_set_that_says_much_is_not_called_a_hint():
     told = advice.advice(numbers())
     assert "hint" not in told and "Nothing stands out." in told and "photographs of" not in told
@@ -87,6 +95,18 @@ def test_where_it_cannot_be_known_nothing_is_said():
     """The doubling may have brought much, or nothing."""
     told = advice.advice(numbers(learning_curve=curve(0.03, -0.01, 0.07)))
     assert "photographs help" not in told and "hardly" not in told and "From 10" not in told
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((0.01, 0.05), "Still rising: more"),
+        ((-0.01, 0.01), "Flat: more"),
+        ((-0.01, 0.05), "Too few to tell whether more would help: the last doubling brought +3.0"),
+    ],
+)
+def test_the_curve_has_a_sentence(ends, told):
+    assert told in advice.learning_curve(curve(0.03, *ends))
 
 
 def test_the_curve_is_drawn_with_its_numbers_in_words():

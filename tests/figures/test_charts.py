@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from fgvc_jax.figures import charts
 from fgvc_jax.figures.charts import Axis, Line, amounts, chart, epochs, shares
 
 
@@ -49,3 +50,15 @@ def test_epochs_have_few_whole_ticks():
     for last in (1, 2, 7, 100, 1000):
         axis = epochs(last)
         assert 2 <= len(axis.ticks) <= 6 and axis.high == max(last, 2)
+
+
+def test_bins_are_put_together_until_each_has_enough_images():
+    bins = [
+        {"confidence": sure, "accuracy": right, "images": count}
+        for sure, right, count in ((0.2, 0.0, 2), (0.3, 0.5, 2), (0.6, 1.0, 4), (0.9, 1.0, 2))
+    ]
+    first, second = charts.put_together(bins, 4)
+    assert first == {"confidence": pytest.approx(0.25), "accuracy": 0.25, "images": 4}
+    assert second == {"confidence": pytest.approx(0.7), "accuracy": 1.0, "images": 6}
+    assert [each["images"] for each in charts.put_together(bins, 1)] == [2, 2, 4, 2]
+    assert [each["images"] for each in charts.put_together(bins, 100)] == [10]

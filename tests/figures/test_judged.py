@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from report_numbers import example
 
 from fgvc_jax.evaluation import results_table
 from fgvc_jax.figures import judged
@@ -105,6 +106,13 @@ def bins(sure, right, images):
     [
         (0.93, 0.9, 100, "Good: on average it says 93% and is right for 90%."),
         (0.93, 0.9, 60, "As far as 60 test images can tell, good: on average it says 93%"),
+        (
+            0.84,
+            0.69,
+            29,
+            "29 test images are too few to tell whether it is surer than it should be: ",
+        ),
+        (0.77, 0.83, 120, "120 test images are too few to tell whether it is right more often"),
         (0.65, 1.0, 24, "As far as 24 test images can tell, right more often than it says: "),
         (0.93, 0.9, 6000, "Surer than it should be: on average it says 93%"),
         (0.5, 0.8, 600, "Right more often than it says: "),
@@ -130,3 +138,18 @@ def test_overlap_in_words_from_three_members_on():
     assert words == "Members 1 and 4 look most at the same places, 1 and 2 least."
     assert judged.overlap_reading([1, 2], [[0, 1], [1, 0]]) == ""
     assert judged.overlap_reading([1, 2, 3], np.zeros((3, 3)).tolist()) == ""
+
+
+@pytest.mark.parametrize(("count", "who"), [(1, "The network"), (2, "The ensemble")])
+def test_one_network_is_no_ensemble(count, who):
+    numbers = example("x")
+    numbers |= {"members": count, "numbers": [1, 2][:count], "single": numbers["single"][:count]}
+    numbers["metrics"] = {key: each[:count] for key, each in numbers["metrics"].items()}
+    page = judged.members(numbers)
+    assert f"<h3>{who}, with" in page and ("ensemble of 1" in page) == (count > 1)
+
+
+def test_a_statisticians_word_is_where_the_pointer_rests():
+    page = judged.headline(example("x"))
+    term = '<abbr title="95% interval over images">likely range, with other photographs</abbr>'
+    assert term in page and page.count("95%") == 1

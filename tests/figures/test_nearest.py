@@ -56,6 +56,7 @@ def test_they_are_of_the_class_and_the_most_similar_come_first(model):
     assert red[0].similarity > red[1].similarity > red[2].similarity
     rows = nearest.panel_rows(model, seen_by(model), [0, 2, 0])
     assert [row.about.split(",")[0] for row in rows] == ["of red"]
+    assert [tile.note for tile in rows[0].tiles] == ["1.png", "2.png", "4.png", "5.png"]
 
 
 def test_a_drawing_has_them(model):

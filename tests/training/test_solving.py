@@ -136,6 +136,10 @@ def test_a_report_doubts_training_labels_by_what_was_held_out(tmp_path, monkeypa
     )
     assert section.count("<figure") == min(len(doubted), 48) and "no picture" not in section
     assert all(each["name"] in section for each in doubted)
+    monkeypatch.setattr(error_analysis, "PLAUSIBLE", 0)
+    report.report(Report(workdir=str(tmp_path / "run"), output=str(page)))
+    found = storage.read_json(numbers)
+    assert found["errors"] and found["doubted_labels"] == found["doubted_training_labels"] == []
 
 
 @pytest.mark.slow
