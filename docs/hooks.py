@@ -166,9 +166,8 @@ def commands() -> str:
     """What every command says of itself."""
     parts, wide = ["# Commands\n"], os.environ | {"COLUMNS": "9999"}
     for name in COMMANDS:
-        asked = "--help-all" if name == "train" else "--help"
         said = subprocess.run(
-            [sys.executable, "-m", f"fgvc_jax.{name}", asked],
+            [sys.executable, "-m", f"fgvc_jax.{name}", "--help-all"],
             capture_output=True, text=True, cwd=ROOT, check=True, env=wide,
         ).stdout  # fmt: skip
         usage, _, rest = said.partition("\n")

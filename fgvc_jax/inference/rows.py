@@ -185,11 +185,13 @@ def sure_from(asked: Model, risk: float) -> float | None:
     if threshold == math.inf:
         least = asked.least_risk()
         log.warning(
-            "warning: which answers are sure is left empty, since %s let nobody promise a risk of "
-            "%g %%, that at most so many are wrong: %s",
+            "warning: no answer is called sure or unsure, since %s cannot promise that at most "
+            "%g %% of the sure ones are wrong: %s",
             fitted.kind,
             100 * risk,
-            f"the smallest that can be is --risk {least:g}" if least else "nor any other share",
+            f"{100 * least:g} %, --risk {least:g}, is the least that they can"
+            if least
+            else "nor any other share",
         )
         return None
     return threshold

@@ -33,14 +33,15 @@ def command_line(
 
     A boolean may be `--flag`, `--flag True`, `--flag=True`, or `--no-flag`. `also` are flags that
     the caller has taken out of the arguments, to be suggested with the others. `common` are those
-    that --help tells of, where that is not all.
+    that --help tells of, where that is not all; it has a sentence of each, --help-all the rest.
 
     Raises:
         UserError: for arguments that do not fit.
         SystemExit: without a code, after printing what --help or --help-all asks for.
     """
     if asked := {*options.HELP} & {*arguments}:
-        print(help.text(default, program, () if "--help-all" in asked else common))
+        brief = "--help-all" not in asked
+        print(help.text(default, program, common if brief else (), brief=brief))
         raise SystemExit
     import tyro
 

@@ -21,14 +21,18 @@ PIPED = 100  # columns, where there is no terminal
 INDENT = 26  # columns of an option and its value, beside the text
 
 
-def text(config: "DataclassInstance", program: str, common: Collection[str] = ()) -> str:
+def text(
+    config: "DataclassInstance", program: str, common: Collection[str] = (), *, brief: bool = False
+) -> str:
     """The help of the options `config`, whose values are the defaults.
 
     Args:
         config: a dataclass, in which may be others.
         program: that takes them.
-        common: flags to tell of, in the first sentence of each; none for all flags, in full.
+        common: flags to tell of, in the first sentence of each; none for all flags.
+        brief: to tell of all flags so, too.
     """
+    brief = brief or bool(common)
     width = max(shutil.get_terminal_size((PIPED, 24)).columns, 2 * INDENT)
     parts = [f"usage: {program} [OPTIONS]", _paragraphs(_about(type(config)), width)]
     told, hidden = [], 0
@@ -40,16 +44,18 @@ def text(config: "DataclassInstance", program: str, common: Collection[str] = ()
                 hidden += 1
                 continue
             about = strings.get(field.name, "")
-            if common:
+            if brief and flag.startswith("-"):  # what has no flag is what it is all about
                 about = re.split(r"(?<=[^.])\.(?: |$)|; ", about)[0]
             kind, value = get_type_hints(type(group))[field.name], getattr(group, field.name)
             lines.append(_option(flag, kind, value, about, width))
-        if lines and prefix != "--" and not common:
+        if lines and prefix != "--" and not brief:
             told.append("\n" + _paragraphs(f"{prefix}*: {_about(type(group))}", width))
         told += lines
     parts.append("\n".join(told).strip("\n"))
     if hidden:
         parts.append(f"--help-all tells of {hidden} options more.")
+    elif brief:
+        parts.append("--help-all tells more of each.")
     return "\n\n".join(parts)
 
 

@@ -190,8 +190,8 @@ def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
 def test_too_few_validation_images_promise_nothing(here, tmp_path, caplog):
     run("photos/00.png", "--output", str(tmp_path / "a.jsonl"))
     assert objects(tmp_path / "a.jsonl")[0]["unsure"] is None
-    assert "is left empty, since 8 validation images" in caplog.text
-    assert re.search(r"that can be is --risk [\d.]+|nor any other share", caplog.text)
+    assert "no answer is called sure or unsure, since 8 validation images" in caplog.text
+    assert re.search(r"%, --risk [\d.]+, is the least|nor any other share", caplog.text)
     assert "promise anything of sets" not in caplog.text
     run("photos/00.png", "--sets", "--output", str(tmp_path / "a.jsonl"))
     assert "8 validation images are too few to promise anything of sets" in caplog.text

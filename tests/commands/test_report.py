@@ -189,7 +189,7 @@ def test_places_are_told_after_the_list_has_gone(runs, tmp_path, capsys):
     assert found["by"] == results["by"]
     evaluate.main([str(runs / "other"), "--by", "date"])
     said = capsys.readouterr().out
-    assert "the ensemble by date, the worst first" in said and "by site" not in said
+    assert "the network by date, the worst first" in said and "by site" not in said
 
 
 def test_the_confusion_matrix_has_every_image(runs, made):

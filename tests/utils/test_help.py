@@ -68,6 +68,16 @@ def test_what_is_common_is_told_in_a_sentence():
     )
 
 
+def test_what_has_few_options_is_told_of_all_of_them_in_a_sentence():
+    told = help.text(Outer(), "x", brief=True)
+    assert (
+        told.count("\n  --") == 5
+        and "IMAGES                  What to read." in told
+        and "How many (default 2)" in told
+    )
+    assert "And more" not in told and told.endswith("\n\n--help-all tells more of each.")
+
+
 @pytest.mark.parametrize("width", [60, 100, 173])
 def test_the_text_fills_the_terminal(monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
