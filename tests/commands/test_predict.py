@@ -350,7 +350,7 @@ def test_as_a_command_a_broken_image_is_exit_code_2(here, tmp_path):
     assert err.splitlines()[-1] == (
         "error: 1 of 2 images could not be read: the column error says why"
     )
-    assert err.splitlines()[0].startswith("warning: which answers are sure is left empty")
+    assert err.splitlines()[0].startswith("warning: no answer is called sure or unsure")
     assert len(table(tmp_path / "a.csv")) == 2
 
 
