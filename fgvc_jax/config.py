@@ -32,10 +32,10 @@ class Network:
     """One network; every member of an ensemble has this, unless a config gives each its own."""
 
     name: str = "resnet_small"
-    """resnet_small, resnet50, vgg16_bn, vit_b16, convnext_base, ...; a wrong one lists all."""
+    """resnet50, vit_b16, efficientnet_lite0, ...; a wrong one lists all."""
     weights: str = ""
-    """Pretrained weights: a .safetensors file, a hub's folder, hf:ORG/NAME, package:NAME
-    (efficientnet_lite0, efficientnet_lite2), or a workdir, of which the first member is taken;
+    """Pretrained: a .safetensors file, hf:ORG/NAME, package:NAME or a workdir. A hub's folder will
+    do, too; there are package:efficientnet_lite0 and 2; of a workdir the first member is taken;
     empty for a random start."""
     start: str = option("", later=True)
     """Go on from a finished run: member m begins as its member m, new classes with new rows."""
@@ -52,7 +52,7 @@ class Network:
     stochastic_depth: float = option(0.0, at_least=0, below=1)
     """Chance that the last block is left out for an image, evenly from 0 at the first."""
     frozen: str = ""
-    """Freeze the network up to stage2, stage3 or stage4, one trunk for all members; empty: no."""
+    """Freeze the network up to stage2, stage3 or stage4: one trunk for all. Empty: no."""
     lora_rank: int = option(0, at_least=0, at_most=1024, later=True)
     """Freeze the whole of a vision transformer, one trunk for all members, each of which learns
     adapters of this rank on its attention, and its heads (LoRA); 0: no."""
@@ -113,8 +113,8 @@ class _Experiment:
     """
 
     workdir: str = option("runs/sketchbirds", free=True)
-    """Where checkpoints, metrics and results go: a folder, or gs://BUCKET/RUN, of which a mirror is
-    kept in the folder that FGVC_JAX_MIRRORS names (empty: in ~/.cache)."""
+    """Where all of a run goes: a folder, or gs://BUCKET/RUN. Of this a mirror is kept in the folder
+    that FGVC_JAX_MIRRORS names (empty: in ~/.cache)."""
     members: int = option(3, at_least=1, at_most=99)
     """Number of networks. May be raised later on the same workdir."""
     objective: ObjectiveName = "ce"

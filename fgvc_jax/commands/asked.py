@@ -20,62 +20,65 @@ class Prediction(Photographs):
     """
 
     images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
-    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    """Files, folders with all below them, or @LIST: a text file, a path a line."""
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    """A run of python -m fgvc_jax.train; also as the first word. It may still be running. Empty:
     the newest finished one below runs/."""
     output: str = ""
     """A table to write, .csv or .jsonl; empty: print one."""
     top: int = option(5, at_least=1)
     """The so many likeliest classes."""
     sets: bool = False
-    """Also the conformal set of classes, which holds the truth for 90 % of photographs. Needs a
-    validation part, or a solved head, which is calibrated by images held out in turn."""
+    """Also the classes that it may be: a conformal set. It holds the truth for 90 % of photographs,
+    and needs a validation part, or a solved head, which is calibrated by images held out in
+    turn."""
     risk: float = option(0.05, above=0, below=1)
-    """The promised risk: unsure is what must be left out to err on at most this share of the rest,
-    by the largest calibrated probability. (The seen risk of evaluate and report is what came out on
-    the test images, which promises nothing.) It is so with 95 % confidence: by the exact binomial
-    upper bound (Clopper-Pearson) of errors on the validation part, or of a solved head on training
-    images held out in turn, Geifman and El-Yaniv (2017). Empty without either, and where they are
-    too few for such a promise: a warning then names the smallest."""
+    """The promised risk: the share of sure answers that may be wrong. Unsure is what must be left
+    out to err on at most this share of the rest, by the largest calibrated probability. (The seen
+    risk of evaluate and report is what came out on the test images, which promises nothing.) It is
+    so with 95 % confidence: by the exact binomial upper bound (Clopper-Pearson) of errors on the
+    validation part, or of a solved head on training images held out in turn, Geifman and El-Yaniv
+    (2017). Empty without either, and where they are too few for such a promise: a warning then
+    names the smallest."""
     calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
-    head the training images held out in turn."""
+    """Probabilities calibrated on the validation part. By its temperature, or of a solved head by
+    that of the training images held out in turn; without it they are raw."""
     classes: str = ""
-    """A text file with the name of a class a line, as of the species that live here: answer among
-    these alone. Their probabilities are shared out anew, calibrated ones after the temperature; the
-    column outside has what all others had; unsure, --sets and --coarsen hold for photographs of
-    these. Names match however they are spaced; those that are no class are told."""
+    """Answer among these classes alone: a text file, a name a line. As the species that live here;
+    their probabilities are shared out anew, calibrated ones after the temperature; the column
+    outside has what all others had; unsure, --sets and --coarsen hold for photographs of these.
+    Names match however they are spaced; those that are no class are told."""
     exclude: str = ""
-    """The same of classes that it is none of."""
+    """The same for classes that it is none of."""
     coarsen: float = option(0.0, at_least=0, below=1)
-    """Also answer at the finest level of the run's taxonomy (--data.taxonomy of train) at which at
-    most this share of answers is wrong (the promised risk), as 0.05: the likeliest class, or its
-    genus, or its family; an empty answer is left open. It is so on average over photographs like
-    the validation part, of which a fifth fits the temperature and the rest the threshold: conformal
-    risk control (arXiv 2208.02814). 0: no such answer."""
+    """Also answer as finely as at most this share of errors allows, as 0.05. It is the finest level
+    of the run's taxonomy (--data.taxonomy of train) that keeps this promised risk: the likeliest
+    class, or its genus, or its family; an empty answer is left open. It is so on average over
+    photographs like the validation part, of which a fifth fits the temperature and the rest the
+    threshold: conformal risk control (arXiv 2208.02814). 0: no such answer."""
     unknown_rate: float = option(0.0, at_least=0, below=1)
-    """Also say which photographs may be of none of the classes, so that this share of photographs
-    of known ones is called unknown, too, as 0.05; typicality is the share of known images that are
-    as strange or stranger. A species that looks like a known one is mostly missed: evaluate
-    --unknown says how often. Needs a validation part, or a solved head. 0: it is not said."""
+    """Also say what may be none of the classes. So large a share of photographs of known ones is
+    called unknown, too, as 0.05; typicality is the share of known images that are as strange or
+    stranger. A species that looks like a known one is mostly missed: evaluate --unknown says how
+    often. Needs a validation part, or a solved head. 0: it is not said."""
     neighbours: int = option(0, at_least=0)
-    """Also the so many training photographs that the members take for most like each one: name,
-    class, and similarity, the cosine of what is seen of both, of several members its mean. They are
-    of those that the run keeps, at most 5,000 as evenly by class as there are, and with --classes
-    of these. The same for photographs that are nothing like any of them."""
+    """Also the N training photographs most like each one. Each with its name, class, and
+    similarity, the cosine of what is seen of both, of several members its mean. They are of those
+    that the run keeps, at most 5,000 as evenly by class as there are, and with --classes of these.
+    The same for photographs that are nothing like any of them."""
     group: str = ""
-    """One answer an event, as a burst of a camera trap: IMAGES is one list, such as photos.csv,
-    with the columns path and this one, which names the event of each photograph. It is the mean of
-    their calibrated probabilities, so that frames that look alike count no more than one; of frames
-    that differ it is right more often than it says. Needs a validation part, or a solved head."""
+    """One answer an event, as a burst of a camera trap: a column of a list. IMAGES is that one
+    list, such as photos.csv, with the columns path and this one, which names the event of each
+    photograph. It is the mean of their calibrated probabilities, so that frames that look alike
+    count no more than one; of frames that differ it is right more often than it says. Needs a
+    validation part, or a solved head."""
     label_next: int = option(0, at_least=0)
-    """Instead of a table of all, write a list of the so many photographs that are most worth a
-    label to --output: those that members disagree on, of one member those it is unsure of, and of
-    these the ones that are unlike the kept training photographs and each other. With its column
-    label filled in it is the source csv:OUTPUT."""
+    """Write the N photographs most worth a label to --output. It comes instead of a table of all:
+    those that members disagree on, of one member those it is unsure of, and of these the ones that
+    are unlike the kept training photographs and each other. With its column label filled in it is
+    the source csv:OUTPUT."""
     members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    """Ask the first N members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     tta: TTA = ""
@@ -84,9 +87,9 @@ class Prediction(Photographs):
     sizes. It takes as many times as long. What is calibrated needs evaluate --tta of the same
     first, and a validation part. Exports do not carry it."""
     boxes: str = ""
-    """A file of MegaDetector's output: answer for each animal in it, one row a box, with the box:
-    left, top, width and height as fractions. Paths in it start from a folder in IMAGES, or from its
-    own; without IMAGES all that it lists are answered."""
+    """Answer for each animal in a file of MegaDetector's output. One row a box, with the box: left,
+    top, width and height as fractions. Paths in it start from a folder in IMAGES, or from its own;
+    without IMAGES all that it lists are answered."""
     confidence: float = option(0.2, at_least=0, at_most=1)
     """Of --boxes: leave out those of which the detector was less sure."""
     whole: bool = False
@@ -110,14 +113,14 @@ class Evaluation:
     kept there, so that it is inferred once; where nothing can be written it is not kept."""
 
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    """A run of python -m fgvc_jax.train; also as the first word. It may still be running. Empty:
     the newest finished one below runs/."""
     members: int | str = option(0, at_least=0)
-    """Judge the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    """Judge the first N members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     source: str = ""
-    """Judge on this source, of the same classes: on its test part, or on all of its images where it
+    """Judge on this source, of the same classes. On its test part, or on all of its images where it
     has no parts; empty: on the run's own test images."""
     allow_links: str = ""
     """Links of the images may lead into this folder, too; empty: as the run was configured, of a
@@ -130,16 +133,16 @@ class Evaluation:
     fusion: Literal["", "probabilities", "logits"] = ""
     """probabilities or logits; empty: as the run was configured."""
     tta: TTA = ""
-    """Judge the members also as they answer for several views of an image: flip, five or scales, as
-    in predict. It is told beside the plain answers, and kept apart from them."""
+    """Judge also what is answered for several views of an image. They are flip, five or scales, as
+    in predict; it is told beside the plain answers, and kept apart from them."""
     by: str = ""
-    """A column of the run's csv: list, or of another one, FILE.csv:COLUMN: how many test images are
-    right at each of its values, with intervals by the list's column group where it has one, and
-    what to expect at another value. Empty: site and date of the run's list, where it has them."""
+    """Accuracy at each value of a column of the run's csv: list. FILE.csv:COLUMN is one of another
+    list; each has an interval, by the list's column group where it has one, beside what to expect
+    at another value. Empty: site and date of the run's list, where it has them."""
     unknown: str = ""
-    """A source of images that are of none of the classes, as folder:OTHERS: say how well they are
-    told from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept
-    for the report. Classes of known names are left out."""
+    """A source of images of none of the classes: how well they are told. As folder:OTHERS, told
+    from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept for
+    the report. Classes of known names are left out."""
     members_at_once: MembersAtOnce = option("auto", at_least=1)
     """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
     measured faster. Their variables are then in memory twice; answers differ by rounding."""
@@ -162,9 +165,9 @@ class Explanation(Photographs):
     """
 
     images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
-    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    """Files, folders with all below them, or @LIST: a text file, a path a line."""
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    """A run of python -m fgvc_jax.train; also as the first word. It may still be running. Empty:
     the newest finished one below runs/."""
     output: str = ""
     """Folder for the pictures, made where there is none. Those of an earlier run in it make way;
@@ -172,23 +175,24 @@ class Explanation(Photographs):
     against: str = ""
     """Name of the class to weigh the likeliest one against; empty: the second likeliest."""
     figure: bool = False
-    """One figure.png of all images, as the publication of KT has it: the image, an independent
-    network, the teacher (member 1) and the first student (member 2) below each other."""
+    """One figure.png of all images, as the publication of KT has it. It shows the image, an
+    independent network, the teacher (member 1) and the first student (member 2) below each
+    other."""
     independent: str = ""
     """For --figure: a run whose members were trained independently; its second is shown, if it has
     one, since its first may be the same as this run's."""
     map: Literal["attention", "grad-cam"] = "attention"
     """For --figure: KT's attention maps, or Grad-CAM of the likeliest class."""
     score: int = option(0, at_least=0)
-    """Instead of drawing: score the maps on so many test images of the run's dataset, if it says
-    where things are (sketchbirds; CUB-200-2011)."""
+    """Instead of drawing: score the maps on N test images of the run's dataset. It must say where
+    things are, as sketchbirds and CUB-200-2011 do."""
     source: str = ""
     """For --score: take the test images of this source; empty: of the run's own."""
     calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
-    head the training images held out in turn."""
+    """Probabilities calibrated on the validation part. By its temperature, or of a solved head by
+    that of the training images held out in turn; without it they are raw."""
     members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    """Ask the first N members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     csv_safe: bool = False
@@ -206,14 +210,14 @@ class Report:
     output: str = "report.html"
     """The page to write."""
     against: tuple[str, ...] = ()
-    """Workdirs of other runs on the same test images, to compare with image by image; and seed by
+    """Workdirs of other runs on the same test images, to compare with. Image by image, and seed by
     seed, where both are runs of a study (FOLDER/ROW/SEED)."""
     members: int | str = option(0, at_least=0)
-    """Report on the first so many members, of this run and the others, 0: on all; or on those of a
-    list (2..3, 1,3)."""
+    """Report on the first N members, of this run and the others, 0: on all; or on those of a list
+    (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
-    """Members as they ended, or at the epoch that did best on the validation part, once
-    python -m fgvc_jax.evaluate --which selected has asked them."""
+    """Members as they ended, or at the epoch that did best on the validation part, once python -m
+    fgvc_jax.evaluate --which selected has asked them."""
     csv_safe: bool = False
     """As in predict, for the names of classes in the .csv."""
 
@@ -234,7 +238,7 @@ class Shown:
     """What --network.name is shown of an image; a run knows this by itself."""
 
     resize: int = option(256, at_least=1, at_most=16_384)
-    """Every image is first resized to a square of this many pixels, see `fit`."""
+    """Images are first resized to a square of this many pixels, see `fit`."""
     crop: int = option(224, at_least=1, at_most=16_384)
     """Side of the square that the network sees."""
     test_view: Literal["center", "whole"] = "center"
@@ -260,20 +264,20 @@ class Embedding(Photographs):
     """
 
     images: Annotated[tuple[str, ...], Positional, arg(metavar="IMAGES")] = ()
-    """Files; folders, with all that is below them; or @LIST, a text file with a path a line."""
+    """Files, folders with all below them, or @LIST: a text file, a path a line."""
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    """A run of python -m fgvc_jax.train; also as the first word. It may still be running. Empty:
     the newest finished one below runs/."""
     output: str = ""
     """The file to write: .npz, .npy, or .parquet (needs pyarrow)."""
     tap: str = ""
-    """stage2 to stage5, averaged over the image, or token, a transformer's class token; empty: what
-    the head sees, pooled as it pools."""
+    """stage2 to stage5, or token, a transformer's class token. A stage is averaged over the image;
+    empty: what the head sees, pooled as it pools."""
     normalize: bool = False
-    """Rows of length 1, in which every member has the same share: the dot product of two rows is
+    """Rows of length 1, in which every member has the same share. So the dot product of two rows is
     the mean of the members' cosines."""
     members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    """Ask the first N members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     network: Pretrained = field(default_factory=Pretrained)
@@ -291,19 +295,19 @@ class Demo(Photographs):
     """
 
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, which may still be running; also as the first word. Empty:
+    """A run of python -m fgvc_jax.train; also as the first word. It may still be running. Empty:
     the newest finished one below runs/."""
     host: str = "127.0.0.1"
-    """Where the page is served: this machine alone, or an address that others reach, too."""
+    """Of the page: this machine alone, or an address that others reach."""
     port: int = option(8000, at_least=0, at_most=65535)
-    """Of the page; 0 takes one that is free."""
+    """Of the page. 0 takes one that is free."""
     risk: float = option(0.05, above=0, below=1)
-    """Promised risk: unsure is what must be left out to err on so few of the rest, see predict."""
+    """The promised risk: the share of sure answers that may be wrong, see predict."""
     calibrated: bool = False
-    """Probabilities at the temperature that fits the validation part, instead of raw; of a solved
-    head the training images held out in turn."""
+    """Probabilities calibrated on the validation part. By its temperature, or of a solved head by
+    that of the training images held out in turn; without it they are raw."""
     members: int | str = option(0, at_least=0)
-    """Ask the first so many members, 0: all that are trained; or those of a list (2..3, 1,3)."""
+    """Ask the first N members, 0: all that are trained; or those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part."""
     members_at_once: MembersAtOnce = option("auto", at_least=1)
@@ -317,12 +321,13 @@ class Export:
     README that tells how to load it, and a self-test. An earlier export there is replaced."""
 
     workdir: str = ""
-    """A run of python -m fgvc_jax.train, also as the first word. Empty: the newest finished
-    one below runs/."""
+    """A run of python -m fgvc_jax.train, also as the first word. Empty: the newest finished one
+    below runs/."""
     format: Literal["onnx", "stablehlo", "hub", "web"] = "onnx"
-    """onnx: for onnxruntime; stablehlo: for JAX alone, on CPU, CUDA and TPU; hub: safetensors with
-    torchvision's or timm's names, for fgvc_jax.load, and for timm where it has such a network; web:
-    a site of static files that answers in any browser, also offline."""
+    """What for: onnxruntime, JAX alone, timm and fgvc_jax.load, any browser. stablehlo runs on CPU,
+    CUDA and TPU; hub is safetensors with torchvision's or timm's names, for fgvc_jax.load, and for
+    timm where it has such a network; web is a site of static files that answers in any browser,
+    also offline."""
     output: str = ""
     """The folder to write; with --push it may be left out."""
     members: int | str = option(0, at_least=0)
@@ -333,8 +338,8 @@ class Export:
     """For onnx: 0 for a graph that takes any number of images at a time, 1 for one that takes one,
     as TensorRT and CoreML like best."""
     precision: Literal["float32", "float16", "int8"] = "float32"
-    """For onnx and web: float16 is half as large, int8 about a quarter, calibrated on training
-    images, which must be there. How good it still is stands in the README."""
+    """For onnx and web: float16 is half as large, int8 about a quarter. It is calibrated on
+    training images, which must be there. How good it still is stands in the README."""
     tolerance: float = option(0.01, at_least=0, at_most=1)
     """For onnx and web: by how much accuracy may fall on the validation part, or on the test part
     of a run without one, before a smaller precision is refused."""
@@ -342,20 +347,19 @@ class Export:
     """For web: onnxruntime-web as `npm pack` makes it, a file or its unpacked folder; empty: npm
     fetches it."""
     with_thumbnails: bool = False
-    """For web and hub: small photographs of the run's dataset beside the classes, on a site those
-    most like the one that is asked about. Whoever can open either can copy them."""
+    """For web and hub: small photographs of the dataset beside the classes. On a site those most
+    like the one that is asked about. Whoever can open either can copy them."""
     push: str = ""
-    """For hub: ORG/NAME of a model on the Hugging Face hub, to which the folder is sent in one
+    """For hub: ORG/NAME of a model on the Hugging Face hub to send to. The folder goes there in one
     commit, by the token of the variable HF_TOKEN. A new one is private. Needs huggingface_hub."""
     public: bool = False
     """With --push: everybody may read a new one."""
     dry_run: bool = False
     """With --push: tell what would go, and send nothing."""
     risk: float = option(0.05, above=0, below=1)
-    """For web: the promised risk: unsure is what must be left out to err on at most this share of
-    the rest, see predict."""
+    """For web: the promised risk, the share of sure answers that may be wrong, see predict."""
     calibrated: bool = False
-    """For web: probabilities at the temperature that fits the validation part, instead of raw."""
+    """For web: probabilities calibrated on the validation part, as in predict."""
 
 
 @dataclass(frozen=True)
@@ -366,17 +370,17 @@ class Inspection:
 
     data: ImageOptions = ImageOptions()
     objective: ObjectiveName = "ce"
-    """What is to be trained: it decides how many images a class needs."""
+    """What is to be trained. It decides how many images a class needs."""
     batch_size: int = option(2, at_least=1)
-    """Training batch: there must be as many training images. The config `folder` takes 16, and
-    down to 2 where there are few."""
+    """Training batch: there must be as many training images. The config `folder` takes 16, and down
+    to 2 where there are few."""
     seed: int = option(0, at_least=0)
     """Of the validation split."""
     output: str = ""
     """A web page to write, with pictures, such as inspect.html."""
     clean: str = ""
-    """A list to write, such as birds.csv, to train on as csv:birds.csv: all images, and for those
-    that are broken, doubled or doubtful why they are not used. Remove a reason to use one."""
+    """A list to write, such as birds.csv, to train on as csv:birds.csv. It has all images, and for
+    those that are broken, doubled or doubtful why they are not used. Remove a reason to use one."""
 
 
 COMMANDS: dict[str, type] = {
@@ -390,10 +394,27 @@ COMMANDS: dict[str, type] = {
     "report": Report,
 }
 
+# The options that people change most, which --help shows; --help-all has the others, too.
+_COMMON = {
+    "demo": ("--workdir", "--host", "--port", "--risk", "--calibrated"),
+    "embed": (
+        "--workdir", "--output", "--tap", "--normalize", "--network.name", "--network.weights",
+    ),
+    "evaluate": ("--workdir", "--source", "--by", "--unknown", "--tta", "--members", "--json"),
+    "explain": ("--workdir", "--output", "--against", "--figure", "--score", "--calibrated"),
+    "export": ("--workdir", "--format", "--output", "--precision", "--with-thumbnails", "--push"),
+    "inspect": ("--data.source", "--data.validation", "--objective", "--output", "--clean"),
+    "predict": (
+        "--workdir", "--output", "--top", "--risk", "--calibrated", "--classes", "--unknown-rate",
+        "--coarsen", "--neighbours", "--boxes", "--group", "--label-next",
+    ),
+    "report": ("--workdir", "--output", "--against", "--members"),
+}  # fmt: skip
+
 
 def read(cls: type[Config], command: str, arguments: list[str]) -> Config:
     """The checked options of a command; it ends after --help."""
     named = {field.name for field in fields(cls)}
     takes = "[WORKDIR] IMAGES" if "images" in named else "[WORKDIR]"
     takes = takes if "workdir" in named else "[SOURCE]"
-    return command_line.options_of(cls, command, arguments, takes=takes)
+    return command_line.options_of(cls, command, arguments, takes=takes, common=_COMMON[command])

@@ -82,7 +82,7 @@ class ImageOptions:
     images_per_class: int = option(0, at_least=0)
     """Keep the first k training images of each class only; 0 keeps all."""
     validation: float = option(0.0, at_least=0, below=1)
-    """Fraction split off the training images, by class, to select an epoch with."""
+    """Fraction of training images set aside to select an epoch with. It is split off by class."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class View:
     """How an image file becomes what a network sees, in training and at test."""
 
     resize: int = option(96, at_least=1, at_most=16_384)
-    """Every image is first resized to a square of this many pixels, see `fit`."""
+    """Images are first resized to a square of this many pixels, see `fit`."""
     crop: int = option(80, at_least=1, at_most=16_384)
-    """Side of the square that the network sees: a random crop in training."""
+    """Side of the square that the network sees. It is a random crop in training."""
     pad: int = option(8, at_least=0, at_most=16_384)
     """Pixels of black added on every side before the random crop."""
     flip: bool = True
@@ -118,8 +118,9 @@ class View:
     margin: float = option(0.1, at_least=0, at_most=100, later=True)
     """Where images have boxes: so much of a box's sides is shown beyond it, on every side."""
     augment: Literal["published", "standard", "strong"] = option("published", later=True)
-    """What is shown in training: published: the crop, mirrored; standard: random resized crops and
-    colours; strong: TrivialAugment, erasing, mixup and CutMix. What follows changes a number."""
+    """How much training images are varied: little, more or much. published: the crop, mirrored;
+    standard: random resized crops and colours; strong: TrivialAugment, erasing, mixup and CutMix.
+    What follows changes a number."""
     scale: float = amount(1)
     """Smallest area of a random resized crop, as a fraction of the image; 0: no such crop but that
     of `crop` pixels; -1, here and below: as `augment` says."""

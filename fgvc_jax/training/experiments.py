@@ -91,9 +91,9 @@ def parse(arguments: list[str], base: Experiment | None = None) -> Experiment:
 # The fields that people change most, which --help shows.
 _COMMON = (
     "--workdir", "--members", "--objective", "--epochs", "--batch-size", "--seed", "--data.source",
-    "--data.resize", "--data.crop", "--data.validation", "--data.cache", "--network.name",
-    "--network.weights", "--network.head", "--network.frozen", "--transfer.name", "--kd.teacher",
-    "--optimizer.name", "--optimizer.learning-rate", "--optimizer.head-learning-rate",
+    "--data.resize", "--data.crop", "--data.augment", "--data.validation", "--network.name",
+    "--network.weights", "--network.start", "--network.frozen", "--transfer.name", "--kd.teacher",
+    "--optimizer.learning-rate", "--keep-checkpoints",
 )  # fmt: skip
 
 

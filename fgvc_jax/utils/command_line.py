@@ -11,11 +11,18 @@ from fgvc_jax.utils.errors import UserError
 from fgvc_jax.utils.options import Config
 
 
-def options_of(cls: type[Config], command: str, arguments: list[str], *, takes: str = "") -> Config:
+def options_of(
+    cls: type[Config],
+    command: str,
+    arguments: list[str],
+    *,
+    takes: str = "",
+    common: Sequence[str] = (),
+) -> Config:
     """The options of `python -m fgvc_jax.<command>`, a dataclass with defaults, checked; of what it
-    `takes` beside them --help tells."""
+    `takes` beside them --help tells, and of the `common` ones."""
     program = f"python -m fgvc_jax.{command} {takes}".rstrip()
-    found = command_line(cls, arguments, program=program, default=cls())
+    found = command_line(cls, arguments, program=program, default=cls(), common=common)
     options.check(found)
     return found
 

@@ -29,7 +29,8 @@ def text(
     Args:
         config: a dataclass, in which may be others.
         program: that takes them.
-        common: flags to tell of, in the first sentence of each; none for all flags.
+        common: flags to tell of, in the first sentence of each, beside what has no flag; none for
+            all flags.
         brief: to tell of all flags so, too.
     """
     brief = brief or bool(common)
@@ -40,7 +41,7 @@ def text(
         lines: list[str] = []
         strings = _strings(type(group))
         for flag, field in _fields(prefix, group):
-            if common and flag not in common:
+            if common and flag.startswith("-") and flag not in common:
                 hidden += 1
                 continue
             about = strings.get(field.name, "")

@@ -61,10 +61,11 @@ def test_everything_is_told_in_full():
 def test_what_is_common_is_told_in_a_sentence():
     told = help.text(Outer(count=3), "x", ["--count", "--inner.areas", "--loud"])
     assert told.partition("With several words.\n\n")[2] == (
+        "  IMAGES                  What to read.\n"
         "  --count N               How many (default 3)\n"
         "  --loud True|False       Say it (default False)\n"
         "  --inner.areas X X       Two numbers (default 0.5 1.0)\n\n"
-        "--help-all tells of 3 options more."
+        "--help-all tells of 2 options more."
     )
 
 
