@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,7 @@ def from_hub(name: str, fetch: Callable[[Any, str], str]) -> Path:
     try:
         return Path(fetch(huggingface_hub, repository))
     except Exception as error:  # the hub's client lets its HTTP library's errors through
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...") or type(error).__name__
         raise UserError(
             f"{name!r} cannot be fetched ({reason}): check the name and the network, or download "
             "it elsewhere and give its path"
