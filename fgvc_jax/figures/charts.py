@@ -91,6 +91,7 @@ def chart(
     *,
     ideal: bool = False,
     reading: str = "",
+    term: str = "",
 ) -> Markup:
     """A figure with lines.
 
@@ -101,6 +102,7 @@ def chart(
         lines: in the order of their colours.
         ideal: draw the diagonal of equal x and y.
         reading: under it, whether what it shows is good, in a sentence.
+        term: a statistician's for the title.
     """
     return render(
         "chart.html",
@@ -111,6 +113,7 @@ def chart(
         lines=lines,
         ideal=ideal,
         reading=reading,
+        term=term,
         place=_Place(x, y),
         at=_AT,
         colours=COLOURS,

@@ -294,7 +294,7 @@ def sureness(numbers: Numbers) -> Markup:
     found = numbers["metrics"]["ensemble"][-1]
     risk_axis = charts.shares("error rate", [0.0, *(risk for _, risk in curve)])
     reliable = charts.chart(
-        "Right by confidence (reliability)",
+        "How often it is right, by how sure it is",
         f"In {len(bins)} bins, from the least sure, how often it is right against how sure it "
         f"is; the calibration error is {found['ece']['value']:.1%}. The dashed diagonal is ideal.",
         whole,
@@ -302,9 +302,10 @@ def sureness(numbers: Numbers) -> Markup:
         [Line("raw", [(b["confidence"], b["accuracy"]) for b in bins], dots=True)],
         ideal=True,
         reading=calibration_reading(bins),
+        term="reliability diagram",
     )
     risky = charts.chart(
-        "Error rate among those answered (risk and coverage)",
+        "Error rate among those answered",
         "Error rate where only the most confident answers are given: "
         f"{found['coverage_at_5_risk']['value']:.0%} of images are answered at 5% seen risk; "
         f"all images at {curve[-1][1]:.1%}.",
@@ -312,6 +313,7 @@ def sureness(numbers: Numbers) -> Markup:
         risk_axis,
         [Line("raw", curve)],
         reading=risk_reading(curve, sum(b["images"] for b in bins)),
+        term="risk and coverage",
     )
     return charts.side_by_side([reliable, risky])
 
