@@ -9,6 +9,7 @@ no templates: they get into a page as they stand.
 import base64
 import hashlib
 import io
+import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -74,6 +75,11 @@ def _text(value: object) -> object:
     return value if isinstance(value, Markup) else printable(str(value))
 
 
+def _breakable(name: str) -> Markup:
+    """A name that may be broken between its words, and after the number that it may begin with."""
+    return Markup("<wbr>").join(re.findall(r"^\d+\.|[^_/]*[_/]|[^_/]+", printable(name)))
+
+
 def asset(*files: str) -> Markup:
     """Style sheets or scripts of ours, one after the other, as they stand."""
     return Markup("").join(Markup(_LOADER.get_source(_TEMPLATES, file)[0]) for file in files)
@@ -95,6 +101,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.globals["asset"] = asset
 _TEMPLATES.filters |= {
+    "breakable": _breakable,
     "digest": _digest,
     "percent": percent,
     "printable": printable,

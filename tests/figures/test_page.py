@@ -78,7 +78,7 @@ def test_a_script_is_known_by_its_digest_and_stands_as_it_is_in_its_file():
 
 
 def test_a_name_is_broken_between_its_words_first():
-    assert ">001.Black_<wbr>footed_<wbr>Albatross</bdi>" in name("001.Black_footed_Albatross")
+    assert ">001.<wbr>Black_<wbr>footed_<wbr>Albatross</bdi>" in name("001.Black_footed_Albatross")
     assert ">a/<wbr>&lt;b_<wbr>c&gt;&#39;</bdi>" in name("a/<b_c>'")
 
 

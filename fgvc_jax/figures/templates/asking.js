@@ -13,7 +13,7 @@ function make(tag, properties, ...inside) {
 const soft = (...inside) => make("span", { className: "soft" }, ...inside);
 // As the templates have it: best broken between its words.
 const name = text => make("bdi", { className: "name" },
-  ...text.split(/(?<=[_/])/).flatMap((part, n) => (n ? [make("wbr", {}), part] : [part])));
+  ...text.split(/(?<=[_/]|^\d+\.)/).flatMap((part, n) => (n ? [make("wbr", {}), part] : [part])));
 const percent = share => `${(100 * share).toFixed(1)}%`;
 const chance = share =>
   (share < 0.0005 ? "under 0.1%" : share < 0.9995 ? percent(share) : "over 99.9%");
