@@ -111,3 +111,17 @@ def test_what_was_solved_had_no_epochs():
     text = readme.training(trained(objective="knn", head="linear", members=1))
     assert "head `knn`" in text and "the head solved on embeddings of" in text
     assert "epoch" not in text
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        ({}, "started from random weights"),
+        ({"weights": "/home/me/a.safetensors"}, "started from `a.safetensors`"),
+        ({"start": "/home/me/runs/birds"}, "started from the members of `birds`"),
+    ],
+)
+def test_what_the_members_started_from_is_told(of, network, told):
+    begun = dataclasses.replace(of.experiment.network, **network)
+    other = dataclasses.replace(of, experiment=dataclasses.replace(of.experiment, network=begun))
+    assert told in readme.training(other) and "/home" not in readme.training(other)
