@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
         made[CLAIMS] = claims.page(by_study(pairs))
         made[NOTE] = note.filled(NOTE.read_text(), by_study(pairs))
         said = own.sentence(by_study(pairs))
-        made[MEASURED] = own.module(said)
+        made[MEASURED] = own.module(own.more_members(by_study(pairs)))
         made |= {page: own.filled(page.read_text(), said) for page in MARKED}
     for path, text in made.items():
         if not options.check:

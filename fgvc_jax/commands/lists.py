@@ -124,7 +124,8 @@ def _below(files: Iterable[InputFile], output: Path) -> Iterator[InputFile]:
         if _relative(file.path, output).split("/")[0] in ("..", ""):
             raise UserError(
                 f"--output {str(output)!r}: {file.path!r} is not below its folder, as a csv: "
-                "source asks for: write the list above the photographs"
+                "source asks for: write the list above the photographs, as --output "
+                f"{paths.above(output.parent, file.path) / output.name}"
             )
         yield file
 

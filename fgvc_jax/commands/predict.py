@@ -72,7 +72,7 @@ def predict(options: Prediction) -> None:
     count, problems = (processes.total(counts[name]) for name in ("files", "problems"))
     if problems:
         apart = options.label_next or options.group  # by a warning, in tables of other rows
-        why = "they are named above" if apart else "the column error says why"
+        why = "they are named above" if apart or not output else "the column error says why"
         raise UserError(f"{problems:,} of {count:,} images could not be read: {why}")
 
 
@@ -108,8 +108,8 @@ def answer(
         threads=machine.cores(processes.processes_here()),
         embed=options.neighbours > 0 or options.unknown_rate > 0,
     )
-    counts = {"files": 0, "problems": 0}
-    with _table(output, rows.columns, options.csv_safe) as write, _progress(output) as shown:
+    counts, alone = {"files": 0, "problems": 0}, len(asked.numbers) == 1
+    with _table(output, rows.columns, options.csv_safe, alone) as write, _progress(output) as shown:
         for some in answered:
             write(rows.of(some))
             counts["files"] += len(some.paths)
@@ -179,14 +179,16 @@ def _share(files: Iterable[inputs.InputFile]) -> Iterator[inputs.InputFile]:
 
 Write = Callable[[Iterable[AnswerRow]], None]
 WIDE = 100  # characters of a printed table that goes to a file or another program
+CERTAIN = 0.9995  # probability from which on nobody is told that it is 100.0%
 MATTERS = 0.01  # probability of a runner-up from which on people are told of it
 
 
 @contextlib.contextmanager
-def _table(output: Path | None, columns: Sequence[str], safe: bool) -> Iterator[Write]:
-    """What writes rows to the output, or prints them; `safe`: see --csv-safe."""
+def _table(output: Path | None, columns: Sequence[str], safe: bool, alone: bool) -> Iterator[Write]:
+    """What writes rows to the output, or prints them; `safe`: see --csv-safe; `alone`: see
+    `_Printed`."""
     if output is None:
-        yield _Printed(columns)
+        yield _Printed(columns, alone=alone)
         return
     if jax.process_count() > 1:
         part = f"{output.stem}-{jax.process_index() + 1}-of-{jax.process_count()}"
@@ -224,15 +226,16 @@ _WRITERS = {".csv": _csv, ".jsonl": _json_lines}
 class _Printed:
     """A table on the terminal, with as many of the likeliest classes, and of the neighbours, as fit
     side by side, in a terminal or in `WIDE` characters; the first rows decide on the widths of the
-    columns."""
+    columns. `alone`: there is one member, which always agrees with itself."""
 
-    def __init__(self, columns: Sequence[str]):
+    def __init__(self, columns: Sequence[str], *, alone: bool):
         self._ranks = sum(column.startswith("class") for column in columns)
         self._sets = "set" in columns
         self._boxes = "box" in columns
         self._outside, self._coarser = "outside" in columns, "level" in columns
         self._unknown = "unknown" in columns
         self._neighbours = sum(column.startswith("similarity") for column in columns)
+        self._alone = alone
         self._widths: list[int] = []
 
     def __call__(self, rows: Iterable[AnswerRow]) -> None:
@@ -253,9 +256,9 @@ class _Printed:
                 "path",
                 *(["box"] if self._boxes else []),
                 *likeliest,
-                "agree",
+                *([] if self._alone else ["agree"]),
                 "unsure",
-                *(["in set"] if self._sets else []),
+                *(["could be"] if self._sets else []),
                 *(["outside"] if self._outside else []),
                 *(["answer"] if self._coarser else []),
                 *(["unknown"] if self._unknown else []),
@@ -283,8 +286,9 @@ class _Printed:
         cells = [row["path"]]
         cells += [" ".join(f"{n:.2f}" for n in row["box"] or ())] if self._boxes else []
         cells += [_likely(row[f"class{n}"], row[f"probability{n}"], n) for n in ranks]
-        cells += [f"{row['agreement']:.0%}", {True: "unsure", False: "", None: "-"}[row["unsure"]]]
-        cells += [str(len(row["set"]))] if self._sets else []
+        cells += [] if self._alone else [f"{row['agreement']:.0%}"]
+        cells += [{True: "unsure", False: "", None: "-"}[row["unsure"]]]
+        cells += [f"1 of {len(row['set'])}"] if self._sets else []
         cells += [f"{row['outside']:.1%}"] if self._outside else []
         cells += [_coarser(row)] if self._coarser else []
         cells += ["unknown" if row["unknown"] else ""] if self._unknown else []
@@ -294,7 +298,8 @@ class _Printed:
 
 def _likely(name: str, probability: float, rank: int) -> str:
     """A class in a cell; empty for a runner-up that does not matter."""
-    return f"{name} {probability:.1%}" if rank == 1 or probability >= MATTERS else ""
+    told = f"{probability:.1%}" if probability < CERTAIN else "over 99.9%"
+    return f"{name} {told}" if rank == 1 or probability >= MATTERS else ""
 
 
 def _coarser(row: AnswerRow) -> str:

@@ -40,7 +40,7 @@ def new_list(text: str, splits: Splits) -> Path:
         raise UserError(f"--clean {text!r} is there already, perhaps edited: name another file")
     for part in splits.parts.values():
         for row in range(len(part)):
-            _below(file.parent, whole.file_of(part, row))
+            _below(file.parent, whole.file_of(part, row), file.name)
     return file
 
 
@@ -136,7 +136,7 @@ def _numbers(box: Box | None) -> list[str]:
     return [repr(float(number)) for number in sides]
 
 
-def _below(folder: Path, file: str) -> str:
+def _below(folder: Path, file: str, name: str = "") -> str:
     """The path of an image from the folder of a list, with "/" between folders."""
     for real in (os.path.abspath, os.path.realpath):
         top = os.path.join(real(folder), "")
@@ -145,8 +145,8 @@ def _below(folder: Path, file: str) -> str:
             break
     else:
         raise UserError(
-            f"--clean: image {shown(file)} is not below the list's folder {shown(folder)}: name a "
-            "file in a folder above all images"
+            f"--clean: image {shown(file)} is not below the list's folder {shown(folder)}: write "
+            f"the list above all images, as --clean {paths.above(folder, file) / name}"
         )
     try:
         place.encode()

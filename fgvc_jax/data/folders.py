@@ -316,7 +316,7 @@ def _warn_of_ignored(root: Path, names: Sequence[str]) -> None:
     kinds = [f"{count:,} {suffix!r}"[:40] for suffix, count in suffixes.most_common(SHOWN)]
     more = f", and {len(suffixes) - SHOWN} other kinds" if len(suffixes) > SHOWN else ""
     log.warning(
-        "warning: ignored %s of %s that by their names are no images (%s%s), such as %r: "
+        "warning: ignored %s of %s without the suffix of an image (%s%s), such as %r: "
         "images are %s%s",
         "a file" if len(names) == 1 else f"{len(names):,} files",
         shown(root),

@@ -23,11 +23,12 @@ try:  # the extra `heif`: what iPhones write
 except ImportError:
     pi_heif = None
 
+HEIF = ".heic", ".heif", ".hif"
 _EXTENSIONS = {
     "AVIF": (".avif",),
     "BMP": (".bmp",),
     "GIF": (".gif",),
-    "HEIF": (".heic", ".heif", ".hif"),
+    "HEIF": HEIF,
     "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
     "JPEG2000": (".j2k", ".jp2"),
     "PNG": (".png",),
@@ -278,6 +279,9 @@ def _read(record: dict[str, Any], orientation: Orientation, spare: _Spare | None
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on broken data
         reason = " ".join(str(error).split()) or type(error).__name__
+        if reason.startswith("image file is truncated"):
+            again = "copy it again, repair it or {}"
+            raise Unreadable(record, "is cut off, its end is missing", again) from error
         raise Unreadable(record, f"cannot be decoded ({reason})") from error
 
 
@@ -346,13 +350,22 @@ def _what_else(data: bytes) -> tuple[str, ...]:
     if start.startswith((b"<!doctype html", b"<html")):
         return ("is a web page (HTML), as a failed download leaves one", "fetch the image again")
     if start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
+        if "HEIF" in FORMATS:
+            return ("is HEIC that cannot be decoded, as a broken one is", "fetch it again or {}")
         return ("is HEIC, which takes a package more to be read", HEIF_EXTRA)
-    return (f"is none of {', '.join(FORMATS)}",)
+    text = ", but text" if _is_text(data[:512]) else ""
+    return (f"is none of {', '.join(FORMATS)}{text}",)
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether a file that begins so is text; a letter may be cut off at its end."""
+    text = start.decode("utf-8", "replace").rstrip("\ufffd")
+    return "\ufffd" not in text and all(each.isprintable() or each.isspace() for each in text)
 
 
 def unread(names: Iterable[str]) -> str:
     """What would read some of the files that are no images by their names; "" for nothing."""
-    heif = "HEIF" in _MISSING and any(name.lower().endswith(_EXTENSIONS["HEIF"]) for name in names)
+    heif = "HEIF" in _MISSING and any(name.lower().endswith(HEIF) for name in names)
     return f" (and HEIC with {HEIF_EXTRA})" if heif else ""
 
 

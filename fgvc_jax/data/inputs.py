@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fgvc_jax.data.files import is_folder, listing
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.images import EXTENSIONS, unread
+from fgvc_jax.data.images import EXTENSIONS, HEIF
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
@@ -70,11 +70,10 @@ def expand(words: Iterable[str]) -> Iterator[InputFile]:
                 yield InputFile(path)
     if ignored:
         log.warning(
-            "warning: ignored %s without the suffix of an image, such as %r: images are %s%s",
+            "warning: ignored %s without the suffix of an image, such as %r: images are %s",
             "a file" if len(ignored) == 1 else f"{len(ignored):,} files",
             ignored[0],
             ", ".join(EXTENSIONS),
-            unread(ignored),
         )
 
 
@@ -126,7 +125,7 @@ def _in_folder(top: str, ignored: list[str]) -> Iterator[InputFile]:
                 log.warning("warning: %r leads back to a folder that it is in", item.path)
             else:
                 open_folders.append((real, _items(item.path)))
-        elif item.name.lower().endswith(EXTENSIONS):
+        elif item.name.lower().endswith((*EXTENSIONS, *HEIF)):  # of which HEIC may need a package
             yield InputFile(item.path)
         else:
             ignored.append(item.path)

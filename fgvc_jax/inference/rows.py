@@ -185,13 +185,11 @@ def sure_from(asked: Model, risk: float) -> float | None:
     if threshold == math.inf:
         least = asked.least_risk()
         log.warning(
-            "warning: no answer is called sure or unsure, since %s cannot promise that at most "
-            "%g %% of the sure ones are wrong: %s",
+            "warning: no answer is called sure or unsure: %s are too few to promise that at most "
+            "%g %% of the sure ones are wrong%s",
             fitted.kind,
             100 * risk,
-            f"{100 * least:g} %, --risk {least:g}, is the least that they can"
-            if least
-            else "nor any other share",
+            f"; {100 * least:g} % they can (--risk {least:g})" if least else "",
         )
         return None
     return threshold

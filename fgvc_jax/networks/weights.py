@@ -177,7 +177,7 @@ def _load(path: Path, file: WeightsFile, variables: Variables, heads: bool) -> V
     if heads:
         return loaded
     left = [f"{name!r} {shape}" for name, shape in file.shapes.items() if name not in wanted]
-    log.info("%s: %d tensors loaded, not: %s", path, len(wanted), ", ".join(left) or "none")
+    log.info("%s: %d tensors loaded, not needed: %s", path, len(wanted), ", ".join(left) or "none")
     return loaded
 
 

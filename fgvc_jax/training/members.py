@@ -97,7 +97,8 @@ def _train(
         check_data(workdir, experiment)
         if first and (told := evaluator.judge_families_anew(workdir, results, experiment)):
             report(told)
-        report(f"{workdir.path}: all {experiment.members} members are trained; nothing to do")
+        several = f"all {experiment.members} members are" if experiment.members > 1 else "it is"
+        report(f"{workdir.path}: {several} trained; nothing to do")
         return results
 
     run = Run(experiment)

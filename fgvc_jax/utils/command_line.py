@@ -98,7 +98,7 @@ def _switched(arguments: list[str], switches: set[str]) -> list[str]:
 
 def _unknown(word: str, flags: list[str]) -> str:
     name = word.split("=")[0].replace("_", "-")
-    close = difflib.get_close_matches(name, flags, n=1, cutoff=0.5) or [
+    close = difflib.get_close_matches(name, [*options.HELP, *flags], n=1, cutoff=0.5) or [
         flag for flag in flags if flag.rpartition(".")[2] == name.lstrip("-")
     ]
     hint = f"did you mean {close[0]}?" if close else "--help lists the fields"

@@ -86,6 +86,13 @@ def output(text: str, what: str = "--output") -> Path:
     return path
 
 
+def above(folder: Path, file: str | Path) -> Path:
+    """The lowest folder above both, as it is named from here."""
+    return Path(
+        os.path.relpath(os.path.commonpath([os.path.abspath(folder), os.path.abspath(file)]))
+    )
+
+
 def readable(path: Path) -> Path:
     """The path of something to read; OSError for a pipe or a device, whose end may never come."""
     if path.exists() and not (path.is_file() or path.is_dir()):

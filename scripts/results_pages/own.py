@@ -1,5 +1,5 @@
-"""What the study `own` says of more members, in one sentence: in the README, in the guide to one's
-own photographs, and in the last line of training (fgvc_jax/training/measured.py)."""
+"""What the study `own` says of more members: in the README, in the guide to one's own photographs,
+and, its first sentences, in the last line of training (fgvc_jax/training/measured.py)."""
 
 import re
 import textwrap
@@ -16,7 +16,7 @@ SET_ASIDE = "one_set_aside"
 MARKED = re.compile(r"<!--more members-->(.*?)<!--/-->", re.S)
 # Rows of more networks than one, in words: by what they are asked for.
 ROWS = {
-    "independent": "two of them that know nothing of each other (`--members 2`)",
+    "independent": "two (`--members 2`)",
     "kt": "two under KT's loss (`--transfer.name orthogonal`)",
     "student_of_kt": "a student of these (`--objective kd`)",
 }
@@ -29,36 +29,46 @@ MORE_MEMBERS = {}
 '''
 
 
+def more_members(studies: Mapping[str, Sequence[Pair]]) -> str:
+    """What more networks than one bring, in one sentence; empty where nothing was measured."""
+    found = _found(studies)
+    told = {row: [one for one in found if _told(one, row)] for row in ROWS}
+    parts = [f"{ROWS[row]} {_gains(having, row, 'one')}" for row, having in told.items() if having]
+    if not parts:
+        return ""
+    pays = any(_pays(one, row) for row, having in told.items() for one in having)
+    advice = "more may be worth their time" if pays else "start with one"
+    return f"{_where(found)}, instead of one network: {'; '.join(parts)}. So {advice}."
+
+
 def sentence(studies: Mapping[str, Sequence[Pair]]) -> str:
-    """What was found of that which is there, with numbers; empty where nothing is."""
-    found = [one for one, plan in studies.get(STUDY, ()) if plan.study and _told(one, "linear")]
+    """The same, and what one network that is trained by steps brings, for a page."""
+    found = _found(studies)
     if not found:
         return ""
-    found.sort(key=lambda one: _example(one)["config"]["data"]["source"])
+    gained = _gains(found, "linear", "one", -1)
+    steps = f"Trained by steps, one network has {gained} over the solved head"
+    if apart := [one for one in found if _told(one, "linear", SET_ASIDE)]:
+        steps += (
+            "; with a tenth of the photographs set aside to calibrate it, as it is by "
+            f"`--objective ce`, {_gains(apart, 'linear', SET_ASIDE, -1)}"
+        )
+    more = more_members(studies)
+    return f"{more} {steps}." if more else f"{_where(found)}: {steps[0].lower()}{steps[1:]}."
+
+
+def _found(studies: Mapping[str, Sequence[Pair]]) -> list[Comparison]:
+    """The sets of the study on which the solved head was compared, in order."""
+    found = [one for one, plan in studies.get(STUDY, ()) if plan.study and _told(one, "linear")]
+    return sorted(found, key=lambda one: _example(one)["config"]["data"]["source"])
+
+
+def _where(found: Sequence[Comparison]) -> str:
     results = [_example(one)["results"] for one in found]
     classes = sorted({each["classes"] for each in results})
     photographs = sorted({round(each["images"]["train"] / each["classes"]) for each in results})
-    sets = f" each of {len(found)} sets of" if len(found) > 1 else ""
-    parts = [
-        f"trained by steps, one network has {_gains(found, 'linear', 'one', -1)} over the solved "
-        "head"
-    ]
-    if apart := [one for one in found if _told(one, "linear", SET_ASIDE)]:
-        parts.append(
-            "with a tenth of them set aside to calibrate it, as it is by `--objective ce`, "
-            f"{_gains(apart, 'linear', SET_ASIDE, -1)}"
-        )
-    parts += [
-        f"{words} {_gains(having, row, 'one')} over one"
-        for row, words in ROWS.items()
-        if (having := [one for one in found if _told(one, row)])
-    ]
-    if not any(_told(one, row) for one in found for row in ROWS):
-        parts.append("more members were not measured")
-    return (
-        f"On{sets} {_range(classes)} species of birds with {_range(photographs)} photographs each: "
-        f"{'; '.join(parts)}."
-    )
+    of_each = f"{_range(photographs)} photographs each"
+    return f"Measured on {_range(classes)} species of birds with {of_each}"
 
 
 def filled(text: str, said: str) -> str:
@@ -87,6 +97,12 @@ def _told(one: Comparison, row: str, other: str = "one") -> bool:
     """Whether a row was compared with another one, with an interval."""
     found = one.difference(row, DECIDING, other, DECIDING)
     return bool(found and found[0]["interval"])
+
+
+def _pays(one: Comparison, row: str) -> bool:
+    """Whether a row is better than one network beyond chance."""
+    found = one.difference(row, DECIDING, "one", DECIDING)
+    return bool(found and found[0]["interval"][0] > 0)
 
 
 def _gains(found: Sequence[Comparison], row: str, other: str, sign: int = 1) -> str:

@@ -190,8 +190,8 @@ def test_unsure_is_below_the_threshold_and_sets_are_the_calibrations(
 def test_too_few_validation_images_promise_nothing(here, tmp_path, caplog):
     run("photos/00.png", "--output", str(tmp_path / "a.jsonl"))
     assert objects(tmp_path / "a.jsonl")[0]["unsure"] is None
-    assert "no answer is called sure or unsure, since 8 validation images" in caplog.text
-    assert re.search(r"%, --risk [\d.]+, is the least|nor any other share", caplog.text)
+    assert "no answer is called sure or unsure: 8 validation images are too few" in caplog.text
+    assert re.search(r"wrong(; [\d.]+ % they can \(--risk [\d.]+\))?$", caplog.text)
     assert "promise anything of sets" not in caplog.text
     run("photos/00.png", "--sets", "--output", str(tmp_path / "a.jsonl"))
     assert "8 validation images are too few to promise anything of sets" in caplog.text
@@ -262,7 +262,7 @@ def test_what_goes_to_a_file_has_100_characters_and_says_what_has_all(
     row = {"path": "photos/bird.jpg", "agreement": 1.0, "unsure": True, "error": ""}
     row |= dict.fromkeys(names, length * "x") | dict.fromkeys(numbers, 0.2)
     with caplog.at_level(logging.INFO):
-        predict._Printed([*row])([row])
+        predict._Printed([*row], alone=False)([row])
     header, line = capsys.readouterr().out.splitlines()
     assert header.split() == ["path", *map(str, ranked[:ranks]), "agree", "unsure"]
     assert len(line) <= predict.WIDE and line.count("20.0%") == ranks and line.endswith("unsure")

@@ -52,7 +52,7 @@ def test_files_that_cannot_be_read(dataset):
     (same,) = dataset()
     assert same.level == "look" and same.lines == found.lines and "leaves these" in same.advice
     assert all(any(name in line for line in found.lines) for name in broken)
-    assert any("truncated" in line for line in found.lines)
+    assert any("cut off" in line for line in found.lines)
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,10 @@ def test_without_a_calibration_nobody_is_called_unsure_and_no_set_is_made(caplog
 
 def test_a_risk_that_nobody_can_promise_is_told(caplog):
     assert sure_from(Stand(calibration(), math.inf), 0.01) is None
-    assert "sure or unsure, since 500 validation images cannot promise that at most 1 % of" in (
+    assert "sure or unsure: 500 validation images are too few to promise that at most 1 % of" in (
         caplog.text
     )
-    assert "wrong: 7.5 %, --risk 0.075, is the least that they can" in caplog.text
+    assert "wrong; 7.5 % they can (--risk 0.075)" in caplog.text
     assert least_instead(Stand(calibration(), math.inf), 0.01) == 0.075
     assert least_instead(Stand(calibration()), 0.01) is None and least_instead(Stand(), 1) is None
 
