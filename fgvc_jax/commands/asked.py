@@ -50,8 +50,9 @@ class Prediction(Photographs):
     """The same of classes that it is none of."""
     coarsen: float = option(0.0, at_least=0, below=1)
     """Also answer at the finest level of the run's taxonomy (--data.taxonomy of train) at which at
-    most this share of answers is wrong (the promised risk), as 0.05: the likeliest class, or its
-    genus, or its family; an empty answer is left open. It is so on average over photographs like
+    most this share of photographs gets a wrong answer (the promised risk), as 0.05: the likeliest
+    class, or its genus, or its family; an empty answer is left open, and counts as not wrong: of
+    the others more may be, and evaluate tells how many. It is so on average over photographs like
     the validation part, of which a fifth fits the temperature and the rest the threshold: conformal
     risk control (arXiv 2208.02814). 0: no such answer."""
     unknown_rate: float = option(0.0, at_least=0, below=1)

@@ -137,7 +137,8 @@ class Classifier(Embedder):
 
     def coarsening(self, risk: float) -> Coarsening:
         """How far answers climb from the likeliest class to its genus, its family, so that at most
-        the share `risk` is wrong, on average over photographs like those it was calibrated on.
+        the share `risk` of photographs gets a wrong one, on average over those like the ones that
+        it was calibrated on.
 
         Raises:
             UserError: without a taxonomy, a calibration, or enough images for the risk.

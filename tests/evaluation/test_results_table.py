@@ -126,7 +126,12 @@ FAMILIES = {
     "accuracy": [ENDS, {"value": 0.75, "low": 0.5, "high": 0.875}],
     "height": {"value": 1.5, "low": None, "high": None},
     "errors": [25, 25],
-    "coarsened": {"risk": 0.05, "error": ENDS, "answered": [0.5, 0.25, 0.25]},
+    "coarsened": {
+        "risk": 0.05,
+        "error": ENDS,
+        "error_answered": {"value": 0.625, "low": 0.5, "high": 0.75},
+        "answered": [0.5, 0.25, 0.25],
+    },
 }
 
 
@@ -138,7 +143,12 @@ def test_levels_of_a_taxonomy_and_what_is_answered_at_each():
     assert text[3].split() == ["species", "4", "50.00", "(25.00-75.00)", "50.00"]
     assert text[4].split() == ["genus", "2", "75.00", "(50.00-87.50)", "25.00"]
     assert text[5].split() == ["left", "open", "25.00"]
-    assert text[6].endswith("of errors: 1.500") and text[7].endswith("50.00 (25.00-75.00) %")
+    assert text[6].endswith("of errors: 1.500")
+    assert "wrong: 50.00 (25.00-75.00) % of the images" in text[7]
+    assert text[8].endswith("not left open: 62.50 (50.00-75.00) %")
+    of_old = {key: v for key, v in FAMILIES["coarsened"].items() if key != "error_answered"}
+    of_old = families_table(RESULTS | {"families": FAMILIES | {"coarsened": of_old}})
+    assert "\n".join(of_old).splitlines() == text[:8]
     text = "\n".join(families_table(RESULTS | {"families": FAMILIES | {"coarsened": None}}))
     assert "left open" not in text and "risk" not in text
     for found in ({}, {"families": None}):  # of earlier versions, and without a taxonomy
