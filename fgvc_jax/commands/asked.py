@@ -44,8 +44,8 @@ class Prediction(Photographs):
     classes: str = ""
     """A text file with the name of a class a line, as of the species that live here: answer among
     these alone. Their probabilities are shared out anew, calibrated ones after the temperature; the
-    column outside has what all others had; unsure, --sets and --coarsen hold for photographs of
-    these. Names match however they are spaced; those that are no class are told."""
+    column outside has what all others had; unsure, --sets, --coarsen and --label-next are of these.
+    Names match however they are spaced; those that are no class are told."""
     exclude: str = ""
     """The same of classes that it is none of."""
     coarsen: float = option(0.0, at_least=0, below=1)

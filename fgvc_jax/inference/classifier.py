@@ -55,8 +55,12 @@ class Classifier(Embedder):
 
     def said(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """(N, B) int, the class that each member names."""
-        each = [self._among(answer["log_probabilities"]) for answer in answers]
-        return np.stack([values.argmax(-1) for values in each])
+        return self.each(answers).argmax(-1)
+
+    def each(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+        """(N, B, K) log-probabilities of each member by itself."""
+        values = [self._among(answer["log_probabilities"]) for answer in answers]
+        return np.stack([log_softmax(each) if self.listed else each for each in values])
 
     def _together(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """Of all classes that the members know, not normalised where some are listed."""

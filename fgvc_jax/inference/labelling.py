@@ -35,8 +35,8 @@ class ToLabel:
 
     def add(self, some: Answered) -> None:
         """Look at answers that have what the members see, too."""
-        each = np.stack([answer["log_probabilities"] for answer in some.answers])
-        values, told = acquisition.uncertainty(each), self._asked.fused(some.answers)
+        values = acquisition.uncertainty(self._asked.each(some.answers))
+        told = self._asked.fused(some.answers)
         names = [path or "an image" for path in some.paths]
         vectors = self._asked.whole(some.answers, names, normalize=True)
         best = told.argmax(-1)
