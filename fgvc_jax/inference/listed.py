@@ -26,13 +26,13 @@ def read_list(text: str, what: str) -> list[str]:
     """
     file = paths.local(text, what)
     try:
-        text = paths.readable(file).read_bytes().decode("utf-8-sig")
+        content = paths.readable(file).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {text!r} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"{what} {text!r} cannot be read: {error.strerror}") from error
     # What Unicode calls a line separator may be within a name.
-    names = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+    names = [line.strip() for line in re.split(r"[\r\n]", content) if line.strip()]
     if not names:
         raise UserError(f"{what} {text!r} is empty: name a class a line")
     return names
@@ -60,9 +60,10 @@ def numbers(
     kept -= _found(classes, without)
     if len(kept) < 2:
         left = "none" if not kept else f"one, {classes[min(kept)]!r}"
+        other = next((name for n, name in enumerate(classes) if n not in kept), classes[0])
         raise UserError(
             f"of {len(classes):,} classes {left} is left, and there is nothing to tell apart: list "
-            f"at least 2 by their names, such as {classes[0]!r}, or exclude fewer"
+            f"at least 2 by their names, such as {other!r}, or exclude fewer"
         )
     return tuple(sorted(kept))
 

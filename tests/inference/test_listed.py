@@ -38,7 +38,7 @@ def test_only_a_line_feed_or_carriage_return_ends_a_line(tmp_path):
     [(b"", "is empty: name a class a line"), (b" \n\n", "is empty"), (b"\xe9", "is not UTF-8")],
 )
 def test_what_is_no_list_is_refused(tmp_path, content, said):
-    with pytest.raises(UserError, match=f"--classes .* {said}"):
+    with pytest.raises(UserError, match=f"--classes '.*here.txt' {said}"):
         listed.read_list(written(tmp_path, content), "--classes")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         listed.read_list(str(tmp_path / "none"), "--classes")
@@ -82,6 +82,11 @@ def test_fewer_than_two_classes_are_refused(names, without, left):
     with pytest.raises(UserError, match="nothing to tell apart") as error:
         listed.numbers(CLASSES, names, without)
     assert left in str(error.value)
+
+
+def test_the_example_is_another_class_than_the_one_that_is_left():
+    with pytest.raises(UserError, match="such as 'caf\u00e9'"):
+        listed.numbers(CLASSES, CLASSES[:1])
 
 
 def test_one_name_is_no_list():
