@@ -73,13 +73,10 @@ def _found(classes: Sequence[str], names: Iterable[str]) -> set[int]:
     if isinstance(names, (str, Path)):
         raise UserError(f"{str(names)!r} is one name: give a list of names of classes")
     places = {name: number for number, name in enumerate(classes)}
-    spellings, spaced = Spellings(classes), same_words(classes)
-    found: set[int] = set()
+    meant, found = _Meant(classes), set[int]()
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        same = spellings.find(name)
-        if not same and words(name) in spaced:
-            same = [spaced[words(name)]]
+        same = meant.by(name)
         found |= {places[each] for each in same}
         unknown += [] if same else [name]
     if unknown:
@@ -92,6 +89,24 @@ def _found(classes: Sequence[str], names: Iterable[str]) -> set[int]:
             more,
         )
     return found
+
+
+def known(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Numbers of the names that are those of classes, which match as in `numbers`."""
+    meant = _Meant(classes)
+    return [number for number, name in enumerate(names) if meant.by(name)]
+
+
+class _Meant:
+    """Which classes names are."""
+
+    def __init__(self, classes: Sequence[str]):
+        self._spellings, self._spaced = Spellings(classes), same_words(classes)
+
+    def by(self, name: str) -> list[str]:
+        """Those of a name; none where it is of none, or of several however they are spaced."""
+        same = self._spaced.get(words(name))
+        return self._spellings.find(name) or ([same] if same is not None else [])
 
 
 def _meant(name: str, classes: Sequence[str]) -> str:

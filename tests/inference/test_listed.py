@@ -59,6 +59,13 @@ def test_names_are_found_however_they_are_spaced_where_that_is_one_class(caplog)
         listed.numbers(planes, ["737 400", "A 10"])  # which of two
 
 
+def test_classes_of_another_dataset_are_known_as_listed_ones_are():
+    theirs = ["black footed albatross", "Corvus corone", "cafe\u0301", "Corvus_corax", "Cardinals"]
+    assert listed.known(theirs, CLASSES) == [0, 2, 3]
+    assert listed.known(["cafe\u0301", "cafe", "tea"], ["tea", "caf\u00e9"]) == [0, 2]
+    assert listed.known(["737 400"], ["737-400", "737_400"]) == []  # which of two
+
+
 def test_names_that_are_no_class_are_told_with_what_is_near(caplog):
     caplog.set_level(logging.WARNING)
     names = ["Corvus corax", "caf\u00e9", "Black-foted albatross", "Kiwi\n", *map(str, range(4))]
