@@ -282,8 +282,12 @@ class _Regression:
             value, gradient = self.loss(flat.reshape(self._shape), decay)
             return value, gradient.ravel()
 
-        # Float32 has fewer digits of the loss.
-        gradient, step = (1e-7, 1e-9) if self._exact else (1e-4, 1e-6)
+        # Float32 has fewer digits of the loss. A weak decay moves W by small ones, without which W
+        # would stay at the stronger decay's: heads of images that are held out have to be those of
+        # this decay, since the last one is.
+        gradient, step = min(1e-4, decay / 100), max(min(1e-6, decay / 10_000), 1e-9)
+        if self._exact:
+            gradient, step = 1e-7, 1e-9
         options = {"maxcor": 5, "gtol": gradient, "ftol": step, "maxiter": 5000, "maxfun": 9999}
         found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
         return found.x.reshape(self._shape)

@@ -110,6 +110,26 @@ def test_what_is_held_out_was_not_learned_from():
     assert (shares.argmax(-1) == labels).mean() < 0.45
 
 
+@pytest.mark.parametrize("decay", [1e-3, 1e-4, 1e-5])
+def test_heads_of_held_out_images_are_those_of_their_decay(decay):
+    """Of classes that lie apart a weak decay lets W grow, slowly: what stops early is not as sure
+    as the last head, for which it is to stand."""
+    random = np.random.default_rng(0)
+    labels = np.arange(48) % 4
+    x = random.normal(size=(4, 300))[labels] * 0.3 + random.normal(size=(48, 300))
+    x, _ = linear._standardised(x.astype(np.float32))
+    fold = linear.folds(labels, np.arange(48), 0)
+    chosen, found = linear.cross_fitted(x, labels, fold, classes=4, watch=print, decay=decay)
+    assert chosen == decay
+    said, exact = found.log_probabilities - found.energy[:, None], np.zeros((48, 4))
+    for left_out in range(linear.FOLDS):
+        rows = fold == left_out
+        alone, others = (linear._Regression(x[r], labels[r], 4, np.float64) for r in (~rows, rows))
+        head = alone.minimum(decay, alone.start, lambda said: None)
+        exact[rows] = others.logits(head)
+    assert (said * exact).sum() / (exact**2).sum() == pytest.approx(1, abs=0.025)
+
+
 def test_of_many_images_a_fifth_is_held_out(monkeypatch):
     x, labels = drawn()
     monkeypatch.setattr(linear, "LARGE", len(x))
