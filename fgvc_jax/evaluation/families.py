@@ -276,6 +276,10 @@ def _mean(values: np.ndarray, least: int, most: int) -> Metric | None:
     """Of values within these two."""
     if not len(values):
         return None
-    ends = intervals.mean_interval(values.astype(float))
+    value, ends = float(values.mean()), intervals.mean_interval(values.astype(float))
+    if ends and (values == values[0]).all():
+        # Nothing varies: of so many the others may still be as far off as can be.
+        others = 1 - intervals.proportion(len(values), len(values))[0]
+        ends = value - others * (value - least), value + others * (most - value)
     low, high = np.clip(ends, least, most).tolist() if ends else (None, None)
-    return {"value": float(values.mean()), "low": low, "high": high}
+    return {"value": value, "low": low, "high": high}

@@ -9,7 +9,7 @@ import pytest
 
 from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.ensemble import log_softmax
-from fgvc_jax.evaluation import families
+from fgvc_jax.evaluation import families, intervals
 
 LINEAGES = (
     ("a1", "A", "one"), ("a2", "A", "one"), ("b1", "B", "one"), ("c1", "C", "two"),
@@ -34,6 +34,13 @@ def test_accuracy_at_every_level_and_the_mean_height_of_errors():
     assert families.accuracy_by_level(BIRDS, labels[:2], said[:2])["height"] == {
         "value": 1.0, "low": None, "high": None,
     }  # fmt: skip
+
+
+def test_a_few_errors_at_one_level_do_not_promise_that_all_are():
+    labels, said = np.array([0, 1, 3]), np.array([1, 0, 4])
+    found = families.accuracy_by_level(BIRDS, labels, said)["height"]
+    _, most = intervals.proportion(0, 3)  # are elsewhere, at the farthest at the root
+    assert found["value"] == found["low"] == 1 and found["high"] == pytest.approx(1 + 2 * most)
 
 
 def test_a_tree_tells_which_errors_stay_inside():
