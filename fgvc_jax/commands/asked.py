@@ -136,7 +136,7 @@ class Evaluation:
     by: str = ""
     """A column of the run's csv: list, or of another one, FILE.csv:COLUMN: how many test images are
     right at each of its values, with intervals by the list's column group where it has one, and
-    what to expect at another value. Empty: site and date of the run's list, where it has them."""
+    what to expect on average at others. Empty: site and date of the run's list, if it has them."""
     unknown: str = ""
     """A source of images that are of none of the classes, as folder:OTHERS: say how well they are
     told from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept

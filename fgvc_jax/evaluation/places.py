@@ -20,7 +20,8 @@ def accuracy_by_place(
     places: Sequence[str], groups: Sequence[str], right: np.ndarray
 ) -> dict[str, Any]:
     """{"places": of each one {"name", "images", "groups", "accuracy"}, the worst first;
-    "accuracy": of all, with an interval for places like these, which are drawn whole}.
+    "accuracy": of all, with an interval for the mean of many places like these, which are drawn
+    whole; a single one may lie far outside}.
 
     Args:
         places: of N images.

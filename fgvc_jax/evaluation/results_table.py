@@ -186,7 +186,10 @@ def places_table(results: Mapping[str, Any]) -> list[str]:
         if len(rows) > MOST_PLACES:
             lines.append(f"and {len(rows) - MOST_PLACES} more, which --json and the report have")
         together = _interval(judged["accuracy"], percent=True)
-        lines.append(f"all of them, with an interval for others like these: {together} %")
+        lines.append(f"together, with an interval for the mean of many like these: {together} %")
+        told, count = sum(place["images"] for place in judged["places"]), results["images"]["test"]
+        if told < count:
+            lines.append(f"of {told:,} of {count:,} images: of the others no {column} is told")
     return lines
 
 

@@ -6,6 +6,7 @@ from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.results_table import (
     families_table,
     metrics_table,
+    places_table,
     records,
     results_table,
 )
@@ -153,6 +154,16 @@ def test_levels_of_a_taxonomy_and_what_is_answered_at_each():
     assert "left open" not in text and "risk" not in text
     for found in ({}, {"families": None}):  # of earlier versions, and without a taxonomy
         assert families_table(found) == []
+
+
+def test_the_interval_of_places_is_for_their_mean_and_images_without_one_are_counted():
+    place = {"name": "north", "images": 80, "groups": 4, "accuracy": ENDS}
+    by = [{"column": "site", "places": [place], "accuracy": ENDS}]
+    *_, together, told = places_table(RESULTS | {"by": by})
+    assert together.startswith("together, with an interval for the mean of many like these: 50.00")
+    assert told == "of 80 of 100 images: of the others no site is told"
+    by[0]["places"].append(place | {"name": "south", "images": 20})
+    assert places_table(RESULTS | {"by": by})[-1] == together
 
 
 def test_levels_are_records_of_the_ensemble():
