@@ -108,6 +108,7 @@ def example(text):
                 "images": 9,
                 "part": "validation",
                 "error": metric,
+                "error_answered": metric,
                 "answered": [0.5, 0.25, 0.25],
             },
             "tree": [group | {"below": [group] * 3}],

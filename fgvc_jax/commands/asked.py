@@ -46,16 +46,18 @@ class Prediction(Photographs):
     classes: str = ""
     """Answer among these classes alone: a text file, a name a line. As the species that live here;
     their probabilities are shared out anew, calibrated ones after the temperature; the column
-    outside has what all others had; unsure, --sets and --coarsen hold for photographs of these.
+    outside has what all others had; unsure, --sets, --coarsen and --label-next are of these.
     Names match however they are spaced; those that are no class are told."""
     exclude: str = ""
     """The same for classes that it is none of."""
     coarsen: float = option(0.0, at_least=0, below=1)
-    """Also answer as finely as at most this share of errors allows, as 0.05. It is the finest level
-    of the run's taxonomy (--data.taxonomy of train) that keeps this promised risk: the likeliest
-    class, or its genus, or its family; an empty answer is left open. It is so on average over
-    photographs like the validation part, of which a fifth fits the temperature and the rest the
-    threshold: conformal risk control (arXiv 2208.02814). 0: no such answer."""
+    """Also answer as finely as this share of errors allows, as 0.05. It is the finest level
+    of the run's taxonomy (--data.taxonomy of train) at which at most this share of photographs
+    gets a wrong answer (the promised risk): the likeliest class, or its genus, or its family; an
+    empty answer is left open, and counts as not wrong: of the others more may be, and evaluate
+    tells how many. It is so on average over photographs like the validation part, of which a fifth
+    fits the temperature and the rest the threshold: conformal risk control (arXiv 2208.02814). 0:
+    no such answer."""
     unknown_rate: float = option(0.0, at_least=0, below=1)
     """Also say what may be none of the classes. So large a share of photographs of known ones is
     called unknown, too, as 0.05; typicality is the share of known images that are as strange or
@@ -138,7 +140,7 @@ class Evaluation:
     by: str = ""
     """Accuracy at each value of a column of the run's csv: list. FILE.csv:COLUMN is one of another
     list; each has an interval, by the list's column group where it has one, beside what to expect
-    at another value. Empty: site and date of the run's list, where it has them."""
+    on average at others. Empty: site and date of the run's list, where it has them."""
     unknown: str = ""
     """A source of images of none of the classes: how well they are told. As folder:OTHERS, told
     from the run's test images, and how many predict --unknown-rate 0.05 would find. It is kept for

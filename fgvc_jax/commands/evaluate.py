@@ -20,12 +20,11 @@ from fgvc_jax.config import Data
 from fgvc_jax.data import feed, left_out, sources
 from fgvc_jax.data.images import OWN
 from fgvc_jax.data.left_out import LeftOut
-from fgvc_jax.data.names import Spellings
 from fgvc_jax.data.records import Source, Splits, Subset
 from fgvc_jax.data.sources import with_classes
 from fgvc_jax.data.view import View
 from fgvc_jax.evaluation import results_table
-from fgvc_jax.inference import answers, model, own_images, unknown
+from fgvc_jax.inference import answers, listed, model, own_images, unknown
 from fgvc_jax.inference.model import Model
 from fgvc_jax.training.words import source_of
 from fgvc_jax.utils import compilation, devices, digests, machine, processes
@@ -156,7 +155,7 @@ def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
     view = _view(asked, splits, options, options.unknown)
     left = _broken(splits, view, asked, options.strict)
     source = left_out.without(splits, {each.name for each in left}).test
-    known = _known(splits.classes, asked.classes)
+    known = listed.known(splits.classes, asked.classes)
     others = np.flatnonzero(~np.isin(source.labels, known))
     if len(others) < len(source):
         log.warning(
@@ -171,12 +170,6 @@ def _unknown(asked: Model, options: Evaluation, test: Part) -> dict[str, Any]:
     feeding = _Feeding(asked, view, source, options.batch_size)
     found = unknown.told_apart(asked, test, feeding.batches(), list(source.names))
     return {"source": options.unknown, **found}
-
-
-def _known(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
-    """Numbers of the classes that are among ours, by name, whatever the form of accents."""
-    spellings = Spellings(ours)
-    return [number for number, name in enumerate(theirs) if spellings.find(name)]
 
 
 def _judged(asked: Model, record: Record, parts: dict[str, Part]) -> dict[str, Any]:

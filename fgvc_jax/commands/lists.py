@@ -119,7 +119,8 @@ def _answered(
 
 
 def _below(files: Iterable[InputFile], output: Path) -> Iterator[InputFile]:
-    """The files, all of them below the folder of a list."""
+    """The files, all of them below the folder of a list; one whose name a list in UTF-8 cannot hold
+    has this for its problem, so that the list can be read."""
     for file in files:
         if _relative(file.path, output).split("/")[0] in ("..", ""):
             raise UserError(
@@ -127,7 +128,19 @@ def _below(files: Iterable[InputFile], output: Path) -> Iterator[InputFile]:
                 "source asks for: write the list above the photographs, as --output "
                 f"{paths.above(output.parent, file.path) / output.name}"
             )
+        if not (file.problem or _is_utf8(file.path)):
+            why = f"the name of image {file.path!r} is not UTF-8, as a list is: rename it"
+            file = file._replace(problem=why)
         yield file
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether bytes that are no UTF-8 were not escaped in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _relative(path: str, output: Path) -> str:

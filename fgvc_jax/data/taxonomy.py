@@ -218,7 +218,8 @@ def _found(
     missing = [name for name in classes if name not in lineages]
     if not missing:
         return [lineages[name] for name in classes]
-    near = difflib.get_close_matches(missing[0], lineages, n=1)
+    others = set(lineages) - set(classes)  # a class that is there is not the one that lacks
+    near = difflib.get_close_matches(missing[0], others, n=1)
     hint = f" (it has {near[0]!r})" if near else ""
     more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
     told = ", ".join(map(repr, missing[:NAMED]))

@@ -3,7 +3,8 @@ taxonomy.
 
 A coarse answer is an ancestor of the likeliest class: its genus, its family, and at last the root,
 which says nothing and is never wrong. So a class and what is said of it at every level fit
-together, and an answer that climbs can only become right.
+together, and an answer that climbs can only become right. What is promised is the share of all
+images that get a wrong answer: where many are left open, more of the answers that are given are.
 """
 
 import hashlib
@@ -95,7 +96,7 @@ def tree(
 
 @dataclass(frozen=True)
 class Coarsening:
-    """How far answers climb, so that at most a share of them is wrong.
+    """How far answers climb, so that at most a share of images gets a wrong one.
 
     taxonomy: of the classes. risk: that share. temperature: of the probabilities that decide.
     threshold: the answer is at the finest level whose probability is above it. images: to which the
@@ -138,10 +139,11 @@ class Coarsening:
     @property
     def about(self) -> str:
         """What it promises, in a line."""
-        told, part = told_shares(self.taxonomy, self.answered), self.part.replace("_", "-")
+        told = told_shares(self.taxonomy, self.answered)
+        images = counted(self.images, f"{self.part.replace('_', '-')} image")
         return (
-            f"at most {100 * self.risk:.3g} % of answers are wrong on average over photographs "
-            f"like these {counted(self.images, f'{part} image')}, of which are answered: {told}"
+            f"at most {100 * self.risk:.3g} % of photographs get a wrong answer, on average over "
+            f"ones like these {images}, of which are answered: {told}"
         )
 
 
@@ -246,7 +248,9 @@ def judge_coarsening(coarsening: Coarsening, fused: Fused) -> dict[str, Any]:
 
     Returns:
         {"risk", "temperature", "threshold", "images", "part": as in `Coarsening`, "error": share of
-        wrong answers, "answered": share at each level, and at last of what is left open}.
+        all images whose answer is wrong, what `risk` promises, "error_answered": that of those that
+        are not left open, None where all are, "answered": share at each level, and at last of what
+        is left open}.
     """
     taxonomy, labels = coarsening.taxonomy, fused.part.labels
     levels, wrong = np.zeros(len(labels), int), np.zeros(len(labels), bool)
@@ -255,6 +259,7 @@ def judge_coarsening(coarsening: Coarsening, fused: Fused) -> dict[str, Any]:
         truth = heights(taxonomy, labels[rows], values.argmax(-1))
         wrong[rows] = truth > levels[rows]
     shares = np.bincount(levels, minlength=len(taxonomy.levels) + 1) / len(labels)
+    given = int((levels < len(taxonomy.levels)).sum())
     return {
         "risk": coarsening.risk,
         "temperature": coarsening.temperature,
@@ -262,6 +267,7 @@ def judge_coarsening(coarsening: Coarsening, fused: Fused) -> dict[str, Any]:
         "images": coarsening.images,
         "part": coarsening.part,
         "error": share(int(wrong.sum()), len(labels)),
+        "error_answered": share(int(wrong.sum()), given) if given else None,
         "answered": shares.tolist(),
     }
 
@@ -270,6 +276,10 @@ def _mean(values: np.ndarray, least: int, most: int) -> Metric | None:
     """Of values within these two."""
     if not len(values):
         return None
-    ends = intervals.mean_interval(values.astype(float))
+    value, ends = float(values.mean()), intervals.mean_interval(values.astype(float))
+    if ends and (values == values[0]).all():
+        # Nothing varies: of so many the others may still be as far off as can be.
+        others = 1 - intervals.proportion(len(values), len(values))[0]
+        ends = value - others * (value - least), value + others * (most - value)
     low, high = np.clip(ends, least, most).tolist() if ends else (None, None)
-    return {"value": float(values.mean()), "low": low, "high": high}
+    return {"value": value, "low": low, "high": high}

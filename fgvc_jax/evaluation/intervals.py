@@ -31,9 +31,9 @@ def of_count(name: str, values: np.ndarray) -> dict[str, Ends]:
     return {name: proportion(values.sum(), len(values))} if counted else {}
 
 
-def mean_interval(values: np.ndarray) -> Ends | None:
-    """Of the mean of values (N,) that are not negative, as negative log-likelihoods, a few of which
-    are far above the others; None of a single one, which does not say how it varies.
+def mean_interval(values: np.ndarray, most: float = math.inf) -> Ends | None:
+    """Of the mean of values (N,) from 0 to `most`, as negative log-likelihoods, a few of which are
+    far above the others; None of a single one, which does not say how it varies.
 
     Student's interval with its skewness removed (Hall, JRSS B 1992, section 2). In simulations it
     holds the truth in 94 to 98 of 100 with 100 images and 94 to 96 with 600, where the bootstrap's
@@ -53,7 +53,7 @@ def mean_interval(values: np.ndarray) -> Ends | None:
     if abs(bend) > 1e-6:
         ends = (np.cbrt(1 + 3 * bend * (ends - shift)) - 1) / bend
     low, high = mean - spread / math.sqrt(count - 1) * ends
-    return max(float(low), 0.0), float(high)
+    return max(float(low), 0.0), min(float(high), most)
 
 
 def area_interval(counts: np.ndarray, wrong: np.ndarray) -> Ends | None:

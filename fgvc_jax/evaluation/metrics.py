@@ -317,7 +317,7 @@ def exact(tally: Tally) -> dict[str, Ends | None]:
         "accuracy": proportion(tally.right.sum(), len(tally.right)),
         "mean_class_accuracy": class_mean_interval(classes[0], right[0]),
         "nll": mean_interval(tally.nll),
-        "brier": mean_interval(tally.brier),
+        "brier": mean_interval(tally.brier, most=2.0),
         "ece": None,
         "aurc": area_interval(counts, wrong),
         "coverage_at_5_risk": coverage_interval(counts, wrong, RISK),

@@ -2,7 +2,8 @@
 
 The interval of a share of images that came in groups is that of the ratio of two sums over groups
 (Cochran, Sampling Techniques, 1977, chapter 2.11), with Student's quantile of as many groups less
-one: a burst of ten frames says little more than one of them.
+one: a burst of ten frames says little more than one of them. It is never narrower than that of as
+many single images: a few groups may be alike by chance.
 """
 
 import math
@@ -19,7 +20,8 @@ def accuracy_by_place(
     places: Sequence[str], groups: Sequence[str], right: np.ndarray
 ) -> dict[str, Any]:
     """{"places": of each one {"name", "images", "groups", "accuracy"}, the worst first;
-    "accuracy": of all, with an interval for places like these, which are drawn whole}.
+    "accuracy": of all, with an interval for the mean of many places like these, which are drawn
+    whole; a single one may lie far outside}.
 
     Args:
         places: of N images.
@@ -62,4 +64,9 @@ def by_group(groups: np.ndarray, right: np.ndarray) -> Metric:
     squares = float(((sums - value * sizes) ** 2).sum())
     error = math.sqrt(count / (count - 1) * squares) / len(right)
     half = float(t.ppf((1 + intervals.LEVEL) / 2, count - 1)) * error
-    return {"value": value, "low": max(value - half, 0.0), "high": min(value + half, 1.0)}
+    low, high = intervals.proportion(float(right.sum()), len(right))
+    return {
+        "value": value,
+        "low": min(max(value - half, 0.0), low),
+        "high": max(min(value + half, 1.0), high),
+    }

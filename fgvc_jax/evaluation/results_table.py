@@ -144,7 +144,10 @@ def families_table(results: Mapping[str, Any]) -> list[str]:
         lines.append(f"mean height of the lowest common ancestor of errors: {height}")
     if coarsened:
         error = _interval(coarsened["error"], percent=True)
-        lines.append(f"wrong among what is answered so: {error} %")
+        lines.append(f"answered so and wrong: {error} % of the images, which is what is promised")
+        if given := coarsened.get("error_answered"):  # which earlier versions did not tell
+            given = _interval(given, percent=True)
+            lines.append(f"wrong among those that are not left open: {given} %")
     return lines
 
 
@@ -183,7 +186,10 @@ def places_table(results: Mapping[str, Any]) -> list[str]:
         if len(rows) > MOST_PLACES:
             lines.append(f"and {len(rows) - MOST_PLACES} more, which --json and the report have")
         together = _interval(judged["accuracy"], percent=True)
-        lines.append(f"all of them, with an interval for others like these: {together} %")
+        lines.append(f"together, with an interval for the mean of many like these: {together} %")
+        told, count = sum(place["images"] for place in judged["places"]), results["images"]["test"]
+        if told < count:
+            lines.append(f"of {told:,} of {count:,} images: of the others no {column} is told")
     return lines
 
 

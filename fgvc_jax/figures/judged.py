@@ -210,6 +210,7 @@ def families(numbers: Numbers) -> Markup:
     if not found:
         return Markup()
     coarsened, levels = found["coarsened"], found["levels"]
+    given = coarsened and coarsened["error_answered"]
     return render(
         "families.html",
         levels=levels,
@@ -223,6 +224,7 @@ def families(numbers: Numbers) -> Markup:
         errors=found["errors"],
         coarsened=coarsened,
         wrong=coarsened and interval(coarsened["error"], True),
+        given=given and interval(given, True),
         tree=found["tree"],
     )
 

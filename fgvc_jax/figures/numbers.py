@@ -189,8 +189,9 @@ class TaxonGroup(TypedDict):
 
 
 class Coarsened(TypedDict):
-    """Answers at coarser levels: the share of wrong ones, of those at each level, and at last of
-    those left open."""
+    """Answers at coarser levels: the share of all images whose answer is wrong, and of those that
+    are not left open, None where all are; the share of those at each level, and at last of those
+    left open."""
 
     risk: float
     temperature: float
@@ -198,6 +199,7 @@ class Coarsened(TypedDict):
     images: int
     part: str
     error: Metric
+    error_answered: Metric | None
     answered: Sequence[float]
 
 

@@ -92,7 +92,7 @@ def _columns(numbers: Numbers) -> str:
 
 
 def _places(numbers: Numbers) -> Markup:
-    """What is right at each site and date, and what to expect at another one."""
+    """What is right at each site and date, and what to expect at others."""
     return render(
         "places.html",
         columns=[

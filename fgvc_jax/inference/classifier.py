@@ -55,8 +55,11 @@ class Classifier(Embedder):
 
     def said(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """(N, B) int, the class that each member names."""
-        each = [self._among(answer["log_probabilities"]) for answer in answers]
-        return np.stack([values.argmax(-1) for values in each])
+        return self.each(answers).argmax(-1)
+
+    def each(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+        """(N, B, K) of each member by itself, log-probabilities but for what they sum up to."""
+        return np.stack([self._among(answer["log_probabilities"]) for answer in answers])
 
     def _together(self, answers: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
         """Of all classes that the members know, not normalised where some are listed."""
@@ -136,8 +139,7 @@ class Classifier(Embedder):
         return Neighbours.open(self.calibration_store.workdir, self.identities)
 
     def coarsening(self, risk: float) -> Coarsening:
-        """How far answers climb from the likeliest class to its genus, its family, so that at most
-        the share `risk` is wrong, on average over photographs like those it was calibrated on.
+        """How far answers climb, so that on average at most the share `risk` of images errs.
 
         Raises:
             UserError: without a taxonomy, a calibration, or enough images for the risk.

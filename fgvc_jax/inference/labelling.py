@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation import acquisition
 from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
@@ -35,8 +36,8 @@ class ToLabel:
 
     def add(self, some: Answered) -> None:
         """Look at answers that have what the members see, too."""
-        each = np.stack([answer["log_probabilities"] for answer in some.answers])
-        values, told = acquisition.uncertainty(each), self._asked.fused(some.answers)
+        values = acquisition.uncertainty(log_softmax(self._asked.each(some.answers)))
+        told = self._asked.fused(some.answers)
         names = [path or "an image" for path in some.paths]
         vectors = self._asked.whole(some.answers, names, normalize=True)
         best = told.argmax(-1)

@@ -26,13 +26,13 @@ def read_list(text: str, what: str) -> list[str]:
     """
     file = paths.local(text, what)
     try:
-        text = paths.readable(file).read_bytes().decode("utf-8-sig")
+        content = paths.readable(file).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{what} {text!r} is not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"{what} {text!r} cannot be read: {error.strerror}") from error
     # What Unicode calls a line separator may be within a name.
-    names = [line.strip() for line in re.split(r"[\r\n]", text) if line.strip()]
+    names = [line.strip() for line in re.split(r"[\r\n]", content) if line.strip()]
     if not names:
         raise UserError(f"{what} {text!r} is empty: name a class a line")
     return names
@@ -60,9 +60,10 @@ def numbers(
     kept -= _found(classes, without)
     if len(kept) < 2:
         left = "none" if not kept else f"one, {classes[min(kept)]!r}"
+        other = next((name for n, name in enumerate(classes) if n not in kept), classes[0])
         raise UserError(
             f"of {len(classes):,} classes {left} is left, and there is nothing to tell apart: list "
-            f"at least 2 by their names, such as {classes[0]!r}, or exclude fewer"
+            f"at least 2 by their names, such as {other!r}, or exclude fewer"
         )
     return tuple(sorted(kept))
 
@@ -72,13 +73,10 @@ def _found(classes: Sequence[str], names: Iterable[str]) -> set[int]:
     if isinstance(names, (str, Path)):
         raise UserError(f"{str(names)!r} is one name: give a list of names of classes")
     places = {name: number for number, name in enumerate(classes)}
-    spellings, spaced = Spellings(classes), same_words(classes)
-    found: set[int] = set()
+    meant, found = _Meant(classes), set[int]()
     unknown: list[str] = []
     for name in dict.fromkeys(names):
-        same = spellings.find(name)
-        if not same and words(name) in spaced:
-            same = [spaced[words(name)]]
+        same = meant.by(name)
         found |= {places[each] for each in same}
         unknown += [] if same else [name]
     if unknown:
@@ -91,6 +89,24 @@ def _found(classes: Sequence[str], names: Iterable[str]) -> set[int]:
             more,
         )
     return found
+
+
+def known(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Numbers of the names that are those of classes, which match as in `numbers`."""
+    meant = _Meant(classes)
+    return [number for number, name in enumerate(names) if meant.by(name)]
+
+
+class _Meant:
+    """Which classes names are."""
+
+    def __init__(self, classes: Sequence[str]):
+        self._spellings, self._spaced = Spellings(classes), same_words(classes)
+
+    def by(self, name: str) -> list[str]:
+        """Those of a name; none where it is of none, or of several however they are spaced."""
+        same = self._spaced.get(words(name))
+        return self._spellings.find(name) or ([same] if same is not None else [])
 
 
 def _meant(name: str, classes: Sequence[str]) -> str:

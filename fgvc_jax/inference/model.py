@@ -110,9 +110,9 @@ class Model(Classifier):
         return np.concatenate(parts)
 
     def coarsen(self, images: Several, *, risk: float = 0.05) -> list[tuple[str, str, float]]:
-        """What can be said of each image so that at most the share `risk` of answers is wrong, see
-        `coarsening`: (answer, its level, its calibrated probability). What is left open is
-        ("", "", 1.0): it is not even sure of the coarsest level."""
+        """What can be said of each image so that at most the share `risk` of images gets a wrong
+        answer, see `coarsening`: (answer, its level, its calibrated probability). What is left open
+        is ("", "", 1.0): it is not even sure of the coarsest level, and counts as not wrong."""
         found = self.coarsening(risk)
         parts = [
             found.told(self._among(self._together(collect(self.ask(squares), count))))

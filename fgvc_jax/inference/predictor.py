@@ -18,6 +18,7 @@ from fgvc_jax.inference.architecture import Member
 from fgvc_jax.inference.passes import Predict
 from fgvc_jax.inference.together import MemberAnswer, MemberGroup, in_order
 from fgvc_jax.utils import devices
+from fgvc_jax.utils.errors import UserError
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -169,9 +170,18 @@ def collect(
     names: Sequence[str] = ("log_probabilities", "attention"),
 ) -> list[dict[str, np.ndarray]]:
     """What every member answers for the first `count` images that it was asked for, in order: the
-    arrays called `names`."""
+    arrays called `names`.
+
+    Raises:
+        UserError: where answers are not finite.
+    """
     found = []
     for answer in jax.device_get(answers):
+        if not answer.get("finite", True):
+            raise UserError(
+                "the members' answers are not finite numbers: their training has diverged; train "
+                "again with a lower --optimizer.learning-rate"
+            )
         order = np.argsort(answer["row"])[:count]
         found.append({name: answer[name][order] for name in names})
     return found

@@ -32,7 +32,8 @@ class AnswerRows:
         calibrated: whether probabilities are calibrated ones.
         sets: whether conformal sets are named, too.
         boxes: whether rows tell the box that is meant, and how sure the detector was.
-        coarsen: of answers at coarser levels at most this share is wrong; None asks for none.
+        coarsen: at most this share of photographs gets a wrong answer at a coarser level; None asks
+            for none.
         unknown_rate: so large a share of photographs of known classes are called unknown; None: it
             is not told which are. With it answers have what the members see.
         neighbours: so many of the nearest training photographs are named, too, and answers have

@@ -173,11 +173,6 @@ def _answered(
 
 
 def collected(answers: list[dict[str, jax.Array]], count: int) -> list[dict[str, np.ndarray]]:
-    """As `predictor.collect`; a UserError when the members' answers are not finite."""
-    if not all(each["finite"] for each in answers):
-        raise UserError(
-            "the members' answers are not finite numbers: their training has diverged; train again "
-            "with a lower --optimizer.learning-rate"
-        )
+    """As `predictor.collect`, of all that answers have."""
     asked = "log_probabilities", "attention", *NOVELTY
     return collect(answers, count, [name for name in asked if name in answers[0]])

@@ -3,9 +3,10 @@
     L(W, b) = mean_i CE(W^T x_i + b, y_i) + decay / 2 * |W|^2
 
 x_i is an embedding, each of its numbers shifted and scaled to mean 0 and variance 1 over the
-training images. L is convex, and L-BFGS (Liu and Nocedal, 1989; SciPy's) finds its minimum: that of
-scikit-learn's LogisticRegression with C = 1 / (decay * N). Shift and scale are then put into W and
-b, so that the head takes the embedding itself.
+training images; one that hardly varies over N of them is taken to deviate by 1 / sqrt(N) of what
+all deviate by (their root mean square), as the next image may. L is convex, and L-BFGS (Liu and
+Nocedal, 1989; SciPy's) finds its minimum: that of scikit-learn's LogisticRegression with C = 1 /
+(decay * N). Shift and scale are then put into W and b, so that the head takes the embedding itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -120,6 +121,9 @@ class _Spanned(NamedTuple):
 def _standardised(embeddings: np.ndarray) -> tuple[np.ndarray, _Spanned]:
     """(N, d) float64 of embeddings (N, D), and how they became so."""
     shift, scale = embeddings.mean(0, dtype=np.float64), embeddings.std(0, dtype=np.float64)
+    # A number that is 0 in all but one of few images would be a thousand deviations off in others,
+    # and decide on these alone; no image that is held out would show it, being among the few.
+    scale = np.maximum(scale, np.sqrt((scale**2).mean() / len(embeddings)))
     scale = np.where(scale > 0, scale, 1)
     x = (embeddings - shift) / scale
     # Where there are fewer images than numbers, W lies in the space that the images span.
@@ -282,8 +286,12 @@ class _Regression:
             value, gradient = self.loss(flat.reshape(self._shape), decay)
             return value, gradient.ravel()
 
-        # Float32 has fewer digits of the loss.
-        gradient, step = (1e-7, 1e-9) if self._exact else (1e-4, 1e-6)
+        # Float32 has fewer digits of the loss. A weak decay moves W by small ones, without which W
+        # would stay at the stronger decay's: heads of images that are held out have to be those of
+        # this decay, since the last one is.
+        gradient, step = min(1e-4, decay / 100), max(min(1e-6, decay / 10_000), 1e-9)
+        if self._exact:
+            gradient, step = 1e-7, 1e-9
         options = {"maxcor": 5, "gtol": gradient, "ftol": step, "maxiter": 5000, "maxfun": 9999}
         found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
         return found.x.reshape(self._shape)

@@ -39,6 +39,8 @@ def choose(
         apart = np.isin(groups, held)
         rows = [_some(random, which) for which in (~new & ~apart, ~new & apart, new)]
         solved_for, known, unknown = rows
+        # A class whose groups are all held out was not learned either.
+        known = known[np.isin(labels[known], labels[solved_for])]
         if not (len(solved_for) and len(known) and len(unknown)):
             continue
         names, numbered = np.unique(labels[solved_for], return_inverse=True)

@@ -5,6 +5,7 @@ Any other column of a list is read when it is asked for.
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from fgvc_jax.utils.text import printable
 from fgvc_jax.workdir import storage
 
 FILE = "columns.json"
-KEPT = ("site", "date")
+DATE = "date"  # of which a time of day behind it is left out, or each photograph had its own
+KEPT = ("site", DATE)
+_CLOCK = re.compile(r"^(\d+([-:/.])\d+\2\d+)[T ]+\d{1,2}:.*$", re.DOTALL)
 GROUP = "group"
 log = logging.getLogger(__name__)
 
@@ -75,6 +78,8 @@ def read(file: Path, column: str, names: Sequence[str]) -> Column:
 
 def _read(file: Path, column: str, names: Sequence[str]) -> Column:
     values = grouped.values(file, column)
+    if column.lower() == DATE:
+        values = {name: _CLOCK.sub(r"\1", value) for name, value in values.items()}
     groups = grouped.values(file, GROUP) if grouped.has(file, GROUP) else {}
     images = in_one_form(name.partition("#xywh=")[0] for name in names)
     return Column(column, *(tuple(f.get(each, "") for each in images) for f in (values, groups)))

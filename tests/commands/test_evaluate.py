@@ -182,10 +182,6 @@ def test_a_wrong_column_is_told_before_members_are_read(tmp_path, monkeypatch):
         evaluate.evaluate(Evaluation(str(tmp_path / "run"), by=f"{tmp_path}/sites.csv:date"))
 
 
-def test_a_class_is_known_in_another_form_of_its_accents():
-    assert evaluate._known(["cafe\u0301", "cafe", "tea"], ["tea", "caf\u00e9"]) == [0, 2]
-
-
 def test_a_banner_of_another_source_is_asked_for_or_told(tmp_path, caplog):
     """Of a model whose training images lost 20 rows, as Aircraft's do."""
     asked = SimpleNamespace(cut=20, view=View(orientation="stored", banner=20))

@@ -1,5 +1,7 @@
 """Paths of a list to fill in lie below its folder; test_predict.py asks for whole lists."""
 
+import os
+
 import pytest
 
 from fgvc_jax.commands import lists
@@ -17,6 +19,13 @@ def test_paths_are_relative_to_the_list(elsewhere):
     assert [lists._relative(each.path, output) for each in found] == ["a/b.png", "c.png"]
     with pytest.raises(UserError, match="is not below its folder"):
         list(lists._below([InputFile("/other/c.png")], output))
+
+
+def test_a_name_that_no_list_in_utf8_can_hold_spoils_no_list(elsewhere):
+    odd = os.fsdecode(b"a/b\xff.png")
+    fine, left = lists._below([InputFile("a/caf\u00e9.png"), InputFile(odd)], elsewhere / "n.csv")
+    assert fine.problem == "" and left.path == odd
+    assert left.problem == f"the name of image {odd!r} is not UTF-8, as a list is: rename it"
 
 
 def test_a_path_that_begins_like_a_formula_is_still_one_where_no_spreadsheet_computes_it(elsewhere):

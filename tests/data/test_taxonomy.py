@@ -95,6 +95,12 @@ def test_what_is_no_tree_of_the_classes_is_refused_in_one_line(tmp_path, old, ne
     assert said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_another_class_that_is_there_is_not_what_was_meant(tmp_path):
+    text = "species,genus\nCorvus corax,Corvus\nPica pica,Pica\n"
+    with pytest.raises(UserError, match="lacks 1 of 3 classes: 'Corvus corone': add a row"):
+        read_taxonomy(written(tmp_path, text), ["Corvus corax", "Corvus corone", "Pica pica"])
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     for text, encoding, said in ((None, "", "No such file"), ("\u00e9", "latin-1", "UTF-8")):
         spec = str(tmp_path / "none.csv") if text is None else written(tmp_path, text, encoding)

@@ -1,13 +1,15 @@
 """Answers at the levels of a taxonomy: heights, trees, and how far answers climb."""
 
 import itertools
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fgvc_jax.data.taxonomy import Taxonomy
 from fgvc_jax.ensemble import log_softmax
-from fgvc_jax.evaluation import families
+from fgvc_jax.evaluation import families, intervals
 
 LINEAGES = (
     ("a1", "A", "one"), ("a2", "A", "one"), ("b1", "B", "one"), ("c1", "C", "two"),
@@ -32,6 +34,13 @@ def test_accuracy_at_every_level_and_the_mean_height_of_errors():
     assert families.accuracy_by_level(BIRDS, labels[:2], said[:2])["height"] == {
         "value": 1.0, "low": None, "high": None,
     }  # fmt: skip
+
+
+def test_a_few_errors_at_one_level_do_not_promise_that_all_are():
+    labels, said = np.array([0, 1, 3]), np.array([1, 0, 4])
+    found = families.accuracy_by_level(BIRDS, labels, said)["height"]
+    _, most = intervals.proportion(0, 3)  # are elsewhere, at the farthest at the root
+    assert found["value"] == found["low"] == 1 and found["high"] == pytest.approx(1 + 2 * most)
 
 
 def test_a_tree_tells_which_errors_stay_inside():
@@ -129,6 +138,28 @@ def test_a_coarsening_tells_answers_by_names():
     ]  # fmt: skip
     np.testing.assert_allclose([each[2] for each in told], [0.9, 0.9, 0.75, 1], rtol=1e-5)
     assert "40 held-out images" in found.about and "12.5% left open" in found.about
+    assert "at most 5 % of photographs get a wrong answer" in found.about
+
+
+class Said:
+    """Answers (N, K) of one batch, as `tallies.Fused` has them."""
+
+    def __init__(self, values, labels):
+        self.part, self._values = SimpleNamespace(labels=labels), values
+
+    def __iter__(self):
+        yield np.arange(len(self._values)), self._values
+
+
+def test_what_is_left_open_is_no_answer_that_was_given():
+    """The risk is promised of all images; of the answers that are given more may be wrong."""
+    p = np.array([[0.9, 0.1, 0, 0, 0], [0.9, 0.1, 0, 0, 0], [0.3, 0, 0.2, 0.25, 0.25]])
+    said = Said(np.log(p.astype(np.float32) + 1e-12), np.array([0, 3, 0]))
+    climbs = families.Coarsening(BIRDS, 0.05, 1.0, 0.6, 40, "held_out", (0.5, 0.25, 0.25, 0.0))
+    found = families.judge_coarsening(climbs, said)
+    assert found["error"]["value"] == 1 / 3 and found["error_answered"]["value"] == 1 / 2
+    silent = replace(climbs, threshold=1.0)
+    assert families.judge_coarsening(silent, said)["error_answered"] is None
 
 
 def test_the_images_for_the_temperature_are_a_fifth_and_always_the_same():

@@ -97,6 +97,13 @@ def test_equal_confidences_move_the_area_together():
     assert np.log([value / low, high / value]) == pytest.approx(half, rel=1e-4)
 
 
+def test_a_mean_of_what_has_a_most_does_not_lie_above_it():
+    """Two Brier scores, one of them nearly 2: Student's interval reaches 13.7."""
+    assert intervals.mean_interval(np.array([0.0, 1.99]), most=2.0) == (0.0, 2.0)
+    low, high = intervals.mean_interval(np.array([0.0, 1.99]))
+    assert low == 0 and high > 10
+
+
 def test_values_that_do_not_vary_and_one_alone():
     assert intervals.mean_interval(np.full(5, 0.25)) == (0.25, 0.25)
     assert intervals.mean_interval(np.zeros(5)) == (0, 0)

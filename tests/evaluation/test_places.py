@@ -49,3 +49,16 @@ def test_few_groups_are_worth_what_they_are():
     right = np.repeat([[1, 1], [1, 0], [0, 0]], [5, 10, 5], axis=0).ravel().astype(bool)
     found = places.by_group(np.repeat(np.arange(20), 2), right)
     assert found["value"] == 0.5 and found["low"] == pytest.approx(0.5 - 0.16977, abs=1e-4)
+
+
+def test_groups_that_are_alike_by_chance_do_not_promise_that_all_are():
+    """Two groups of ten at 80 %: in one of five draws they have the same share, and its interval
+    by groups alone is this very share."""
+    low, high = intervals.proportion(2, 4)
+    found = places.by_group(np.array([0, 0, 1, 1]), np.array([1, 0, 1, 0], bool))
+    assert found == {"value": 0.5, "low": low, "high": high}
+    random, held, groups = np.random.default_rng(0), 0, np.repeat(np.arange(2), 10)
+    for _ in range(500):
+        found = places.by_group(groups, random.random(20) < 0.8)
+        held += found["low"] <= 0.8 <= found["high"]
+    assert held / 500 > 0.95

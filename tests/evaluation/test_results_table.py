@@ -6,6 +6,7 @@ from fgvc_jax.evaluation import metrics
 from fgvc_jax.evaluation.results_table import (
     families_table,
     metrics_table,
+    places_table,
     records,
     results_table,
 )
@@ -126,7 +127,12 @@ FAMILIES = {
     "accuracy": [ENDS, {"value": 0.75, "low": 0.5, "high": 0.875}],
     "height": {"value": 1.5, "low": None, "high": None},
     "errors": [25, 25],
-    "coarsened": {"risk": 0.05, "error": ENDS, "answered": [0.5, 0.25, 0.25]},
+    "coarsened": {
+        "risk": 0.05,
+        "error": ENDS,
+        "error_answered": {"value": 0.625, "low": 0.5, "high": 0.75},
+        "answered": [0.5, 0.25, 0.25],
+    },
 }
 
 
@@ -138,11 +144,26 @@ def test_levels_of_a_taxonomy_and_what_is_answered_at_each():
     assert text[3].split() == ["species", "4", "50.00", "(25.00-75.00)", "50.00"]
     assert text[4].split() == ["genus", "2", "75.00", "(50.00-87.50)", "25.00"]
     assert text[5].split() == ["left", "open", "25.00"]
-    assert text[6].endswith("of errors: 1.500") and text[7].endswith("50.00 (25.00-75.00) %")
+    assert text[6].endswith("of errors: 1.500")
+    assert "wrong: 50.00 (25.00-75.00) % of the images" in text[7]
+    assert text[8].endswith("not left open: 62.50 (50.00-75.00) %")
+    of_old = {key: v for key, v in FAMILIES["coarsened"].items() if key != "error_answered"}
+    of_old = families_table(RESULTS | {"families": FAMILIES | {"coarsened": of_old}})
+    assert "\n".join(of_old).splitlines() == text[:8]
     text = "\n".join(families_table(RESULTS | {"families": FAMILIES | {"coarsened": None}}))
     assert "left open" not in text and "risk" not in text
     for found in ({}, {"families": None}):  # of earlier versions, and without a taxonomy
         assert families_table(found) == []
+
+
+def test_the_interval_of_places_is_for_their_mean_and_images_without_one_are_counted():
+    place = {"name": "north", "images": 80, "groups": 4, "accuracy": ENDS}
+    by = [{"column": "site", "places": [place], "accuracy": ENDS}]
+    *_, together, told = places_table(RESULTS | {"by": by})
+    assert together.startswith("together, with an interval for the mean of many like these: 50.00")
+    assert told == "of 80 of 100 images: of the others no site is told"
+    by[0]["places"].append(place | {"name": "south", "images": 20})
+    assert places_table(RESULTS | {"by": by})[-1] == together
 
 
 def test_levels_are_records_of_the_ensemble():

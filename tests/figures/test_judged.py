@@ -97,6 +97,21 @@ def test_families_without_errors_have_no_tree():
     assert judged.families({"families": None}) == ""
 
 
+def test_wrong_answers_are_told_of_all_images_and_of_those_that_are_not_left_open():
+    metric = {"value": 0.05, "low": 0.0, "high": 0.1}
+    coarsened = {"risk": 0.05, "error": metric, "error_answered": metric | {"value": 0.08}}
+    found = {
+        "levels": ["class", "group"], "groups": [2, 1], "accuracy": [metric] * 2, "height": None,
+        "errors": [0, 0], "coarsened": coarsened | {"answered": [0.5, 0, 0.5]}, "tree": [],
+    }  # fmt: skip
+    page = " ".join(judged.families({"families": found}).split())
+    assert "5% of all images get a wrong answer" in page
+    assert "of those that are not left open 8.0% <" in page
+    coarsened["error_answered"] = None
+    found["coarsened"] = coarsened | {"answered": [0, 0, 1.0]}
+    assert "not left open" not in judged.families({"families": found})
+
+
 def bins(sure, right, images):
     return [{"confidence": sure, "accuracy": right, "images": images}]
 

@@ -1,11 +1,15 @@
 """What members say together, among some of their classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.evaluation.calibration import Calibration
 from fgvc_jax.inference.classifier import Classifier
+from fgvc_jax.inference.labelling import ToLabel
+from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils.errors import UserError
 
 CLASSES = "ant", "bee", "cow", "dog"
@@ -49,6 +53,18 @@ def test_each_member_names_one_of_the_listed_classes():
     np.testing.assert_array_equal(still().said(ANSWERS), [each.argmax(1) for each in own])
     among = still().among(exclude=["ant", "cow"]).said(ANSWERS)
     np.testing.assert_array_equal(among, [each[:, [1, 3]].argmax(1) for each in own])
+
+
+def test_what_a_label_would_tell_is_told_among_the_listed_classes():
+    """Two classes have an entropy of at most log 2, however unsure a member is of the others."""
+    alone = [{**answer, "embedding": np.eye(5, 3)} for answer in ANSWERS[:1]]
+    found = ToLabel(replace(still().among(["bee", "dog"]), numbers=(1,)), 5)
+    found.add(Answered([f"{n}.png" for n in range(5)], [""] * 5, alone))
+    own = log_softmax(ANSWERS[0]["log_probabilities"][:, [1, 3]])
+    told = {each.path: each.uncertainty for each in found.chosen()}
+    entropy = -(np.exp(own) * own).sum(1)
+    assert told == pytest.approx({f"{n}.png": value for n, value in enumerate(entropy)})
+    assert max(told.values()) <= np.log(2)
 
 
 def test_lists_may_be_narrowed_again():

@@ -19,6 +19,9 @@ class Stand:
     def fused(self, answers):
         return np.mean([each["log_probabilities"] for each in answers], axis=0)
 
+    def each(self, answers):
+        return np.stack([each["log_probabilities"] for each in answers])
+
     def whole(self, answers, names, *, normalize):
         vectors = answers[0]["embedding"]
         return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

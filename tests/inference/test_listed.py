@@ -38,7 +38,7 @@ def test_only_a_line_feed_or_carriage_return_ends_a_line(tmp_path):
     [(b"", "is empty: name a class a line"), (b" \n\n", "is empty"), (b"\xe9", "is not UTF-8")],
 )
 def test_what_is_no_list_is_refused(tmp_path, content, said):
-    with pytest.raises(UserError, match=f"--classes .* {said}"):
+    with pytest.raises(UserError, match=f"--classes '.*here.txt' {said}"):
         listed.read_list(written(tmp_path, content), "--classes")
     with pytest.raises(UserError, match="cannot be read: No such file"):
         listed.read_list(str(tmp_path / "none"), "--classes")
@@ -57,6 +57,13 @@ def test_names_are_found_however_they_are_spaced_where_that_is_one_class(caplog)
     assert listed.numbers(planes, ["737 300", "737-400", "a-10"]) == (0, 1, 3)
     with pytest.raises(UserError):
         listed.numbers(planes, ["737 400", "A 10"])  # which of two
+
+
+def test_classes_of_another_dataset_are_known_as_listed_ones_are():
+    theirs = ["black footed albatross", "Corvus corone", "cafe\u0301", "Corvus_corax", "Cardinals"]
+    assert listed.known(theirs, CLASSES) == [0, 2, 3]
+    assert listed.known(["cafe\u0301", "cafe", "tea"], ["tea", "caf\u00e9"]) == [0, 2]
+    assert listed.known(["737 400"], ["737-400", "737_400"]) == []  # which of two
 
 
 def test_names_that_are_no_class_are_told_with_what_is_near(caplog):
@@ -82,6 +89,11 @@ def test_fewer_than_two_classes_are_refused(names, without, left):
     with pytest.raises(UserError, match="nothing to tell apart") as error:
         listed.numbers(CLASSES, names, without)
     assert left in str(error.value)
+
+
+def test_the_example_is_another_class_than_the_one_that_is_left():
+    with pytest.raises(UserError, match="such as 'caf\u00e9'"):
+        listed.numbers(CLASSES, CLASSES[:1])
 
 
 def test_one_name_is_no_list():

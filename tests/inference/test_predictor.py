@@ -58,6 +58,14 @@ def test_answers_are_placed_by_their_row(predictor):
     assert found["log_probabilities"].tolist() == [[0.0], [1.0]]
 
 
+def test_answers_that_are_not_finite_are_refused_also_in_python():
+    """`predict` and `coarsen` of a model that has diverged: none was sure of anything."""
+    row = np.arange(2)
+    answer = {"row": row, "log_probabilities": row * np.nan, "finite": np.False_}
+    with pytest.raises(UserError, match="answers are not finite numbers: their training has"):
+        collect([answer | {"finite": np.True_}, answer], 2, ["log_probabilities"])
+
+
 def test_some_members_are_asked_and_steps_are_compiled_once(predictor):
     squares = squares_of(predictor, picture(red=200), picture(blue=200))
     batch = {

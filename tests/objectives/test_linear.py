@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from fgvc_jax.ensemble import log_softmax
 from fgvc_jax.objectives import linear
 from fgvc_jax.objectives.linear import Linear
 from fgvc_jax.utils.errors import ArgumentError
@@ -42,7 +43,7 @@ def test_it_is_a_minimum_of_the_loss_in_the_embeddings_themselves(numbers):
     x[:, 1] = 3.0  # says nothing, and has no deviation to divide by
     found, decay = solve(x, labels, 0.02), 0.02
     wide = x.astype(np.float64)
-    scale = np.where(wide.std(0) > 0, wide.std(0), 1)
+    scale = np.maximum(wide.std(0), np.sqrt(wide.var(0).mean() / 24))
     kernel, bias = (found.params["fc"][name].astype(np.float64) for name in ("kernel", "bias"))
 
     def loss(kernel, bias):
@@ -108,6 +109,41 @@ def test_what_is_held_out_was_not_learned_from():
     shares = np.exp(found.held_out.log_probabilities)
     assert shares.sum(-1) == pytest.approx(np.ones(80), abs=1e-5)
     assert (shares.argmax(-1) == labels).mean() < 0.45
+
+
+def test_what_hardly_varies_in_training_does_not_decide_on_new_images():
+    """40 of 60 numbers are nearly always 0, as those of a network that ends in a ReLU."""
+    random = np.random.default_rng(0)
+    labels = np.arange(440) % 4
+    x = random.normal(size=(4, 60))[labels] + 3 * random.normal(size=(440, 60))
+    x[:, 20:] = np.maximum(x[:, 20:], 0)
+    x[:40, 20:] *= 1e-3
+    found = solve(x[:40].astype(np.float32), labels[:40])
+    layer = found.params["fc"]
+    said = log_softmax(x[40:] @ layer["kernel"] + layer["bias"])
+    new = -said[np.arange(400), labels[40:]].mean()
+    held_out = found.held_out.log_probabilities
+    assert new < 2 * -held_out[np.arange(40), labels[found.held_out.rows]].mean()
+
+
+@pytest.mark.parametrize("decay", [1e-3, 1e-4, 1e-5])
+def test_heads_of_held_out_images_are_those_of_their_decay(decay):
+    """Of classes that lie apart a weak decay lets W grow, slowly: what stops early is not as sure
+    as the last head, for which it is to stand."""
+    random = np.random.default_rng(0)
+    labels = np.arange(48) % 4
+    x = random.normal(size=(4, 300))[labels] * 0.3 + random.normal(size=(48, 300))
+    x, _ = linear._standardised(x.astype(np.float32))
+    fold = linear.folds(labels, np.arange(48), 0)
+    chosen, found = linear.cross_fitted(x, labels, fold, classes=4, watch=print, decay=decay)
+    assert chosen == decay
+    said, exact = found.log_probabilities - found.energy[:, None], np.zeros((48, 4))
+    for left_out in range(linear.FOLDS):
+        rows = fold == left_out
+        alone, others = (linear._Regression(x[r], labels[r], 4, np.float64) for r in (~rows, rows))
+        head = alone.minimum(decay, alone.start, lambda said: None)
+        exact[rows] = others.logits(head)
+    assert (said * exact).sum() / (exact**2).sum() == pytest.approx(1, abs=0.025)
 
 
 def test_of_many_images_a_fifth_is_held_out(monkeypatch):

@@ -48,3 +48,8 @@ def test_distances_are_one_less_the_cosine_and_leave_out_what_does_not_count():
     found = novel.distances(x, x, np.eye(3, dtype=bool))
     assert found == pytest.approx([1 - 0.5**0.5] * 3)
     assert novel.distances(np.zeros((1, 2)), x).tolist() == [1]
+
+
+def test_classes_whose_only_group_is_held_out_are_no_known_ones():
+    x, labels = clusters(8, 10)
+    assert novel.choose(x, labels, labels, Linear.refit(0.01), 0) == {}

@@ -40,6 +40,22 @@ def test_a_column_is_read_by_the_names_of_images(listed, caplog):
         columns.read(listed, "height", NAMES)
 
 
+@pytest.mark.parametrize(
+    "text, day",
+    [
+        ("2024-05-01 12:30:11", "2024-05-01"), ("2024-05-01T12:30:11Z", "2024-05-01"),
+        ("2024:05:01 7:05", "2024:05:01"), ("1.5.2024 12:30", "1.5.2024"), ("May 1st", "May 1st"),
+        ("2024-05-01", "2024-05-01"), ("12:30:11", "12:30:11"), ("2024-05-01 north", None),
+    ],
+)  # fmt: skip
+def test_a_time_behind_a_date_is_left_out(tmp_path, text, day):
+    """Or each photograph would have a date of its own."""
+    (tmp_path / "birds.csv").write_text(f"path,Date,site\na/1.jpg,{text},{text}\n")
+    found = columns.read(tmp_path / "birds.csv", "date", ("a/1.jpg",))
+    assert found.values == (day or text,)
+    assert columns.read(tmp_path / "birds.csv", "site", ("a/1.jpg",)).values == (text,)
+
+
 def test_absolute_paths_inside_are_understood(tmp_path):
     (tmp_path / "birds.csv").write_text(f"path,site\n{tmp_path}/a/1.jpg,north\n")
     assert columns.read(tmp_path / "birds.csv", "site", ("a/1.jpg",)).values == ("north",)
