@@ -26,6 +26,7 @@ NUMERICS = {
     "stochastic depth": 2,
     "second view": 2,  # of csdnet, where --data.flip is off
     "bfloat16 depthwise": 2,  # on the CPU
+    "solved head": 2,  # of linear: the scale of what hardly varies, and weak weight decays
     "cached transformers": 2,  # behind a frozen trunk: features in batches of training's size
 }
 

@@ -206,12 +206,13 @@ ANEW = {
     "a7899e37d9aaeade": ("stochastic depth", {"network": DEEP}),
     "010bdbe1da4009d1": ("second view", {"objective": "csdnet", "data": NOT_MIRRORED}),
     "0a117d87dad6c3f8": ("bfloat16 depthwise", {"network": HALF}),
+    "51f2b554ac2b6894": ("solved head", {"objective": "linear"}),
     "6f0aca5efdaa1762": ("cached transformers", {"network": BEHIND_A_TRUNK}),
 }
 
 
 def of(changes):
-    known = {"weights": None, "data": "d", "teacher": "e"}
+    known = {"weights": None, "data": "d", "teacher": "e", "train": {}}
     return Record(Experiment(**changes), ("a", "b"), known, False)
 
 
