@@ -16,8 +16,8 @@ HARDLY = 0.02  # what a doubling certainly stays below where more photographs ha
 
 
 def advice(numbers: Numbers) -> Markup:
-    """What people may do next: labels to look at, whether more photographs would help and of which
-    classes, those to look at, whether one network would be enough."""
+    """What people may do next: labels and files to look at, whether more photographs would help and
+    of which classes, those to look at, whether one network would be enough."""
     training = numbers["doubted_training_labels"]
     ensemble, single = (numbers["metrics"][key] for key in ("ensemble", "members"))
     best = max(each["accuracy"]["value"] for each in single)
@@ -31,8 +31,11 @@ def advice(numbers: Numbers) -> Markup:
     return render(
         "next.html",
         weak_network=overall < TRUSTED,
-        check=[each["name"] for each in (*training, *doubted)],
-        training=bool(training),
+        check=[
+            *({"name": each["name"], "part": "to learn from"} for each in training),
+            *({"name": each["name"], "part": "to test"} for each in doubted),
+        ],
+        left_out=numbers["left_out"],
         more=words,
         help=curve and curve["gain"]["low"] > 0,
         gaining=[

@@ -22,6 +22,7 @@ def numbers(together=0.6, members=1, **more):
             "members": [accuracy(0.6), accuracy(0.5)][:members],
             "ensemble": [accuracy(0.6), accuracy(together)][:members],
         },
+        "left_out": [],
         "doubted_training_labels": [],
         "doubted_labels": [],
         "classes": [entry("bad", 60, 100), entry("usual", 60, 100)],
@@ -66,6 +67,23 @@ def test_a_network_that_is_mostly_wrong_doubts_no_label(together, told):
     assert ("Look at one photograph" in page) == told
     assert ("It is wrong more often than right" in page) == (not told)
     assert "Nothing stands out" not in page
+
+
+def test_photographs_that_were_left_out_are_named():
+    out = [{"part": "train", "name": f"a/{n}.jpg"} for n in range(13)]
+    assert "left out" not in advice.advice(numbers())
+    one = advice.advice(numbers(left_out=out[:1]))
+    assert "One photograph\ncould not be read and was left out:" in one and "0.jpg" in one
+    many = advice.advice(numbers(left_out=out))
+    assert "13 photographs\ncould not be read and were" in many and ", and 1 more.</li>" in many
+
+
+def test_it_is_told_which_doubted_label_was_learned_from():
+    told = advice.advice(
+        numbers(doubted_training_labels=[{"name": "a/1.jpg"}], doubted_labels=[{"name": "b/2.jpg"}])
+    )
+    learned, tested = told.index("to learn from"), told.index("to test")
+    assert told.index("1.jpg</bdi>") < learned < told.index("2.jpg</bdi>") < tested
 
 
 def test_a_test_set_that_says_much_is_not_called_a_hint():
