@@ -32,8 +32,8 @@ def advice(numbers: Numbers) -> Markup:
         "next.html",
         weak_network=overall < TRUSTED,
         check=[
-            *({"name": each["name"], "part": "to learn from"} for each in training),
-            *({"name": each["name"], "part": "to test"} for each in doubted),
+            *({"name": each["name"], "part": "training"} for each in training),
+            *({"name": each["name"], "part": "test"} for each in doubted),
         ],
         left_out=numbers["left_out"],
         more=words,

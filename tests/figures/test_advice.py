@@ -82,7 +82,7 @@ def test_it_is_told_which_doubted_label_was_learned_from():
     told = advice.advice(
         numbers(doubted_training_labels=[{"name": "a/1.jpg"}], doubted_labels=[{"name": "b/2.jpg"}])
     )
-    learned, tested = told.index("to learn from"), told.index("to test")
+    learned, tested = told.index(">training</span>"), told.index(">test</span>")
     assert told.index("1.jpg</bdi>") < learned < told.index("2.jpg</bdi>") < tested
 
 
