@@ -70,7 +70,9 @@ def inside_box(box: Box, size: tuple[int, int], margin: float = 0.0, cut: int = 
         min(right + out, float(width)),
         min(bottom + up, float(height - cut)),
     )
-    if edges[2] - edges[0] < 1 or edges[3] - edges[1] < 1:
+    # A margin alone may reach into an image that the box itself is outside of.
+    outside = left >= width or top >= height - cut
+    if outside or edges[2] - edges[0] < 1 or edges[3] - edges[1] < 1:
         raise ValueError(f"has less than one pixel of its image of {width} x {height}")
     return edges
 

@@ -71,3 +71,12 @@ def test_what_is_seen_of_an_image(fit, edges):
     """The middle half of the side of its square; of a padded one the paper is no part of it."""
     assert seen((200, 100), fit, 0.5) == edges
     assert seen((100, 100), fit, 1) == (0, 0, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("box", "cut"), [(Box(200, 10, 50, 20), 0), (Box(20, 100, 50, 20), 0), (Box(0, 82, 50, 40), 20)]
+)
+def test_a_margin_does_not_bring_back_a_box_outside(box, cut):
+    """Its margin alone would be shown, a strip at the border without the animal."""
+    with pytest.raises(ValueError, match="less than one pixel of its image of 200 x 100"):
+        inside_box(box, (200, 100), margin=0.1, cut=cut)
