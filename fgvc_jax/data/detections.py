@@ -63,19 +63,31 @@ def photographs(
     file: Path, listed: Mapping[str, Detected], words: Sequence[str]
 ) -> Iterator[tuple[InputFile, Detected]]:
     """The photographs that words name, as `inputs.expand` has them, or without words those that are
-    listed. Paths in the file start from a folder among the words, or from the file's own."""
+    listed. Paths in the file start from a folder among the words, or from the file's own.
+
+    Raises:
+        UserError: where photographs of two folders would have the boxes of one.
+    """
     if not words:
         for name, detected in listed.items():
             path = os.path.join(file.parent, understood(file.parent, name))
             yield InputFile(inputs.spelt(path), detected.problem), detected
         return
     folders = [word for word in map(os.path.expanduser, words) if os.path.isdir(word)]
-    places: dict[str, Detected] = {}
+    names: dict[str, str] = {}
     for folder in (*folders, str(file.parent), "."):
-        for name, detected in listed.items():
-            places.setdefault(_place(os.path.join(folder, name)), detected)
+        for name in listed:
+            names.setdefault(_place(os.path.join(folder, name)), name)
+    first: dict[str, str] = {}
     for found in inputs.expand_some(words):
-        detected = places.get(_place(found.path), Detected(asked=False))
+        place = _place(found.path)
+        asked = names.get(place)
+        if asked is not None and first.setdefault(asked, place) != place:
+            raise UserError(
+                f"{shown(file)}: {asked!r} may be {first[asked]!r} or {place!r}: ask for one of "
+                "their folders at a time"
+            )
+        detected = Detected(asked=False) if asked is None else listed[asked]
         yield found._replace(problem=found.problem or detected.problem), detected
 
 

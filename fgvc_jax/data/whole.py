@@ -84,15 +84,17 @@ def _problem(
             known = path in suspects or source.names[index] in suspects
             sure = not known and _file_seems_whole(path)
             record = None if sure else source[index]
-            if record is None and source.boxes[index] is not None:
-                images.check_box(source[index], orientation=orientation, banner=banner)
+            boxed = source.boxes[index] is not None
         elif isinstance(source, PreparedSplit):
-            record = source[index]
+            record, boxed = source[index], False
             record = None if _seems_whole(io.BytesIO(record["image"])) else record
         else:
             return None
-        if record:
-            images.read(record, orientation="stored")
+        if record:  # the whole of it, whatever its box
+            whole = {key: value for key, value in record.items() if key != "box"}
+            images.read(whole, orientation="stored")
+        if boxed:
+            images.check_box(source[index], orientation=orientation, banner=banner)
     except UserError as error:
         return error
     return None

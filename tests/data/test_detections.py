@@ -129,3 +129,13 @@ def test_a_detector_may_have_run_on_another_system(tmp_path, monkeypatch, words)
     root = write(tmp_path / "photos", {"found.json": content(images), "a/caf\u00e9.jpg": b""})
     (one,) = asked(root / "found.json", words)
     assert os.path.abspath(one.path) == str(root / "a/caf\u00e9.jpg") and one.box
+
+
+def test_photographs_of_two_folders_do_not_share_the_boxes_of_one(root, tmp_path):
+    other = write(tmp_path / "other", {"a/one.jpg": b""})
+    words = [str(root), str(other)]
+    with pytest.raises(UserError, match="'a/one.jpg' may be .*photos.* or .*other.*: ask for one"):
+        asked(root / "found.json", words)
+    assert len(asked(root / "found.json", [str(root), str(root)])) == 2 * len(
+        asked(root / "found.json", [str(root)])
+    )

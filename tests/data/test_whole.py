@@ -148,3 +148,16 @@ def test_a_suspect_is_decoded_though_its_ends_are_whole(tmp_path):
         with pytest.raises(UserError, match="x.png' cannot be decoded"):
             look(spec, suspects={name})
     look(spec, suspects={"train/a/0.png"})
+
+
+def test_a_suspect_that_its_tag_turns_has_its_box_as_it_is_shown(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    write(tmp_path, {f"{n}.jpg": encoded(PICTURE, "JPEG", exif=exif) for n in (1, 2)} | {
+        "list.csv": "path,label,split,x,y,width,height\n"
+        "1.jpg,a,train,32,2,5,5\n1.jpg,b,train,2,2,5,5\n2.jpg,a,test,32,2,5,5\n"
+    })  # fmt: skip
+    spec, every = f"csv:{tmp_path}/list.csv", {f"{tmp_path}/{n}.jpg" for n in (1, 2)}
+    look(spec, orientation="exif", suspects=every)
+    with pytest.raises(UserError, match="1.jpg' has the box 32,2,5,5, which"):
+        look(spec, orientation="stored", suspects=every)
