@@ -123,6 +123,16 @@ def of_images(source: LabelledImages, classes: Iterable[str], contents: list[byt
     return digest.hexdigest()
 
 
+def _of_pictures(source: LabelledImages, contents: Sequence[bytes]) -> str:
+    """Digest of the names, labels and contents of one part of a dataset."""
+    digest = hashlib.sha256()
+    for name, label, content in zip(source.names, source.labels, contents, strict=True):
+        digest.update(
+            name.encode(errors="surrogateescape") + f"\0{int(label)}\0".encode() + content
+        )
+    return digest.hexdigest()
+
+
 def of_files(source: LabelledImages) -> str:
     """Digest of the names, labels and sizes of one part of a dataset."""
     rows = zip(source.names, map(int, source.labels), strict=True)
@@ -153,9 +163,9 @@ def of_data(splits: LabelledParts, contents: dict[str, list[bytes] | None]) -> d
 
     Returns:
         For each part {"names": by names and sizes, "contents": by contents, None where images are
-        streamed and nothing has read them all, "files": as names but without ids, "groups": of
-        these, None where there are none, "count"}, under "data" one digest of all images, by
-        contents where they are known, and under "spelt" another, see `of_spelt`.
+        streamed and nothing has read them all, "files" and "pictures": the same without ids,
+        "groups": of these, None where there are none, "count"}, under "data" one digest of all
+        images, by contents where they are known, and under "spelt" another, see `of_spelt`.
     """
     parts: dict[str, Any] = {}
     for name, part in splits.parts.items():
@@ -163,6 +173,7 @@ def of_data(splits: LabelledParts, contents: dict[str, list[bytes] | None]) -> d
         parts[name] = {
             "names": of_images(part, splits.classes, None),
             "contents": of_images(part, splits.classes, known) if known else None,
+            "pictures": _of_pictures(part, known) if known else None,
             "files": of_files(part),
             "groups": None if part.groups is None else of_value(part.groups.tolist()),
             "count": len(part.names),
@@ -218,9 +229,19 @@ def completed(new: dict[str, Any], old: dict[str, Any]) -> dict[str, Any]:
     for name in ("train", "validation", "test"):
         if name in new and name in old and not new[name]["contents"]:
             same = new[name]["names"] == old[name]["names"]
-            known[name] = new[name] | ({"contents": old[name]["contents"]} if same else {})
+            read = {key: old[name].get(key) for key in ("contents", "pictures")}
+            known[name] = new[name] | (read if same else {})
     parts = [known[name] for name in ("train", "validation", "test") if name in known]
     return known | {"data": of_value([best(part) for part in parts])}
+
+
+def same_images(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two digests of a part are of the same images, names and labels, whatever their ids,
+    which another number of training images moves. Earlier versions kept names and sizes for it."""
+    for key in ("pictures", "files"):
+        if one.get(key) and other.get(key):
+            return one[key] == other[key]
+    return not differ(one, other)
 
 
 def differ(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -66,6 +66,25 @@ def _dataset(train, test, size=3):
     return digests.of_data(SimpleNamespace(classes=["x", "y"], parts=parts), {})
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_test_images_are_the_same_whatever_their_ids(read):
+    """Which count on from the training images: with one more of these all others' move."""
+
+    def test(first=0, name="b", content=b"2" * 32, old=False):
+        part = Images()
+        part.names, part.groups = ("a", name), None
+        part.ids = np.arange(first, first + 2, dtype=np.int32)
+        splits = SimpleNamespace(classes=["x", "y"], parts={"test": part})
+        found = digests.of_data(splits, {"test": [b"1" * 32, content] if read else None})["test"]
+        return {key: value for key, value in found.items() if not old or key != "pictures"}
+
+    assert digests.differ(test(), test(first=1))  # what training is shown of them is not the same
+    for old in (False, True):
+        assert digests.same_images(test(), test(first=1, old=old))
+        assert not digests.same_images(test(), test(name="c", old=old))
+    assert digests.same_images(test(), test(content=b"3" * 32)) != read
+
+
 def test_names_in_another_form_of_their_accents_are_the_same_images():
     """In whatever order, and split otherwise: both go by the name."""
     known = _dataset(("a", "\u00e9"), ("c", "d"))
