@@ -90,6 +90,8 @@ def inspect(options: Inspection, output: Path | None) -> list[str]:
         _tell_of_clean(options, len(pictures), len(reasons))
     elif reasons and splits.own:
         print(f"\n{CLEAN}")
+    if splits.own and not (clean or faults or stops or refusal):
+        print(f"\nnext: python -m fgvc_jax.train {shlex.quote(options.data.source)}")
     return [*faults, *stops, *([each.reason for each in unread] if refusal else [])]
 
 
@@ -188,7 +190,9 @@ def _tell_of_clean(options: Inspection, total: int, left: int) -> None:
 def _training(options: Inspection) -> str:
     """The command that trains on the list: a word, as --data.source alone leaves the recipe to the
     first run, of drawn birds."""
-    return f"python -m fgvc_jax.train {shlex.quote(f'csv:{options.clean}')}"
+    workdir = f"runs/{Path(options.clean).stem}_clean"  # beside what the folder's own name gives
+    words = shlex.join([f"csv:{options.clean}", "--workdir", workdir])
+    return f"python -m fgvc_jax.train {words}"
 
 
 class _Kept(logging.Handler):

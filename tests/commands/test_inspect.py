@@ -213,6 +213,15 @@ def test_a_list_without_any_image_has_a_page_of_its_faults(tmp_path, capsys):
 # -- --clean ---------------------------------------------------------------------------------------
 
 
+def test_it_ends_with_the_command_that_comes_next(birds, capsys):
+    inspect.main([str(birds)])
+    assert capsys.readouterr().out.endswith(f"\nnext: python -m fgvc_jax.train folder:{birds}\n")
+    (birds / "a/broken.png").write_bytes(b"")
+    with pytest.raises(UserError, match="training would stop"):
+        inspect.main([str(birds), "--data.strict"])
+    assert "\nnext:" not in capsys.readouterr().out
+
+
 def test_a_clean_list_of_a_folder(birds, tmp_path, capsys):
     (birds / "a/broken.png").write_bytes(b"")
     shutil.copy(birds / "a/00.png", birds / "a/again.png")
@@ -222,7 +231,8 @@ def test_a_clean_list_of_a_folder(birds, tmp_path, capsys):
     page = tmp_path / "page.html"
     inspect.main([str(birds), "--clean", str(tmp_path / "birds.csv"), "--output", str(page)])
     out = capsys.readouterr().out
-    trained = f"python -m fgvc_jax.train csv:{tmp_path / 'birds.csv'}"
+    trained = f"python -m fgvc_jax.train csv:{tmp_path / 'birds.csv'} --workdir runs/birds_clean"
+    assert "\nnext:" not in out
     assert f"birds.csv: 29 of 34 images are used; train on them by {trained}\n" in out
     assert f"{trained}." in Page(page.read_text()).text
     assert "[note] Left out of" in out and "refuse" not in out
