@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import fgvc_jax
-from fgvc_jax.data.images import EXTENSIONS
+from fgvc_jax.data.formats import EXTENSIONS
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from browser import Browser, Page  # noqa: E402

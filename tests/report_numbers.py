@@ -133,7 +133,7 @@ def example(text):
         },
         "confused_pairs": [pair] * 30,
         "errors": [error] * 60,
-        "left_out": [{"part": "train", "name": text}] * 14,
+        "left_out": [text] * 14,
         "doubted_labels": [image | {"suggested": 1, "probability": 0.5}] * 60,
         "doubted_training_labels": [image | {"suggested": 1, "probability": 0.5}] * 3,
         "classes": [

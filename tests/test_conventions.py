@@ -96,7 +96,7 @@ def test_a_door_starts_the_body_of_its_name(path):
 
 def test_commands_do_not_import_commands():
     bodies = {name for name in MODULES if name.startswith("fgvc_jax.commands.")}
-    names = "start", "server", "asked", "named", "lists"
+    names = "start", "server", "asked", "common", "named", "lists"
     shared = {f"fgvc_jax.commands.{name}" for name in names}
     for name in bodies:
         assert not HERE.imports[name] & (bodies - shared), name

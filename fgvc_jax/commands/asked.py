@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from fgvc_jax.commands.common import COMMON
 from fgvc_jax.config import MembersAtOnce, ObjectiveName
 from fgvc_jax.data.view import TTA, ImageOptions, Photographs
 from fgvc_jax.utils import command_line
@@ -30,34 +31,31 @@ class Prediction(Photographs):
     """The so many likeliest classes."""
     sets: bool = False
     """Also the classes that it may be: a conformal set. It holds the truth for 90 % of photographs,
-    and needs a validation part, or a solved head, which is calibrated by images held out in
-    turn."""
+    and needs a validation part, or a solved head."""
     risk: float = option(0.05, above=0, below=1)
     """The promised risk: the share of sure answers that may be wrong. Unsure is what must be left
     out to err on at most this share of the rest, by the largest calibrated probability. (The seen
     risk of evaluate and report is what came out on the test images, which promises nothing.) It is
     so with 95 % confidence: by the exact binomial upper bound (Clopper-Pearson) of errors on the
     validation part, or of a solved head on training images held out in turn, Geifman and El-Yaniv
-    (2017). Empty without either, and where they are too few for such a promise: a warning then
-    names the smallest."""
+    (2017). Empty without either, and where they are too few: a warning names the smallest."""
     calibrated: bool = False
     """Probabilities calibrated on the validation part. By its temperature, or of a solved head by
     that of the training images held out in turn; without it they are raw."""
     classes: str = ""
     """Answer among these classes alone: a text file, a name a line. As the species that live here;
     their probabilities are shared out anew, calibrated ones after the temperature; the column
-    outside has what all others had; unsure, --sets, --coarsen and --label-next are of these.
-    Names match however they are spaced; those that are no class are told."""
+    outside has what all others had; unsure, --sets, --coarsen and --label-next are of these. Names
+    match however they are spaced; those that are no class are told."""
     exclude: str = ""
     """The same for classes that it is none of."""
     coarsen: float = option(0.0, at_least=0, below=1)
-    """Also answer as finely as this share of errors allows, as 0.05. It is the finest level
-    of the run's taxonomy (--data.taxonomy of train) at which at most this share of photographs
-    gets a wrong answer (the promised risk): the likeliest class, or its genus, or its family; an
-    empty answer is left open, and counts as not wrong: of the others more may be, and evaluate
-    tells how many. It is so on average over photographs like the validation part, of which a fifth
-    fits the temperature and the rest the threshold: conformal risk control (arXiv 2208.02814). 0:
-    no such answer."""
+    """Also answer as finely as this share of errors allows, as 0.05. It is the finest level of the
+    run's taxonomy (--data.taxonomy of train) at which at most this share of photographs gets a
+    wrong answer (the promised risk): the likeliest class, or its genus, or its family; an empty
+    answer is left open, and counts as not wrong: of the others more may be, and evaluate tells how
+    many. It is so on average over photographs like the validation part, of which a fifth fits the
+    temperature and the rest the threshold: conformal risk control (arXiv 2208.02814). 0: none."""
     unknown_rate: float = option(0.0, at_least=0, below=1)
     """Also say what may be none of the classes. So large a share of photographs of known ones is
     called unknown, too, as 0.05; typicality is the share of known images that are as strange or
@@ -66,8 +64,7 @@ class Prediction(Photographs):
     neighbours: int = option(0, at_least=0)
     """Also the N training photographs most like each one. Each with its name, class, and
     similarity, the cosine of what is seen of both, of several members its mean. They are of those
-    that the run keeps, at most 5,000 as evenly by class as there are, and with --classes of these.
-    The same for photographs that are nothing like any of them."""
+    that the run keeps, at most 5,000 evenly by class, and with --classes of these."""
     group: str = ""
     """One answer an event, as a burst of a camera trap: a column of a list. IMAGES is that one
     list, such as photos.csv, with the columns path and this one, which names the event of each
@@ -87,7 +84,7 @@ class Prediction(Photographs):
     """Answer for several views of a photograph and average the probabilities, member by member:
     flip, it and its mirror image; five, the centre and the corners; scales, its middle at three
     sizes. It takes as many times as long. What is calibrated needs evaluate --tta of the same
-    first, and a validation part. Exports do not carry it."""
+    first, and a validation part."""
     boxes: str = ""
     """Answer for each animal in a file of MegaDetector's output. One row a box, with the box: left,
     top, width and height as fractions. Paths in it start from a folder in IMAGES, or from its own;
@@ -97,8 +94,8 @@ class Prediction(Photographs):
     whole: bool = False
     """Of --boxes: answer for photographs without a box as they are, instead of leaving them out."""
     csv_safe: bool = False
-    """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an apostrophe
-    before it. Names of files and classes are whoever's who gave them."""
+    """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an
+    apostrophe."""
     members_at_once: MembersAtOnce = option("auto", at_least=1)
     """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
     measured faster. Their variables are then in memory twice; answers differ by rounding."""
@@ -178,8 +175,7 @@ class Explanation(Photographs):
     """Name of the class to weigh the likeliest one against; empty: the second likeliest."""
     figure: bool = False
     """One figure.png of all images, as the publication of KT has it. It shows the image, an
-    independent network, the teacher (member 1) and the first student (member 2) below each
-    other."""
+    independent network, the teacher (member 1) and the first student (member 2)."""
     independent: str = ""
     """For --figure: a run whose members were trained independently; its second is shown, if it has
     one, since its first may be the same as this run's."""
@@ -215,8 +211,7 @@ class Report:
     """Workdirs of other runs on the same test images, to compare with. Image by image, and seed by
     seed, where both are runs of a study (FOLDER/ROW/SEED)."""
     members: int | str = option(0, at_least=0)
-    """Report on the first N members, of this run and the others, 0: on all; or on those of a list
-    (2..3, 1,3)."""
+    """Report on the first N members, of all runs, 0: on all; or on those of a list (2..3, 1,3)."""
     which: Literal["final", "selected"] = "final"
     """Members as they ended, or at the epoch that did best on the validation part, once python -m
     fgvc_jax.evaluate --which selected has asked them."""
@@ -328,8 +323,8 @@ class Export:
     format: Literal["onnx", "stablehlo", "hub", "web"] = "onnx"
     """What for: onnxruntime, JAX alone, timm and fgvc_jax.load, any browser. stablehlo runs on CPU,
     CUDA and TPU; hub is safetensors with torchvision's or timm's names, for fgvc_jax.load, and for
-    timm where it has such a network; web is a site of static files that answers in any browser,
-    also offline."""
+    timm where it has such a network; web is a site of files that answers in any browser, also
+    offline."""
     output: str = ""
     """The folder to write; with --push it may be left out."""
     members: int | str = option(0, at_least=0)
@@ -346,14 +341,14 @@ class Export:
     """For onnx and web: by how much accuracy may fall on the validation part, or on the test part
     of a run without one, before a smaller precision is refused."""
     runtime: str = ""
-    """For web: onnxruntime-web as `npm pack` makes it, a file or its unpacked folder; empty: npm
-    fetches it."""
+    """For web: onnxruntime-web as `npm pack` makes it, a file or unpacked; empty: npm fetches
+    it."""
     with_thumbnails: bool = False
     """For web and hub: small photographs of the dataset beside the classes. On a site those most
     like the one that is asked about. Whoever can open either can copy them."""
     push: str = ""
-    """For hub: ORG/NAME of a model on the Hugging Face hub to send to. The folder goes there in one
-    commit, by the token of the variable HF_TOKEN. A new one is private. Needs huggingface_hub."""
+    """For hub: ORG/NAME of a model on the Hugging Face hub to send to. It goes in one commit, by
+    the token of the variable HF_TOKEN. A new one is private."""
     public: bool = False
     """With --push: everybody may read a new one."""
     dry_run: bool = False
@@ -374,8 +369,8 @@ class Inspection:
     objective: ObjectiveName = "ce"
     """What is to be trained. It decides how many images a class needs."""
     batch_size: int = option(2, at_least=1)
-    """Training batch: there must be as many training images. The config `folder` takes 16, and down
-    to 2 where there are few."""
+    """Training batch: there must be as many training images. The config `folder` takes 16, or
+    fewer."""
     seed: int = option(0, at_least=0)
     """Of the validation split."""
     output: str = ""
@@ -396,27 +391,10 @@ COMMANDS: dict[str, type] = {
     "report": Report,
 }
 
-# The options that people change most, which --help shows; --help-all has the others, too.
-_COMMON = {
-    "demo": ("--workdir", "--host", "--port", "--risk", "--calibrated"),
-    "embed": (
-        "--workdir", "--output", "--tap", "--normalize", "--network.name", "--network.weights",
-    ),
-    "evaluate": ("--workdir", "--source", "--by", "--unknown", "--tta", "--members", "--json"),
-    "explain": ("--workdir", "--output", "--against", "--figure", "--score", "--calibrated"),
-    "export": ("--workdir", "--format", "--output", "--precision", "--with-thumbnails", "--push"),
-    "inspect": ("--data.source", "--data.validation", "--objective", "--output", "--clean"),
-    "predict": (
-        "--workdir", "--output", "--top", "--risk", "--calibrated", "--classes", "--unknown-rate",
-        "--coarsen", "--neighbours", "--boxes", "--group", "--label-next",
-    ),
-    "report": ("--workdir", "--output", "--against", "--members"),
-}  # fmt: skip
-
 
 def read(cls: type[Config], command: str, arguments: list[str]) -> Config:
     """The checked options of a command; it ends after --help."""
     named = {field.name for field in fields(cls)}
     takes = "[WORKDIR] IMAGES" if "images" in named else "[WORKDIR]"
     takes = takes if "workdir" in named else "[SOURCE]"
-    return command_line.options_of(cls, command, arguments, takes=takes, common=_COMMON[command])
+    return command_line.options_of(cls, command, arguments, takes=takes, common=COMMON[command])

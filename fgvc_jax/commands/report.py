@@ -119,9 +119,7 @@ def _numbers(run: FinishedRun, answers: Predictions) -> dict[str, Any]:
         "workdir": mirror.by_url(str(run.workdir.path)),
         "source": results["source"],
         "images": results["images"],
-        "left_out": [
-            {"part": each["part"], "name": each["name"]} for each in results.get("left_out", ())
-        ],
+        "left_out": [each["name"] for each in results.get("left_out", ())],
         "class_names": list(run.part.classes),
         "members": count,
         "numbers": list(run.numbers),

@@ -23,7 +23,7 @@ from fgvc_jax.data.files import (
     shown,
     subfolders,
 )
-from fgvc_jax.data.images import EXTENSIONS, unread
+from fgvc_jax.data.formats import EXTENSIONS, unread
 from fgvc_jax.data.names import Spellings, composed, near_part, part_named
 from fgvc_jax.data.records import TO_TRAIN, Opening, Splits
 from fgvc_jax.utils.errors import UserError

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fgvc_jax.data.files import is_folder, listing
+from fgvc_jax.data.formats import EXTENSIONS, HEIF
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.images import EXTENSIONS, HEIF
 from fgvc_jax.data.names import Spellings
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError

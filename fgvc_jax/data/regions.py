@@ -14,8 +14,9 @@ from PIL import Image
 
 from fgvc_jax.data import augment, tables
 from fgvc_jax.data.files import dataset_root, shown
+from fgvc_jax.data.formats import FORMATS
 from fgvc_jax.data.framing import Box
-from fgvc_jax.data.images import FORMATS, decode
+from fgvc_jax.data.images import decode
 from fgvc_jax.data.layouts import BOXED, BOXES
 from fgvc_jax.data.records import Source, origin
 from fgvc_jax.data.sketchbirds import PARTS, Sketchbirds, defining_parts

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from fgvc_jax.data import endless, images
+from fgvc_jax.data import endless, formats, images
 from fgvc_jax.data.files import Files
 from fgvc_jax.data.records import Source, origin
 from fgvc_jax.data.tfds import PreparedSplit
@@ -117,7 +117,7 @@ def _seems_whole(file: IO[bytes]) -> bool:
         if endless.problem(start if start[:1] != b"P" else start + file.read(endless.MAX_HEADER)):
             return False
         file.seek(0)
-        with Image.open(file, formats=images.FORMATS) as image:
+        with Image.open(file, formats=formats.FORMATS) as image:
             format, (width, height), mode = image.format, image.size, image.mode
             if width * height > images.MAX_PIXELS or max(width, height) > images.MAX_SIDE:
                 return False

@@ -143,13 +143,6 @@ class Error(Image):
     nearest: NotRequired[Sequence[Neighbour]]
 
 
-class LeftOutImage(TypedDict):
-    """An image that could not be read, and its part."""
-
-    part: str
-    name: str
-
-
 class Doubt(Image):
     """An image whose label is doubted; of the training part, its row among the photographs that the
     run keeps, if it is one of these."""
@@ -338,7 +331,7 @@ class Numbers(TypedDict):
     by: Sequence[By]
     confused_pairs: Sequence[Pair]
     errors: Sequence[Error]
-    left_out: Sequence[LeftOutImage]
+    left_out: Sequence[str]
     doubted_labels: Sequence[Doubt]
     doubted_training_labels: Sequence[Doubt]
     classes: Sequence[Class]

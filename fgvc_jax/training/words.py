@@ -163,7 +163,7 @@ def _alike(one: str, other: str) -> float:
 
 def like_an_image(word: str) -> bool:
     """Whether a word ends as the names of images do."""
-    from fgvc_jax.data.images import EXTENSIONS
+    from fgvc_jax.data.formats import EXTENSIONS
 
     return word.lower().endswith(EXTENSIONS)
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from fgvc_jax.data.images import FORMATS
+from fgvc_jax.data.formats import FORMATS
 from fgvc_jax.workdir import storage
 
 Batch = TypeVar("Batch", bound=Mapping[str, Any])  # of images on the devices

@@ -19,6 +19,11 @@ def test_every_command_that_asks_something_is_here():
     assert sorted([*asked.COMMANDS, "train"]) == DOORS
 
 
+@pytest.fixture(autouse=True)
+def columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 def help_of(command, word, capsys):
     with pytest.raises(SystemExit) as stop:
         if command == "train":

@@ -8,13 +8,13 @@ from datasets import write
 from PIL import Image
 from test_images import HEIC, encoded, noise
 
-from fgvc_jax.data import images, whole
+from fgvc_jax.data import formats, images, whole
 from fgvc_jax.data.records import Subset
 from fgvc_jax.data.sources import open_source
 from fgvc_jax.utils.errors import UserError
 
 PICTURE = Image.fromarray(noise(40, 30))
-FORMATS = sorted(set(images.FORMATS) - {"HEIF"})  # which is only read
+FORMATS = sorted(set(formats.FORMATS) - {"HEIF"})  # which is only read
 ENCODED = {format: encoded(PICTURE, format) for format in FORMATS}
 ENCODED |= {
     "TIFF, JPEG inside": encoded(PICTURE, "TIFF", compression="jpeg"),

@@ -70,7 +70,7 @@ def test_a_network_that_is_mostly_wrong_doubts_no_label(together, told):
 
 
 def test_photographs_that_were_left_out_are_named():
-    out = [{"part": "train", "name": f"a/{n}.jpg"} for n in range(13)]
+    out = [f"a/{n}.jpg" for n in range(13)]
     assert "left out" not in advice.advice(numbers())
     one = advice.advice(numbers(left_out=out[:1]))
     assert "One photograph\ncould not be read and was left out:" in one and "0.jpg" in one
