@@ -35,6 +35,7 @@ def advice(numbers: Numbers) -> Markup:
             *({"name": each["name"], "part": "training"} for each in training),
             *({"name": each["name"], "part": "test"} for each in doubted),
         ],
+        several_parts=bool(training and doubted),
         left_out=numbers["left_out"],
         more=words,
         help=curve and curve["gain"]["low"] > 0,
