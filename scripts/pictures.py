@@ -77,7 +77,7 @@ def keep(picture: Image.Image, file: Path) -> None:
     """As a small file: a page has few colours, an explanation many."""
     picture = picture.convert("RGB")
     picture = picture.quantize(256) if file.suffix == ".png" else picture
-    picture.save(file, optimize=True, quality=80)
+    picture.save(file, optimize=True, quality=70)
     print(f"written: {file} ({file.stat().st_size:,} bytes)")
 
 
