@@ -84,7 +84,7 @@ class Prediction(Photographs):
     """Answer for several views of a photograph and average the probabilities, member by member:
     flip, it and its mirror image; five, the centre and the corners; scales, its middle at three
     sizes. It takes as many times as long. What is calibrated needs evaluate --tta of the same
-    first, and a validation part."""
+    first, and a validation part. Exports do not carry it."""
     boxes: str = ""
     """Answer for each animal in a file of MegaDetector's output. One row a box, with the box: left,
     top, width and height as fractions. Paths in it start from a folder in IMAGES, or from its own;
@@ -95,7 +95,7 @@ class Prediction(Photographs):
     """Of --boxes: answer for photographs without a box as they are, instead of leaving them out."""
     csv_safe: bool = False
     """For spreadsheets: in a .csv, text that begins like a formula (=, +, -, @) gets an
-    apostrophe."""
+    apostrophe before it."""
     members_at_once: MembersAtOnce = option("auto", at_least=1)
     """Ask so many members of one architecture by one program, 1: one by one; auto: whichever
     measured faster. Their variables are then in memory twice; answers differ by rounding."""

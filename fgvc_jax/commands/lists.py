@@ -16,7 +16,7 @@ from fgvc_jax.inference.model import Model
 from fgvc_jax.inference.stream import Answered
 from fgvc_jax.utils import machine, paths, processes, progress
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import csv_table, no_formula_path, printable, table
+from fgvc_jax.utils.text import csv_table, is_utf8, no_formula_path, printable, table
 from fgvc_jax.workdir import storage
 
 LABELS = "path", "label", "suggestion", "probability", "uncertainty"  # of a list to fill in
@@ -128,19 +128,10 @@ def _below(files: Iterable[InputFile], output: Path) -> Iterator[InputFile]:
                 "source asks for: write the list above the photographs, as --output "
                 f"{paths.above(output.parent, file.path) / output.name}"
             )
-        if not (file.problem or _is_utf8(file.path)):
+        if not (file.problem or is_utf8(file.path)):
             why = f"the name of image {file.path!r} is not UTF-8, as a list is: rename it"
             file = file._replace(problem=why)
         yield file
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether bytes that are no UTF-8 were not escaped in it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _relative(path: str, output: Path) -> str:

@@ -17,7 +17,7 @@ from fgvc_jax.data.records import Splits, origin
 from fgvc_jax.data.soundness import ImageFacts, near, same_bytes
 from fgvc_jax.utils import paths
 from fgvc_jax.utils.errors import UserError
-from fgvc_jax.utils.text import no_formula_path
+from fgvc_jax.utils.text import is_utf8, no_formula_path
 
 # Of copies in several parts the first of these keeps its own: what is judged stays as it is.
 _ORDER = ("test", "validation", "train")
@@ -148,8 +148,6 @@ def _below(folder: Path, file: str, name: str = "") -> str:
             f"--clean: image {shown(file)} is not below the list's folder {shown(folder)}: write "
             f"the list above all images, as --clean {paths.above(folder, file) / name}"
         )
-    try:
-        place.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"--clean: the name of {shown(file)} is not UTF-8: rename it") from None
+    if not is_utf8(place):
+        raise UserError(f"--clean: the name of {shown(file)} is not UTF-8: rename it")
     return no_formula_path(place.removeprefix(top).replace(os.sep, "/"))

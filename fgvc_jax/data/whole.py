@@ -83,18 +83,18 @@ def _problem(
             path = source.path(index)
             known = path in suspects or source.names[index] in suspects
             sure = not known and _file_seems_whole(path)
-            record = None if sure else source[index]
             boxed = source.boxes[index] is not None
+            record = None if sure and not boxed else source[index]
         elif isinstance(source, PreparedSplit):
             record, boxed = source[index], False
-            record = None if _seems_whole(io.BytesIO(record["image"])) else record
+            sure = _seems_whole(io.BytesIO(record["image"]))
         else:
             return None
-        if record:  # the whole of it, whatever its box
+        if record and not sure:  # the whole of it, whatever its box
             whole = {key: value for key, value in record.items() if key != "box"}
             images.read(whole, orientation="stored")
-        if boxed:
-            images.check_box(source[index], orientation=orientation, banner=banner)
+        if record and boxed:
+            images.check_box(record, orientation=orientation, banner=banner)
     except UserError as error:
         return error
     return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fgvc_jax.utils.errors import UserError
+from fgvc_jax.utils.text import is_utf8
 
 LONGEST_NAME = 255  # bytes, on every common file system
 _RENAME_EXCHANGE = _RENAME_SWAP = 2  # of Linux and macOS
@@ -63,10 +64,8 @@ def cache() -> Path:
 def workdir(text: str, what: str = "--workdir") -> Path:
     """As `local`, for a folder that checkpoints are written to."""
     path = local(text, what)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{what} {text!r} is not UTF-8, as checkpoints want: rename it") from None
+    if not is_utf8(text):
+        raise UserError(f"{what} {text!r} is not UTF-8, as checkpoints want: rename it")
     return path
 
 

@@ -69,6 +69,15 @@ def csv_table(
     return lambda rows: table.writerows({k: cell(v) for k, v in row.items()} for row in rows)
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text: no byte of a file name that is none was escaped in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def counted(count: int, noun: str) -> str:
     """A number with its noun: "1 image", "3,000 images", "2 classes"."""
     plural = "" if count == 1 else "es" if noun.endswith("s") else "s"

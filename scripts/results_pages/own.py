@@ -30,7 +30,7 @@ MORE_MEMBERS = {}
 
 
 def more_members(studies: Mapping[str, Sequence[Pair]]) -> str:
-    """What more networks than one bring, in one sentence; empty where nothing was measured."""
+    """What more networks than one bring, and what to do; empty where nothing was measured."""
     found = _found(studies)
     told = {row: [one for one in found if _told(one, row)] for row in ROWS}
     parts = [f"{ROWS[row]} {_gains(having, row, 'one')}" for row, having in told.items() if having]

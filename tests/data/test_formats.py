@@ -26,7 +26,7 @@ def test_suffixes_are_those_of_formats_that_are_read():
 )
 def test_a_file_that_is_no_image_is_named_by_how_it_begins(data, told):
     problem = formats.what_else(data)[0]
-    assert told in problem and problem.endswith(told.strip(", ")) or told.startswith("is ")
+    assert told in problem
     assert ("but text" in problem) == ("but text" in told)
 
 

@@ -9,6 +9,7 @@ from fgvc_jax.utils.text import (
     counted,
     csv_table,
     distinct,
+    is_utf8,
     markdown_table,
     no_formula_path,
     printable,
@@ -66,3 +67,7 @@ def test_a_path_is_no_formula_and_still_that_of_its_file():
 def test_a_number_has_its_noun():
     assert counted(1, "test image") == "1 test image" and counted(1, "class") == "1 class"
     assert counted(0, "pair") == "0 pairs" and counted(3000, "class") == "3,000 classes"
+
+
+def test_what_utf_8_can_hold():
+    assert is_utf8("caf\u00e9") and not is_utf8(b"\xff.jpg".decode(errors="surrogateescape"))
